@@ -1,0 +1,1 @@
+"""fwguardctl, a file for each group of verbs."""

@@ -1,0 +1,73 @@
+"""Findings and rulesets for a terminal, or for a program that reads them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.outlets.console import printable
+from fwguardd.ruleset.model import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_BOLD, _RED, _YELLOW, _GREEN, _DIM, _RESET = "\x1b[1m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
+LONGEST_SHOWN_LINE = 160
+
+
+class Paint:
+    """Colours, if the output is a terminal and NO_COLOR is not set (no-color.org)."""
+
+    def __init__(self, *, colours: bool | None = None) -> None:
+        self._on = sys.stdout.isatty() and "NO_COLOR" not in os.environ if colours is None else colours
+
+    def good(self, text: str) -> str:
+        """Something that is as it should be."""
+        return self._in(_GREEN, text)
+
+    def dim(self, text: str) -> str:
+        """Something of less weight."""
+        return self._in(_DIM, text)
+
+    def finding(self, finding: Finding) -> str:
+        """A finding as compilers print one: place, severity, message, code; below it the line, and what to do."""
+        colour = _RED if finding.severity is Severity.ERROR else _YELLOW
+        place = f"{self._in(_BOLD, printable(str(finding.origin)))}: " if finding.origin else ""
+        family = f" ({finding.family.value})" if finding.family else ""
+        code = self.dim(f"[{finding.code}]")
+        lines = [f"{place}{self._in(colour, finding.severity.value)}: {printable(finding.message)}{family} {code}"]
+        if finding.line_text:
+            lines += self._excerpt(finding)
+        if finding.hint:
+            lines.append(f"    {self.dim('→')} {printable(finding.hint)}")
+        return "\n".join(lines)
+
+    def _excerpt(self, finding: Finding) -> list[str]:
+        shown = printable(finding.line_text[:LONGEST_SHOWN_LINE])
+        lines = [f"    {shown}{'…' if len(finding.line_text) > LONGEST_SHOWN_LINE else ''}"]
+        if 0 < finding.column <= min(len(finding.line_text), LONGEST_SHOWN_LINE):
+            before = len(printable(finding.line_text[: finding.column - 1]))
+            lines.append(f"    {' ' * before}{self._in(_GREEN, '^')}")
+        return lines
+
+    def _in(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{_RESET}" if self._on else text
+
+
+def as_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings with stable keys."""
+    return [
+        {
+            "file": finding.origin.path if finding.origin else None,
+            "line": finding.origin.line if finding.origin else None,
+            "column": finding.column or None,
+            "severity": finding.severity.value,
+            "code": finding.code,
+            "message": finding.message,
+            "hint": finding.hint or None,
+            "text": finding.line_text or None,
+            "family": finding.family.value if finding.family else None,
+        }
+        for finding in findings
+    ]

@@ -1,0 +1,242 @@
+"""A denial as flat event fields, and as the sentence that a person reads.
+
+This module refuses to guess: no names of services, hosts or vendors. Fields are there only when the line had them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from fwguardd.denials.icmp import icmp_type_name
+from fwguardd.denials.model import (
+    Arp,
+    Bare,
+    Denial,
+    Extent,
+    Family,
+    Icmp,
+    Incomplete,
+    Ipsec,
+    IPv4,
+    IPv6,
+    Packet,
+    Tcp,
+    Udp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fwguardd.denials.model import Network, Transport
+
+FieldValue: TypeAlias = str | int | tuple[str, ...]
+
+_ARP_OPERATIONS: Final = {1: "request", 2: "reply", 3: "reverse-request", 4: "reverse-reply"}
+_PROTO_WORDS: Final = {
+    "tcp": "TCP",
+    "udp": "UDP",
+    "udplite": "UDP-Lite",
+    "icmp": "ICMP",
+    "ipv6-icmp": "ICMPv6",
+    "ah": "AH",
+    "esp": "ESP",
+}
+
+
+def fields(denial: Denial) -> dict[str, FieldValue]:
+    """The event's fields, lower-case keys, only those that the line has; numbers as int, flags as tuples of names.
+
+    `len` is the IP packet's length in bytes, `frag` the fragment's offset in bytes, `id` the IP identification (of
+    IPv6, the fragment header's), `ttl` the TTL or hop limit, `tos` the whole of TOS, precedence or traffic class as
+    far as the kernel prints it, `extent` is there only when the line could not tell all.
+    """
+    found: dict[str, FieldValue | None] = {
+        "name": denial.watched.name,
+        "prefix": denial.watched.prefix,
+        "meaning": denial.watched.meaning.value,
+        "family": denial.family.value,
+        "in": denial.devices.incoming,
+        "out": denial.devices.outgoing,
+        "physin": denial.devices.incoming_port,
+        "physout": denial.devices.outgoing_port,
+        "src": denial.src,
+        "dst": denial.dst,
+        "proto": denial.proto,
+        **_hardware_fields(denial),
+        **_network_fields(denial.network),
+        **_transport_fields(denial.transport),
+        "mark": denial.mark,
+        "uid": denial.owner.uid if denial.owner else None,
+        "gid": denial.owner.gid if denial.owner else None,
+        "extent": denial.extent.value if denial.extent is not Extent.WHOLE else None,
+    }
+    return {key: value for key, value in found.items() if value is not None and value != ()}
+
+
+def _hardware_fields(denial: Denial) -> Mapping[str, FieldValue | None]:
+    hardware = denial.hardware
+    if hardware is None:
+        return {}
+    return {
+        "mac_src": hardware.source,
+        "mac_dst": hardware.destination,
+        "mac": hardware.octets if hardware.source is None else None,
+        "ethertype": f"{hardware.ethertype:04x}" if hardware.ethertype is not None else None,
+        "vlan": hardware.vlan,
+        "tunnel_src": hardware.tunnel[0] if hardware.tunnel else None,
+        "tunnel_dst": hardware.tunnel[1] if hardware.tunnel else None,
+    }
+
+
+def _network_fields(network: Network | None) -> Mapping[str, FieldValue | None]:
+    if isinstance(network, IPv4):
+        return {
+            "len": network.length,
+            "ttl": network.ttl,
+            "tos": network.tos | network.precedence,
+            "id": network.ident,
+            "ip_flags": network.flags,
+            "frag": network.fragment_offset or None,
+            "ip_options": network.options,
+        }
+    if isinstance(network, IPv6):
+        fragment = network.fragment
+        return {
+            "len": network.length,
+            "ttl": network.hop_limit,
+            "tos": network.traffic_class,
+            "flow_label": network.flow_label or None,
+            "id": fragment.ident if fragment else None,
+            "ip_flags": ("MF",) if fragment and fragment.more else None,
+            "frag": fragment.offset or None if fragment else None,
+        }
+    if isinstance(network, Arp):
+        return {
+            "arp_operation": network.opcode,
+            "arp_mac_src": network.mac_src,
+            "arp_mac_dst": network.mac_dst,
+            "available": network.available,
+        }
+    return {}
+
+
+def _transport_fields(transport: Transport | None) -> Mapping[str, FieldValue | None]:
+    match transport:
+        case Tcp():
+            return {
+                "spt": transport.spt,
+                "dpt": transport.dpt,
+                "flags": transport.flags,
+                "window": transport.window,
+                "seq": transport.seq,
+                "ack": transport.ack,
+                "urgent": transport.urgent or None,
+                "tcp_options": transport.options,
+            }
+        case Udp():
+            return {"spt": transport.spt, "dpt": transport.dpt, "udp_len": transport.length}
+        case Icmp():
+            return _icmp_fields(transport)
+        case Ipsec():
+            return {"spi": transport.spi}
+        case Incomplete():
+            return {"available": transport.available}
+        case _:
+            return {}
+
+
+def _icmp_fields(message: Icmp) -> Mapping[str, FieldValue | None]:
+    return {
+        "icmp_type": message.type,
+        "icmp_code": message.code,
+        "icmp_name": icmp_type_name(message.proto, message.type),
+        "icmp_id": message.ident,
+        "icmp_seq": message.seq,
+        "icmp_pointer": message.pointer,
+        "gateway": message.gateway,
+        "mtu": message.mtu,
+        "available": message.available,
+        **_embedded_fields(message.embedded),
+    }
+
+
+def _embedded_fields(packet: Packet | None) -> Mapping[str, FieldValue | None]:
+    if packet is None or packet.network is None:
+        return {}
+    carried = packet.transport
+    return {
+        "inner_src": packet.network.src,
+        "inner_dst": packet.network.dst,
+        "inner_proto": carried.proto if carried else None,
+        "inner_spt": carried.spt if isinstance(carried, (Tcp, Udp)) else None,
+        "inner_dpt": carried.dpt if isinstance(carried, (Tcp, Udp)) else None,
+    }
+
+
+def sentence(denial: Denial) -> str:
+    """One line for a person: `denied TCP SYN 203.0.113.9:51234 → 10.0.0.1:23 in eth0`."""
+    words = [denial.watched.meaning.value, _what(denial), *_from_to(denial), *_way(denial)]
+    if denial.extent is Extent.SHORT_PACKET:
+        words.append("(short packet)")
+    elif denial.extent is Extent.CUT_LINE:
+        words.append("(line cut by the kernel)")
+    return " ".join(words)
+
+
+def _what(denial: Denial) -> str:
+    transport = denial.transport
+    if isinstance(denial.network, Arp):
+        return f"ARP {_ARP_OPERATIONS.get(denial.network.opcode, f'operation {denial.network.opcode}')}"
+    if transport is None:
+        return _what_of_unknown(denial)
+    word = _PROTO_WORDS.get(transport.proto, f"protocol {transport.proto}")
+    match transport:
+        case Tcp():
+            # Lowest bit first, as people name them: SYN+ACK, not the kernel's ACK SYN.
+            return f"{word} {'+'.join(reversed(transport.flags)) or 'without flags'}"
+        case Icmp():
+            name = icmp_type_name(transport.proto, transport.type) or f"type {transport.type}"
+            return f"{word} {name}"
+        case Bare() if _is_later_fragment(denial.network):
+            return f"{word} fragment"
+        case _:
+            return word
+
+
+def _what_of_unknown(denial: Denial) -> str:
+    if denial.family is Family.OTHER:
+        ethertype = denial.hardware.ethertype if denial.hardware else None
+        return "frame" if ethertype is None else f"frame of type {ethertype:04x}"
+    word = {Family.IPV4: "IPv4", Family.IPV6: "IPv6", Family.ARP: "ARP"}[denial.family]
+    return f"{word} fragment" if _is_later_fragment(denial.network) else f"{word} packet"
+
+
+def _is_later_fragment(network: Network | None) -> bool:
+    return isinstance(network, (IPv4, IPv6)) and network.is_later_fragment
+
+
+def _from_to(denial: Denial) -> list[str]:
+    if denial.src is None or denial.dst is None:
+        hardware = denial.hardware
+        return [f"{hardware.source} → {hardware.destination}"] if hardware and hardware.source else []
+    return [f"{_endpoint(denial.src, denial.spt)} → {_endpoint(denial.dst, denial.dpt)}"]
+
+
+def _endpoint(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _way(denial: Denial) -> list[str]:
+    devices = denial.devices
+    words = []
+    for direction, device, port in (
+        ("in", devices.incoming, devices.incoming_port),
+        ("out", devices.outgoing, devices.outgoing_port),
+    ):
+        if device:
+            words.append(f"{direction} {device}")
+        if port:
+            words.append(f"port {port}")
+    return words

@@ -1,0 +1,1 @@
+"""Deciding what the kernel should hold, and carrying it out."""

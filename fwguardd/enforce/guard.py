@@ -1,0 +1,76 @@
+"""When to look: PURE. Times in, times out; no clock is read here.
+
+A burst of notices is one pass: it begins after a time of quiet, and no later than a limit after the first notice. After
+a write the kernel is looked at again at 1, 2 and 4 seconds, because whoever fights back does it soon; after a failure
+that may pass, likewise with a wait that doubles up to a minute. Else once in a drift interval.
+"""
+
+from __future__ import annotations
+
+LOOK_AGAIN = (1.0, 2.0, 4.0)
+"""Seconds after a write, each counted from the one before."""
+
+LONGEST_RETRY = 60.0
+"""Seconds between two tries at most."""
+
+
+class Timetable:
+    """The times of the next passes. All times are seconds on one monotonic clock."""
+
+    def __init__(self, settle: float, settle_max: float, interval: float) -> None:
+        self.set_durations(settle, settle_max, interval)
+        self._first_notice: float | None = None
+        self._last_notice = 0.0
+        self._next_look = 0.0
+        self._looks_left: tuple[float, ...] = ()
+        self._retry_wait = 0.5
+        self._retry_at: float | None = None
+
+    def set_durations(self, settle: float, settle_max: float, interval: float) -> None:
+        """Change the settle times and the drift interval, in seconds."""
+        self._settle, self._settle_max, self._interval = settle, settle_max, interval
+
+    def notice(self, now: float) -> None:
+        """Something in the directory changed."""
+        if self._first_notice is None:
+            self._first_notice = now
+        self._last_notice = now
+
+    def pass_begins(self) -> None:
+        """All that was noticed until now is in this pass; what comes from now on is for the next."""
+        self._first_notice = None
+        self._retry_at = None
+
+    def pass_ended(self, now: float, *, wrote: bool, again: bool) -> None:
+        """A pass ended. ``wrote``: it changed the kernel. ``again``: it failed in a way that may pass."""
+        if wrote:
+            self._looks_left = LOOK_AGAIN
+        wait, self._looks_left = (
+            (self._looks_left[0], self._looks_left[1:]) if self._looks_left else (self._interval, ())
+        )
+        self._next_look = now + min(wait, self._interval)
+        if again:
+            self._retry_wait = min(self._retry_wait * 2, LONGEST_RETRY)
+            self._retry_at = now + self._retry_wait
+        else:
+            self._retry_wait = 0.5
+
+    def wait(self, now: float) -> float:
+        """Seconds until something is due, if nothing else happens."""
+        return max(
+            0.0, min(time for time in (self._settled_at(), self._retry_at, self._next_look) if time is not None) - now
+        )
+
+    def due(self, now: float) -> str | None:
+        """What a pass is due for at this time; None when there is nothing to do yet."""
+        settled = self._settled_at()
+        if settled is not None and now >= settled:
+            return "change"
+        if self._retry_at is not None and now >= self._retry_at:
+            return "retry"
+        return "timer" if now >= self._next_look else None
+
+    def _settled_at(self) -> float | None:
+        if self._first_notice is None:
+            return None
+        return min(self._last_notice + self._settle, self._first_notice + self._settle_max)

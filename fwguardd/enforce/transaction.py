@@ -1,0 +1,144 @@
+"""Putting a rehearsed ruleset in force: snapshot, write, verify; or undo, and verify that.
+
+iptables-restore is atomic for one table of one family and for nothing more, so the transaction over all tables of both
+families is made here. Its promise: when `put_in_force` returns or raises, the kernel holds the wanted rulesets whole,
+or those from before whole. The one exception has an exception of its own, `UndoFailedError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fwguardd.kernel.iptables import KernelError
+from fwguardd.ruleset.diff import Difference, changes, compare
+from fwguardd.ruleset.model import Family, Rehearsed, Ruleset
+from fwguardd.ruleset.plan import Plan, emptied, make_plan
+from fwguardd.ruleset.preserve import Preserve, own_part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Owned = frozenset[tuple[Family, str]]
+"""Tables that are ours, by family and name."""
+
+
+class Kernel(Protocol):
+    """What a transaction needs of a kernel. `fwguardd.kernel.iptables.LiveKernel` is the real one."""
+
+    def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
+        """All tables of these families. Raises KernelError."""
+
+    def restore(self, family: Family, text: str) -> None:
+        """Load a text with --noflush. Raises KernelError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The kernel held the wanted rulesets already. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The wanted rulesets are in force, and verified. ``changes`` tells what that added and removed."""
+
+    changes: tuple[Difference, ...]
+
+
+class RolledBackError(Exception):
+    """The write failed, was undone, and the undo was verified: what was in force before is in force now."""
+
+
+class UndoFailedError(Exception):
+    """The write failed and so did its undo. The message says what is known of what is in force."""
+
+
+class _NotAsWrittenError(KernelError):
+    """Every program said yes, and the kernel holds something else."""
+
+
+def owned_tables(rehearsed: Rehearsed) -> Owned:
+    """The tables that a rehearsed ruleset owns."""
+    return frozenset((family, name) for family, ruleset in rehearsed.rulesets.items() for name in ruleset.tables)
+
+
+def put_in_force(kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve: Preserve) -> Applied | Unchanged:
+    """Make the kernel hold what was rehearsed, and empty the tables that are released.
+
+    Raises RolledBackError, UndoFailedError, or KernelError where not even the snapshot could be taken.
+    """
+    wanted = _with_released(rehearsed, released)
+    before = kernel.save(tuple(wanted))
+    plans = [make_plan(before[family], ruleset, preserve) for family, ruleset in wanted.items()]
+    if not any(plan.texts for plan in plans):
+        return Unchanged()
+    changed = tuple(
+        change for family, ruleset in wanted.items() for change in changes(own_part(before[family], preserve), ruleset)
+    )
+    try:
+        _write(kernel, plans)
+        _verify(kernel, wanted, preserve)
+    except KernelError as failure:
+        _undo(kernel, before, wanted, preserve, failure)
+    return Applied(changed)
+
+
+def find_drift(kernel: Kernel, rehearsed: Rehearsed, preserve: Preserve) -> tuple[Difference, ...]:
+    """How the kernel differs from what was put in force. Raises KernelError."""
+    return _differences(rehearsed.rulesets, kernel.save(tuple(rehearsed.rulesets)), preserve)
+
+
+def _with_released(rehearsed: Rehearsed, released: Owned) -> dict[Family, Ruleset]:
+    wanted = dict(rehearsed.rulesets)
+    for family in {family for family, _ in released}:
+        names = [name for owner, name in released if owner is family]
+        tables = wanted[family].tables if family in wanted else {}
+        wanted[family] = Ruleset(family, {**emptied(names), **tables})
+    return wanted
+
+
+def _differences(
+    wanted: Mapping[Family, Ruleset], live: Mapping[Family, Ruleset], preserve: Preserve
+) -> tuple[Difference, ...]:
+    return tuple(
+        difference
+        for family, ruleset in wanted.items()
+        for difference in compare(ruleset, own_part(live[family], preserve))
+    )
+
+
+def _write(kernel: Kernel, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        for text in plan.texts:
+            kernel.restore(plan.family, text)
+
+
+def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> None:
+    left = _differences(wanted, kernel.save(tuple(wanted)), preserve)
+    if left:
+        shown = "; ".join(str(difference) for difference in left[:3])
+        raise _NotAsWrittenError(f"after the load the kernel differs in {len(left)} places: {shown}")
+
+
+def _undo(
+    kernel: Kernel,
+    before: Mapping[Family, Ruleset],
+    written: Mapping[Family, Ruleset],
+    preserve: Preserve,
+    failure: KernelError,
+) -> None:
+    """Bring back what was before, in the tables that were written. Always raises."""
+    earlier = {family: _as_before(before[family], ruleset, preserve) for family, ruleset in written.items()}
+    try:
+        live = kernel.save(tuple(earlier))
+        _write(kernel, [make_plan(live[family], ruleset, preserve) for family, ruleset in earlier.items()])
+        _verify(kernel, earlier, preserve)
+    except KernelError as second:
+        raise UndoFailedError(f"{failure}. The undo failed too: {second}") from second
+    raise RolledBackError(str(failure)) from failure
+
+
+def _as_before(before: Ruleset, written: Ruleset, preserve: Preserve) -> Ruleset:
+    """Our part of the tables that were written, as they were; a table that was not there was empty."""
+    own = own_part(before, preserve)
+    return Ruleset(before.family, {name: own.tables.get(name, emptied([name])[name]) for name in written.tables})

@@ -1,0 +1,69 @@
+"""Notices that something in the rules directory changed, from inotify through the watchdog library.
+
+A notice says nothing about what changed: a pass reads the directory as it is. Reading files causes notices too
+(opened, closed without a write) and those are left out, or every pass would wake the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_CHANGES = frozenset({"created", "modified", "moved", "deleted", "closed"})
+
+
+class DirectoryWatch:
+    """Watches one directory and calls back, from a thread of its own, at each change in it.
+
+    `renew` starts anew after the directory was removed and made again, which ends the kernel's watch for good.
+    """
+
+    def __init__(self, directory: Path, on_change: Callable[[], object]) -> None:
+        self._directory = directory
+        self._notice = _Notice(on_change)
+        self._observer = Observer()
+        self._observer.start()
+        self._watched: tuple[int, int] | None = None
+
+    def renew(self) -> None:
+        """Watch the directory that has the name now, if it is not the one that is watched already."""
+        here = _identity(self._directory)
+        if here == self._watched:
+            return
+        self._observer.unschedule_all()
+        self._watched = None
+        if here is not None:
+            try:
+                self._observer.schedule(self._notice, str(self._directory))
+            except OSError:
+                return  # It went away in this very moment; the next call finds what is there then.
+            self._watched = here
+
+    def close(self) -> None:
+        """End the thread."""
+        self._observer.stop()
+        self._observer.join(timeout=5)
+
+
+class _Notice(FileSystemEventHandler):  # type: ignore[misc]
+    def __init__(self, on_change: Callable[[], object]) -> None:
+        super().__init__()
+        self._on_change = on_change
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in _CHANGES:
+            self._on_change()
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        status = directory.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

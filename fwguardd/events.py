@@ -1,0 +1,122 @@
+"""Every event that fwguardd tells, in one table: name, MESSAGE_ID, priority, sentence, fields.
+
+Names and ids are a contract: people filter by them, and the message catalog explains them. Priorities are those of
+syslog(3). No event of the denial road is above warning, since journald syncs its files to disk for each message at
+critical or above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """A kind of event. ``message_id`` is a fixed random 128-bit id in journald's sense (sd-id128(3))."""
+
+    name: str
+    message_id: str
+    priority: int
+    meaning: str
+
+
+class Emit(Protocol):
+    """Whoever is told of events: takes the kind, the sentence for people, and the fields for programs."""
+
+    def __call__(self, kind: EventKind, message: str, /, **fields: Any) -> None:
+        """Tell one event. Never raises, never waits."""
+
+
+STARTED = EventKind(
+    "daemon.started",
+    "8496bacebfa44361b52a67b9000d6380",
+    INFO,
+    "The daemon runs; it says with which iptables and which directory.",
+)
+STOPPING = EventKind(
+    "daemon.stopping", "f35fff0c10d64c6fbb0affdebc3251e6", INFO, "The daemon stops. The rules stay in force."
+)
+SETTINGS_REJECTED = EventKind(
+    "settings.rejected",
+    "27bf84cb541a44acb1d94b6a0739b8b4",
+    ERROR,
+    "A reload found bad settings; those before stay in force.",
+)
+APPLIED = EventKind(
+    "rules.applied", "571ef592ad3e4e63a163335d8bf3c27c", NOTICE, "A ruleset was put in force and verified."
+)
+UNCHANGED = EventKind(
+    "rules.unchanged",
+    "953d574e8a1640b8a164ae962e52a332",
+    DEBUG,
+    "The kernel already holds what the files say; nothing was written.",
+)
+REJECTED = EventKind(
+    "rules.rejected",
+    "ffa9a18b1dcf46a3b8d4beb53d048f02",
+    ERROR,
+    "The rule files cannot be put in force; what was in force stays in force.",
+)
+FINDING = EventKind(
+    "rules.finding",
+    "d44d59dedaf54cac9490a55998fbd9f7",
+    WARNING,
+    "Something in a rule file that its author should know.",
+)
+APPLY_FAILED = EventKind(
+    "rules.failed",
+    "4816a63490954bc283c2782eec36558c",
+    ERROR,
+    "Putting a ruleset in force failed; the message says what is in force now.",
+)
+DRIFT = EventKind(
+    "drift.detected", "bc6a8bd14da0471c88c7d250c3bba467", WARNING, "Somebody else changed what fwguardd owns."
+)
+REPAIRED = EventKind("drift.repaired", "e1a5bd4b7a9a4c60bedfe62f7867dcfb", NOTICE, "Drift was undone.")
+DENIED = EventKind(
+    "denied", "07242b5be33a42b685615e71d6680c85", WARNING, "The kernel logged a packet that a rule denied."
+)
+LOGGED = EventKind(
+    "logged",
+    "2261b77b57e84aa3afca54fe6037f89e",
+    INFO,
+    "The kernel logged a packet under a prefix that means no denial.",
+)
+DENIALS_LOST = EventKind(
+    "denials.lost",
+    "743a2c27b37545aab09ca9caf242edd3",
+    WARNING,
+    "Kernel records were overwritten before they could be read.",
+)
+DENIALS_UNPARSED = EventKind(
+    "denials.unparsed",
+    "403c82be62db44868257d9e55c833eab",
+    WARNING,
+    "A kernel line has a watched prefix and an unknown form.",
+)
+DENIALS_CLOSED = EventKind(
+    "denials.unavailable",
+    "6bb73e423ff141a2b84ddd55652b25b2",
+    WARNING,
+    "The kernel log cannot be read; denials are not told.",
+)
+FAULT = EventKind(
+    "daemon.fault",
+    "f1e09e33018f45e7b55b3a8218f81f34",
+    ERROR,
+    "A defect in fwguardd: a part of it failed and goes on without the failed step.",
+)
+
+ALL_EVENTS: Mapping[str, EventKind] = {
+    kind.name: kind
+    for kind in (
+        STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, FINDING, APPLY_FAILED,
+        DRIFT, REPAIRED, DENIED, LOGGED, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, FAULT,
+    )
+}  # fmt: skip

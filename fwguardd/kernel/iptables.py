@@ -1,0 +1,139 @@
+"""The live firewall, through iptables' own programs: what is loaded, and loading. The only room that runs them live.
+
+Complaints become exceptions here, once, named for what they mean to the caller. Standard error is kept apart from
+standard output: warnings come there together with exit code 0.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run, run_all
+from fwguardd.kernel.programs import restore_argv, save_argv
+from fwguardd.ruleset.render import IncompatibleTableError, UnreadableSaveError, read_saved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fwguardd.ruleset.model import Family, Ruleset
+
+LOCK_SECONDS = 5
+"""How long a legacy program waits for the lock before it gives up, in seconds (iptables(8), "-w")."""
+
+PROGRAM_SECONDS = 60.0
+"""The longest that one restore or save may take, the wait for the lock included."""
+
+_VERSION = re.compile(r"iptables v([0-9][^ ]*)(?: \((nf_tables|legacy)\))?")
+_LOCKED = ("holding the xtables lock", "Resource temporarily unavailable", "Interrupted system call")
+
+
+class Backend(Enum):
+    """Which half of the kernel iptables writes to: nf_tables, or the older x_tables."""
+
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+class KernelError(Exception):
+    """A program of iptables did not do what it was asked to do. The message holds its own words."""
+
+
+class KernelBusyError(KernelError):
+    """Somebody else held the lock, or changed the tables in the same instant. It may pass: try again later."""
+
+
+class RestoreRefusedError(KernelError):
+    """iptables-restore refused a text. Nothing of the table that it complained of was changed."""
+
+
+class ToolMissingError(KernelError):
+    """iptables is not installed, or not in a form that fwguardd can use."""
+
+
+class NotPermittedError(KernelError):
+    """The process lacks CAP_NET_ADMIN."""
+
+
+class UnknownContentError(KernelError):
+    """A live table holds what iptables cannot express. To load rules would destroy it, so nothing is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The iptables that is in use: its backend and version, as in "1.8.9"."""
+
+    backend: Backend
+    version: str
+
+    def __str__(self) -> str:
+        return f"iptables {self.version} ({self.backend.value})"
+
+
+def find_tool(wanted: Backend | None) -> Tool:
+    """The iptables of the wanted backend; None takes the backend that the plain ``iptables`` is.
+
+    Raises ToolMissingError.
+    """
+    name = "iptables" if wanted is None else f"iptables-{wanted.value}"
+    try:
+        finished = run(Command([name, "--version"]), timeout=10)
+    except (ProgramMissingError, ProgramTimeoutError) as error:
+        raise ToolMissingError(f"{error}; install it with: apt install iptables") from error
+    match = _VERSION.match(finished.stdout)
+    if not match:
+        raise ToolMissingError(f"{name} --version printed {finished.stdout[:80]!r}, which names no version")
+    return Tool(Backend.NFT if match[2] == "nf_tables" else Backend.LEGACY, match[1])
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKernel:
+    """The tables of the network namespace that this process is in."""
+
+    backend: Backend
+
+    def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
+        """All tables of these families, with counters.
+
+        Raises UnknownContentError where a table holds what iptables cannot show, and KernelError for all else.
+        """
+        argvs = [save_argv(self.backend.value, family.number) for family in families]
+        try:
+            finished = run_all([Command(argv) for argv in argvs], PROGRAM_SECONDS)
+        except (ProgramMissingError, ProgramTimeoutError) as error:
+            raise KernelError(str(error)) from error
+        for program in finished:
+            if program.code != 0:
+                raise _classified(program.argv[0], program.code, program.stderr)
+        try:
+            return {
+                family: read_saved(family, program.stdout) for family, program in zip(families, finished, strict=True)
+            }
+        except (IncompatibleTableError, UnreadableSaveError) as error:
+            raise UnknownContentError(str(error)) from error
+
+    def restore(self, family: Family, text: str) -> None:
+        """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.
+
+        Raises KernelBusyError, RestoreRefusedError, NotPermittedError or, for all else, KernelError.
+        """
+        argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
+        try:
+            finished = run(Command(argv, text), PROGRAM_SECONDS)
+        except (ProgramMissingError, ProgramTimeoutError) as error:
+            raise KernelError(str(error)) from error
+        if finished.code != 0:
+            raise _classified(argv[0], finished.code, finished.stderr)
+
+
+def _classified(name: str, code: int, stderr: str) -> KernelError:
+    """The exception that a failed program's own words ask for. Exit codes overlap, so the words decide."""
+    words = stderr.strip() or "it said nothing"
+    message = f"{name} failed with code {code}: {words}"
+    if any(phrase in stderr for phrase in _LOCKED):
+        return KernelBusyError(message)
+    if "Permission denied" in stderr or "Operation not permitted" in stderr or "you must be root" in stderr:
+        return NotPermittedError(message)
+    return RestoreRefusedError(message) if code > 0 else KernelError(message)

@@ -1,0 +1,160 @@
+"""Running programs: several at once, each with its own pipes, none for longer than it is given.
+
+Standard input, output and error are memory files (memfd_create(2)), so no pipe can fill up and block either side, and
+output never mixes with complaints. Waiting is done on process descriptors (pidfd_open(2)), which costs no polling and
+cannot hit a recycled process id. Only the standard library's lightest modules are used, because the rehearsal worker
+starts with this module and has to start fast.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for, whatever the caller's environment says."""
+
+
+class Command(NamedTuple):
+    """A program to run: its argument vector, what it reads, and variables added to its small environment.
+
+    ``descriptors`` are open files that it inherits, by the number that it shall see them under (3 and up).
+    """
+
+    argv: Sequence[str]
+    stdin: str = ""
+    variables: Mapping[str, str] = {}
+    descriptors: Mapping[int, int] = {}
+
+
+class Finished(NamedTuple):
+    """A program that has ended. ``code`` is its exit code, or the negative number of the signal that killed it."""
+
+    argv: Sequence[str]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class ProgramMissingError(Exception):
+    """The program to run is not installed, or cannot be executed."""
+
+
+class ProgramTimeoutError(Exception):
+    """A program ran for longer than it was given, and was killed."""
+
+    def __init__(self, argv: Sequence[str], seconds: float) -> None:
+        super().__init__(f"{argv[0]} did not end within {seconds:g} s and was killed")
+
+
+class Running:
+    """A started program. Always ends in `finish`, which reaps it."""
+
+    def __init__(self, command: Command) -> None:
+        """Start it. Raises ProgramMissingError."""
+        self.argv = command.argv
+        self._files = [_memory_file(command.stdin), _memory_file(""), _memory_file("")]
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self._files)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in command.descriptors.items()]
+        environment = {"PATH": PATH, "LC_ALL": "C", **command.variables}
+        try:
+            self.pid = os.posix_spawn(
+                _find(command.argv[0]),
+                list(command.argv),
+                environment,
+                file_actions=actions,
+                setsigdef=[signal.SIGPIPE],
+                setpgroup=0,  # A terminal's Ctrl-C must not end a load half-way through its tables.
+            )
+        except OSError as error:
+            self._close()
+            raise ProgramMissingError(f"{command.argv[0]} cannot be run: {error.strerror}") from error
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def finish(self, deadline: float) -> Finished:
+        """Wait for its end until ``deadline`` on the monotonic clock. Raises ProgramTimeoutError once it is killed."""
+        started_waiting = time.monotonic()
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        ended = bool(poll.poll(max(0.0, deadline - started_waiting) * 1000))
+        if not ended:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._pidfd)
+        stdout, stderr = (_read_all(fd) for fd in self._files[1:])
+        self._close()
+        if not ended:
+            raise ProgramTimeoutError(self.argv, max(0.0, deadline - started_waiting))
+        return Finished(self.argv, os.waitstatus_to_exitcode(status), stdout, stderr)
+
+    def _close(self) -> None:
+        for fd in self._files:
+            os.close(fd)
+
+
+def run_all(commands: Sequence[Command], timeout: float) -> list[Finished]:
+    """Run all commands at once and wait for all of them, ``timeout`` seconds at most.
+
+    Raises ProgramMissingError or ProgramTimeoutError, in either case after the end of all that were started.
+    """
+    deadline = time.monotonic() + timeout
+    running: list[Running] = []
+    finished: list[Finished] = []
+    failure: ProgramMissingError | ProgramTimeoutError | None = None
+    for command in commands:
+        try:
+            running.append(Running(command))
+        except ProgramMissingError as error:
+            failure = error
+            break
+    for program in running:
+        try:
+            finished.append(program.finish(deadline))
+        except ProgramTimeoutError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return finished
+
+
+def run(command: Command, timeout: float) -> Finished:
+    """Run one command. Raises ProgramMissingError or ProgramTimeoutError."""
+    return run_all([command], timeout)[0]
+
+
+def _find(name: str) -> str:
+    if "/" in name:
+        return name
+    for folder in PATH.split(":"):
+        path = f"{folder}/{name}"
+        if os.access(path, os.X_OK):
+            return path
+    return name
+
+
+def _memory_file(text: str) -> int:
+    fd = os.memfd_create("fwguardd")
+    if text:
+        data = memoryview(text.encode("utf-8", "surrogateescape"))
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _read_all(fd: int) -> str:
+    size = os.fstat(fd).st_size
+    chunks: list[bytes] = []
+    while size > 0:
+        chunk = os.pread(fd, size, sum(map(len, chunks)))
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks).decode("utf-8", "surrogateescape")

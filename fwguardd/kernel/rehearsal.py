@@ -1,0 +1,217 @@
+"""Rehearsing a candidate: loading it in a scratch namespace, on the real kernel, before it may touch the live one.
+
+A rehearsal gives the canonical text that iptables-save will print, with the origin of every rule in it; or the refusal,
+brought home to the author's file and line. iptables names a line it stumbled over, or COMMIT for what the kernel
+refused: the rule is then found by bisecting. After each finding the rule is taken out and the rest is tried again, so
+that an author learns of all mistakes at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.kernel.scratch import Scratch, ScratchPool, Way
+from fwguardd.ruleset.complaints import Complaint, explain, jump_target, read_complaint
+from fwguardd.ruleset.loops import loop_closed_by
+from fwguardd.ruleset.model import Candidate, Chain, Family, Finding, Origin, Rehearsed, Rule, Ruleset, Table
+from fwguardd.ruleset.origins import with_origins
+from fwguardd.ruleset.render import read_saved, render, rules_in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+MOST_FINDINGS = 20
+"""Refused rules told for one candidate."""
+
+RULES_PER_COMMIT = 150
+"""Rules of one transaction in a user namespace: 197 long ones are the measured limit of its socket buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A candidate that the kernel does not take, and why: at least one finding."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsals:
+    """Rehearsals with one backend, in namespaces from one pool."""
+
+    backend: str
+    pool: ScratchPool
+
+    def rehearse(self, candidate: Candidate) -> Rehearsed | Refused:
+        """Load the candidate of both families side by side, and read back what the kernel made of it.
+
+        Raises ScratchError where no rehearsal could take place.
+        """
+        with self.pool.take() as scratch:
+            stage = _Stage(self.backend, scratch)
+            results = stage.load(candidate.rulesets)
+            refused = {family: result[-1] for family, result in results.items() if result[-1]["code"] != 0}
+            if not refused:
+                return Rehearsed({family: _canonical(candidate, family, results[family]) for family in results})
+            findings: list[Finding] = []
+            for family, result in refused.items():
+                findings += _all_refusals(stage, candidate.rulesets[family], result)
+        return Refused(_once(findings))
+
+
+def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any]]) -> Ruleset:
+    return with_origins(read_saved(family, results[-1]["stdout"]), candidate.rulesets[family])
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A scratch namespace that rulesets are tried in, one after the other."""
+
+    backend: str
+    scratch: Scratch
+
+    def load(self, rulesets: Mapping[Family, Ruleset]) -> dict[Family, list[dict[str, Any]]]:
+        """Load rulesets of different families side by side and save them. Raises ScratchError."""
+        jobs = [{"family": family.number, "steps": self._steps(ruleset)} for family, ruleset in rulesets.items()]
+        return dict(zip(rulesets, self.scratch.ask(self.backend, jobs), strict=True))
+
+    def refusal(self, ruleset: Ruleset) -> dict[str, Any] | None:
+        """The result of the step that refused this ruleset; None where it loads. Raises ScratchError."""
+        (results,) = self.load({ruleset.family: ruleset}).values()
+        return None if results[-1]["code"] == 0 else results[-1]
+
+    def text(self, ruleset: Ruleset) -> str:
+        """The text that `load` gives to iptables-restore."""
+        commit_every = RULES_PER_COMMIT if self.in_small_commits(ruleset) else None
+        return render(ruleset, tagged=True, commit_every=commit_every).text
+
+    def in_small_commits(self, ruleset: Ruleset) -> bool:
+        """Whether this ruleset is too large for one transaction here."""
+        return (
+            self.scratch.way is Way.USER_NAMESPACE and self.backend == "nft" and ruleset.rule_count > RULES_PER_COMMIT
+        )
+
+    def _steps(self, ruleset: Ruleset) -> list[dict[str, Any]]:
+        restore = {"restore": self.text(ruleset), "noflush": False}
+        if not self.in_small_commits(ruleset):
+            return [restore, {"save": True}]
+        empty = "".join(f"*{table}\nCOMMIT\n" for table in ruleset.tables)
+        return [{"restore": empty, "noflush": False}, restore | {"noflush": True}, {"save": True}]
+
+
+def _once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings in order of place; what both families refuse for the same reason is told once."""
+    unique: dict[tuple[object, ...], Finding] = {}
+    for finding in findings:
+        key = (finding.origin, finding.code)
+        unique[key] = replace(finding, family=None) if key in unique else finding
+    return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))
+
+
+def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> list[Finding]:
+    """Every refused rule of a ruleset, up to the limit: find one, take it out, try the rest."""
+    findings: list[Finding] = []
+    refusal: dict[str, Any] | None = result
+    while refusal is not None and len(findings) < MOST_FINDINGS:
+        complaint = read_complaint(refusal["stderr"])
+        number = _guilty_rule(stage, ruleset, complaint)
+        if number is None:
+            findings.append(_nobodys(ruleset, complaint))
+            break
+        findings.append(_finding(ruleset, number, complaint))
+        ruleset = _without_rule(ruleset, number)
+        refusal = stage.refusal(ruleset)
+    return findings
+
+
+def _finding(ruleset: Ruleset, number: int, complaint: Complaint) -> Finding:
+    table, chain, rule = _place(ruleset, number)
+    told = explain(complaint, rule.text, loop_closed_by(table, chain.name, rule.text))
+    return Finding(told.code, told.message, rule.origin, hint=told.hint, line_text=rule.text, family=ruleset.family)
+
+
+def _place(ruleset: Ruleset, number: int) -> tuple[Table, Chain, Rule]:
+    """The rule of that number in the order of rendering, and where it is."""
+    for table, chain in ruleset.chains():
+        if number < len(chain.rules):
+            return table, chain, chain.rules[number]
+        number -= len(chain.rules)
+    raise IndexError(number)
+
+
+def _nobodys(ruleset: Ruleset, complaint: Complaint) -> Finding:
+    """A refusal that no rule is to blame for: a table that the kernel lacks, or no memory."""
+    told = explain(complaint, "")
+    origin = next((rule.origin for rule in rules_in_order(ruleset) if rule.origin is not None), None)
+    tables = ", ".join(ruleset.tables)
+    message = f"{told.message} (no single rule of {ruleset.family.value} {tables} is to blame)"
+    return Finding(told.code, message, origin and replace(origin, line=0), hint=told.hint, family=ruleset.family)
+
+
+def _guilty_rule(stage: _Stage, ruleset: Ruleset, complaint: Complaint) -> int | None:
+    """The number of the rule that is refused, in the order of rendering; None if it is no rule."""
+    named = _rule_at_line(stage, ruleset, complaint)
+    if named is not None and (complaint.names_rule or _refused_alone(stage, ruleset, named)):
+        return named
+    missing = explain(complaint, "")
+    if missing.code == "undeclared-chain":
+        for number, rule in enumerate(rules_in_order(ruleset)):
+            target = jump_target(rule.text)
+            if target is not None and f"chain {target}," in missing.message:
+                return number
+    return _bisect(stage, ruleset)
+
+
+def _rule_at_line(stage: _Stage, ruleset: Ruleset, complaint: Complaint) -> int | None:
+    """The rule on the line that the complaint names. The tag in front of the rule is its number."""
+    if complaint.line is None:
+        return None
+    lines = stage.text(ruleset).split("\n")
+    line = lines[complaint.line - 1] if 0 < complaint.line <= len(lines) else ""
+    return int(line[1:].partition(":")[0]) if line.startswith("[") else None
+
+
+def _refused_alone(stage: _Stage, ruleset: Ruleset, number: int) -> bool:
+    """Whether the ruleset is refused with this rule and taken, or refused elsewhere, without it."""
+    return (
+        stage.refusal(_first_rules(ruleset, number)) is None
+        and stage.refusal(_first_rules(ruleset, number + 1)) is not None
+    )
+
+
+def _bisect(stage: _Stage, ruleset: Ruleset) -> int | None:
+    """The rule without which the rules before it load, and with which they do not. None if even none of them loads."""
+    good, bad = 0, ruleset.rule_count
+    if stage.refusal(_first_rules(ruleset, 0)) is not None:
+        return None
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if stage.refusal(_first_rules(ruleset, middle)) is None:
+            good = middle
+        else:
+            bad = middle
+    return bad - 1 if ruleset.rule_count else None
+
+
+def _first_rules(ruleset: Ruleset, count: int) -> Ruleset:
+    return _filtered(ruleset, lambda number: number < count)
+
+
+def _without_rule(ruleset: Ruleset, unwanted: int) -> Ruleset:
+    return _filtered(ruleset, lambda number: number != unwanted)
+
+
+def _filtered(ruleset: Ruleset, keep: Callable[[int], bool]) -> Ruleset:
+    number = -1
+    tables: dict[str, Table] = {}
+    for table in ruleset.tables.values():
+        chains: dict[str, Chain] = {}
+        for chain in table.chains.values():
+            rules: list[Rule] = []
+            for rule in chain.rules:
+                number += 1
+                if keep(number):
+                    rules.append(rule)
+            chains[chain.name] = replace(chain, rules=tuple(rules))
+        tables[table.name] = Table(table.name, chains)
+    return Ruleset(ruleset.family, tables)

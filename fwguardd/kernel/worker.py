@@ -1,0 +1,98 @@
+"""The rehearsal worker: loads rulesets in the network namespace that it finds itself in.
+
+It speaks over the socket on its standard input and does not care who gave it its namespace: `unshare` with privilege,
+a user namespace without, or systemd with PrivateNetwork=yes. It runs iptables' restore and save programs and nothing
+else. It ends when the other side closes the socket, and its namespace ends with it.
+
+The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "jobs": [JOB, …]}``; the jobs run
+side by side. A job is ``{"family": 4|6, "steps": [STEP, …]}``, a step ``{"restore": TEXT, "noflush": bool}`` or
+``{"save": true}``; a job ends at its first step that fails. The answer is ``{"jobs": [[RESULT, …], …]}`` with a
+``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or ``{"error": "…"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+from fwguardd.kernel.processes import Command, Finished, ProgramMissingError, ProgramTimeoutError, Running
+from fwguardd.kernel.programs import restore_argv, save_argv
+
+STEP_SECONDS = 60.0
+"""The longest that one restore or save may take in a rehearsal; 100,000 rules take 2 s, or 18 s in small commits."""
+
+_LOCK_FD = 3
+
+
+def main() -> int:
+    """Serve requests until the other side closes the socket."""
+    if not in_own_namespace():
+        print("fwguardd: the rehearsal worker refuses to run in the network namespace of its parent", file=sys.stderr)
+        return 1
+    with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rwb") as stream:
+        for line in stream:
+            stream.write(json.dumps(answer(line)).encode() + b"\n")
+            stream.flush()
+    return 0
+
+
+def in_own_namespace() -> bool:
+    """Whether this process's network namespace is another than its parent's or, where that is hidden, unprepared.
+
+    A worker in the host's own namespace would replace the host's firewall. Its starter names the namespace that must
+    not be this one.
+    """
+    forbidden = os.environ.get("FWGUARDD_NOT_IN", "")
+    return not forbidden or os.readlink("/proc/self/ns/net") != forbidden
+
+
+def answer(line: bytes) -> dict[str, Any]:
+    """The answer to one request; an ``error`` for a request that makes no sense or a program that does not run."""
+    try:
+        request = json.loads(line)
+        return {"jobs": _run_jobs(request["backend"], request["jobs"])}
+    except (ValueError, KeyError, TypeError) as error:
+        return {"error": f"bad request: {error}"}
+    except (ProgramMissingError, ProgramTimeoutError) as error:
+        return {"error": str(error)}
+
+
+def _run_jobs(backend: str, jobs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Advance all jobs side by side, one step each at a time."""
+    results: list[list[dict[str, Any]]] = [[] for _ in jobs]
+    for round_number in range(max((len(job["steps"]) for job in jobs), default=0)):
+        deadline = time.monotonic() + STEP_SECONDS
+        running = [
+            (number, _start(backend, job["family"], job["steps"][round_number]))
+            for number, job in enumerate(jobs)
+            if round_number < len(job["steps"]) and all(result["code"] == 0 for result in results[number])
+        ]
+        for number, program in running:
+            results[number].append(_result(program.finish(deadline)))
+    return results
+
+
+def _start(backend: str, family: int, step: dict[str, Any]) -> Running:
+    if step.get("save"):
+        return Running(Command(save_argv(backend, family)))
+    argv = restore_argv(backend, family, noflush=bool(step.get("noflush")), lock_seconds=5)
+    # The lock of legacy iptables is one per host. A rehearsal must neither wait for it nor hold it, so each program
+    # gets a file of its own in memory to lock.
+    lock = os.memfd_create("xtables.lock")
+    try:
+        variables = {"XTABLES_LOCKFILE": f"/proc/self/fd/{_LOCK_FD}"}
+        return Running(Command(argv, step["restore"], variables, {_LOCK_FD: lock}))
+    finally:
+        os.close(lock)
+
+
+def _result(finished: Finished) -> dict[str, Any]:
+    return {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where events go: the journal, or a person's terminal."""

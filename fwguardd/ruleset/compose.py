@@ -1,0 +1,185 @@
+"""Rule files -> one ruleset for each family.
+
+All files are one ruleset: they are taken in byte order of their names, a table may be continued in any of them, and
+chains need no particular order. Composing refuses what has two meanings (a policy said twice, differently) and what
+can have none (a rule for a chain that no file declares).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.model import (
+    BUILTIN_CHAINS,
+    FAMILIES,
+    ZERO,
+    Candidate,
+    Chain,
+    Counters,
+    Family,
+    Finding,
+    Origin,
+    Rule,
+    Ruleset,
+    Severity,
+    Table,
+)
+from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """The outcome of composing: a candidate, which is worth a rehearsal only if no finding is an error."""
+
+    candidate: Candidate
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class _OpenChain:
+    """A chain while files are still being added to it."""
+
+    origin: Origin | None = None
+    policy: str | None = None
+    policy_origin: Origin | None = None
+    counters: Counters = ZERO
+    rules: list[Rule] = field(default_factory=list)
+
+
+_OpenTables = dict[str, dict[str, _OpenChain]]
+
+
+def compose(readings: Iterable[Reading]) -> Composition:
+    """One ruleset for each family from all rule files, in byte order of their names."""
+    ordered = sorted(readings, key=lambda reading: reading.path.encode("utf-8", "surrogateescape"))
+    findings = [finding for reading in ordered for finding in reading.findings]
+    if not any(reading.statements for reading in ordered):
+        if not findings:
+            findings.append(_nothing_said(ordered))
+        return Composition(Candidate({}), tuple(findings))
+    rulesets = {}
+    for family in FAMILIES:
+        tables: _OpenTables = {}
+        findings += _add_all(tables, ordered, family)
+        findings += _undeclared_chains(tables, family, ordered)
+        rulesets[family] = _close(family, tables)
+    return Composition(Candidate(rulesets), _merged(findings))
+
+
+def _nothing_said(readings: Sequence[Reading]) -> Finding:
+    """No file, or nothing but comments, is never an empty firewall."""
+    hint = 'put a file that ends in ".rules" there; to accept everything, say so with "-P INPUT ACCEPT"'
+    if readings:
+        return Finding("no-rules", "no rule file says anything but comments", Origin(readings[0].path, 0), hint=hint)
+    return Finding("no-rules", "there is no rule file", hint=hint)
+
+
+def _add_all(tables: _OpenTables, readings: Iterable[Reading], family: Family) -> Iterator[Finding]:
+    for reading in readings:
+        for statement in reading.statements:
+            if family not in statement.families:
+                continue
+            if isinstance(statement, Addition):
+                finding = _add_rule(tables, statement)
+                if finding is not None:
+                    yield finding
+            elif isinstance(statement, Declaration):
+                yield from _declare(tables, statement)
+            else:
+                _start(tables, statement)
+
+
+def _start(tables: _OpenTables, statement: TableStart) -> None:
+    tables.setdefault(statement.table, {})
+
+
+def _chain_of(tables: _OpenTables, table: str, chain: str) -> _OpenChain:
+    chains = tables.get(table)
+    if chains is None:
+        chains = tables[table] = {}
+    opened = chains.get(chain)
+    if opened is None:
+        opened = chains[chain] = _OpenChain()
+    return opened
+
+
+def _add_rule(tables: _OpenTables, addition: Addition) -> Finding | None:
+    rules = _chain_of(tables, addition.table, addition.chain).rules
+    rule = Rule(addition.text, addition.origin, addition.counters)
+    if addition.position is None:
+        rules.append(rule)
+        return None
+    if addition.position > len(rules) + 1:
+        message = (
+            f"{addition.chain} has only {len(rules)} rules here, so nothing can be inserted at {addition.position}"
+        )
+        return Finding(
+            "bad-position", message, addition.origin, hint="rules are counted in byte order of the files' names"
+        )
+    rules.insert(addition.position - 1, rule)
+    return None
+
+
+def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]:
+    chain = _chain_of(tables, declaration.table, declaration.chain)
+    chain.origin = chain.origin or declaration.origin
+    if declaration.policy is None:
+        return
+    if chain.policy is None:
+        chain.policy, chain.policy_origin = declaration.policy, declaration.origin
+        chain.counters = declaration.counters
+        return
+    where = f"{declaration.chain} in {declaration.table}"
+    if chain.policy != declaration.policy:
+        message = f"the policy of {where} is {declaration.policy} here and {chain.policy} at {chain.policy_origin}"
+        yield Finding("policy-conflict", message, declaration.origin, hint="keep one of the two")
+    else:
+        message = f"the policy of {where} was already said at {chain.policy_origin}"
+        yield Finding("policy-twice", message, declaration.origin, Severity.WARNING, "keep one of the two")
+
+
+def _undeclared_chains(tables: _OpenTables, family: Family, readings: Sequence[Reading]) -> Iterator[Finding]:
+    """Rules for a chain that is neither built in nor declared. One finding for each chain, at its first rule."""
+    for table, chains in tables.items():
+        for name, chain in chains.items():
+            if chain.origin is not None or name in BUILTIN_CHAINS[table]:
+                continue
+            origin = min(rule.origin for rule in chain.rules if rule.origin is not None)
+            line = next((reading.line(origin.line) for reading in readings if reading.path == origin.path), "")
+            yield Finding(
+                "undeclared-chain",
+                f"rule for chain {name}, which no file declares in table {table}",
+                origin,
+                hint=f'declare it with ":{name} - [0:0]"',
+                line_text=line,
+                family=family,
+            )
+
+
+def _close(family: Family, tables: _OpenTables) -> Ruleset:
+    return Ruleset(family, {name: _close_table(name, tables[name]) for name in BUILTIN_CHAINS if name in tables})
+
+
+def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
+    """Built-in chains first, every one of them, so that the kernel's default never decides a policy."""
+    builtin = {chain: chains.get(chain, _OpenChain()) for chain in BUILTIN_CHAINS[name]}
+    closed = {
+        chain: Chain(chain, opened.policy or "ACCEPT", tuple(opened.rules), opened.origin, opened.counters)
+        for chain, opened in builtin.items()
+    }
+    for chain, opened in chains.items():
+        if chain not in closed:
+            closed[chain] = Chain(chain, None, tuple(opened.rules), opened.origin)
+    return Table(name, closed)
+
+
+def _merged(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings in order of place, with what holds for both families told once."""
+    unique: dict[tuple[str, str, Origin | None], Finding] = {}
+    for finding in findings:
+        unique.setdefault((finding.code, finding.message, finding.origin), finding)
+    return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))

@@ -1,0 +1,158 @@
+"""What to write so that the kernel holds what it should: the smallest input for iptables-restore --noflush.
+
+Only what differs is written. Rules that stay are not touched, and so keep their counters; rules of others keep their
+place: each stays behind the rule of ours that it stood behind, or at the head. Everything is one commit of each table,
+so there is no moment between before and after. Chains that are no longer wanted are emptied in that commit and removed
+by a second one, because nf_tables does not remove a chain that was referenced when the transaction began.
+
+A rule is deleted by its text where that is unique in its chain: should somebody insert a rule of theirs between our
+look and our write, the numbers are off by one, and the text still means ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from fwguardd.ruleset.preserve import Preserve
+
+
+_MANY = 64
+"""Rules of a chain that has nothing in common with what it shall be, from which on it is flushed and written anew."""
+
+_MOST_COMPARISONS = 4_000_000
+"""Pairs of rules that are compared to find those that stay; beyond it they are all replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Texts for iptables-restore --noflush --counters, in order; none when there is nothing to write."""
+
+    family: Family
+    texts: tuple[str, ...]
+
+
+def make_plan(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Plan:
+    """The way from ``live`` to ``wanted`` in the tables that ``wanted`` has. Other tables are not touched."""
+    main: list[str] = []
+    cleanup: list[str] = []
+    for name, table in wanted.tables.items():
+        here = live.tables.get(name, Table(name, {}))
+        lines, stale = _table_lines(here, table, preserve)
+        if lines:
+            main += [f"*{name}", *lines, "COMMIT"]
+        if stale:
+            cleanup += [f"*{name}", *(f"-X {chain}" for chain in stale), "COMMIT"]
+    return Plan(live.family, tuple("".join(f"{line}\n" for line in lines) for lines in (main, cleanup) if lines))
+
+
+def emptied(names: Iterable[str]) -> dict[str, Table]:
+    """Tables as fwguardd leaves them when it lets them go: nothing in them, everything accepted."""
+    return {name: Table(name, {chain: Chain(chain, "ACCEPT") for chain in BUILTIN_CHAINS[name]}) for name in names}
+
+
+def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[str], list[str]]:
+    """The lines between ``*table`` and ``COMMIT``, and the chains to remove afterwards."""
+    declarations: list[str] = []
+    edits: list[str] = []
+    for chain in wanted.chains.values():
+        here = live.chains.get(chain.name)
+        if here is None or here.policy != chain.policy:
+            counters = here.counters if here is not None else ZERO
+            declarations.append(f":{chain.name} {chain.policy or '-'} {counters}")
+        edits += _edits(chain.name, here.rules if here else (), _merged(here, chain, preserve))
+    stale = _stale_chains(live, wanted.chains, preserve)
+    edits += [f"-F {chain}" for chain in stale if live.chains[chain].rules]
+    return [*declarations, *edits], stale
+
+
+def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> list[str]:
+    return [
+        chain.name
+        for chain in live.chains.values()
+        if chain.policy is None and chain.name not in wanted and not preserve.keeps_chain(chain)
+    ]
+
+
+def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...]) -> list[str]:
+    """The lines that turn one list of rules into the other, those that stay untouched."""
+    head = 0
+    while head < min(len(live), len(wanted)) and live[head] == wanted[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(live), len(wanted)) - head and live[-1 - tail] == wanted[-1 - tail]:
+        tail += 1
+    here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
+    if not here and not tail:
+        return [_line("-A", chain, rule) for rule in there]
+    if not head and not tail and len(here) > _MANY and len(there) > _MANY:
+        return [f"-F {chain}", *(_line("-A", chain, rule) for rule in there)]
+    matched = _opcodes(here, there)
+    count = Counter(rule.text for rule in live)
+    deletions: list[str] = []
+    insertions: list[str] = []
+    for tag, first, end, new_first, new_end in matched:
+        if tag != "equal":
+            deletions += [_deletion(chain, live[number], number, count) for number in range(head + first, head + end)]
+            insertions += [
+                _line(f"-I {chain} {head + number + 1}", "", there[number]) for number in range(new_first, new_end)
+            ]
+    return [*reversed(deletions), *insertions]
+
+
+def _opcodes(here: tuple[Rule, ...], there: tuple[Rule, ...]) -> Iterable[tuple[str, int, int, int, int]]:
+    if len(here) * len(there) > _MOST_COMPARISONS:
+        return [("replace", 0, len(here), 0, len(there))]
+    texts = [rule.text for rule in here], [rule.text for rule in there]
+    return SequenceMatcher(None, *texts, autojunk=False).get_opcodes()
+
+
+def _line(verb: str, chain: str, rule: Rule) -> str:
+    return " ".join(part for part in (str(rule.counters), verb, chain, rule.text) if part)
+
+
+def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
+    return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
+
+
+def _merged(live: Chain | None, wanted: Chain, preserve: Preserve) -> tuple[Rule, ...]:
+    """The rules of a chain as they shall be: ours as wanted with the counters they had, others' in their place."""
+    if live is None:
+        return tuple(Rule(rule.text, rule.origin, ZERO) for rule in wanted.rules)
+    if live.rules == wanted.rules:
+        return live.rules
+    others = _others_by_neighbour(live, preserve)
+    had: dict[str, list[Counters]] = defaultdict(list)
+    for rule in reversed(live.rules):
+        had[rule.text].append(rule.counters)
+    merged = others.pop((None, 0), [])
+    seen: dict[str, int] = defaultdict(int)
+    for rule in wanted.rules:
+        counters = had[rule.text].pop() if had[rule.text] else ZERO
+        merged.append(Rule(rule.text, rule.origin, counters))
+        seen[rule.text] += 1
+        merged += others.pop((rule.text, seen[rule.text]), [])
+    for left in others.values():
+        merged += left
+    return tuple(merged)
+
+
+def _others_by_neighbour(live: Chain, preserve: Preserve) -> dict[tuple[str | None, int], list[Rule]]:
+    """Others' rules by the rule of ours that they stand behind: its text, and the how-manieth of that text it is."""
+    others: dict[tuple[str | None, int], list[Rule]] = {}
+    seen: dict[str, int] = defaultdict(int)
+    place: tuple[str | None, int] = (None, 0)
+    for rule in live.rules:
+        if preserve.keeps_rule(rule):
+            others.setdefault(place, []).append(rule)
+        else:
+            seen[rule.text] += 1
+            place = (rule.text, seen[rule.text])
+    return others

@@ -1,0 +1,80 @@
+"""What belongs to others: chains and rules, by pattern, that fwguardd neither touches nor calls drift.
+
+A pattern is a shell pattern (fnmatch(3)). One that starts with a dash or holds a space is for the text of rules, as
+iptables-save prints it after ``-A CHAIN``; any other is for names of user-defined chains. A rule that jumps to a
+preserved chain is preserved with it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.complaints import jump_target
+from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NOTHING = re.compile(r"(?!)")
+
+
+@dataclass(frozen=True, slots=True)
+class Preserve:
+    """Compiled patterns."""
+
+    chains: re.Pattern[str]
+    rules: re.Pattern[str]
+
+    @classmethod
+    def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
+        """Patterns as they stand in the settings."""
+        patterns = tuple(patterns)
+        for_rules = [pattern for pattern in patterns if pattern.startswith("-") or " " in pattern]
+        for_chains = [pattern for pattern in patterns if pattern not in for_rules]
+        return cls(_any_of(for_chains), _any_of(for_rules))
+
+    def keeps_chain(self, chain: Chain) -> bool:
+        """Whether a live chain belongs to somebody else. A built-in chain never does as a whole."""
+        return chain.policy is None and self.keeps_name(chain.name)
+
+    def keeps_name(self, name: str) -> bool:
+        """Whether a chain of this name would be somebody else's."""
+        return self.chains.match(name) is not None
+
+    def keeps_rule(self, rule: Rule) -> bool:
+        """Whether a live rule belongs to somebody else, by its text or by the chain that it jumps to."""
+        if self.rules.match(rule.text):
+            return True
+        target = jump_target(rule.text)
+        return target is not None and self.keeps_name(target)
+
+
+STRICT = Preserve(_NOTHING, _NOTHING)
+"""Nothing belongs to others."""
+
+
+def own_part(live: Ruleset, preserve: Preserve) -> Ruleset:
+    """A live ruleset without what belongs to others."""
+    return Ruleset(live.family, {name: _own_table(table, preserve) for name, table in live.tables.items()})
+
+
+def _own_table(table: Table, preserve: Preserve) -> Table:
+    return Table(
+        table.name,
+        {chain.name: _own_chain(chain, preserve) for chain in table.chains.values() if not preserve.keeps_chain(chain)},
+    )
+
+
+def _own_chain(chain: Chain, preserve: Preserve) -> Chain:
+    if preserve is STRICT or not any(preserve.keeps_rule(rule) for rule in chain.rules):
+        return chain
+    rules = tuple(rule for rule in chain.rules if not preserve.keeps_rule(rule))
+    return Chain(chain.name, chain.policy, rules, chain.origin, chain.counters)
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    alternatives = "|".join(translate(pattern) for pattern in patterns)
+    return re.compile(alternatives) if alternatives else _NOTHING

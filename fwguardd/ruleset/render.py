@@ -1,0 +1,128 @@
+"""Rulesets -> the text that iptables-restore takes, with the origin of every line; and the text that it prints, back.
+
+Rendering a ruleset, reading the text and composing it gives the same ruleset again. Every line of the text knows the
+origin that it came from, so that a complaint about line N ends at somebody's file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INCOMPATIBLE = "is incompatible, use 'nft' tool."
+"""What iptables-nft-save prints, as a comment and with exit code 0, for a table that it cannot show whole."""
+
+_SAVED_RULE = re.compile(r"\[([0-9]+):([0-9]+)\] -A ([^ ]+) ?(.*)$")
+_SAVED_CHAIN = re.compile(r":([^ ]+) ([^ ]+) \[([0-9]+):([0-9]+)\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Text for iptables-restore, and for each of its lines the origin; None where a line is nobody's."""
+
+    text: str
+    origins: tuple[Origin | None, ...]
+
+    def origin(self, line: int) -> Origin | None:
+        """The origin of a line, counted from 1 as iptables-restore counts them."""
+        return self.origins[line - 1] if 0 < line <= len(self.origins) else None
+
+
+class IncompatibleTableError(Exception):
+    """A live table holds what iptables cannot express, and loading rules would destroy it."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(f"iptables-save cannot show a table whole ({line.strip('# ')})")
+
+
+class UnreadableSaveError(Exception):
+    """iptables-save printed a line that is in no known form."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(f"iptables-save printed a line that is not understood: {line[:200]!r}")
+
+
+def render(ruleset: Ruleset, *, tagged: bool = False, commit_every: int | None = None) -> Rendered:
+    """The text of a ruleset for iptables-restore.
+
+    ``tagged`` writes the number of each rule, counted over the whole ruleset from 0, as its packet counter: after a
+    load with --counters and a save with -c, each rule that the kernel holds names the rule that it was made from, even
+    where one became several. ``commit_every`` commits each so many rules, for a load with --noflush in a user
+    namespace, whose socket buffer cannot take more at once.
+    """
+    lines: list[str] = []
+    origins: list[Origin | None] = []
+    for line, origin in _lines(ruleset, tagged=tagged, commit_every=commit_every):
+        lines.append(line)
+        origins.append(origin)
+    return Rendered("".join(f"{line}\n" for line in lines), tuple(origins))
+
+
+def rules_in_order(ruleset: Ruleset) -> tuple[Rule, ...]:
+    """All rules in the order in which `render` numbers them."""
+    return tuple(rule for _, chain in ruleset.chains() for rule in chain.rules)
+
+
+def _lines(ruleset: Ruleset, *, tagged: bool, commit_every: int | None) -> Iterator[tuple[str, Origin | None]]:
+    number = 0
+    for table in ruleset.tables.values():
+        yield f"*{table.name}", None
+        for chain in table.chains.values():
+            yield f":{chain.name} {chain.policy or '-'} {ZERO}", chain.origin
+        written = 0
+        for chain in table.chains.values():
+            prefix = f"-A {chain.name}"
+            for rule in chain.rules:
+                if commit_every and written == commit_every:
+                    yield from (("COMMIT", None), (f"*{table.name}", None))
+                    written = 0
+                tag = f"[{number}:0] " if tagged else ""
+                yield f"{tag}{prefix} {rule.text}" if rule.text else f"{tag}{prefix}", rule.origin
+                number += 1
+                written += 1
+        yield "COMMIT", None
+
+
+def read_saved(family: Family, text: str) -> Ruleset:
+    """What iptables-save -c printed, as a ruleset with counters and without origins.
+
+    Raises IncompatibleTableError where a table cannot be shown whole, and UnreadableSaveError for any line in no known
+    form: to guess at the state of a firewall would be worse than to stop.
+    """
+    tables: dict[str, Table] = {}
+    chains: dict[str, tuple[str | None, Counters, list[Rule]]] = {}
+    name = ""
+    for line in text.split("\n"):
+        if match := _SAVED_RULE.match(line):
+            packets, seen, chain, rule = match.groups()
+            if chain not in chains:
+                raise UnreadableSaveError(line)
+            chains[chain][2].append(Rule(rule, None, Counters(int(packets), int(seen))))
+        elif match := _SAVED_CHAIN.match(line):
+            chain, policy, packets, seen = match.groups()
+            chains[chain] = (None if policy == "-" else policy, Counters(int(packets), int(seen)), [])
+        elif line.startswith("*"):
+            name, chains = line[1:], {}
+        elif line == "COMMIT":
+            tables[name] = _saved_table(name, chains)
+        elif INCOMPATIBLE in line:
+            raise IncompatibleTableError(line)
+        elif line and not line.startswith("#"):
+            raise UnreadableSaveError(line)
+    return Ruleset(family, tables)
+
+
+def _saved_table(name: str, chains: dict[str, tuple[str | None, Counters, list[Rule]]]) -> Table:
+    return Table(
+        name,
+        {
+            chain: Chain(chain, policy, tuple(rules), None, counters)
+            for chain, (policy, counters, rules) in chains.items()
+        },
+    )

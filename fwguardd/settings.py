@@ -1,0 +1,242 @@
+"""fwguardd.yaml -> Settings. Every default lives here; every mistake is told with file, line and what would be right.
+
+A missing file is not a mistake: every key has a default. An unknown key, a wrong type or a wrong unit is one, because
+a setting that is silently not in force is worse than a daemon that does not start.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fwguardd.denials.parse import Meaning, Watched
+from fwguardd.kernel.iptables import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_PATH = Path("/etc/fwguardd.yaml")
+LARGEST_FILE = 1 << 20
+"""Bytes of a settings file that are read; a larger one is a mistake."""
+
+DEFAULT_PRESERVE = (
+    "DOCKER*", "KUBE-*", "CNI-*", "CALI*", "cali-*", "CILIUM_*", "FLANNEL-*", "LIBVIRT_*", "NETAVARK*", "f2b-*",
+    "fail2ban-*", "ts-*", "sshguard", "CROWDSEC*", "crowdsec*",
+)  # fmt: skip
+
+DEFAULT_PREFIXES = (
+    Watched("denied", "iptables denied: ", Meaning.DENIED),
+    Watched("output", "[Output Log] ", Meaning.LOGGED),
+)
+
+
+class LogFormat(Enum):
+    """Where and in which form events are told. AUTO is the journal under systemd, else what suits standard error."""
+
+    AUTO = "auto"
+    JOURNAL = "journal"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class OnDrift(Enum):
+    """What to do about drift."""
+
+    REPAIR = "repair"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an administrator can choose. Durations are in seconds; ``backend`` None means whichever iptables is."""
+
+    rules_dir: Path = Path("/etc/fwguard.d")
+    state_dir: Path = Path("/var/lib/fwguard")
+    runtime_dir: Path = Path("/run/fwguard")
+    backend: Backend | None = None
+    log: LogFormat = LogFormat.AUTO
+    settle: float = 0.2
+    settle_max: float = 2.0
+    drift_interval: float = 60.0
+    on_drift: OnDrift = OnDrift.REPAIR
+    preserve: tuple[str, ...] = DEFAULT_PRESERVE
+    prefixes: tuple[Watched, ...] = field(default=DEFAULT_PREFIXES)
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used. The message names file, line and fault."""
+
+    def __init__(self, path: Path, line: int, message: str) -> None:
+        place = f"{path}:{line}" if line else str(path)
+        super().__init__(f"{place}: error: {message}")
+
+
+class _Fault(Exception):  # noqa: N818 - control flow inside this module; it never leaves it.
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
+
+
+def load_settings(path: Path = DEFAULT_PATH, *, must_exist: bool = False) -> Settings:
+    """The settings of a file; the defaults where there is none, unless it ``must_exist``. Raises SettingsError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        if must_exist:
+            raise SettingsError(path, 0, "the settings file does not exist") from None
+        return Settings()
+    except OSError as error:
+        raise SettingsError(path, 0, f"cannot be read: {error.strerror}") from error
+    return read_settings(path, data)
+
+
+def read_settings(path: Path, data: bytes) -> Settings:
+    """The settings that the bytes of a file say. Raises SettingsError."""
+    if len(data) > LARGEST_FILE:
+        raise SettingsError(path, 0, f"larger than {LARGEST_FILE} bytes")
+    try:
+        node = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        return Settings(**_values(node)) if node is not None else Settings()
+    except UnicodeDecodeError as error:
+        raise SettingsError(path, data.count(b"\n", 0, error.start) + 1, "not UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise SettingsError(path, line, f"not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(path, 0, f"not YAML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(path, 0, "not settings: nested too deeply") from error
+    except _Fault as fault:
+        raise SettingsError(path, fault.line, str(fault)) from fault
+
+
+def duration(text: str) -> float:
+    """Seconds for a duration such as 200ms, 30s, 5m or 1h. Raises ValueError."""
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is no duration; write it as 200ms, 30s, 5m or 1h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _values(node: yaml.Node) -> dict[str, Any]:
+    return {key: _READERS[key](value) for key, value in _pairs(node, _READERS, "the file").items()}
+
+
+def _pairs(node: yaml.Node, known: Mapping[str, object], what: str) -> dict[str, yaml.Node]:
+    """The entries of a mapping, each key known and said once."""
+    if not isinstance(node, yaml.MappingNode):
+        raise _Fault(_line(node), f'{what} must hold "key: value" lines')
+    pairs: dict[str, yaml.Node] = {}
+    for key_node, value in node.value:
+        key = str(key_node.value)
+        if key not in known:
+            raise _Fault(_line(key_node), f"unknown setting {key!r}{_similar(key, known)}")
+        if key in pairs:
+            raise _Fault(_line(key_node), f"setting {key!r} is said twice")
+        pairs[key] = value
+    return pairs
+
+
+def _similar(key: str, known: Mapping[str, object]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import.
+
+    close = get_close_matches(key, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(sorted(known))}"
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _text(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode) or node.value == "":
+        raise _Fault(_line(node), "a text is needed here")
+    return str(node.value)
+
+
+def _path(node: yaml.Node) -> Path:
+    path = Path(_text(node))
+    if not path.is_absolute():
+        raise _Fault(_line(node), f"{str(path)!r} is no absolute path")
+    return path
+
+
+def _duration(least: float, most: float) -> Callable[[yaml.Node], float]:
+    def read(node: yaml.Node) -> float:
+        try:
+            seconds = duration(_text(node))
+        except ValueError as error:
+            raise _Fault(_line(node), str(error)) from error
+        if not least <= seconds <= most:
+            raise _Fault(_line(node), f"{node.value} is out of range: from {least:g}s to {most:g}s")
+        return seconds
+
+    return read
+
+
+def _choice(choices: Mapping[str, Any]) -> Callable[[yaml.Node], Any]:
+    def read(node: yaml.Node) -> Any:
+        text = _text(node)
+        if text not in choices:
+            raise _Fault(_line(node), f"{text!r} is not one of {', '.join(choices)}")
+        return choices[text]
+
+    return read
+
+
+def _list(node: yaml.Node) -> list[yaml.Node]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise _Fault(_line(node), "a list is needed here; write each entry on a line of its own after a dash")
+    return list(node.value)
+
+
+def _patterns(node: yaml.Node) -> tuple[str, ...]:
+    return tuple(_text(entry) for entry in _list(node))
+
+
+def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
+    watched = tuple(_prefix(entry) for entry in _list(node))
+    for index, entry in enumerate(watched):
+        if entry.prefix in {other.prefix for other in watched[:index]}:
+            raise _Fault(_line(node), f"the prefix {entry.prefix!r} is watched twice")
+    return watched
+
+
+def _prefix(node: yaml.Node) -> Watched:
+    meanings = {meaning.value: meaning for meaning in Meaning}
+    pairs = _pairs(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
+    for key in ("name", "prefix"):
+        if key not in pairs:
+            raise _Fault(_line(node), f"a prefix needs a {key}")
+    meaning = _choice(meanings)(pairs["meaning"]) if "meaning" in pairs else Meaning.DENIED
+    return Watched(_text(pairs["name"]), _text(pairs["prefix"]), meaning)
+
+
+BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **{backend.value: backend for backend in Backend}}
+LOG_CHOICES = {log.value: log for log in LogFormat}
+
+_READERS: dict[str, Callable[[yaml.Node], Any]] = {
+    "rules_dir": _path,
+    "state_dir": _path,
+    "runtime_dir": _path,
+    "backend": _choice(BACKEND_CHOICES),
+    "log": _choice(LOG_CHOICES),
+    "settle": _duration(0.0, 60.0),
+    "settle_max": _duration(0.0, 600.0),
+    "drift_interval": _duration(0.1, 86400.0),
+    "on_drift": _choice({choice.value: choice for choice in OnDrift}),
+    "preserve": _patterns,
+    "prefixes": _prefixes,
+}
+
+assert set(_READERS) == {setting.name for setting in fields(Settings)}
