@@ -23,7 +23,7 @@ from fwguardd.denials.model import (
     Packet,
 )
 from fwguardd.denials.spelling import compress_ipv6
-from fwguardd.denials.transport import IPV4_READERS, IPV6_READERS, Ending, bare, read_transport
+from fwguardd.denials.transport import IPV4_READERS, IPV6_READERS, Ending, available_bytes, bare, read_transport
 
 if TYPE_CHECKING:
     import re
@@ -164,7 +164,7 @@ def _broken_off(match: re.Match[str]) -> tuple[Transport | None, int, Ending]:
     if no_header is not None or no_fragment_header is not None:
         return None, match.end(), Ending.SHORT_STOP
     if available is not None:
-        return Incomplete(ipsec.lower(), int(available)), match.end(), Ending.SHORT_STOP
+        return Incomplete(ipsec.lower(), available_bytes(available)), match.end(), Ending.SHORT_STOP
     if ipsec is not None:
         return Ipsec(ipsec.lower(), int(spi, 16) if spi else None), match.end(), Ending.STOP
     return None, match.end(), Ending.STOP
@@ -214,6 +214,6 @@ def read_arp(text: str, position: int) -> tuple[Arp, int]:
         src,
         mac_dst,
         dst,
-        int(available) if available else None,
+        available_bytes(available) if available else None,
     )
     return arp, match.end()

@@ -39,6 +39,7 @@ Reader: TypeAlias = Callable[[str, int, Embed | None], _Read]
 _OPEN: Final = Ending.OPEN
 _HIGHEST_PORT: Final = 0xFFFF
 _HIGHEST_PROTOCOL: Final = 0xFF
+_LONGEST_PACKET: Final = 0x7FFFFFFF
 _NAMES: Final = {
     "TCP": "tcp",
     "UDP": "udp",
@@ -53,6 +54,13 @@ _NAMES: Final = {
 def bare(proto: str) -> Bare:
     """The protocol alone, by our name for the kernel's word."""
     return Bare(_NAMES.get(proto, proto))
+
+
+def available_bytes(digits: str) -> int:
+    """Bytes there were, in an INCOMPLETE. A header that begins past the packet's end makes the kernel's unsigned
+    difference wrap around: then there were none."""
+    number = int(digits)
+    return number if number <= _LONGEST_PACKET else 0
 
 
 def read_transport(
@@ -126,7 +134,7 @@ def _icmp(text: str, position: int, embed: Embed | None) -> _Read:
     position = match.end()
     short = grammar.INCOMPLETE.match(text, position)
     if short is not None:
-        return Icmp("icmp", kind, code, available=int(short[1])), short.end(), Ending.SHORT
+        return Icmp("icmp", kind, code, available=available_bytes(short[1])), short.end(), Ending.SHORT
     if kind in (0, 8):
         return _echo(text, position, "icmp", kind, code)
     if kind == 12:
@@ -193,7 +201,7 @@ def _mtu(text: str, position: int) -> tuple[int, int]:
 
 def _incomplete(text: str, position: int, proto: str, ending: Ending) -> _Read:
     match = _want(grammar.INCOMPLETE, text, position, f"the words of {proto}")
-    return Incomplete(proto, int(match[1])), match.end(), ending
+    return Incomplete(proto, available_bytes(match[1])), match.end(), ending
 
 
 def _want(expression: re.Pattern[str], text: str, position: int, expected: str) -> re.Match[str]:

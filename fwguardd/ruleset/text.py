@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from fwguardd.ruleset.allowances import allowances
+from fwguardd.ruleset.bytes import unusable_file
 from fwguardd.ruleset.families import (
     FREE_TEXT_OPTIONS,
     IPV4_ONLY,
@@ -22,6 +24,7 @@ from fwguardd.ruleset.families import (
 )
 from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, POLICIES, ZERO, Counters, Family, Finding, Origin
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, Statement, TableStart
+from fwguardd.ruleset.traps import IMPERATIVES, TRAP, LineFault, refuse_forbidden, refuse_odd_characters
 from fwguardd.ruleset.words import UnterminatedQuoteError, Word, split_words
 
 if TYPE_CHECKING:
@@ -38,10 +41,6 @@ MOST_FINDINGS = 20
 
 _SIMPLE_APPEND = re.compile(r"-A ([A-Za-z0-9_.-]+) (-[^\"#\\]*[^\"#\\ \t])$")
 _COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")
-_ALLOW = re.compile(r"#[ \t]*fwguard:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
-_ODD_CHARACTER = re.compile(
-    "[\x01-\x08\x0b-\x1f\x7f\xa0\u2010-\u2015\u2018-\u201f\u2000-\u200f\u2028\u2029\u202f\u3000\ufeff]"
-)
 _COMMANDS = {"iptables": BOTH, "ip6tables": IPV6_ONLY}
 
 _VERBS = {
@@ -50,41 +49,7 @@ _VERBS = {
     **dict.fromkeys(("-N", "--new-chain", "--new"), "new"),
     **dict.fromkeys(("-P", "--policy"), "policy"),
 }
-_IMPERATIVES = {
-    **dict.fromkeys(("-D", "--delete"), "remove the line that adds the rule instead"),
-    **dict.fromkeys(("-R", "--replace"), "edit the line that adds the rule instead"),
-    **dict.fromkeys(("-F", "--flush"), "leave it out: only what the files say is in force, every time"),
-    **dict.fromkeys(("-X", "--delete-chain"), "leave it out: a chain that no file declares is removed"),
-    **dict.fromkeys(("-Z", "--zero"), "leave it out: counters are not part of a ruleset"),
-    **dict.fromkeys(("-E", "--rename-chain"), "declare the chain under its new name instead"),
-    **dict.fromkeys(("-L", "--list", "-S", "--list-rules"), "leave it out, and run it in a shell"),
-    **dict.fromkeys(("-C", "--check"), "leave it out, and run it in a shell"),
-}
-# Options that do something else than describe a packet, by their short letter and by the long name's unique start.
-_FORBIDDEN_LETTERS = "MhVtwWvnxSLCDRFZXEPNAI"
-_FORBIDDEN_LONG = (
-    "--modprobe",
-    "--help",
-    "--version",
-    "--table",
-    "--wait",
-    "--verbose",
-    "--numeric",
-    "--exact",
-    "--line-numbers",
-)
-_TRAP = re.compile(
-    r"(?:^|[ \t\"])(?:-[MhVtwWvnxSLCDRFZXEPNAI46]|--(?:mo[^d]|modp|he|ver|ta|wa|nu|ex|lin|ipv|mod(?:[ \t=]|$)))"
-)
 _FAMILY_OPTIONS = {"-4": IPV4_ONLY, "--ipv4": IPV4_ONLY, "-6": IPV6_ONLY, "--ipv6": IPV6_ONLY}
-
-
-class _Fault(Exception):  # noqa: N818 - control flow inside this module; it never leaves it.
-    """One line cannot be used, and why."""
-
-    def __init__(self, code: str, message: str, hint: str = "", column: int = 0) -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint, self.column = code, message, hint, column
 
 
 class _Line(NamedTuple):
@@ -110,7 +75,7 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
 
     ``path`` is used for origins only. ``families`` is what the file's name allows. Never raises.
     """
-    unusable = _unusable_file(path, data)
+    unusable = unusable_file(path, data)
     if unusable is not None:
         return Reading(path, (), (unusable,), (), {})
     lines = tuple(data.decode("utf-8").split("\n"))
@@ -118,7 +83,7 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
         lines = lines[:-1]
     reader = _Reader(families)
     findings = list(_read_lines(path, lines, reader))
-    allowed = _allowances(lines) if b"fwguard:" in data else {}
+    allowed = allowances(lines) if b"fwguard:" in data else {}
     return Reading(path, tuple(reader.statements), tuple(findings), lines, allowed)
 
 
@@ -129,47 +94,17 @@ def families_of_name(name: str) -> frozenset[Family]:
     return IPV6_ONLY if name.endswith(".v6.rules") else BOTH
 
 
-def _unusable_file(path: str, data: bytes) -> Finding | None:
-    """What makes the file as a whole unreadable: encodings and bytes that iptables-restore would misread."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return Finding("utf-16", "the file is UTF-16 text", Origin(path, 1), hint="save it as UTF-8")
-    if data.startswith(b"\xef\xbb\xbf"):
-        hint = "save it as UTF-8 without a byte order mark"
-        return Finding("byte-order-mark", "the file starts with a byte order mark", Origin(path, 1), hint=hint)
-    for code, byte, name, hint in (
-        ("nul-byte", b"\0", "NUL byte", "iptables would drop the rest of the line; write it anew as plain text"),
-        ("carriage-return", b"\r", "carriage return (Windows line end)", "convert it with: sed -i 's/\\r$//' FILE"),
-    ):
-        position = data.find(byte)
-        if position >= 0:
-            return Finding(code, f"the line holds a {name}", _origin_at(path, data, position), hint=hint)
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Finding(
-            "bad-utf-8",
-            f"the line is not UTF-8: {error.reason}",
-            _origin_at(path, data, error.start),
-            hint="save it as UTF-8",
-        )
-    return None
-
-
-def _origin_at(path: str, data: bytes, position: int) -> Origin:
-    return Origin(path, data.count(b"\n", 0, position) + 1)
-
-
 def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Finding]:
     """Fill the reader with the statements of all lines, and yield what is wrong with the others."""
     told = 0
     for number, line in enumerate(lines, 1):
         simple = _SIMPLE_APPEND.match(line)
-        if simple and reader.table and len(line) < 1024 and line.isascii() and not _TRAP.search(line, 2):  # noqa: SIM102
+        if simple and reader.table and len(line) < 1024 and line.isascii() and not TRAP.search(line, 2):  # noqa: SIM102
             if _read_simple(reader, simple, Origin(path, number)):
                 continue
         try:
             _read_line(reader, line, Origin(path, number))
-        except _Fault as fault:
+        except LineFault as fault:
             told += 1
             if told > MOST_FINDINGS:
                 yield Finding("too-many-errors", "more lines are wrong; the rest is not told", Origin(path, number))
@@ -190,12 +125,12 @@ def _read_simple(reader: _Reader, match: re.Match[str], origin: Origin) -> bool:
 
 
 def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
-    """One line of any kind. Raises _Fault."""
+    """One line of any kind. Raises LineFault."""
     text = raw.strip(" \t")
     if not text or text.startswith("#"):
         return
     if len(raw.encode()) > LONGEST_LINE:
-        raise _Fault(
+        raise LineFault(
             "line-too-long",
             f"the line has {len(raw.encode()):,} bytes; iptables cuts it after {LONGEST_LINE:,}",
             "split the rule",
@@ -217,24 +152,12 @@ def _cut_words(raw: str, origin: Origin) -> _Line:
         hint = (
             "close it; iptables would swallow the rest of the line and the next one, and load a rule without a target"
         )
-        raise _Fault("unterminated-quote", str(error), hint, error.column) from None
-    _refuse_odd_characters(raw, words)
+        raise LineFault("unterminated-quote", str(error), hint, error.column) from None
+    refuse_odd_characters(raw, words)
     for index, word in enumerate(words):
         if raw[word.start] == "#" and (index == 0 or words[index - 1].value not in FREE_TEXT_OPTIONS):
             return _Line(raw, words[:index], origin)
     return _Line(raw, words, origin)
-
-
-def _refuse_odd_characters(raw: str, words: Sequence[Word]) -> None:
-    """Control characters anywhere; look-alikes of dash, quote and space where they are not inside a quoted text."""
-    for match in _ODD_CHARACTER.finditer(raw):
-        place, character = match.start(), match.group()
-        quoted = any(word.start <= place < word.end and '"' in raw[word.start : word.end] for word in words)
-        if quoted and character >= "\xa0":
-            continue
-        name = f"U+{ord(character):04X}"
-        hint = 'it often comes from a web page: type the line anew with plain -, " and spaces'
-        raise _Fault("odd-character", f"character {name} at column {place + 1} is no plain text", hint, place + 1)
 
 
 def _read_table(reader: _Reader, text: str, origin: Origin) -> None:
@@ -242,7 +165,7 @@ def _read_table(reader: _Reader, text: str, origin: Origin) -> None:
     if name not in BUILTIN_CHAINS:
         known = ", ".join(BUILTIN_CHAINS)
         reader.table = None
-        raise _Fault("unknown-table", f"there is no table {name!r}", f"the tables are {known}")
+        raise LineFault("unknown-table", f"there is no table {name!r}", f"the tables are {known}")
     reader.table, reader.implied = name, False
     reader.statements.append(TableStart(name, reader.families, origin))
 
@@ -251,11 +174,11 @@ def _read_declaration(reader: _Reader, text: str, origin: Origin) -> None:
     """``:CHAIN POLICY [packets:bytes]``."""
     words = text[1:].split("#", 1)[0].split()
     if not words:
-        raise _Fault("bad-declaration", "a colon without a chain", 'write ":CHAIN - [0:0]"')
+        raise LineFault("bad-declaration", "a colon without a chain", 'write ":CHAIN - [0:0]"')
     policy = words[1] if len(words) > 1 else "-"
     counters = _parse_counters(words[2]) if len(words) > 2 else ZERO
     if len(words) > 3 or counters is None:
-        raise _Fault("bad-declaration", f"{' '.join(words[2:])!r} is no counter pair", 'write ":CHAIN POLICY [0:0]"')
+        raise LineFault("bad-declaration", f"{' '.join(words[2:])!r} is no counter pair", 'write ":CHAIN POLICY [0:0]"')
     table = _current_table(reader)
     _check_chain_name(words[0])
     checked = None if policy == "-" else _check_policy(table, words[0], policy)
@@ -279,14 +202,14 @@ def _read_command(reader: _Reader, line: _Line) -> None:
         else:
             table = _table_option(words)
     if not words:
-        raise _Fault("no-command", "the line names no chain", "start a rule with -A CHAIN")
+        raise LineFault("no-command", "the line names no chain", "start a rule with -A CHAIN")
     _read_verb(reader, line, words, families, counters, table)
 
 
 def _table_option(words: list[Word]) -> str:
     name = words.pop(0).value if words else ""
     if name not in BUILTIN_CHAINS:
-        raise _Fault("unknown-table", f"there is no table {name!r}", f"the tables are {', '.join(BUILTIN_CHAINS)}")
+        raise LineFault("unknown-table", f"there is no table {name!r}", f"the tables are {', '.join(BUILTIN_CHAINS)}")
     return name
 
 
@@ -295,7 +218,7 @@ def _read_verb(
 ) -> None:
     verb, words = _take_verb(words)
     if not words:
-        raise _Fault("no-chain", "the chain is missing", f"write it after {line.words[0].value}")
+        raise LineFault("no-chain", "the chain is missing", f"write it after {line.words[0].value}")
     if table is None:
         table = _current_table(reader)
     chain = words[0].value
@@ -324,18 +247,20 @@ def _take_verb(words: list[Word]) -> tuple[str, list[Word]]:
         return _VERBS[name], [Word(value, first.start, first.end), *words[1:]]
     if first.value[:2] in _VERBS and first.value[:2] != "--" and len(first.value) > 2:
         return _VERBS[first.value[:2]], [Word(first.value[2:], first.start, first.end), *words[1:]]
-    for imperative, hint in _IMPERATIVES.items():
+    for imperative, hint in IMPERATIVES.items():
         if first.value == imperative or (len(imperative) == 2 and first.value.startswith(imperative)):
-            raise _Fault("imperative", f"{imperative} has no meaning in a declaration of rules", hint, first.start + 1)
-    hint = "a line starts with -A, -I, -N, -P, a table like *filter, a chain like :WEB - [0:0], COMMIT, or #"
-    raise _Fault("not-a-rule", f"{first.value[:40]!r} starts no statement", hint, first.start + 1)
+            raise LineFault(
+                "imperative", f"{imperative} has no meaning in a declaration of rules", hint, first.start + 1
+            )
+    hint = "a line starts with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
+    raise LineFault("not-a-rule", f"{first.value[:40]!r} starts no statement", hint, first.start + 1)
 
 
 def _take_position(rest: list[Word]) -> int:
     if rest and rest[0].value.isascii() and rest[0].value.isdigit():
         position = int(rest.pop(0).value[:9])
         if position == 0:
-            raise _Fault("bad-position", "rules are counted from 1", "leave the number out to insert at the head")
+            raise LineFault("bad-position", "rules are counted from 1", "leave the number out to insert at the head")
         return position
     return 1
 
@@ -349,13 +274,13 @@ def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tu
             if word.value in _FAMILY_OPTIONS:
                 families = _narrow(families, _FAMILY_OPTIONS[word.value], word)
                 continue
-            _refuse_forbidden(word)
+            refuse_forbidden(word)
         kept.append(word)
         previous = word.value
     told = infer_families([word.value for word in kept])
     if isinstance(told, MixedFamilies):
         both = told.ipv4_word if told.ipv4_word == told.ipv6_word else f"{told.ipv4_word} and {told.ipv6_word}"
-        raise _Fault(
+        raise LineFault(
             "mixed-families",
             f"{both} cannot hold for one packet: one is IPv4, the other IPv6",
             "write one rule for each family",
@@ -367,61 +292,39 @@ def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tu
     return " ".join(line.text[word.start : word.end] for word in kept), families
 
 
-def _refuse_forbidden(word: Word) -> None:
-    """Options that run a program, print a text, or name a table: none of them describes a packet."""
-    value = word.value
-    name = value.split("=", 1)[0]
-    if value[:1] != "-" or len(value) < 2:
-        return
-    long = next((option for option in _FORBIDDEN_LONG if len(name) > 4 and option.startswith(name)), "")
-    if (
-        not long
-        and name not in ("--mo", "--mod", "--he", "--ta", "--wa", "--nu", "--ex")
-        and (value[1] == "-" or value[1] not in _FORBIDDEN_LETTERS)
-    ):
-        return
-    shown = long or value[:2]
-    message = f"{shown} does not belong in a rule"
-    hints = {
-        "-M": "it would run a program as root",
-        "--modprobe": "it would run a program as root",
-        "-t": "write *table on a line above",
-        "--table": "write *table on a line above",
-    }
-    raise _Fault("forbidden-option", message, hints.get(shown, "leave it out"), word.start + 1)
-
-
 def _narrow(families: frozenset[Family], told: frozenset[Family], word: Word) -> frozenset[Family]:
-    """Both conditions at once. Raises _Fault when the line allows one family and this word means the other."""
+    """Both conditions at once. Raises LineFault when the line allows one family and this word means the other."""
     narrowed = families & told
     if not narrowed:
         allowed, meant = next(iter(families)).value, next(iter(told)).value
         message = f"the rule is {meant}, and the file's name or an option before it says {allowed}"
-        raise _Fault("mixed-families", message, "write it in a file for the other family", word.start + 1)
+        raise LineFault("mixed-families", message, "write it in a file for the other family", word.start + 1)
     return narrowed
 
 
 def _current_table(reader: _Reader) -> str:
     if reader.table is None:
-        raise _Fault("no-table", "the line belongs to no table", "write *filter, or the table that you mean, above it")
+        raise LineFault(
+            "no-table", "the line belongs to no table", "write *filter, or the table that you mean, above it"
+        )
     return reader.table
 
 
 def _check_chain_name(name: str) -> None:
     if len(name.encode()) > LONGEST_CHAIN_NAME:
-        raise _Fault(
+        raise LineFault(
             "chain-name", f"the chain name {name[:40]!r} is over {LONGEST_CHAIN_NAME} characters", "shorten it"
         )
     if not name or name[0] in "-!" or not name.isprintable() or " " in name:
-        raise _Fault("chain-name", f"{name!r} cannot be the name of a chain", "use letters, digits, _ and -")
+        raise LineFault("chain-name", f"{name!r} cannot be the name of a chain", "use letters, digits, _ and -")
 
 
 def _check_policy(table: str, chain: str, policy: str) -> str:
     if policy not in POLICIES:
-        raise _Fault("bad-policy", f"{policy!r} is no policy", "a policy is ACCEPT or DROP")
+        raise LineFault("bad-policy", f"{policy!r} is no policy", "a policy is ACCEPT or DROP")
     if chain not in BUILTIN_CHAINS[table]:
         known = ", ".join(BUILTIN_CHAINS[table])
-        raise _Fault(
+        raise LineFault(
             "policy-on-user-chain",
             f"only a built-in chain has a policy, and {chain} is none in {table}",
             f"the built-in chains are {known}",
@@ -431,7 +334,7 @@ def _check_policy(table: str, chain: str, policy: str) -> str:
 
 def _refuse_rest(rest: Sequence[Word], after: str) -> None:
     if rest:
-        raise _Fault(
+        raise LineFault(
             "trailing-words", f"{rest[0].value!r} has no meaning after {after}", "leave it out", rest[0].start + 1
         )
 
@@ -439,17 +342,3 @@ def _refuse_rest(rest: Sequence[Word], after: str) -> None:
 def _parse_counters(text: str) -> Counters | None:
     match = _COUNTERS.match(text)
     return Counters(int(match[1]), int(match[2])) if match and len(text) < 50 else None
-
-
-def _allowances(lines: Sequence[str]) -> dict[int, frozenset[str]]:
-    """Codes silenced by ``# fwguard: allow CODE``: on the line itself, or on comment lines right above it."""
-    allowed: dict[int, frozenset[str]] = {}
-    above: frozenset[str] = frozenset()
-    for number, line in enumerate(lines, 1):
-        match = _ALLOW.search(line)
-        here = frozenset(re.split(r"[ \t,]+", match[1])) if match else frozenset()
-        comment = line.lstrip(" \t").startswith("#")
-        if here or above:
-            allowed[number] = here | above
-        above = above | here if comment else frozenset()
-    return allowed
