@@ -21,8 +21,9 @@ import sdnotify
 
 from fwguardd import __version__, events
 from fwguardd.denials.tail import Tail
-from fwguardd.enforce.guard import Timetable
-from fwguardd.enforce.reconcile import Failure, Memory, Outcome, World, reconcile
+from fwguardd.enforce.guard import Due, Timetable
+from fwguardd.enforce.read_directory import Judge
+from fwguardd.enforce.reconcile import Failure, Memory, Outcome, World, look_ahead, reconcile
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.kernel.iptables import LiveKernel, Tool, ToolMissingError, find_tool
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Start
@@ -56,7 +57,7 @@ class Daemon:
     def __init__(self, load: Callable[[], Settings], settings: Settings, tool: Tool, emit: Emit) -> None:
         self._load, self._settings, self._tool, self._emit = load, settings, tool, emit
         self._pool = ScratchPool(way_here())
-        self._rehearsals = Rehearsals(tool.backend.value, self._pool)
+        self._judge = Judge(Rehearsals(tool.backend.value, self._pool).rehearse)
         self._memory = Memory()
         self._systemd = sdnotify.SystemdNotifier()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pass")
@@ -77,7 +78,9 @@ class Daemon:
         with contextlib.ExitStack() as parts:
             parts.callback(self._pool.close)
             parts.callback(self._worker.shutdown)
-            watch = DirectoryWatch(self._settings.rules_dir, lambda: loop.call_soon_threadsafe(self._notice))
+            watch = DirectoryWatch(
+                self._settings.rules_dir, lambda: loop.call_soon_threadsafe(self._notice, time.monotonic())
+            )
             parts.callback(watch.close)
             parts.enter_context(self._reading_the_kernel_log(loop))
             watchdog = asyncio.ensure_future(self._feed_watchdog())
@@ -110,9 +113,12 @@ class Daemon:
         if self._reload_wanted:
             self._reload_wanted = False
             await self._reload()
-        elif (cause := self._timetable.due(now)) is not None:
+        elif (due := self._timetable.due(now)) is Due.LOOK_AHEAD:
+            self._timetable.looked_ahead()
+            self._worker.submit(self._blocking_look_ahead)
+        elif due is not None:
             watch.renew()
-            await self._pass(cause)
+            await self._pass(due.value)
 
     async def _reload(self) -> None:
         self._systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -126,6 +132,7 @@ class Daemon:
             )
             if self._tail is not None:
                 self._tail.watch(self._settings.prefixes)
+        self._judge.forget()
         self._memory = self._memory.judged_anew()
         await self._pass("reload")
         self._tell_systemd("READY=1")
@@ -151,13 +158,20 @@ class Daemon:
         """A pass, in the worker thread; then a fresh scratch namespace is made ready for the next."""
         outcome = reconcile(self._world(), self._memory, cause)
         with contextlib.suppress(ScratchError):
-            self._pool.warm()
+            self._pool.tend()
         return outcome
+
+    def _blocking_look_ahead(self) -> None:
+        """Judge the files in the worker thread while they settle; the pass that follows waits behind it."""
+        try:
+            look_ahead(self._world(), self._memory)
+        except Exception as error:  # noqa: BLE001 - the task boundary: a defect here must not go unheard.
+            self._emit(events.FAULT, f"looking ahead failed by a defect of fwguardd: {type(error).__name__}: {error}")
 
     def _world(self) -> World:
         return World(
             rules_dir=self._settings.rules_dir,
-            rehearse=self._rehearsals.rehearse,
+            judge=self._judge,
             kernel=LiveKernel(self._tool.backend),
             preserve=Preserve.from_patterns(self._settings.preserve),
             repair=self._settings.on_drift is OnDrift.REPAIR,
@@ -190,8 +204,8 @@ class Daemon:
             finally:
                 loop.remove_reader(log.fileno())
 
-    def _notice(self) -> None:
-        self._timetable.notice(time.monotonic())
+    def _notice(self, when: float) -> None:
+        self._timetable.notice(when)
         self._wake.set()
 
     def _want_reload(self) -> None:

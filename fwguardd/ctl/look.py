@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl.paint import Paint, as_json
-from fwguardd.enforce.read_directory import Accepted, Rejected, compose_files, errors_and_warnings, judge
+from fwguardd.enforce.read_directory import Accepted, Judge, Rejected, Verdict, compose_files, errors_and_warnings
 from fwguardd.enforce.rule_files import RuleFile, Snapshot, read_rule_file, take_snapshot
 from fwguardd.kernel.iptables import Tool, find_tool
 from fwguardd.kernel.rehearsal import Rehearsals
@@ -37,9 +37,9 @@ def check(look: Look) -> int:
     """Read, compose, lint and rehearse; print the findings. Raises ScratchError, ToolMissingError."""
     tool = find_tool(look.backend)
     pool = ScratchPool(way_here())
-    pool.warm()
+    pool.tend()
     try:
-        verdict = judge(snapshot_of(look.paths), Rehearsals(tool.backend.value, pool).rehearse)
+        verdict = Judge(Rehearsals(tool.backend.value, pool).rehearse).judge(snapshot_of(look.paths))
     finally:
         pool.close()
     if look.json:
@@ -49,7 +49,7 @@ def check(look: Look) -> int:
     return DONE if isinstance(verdict, Accepted) else ANSWER_IS_NO
 
 
-def _check_document(verdict: Accepted | Rejected, tool: Tool) -> dict[str, object]:
+def _check_document(verdict: Verdict, tool: Tool) -> dict[str, object]:
     findings = verdict.warnings if isinstance(verdict, Accepted) else verdict.findings
     rules = {family.value: 0 for family in FAMILIES}
     if isinstance(verdict, Accepted):
@@ -66,7 +66,7 @@ def _check_document(verdict: Accepted | Rejected, tool: Tool) -> dict[str, objec
     }
 
 
-def _print_verdict(verdict: Accepted | Rejected, tool: Tool) -> None:
+def _print_verdict(verdict: Verdict, tool: Tool) -> None:
     paint = Paint()
     findings = verdict.warnings if isinstance(verdict, Accepted) else verdict.findings
     for finding in findings:

@@ -1,9 +1,10 @@
 r"""The grammar of the kernel's LOG lines as one compiled expression per layer.
 
 Source: net/netfilter/nf_log_syslog.c. Each expression is matched at a known position, never searched for, and each
-word ends with the blank that the kernel prints after it, so half a word never counts as a word. Repetitions are
-possessive: reading takes time in proportion to the line, whatever the line holds. `[0-9]` is meant; `\d` would
-let other scripts' digits in. This module refuses to turn what it found into values.
+word ends with the blank that the kernel prints after it, so half a word never counts as a word. No repetition is
+unbounded, so one match takes a bounded time, whatever the text. `[0-9]` is meant; `\d` would let other scripts'
+digits in. Possessive quantifiers are avoided: before Python 3.11.5 they can match
+what they should not (python/cpython#106052). This module refuses to turn what it found into values.
 """
 
 from __future__ import annotations
@@ -27,39 +28,40 @@ _ETHERNET: Final = ":".join([_OCTET] * 14)
 _BYTE: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4: Final = r"\.".join([_BYTE] * 4)
 _IPV6: Final = ":".join(["[0-9a-f]" * 4] * 8)
-_N3: Final = "[0-9]{1,3}+"
-_N5: Final = "[0-9]{1,5}+"
-_N10: Final = "[0-9]{1,10}+"
-_HEX8: Final = "[0-9a-f]{1,8}+"
-_OPTIONS: Final = r"OPT \(((?:[0-9A-F]{8})++)\) "
+_N3: Final = "[0-9]{1,3}"
+_N5: Final = "[0-9]{1,5}"
+_N10: Final = "[0-9]{1,10}"
+_HEX8: Final = "[0-9a-f]{1,8}"
+_OPTIONS: Final = r"OPT \(((?:[0-9A-F]{8}){1,10})\) "
 
 # What dev_valid_name() (net/core/dev.c) lets through, as /dev/kmsg spells it: no blank, no slash, no colon.
-_DEVICE: Final = r"(?:[!-.0-9;-\[\]-~]++|\\x[0-9a-f]{2})"
+_DEVICE: Final = "[!-.0-9;-~]"
 
-LONGEST_DEVICE: Final = 15
-"""IFNAMSIZ less its closing zero byte, in bytes."""
+DEVICE_NAME: Final = re.compile(r"(?:[!-.0-9;-\[\]-~]|\\x(?:0[1-8ef]|1[0-9a-f]|5c|7f|[89b-f][0-9a-f]|a[1-9a-f])){1,15}")
+"""A whole name: at most 15 bytes (IFNAMSIZ less its closing zero byte), each printable or escaped, none of them a blank
+in the kernel's Latin-1 sense (isspace() in lib/ctype.c)."""
 
 DEVICES: Final = re.compile(
-    rf"IN=({_DEVICE}*+) OUT=({_DEVICE}*+) (?:PHYSIN=({_DEVICE}++) )?+(?:PHYSOUT=({_DEVICE}++) )?+"
-    rf"(?:MAC=({_ETHERNET}(?::{_OCTET})*+|{_OCTET}(?::{_OCTET})*+|)(?: TUNNEL=({_IPV4})->({_IPV4}))?+ )?+"
+    rf"IN=({_DEVICE}{{0,60}}) OUT=({_DEVICE}{{0,60}}) (?:PHYSIN=({_DEVICE}{{1,60}}) )?(?:PHYSOUT=({_DEVICE}{{1,60}}) )?"
+    rf"(?:MAC=({_ETHERNET}(?::{_OCTET}){{0,255}}|{_OCTET}(?::{_OCTET}){{0,12}}|)(?: TUNNEL=({_IPV4})->({_IPV4}))? )?"
 )
 """Incoming, outgoing, port in, port out, link-layer header, tunnel source, tunnel destination."""
 
 DECODED_MAC: Final = re.compile(
-    rf"MACSRC=({_MAC}) MACDST=({_MAC}) (?:VPROTO=([0-9a-f]{{4}}) VID=({_N5}) )?+MACPROTO=([0-9a-f]{{4}}) "
+    rf"MACSRC=({_MAC}) MACDST=({_MAC}) (?:VPROTO=([0-9a-f]{{4}}) VID=({_N5}) )?MACPROTO=([0-9a-f]{{4}}) "
 )
 """Source, destination, VLAN protocol, VLAN tag word, ethertype."""
 
-_PROTO: Final = rf"(?:PROTO=(TCP|UDP|ICMP|ICMPv6|UDPLITE|AH|ESP|{_N3}) )?+"
+_PROTO: Final = rf"(?:PROTO=(TCP|UDP|ICMP|ICMPv6|UDPLITE|AH|ESP|{_N3}) )?"
 
 IPV4: Final = re.compile(
     rf"SRC=({_IPV4}) DST=({_IPV4}) LEN=({_N10}) TOS=0x([0-9A-F]{{2}}) PREC=0x([0-9A-F]{{2}}) TTL=({_N3}) ID=({_N5}) "
-    rf"((?:CE )?+(?:DF )?+(?:MF )?+)(?:FRAG:([0-9]{{1,4}}+) )?+(?:{_OPTIONS})?+{_PROTO}"
+    rf"((?:CE )?(?:DF )?(?:MF )?)(?:FRAG:([0-9]{{1,4}}) )?(?:{_OPTIONS})?{_PROTO}"
 )
 """Source, destination, length, TOS, precedence, TTL, id, flags, fragment offset in units of 8, options, protocol."""
 
 IPV6: Final = re.compile(
-    rf"SRC=({_IPV6}) DST=({_IPV6}) LEN=({_N10}) TC=({_N3}) HOPLIMIT=({_N3}) FLOWLBL=([0-9]{{1,7}}+) {_PROTO}"
+    rf"SRC=({_IPV6}) DST=({_IPV6}) LEN=({_N10}) TC=({_N3}) HOPLIMIT=({_N3}) FLOWLBL=([0-9]{{1,7}}) {_PROTO}"
 )
 """Source, destination, length, traffic class, hop limit, flow label, protocol."""
 
@@ -67,25 +69,25 @@ PROTO: Final = re.compile(_PROTO)
 """Protocol, or nothing where the kernel names none."""
 
 EXTENSION: Final = re.compile(
-    rf"(OPT \( )?+(?:FRAG:({_N5}) (INCOMPLETE )?+ID:([0-9a-f]{{8}}) |(?(1)AH SPI=0x({_HEX8}) |(?!)))?+(?(1)\) )"
+    rf"(OPT \( )?(?:FRAG:({_N5}) (INCOMPLETE )?ID:([0-9a-f]{{8}}) |(?(1)AH SPI=0x({_HEX8}) |(?!)))?(?(1)\) )"
 )
 """Option bracket, fragment offset in bytes, more fragments, id, SPI. It can match nothing at all."""
 
 EXTENSION_STOP: Final = re.compile(
-    rf"(TRUNCATED) ?+|(?:OPT \( )?+FRAG:(TRUNCATED) |"
-    rf"OPT \( (?:(AH|ESP) (?:INCOMPLETE \[({_N10}) bytes\] |SPI=0x({_HEX8}) )?+)?+\) ?+"
+    rf"(TRUNCATED) ?|(?:OPT \( )?FRAG:(TRUNCATED) |"
+    rf"OPT \( (?:(AH|ESP) (?:INCOMPLETE \[({_N10}) bytes\] |SPI=0x({_HEX8}) )?)?\) ?"
 )
 """No header, no fragment header, protocol, bytes there were, SPI: the kernel breaks off here, tail included."""
 
-TRUNCATED: Final = re.compile("TRUNCATED ?+")
+TRUNCATED: Final = re.compile("TRUNCATED ?")
 
 TCP_FLAGS: Final = ("AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
 """In the order of printing."""
 
 TCP: Final = re.compile(
-    rf"SPT=({_N5}) DPT=({_N5}) (?:SEQ=({_N10}) ACK=({_N10}) )?+WINDOW=({_N5}) RES=0x([0-9a-f]{{2}}) "
-    rf"({''.join(f'(?:{flag} )?+' for flag in TCP_FLAGS)})URGP=({_N5}) "
-    rf"(?:{_OPTIONS}|(OPT \(TRUNCATED\)) ?+)?+"
+    rf"SPT=({_N5}) DPT=({_N5}) (?:SEQ=({_N10}) ACK=({_N10}) )?WINDOW=({_N5}) RES=0x([0-9a-f]{{2}}) "
+    rf"({''.join(f'(?:{flag} )?' for flag in TCP_FLAGS)})URGP=({_N5}) "
+    rf"(?:{_OPTIONS}|(OPT \(TRUNCATED\)) ?)?"
 )
 """Source port, destination port, seq, ack, window, reserved bits, flags, urgent pointer, options, short options."""
 
@@ -104,12 +106,12 @@ ICMP_GATEWAY: Final = re.compile(rf"GATEWAY=({_IPV4}) ")
 ICMP_MTU: Final = re.compile(rf"MTU=({_N10}) ")
 ICMPV6_POINTER: Final = re.compile("POINTER=([0-9a-f]{8}) ")
 
-TAIL: Final = re.compile(rf"(?:UID=({_N10}) GID=({_N10}) )?+(?:MARK=0x({_HEX8}) )?+")
+TAIL: Final = re.compile(rf"(?:UID=({_N10}) GID=({_N10}) )?(?:MARK=0x({_HEX8}) )?")
 """User, group, mark."""
 
 ARP: Final = re.compile(
     rf"ARP HTYPE=({_N5}) PTYPE=0x([0-9a-f]{{4}}) OPCODE=({_N5})"
-    rf"(?: MACSRC=({_MAC}) IPSRC=({_IPV4}) MACDST=({_MAC}) IPDST=({_IPV4})| INCOMPLETE \[({_N10}) bytes\])?+ ?+"
+    rf"(?: MACSRC=({_MAC}) IPSRC=({_IPV4}) MACDST=({_MAC}) IPDST=({_IPV4})| INCOMPLETE \[({_N10}) bytes\])? ?"
 )
 """Hardware type, protocol type, operation, sender MAC, sender IP, target MAC, target IP, bytes there were."""
 
@@ -120,3 +122,6 @@ net/netfilter/nf_log.c, less level and closing zero); kernels before 5.19 cut re
 
 LONGEST_LINE: Final = 1016
 """A line this long was cut, even when the cut fell between two words (bytes)."""
+
+LONGEST_LAYER: Final = 320
+"""No layer prints more (bytes): an IPv4 header with all options has 276, a TCP header with all options 265."""

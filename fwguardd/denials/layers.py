@@ -155,7 +155,7 @@ def _read_ipv6_payload(
         return _broken_off(match)
     if position < len(text) and text[position] != "]":
         raise GrammarError(position, "PROTO= or an extension header")
-    return _silent_ending(text, later_fragment=later_fragment), position, Ending.STOP
+    return _silent_ending(text, position, later_fragment=later_fragment), position, Ending.STOP
 
 
 def _broken_off(match: re.Match[str]) -> tuple[Transport | None, int, Ending]:
@@ -170,13 +170,13 @@ def _broken_off(match: re.Match[str]) -> tuple[Transport | None, int, Ending]:
     return None, match.end(), Ending.STOP
 
 
-def _silent_ending(text: str, *, later_fragment: bool) -> Ipsec | None:
-    """Without `--log-ip-options` the kernel returns in silence at ESP, and at an options header of a later fragment.
-
-    A line long enough to have been cut tells neither.
-    """
-    if later_fragment or len(text) >= grammar.SHORTEST_CUT_LINE:
+def _silent_ending(text: str, position: int, *, later_fragment: bool) -> Ipsec | None:
+    """Without `--log-ip-options` the kernel returns in silence at ESP, and at an options header of a later fragment."""
+    if later_fragment:
         return None
+    # A bracket before tells that the rule logs IP options: then the kernel names ESP. A long line may have been cut.
+    if text.endswith(") ", 0, position) or len(text) >= grammar.SHORTEST_CUT_LINE:
+        raise GrammarError(position, "PROTO= or an extension header")
     return Ipsec("esp", None)
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.denials import grammar
 from fwguardd.denials.grammar import GrammarError
 from fwguardd.denials.model import Devices, Hardware
-from fwguardd.denials.spelling import spelled_length
 
 if TYPE_CHECKING:
     import re
@@ -56,8 +55,8 @@ class LinkReader:
 def _link(match: re.Match[str]) -> Link:
     incoming, outgoing, incoming_port, outgoing_port, octets, tunnel_src, tunnel_dst = match.groups()
     for name in (incoming, outgoing, incoming_port, outgoing_port):
-        if name and spelled_length(name) > grammar.LONGEST_DEVICE:
-            raise GrammarError(match.start(), "names of devices of at most 15 bytes")
+        if name and grammar.DEVICE_NAME.fullmatch(name) is None:
+            raise GrammarError(match.start(), "names of devices, of at most 15 bytes")
     devices = Devices(incoming or None, outgoing or None, incoming_port, outgoing_port)
     tunnel = (tunnel_src, tunnel_dst) if tunnel_src else None
     if octets and len(octets) >= _ETHERNET_TEXT:
@@ -73,12 +72,14 @@ def _decoded(line: str, position: int, link: Link) -> tuple[Link, int]:
     match = grammar.DECODED_MAC.match(line, position)
     if match is None:
         return link, position
-    source, destination, vlan_protocol, vlan, ethertype = match.groups()
+    source, destination, vlan_protocol, tag, ethertype = match.groups()
+    # What the kernel prints as VID= is the whole tag word, priority bits included (nf_log_dump_vlan()).
     hardware = Hardware(
         source,
         destination,
         int(ethertype, 16),
         vlan_protocol=int(vlan_protocol, 16) if vlan_protocol else None,
-        vlan=int(vlan) if vlan else None,
+        vlan=int(tag) & 0xFFF if tag else None,
+        vlan_priority=int(tag) >> 13 if tag else None,
     )
     return Link(link.devices, hardware, printed=True), match.end()

@@ -72,6 +72,9 @@ class Hardware:
     """The whole header as `MAC=` printed it; None in the decoded form (`--log-macdecode`)."""
     vlan_protocol: int | None = None
     vlan: int | None = None
+    """The VLAN's id, from 0 to 4095."""
+    vlan_priority: int | None = None
+    """The tag's priority, from 0 to 7."""
     tunnel: tuple[str, str] | None = None
     """Outer IPv4 source and destination of a sit device, on kernels whose sit devices have a header length."""
 

@@ -96,13 +96,23 @@ def _read_ip(watched: Watched, text: str, line: str, position: int, link: Link) 
         if position != len(line):
             owner, mark = _read_tail(line, position, ending)
         extent = _WHOLE if ending is _OPEN else _EXTENTS[ending]
-    except GrammarError:
-        if spelled_length(text) < grammar.SHORTEST_CUT_LINE:
+    except GrammarError as error:
+        if not _is_cut(text, error.position):
             raise
         transport, extent = bare(proto) if proto else None, Extent.CUT_LINE
-    if len(text) >= grammar.LONGEST_LINE and spelled_length(text) >= grammar.LONGEST_LINE:
+    if len(text) >= grammar.LONGEST_LINE and spelled_length(text) == grammar.LONGEST_LINE:
         extent = Extent.CUT_LINE
     return Denial(watched, text, link.devices, link.hardware, family, network, transport, owner, mark, extent)
+
+
+def _is_cut(text: str, position: int) -> bool:
+    """Whether the kernel's full buffer explains that the text from a position on is not in the grammar.
+
+    Only the layer that holds the end of the line can have been cut. Were more allowed, a container's root could
+    choose a prefix that reads as another packet's addresses, and make the line long with extension headers.
+    """
+    length = spelled_length(text)
+    return grammar.SHORTEST_CUT_LINE <= length <= grammar.LONGEST_LINE and len(text) - position <= grammar.LONGEST_LAYER
 
 
 def _read_tail(line: str, position: int, ending: Ending) -> tuple[Owner | None, int | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_ZERO_RUNS: Final = tuple(":" + "0:" * count for count in range(8, 1, -1))
+_LONGEST_FIRST: Final = tuple(":" * count for count in range(9, 2, -1))
 _MAPPED: Final = "0000:0000:0000:0000:0000:ffff:"
 
 
@@ -33,10 +33,16 @@ def compress_ipv6(full: str) -> str:
     if full.startswith(_MAPPED):
         high, low = int(full[30:34], 16), int(full[35:39], 16)
         return f"::ffff:{high >> 8}.{high & 0xFF}.{low >> 8}.{low & 0xFF}"
-    groups = ":" + ":".join([group.lstrip("0") or "0" for group in full.split(":")]) + ":"
-    if ":0:0:" in groups:
-        for run in _ZERO_RUNS:
-            before, found, after = groups.partition(run)
+    # Without its leading zeros a group of zeros is empty, so that n of them in a row are n + 1 colons.
+    groups = f":{full}:".replace(":000", ":").replace(":00", ":").replace(":0", ":")
+    if ":::" in groups:
+        for colons in _LONGEST_FIRST:
+            before, found, after = groups.partition(colons)
             if found:
-                return f"{before[1:]}::{after[:-1]}"
-    return groups[1:-1]
+                return f"{_with_zeros(before)[1:]}::{_with_zeros(after)[:-1]}"
+    return _with_zeros(groups)[1:-1]
+
+
+def _with_zeros(groups: str) -> str:
+    """Empty groups written out. Twice, because neighbouring ones share a colon."""
+    return groups.replace("::", ":0:").replace("::", ":0:") if "::" in groups else groups

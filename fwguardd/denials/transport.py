@@ -40,6 +40,15 @@ _OPEN: Final = Ending.OPEN
 _HIGHEST_PORT: Final = 0xFFFF
 _HIGHEST_PROTOCOL: Final = 0xFF
 _LONGEST_PACKET: Final = 0x7FFFFFFF
+_COMMON_FLAGS: Final = {
+    "SYN ": ("SYN",),
+    "ACK SYN ": ("ACK", "SYN"),
+    "ACK ": ("ACK",),
+    "ACK PSH ": ("ACK", "PSH"),
+    "ACK FIN ": ("ACK", "FIN"),
+    "ACK RST ": ("ACK", "RST"),
+    "RST ": ("RST",),
+}
 _NAMES: Final = {
     "TCP": "tcp",
     "UDP": "udp",
@@ -81,13 +90,12 @@ def _tcp(text: str, position: int, _: Embed | None) -> _Read:
         return _incomplete(text, position, "tcp", Ending.SHORT_STOP)
     spt, dpt, seq, ack, window, reserved, flags, urgent, options, no_options = match.groups()
     segment = Tcp(
-        _port(spt, position),
-        _port(dpt, position),
+        *_ports(spt, dpt, position),
         int(seq) if seq else None,
         int(ack) if ack else None,
         int(window),
         int(reserved, 16),
-        tuple(flags.split()),
+        _COMMON_FLAGS.get(flags) or tuple(flags.split()),
         int(urgent),
         options,
     )
@@ -107,7 +115,7 @@ def _datagram(text: str, position: int, proto: str) -> _Read:
     if match is None:
         return _incomplete(text, position, proto, Ending.SHORT_STOP)
     spt, dpt, length = match.groups()
-    return Udp(proto, _port(spt, position), _port(dpt, position), int(length)), match.end(), _OPEN
+    return Udp(proto, *_ports(spt, dpt, position), int(length)), match.end(), _OPEN
 
 
 def _ah(text: str, position: int, _: Embed | None) -> _Read:
@@ -211,11 +219,11 @@ def _want(expression: re.Pattern[str], text: str, position: int, expected: str) 
     return match
 
 
-def _port(digits: str, position: int) -> int:
-    number = int(digits)
-    if number > _HIGHEST_PORT:
+def _ports(source: str, destination: str, position: int) -> tuple[int, int]:
+    spt, dpt = int(source), int(destination)
+    if spt > _HIGHEST_PORT or dpt > _HIGHEST_PORT:
         raise GrammarError(position, "ports of at most 65535")
-    return number
+    return spt, dpt
 
 
 IPV4_READERS: Final[dict[str, Reader]] = {

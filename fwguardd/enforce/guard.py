@@ -1,17 +1,29 @@
 """When to look: PURE. Times in, times out; no clock is read here.
 
-A burst of notices is one pass: it begins after a time of quiet, and no later than a limit after the first notice. After
+A burst of notices is one pass: it begins after a time of quiet, and no later than a limit after the first notice. A
+quarter into the quiet the files are judged ahead, so that the wait is no lost time. After
 a write the kernel is looked at again at 1, 2 and 4 seconds, because whoever fights back does it soon; after a failure
 that may pass, likewise with a wait that doubles up to a minute. Else once in a drift interval.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+
 LOOK_AGAIN = (1.0, 2.0, 4.0)
 """Seconds after a write, each counted from the one before."""
 
 LONGEST_RETRY = 60.0
 """Seconds between two tries at most."""
+
+
+class Due(Enum):
+    """What there is to do. The value is the cause that a pass tells."""
+
+    LOOK_AHEAD = "look ahead"
+    CHANGE = "change"
+    RETRY = "retry"
+    TIMER = "timer"
 
 
 class Timetable:
@@ -25,6 +37,7 @@ class Timetable:
         self._looks_left: tuple[float, ...] = ()
         self._retry_wait = 0.5
         self._retry_at: float | None = None
+        self._looked_ahead = False
 
     def set_durations(self, settle: float, settle_max: float, interval: float) -> None:
         """Change the settle times and the drift interval, in seconds."""
@@ -35,6 +48,11 @@ class Timetable:
         if self._first_notice is None:
             self._first_notice = now
         self._last_notice = now
+        self._looked_ahead = False
+
+    def looked_ahead(self) -> None:
+        """What was noticed until now is being judged ahead."""
+        self._looked_ahead = True
 
     def pass_begins(self) -> None:
         """All that was noticed until now is in this pass; what comes from now on is for the next."""
@@ -57,18 +75,25 @@ class Timetable:
 
     def wait(self, now: float) -> float:
         """Seconds until something is due, if nothing else happens."""
-        return max(
-            0.0, min(time for time in (self._settled_at(), self._retry_at, self._next_look) if time is not None) - now
-        )
+        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._next_look)
+        return max(0.0, min(time for time in times if time is not None) - now)
 
-    def due(self, now: float) -> str | None:
+    def due(self, now: float) -> Due | None:
         """What a pass is due for at this time; None when there is nothing to do yet."""
         settled = self._settled_at()
         if settled is not None and now >= settled:
-            return "change"
+            return Due.CHANGE
         if self._retry_at is not None and now >= self._retry_at:
-            return "retry"
-        return "timer" if now >= self._next_look else None
+            return Due.RETRY
+        quiet = self._quiet_at()
+        if quiet is not None and now >= quiet:
+            return Due.LOOK_AHEAD
+        return Due.TIMER if now >= self._next_look else None
+
+    def _quiet_at(self) -> float | None:
+        if self._first_notice is None or self._looked_ahead:
+            return None
+        return self._last_notice + self._settle / 4
 
     def _settled_at(self) -> float | None:
         if self._first_notice is None:

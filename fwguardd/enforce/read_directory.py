@@ -12,7 +12,7 @@ from fwguardd.ruleset.model import Candidate, Finding, Rehearsed, Severity, erro
 from fwguardd.ruleset.text import families_of_name, read_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fwguardd.enforce.rule_files import RuleFile, Snapshot
     from fwguardd.ruleset.statements import Reading
@@ -40,21 +40,56 @@ class Rejected:
     findings: tuple[Finding, ...]
 
 
-def judge(snapshot: Snapshot, rehearse: Rehearse) -> Accepted | Rejected:
-    """Read, compose and rehearse the files of a snapshot. Raises ScratchError where no rehearsal can take place."""
-    composition = compose_files(snapshot.files, snapshot.findings)
-    if errors_in(composition.findings):
-        return Rejected(composition.findings)
-    outcome = rehearse(composition.candidate)
-    if isinstance(outcome, Refused):
-        lines = {file.path: file.data for file in snapshot.files}
-        return Rejected((*_with_lines(outcome.findings, lines), *composition.findings))
-    return Accepted(outcome, composition.findings)
+Verdict = Accepted | Rejected
+
+
+class Judge:
+    """Judges snapshots of a rules directory, and does no work twice: a file whose bytes are the same is not read again,
+    and a verdict that was reached early, while a burst of changes settled, is not reached again."""
+
+    def __init__(self, rehearse: Rehearse) -> None:
+        self._rehearse = rehearse
+        self._readings: dict[str, tuple[bytes, Reading]] = {}
+        self._early: tuple[str, Verdict] | None = None
+
+    def judge(self, snapshot: Snapshot) -> Verdict:
+        """Read, compose and rehearse the files of a snapshot. Raises ScratchError where no rehearsal can take place."""
+        early, self._early = self._early, None
+        if early is not None and early[0] == snapshot.digest:
+            return early[1]
+        composition = _complete(self._read(snapshot.files), snapshot.findings)
+        if errors_in(composition.findings):
+            return Rejected(composition.findings)
+        outcome = self._rehearse(composition.candidate)
+        if isinstance(outcome, Refused):
+            lines = {file.path: file.data for file in snapshot.files}
+            return Rejected((*_with_lines(outcome.findings, lines), *composition.findings))
+        return Accepted(outcome, composition.findings)
+
+    def judge_early(self, snapshot: Snapshot) -> None:
+        """Judge a snapshot that may not be the last word, for `judge` to find. Raises ScratchError."""
+        self._early = snapshot.digest, self.judge(snapshot)
+
+    def forget(self) -> None:
+        """Let nothing that was reached early count: what the files name may have changed since."""
+        self._early = None
+
+    def _read(self, files: Iterable[RuleFile]) -> list[Reading]:
+        known, self._readings = self._readings, {}
+        for file in files:
+            data, reading = known.get(file.path, (None, None))
+            if reading is None or data != file.data:
+                reading = read_rules(file.path, file.data, families_of_name(file.path))
+            self._readings[file.path] = file.data, reading
+        return [reading for _, reading in self._readings.values()]
 
 
 def compose_files(files: Iterable[RuleFile], findings: tuple[Finding, ...] = ()) -> Composition:
     """Read and compose rule files, without a kernel. ``findings`` are those about files that could not be read."""
-    readings: list[Reading] = [read_rules(file.path, file.data, families_of_name(file.path)) for file in files]
+    return _complete([read_rules(file.path, file.data, families_of_name(file.path)) for file in files], findings)
+
+
+def _complete(readings: Sequence[Reading], findings: tuple[Finding, ...]) -> Composition:
     composition = compose(readings)
     if findings and not readings and errors_in(findings):
         # The unreadable files say it all; "there is no rule file" would only confuse.

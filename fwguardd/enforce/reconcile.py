@@ -7,11 +7,12 @@ change nothing: the ruleset in force stays, and goes on being guarded. Passes ne
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.read_directory import Accepted, Rehearse, Rejected, judge
+from fwguardd.enforce.read_directory import Accepted, Judge, Rejected
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.transaction import (
     Applied,
@@ -42,10 +43,10 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a pass works on: the files, a rehearsal, a kernel, what belongs to others, whom to tell."""
+    """What a pass works on: the files, who judges them, a kernel, what belongs to others, whom to tell."""
 
     rules_dir: Path
-    rehearse: Rehearse
+    judge: Judge
     kernel: Kernel
     preserve: Preserve
     repair: bool
@@ -135,9 +136,18 @@ def reconcile(world: World, memory: Memory, cause: str) -> Outcome:
     return _guard(world, memory, current)
 
 
+def look_ahead(world: World, memory: Memory) -> None:
+    """Judge the files while they settle, so that a pass finds the verdict ready. Tells nothing and changes nothing."""
+    snapshot = take_snapshot(world.rules_dir)
+    known = (memory.refused_digest, memory.in_force.digest if memory.in_force else None)
+    if snapshot.digest not in known:
+        with contextlib.suppress(ScratchError):
+            world.judge.judge_early(snapshot)
+
+
 def _judge_and_apply(world: World, memory: Memory, snapshot: Snapshot, cause: str) -> Outcome:
     try:
-        verdict = judge(snapshot, world.rehearse)
+        verdict = world.judge.judge(snapshot)
     except ScratchError as error:
         return _failed(world, memory, f"no rehearsal was possible: {error}", passing=True)
     if isinstance(verdict, Rejected):

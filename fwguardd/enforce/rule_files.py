@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Finding, Origin, Severity
@@ -26,10 +27,11 @@ LARGEST_FILE = 16 << 20
 RULES_ENDING = ".rules"
 TESTS_ENDING = ".tests.yaml"
 
-_SILENT = (
+_LEFTOVERS = (
     ".*", "*~", "#*#", "*.bak", "*.swp", "*.swo", "*.swx", "*.tmp", "*.orig", "*.rej", "*.old", "*.save", "*.disabled",
     "*.dpkg-*", "*.ucf-*", "*.rpmnew", "*.rpmsave", "*.rpmorig", "README*", "*" + TESTS_ENDING,
 )  # fmt: skip
+_SILENT = re.compile("|".join(translate(pattern) for pattern in _LEFTOVERS))
 _READ_TRIES = 3
 
 
@@ -59,7 +61,7 @@ def take_snapshot(directory: Path) -> Snapshot:
     files: list[RuleFile] = []
     findings: list[Finding] = []
     for name in sorted((path.name for path in directory.iterdir()), key=os.fsencode):
-        if any(fnmatch(name, pattern) for pattern in _SILENT):
+        if _SILENT.match(name):
             continue
         outcome = _consider(directory / name, name)
         if isinstance(outcome, RuleFile):

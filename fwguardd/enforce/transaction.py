@@ -72,15 +72,13 @@ def put_in_force(kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve
     plans = [make_plan(before[family], ruleset, preserve) for family, ruleset in wanted.items()]
     if not any(plan.texts for plan in plans):
         return Unchanged()
-    changed = tuple(
-        change for family, ruleset in wanted.items() for change in changes(own_part(before[family], preserve), ruleset)
-    )
     try:
         _write(kernel, plans)
         _verify(kernel, wanted, preserve)
     except KernelError as failure:
         _undo(kernel, before, wanted, preserve, failure)
-    return Applied(changed)
+    own = {family: own_part(before[family], preserve) for family in wanted}
+    return Applied(tuple(change for family, ruleset in wanted.items() for change in changes(own[family], ruleset)))
 
 
 def find_drift(kernel: Kernel, rehearsed: Rehearsed, preserve: Preserve) -> tuple[Difference, ...]:

@@ -32,7 +32,7 @@ _BUFFER: Final = 8192
 _DEVICE: Final = (1, 11)
 """Major and minor number of /dev/kmsg (Documentation/admin-guide/devices.txt)."""
 
-_HEADER: Final = re.compile(rb"([0-9]{1,10}+),([0-9]{1,20}+),([0-9]{1,20}+),[^;\n]*+;([^\n]*+)")
+_HEADER: Final = re.compile(rb"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;\n]*;([^\n]*)")
 
 
 class Start(Enum):

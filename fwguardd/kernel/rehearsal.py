@@ -8,10 +8,11 @@ that an author learns of all mistakes at once.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.kernel.scratch import Scratch, ScratchPool, Way
+from fwguardd.kernel.scratch import Way
 from fwguardd.ruleset.complaints import Complaint, explain, jump_target, read_complaint
 from fwguardd.ruleset.loops import loop_closed_by
 from fwguardd.ruleset.model import Candidate, Chain, Family, Finding, Origin, Rehearsed, Rule, Ruleset, Table
@@ -19,7 +20,9 @@ from fwguardd.ruleset.origins import with_origins
 from fwguardd.ruleset.render import read_saved, render, rules_in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    from fwguardd.kernel.scratch import Scratch, ScratchPool
 
 MOST_FINDINGS = 20
 """Refused rules told for one candidate."""
@@ -43,19 +46,24 @@ class Rehearsals:
     pool: ScratchPool
 
     def rehearse(self, candidate: Candidate) -> Rehearsed | Refused:
-        """Load the candidate of both families side by side, and read back what the kernel made of it.
+        """Load the candidate, each family in a namespace of its own at the same time, and read back what became of it.
 
+        Two namespaces, because two commits to one disturb each other: on nf_tables each would have to start again.
         Raises ScratchError where no rehearsal could take place.
         """
-        with self.pool.take() as scratch:
-            stage = _Stage(self.backend, scratch)
-            results = stage.load(candidate.rulesets)
+        with contextlib.ExitStack() as lent:
+            stages = {
+                family: _Stage(self.backend, lent.enter_context(self.pool.lend())) for family in candidate.rulesets
+            }
+            for family, stage in stages.items():
+                stage.begin(candidate.rulesets[family])
+            results = {family: stage.results() for family, stage in stages.items()}
             refused = {family: result[-1] for family, result in results.items() if result[-1]["code"] != 0}
             if not refused:
                 return Rehearsed({family: _canonical(candidate, family, results[family]) for family in results})
             findings: list[Finding] = []
             for family, result in refused.items():
-                findings += _all_refusals(stage, candidate.rulesets[family], result)
+                findings += _all_refusals(stages[family], candidate.rulesets[family], result)
         return Refused(_once(findings))
 
 
@@ -65,35 +73,38 @@ def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A scratch namespace that rulesets are tried in, one after the other."""
+    """A scratch namespace that rulesets of one family are tried in, one after the other."""
 
     backend: str
     scratch: Scratch
 
-    def load(self, rulesets: Mapping[Family, Ruleset]) -> dict[Family, list[dict[str, Any]]]:
-        """Load rulesets of different families side by side and save them. Raises ScratchError."""
-        jobs = [{"family": family.number, "steps": self._steps(ruleset)} for family, ruleset in rulesets.items()]
-        return dict(zip(rulesets, self.scratch.ask(self.backend, jobs), strict=True))
+    def begin(self, ruleset: Ruleset) -> None:
+        """Begin to load and save a ruleset. Raises ScratchError."""
+        self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset))
+
+    def results(self) -> list[dict[str, Any]]:
+        """The results of the steps; the last one tells whether the kernel took the ruleset. Raises ScratchError."""
+        return self.scratch.receive()
 
     def refusal(self, ruleset: Ruleset) -> dict[str, Any] | None:
         """The result of the step that refused this ruleset; None where it loads. Raises ScratchError."""
-        (results,) = self.load({ruleset.family: ruleset}).values()
-        return None if results[-1]["code"] == 0 else results[-1]
+        self.begin(ruleset)
+        last = self.results()[-1]
+        return None if last["code"] == 0 else last
 
     def text(self, ruleset: Ruleset) -> str:
-        """The text that `load` gives to iptables-restore."""
-        commit_every = RULES_PER_COMMIT if self.in_small_commits(ruleset) else None
+        """The text that is given to iptables-restore."""
+        commit_every = RULES_PER_COMMIT if self._in_small_commits(ruleset) else None
         return render(ruleset, tagged=True, commit_every=commit_every).text
 
-    def in_small_commits(self, ruleset: Ruleset) -> bool:
+    def _in_small_commits(self, ruleset: Ruleset) -> bool:
         """Whether this ruleset is too large for one transaction here."""
-        return (
-            self.scratch.way is Way.USER_NAMESPACE and self.backend == "nft" and ruleset.rule_count > RULES_PER_COMMIT
-        )
+        limited = self.scratch.way is Way.USER_NAMESPACE and self.backend == "nft"
+        return limited and ruleset.rule_count > RULES_PER_COMMIT
 
     def _steps(self, ruleset: Ruleset) -> list[dict[str, Any]]:
         restore = {"restore": self.text(ruleset), "noflush": False}
-        if not self.in_small_commits(ruleset):
+        if not self._in_small_commits(ruleset):
             return [restore, {"save": True}]
         empty = "".join(f"*{table}\nCOMMIT\n" for table in ruleset.tables)
         return [{"restore": empty, "noflush": False}, restore | {"noflush": True}, {"save": True}]

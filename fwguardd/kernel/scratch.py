@@ -15,14 +15,13 @@ import socket
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.privilege import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from fwguardd.kernel.processes import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Iterator, Sequence
 
 ANSWER_SECONDS = 150.0
 """The longest that a worker may take to answer: two steps of a minute each, and some room."""
@@ -76,12 +75,18 @@ class Scratch:
         self._socket = ours
         self._stream = ours.makefile("rwb")
 
-    def ask(self, backend: str, jobs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """Run jobs in the namespace (`fwguardd.kernel.worker` tells their form). Raises ScratchError."""
-        request = json.dumps({"backend": backend, "jobs": list(jobs)}).encode()
+    def send(self, backend: str, family: int, steps: Sequence[dict[str, Any]]) -> None:
+        """Begin steps in the namespace (`fwguardd.kernel.worker` tells their form). Raises ScratchError."""
+        request = {"backend": backend, "family": family, "steps": list(steps)}
         try:
-            self._stream.write(request + b"\n")
+            self._stream.write(json.dumps(request).encode() + b"\n")
             self._stream.flush()
+        except OSError as error:
+            raise ScratchError(f"the rehearsal worker is gone ({error.strerror})") from error
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Wait for the results of the steps that were sent. Raises ScratchError."""
+        try:
             line = self._stream.readline()
         except TimeoutError as error:
             raise ScratchError(f"the rehearsal did not answer within {ANSWER_SECONDS:g} s") from error
@@ -92,8 +97,8 @@ class Scratch:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ScratchError(answer["error"])
-        jobs_done: list[list[dict[str, Any]]] = answer["jobs"]
-        return jobs_done
+        results: list[dict[str, Any]] = answer["results"]
+        return results
 
     def is_alive(self) -> bool:
         """Whether the worker still runs."""
@@ -108,37 +113,39 @@ class Scratch:
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class ScratchPool:
-    """Scratch namespaces, one always kept ready: a rehearsal that waits for no start of a worker."""
+    """Scratch namespaces, some always ready: a rehearsal waits neither for the start of a worker nor for its end."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Way, spares: int = 2) -> None:
         self.way = way
-        self._spare: Scratch | None = None
+        self._wanted = spares
+        self._ready: list[Scratch] = []
+        self._used: list[Scratch] = []
 
-    def warm(self) -> None:
-        """Have a spare one ready. Raises ScratchError."""
-        if self._spare is None:
-            self._spare = Scratch(self.way)
+    def tend(self) -> None:
+        """Throw away what was used, and have spare ones ready; for a time when nobody waits. Raises ScratchError."""
+        self._close(self._used)
+        while len(self._ready) < self._wanted:
+            self._ready.append(Scratch(self.way))
 
-    def take(self) -> Scratch:
-        """A fresh one, the spare if there is one; the caller closes it. Raises ScratchError."""
-        spare, self._spare = self._spare, None
-        if spare is not None and not spare.is_alive():
-            spare.close()
-            spare = None
-        return spare or Scratch(self.way)
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Scratch]:
+        """A fresh one. Raises ScratchError."""
+        scratch = self._ready.pop() if self._ready else Scratch(self.way)
+        if not scratch.is_alive():
+            self._used.append(scratch)
+            scratch = Scratch(self.way)
+        try:
+            yield scratch
+        finally:
+            self._used.append(scratch)
 
     def close(self) -> None:
-        """End the spare one."""
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        """End them all."""
+        self._close(self._used)
+        self._close(self._ready)
+
+    def _close(self, scratches: list[Scratch]) -> None:
+        while scratches:
+            scratches.pop().close()

@@ -4,10 +4,10 @@ It speaks over the socket on its standard input and does not care who gave it it
 a user namespace without, or systemd with PrivateNetwork=yes. It runs iptables' restore and save programs and nothing
 else. It ends when the other side closes the socket, and its namespace ends with it.
 
-The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "jobs": [JOB, …]}``; the jobs run
-side by side. A job is ``{"family": 4|6, "steps": [STEP, …]}``, a step ``{"restore": TEXT, "noflush": bool}`` or
-``{"save": true}``; a job ends at its first step that fails. The answer is ``{"jobs": [[RESULT, …], …]}`` with a
-``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or ``{"error": "…"}``.
+The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "family": 4|6, "steps": [STEP, …]}``,
+a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; the first step that fails is the last. The answer
+is ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or
+``{"error": "…"}``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import os
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fwguardd.kernel.processes import Command, Finished, ProgramMissingError, ProgramTimeoutError, Running
+from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, Running
 from fwguardd.kernel.programs import restore_argv, save_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STEP_SECONDS = 60.0
 """The longest that one restore or save may take in a rehearsal; 100,000 rules take 2 s, or 18 s in small commits."""
@@ -54,26 +57,19 @@ def answer(line: bytes) -> dict[str, Any]:
     """The answer to one request; an ``error`` for a request that makes no sense or a program that does not run."""
     try:
         request = json.loads(line)
-        return {"jobs": _run_jobs(request["backend"], request["jobs"])}
+        return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
     except (ValueError, KeyError, TypeError) as error:
         return {"error": f"bad request: {error}"}
     except (ProgramMissingError, ProgramTimeoutError) as error:
         return {"error": str(error)}
 
 
-def _run_jobs(backend: str, jobs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Advance all jobs side by side, one step each at a time."""
-    results: list[list[dict[str, Any]]] = [[] for _ in jobs]
-    for round_number in range(max((len(job["steps"]) for job in jobs), default=0)):
-        deadline = time.monotonic() + STEP_SECONDS
-        running = [
-            (number, _start(backend, job["family"], job["steps"][round_number]))
-            for number, job in enumerate(jobs)
-            if round_number < len(job["steps"]) and all(result["code"] == 0 for result in results[number])
-        ]
-        for number, program in running:
-            results[number].append(_result(program.finish(deadline)))
-    return results
+def _run_steps(backend: str, family: int, steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        finished = _start(backend, family, step).finish(time.monotonic() + STEP_SECONDS)
+        yield {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
+        if finished.code != 0:
+            return
 
 
 def _start(backend: str, family: int, step: dict[str, Any]) -> Running:
@@ -88,10 +84,6 @@ def _start(backend: str, family: int, step: dict[str, Any]) -> Running:
         return Running(Command(argv, step["restore"], variables, {_LOCK_FD: lock}))
     finally:
         os.close(lock)
-
-
-def _result(finished: Finished) -> dict[str, Any]:
-    return {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
 
 
 if __name__ == "__main__":

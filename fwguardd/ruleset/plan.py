@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from fwguardd.ruleset.preserve import Preserve
 
@@ -67,7 +67,7 @@ def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[s
         if here is None or here.policy != chain.policy:
             counters = here.counters if here is not None else ZERO
             declarations.append(f":{chain.name} {chain.policy or '-'} {counters}")
-        edits += _edits(chain.name, here.rules if here else (), _merged(here, chain, preserve))
+        edits += _edits(chain.name, here.rules if here else (), chain.rules, preserve)
     stale = _stale_chains(live, wanted.chains, preserve)
     edits += [f"-F {chain}" for chain in stale if live.chains[chain].rules]
     return [*declarations, *edits], stale
@@ -81,30 +81,36 @@ def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> l
     ]
 
 
-def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...]) -> list[str]:
-    """The lines that turn one list of rules into the other, those that stay untouched."""
-    head = 0
-    while head < min(len(live), len(wanted)) and live[head] == wanted[head]:
-        head += 1
-    tail = 0
-    while tail < min(len(live), len(wanted)) - head and live[-1 - tail] == wanted[-1 - tail]:
-        tail += 1
-    here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
+def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], preserve: Preserve) -> list[str]:
+    """The lines that turn one list of rules into the other, others' rules in it left in their place."""
+    head, tail = _common(live, wanted)
+    here = live[head : len(live) - tail]
+    there = _merged(here, wanted[head : len(wanted) - tail], preserve)
     if not here and not tail:
         return [_line("-A", chain, rule) for rule in there]
     if not head and not tail and len(here) > _MANY and len(there) > _MANY:
         return [f"-F {chain}", *(_line("-A", chain, rule) for rule in there)]
-    matched = _opcodes(here, there)
-    count = Counter(rule.text for rule in live)
+    count = Counter(rule.text for rule in live) if here else Counter[str]()
     deletions: list[str] = []
     insertions: list[str] = []
-    for tag, first, end, new_first, new_end in matched:
+    for tag, first, end, new_first, new_end in _opcodes(here, there):
         if tag != "equal":
-            deletions += [_deletion(chain, live[number], number, count) for number in range(head + first, head + end)]
-            insertions += [
-                _line(f"-I {chain} {head + number + 1}", "", there[number]) for number in range(new_first, new_end)
-            ]
+            deletions += [_deletion(chain, here[number], head + number, count) for number in range(first, end)]
+            new = enumerate(there[new_first:new_end], head + new_first + 1)
+            insertions += [_line(f"-I {chain} {place}", "", rule) for place, rule in new]
     return [*reversed(deletions), *insertions]
+
+
+def _common(live: Sequence[Rule], wanted: Sequence[Rule]) -> tuple[int, int]:
+    """How many rules are the same at the head, and at the tail, of two lists."""
+    shorter = min(len(live), len(wanted))
+    head = 0
+    while head < shorter and live[head].text == wanted[head].text:
+        head += 1
+    tail = 0
+    while tail < shorter - head and live[-1 - tail].text == wanted[-1 - tail].text:
+        tail += 1
+    return head, tail
 
 
 def _opcodes(here: tuple[Rule, ...], there: tuple[Rule, ...]) -> Iterable[tuple[str, int, int, int, int]]:
@@ -122,19 +128,15 @@ def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
     return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
 
 
-def _merged(live: Chain | None, wanted: Chain, preserve: Preserve) -> tuple[Rule, ...]:
-    """The rules of a chain as they shall be: ours as wanted with the counters they had, others' in their place."""
-    if live is None:
-        return tuple(Rule(rule.text, rule.origin, ZERO) for rule in wanted.rules)
-    if live.rules == wanted.rules:
-        return live.rules
+def _merged(live: tuple[Rule, ...], wanted: tuple[Rule, ...], preserve: Preserve) -> tuple[Rule, ...]:
+    """Rules as they shall be: ours as wanted with the counters they had, others' in their place."""
     others = _others_by_neighbour(live, preserve)
     had: dict[str, list[Counters]] = defaultdict(list)
-    for rule in reversed(live.rules):
+    for rule in reversed(live):
         had[rule.text].append(rule.counters)
     merged = others.pop((None, 0), [])
     seen: dict[str, int] = defaultdict(int)
-    for rule in wanted.rules:
+    for rule in wanted:
         counters = had[rule.text].pop() if had[rule.text] else ZERO
         merged.append(Rule(rule.text, rule.origin, counters))
         seen[rule.text] += 1
@@ -144,12 +146,12 @@ def _merged(live: Chain | None, wanted: Chain, preserve: Preserve) -> tuple[Rule
     return tuple(merged)
 
 
-def _others_by_neighbour(live: Chain, preserve: Preserve) -> dict[tuple[str | None, int], list[Rule]]:
+def _others_by_neighbour(live: Iterable[Rule], preserve: Preserve) -> dict[tuple[str | None, int], list[Rule]]:
     """Others' rules by the rule of ours that they stand behind: its text, and the how-manieth of that text it is."""
     others: dict[tuple[str | None, int], list[Rule]] = {}
     seen: dict[str, int] = defaultdict(int)
     place: tuple[str | None, int] = (None, 0)
-    for rule in live.rules:
+    for rule in live:
         if preserve.keeps_rule(rule):
             others.setdefault(place, []).append(rule)
         else:

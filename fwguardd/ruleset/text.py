@@ -15,31 +15,44 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwguardd.ruleset.allowances import allowances
 from fwguardd.ruleset.bytes import unusable_file
 from fwguardd.ruleset.families import (
-    FREE_TEXT_OPTIONS,
     IPV4_ONLY,
     IPV6_ONLY,
     MixedFamilies,
     infer_families,
+    is_free_text,
     may_tell_family,
+    narrowed,
 )
-from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, POLICIES, ZERO, Counters, Family, Finding, Origin
+from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, POLICIES, VERDICTS, ZERO, Counters, Family, Finding, Origin
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, Statement, TableStart
-from fwguardd.ruleset.traps import IMPERATIVES, TRAP, LineFault, refuse_forbidden, refuse_odd_characters
-from fwguardd.ruleset.words import UnterminatedQuoteError, Word, split_words
+from fwguardd.ruleset.traps import (
+    IMPERATIVES,
+    LineFault,
+    may_hold_trap,
+    refuse_chain_name,
+    refuse_odd_characters,
+    refuse_traps,
+)
+from fwguardd.ruleset.words import UnterminatedQuoteError, Word, iterate_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LONGEST_LINE = 10_239
-"""Bytes of a line that iptables-restore reads whole (its buffer, less the final NUL)."""
-
-LONGEST_CHAIN_NAME = 28
-"""Characters of a chain name (XT_EXTENSION_MAXNAMELEN less the final NUL, linux/netfilter/x_tables.h)."""
+LONGEST_LINE = 10_000
+"""Bytes of a line. iptables-restore cuts lines after 10,239; the rest is room for the counters that go before a rule,
+and for what the canonical text adds to it."""
 
 MOST_FINDINGS = 20
 """Findings told for one file; a file with more mistakes than this is another kind of file."""
 
-_SIMPLE_APPEND = re.compile(r"-A ([A-Za-z0-9_.-]+) (-[^\"#\\]*[^\"#\\ \t])$")
+# What nearly all lines are: one append in plain ASCII, blanks single where they matter, no backslash, no comment.
+_SIMPLE_APPEND = re.compile(r'-A ([A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}+) (-(?:[ !$-\[\]-~]++|"[ !#-\[\]-~]*+")*+)')
+_SIMPLE_LENGTH = 1_000
+_QUOTED_PROSE = re.compile(
+    r' "(?:(?<= -m comment --comment ")|(?<= -j LOG --log-prefix ")|(?<= -j NFLOG --nflog-prefix "))[^"]*"(?![^ ])'
+)
+_COMMENT = re.compile(r"[ \t]#")
+_BARE_WORD = re.compile(r"[^ \t]+")
 _COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")
 _COMMANDS = {"iptables": BOTH, "ip6tables": IPV6_ONLY}
 
@@ -50,6 +63,7 @@ _VERBS = {
     **dict.fromkeys(("-P", "--policy"), "policy"),
 }
 _FAMILY_OPTIONS = {"-4": IPV4_ONLY, "--ipv4": IPV4_ONLY, "-6": IPV6_ONLY, "--ipv6": IPV6_ONLY}
+_TABLE_OPTION = re.compile(r"(?:-t|--table=)(.+)|(?:-t|--table)")
 
 
 class _Line(NamedTuple):
@@ -67,6 +81,8 @@ class _Reader:
     families: frozenset[Family]
     table: str | None = "filter"
     implied: bool = True
+    in_unknown_table: bool = False
+    chains: dict[str, str] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
 
 
@@ -98,91 +114,134 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Fi
     """Fill the reader with the statements of all lines, and yield what is wrong with the others."""
     told = 0
     for number, line in enumerate(lines, 1):
-        simple = _SIMPLE_APPEND.match(line)
-        if simple and reader.table and len(line) < 1024 and line.isascii() and not TRAP.search(line, 2):  # noqa: SIM102
-            if _read_simple(reader, simple, Origin(path, number)):
-                continue
+        origin = Origin(path, number)
+        if reader.table is not None and len(line) < _SIMPLE_LENGTH and _read_simple(reader, line, origin):
+            continue
         try:
-            _read_line(reader, line, Origin(path, number))
+            _read_line(reader, line, origin)
         except LineFault as fault:
             told += 1
             if told > MOST_FINDINGS:
-                yield Finding("too-many-errors", "more lines are wrong; the rest is not told", Origin(path, number))
+                yield Finding("too-many-errors", "more lines are wrong; the rest is not told", origin)
                 return
-            yield Finding(
-                fault.code, fault.message, Origin(path, number), hint=fault.hint, column=fault.column, line_text=line
-            )
+            yield Finding(fault.code, fault.message, origin, hint=fault.hint, column=fault.column, line_text=line)
 
 
-def _read_simple(reader: _Reader, match: re.Match[str], origin: Origin) -> bool:
-    """The fast way for the line that nearly all lines are: a plain append with nothing odd in it."""
+def _read_simple(reader: _Reader, line: str, origin: Origin) -> bool:
+    """The fast way for the line that nearly all lines are: a plain append with nothing odd in it. Whatever it takes,
+    `_read_line` would take to the same effect; whatever is in doubt, it leaves to that."""
+    match = _SIMPLE_APPEND.fullmatch(line)
+    if match is None:
+        return False
     chain, text = match.groups()
-    if len(chain) > LONGEST_CHAIN_NAME or may_tell_family(text):
+    telling = text
+    if '"' in text:
+        telling = _QUOTED_PROSE.sub(" prose", text)
+        if '"' in telling:
+            return False
+    if may_hold_trap(telling):
+        return False
+    families = reader.families
+    if may_tell_family(telling):
+        told = infer_families(telling.split())
+        if isinstance(told, MixedFamilies) or not narrowed(families, told):
+            return False
+        families = narrowed(families, told)
+    if chain in VERDICTS:
         return False
     assert reader.table is not None
-    reader.statements.append(Addition(reader.table, chain, None, text, reader.families, origin))
+    # One string for all rules of a chain, not one each.
+    chain = reader.chains.setdefault(chain, chain)
+    addition = Addition(reader.table, chain, None, text.rstrip(" "), families, origin)
+    reader.statements.append(addition)
     return True
 
 
 def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
     """One line of any kind. Raises LineFault."""
     text = raw.strip(" \t")
-    if not text or text.startswith("#"):
+    if not text or text[0] == "#":
         return
-    if len(raw.encode()) > LONGEST_LINE:
-        raise LineFault(
-            "line-too-long",
-            f"the line has {len(raw.encode()):,} bytes; iptables cuts it after {LONGEST_LINE:,}",
-            "split the rule",
-        )
-    if text.startswith("*"):
-        _read_table(reader, text, origin)
-    elif text.startswith(":"):
-        _read_declaration(reader, text, origin)
-    elif text.split("#", 1)[0].rstrip(" \t") == "COMMIT":
+    if text[0] == "*":
+        _read_table(reader, raw, origin)
+    elif _COMMENT.split(text, maxsplit=1)[0].rstrip(" \t") == "COMMIT":
         reader.table = "filter" if reader.implied else None
+        reader.in_unknown_table = False
+    elif reader.in_unknown_table:
+        return
+    elif len(raw) > LONGEST_LINE or len(raw.encode()) > LONGEST_LINE:
+        message = f"the line has {len(raw.encode()):,} bytes; iptables cuts what is over {LONGEST_LINE:,}"
+        raise LineFault("line-too-long", message, "split the rule")
+    elif text[0] == ":":
+        _read_declaration(reader, raw, origin)
     else:
         _read_command(reader, _cut_words(raw, origin))
 
 
 def _cut_words(raw: str, origin: Origin) -> _Line:
+    """The words up to a trailing comment, in which quotes and odd characters mean nothing."""
+    words: list[Word] = []
+    values: list[str] = []
+    end = len(raw)
     try:
-        words = split_words(raw)
+        for word in iterate_words(raw):
+            if raw[word.start] == "#" and not is_free_text(values, len(values)):
+                end = word.start
+                break
+            words.append(word)
+            values.append(word.value)
     except UnterminatedQuoteError as error:
         hint = (
             "close it; iptables would swallow the rest of the line and the next one, and load a rule without a target"
         )
         raise LineFault("unterminated-quote", str(error), hint, error.column) from None
-    refuse_odd_characters(raw, words)
-    for index, word in enumerate(words):
-        if raw[word.start] == "#" and (index == 0 or words[index - 1].value not in FREE_TEXT_OPTIONS):
-            return _Line(raw, words[:index], origin)
-    return _Line(raw, words, origin)
+    refuse_odd_characters(raw[:end], words)
+    if words and words[-1].value == "\\":
+        message = "a line cannot be continued on the next one"
+        raise LineFault("line-continuation", message, "write the whole rule in one line", words[-1].start + 1)
+    return _Line(raw, tuple(words), origin)
 
 
-def _read_table(reader: _Reader, text: str, origin: Origin) -> None:
-    name = text[1:].split("#", 1)[0].strip(" \t")
+def _bare_words(raw: str) -> list[Word]:
+    """The words of a line that starts with * or : and knows no quotes, without that sign and a trailing comment."""
+    said = _COMMENT.split(raw, maxsplit=1)[0]
+    refuse_odd_characters(said, ())
+    first = len(said) - len(said.lstrip(" \t")) + 1
+    return [Word(match.group(), match.start(), match.end()) for match in _BARE_WORD.finditer(said, first)]
+
+
+def _read_table(reader: _Reader, raw: str, origin: Origin) -> None:
+    reader.table, reader.implied, reader.in_unknown_table = None, False, True
+    words = _bare_words(raw)
+    name = words[0].value if words else ""
     if name not in BUILTIN_CHAINS:
         known = ", ".join(BUILTIN_CHAINS)
-        reader.table = None
-        raise LineFault("unknown-table", f"there is no table {name!r}", f"the tables are {known}")
-    reader.table, reader.implied = name, False
+        message = f"there is no table {name!r}, so all up to its COMMIT is passed over"
+        raise LineFault("unknown-table", message, f"the tables are {known}")
+    _refuse_rest(words[1:], f"*{name}")
+    reader.table, reader.in_unknown_table = name, False
     reader.statements.append(TableStart(name, reader.families, origin))
 
 
-def _read_declaration(reader: _Reader, text: str, origin: Origin) -> None:
+def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> None:
     """``:CHAIN POLICY [packets:bytes]``."""
-    words = text[1:].split("#", 1)[0].split()
+    words = _bare_words(raw)
     if not words:
         raise LineFault("bad-declaration", "a colon without a chain", 'write ":CHAIN - [0:0]"')
-    policy = words[1] if len(words) > 1 else "-"
-    counters = _parse_counters(words[2]) if len(words) > 2 else ZERO
-    if len(words) > 3 or counters is None:
-        raise LineFault("bad-declaration", f"{' '.join(words[2:])!r} is no counter pair", 'write ":CHAIN POLICY [0:0]"')
+    chain, policy, counters = words[0].value, "-", ZERO
+    if len(words) > 1:
+        policy = words[1].value
+    if len(words) > 2:
+        pair = _parse_counters(words[2].value)
+        if pair is None:
+            hint = 'write ":CHAIN POLICY [0:0]"'
+            raise LineFault("bad-declaration", f"{words[2].value!r} is no counter pair", hint, words[2].start + 1)
+        counters = pair
+        _refuse_rest(words[3:], f":{chain} {policy} {counters}")
     table = _current_table(reader)
-    _check_chain_name(words[0])
-    checked = None if policy == "-" else _check_policy(table, words[0], policy)
-    reader.statements.append(Declaration(table, words[0], checked, reader.families, origin, counters))
+    refuse_chain_name(chain)
+    checked = None if policy == "-" else _check_policy(table, chain, policy)
+    reader.statements.append(Declaration(table, chain, checked, reader.families, origin, counters))
 
 
 def _read_command(reader: _Reader, line: _Line) -> None:
@@ -195,21 +254,24 @@ def _read_command(reader: _Reader, line: _Line) -> None:
     if words and (command := words[0].value.rpartition("/")[2]) in _COMMANDS:
         families = _narrow(families, _COMMANDS[command], words[0])
         del words[0]
-    while words and (words[0].value in _FAMILY_OPTIONS or words[0].value in ("-t", "--table")):
-        option = words.pop(0)
-        if option.value in _FAMILY_OPTIONS:
+    while words:
+        if words[0].value in _FAMILY_OPTIONS:
+            option = words.pop(0)
             families = _narrow(families, _FAMILY_OPTIONS[option.value], option)
+        elif match := _TABLE_OPTION.fullmatch(words[0].value):
+            option = words.pop(0)
+            table = _table_option(match[1] or (words.pop(0).value if words else ""), option)
         else:
-            table = _table_option(words)
+            break
     if not words:
         raise LineFault("no-command", "the line names no chain", "start a rule with -A CHAIN")
     _read_verb(reader, line, words, families, counters, table)
 
 
-def _table_option(words: list[Word]) -> str:
-    name = words.pop(0).value if words else ""
+def _table_option(name: str, option: Word) -> str:
     if name not in BUILTIN_CHAINS:
-        raise LineFault("unknown-table", f"there is no table {name!r}", f"the tables are {', '.join(BUILTIN_CHAINS)}")
+        hint = f"the tables are {', '.join(BUILTIN_CHAINS)}"
+        raise LineFault("unknown-table", f"there is no table {name!r}", hint, option.start + 1)
     return name
 
 
@@ -222,7 +284,7 @@ def _read_verb(
     if table is None:
         table = _current_table(reader)
     chain = words[0].value
-    _check_chain_name(chain)
+    refuse_chain_name(chain)
     rest = words[1:]
     if verb == "new":
         _refuse_rest(rest, f"-N {chain}")
@@ -252,6 +314,7 @@ def _take_verb(words: list[Word]) -> tuple[str, list[Word]]:
             raise LineFault(
                 "imperative", f"{imperative} has no meaning in a declaration of rules", hint, first.start + 1
             )
+    refuse_traps([first])
     hint = "a line starts with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
     raise LineFault("not-a-rule", f"{first.value[:40]!r} starts no statement", hint, first.start + 1)
 
@@ -267,24 +330,17 @@ def _take_position(rest: list[Word]) -> int:
 
 def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tuple[str, frozenset[Family]]:
     """The text of a rule, without family options and trailing comment, and the families that it means."""
+    values = [word.value for word in rest]
     kept: list[Word] = []
-    previous = ""
-    for word in rest:
-        if previous not in FREE_TEXT_OPTIONS:
-            if word.value in _FAMILY_OPTIONS:
-                families = _narrow(families, _FAMILY_OPTIONS[word.value], word)
-                continue
-            refuse_forbidden(word)
-        kept.append(word)
-        previous = word.value
+    for place, word in enumerate(rest):
+        if word.value in _FAMILY_OPTIONS and not is_free_text(values, place):
+            families = _narrow(families, _FAMILY_OPTIONS[word.value], word)
+        else:
+            kept.append(word)
+    refuse_traps(rest)
     told = infer_families([word.value for word in kept])
     if isinstance(told, MixedFamilies):
-        both = told.ipv4_word if told.ipv4_word == told.ipv6_word else f"{told.ipv4_word} and {told.ipv6_word}"
-        raise LineFault(
-            "mixed-families",
-            f"{both} cannot hold for one packet: one is IPv4, the other IPv6",
-            "write one rule for each family",
-        )
+        raise _mixed(told, kept)
     if told != BOTH:
         families = _narrow(families, told, kept[0])
     if len(kept) == len(rest):
@@ -292,14 +348,21 @@ def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tu
     return " ".join(line.text[word.start : word.end] for word in kept), families
 
 
+def _mixed(told: MixedFamilies, words: Sequence[Word]) -> LineFault:
+    both = told.ipv4_word if told.ipv4_word == told.ipv6_word else f"{told.ipv4_word} and {told.ipv6_word}"
+    message = f"{both} cannot hold for one packet: one is IPv4, the other IPv6"
+    column = next(word.start + 1 for word in words if word.value == told.ipv6_word)
+    return LineFault("mixed-families", message, "write one rule for each family", column)
+
+
 def _narrow(families: frozenset[Family], told: frozenset[Family], word: Word) -> frozenset[Family]:
     """Both conditions at once. Raises LineFault when the line allows one family and this word means the other."""
-    narrowed = families & told
-    if not narrowed:
+    remaining = narrowed(families, told)
+    if not remaining:
         allowed, meant = next(iter(families)).value, next(iter(told)).value
         message = f"the rule is {meant}, and the file's name or an option before it says {allowed}"
         raise LineFault("mixed-families", message, "write it in a file for the other family", word.start + 1)
-    return narrowed
+    return remaining
 
 
 def _current_table(reader: _Reader) -> str:
@@ -308,15 +371,6 @@ def _current_table(reader: _Reader) -> str:
             "no-table", "the line belongs to no table", "write *filter, or the table that you mean, above it"
         )
     return reader.table
-
-
-def _check_chain_name(name: str) -> None:
-    if len(name.encode()) > LONGEST_CHAIN_NAME:
-        raise LineFault(
-            "chain-name", f"the chain name {name[:40]!r} is over {LONGEST_CHAIN_NAME} characters", "shorten it"
-        )
-    if not name or name[0] in "-!" or not name.isprintable() or " " in name:
-        raise LineFault("chain-name", f"{name!r} cannot be the name of a chain", "use letters, digits, _ and -")
 
 
 def _check_policy(table: str, chain: str, policy: str) -> str:
@@ -334,9 +388,8 @@ def _check_policy(table: str, chain: str, policy: str) -> str:
 
 def _refuse_rest(rest: Sequence[Word], after: str) -> None:
     if rest:
-        raise LineFault(
-            "trailing-words", f"{rest[0].value!r} has no meaning after {after}", "leave it out", rest[0].start + 1
-        )
+        message = f"{rest[0].value!r} has no meaning after {after}"
+        raise LineFault("trailing-words", message, "leave it out", rest[0].start + 1)
 
 
 def _parse_counters(text: str) -> Counters | None:

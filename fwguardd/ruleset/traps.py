@@ -1,8 +1,10 @@
 """What does not belong in a rule file, though iptables would take it or look like it: refused, each with its reason.
 
 Options that run a program as root (``--modprobe``), print a text and end with success instead of adding a rule
-(``-h``, ``-V``), name a table, or ask for something (``-L``); verbs that make sense in a shell and none in a
-declaration; and characters that look like a dash, a quote or a space and are none, as web pages have them.
+(``-h``, ``-V``), name a table, set counters, or ask for something (``-L``); values attached to their option, which
+iptables-restore 1.8.9 misreads (``-ieth0`` is the interface "-ieth0" to it, with exit code 0); verbs that make sense in
+a shell and none in a declaration; and characters that look like a dash, a quote or a space and are none, as web pages
+have them.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.families import is_free_text, is_plainly_free_text
+from fwguardd.ruleset.model import VERDICTS
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fwguardd.ruleset.words import Word
 
-_ODD_CHARACTER = re.compile(
-    "[\x01-\x08\x0b-\x1f\x7f\xa0\u2010-\u2015\u2018-\u201f\u2000-\u200f\u2028\u2029\u202f\u3000\ufeff]"
-)
+LONGEST_CHAIN_NAME = 28
+"""Bytes of a chain name (XT_EXTENSION_MAXNAMELEN less the final NUL, linux/netfilter/x_tables.h)."""
+
 IMPERATIVES = {
     **dict.fromkeys(("-D", "--delete"), "remove the line that adds the rule instead"),
     **dict.fromkeys(("-R", "--replace"), "edit the line that adds the rule instead"),
@@ -28,22 +33,55 @@ IMPERATIVES = {
     **dict.fromkeys(("-L", "--list", "-S", "--list-rules"), "leave it out, and run it in a shell"),
     **dict.fromkeys(("-C", "--check"), "leave it out, and run it in a shell"),
 }
-# Options that do something else than describe a packet, by their short letter and by the long name's unique start.
-_FORBIDDEN_LETTERS = "MhVtwWvnxSLCDRFZXEPNAI"
+
+# Control characters, and those that turn the direction of writing, so that a line reads otherwise than it is.
+_DECEIVING = "\x01-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_LOOKALIKES = (
+    "\xa0\xad\u1680\u2000-\u200d\u2010-\u2015\u2018-\u201f\u2028\u2029\u202f\u205f-\u2064\u2212\u3000\ufeff"
+    "\ufe58\ufe63\uff02\uff07\uff0d"
+)
+_ODD_CHARACTER = re.compile(f"[{_DECEIVING}{_LOOKALIKES}]")
+_DECEIVING_CHARACTER = re.compile(f"[{_DECEIVING}]")
+
+
+def _prefixes(names: Iterable[str], shortest: int = 3) -> frozenset[str]:
+    """The names and all that getopt_long(3) takes for them, from so many characters on."""
+    return frozenset(name[:end] for name in names for end in range(shortest, len(name) + 1))
+
+
+# No option of an extension is named like the beginning of one of these, so each of them means the core option, or
+# is ambiguous and refused by iptables. "--set" is an option of others: only what is longer means --set-counters.
 _FORBIDDEN_LONG = (
-    "--modprobe",
-    "--help",
-    "--version",
-    "--table",
-    "--wait",
-    "--verbose",
-    "--numeric",
-    "--exact",
-    "--line-numbers",
+    _prefixes(("--help", "--version", "--table", "--wait-interval", "--verbose", "--numeric", "--exact"))
+    | _prefixes(("--modprobe", "--line-numbers"), 4)
+    | _prefixes(("--set-counters",), 8)
 )
-TRAP = re.compile(
-    r"(?:^|[ \t\"])(?:-[MhVtwWvnxSLCDRFZXEPNAI46]|--(?:mo[^d]|modp|he|ver|ta|wa|nu|ex|lin|ipv|mod(?:[ \t=]|$)))"
+_MISREAD_LONG = _prefixes(
+    ("--source", "--src", "--destination", "--dst", "--protocol", "--jump", "--in-interface", "--out-interface")
 )
+_TRAP_WORD = (
+    "-(?:f*(?:(?P<letter>[MhVtwWvnxSLCDRFZXEPNAIc])|(?P<family>[46])(?![ \t]|$)|(?P<attached>[sdpjio])(?![ \t]|$))"
+    rf"|-(?P<long>{'|'.join(sorted(name[2:] for name in _FORBIDDEN_LONG))})(?=[= \t]|$)"
+    rf"|-(?P<misread>{'|'.join(sorted(name[2:] for name in _MISREAD_LONG))})=)"
+)
+_TRAP = re.compile(_TRAP_WORD)
+_TRAP_OR_FAMILY = re.compile(f" (?:-[46]|--ipv|{_TRAP_WORD})")
+
+
+def may_hold_trap(text: str) -> bool:
+    """Whether `refuse_traps` could refuse this rule text without quotes, or an option in it names a family; a quick
+    look that errs on the side of yes."""
+    return "\t" in text or _TRAP_OR_FAMILY.search(f" {text}") is not None
+
+
+_HINTS = {
+    "M": "it would run a program as root",
+    "h": "it would print a help text, and add no rule",
+    "V": "it would print the version, and add no rule",
+    "t": "write *table on a line above, or -t before -A",
+    "c": "counters are not part of a ruleset",
+}
+_LETTER_OF_LONG = {"mo": "M", "h": "h", "vers": "V", "t": "t", "set-c": "c"}
 
 
 class LineFault(Exception):  # noqa: N818 - it carries a finding to be, and ends inside `read_rules`.
@@ -55,36 +93,62 @@ class LineFault(Exception):  # noqa: N818 - it carries a finding to be, and ends
 
 
 def refuse_odd_characters(raw: str, words: Sequence[Word]) -> None:
-    """Control characters anywhere; look-alikes of dash, quote and space where they are not inside a quoted text."""
+    """Deceiving characters anywhere; look-alikes of dash, quote and space where they are not inside a quoted text."""
+    if raw.isascii() and raw.isprintable():
+        return
     for match in _ODD_CHARACTER.finditer(raw):
-        place, character = match.start(), match.group()
+        place = match.start()
         quoted = any(word.start <= place < word.end and '"' in raw[word.start : word.end] for word in words)
-        if quoted and character >= "\xa0":
+        if quoted and not _DECEIVING_CHARACTER.match(raw, place):
             continue
-        name = f"U+{ord(character):04X}"
+        name = f"U+{ord(match.group()):04X}"
         hint = 'it often comes from a web page: type the line anew with plain -, " and spaces'
         raise LineFault("odd-character", f"character {name} at column {place + 1} is no plain text", hint, place + 1)
 
 
-def refuse_forbidden(word: Word) -> None:
-    """Options that run a program, print a text, or name a table: none of them describes a packet."""
-    value = word.value
-    name = value.split("=", 1)[0]
-    if value[:1] != "-" or len(value) < 2:
-        return
-    long = next((option for option in _FORBIDDEN_LONG if len(name) > 4 and option.startswith(name)), "")
-    if (
-        not long
-        and name not in ("--mo", "--mod", "--he", "--ta", "--wa", "--nu", "--ex")
-        and (value[1] == "-" or value[1] not in _FORBIDDEN_LETTERS)
-    ):
-        return
-    shown = long or value[:2]
-    message = f"{shown} does not belong in a rule"
-    hints = {
-        "-M": "it would run a program as root",
-        "--modprobe": "it would run a program as root",
-        "-t": "write *table on a line above",
-        "--table": "write *table on a line above",
-    }
-    raise LineFault("forbidden-option", message, hints.get(shown, "leave it out"), word.start + 1)
+def refuse_chain_name(name: str) -> None:
+    """Names that iptables refuses, that mean something else to it, or that the text of a ruleset cannot carry."""
+    if len(name.encode()) > LONGEST_CHAIN_NAME:
+        message = f"the chain name {name[:40]!r} is over {LONGEST_CHAIN_NAME} characters"
+        raise LineFault("chain-name", message, "shorten it")
+    if name in VERDICTS:
+        raise LineFault("chain-name", f"{name} is a target, and cannot be the name of a chain", "choose another name")
+    odd = not name.isprintable() or _ODD_CHARACTER.search(name)
+    if not name or name[0] in "-!#" or odd or " " in name or '"' in name:
+        raise LineFault("chain-name", f"{name!r} cannot be the name of a chain", "use letters, digits, _ and -")
+
+
+def refuse_traps(words: Sequence[Word]) -> None:
+    """Options that describe no packet, and values that iptables-restore misreads, in the words of a rule."""
+    values = [word.value for word in words]
+    for place, word in enumerate(words):
+        match = _TRAP.match(word.value) if word.value[:1] == "-" else None
+        if match is None:
+            continue
+        kind = match.lastgroup
+        if kind in ("attached", "misread", "family"):
+            if not is_free_text(values, place):
+                _refuse_attached(word, match, kind)
+        elif not is_plainly_free_text(values, place):
+            _refuse_option(word, match)
+
+
+def _refuse_option(word: Word, match: re.Match[str]) -> None:
+    if match["letter"]:
+        shown, letter = f"-{match['letter']}", match["letter"]
+    else:
+        shown = f"--{match['long']}"
+        letter = next((short for start, short in _LETTER_OF_LONG.items() if match["long"].startswith(start)), "")
+    hint = _HINTS.get(letter, "leave it out")
+    raise LineFault("forbidden-option", f"{shown} does not belong in a rule", hint, word.start + 1)
+
+
+def _refuse_attached(word: Word, match: re.Match[str], kind: str) -> None:
+    end = match.end(kind)
+    option = word.value[:end]
+    if kind == "family":
+        message, hint = f"{option} has something attached to it", f"write -{match[kind]} as a word of its own"
+    else:
+        message = f"iptables-restore misreads a value that is attached to {option}"
+        hint = f"write {option} {word.value[end:].removeprefix('=')}"
+    raise LineFault("attached-value", message, hint, word.start + 1)

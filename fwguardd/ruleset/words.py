@@ -8,14 +8,19 @@ the next character literal, outside it is an ordinary character; single quotes a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PLAIN_WORD = re.compile(r"[^ \t]+")
+_WORD = re.compile(r'([^ \t"]*+)(?:(")((?:[^"\\]|\\.)*+)("?))?+', re.DOTALL)
+_BLANKS = re.compile(r"[ \t]*+")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NEEDS_QUOTES = re.compile(r'[ \t"\\]|^$|^#')
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """One word: its value after quoting is undone, and where it stands in the line (0-based, end exclusive)."""
 
     value: str
@@ -36,64 +41,52 @@ def split_words(line: str) -> tuple[Word, ...]:
 
     Raises UnterminatedQuoteError where a quote stays open.
     """
-    if '"' not in line:
-        return tuple(Word(m.group(), m.start(), m.end()) for m in _PLAIN_WORD.finditer(line))
-    return _split_quoted(line)
+    return tuple(iterate_words(line))
 
 
 def word_values(line: str) -> tuple[str, ...]:
     """The words of a line without their places. Raises UnterminatedQuoteError."""
     if '"' not in line:
         return tuple(_PLAIN_WORD.findall(line))
-    return tuple(word.value for word in _split_quoted(line))
+    return tuple(word.value for word in iterate_words(line))
+
+
+def iterate_words(line: str) -> Iterator[Word]:
+    """The words of a line one by one, for who may not want them all: a quote that stays open in a part that is never
+    asked for does no harm. Raises UnterminatedQuoteError."""
+    if '"' not in line:
+        for match in _PLAIN_WORD.finditer(line):
+            yield Word(match.group(), match.start(), match.end())
+        return
+    position = _end_of_blanks(line, 0)
+    while position < len(line):
+        word = _read_word(line, position)
+        yield word
+        position = _end_of_blanks(line, word.end)
 
 
 def quote(value: str) -> str:
-    """A word that iptables-restore reads back as ``value``."""
+    """A word that iptables-restore reads back as ``value``, which must not hold a line break."""
     if not _NEEDS_QUOTES.search(value):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _split_quoted(line: str) -> tuple[Word, ...]:
-    words: list[Word] = []
-    position, length = 0, len(line)
-    while position < length:
-        if line[position] in " \t":
-            position += 1
-            continue
-        word = _read_word(line, position)
-        words.append(word)
-        position = word.end
-    return tuple(words)
+def _end_of_blanks(line: str, position: int) -> int:
+    match = _BLANKS.match(line, position)
+    assert match is not None
+    return match.end()
 
 
 def _read_word(line: str, start: int) -> Word:
-    value: list[str] = []
-    position, length = start, len(line)
-    while position < length and line[position] not in " \t":
-        if line[position] == '"':
-            text, position = _read_quoted(line, position)
-            value.append(text)
-            break
-        value.append(line[position])
-        position += 1
-    return Word("".join(value), start, position)
-
-
-def _read_quoted(line: str, opening: int) -> tuple[str, int]:
-    value: list[str] = []
-    position = opening + 1
-    while position < len(line):
-        character = line[position]
-        if character == '"':
-            return "".join(value), position + 1
-        if character == "\\":
-            position += 1
-            if position == len(line):
-                break
-            character = line[position]
-        value.append(character)
-        position += 1
-    raise UnterminatedQuoteError(opening + 1)
+    match = _WORD.match(line, start)
+    assert match is not None
+    before, opening, quoted, closing = match.groups()
+    if opening is None:
+        return Word(before, start, match.end())
+    if not closing:
+        raise UnterminatedQuoteError(match.start(2) + 1)
+    if "\\" in quoted:
+        quoted = _ESCAPED.sub(r"\1", quoted)
+    return Word(before + quoted, start, match.end())

@@ -1,0 +1,266 @@
+"""A network namespace for each test, a peer host on the other end of a veth, and a real daemon.
+
+The test process itself moves into a fresh namespace, and so does everything that it starts: no test here can reach the
+machine's own rules. After the test it moves back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+SYSCTL = Path("/proc/sys/net/netfilter/nf_log_all_netns")
+CLONE_NEWNET = 0x40000000
+SHIPPED = ROOT / "etc" / "fwguard.d"
+
+# The sysctl is there only for a reader in the initial namespace. This thread starts there, and stays.
+_OUTSIDE = ThreadPoolExecutor(1)
+_OUTSIDE.submit(SYSCTL.exists).result()
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _system_call(name: str, *arguments: int) -> None:
+    if getattr(_libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+@contextmanager
+def fresh_namespace() -> Iterator[None]:
+    """The calling thread, and what it starts, in a network namespace of its own."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _system_call("unshare", CLONE_NEWNET)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
+    finally:
+        _system_call("setns", before, CLONE_NEWNET)
+        os.close(before)
+
+
+@pytest.fixture(autouse=True)
+def namespace() -> Iterator[None]:
+    """Every test in this folder runs in a namespace of its own, whether it asks for it or not."""
+    own = os.readlink("/proc/thread-self/ns/net")
+    with fresh_namespace():
+        assert os.readlink("/proc/thread-self/ns/net") != own
+        yield
+    assert os.readlink("/proc/thread-self/ns/net") == own
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Both halves of the kernel."""
+    return str(request.param)
+
+
+class Peer:
+    """Another host: a namespace on the far end of a veth, 198.51.100.2 and 2001:db8::2; this end has .1 and ::1."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        own = os.readlink("/proc/thread-self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{self._holder.pid}/ns/net") != own, "the peer's namespace")
+        for command in (
+            f"ip link add guard0 type veth peer name peer0 netns {self._holder.pid}",
+            "ip address add 198.51.100.1/24 dev guard0",
+            "ip address add 2001:db8::1/64 dev guard0 nodad",
+            "ip link set guard0 up",
+        ):
+            subprocess.run(command.split(), check=True)
+        self.run("ip address add 198.51.100.2/24 dev peer0")
+        self.run("ip address add 2001:db8::2/64 dev peer0 nodad")
+        self.run("ip link set peer0 up")
+        self.run("ip link set lo up")
+        state = Path("/sys/class/net/guard0/operstate")
+        wait_until(lambda: "UP" in output("ip -o link show guard0") or state.exists(), "the veth")
+
+    def run(self, command: str) -> str:
+        """Run a command on the peer."""
+        return output(f"nsenter --net=/proc/{self._holder.pid}/ns/net {command}")
+
+    def connects(self, address: str, port: int, seconds: float = 1.0) -> bool:
+        """Whether a TCP connection from the peer comes about."""
+        family = "AF_INET6" if ":" in address else "AF_INET"
+        code = (
+            f"import socket; s = socket.socket(socket.{family}); s.settimeout({seconds});"
+            f"raise SystemExit(s.connect_ex(({address!r}, {port})) != 0)"
+        )
+        argv = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", sys.executable, "-I", "-S", "-c", code]
+        return subprocess.run(argv, check=False).returncode == 0
+
+    def close(self) -> None:
+        """The peer goes away, and the veth with it."""
+        self._holder.kill()
+        self._holder.wait()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A host to send packets from."""
+    made = Peer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kernel_log_of_namespaces() -> Iterator[Callable[[], None]]:
+    """LOG lines of namespaces reach the kernel log; call it right before sending. Put back afterwards."""
+    before = _OUTSIDE.submit(SYSCTL.read_text).result()
+
+    def switch_on() -> None:
+        _OUTSIDE.submit(SYSCTL.write_text, "1").result()
+
+    switch_on()
+    yield switch_on
+    _OUTSIDE.submit(SYSCTL.write_text, before).result()
+
+
+class Daemon:
+    """A real fwguardd in the test's namespace, its events as they come."""
+
+    def __init__(self, folder: Path, backend: str, settings: str, environment: dict[str, str]) -> None:
+        self.rules = folder / "rules"
+        self.config = folder / "fwguardd.yaml"
+        self.config.write_text(settings if "settle:" in settings else f"settle: 50ms\n{settings}")
+        argv = [sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
+        argv += ["--config", str(self.config), "--rules-dir", str(self.rules)]
+        argv += ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
+        self.process = subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+        self.seen: list[dict[str, Any]] = []
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._events.put(json.loads(line))
+
+    def event(self, name: str, seconds: float = 10.0, **fields: object) -> dict[str, Any]:
+        """The next event of this name with these fields; events before it are passed over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                ended = "" if self.process.poll() is None else f"; it ended with {self.process.returncode}"
+                raise AssertionError(f"no {name} {fields} within {seconds} s{ended}; seen: {self.seen}") from None
+            self.seen.append(event)
+            if event["event"] == name and all(event.get(key) == value for key, value in fields.items()):
+                return event
+
+    def drop(self, name: str, text: str) -> None:
+        """Put a rule file in place the way that careful programs do: written beside, then renamed."""
+        drop(self.rules, name, text)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=10)
+
+
+def drop(folder: Path, name: str, text: str) -> None:
+    """Write a file beside, and rename it into place."""
+    beside = folder / f".{name}.new"
+    beside.write_text(text)
+    beside.rename(folder / name)
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path, backend: str) -> Iterator[Callable[..., Daemon]]:
+    """Starts a daemon on a copy of the shipped rules, or on given ones."""
+    started: list[Daemon] = []
+
+    def start(rules: dict[str, str] | None = None, settings: str = "", **environment: str) -> Daemon:
+        folder = tmp_path / "rules"
+        if not folder.exists():
+            folder.mkdir()
+            if rules is None:
+                shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
+            for name, text in (rules or {}).items():
+                (folder / name).write_text(text)
+        started.append(Daemon(tmp_path, backend, settings, environment))
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+        daemon.process.wait()
+        for stream in (daemon.process.stdout, daemon.process.stderr):
+            assert stream is not None
+            daemon._reader.join(timeout=5)
+            stream.close()
+
+
+@pytest.fixture
+def saved(backend: str) -> Callable[[], dict[str, list[str]]]:
+    """What is loaded, by family: iptables-save without comments and counters."""
+
+    def save() -> dict[str, list[str]]:
+        return {
+            name: _save(f"{program}-{backend}-save") for name, program in (("ipv4", "iptables"), ("ipv6", "ip6tables"))
+        }
+
+    return save
+
+
+def _save(program: str) -> list[str]:
+    lines = output(program).splitlines()
+    return [line.partition(" [")[0] if line.startswith(":") else line for line in lines if not line.startswith("#")]
+
+
+def output(command: str) -> str:
+    """Run a command; its output."""
+    return subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
+    """Wait for something that takes a moment."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[int], None]]:
+    """Servers in the test's namespace that accept connections on IPv4 and IPv6."""
+    import socket  # noqa: PLC0415 - this file's other names shadow nothing.
+
+    servers: list[socket.socket] = []
+
+    def start(port: int) -> None:
+        server = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        servers.append(server)
+
+    yield start
+    for server in servers:
+        server.close()

@@ -1,0 +1,109 @@
+"""fwguardctl check and render: the verdict of the daemon's own road, for anyone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+
+
+def _ctl(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", *argv],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, user=user, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    """A copy of the shipped rules that anyone can read."""
+    folder = tmp_path / "rules"
+    shutil.copytree(ROOT / "etc" / "fwguard.d", folder)
+    for path in (*tmp_path.parents, tmp_path, folder):
+        if path.is_relative_to("/tmp/"):
+            path.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("user", [None, NOBODY], ids=["root", "an ordinary user"])
+def test_the_shipped_rules_pass(rules: Path, backend: str, user: int | None) -> None:
+    """What is shipped passes the check on both backends, with privilege and without, and warns of nothing."""
+    ended = _ctl("check", "--rules-dir", str(rules), "--backend", backend, "--json", user=user)
+    document = json.loads(ended.stdout)
+    assert (ended.returncode, document["ok"], document["errors"], document["warnings"]) == (0, True, 0, 0)
+    assert document["rules"] == {"ipv4": 17, "ipv6": 33}
+
+
+def test_all_mistakes_are_told_with_their_places(rules: Path, backend: str) -> None:
+    """Several mistakes in several files are told at once, each with file and line; the exit code is 1."""
+    (rules / "50-a.rules").write_text("# one\n-A INPUT -p tcp --dport 70000 -j ACCEPT\n-A INPUT -j NOWHERE\n")
+    (rules / "60-b.rules").write_text("*nat\n-A PREROUTING -j MASQUERADE\n")
+    ended = _ctl("check", str(rules), "--backend", backend)
+    assert ended.returncode == 1
+    heads = [line for line in ended.stdout.splitlines() if ": error: " in line]
+    assert [line.split(": error: ")[0] for line in heads] == [
+        f"{rules}/50-a.rules:2", f"{rules}/50-a.rules:3", f"{rules}/60-b.rules:2",
+    ]  # fmt: skip
+    assert [line.rsplit("[", 1)[1] for line in heads] == ["bad-port]", "undeclared-chain]", "refused-by-kernel]"]
+
+
+def test_a_large_ruleset_passes_without_privilege(rules: Path, backend: str) -> None:
+    """An ordinary user's rehearsal takes more rules than one transaction in a user namespace does, in both tables."""
+    lines = "".join(f"-A INPUT -s 10.{n // 250}.{n % 250}.0/24 -p tcp --dport {n + 1} -j ACCEPT\n" for n in range(2000))
+    (rules / "50-large.rules").write_text(lines)
+    ended = _ctl("check", str(rules), "--backend", backend, "--json", user=NOBODY)
+    assert json.loads(ended.stdout)["rules"]["ipv4"] == 2017
+
+
+def test_a_mistake_in_a_large_ruleset_is_found_without_privilege(rules: Path, backend: str) -> None:
+    """Small commits do not blur the place of a mistake."""
+    lines = [f"-A INPUT -p tcp --dport {n + 1} -j ACCEPT" for n in range(600)]
+    lines[512] = "-A INPUT -m owner --uid-owner 0 -j ACCEPT"
+    (rules / "50-large.rules").write_text("\n".join(lines) + "\n")
+    ended = _ctl("check", str(rules), "--backend", backend, "--json", user=NOBODY)
+    (finding,) = json.loads(ended.stdout)["findings"]
+    assert (finding["file"], finding["line"], finding["code"]) == (
+        str(rules / "50-large.rules"),
+        513,
+        "refused-by-kernel",
+    )
+
+
+def test_check_changes_nothing(rules: Path, backend: str, saved: Callable[[], dict[str, list[str]]]) -> None:
+    """A check loads nothing into the namespace that it is run in."""
+    before = saved()
+    _ctl("check", str(rules), "--backend", backend)
+    assert saved() == before
+
+
+def test_the_rendered_text_loads(rules: Path, backend: str) -> None:
+    """What render prints is a text that iptables-restore takes."""
+    for family, program in (("4", "iptables"), ("6", "ip6tables")):
+        ended = _ctl("render", "--rules-dir", str(rules), "--family", family)
+        assert ended.returncode == 0
+        subprocess.run([f"{program}-{backend}-restore"], input=ended.stdout, text=True, check=True)
+
+
+def test_wrong_usage_ends_with_2() -> None:
+    """An unknown verb or option is wrong usage."""
+    assert _ctl("chekc").returncode == 2
+    assert _ctl("render", "--family", "5").returncode == 2
+
+
+def test_a_directory_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
+    """A missing rules directory is told like any other mistake, with what to do."""
+    ended = _ctl("check", "--rules-dir", str(tmp_path / "none"))
+    assert ended.returncode == 1
+    assert "the rules directory cannot be read: No such file or directory" in ended.stdout
+    assert "[no-directory]" in ended.stdout
