@@ -23,7 +23,14 @@ from fwguardd.denials.model import (
     Packet,
 )
 from fwguardd.denials.spelling import compress_ipv6
-from fwguardd.denials.transport import IPV4_READERS, IPV6_READERS, Ending, available_bytes, bare, read_transport
+from fwguardd.denials.transport import (
+    IPV4_READERS,
+    IPV6_READERS,
+    Ending,
+    available_bytes,
+    read_protocol,
+    read_transport,
+)
 
 if TYPE_CHECKING:
     import re
@@ -89,7 +96,7 @@ def _read_ipv4_payload(
     """Of a later fragment the kernel prints the protocol only, of an AH one not even that."""
     if proto is not None:
         if network.fragment_offset:
-            return bare(proto), position, Ending.OPEN
+            return read_protocol(IPV4_READERS, position, proto), position, Ending.OPEN
         return read_transport(IPV4_READERS, text, position, proto, embed)
     truncated = grammar.TRUNCATED.match(text, position)
     if truncated is not None:
@@ -148,7 +155,7 @@ def _read_ipv6_payload(
     later_fragment = bool(network.extensions) and network.is_later_fragment
     if proto is not None:
         if later_fragment:
-            return bare(proto), position, Ending.OPEN
+            return read_protocol(IPV6_READERS, position, proto), position, Ending.OPEN
         return read_transport(IPV6_READERS, text, position, proto, embed)
     match = grammar.EXTENSION_STOP.match(text, position)
     if match is not None and (match[0] not in _BARE_STOP or later_fragment):

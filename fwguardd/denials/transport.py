@@ -79,9 +79,14 @@ def read_transport(
     reader = readers.get(proto)
     if reader is not None:
         return reader(text, position, embed)
-    if not proto.isdigit() or int(proto) > _HIGHEST_PROTOCOL:
+    return read_protocol(readers, position, proto), position, _OPEN
+
+
+def read_protocol(readers: dict[str, Reader], position: int, proto: str) -> Bare:
+    """The protocol alone, where the kernel prints no more of it. Raises GrammarError for a word of the other family."""
+    if proto not in readers and not (proto.isdigit() and int(proto) <= _HIGHEST_PROTOCOL):
         raise GrammarError(position - len(proto) - 1, "a protocol of this family")
-    return Bare(proto), position, _OPEN
+    return bare(proto)
 
 
 def _tcp(text: str, position: int, _: Embed | None) -> _Read:

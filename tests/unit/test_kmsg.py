@@ -1,0 +1,235 @@
+"""Records of /dev/kmsg, and the accounting of those that were lost.
+
+The device is stood in for by a pipe in packet mode (pipe(2), O_DIRECT): one write is one record, as on the device.
+What only the device can do (overruns, permissions) is tested in tests/netns/test_kmsg_real.py.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fwguardd.kernel.kmsg import (
+    After,
+    KernelLog,
+    KernelLogMissingError,
+    Lost,
+    Record,
+    StaleSequenceError,
+    Start,
+    parse_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class PacketPipe:
+    """Writes records where a `KernelLog` can read them one by one."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
+        self.path = f"/proc/self/fd/{self._read_end}"
+
+    def write(self, *records: bytes) -> None:
+        """Write records as they are."""
+        for record in records:
+            os.write(self._write_end, record)
+
+    def kernel(self, *numbers: int) -> None:
+        """Write well-formed records of the kernel with these sequence numbers."""
+        self.write(*(b"4,%d,17,-;line %d\n" % (number, number) for number in numbers))
+
+    def close(self) -> None:
+        """Take the pipe away."""
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+
+@pytest.fixture
+def pipe() -> Iterator[PacketPipe]:
+    """A pipe that goes away with the test."""
+    made = PacketPipe()
+    yield made
+    made.close()
+
+
+def line(number: int) -> Record:
+    """The record that `PacketPipe.kernel` writes."""
+    return Record(facility=0, level=4, seq=number, usec=17, text=f"line {number}")
+
+
+def test_header_fields_are_split() -> None:
+    """Facility and level share the first number; sequence and microseconds follow; the text is what is after `;`."""
+    record = parse_record(b"30,339,5140900,c;usb 1-1: new device\n")
+    assert record == Record(facility=3, level=6, seq=339, usec=5140900, text="usb 1-1: new device")
+
+
+def test_continuation_lines_are_no_text() -> None:
+    """Device properties after the first line do not belong to the text."""
+    record = parse_record(b"6,1,2,-;eth0: link up\n SUBSYSTEM=net\n DEVICE=n2\n")
+    assert record is not None
+    assert record.text == "eth0: link up"
+
+
+def test_more_header_fields_may_come() -> None:
+    """Fields that the kernel may add before the semicolon are passed over, as the ABI asks of readers."""
+    record = parse_record(b"4,7,8,-,caller=T1234,and=more;text; with; semicolons\n")
+    assert record == Record(facility=0, level=4, seq=7, usec=8, text="text; with; semicolons")
+
+
+def test_escapes_stay() -> None:
+    """The kernel's escapes are left alone: a line break in a device's name cannot become one in a log."""
+    record = parse_record(rb"4,7,8,-;IN=a\x0ab\x5c OUT= " + b"\n")
+    assert record is not None
+    assert record.text == r"IN=a\x0ab\x5c OUT= "
+
+
+def test_bytes_beyond_ascii_are_escaped_likewise() -> None:
+    """Should a kernel print a byte above 0x7f as it is, the text still is ASCII, in the kernel's own spelling."""
+    record = parse_record(b"4,7,8,-;\xc3\xa4\n")
+    assert record is not None
+    assert record.text == r"\xc3\xa4"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n",
+        b";",
+        b"4,7,8,-",
+        b"4,7,8;no flags\n",
+        b"4,7,-;no time\n",
+        b"-4,7,8,-;negative\n",
+        b"x,7,8,-;letters\n",
+        b" 4,7,8,-;blank first\n",
+        b"4,7,8,-\n;line break in the header\n",
+        b"4," + b"9" * 5000 + b",8,-;a number that int() refuses\n",
+        bytes(range(256)),
+    ],
+)
+def test_malformed_record_is_none(data: bytes) -> None:
+    """Whatever is not in the device's format is None, and never raises."""
+    assert parse_record(data) is None
+
+
+def test_records_come_in_order_and_then_nothing(pipe: PacketPipe) -> None:
+    """Each record comes once; with none waiting the list is empty, without waiting."""
+    pipe.kernel(5, 6)
+    with KernelLog(pipe.path) as log:
+        assert log.read_available(10) == [line(5), line(6)]
+        assert log.read_available(10) == []
+        pipe.kernel(7)
+        assert log.read_available(10) == [line(7)]
+
+
+def test_limit_bounds_the_reads(pipe: PacketPipe) -> None:
+    """At most `limit` records are read at a time, so that a flood cannot hold the event loop."""
+    pipe.kernel(*range(5))
+    with KernelLog(pipe.path) as log:
+        assert log.read_available(2) == [line(0), line(1)]
+        assert log.read_available(2) == [line(2), line(3)]
+        assert log.read_available(2) == [line(4)]
+
+
+def test_gap_is_told_exactly_and_in_place(pipe: PacketPipe) -> None:
+    """A jump in the sequence is a loss of so many records, told before the record after it."""
+    pipe.kernel(5, 9)
+    with KernelLog(pipe.path) as log:
+        assert log.read_available(10) == [line(5), Lost(3), line(9)]
+
+
+def test_first_record_is_no_gap(pipe: PacketPipe) -> None:
+    """From the oldest record on, nothing is known of what was before it."""
+    pipe.kernel(1000)
+    with KernelLog(pipe.path) as log:
+        assert log.read_available(10) == [line(1000)]
+
+
+def test_other_facilities_are_skipped_but_counted(pipe: PacketPipe) -> None:
+    """User space cannot write facility 0; its records are not handed out, and leave no gap either."""
+    pipe.kernel(5)
+    pipe.write(b"12,6,17,-;iptables denied: IN=forged OUT= \n", b"30,7,17,-;systemd\n")
+    pipe.kernel(8)
+    with KernelLog(pipe.path) as log:
+        assert log.read_available(10) == [line(5), line(8)]
+
+
+def test_malformed_record_counts_as_lost(pipe: PacketPipe) -> None:
+    """A record that cannot be read is not passed over in silence: its number is missing."""
+    pipe.kernel(5)
+    pipe.write(b"no such format\n")
+    pipe.kernel(7)
+    with KernelLog(pipe.path) as log:
+        assert log.read_available(10) == [line(5), Lost(1), line(7)]
+
+
+def test_end_skips_what_was_there_and_counts_from_it(pipe: PacketPipe) -> None:
+    """From the end: what was there is passed over, and losses right after the opening are counted all the same."""
+    pipe.kernel(5, 6)
+    with KernelLog(pipe.path, Start.END) as log:
+        pipe.kernel(9)
+        assert log.read_available(10) == [Lost(2), line(9)]
+
+
+def test_after_resumes_without_repeating(pipe: PacketPipe) -> None:
+    """After a given number: records up to it are not repeated, the next one is not skipped."""
+    pipe.kernel(5, 6, 7)
+    with KernelLog(pipe.path, After(6)) as log:
+        assert log.read_available(10) == [line(7)]
+
+
+def test_after_the_newest_waits_for_the_next(pipe: PacketPipe) -> None:
+    """When the given record is the newest, there is nothing to tell yet."""
+    pipe.kernel(5, 6)
+    with KernelLog(pipe.path, After(6)) as log:
+        assert log.read_available(10) == []
+        pipe.kernel(7)
+        assert log.read_available(10) == [line(7)]
+
+
+def test_after_tells_what_was_overwritten_meanwhile(pipe: PacketPipe) -> None:
+    """When the records after the given one are gone, their number is told before the oldest that is left."""
+    pipe.kernel(9, 10)
+    with KernelLog(pipe.path, After(6)) as log:
+        assert log.read_available(10) == [Lost(2), line(9), line(10)]
+
+
+def test_after_a_user_record_resumes(pipe: PacketPipe) -> None:
+    """The given record may be of any facility, and the first one after it too."""
+    pipe.write(b"12,6,17,-;user\n", b"12,7,17,-;user\n")
+    pipe.kernel(8)
+    with KernelLog(pipe.path, After(6)) as log:
+        assert log.read_available(10) == [line(8)]
+
+
+def test_number_of_another_boot_is_refused(pipe: PacketPipe) -> None:
+    """A number beyond the newest record is from another boot; waiting for it would be silence for days."""
+    pipe.kernel(5, 6)
+    with pytest.raises(StaleSequenceError, match="another boot"):
+        KernelLog(pipe.path, After(700))
+
+
+def test_missing_device_is_named(tmp_path: Path) -> None:
+    """Without a device the error says so, and where it was looked for."""
+    with pytest.raises(KernelLogMissingError, match="no such device"):
+        KernelLog(tmp_path / "kmsg")
+
+
+def test_another_device_in_its_place_is_refused() -> None:
+    """A sandbox that hides the log puts a silent device there: silence must not pass for peace."""
+    with pytest.raises(KernelLogMissingError, match="ProtectKernelLogs"):
+        KernelLog("/dev/null")
+
+
+def test_close_twice_is_fine(pipe: PacketPipe) -> None:
+    """Closing a closed log does nothing; its descriptor is then -1."""
+    log = KernelLog(pipe.path)
+    assert log.fileno() >= 0
+    log.close()
+    log.close()
+    assert log.fileno() == -1
