@@ -57,7 +57,7 @@ class Daemon:
     def __init__(self, load: Callable[[], Settings], settings: Settings, tool: Tool, emit: Emit) -> None:
         self._load, self._settings, self._tool, self._emit = load, settings, tool, emit
         self._pool = ScratchPool(way_here())
-        self._judge = Judge(Rehearsals(tool.backend.value, self._pool).rehearse)
+        self._judge = Judge(Rehearsals(tool.backend.value, self._pool).rehearse, settings.lint_context())
         self._memory = Memory()
         self._systemd = sdnotify.SystemdNotifier()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pass")
@@ -132,7 +132,7 @@ class Daemon:
             )
             if self._tail is not None:
                 self._tail.watch(self._settings.prefixes)
-        self._judge.forget()
+        self._judge.forget(self._settings.lint_context())
         self._memory = self._memory.judged_anew()
         await self._pass("reload")
         self._tell_systemd("READY=1")

@@ -63,6 +63,12 @@ REJECTED = EventKind(
     ERROR,
     "The rule files cannot be put in force; what was in force stays in force.",
 )
+TAKEN_BACK = EventKind(
+    "rules.taken-back",
+    "b77ab85725ed4469b75194550bcdb0c6",
+    NOTICE,
+    "A refused change was taken back; the files are again those that are in force.",
+)
 FINDING = EventKind(
     "rules.finding",
     "d44d59dedaf54cac9490a55998fbd9f7",
@@ -116,7 +122,7 @@ FAULT = EventKind(
 ALL_EVENTS: Mapping[str, EventKind] = {
     kind.name: kind
     for kind in (
-        STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, FINDING, APPLY_FAILED,
+        STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, TAKEN_BACK, FINDING, APPLY_FAILED,
         DRIFT, REPAIRED, DENIED, LOGGED, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, FAULT,
     )
 }  # fmt: skip

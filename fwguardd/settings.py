@@ -7,7 +7,7 @@ a setting that is silently not in force is worse than a daemon that does not sta
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ import yaml
 
 from fwguardd.denials.parse import Meaning, Watched
 from fwguardd.kernel.iptables import Backend
+from fwguardd.ruleset.lint import Context
+from fwguardd.ruleset.preserve import Preserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,7 +67,11 @@ class Settings:
     drift_interval: float = 60.0
     on_drift: OnDrift = OnDrift.REPAIR
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
-    prefixes: tuple[Watched, ...] = field(default=DEFAULT_PREFIXES)
+    prefixes: tuple[Watched, ...] = DEFAULT_PREFIXES
+
+    def lint_context(self) -> Context:
+        """What the lints of rule files have to know of the settings."""
+        return Context(tuple(watched.prefix for watched in self.prefixes), Preserve.from_patterns(self.preserve))
 
 
 class SettingsError(Exception):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.kernel.iptables import Backend
+    from fwguardd.ruleset.lint import Context
 
 DONE, ANSWER_IS_NO = 0, 1
 
@@ -31,6 +32,7 @@ class Look:
     paths: tuple[Path, ...]
     backend: Backend | None
     json: bool
+    context: Context
 
 
 def check(look: Look) -> int:
@@ -39,7 +41,7 @@ def check(look: Look) -> int:
     pool = ScratchPool(way_here())
     pool.tend()
     try:
-        verdict = Judge(Rehearsals(tool.backend.value, pool).rehearse).judge(snapshot_of(look.paths))
+        verdict = Judge(Rehearsals(tool.backend.value, pool).rehearse, look.context).judge(snapshot_of(look.paths))
     finally:
         pool.close()
     if look.json:
@@ -83,7 +85,7 @@ def _print_verdict(verdict: Verdict, tool: Tool) -> None:
 def render_rules(look: Look, families: Sequence[Family]) -> int:
     """Print the composed ruleset as iptables-restore text, or the findings that stand in its way."""
     snapshot = snapshot_of(look.paths)
-    composition = compose_files(snapshot.files, snapshot.findings)
+    composition = compose_files(snapshot.files, look.context, snapshot.findings)
     if errors_in(composition.findings):
         paint = Paint()
         for finding in composition.findings:

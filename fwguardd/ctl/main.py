@@ -45,11 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
-    look = Look(
-        _paths(options, settings),
-        BACKEND_CHOICES[options.backend] if options.backend else settings.backend,
-        options.json,
-    )
+    backend = BACKEND_CHOICES[options.backend] if options.backend else settings.backend
+    look = Look(_paths(options, settings), backend, options.json, settings.lint_context())
     if options.verb == "check":
         return check(look)
     families = FAMILIES if options.family is None else (Family.IPV4 if options.family == "4" else Family.IPV6,)

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.rehearsal import Refused
 from fwguardd.ruleset.compose import Composition, compose
-from fwguardd.ruleset.model import Candidate, Finding, Rehearsed, Severity, errors_in
+from fwguardd.ruleset.lint import Context, lint, unsilenced
+from fwguardd.ruleset.model import Candidate, Finding, Origin, Rehearsed, Severity, errors_in
+from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.text import families_of_name, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fwguardd.enforce.rule_files import RuleFile, Snapshot
+    from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.statements import Reading
 
 
@@ -47,32 +50,39 @@ class Judge:
     """Judges snapshots of a rules directory, and does no work twice: a file whose bytes are the same is not read again,
     and a verdict that was reached early, while a burst of changes settled, is not reached again."""
 
-    def __init__(self, rehearse: Rehearse) -> None:
+    def __init__(self, rehearse: Rehearse, context: Context) -> None:
         self._rehearse = rehearse
+        self._context = context
         self._readings: dict[str, tuple[bytes, Reading]] = {}
         self._early: tuple[str, Verdict] | None = None
 
     def judge(self, snapshot: Snapshot) -> Verdict:
-        """Read, compose and rehearse the files of a snapshot. Raises ScratchError where no rehearsal can take place."""
+        """Read, compose, lint and rehearse the files of a snapshot. Raises ScratchError where no rehearsal can be.
+
+        Files with mistakes that can be seen without a kernel are rehearsed all the same, less the lines that hold
+        them: their author learns of all mistakes at once.
+        """
         early, self._early = self._early, None
         if early is not None and early[0] == snapshot.digest:
             return early[1]
-        composition = _complete(self._read(snapshot.files), snapshot.findings)
-        if errors_in(composition.findings):
+        composition = complete(self._read(snapshot.files), snapshot.findings, self._context)
+        if not composition.candidate.rulesets:
             return Rejected(composition.findings)
         outcome = self._rehearse(composition.candidate)
         if isinstance(outcome, Refused):
             lines = {file.path: file.data for file in snapshot.files}
-            return Rejected((*_with_lines(outcome.findings, lines), *composition.findings))
-        return Accepted(outcome, composition.findings)
+            return Rejected(_in_order((*composition.findings, *_with_lines(outcome.findings, lines))))
+        if errors_in(composition.findings):
+            return Rejected(composition.findings)
+        return Accepted(_ours(outcome, self._context.preserve), composition.findings)
 
     def judge_early(self, snapshot: Snapshot) -> None:
         """Judge a snapshot that may not be the last word, for `judge` to find. Raises ScratchError."""
         self._early = snapshot.digest, self.judge(snapshot)
 
-    def forget(self) -> None:
-        """Let nothing that was reached early count: what the files name may have changed since."""
-        self._early = None
+    def forget(self, context: Context) -> None:
+        """Let nothing that was reached early count, because what the files name may have changed; lint like this."""
+        self._early, self._context = None, context
 
     def _read(self, files: Iterable[RuleFile]) -> list[Reading]:
         known, self._readings = self._readings, {}
@@ -84,17 +94,35 @@ class Judge:
         return [reading for _, reading in self._readings.values()]
 
 
-def compose_files(files: Iterable[RuleFile], findings: tuple[Finding, ...] = ()) -> Composition:
-    """Read and compose rule files, without a kernel. ``findings`` are those about files that could not be read."""
-    return _complete([read_rules(file.path, file.data, families_of_name(file.path)) for file in files], findings)
+def compose_files(files: Iterable[RuleFile], context: Context, findings: tuple[Finding, ...] = ()) -> Composition:
+    """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read."""
+    return complete(
+        [read_rules(file.path, file.data, families_of_name(file.path)) for file in files], findings, context
+    )
 
 
-def _complete(readings: Sequence[Reading], findings: tuple[Finding, ...]) -> Composition:
+def complete(readings: Sequence[Reading], findings: tuple[Finding, ...], context: Context) -> Composition:
+    """Readings composed and linted, with ``findings`` about what could not be read."""
     composition = compose(readings)
     if findings and not readings and errors_in(findings):
         # The unreadable files say it all; "there is no rule file" would only confuse.
         return Composition(composition.candidate, findings)
-    return Composition(composition.candidate, (*findings, *composition.findings))
+    composed = unsilenced(composition.findings, readings)
+    warnings = lint(composition.candidate, readings, context)
+    return Composition(composition.candidate, _in_order((*findings, *composed, *warnings)))
+
+
+def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings in order of place; one place and kind is told once."""
+    unique: dict[tuple[object, ...], Finding] = {}
+    for finding in findings:
+        unique.setdefault((finding.origin, finding.code, finding.message if finding.origin is None else ""), finding)
+    return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))
+
+
+def _ours(rehearsed: Rehearsed, preserve: Preserve) -> Rehearsed:
+    """What was rehearsed, less chains that belong to others and jumps to them; the lint has told their author."""
+    return Rehearsed({family: own_part(ruleset, preserve) for family, ruleset in rehearsed.rulesets.items()})
 
 
 def errors_and_warnings(findings: Iterable[Finding]) -> tuple[int, int]:

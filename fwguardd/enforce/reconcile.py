@@ -131,8 +131,11 @@ def reconcile(world: World, memory: Memory, cause: str) -> Outcome:
     if current is None:
         return Done(memory)
     if snapshot.digest == current.digest and memory.refused_digest:
-        # The author took the refused change back.
         memory = replace(memory, refused_digest="")
+        message = (
+            f"the refused change was taken back: the files are those of revision {current.revision}, which is in force"
+        )
+        world.emit(events.TAKEN_BACK, message, revision=current.revision)
     return _guard(world, memory, current)
 
 
@@ -164,7 +167,7 @@ def _refused(world: World, memory: Memory, snapshot: Snapshot, findings: Sequenc
     world.emit(
         events.REJECTED,
         message,
-        finding=[str(error) for error in errors[:MOST_SHOWN]],
+        finding=_shown(errors),
         code=errors[0].code,
         file=str(errors[0].origin or snapshot.directory),
         revision=memory.in_force.revision if memory.in_force else 0,
@@ -201,7 +204,7 @@ def _apply(world: World, memory: Memory, digest: str, accepted: Accepted, cause:
         rules=in_force.rule_count,
         cause=cause,
         changes=len(outcome.changes),
-        difference=[str(change) for change in outcome.changes[:MOST_SHOWN]],
+        difference=_shown(outcome.changes),
     )
     return Done(memory)
 
@@ -238,7 +241,7 @@ def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference]) ->
         f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}; {action}",
         revision=in_force.revision,
         changes=len(drift),
-        difference=[str(difference) for difference in drift[:MOST_SHOWN]],
+        difference=_shown(drift),
     )
 
 
@@ -253,6 +256,12 @@ def _apply_failed(world: World, memory: Memory, error: Exception) -> Failure:
 def _failed(world: World, memory: Memory, reason: str, *, passing: bool) -> Failure:
     world.emit(events.APPLY_FAILED, reason, revision=memory.in_force.revision if memory.in_force else 0)
     return Failure(memory, reason, passing)
+
+
+def _shown(items: Sequence[Finding] | Sequence[Difference]) -> list[str]:
+    """What one event spells out, and how much it does not."""
+    left = len(items) - MOST_SHOWN
+    return [str(item) for item in items[:MOST_SHOWN]] + ([f"… and {left} more"] if left > 0 else [])
 
 
 def _still(memory: Memory) -> str:

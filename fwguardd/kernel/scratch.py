@@ -57,7 +57,7 @@ class Scratch:
         ours, theirs = socket.socketpair()
         ours.settimeout(ANSWER_SECONDS)
         options = ["--net"] if way is Way.PRIVILEGED else ["--user", "--map-root-user", "--net"]
-        argv = ["unshare", *options, "--", sys.executable, "-I", "-S", "-c", _WORKER]
+        argv = ["unshare", *options, "--", sys.executable, "-I", "-S", "-B", "-c", _WORKER]
         environment = {"PATH": PATH, "LC_ALL": "C", "FWGUARDD_NOT_IN": os.readlink("/proc/self/ns/net")}
         with theirs:
             try:

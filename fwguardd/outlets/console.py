@@ -33,7 +33,7 @@ class ConsoleRenderer:
         clock = str(event["timestamp"])[11:19]
         head = f"{self._paint(_DIM, clock)} {self._paint(colour, f'{word:5}')} {printable(event['message'])}"
         name = self._paint(_DIM, f"[{event['event']}]")
-        details = [text for key in _DETAILS for text in event.get(key, ())]
+        details = [text for key in _DETAILS for text in event.get(key, ()) if text not in event["message"]]
         return "\n".join([f"{head} {name}", *(f"{'':15}{printable(text)}" for text in details)])
 
     def _paint(self, colour: str, text: str) -> str:

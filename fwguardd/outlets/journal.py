@@ -9,7 +9,9 @@ length, never by a newline: in the newline framing a value that holds an empty l
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import os
 import socket
 import threading
@@ -74,6 +76,10 @@ class JournalSocket:
             self._flush()
             return len(self._waiting)
 
+    def close(self) -> None:
+        """Give the socket back; what still waits is lost."""
+        self._socket.close()
+
     def _flush(self) -> None:
         while self._waiting:
             if not self._send(self._waiting[0]):
@@ -101,8 +107,6 @@ class JournalSocket:
 
     def _send_as_file(self, entry: bytes) -> bool:
         """An entry too large for a datagram goes as a sealed memory file whose descriptor is sent instead."""
-        import fcntl  # noqa: PLC0415 - large entries are rare.
-
         fd = os.memfd_create("fwguardd-journal", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         try:
             view = memoryview(entry)
@@ -110,7 +114,9 @@ class JournalSocket:
                 view = view[os.write(fd, view) :]
             seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-            socket.send_fds(self._socket, [b""], [fd], 0, self._path)
+            # Not socket.send_fds: before Python 3.12 it forgets the address.
+            descriptor = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
+            self._socket.sendmsg([b""], [descriptor], 0, self._path)
         except OSError as error:
             if error.errno in _LATER:
                 return False

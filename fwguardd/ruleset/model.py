@@ -9,7 +9,7 @@ Rule text is opaque. Only the kernel and iptables know what an option means and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -143,6 +143,10 @@ class Finding:
     column: int = 0
     line_text: str = ""
     family: Family | None = None
+
+    def with_line(self, line: str) -> Finding:
+        """The same finding with the line as its author wrote it."""
+        return replace(self, line_text=line)
 
     def __str__(self) -> str:
         where = f"{self.origin}: " if self.origin else ""

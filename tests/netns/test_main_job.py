@@ -97,6 +97,7 @@ def test_the_taken_back_mistake_is_no_change(start_daemon: Start, saved: Saved) 
     daemon.drop("50-bad.rules", "-A INPUT -j NOWHERE\n")
     daemon.event("rules.rejected", revision=1)
     (daemon.rules / "50-bad.rules").unlink()
+    daemon.event("rules.taken-back", revision=1)
     daemon.drop("60-more.rules", "-A INPUT -p tcp --dport 80 -j ACCEPT\n")
     daemon.event("rules.applied", revision=2)
     assert len(saved()["ipv4"]) == len(before["ipv4"]) + 1

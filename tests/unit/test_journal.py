@@ -1,0 +1,133 @@
+"""The native journal protocol: what goes out is what an independent reader of it gets."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fwguardd import events
+from fwguardd.outlets.journal import LONGEST_QUEUE, JournalSocket, encode_entry, journal_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def decode(data: bytes) -> list[tuple[str, bytes]]:
+    """A reader of the protocol, written from its documentation and not from the encoder."""
+    fields: list[tuple[str, bytes]] = []
+    while data:
+        head, _, data = data.partition(b"\n")
+        if b"=" in head:
+            key, _, value = head.partition(b"=")
+        else:
+            key, size = head, int.from_bytes(data[:8], "little")
+            value, data = data[8 : 8 + size], data[8 + size :]
+            assert data[:1] == b"\n"
+            data = data[1:]
+        fields.append((key.decode(), value))
+    return fields
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    """A stand-in for journald's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.settimeout(2)
+        yield listening
+
+
+@pytest.fixture
+def outlet(tmp_path: Path) -> Iterator[JournalSocket]:
+    """Our end."""
+    made = JournalSocket(str(tmp_path / "socket"))
+    yield made
+    made.close()
+
+
+def test_fields_have_their_names() -> None:
+    """What journald knows keeps journald's name, all else is FWGUARD_ and upper case, a list is a field for each."""
+    event: dict[str, object] = {
+        "event": "denied",
+        "message": "m",
+        "message_id": "f" * 32,
+        "priority": 4,
+        "src": "192.0.2.1",
+        "flags": ["SYN", "ACK"],
+    }
+    assert decode(journal_fields(None, "msg", event)) == [
+        ("MESSAGE", b"m"),
+        ("PRIORITY", b"4"),
+        ("SYSLOG_IDENTIFIER", b"fwguardd"),
+        ("FWGUARD_EVENT", b"denied"),
+        ("MESSAGE_ID", b"f" * 32),
+        ("FWGUARD_SRC", b"192.0.2.1"),
+        ("FWGUARD_FLAGS", b"SYN"),
+        ("FWGUARD_FLAGS", b"ACK"),
+    ]
+
+
+@pytest.mark.parametrize("hostile", ["a\n\nMESSAGE=forged\n", "\n", "x\nPRIORITY=0", "\udcff\n\udcfe", "=\n="])
+def test_no_value_can_start_a_field_or_an_entry(hostile: str) -> None:
+    """A value with newlines arrives as one value of its own field."""
+    fields = decode(encode_entry({"src": hostile, "dst": "after"}))
+    assert fields == [("FWGUARD_SRC", hostile.encode("utf-8", "surrogateescape")), ("FWGUARD_DST", b"after")]
+
+
+def test_entries_arrive_in_order(journald: socket.socket, outlet: JournalSocket) -> None:
+    """One datagram an entry."""
+    for number in range(5):
+        outlet.msg(encode_entry({"count": number}))
+    assert [decode(journald.recv(65536)) for _ in range(5)] == [[("FWGUARD_COUNT", b"%d" % n)] for n in range(5)]
+
+
+def test_a_large_entry_goes_as_a_sealed_file(journald: socket.socket, outlet: JournalSocket) -> None:
+    """What no datagram can carry arrives as a descriptor of the same bytes."""
+    entry = encode_entry({"text": "x" * 3_000_000})
+    outlet.msg(entry)
+    data, fds, _, _ = socket.recv_fds(journald, 16, 1)
+    assert (data, len(fds)) == (b"", 1)
+    with mmap.mmap(fds[0], 0, prot=mmap.PROT_READ) as content:
+        assert content[:] == entry
+    os.close(fds[0])
+
+
+def test_a_journal_that_is_away_is_not_waited_for(outlet: JournalSocket, tmp_path: Path) -> None:
+    """Entries wait while nobody listens, arrive when somebody does, and what did not fit is counted and told."""
+    path = tmp_path / "socket"
+    for number in range(LONGEST_QUEUE + 7):
+        outlet.msg(encode_entry({"count": number}))
+    assert outlet.flush() == LONGEST_QUEUE
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.settimeout(2)
+        seen: list[dict[str, bytes]] = []
+        while len(seen) < LONGEST_QUEUE + 1:
+            outlet.flush()
+            assert len(seen) <= LONGEST_QUEUE
+            seen.append(dict(decode(listening.recv(65536))))
+    losses = [entry for entry in seen if entry.get("FWGUARD_EVENT") == b"events.dropped"]
+    assert [entry["FWGUARD_COUNT"] for entry in losses] == [b"7"]
+
+
+def test_every_event_has_an_identity_of_its_own() -> None:
+    """Names and message ids are unique, ids are 128 bits, and no event is at critical or above."""
+    kinds = list(events.ALL_EVENTS.values())
+    declared = [value for value in vars(events).values() if isinstance(value, events.EventKind)]
+    assert sorted(kind.name for kind in kinds) == sorted(kind.name for kind in declared)
+    assert len({kind.message_id for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        assert len(bytes.fromhex(kind.message_id)) == 16
+        assert events.ERROR <= kind.priority <= events.DEBUG
+        assert kind.meaning.endswith(".")
+
+
+def test_no_event_of_the_denial_road_is_above_warning() -> None:
+    """Journald syncs its files for each message at critical or above; a flood must not make it do so."""
+    for kind in (events.DENIED, events.LOGGED, events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_CLOSED):
+        assert kind.priority >= events.WARNING

@@ -1,0 +1,83 @@
+"""Settings: every key has a default, every mistake is told with file and line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PATH = Path("/etc/fwguardd.yaml")
+
+MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
+    "unknown key": ("settel: 1s", 1, "unknown setting 'settel'; did you mean 'settle'?"),
+    "key said twice": ("settle: 1s\nsettle: 2s", 2, "setting 'settle' is said twice"),
+    "wrong unit": ("\ndrift_interval: 10", 2, "'10' is no duration; write it as 200ms, 30s, 5m or 1h"),
+    "out of range": ("settle: 2h", 1, "2h is out of range"),
+    "wrong choice": ("backend: ebpf", 1, "'ebpf' is not one of auto, nft, legacy"),
+    "relative path": ("rules_dir: rules", 1, "'rules' is no absolute path"),
+    "no mapping": ("- a\n- b", 1, 'must hold "key: value" lines'),
+    "no list": ("preserve: DOCKER", 1, "a list is needed here"),
+    "no text": ("rules_dir:\n  - a", 2, "a text is needed here"),
+    "not YAML": ("a: [1,", 1, "not YAML"),
+    "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "a prefix needs a name"),
+    "prefix twice": ('prefixes: [{name: a, prefix: "x "}, {name: b, prefix: "x "}]', 1, "watched twice"),
+    "not UTF-8": (b"settle: 1s\n# \xff", 2, "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_each_mistake_is_told_with_its_line(case: str) -> None:
+    """File, line and what would be right; never a traceback, never a setting silently not in force."""
+    text, line, message = MISTAKES[case]
+    data = text if isinstance(text, bytes) else text.encode()
+    with pytest.raises(SettingsError) as caught:
+        read_settings(PATH, data)
+    assert str(caught.value).startswith(f"{PATH}:{line}: error: ")
+    assert message in str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    """Nothing said is everything as it is by default; so is no file at all."""
+    assert read_settings(PATH, b"") == Settings()
+    assert read_settings(PATH, b"# only comments\n") == Settings()
+    assert load_settings(Path("/nonexistent/fwguardd.yaml")) == Settings()
+
+
+def test_a_named_file_must_exist() -> None:
+    """A settings file that was named and is not there is a mistake, not a reason for defaults."""
+    with pytest.raises(SettingsError, match="does not exist"):
+        load_settings(Path("/nonexistent/fwguardd.yaml"), must_exist=True)
+
+
+def test_the_shipped_file_shows_the_defaults() -> None:
+    """With every comment mark taken away, the shipped file says exactly the defaults, and names every setting."""
+    shipped = (ROOT / "etc" / "fwguardd.yaml").read_text()
+    said = "".join(f"{line[1:]}\n" for line in shipped.splitlines() if re.match(r"#([a-z_]+:|  - )", line))
+    assert read_settings(PATH, said.encode()) == Settings()
+    assert set(yaml.safe_load(said)) == set(Settings.__dataclass_fields__)
+    assert read_settings(PATH, shipped.encode()) == Settings()
+
+
+def test_values_arrive() -> None:
+    """What is said is what counts."""
+    settings = read_settings(PATH, b"settle: 1s\npreserve: []\non_drift: report\n")
+    assert (settings.settle, settings.preserve, settings.on_drift.value) == (1.0, (), "report")
+    assert Settings().preserve == DEFAULT_PRESERVE
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("200ms", 0.2), ("30s", 30), ("5m", 300), ("1h", 3600), ("1.5s", 1.5)])
+def test_durations(text: str, seconds: float) -> None:
+    """A duration is a number and a unit."""
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-5s", "5d", "1e3s", "٣s"])
+def test_what_is_no_duration(text: str) -> None:
+    """A number without a unit is not guessed at."""
+    with pytest.raises(ValueError, match="is no duration"):
+        duration(text)
