@@ -1,3 +1,27 @@
-"""fwguardd keeps a host's iptables firewall equal to the files in /etc/fwguard.d."""
+"""fwguardd keeps a host's iptables firewall equal to the files in /etc/fwguard.d, and tells what the kernel denied.
+
+The house, and who may call whom (a test holds the imports to it)::
+
+    daemon, ctl        the two programs: what waits and acts; what asks and looks
+      enforce          decide and carry out: rule_files -> read_directory -> reconcile -> transaction; guard, watch
+      denials          LOG lines -> events: parse, telling (pure), tail
+      outlets          where events go: the journal, JSON, a terminal
+        kernel         I/O, thin: iptables' programs, scratch namespaces and rehearsals, /dev/kmsg
+          ruleset      the language, pure: text, compose, lint, render, complaints, diff, plan
+    settings, events   every default; every event
+
+The road of a rule file, one pass of `enforce.reconcile`: snapshot the directory, read, compose, lint, rehearse, look at
+the live kernel, write the smallest change, verify, or undo and verify that. Whatever fails, at whatever instant, the
+ruleset in force before is in force after. While a burst of changes settles the files are already rehearsed.
+
+A rehearsal loads the candidate with the real iptables into the real kernel, in a network namespace that is thrown away
+afterwards (`kernel.rehearsal`). What iptables-save prints there is the canonical text: what the live kernel is compared
+with from then on. The packet counters of the load carry each rule's origin through the kernel and back.
+
+The types carry the promise: `ruleset.model.Candidate` becomes `Rehearsed` in a rehearsal only, and a transaction takes
+nothing else. What a person can mend is a `Finding`, a value; what cannot be gone on with is an exception.
+
+One asyncio loop waits and one worker thread acts; the road of denials shares nothing with the road of rules.
+"""
 
 __version__ = "0.1.0"

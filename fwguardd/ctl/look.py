@@ -35,19 +35,24 @@ class Look:
     context: Context
 
 
-def check(look: Look) -> int:
-    """Read, compose, lint and rehearse; print the findings. Raises ScratchError, ToolMissingError."""
+def judged(look: Look) -> tuple[Verdict, Tool]:
+    """The verdict of the daemon's own road on the files. Raises ScratchError, ToolMissingError."""
     tool = find_tool(look.backend)
     pool = ScratchPool(way_here())
     pool.tend()
     try:
-        verdict = Judge(Rehearsals(tool.backend.value, pool).rehearse, look.context).judge(snapshot_of(look.paths))
+        return Judge(Rehearsals(tool.backend.value, pool).rehearse, look.context).judge(snapshot_of(look.paths)), tool
     finally:
         pool.close()
+
+
+def check(look: Look) -> int:
+    """Read, compose, lint and rehearse; print the findings. Raises ScratchError, ToolMissingError."""
+    verdict, tool = judged(look)
     if look.json:
         print(json.dumps(_check_document(verdict, tool)))
     else:
-        _print_verdict(verdict, tool)
+        print_findings(verdict, tool, Paint())
     return DONE if isinstance(verdict, Accepted) else ANSWER_IS_NO
 
 
@@ -68,8 +73,8 @@ def _check_document(verdict: Verdict, tool: Tool) -> dict[str, object]:
     }
 
 
-def _print_verdict(verdict: Verdict, tool: Tool) -> None:
-    paint = Paint()
+def print_findings(verdict: Verdict, tool: Tool, paint: Paint) -> None:
+    """Findings as compilers print them, and a last line that sums up."""
     findings = verdict.warnings if isinstance(verdict, Accepted) else verdict.findings
     for finding in findings:
         print(paint.finding(finding))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import __version__
+from fwguardd.ctl.compare import diff
 from fwguardd.ctl.look import Look, check, render_rules
 from fwguardd.kernel.iptables import KernelError, NotPermittedError
 from fwguardd.kernel.scratch import ScratchError
@@ -49,6 +50,8 @@ def _run(options: argparse.Namespace) -> int:
     look = Look(_paths(options, settings), backend, options.json, settings.lint_context())
     if options.verb == "check":
         return check(look)
+    if options.verb == "diff":
+        return diff(look)
     families = FAMILIES if options.family is None else (Family.IPV4 if options.family == "4" else Family.IPV6,)
     return render_rules(look, families)
 
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", parents=[common], help="say what is wrong with the rule files, and rehearse them"
     )
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
+    verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
     rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset")
     rendering.add_argument("--family", choices=["4", "6"], help="only this family")
     return parser

@@ -30,6 +30,15 @@ class Paint:
         """Something of less weight."""
         return self._in(_DIM, text)
 
+    def bold(self, text: str) -> str:
+        """A headline."""
+        return self._in(_BOLD, text)
+
+    def change(self, sign: str, text: str) -> str:
+        """A line of a diff: what goes is red, what comes is green."""
+        colours = {"-": _RED, "+": _GREEN}
+        return self._in(colours[sign], text) if sign in colours else text
+
     def finding(self, finding: Finding) -> str:
         """A finding as compilers print one: place, severity, message, code; below it the line, and what to do."""
         colour = _RED if finding.severity is Severity.ERROR else _YELLOW

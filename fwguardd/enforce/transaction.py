@@ -77,7 +77,7 @@ def put_in_force(kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve
         _verify(kernel, wanted, preserve)
     except KernelError as failure:
         _undo(kernel, before, wanted, preserve, failure)
-    own = {family: own_part(before[family], preserve) for family in wanted}
+    own = {family: own_part(before[family], preserve, ruleset) for family, ruleset in wanted.items()}
     return Applied(tuple(change for family, ruleset in wanted.items() for change in changes(own[family], ruleset)))
 
 
@@ -101,7 +101,7 @@ def _differences(
     return tuple(
         difference
         for family, ruleset in wanted.items()
-        for difference in compare(ruleset, own_part(live[family], preserve))
+        for difference in compare(ruleset, own_part(live[family], preserve, ruleset))
     )
 
 
@@ -138,5 +138,5 @@ def _undo(
 
 def _as_before(before: Ruleset, written: Ruleset, preserve: Preserve) -> Ruleset:
     """Our part of the tables that were written, as they were; a table that was not there was empty."""
-    own = own_part(before, preserve)
+    own = own_part(before, preserve, written)
     return Ruleset(before.family, {name: own.tables.get(name, emptied([name])[name]) for name in written.tables})

@@ -7,7 +7,7 @@ can have none (a rule for a chain that no file declares).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
@@ -39,6 +39,12 @@ class Composition:
     findings: tuple[Finding, ...]
 
 
+_MAIM_DECLARATIONS = frozenset(
+    {"bad-declaration", "bad-policy", "chain-name", "policy-on-user-chain", "too-many-errors"}
+)
+"""Mistakes that may hide the declaration of a chain. With one of them, to call chains undeclared would be noise."""
+
+
 @dataclass(slots=True)
 class _OpenChain:
     """A chain while files are still being added to it."""
@@ -61,11 +67,13 @@ def compose(readings: Iterable[Reading]) -> Composition:
         if not findings:
             findings.append(_nothing_said(ordered))
         return Composition(Candidate({}), tuple(findings))
+    maimed = any(finding.code in _MAIM_DECLARATIONS for finding in findings)
     rulesets = {}
     for family in FAMILIES:
         tables: _OpenTables = {}
         findings += _add_all(tables, ordered, family)
-        findings += _undeclared_chains(tables, family, ordered)
+        if not maimed:
+            findings += _undeclared_chains(tables, family, ordered)
         rulesets[family] = _close(family, tables)
     return Composition(Candidate(rulesets), _merged(findings))
 
@@ -148,7 +156,10 @@ def _undeclared_chains(tables: _OpenTables, family: Family, readings: Sequence[R
         for name, chain in chains.items():
             if chain.origin is not None or name in BUILTIN_CHAINS[table]:
                 continue
-            origin = min(rule.origin for rule in chain.rules if rule.origin is not None)
+            origins = [rule.origin for rule in chain.rules if rule.origin is not None]
+            if not origins:
+                continue  # Nothing but insertions that were refused: that is told already.
+            origin = min(origins)
             line = next((reading.line(origin.line) for reading in readings if reading.path == origin.path), "")
             yield Finding(
                 "undeclared-chain",
@@ -178,8 +189,9 @@ def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
 
 
 def _merged(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings in order of place, with what holds for both families told once."""
+    """The findings in order of place, with what holds for both families told once, and as of both."""
     unique: dict[tuple[str, str, Origin | None], Finding] = {}
     for finding in findings:
-        unique.setdefault((finding.code, finding.message, finding.origin), finding)
+        key = (finding.code, finding.message, finding.origin)
+        unique[key] = replace(finding, family=None) if key in unique else finding
     return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))

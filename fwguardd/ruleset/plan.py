@@ -17,6 +17,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.preserve import chains_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -74,10 +75,11 @@ def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[s
 
 
 def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> list[str]:
+    theirs = chains_of_others(live, preserve)
     return [
         chain.name
         for chain in live.chains.values()
-        if chain.policy is None and chain.name not in wanted and not preserve.keeps_chain(chain)
+        if chain.policy is None and chain.name not in wanted and chain.name not in theirs
     ]
 
 
@@ -113,13 +115,6 @@ def _common(live: Sequence[Rule], wanted: Sequence[Rule]) -> tuple[int, int]:
     return head, tail
 
 
-def _opcodes(here: tuple[Rule, ...], there: tuple[Rule, ...]) -> Iterable[tuple[str, int, int, int, int]]:
-    if len(here) * len(there) > _MOST_COMPARISONS:
-        return [("replace", 0, len(here), 0, len(there))]
-    texts = [rule.text for rule in here], [rule.text for rule in there]
-    return SequenceMatcher(None, *texts, autojunk=False).get_opcodes()
-
-
 def _line(verb: str, chain: str, rule: Rule) -> str:
     return " ".join(part for part in (str(rule.counters), verb, chain, rule.text) if part)
 
@@ -128,33 +123,33 @@ def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
     return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
 
 
-def _merged(live: tuple[Rule, ...], wanted: tuple[Rule, ...], preserve: Preserve) -> tuple[Rule, ...]:
-    """Rules as they shall be: ours as wanted with the counters they had, others' in their place."""
-    others = _others_by_neighbour(live, preserve)
+def _merged(live: Sequence[Rule], wanted: Sequence[Rule], preserve: Preserve) -> tuple[Rule, ...]:
+    """Rules as they shall be: ours as wanted, with the counters they had; others' in their order, each behind the
+    nearest rule above it that stays."""
+    ours = [rule for rule in live if not preserve.keeps_rule(rule)]
+    stays: dict[int, int] = {}
+    if len(ours) < len(live):
+        blocks = (code for code in _opcodes(ours, wanted) if code[0] == "equal")
+        stays = {first + n: new + n + 1 for _, first, end, new, _ in blocks for n in range(end - first)}
+    others: dict[int, list[Rule]] = defaultdict(list)
     had: dict[str, list[Counters]] = defaultdict(list)
-    for rule in reversed(live):
-        had[rule.text].append(rule.counters)
-    merged = others.pop((None, 0), [])
-    seen: dict[str, int] = defaultdict(int)
-    for rule in wanted:
+    place = number = 0
+    for rule in live:
+        if len(ours) < len(live) and preserve.keeps_rule(rule):
+            others[place].append(rule)
+        else:
+            had[rule.text].insert(0, rule.counters)
+            place, number = stays.get(number, place), number + 1
+    merged = list(others[0])
+    for place, rule in enumerate(wanted, 1):
         counters = had[rule.text].pop() if had[rule.text] else ZERO
-        merged.append(Rule(rule.text, rule.origin, counters))
-        seen[rule.text] += 1
-        merged += others.pop((rule.text, seen[rule.text]), [])
-    for left in others.values():
-        merged += left
+        merged += [Rule(rule.text, rule.origin, counters), *others[place]]
     return tuple(merged)
 
 
-def _others_by_neighbour(live: Iterable[Rule], preserve: Preserve) -> dict[tuple[str | None, int], list[Rule]]:
-    """Others' rules by the rule of ours that they stand behind: its text, and the how-manieth of that text it is."""
-    others: dict[tuple[str | None, int], list[Rule]] = {}
-    seen: dict[str, int] = defaultdict(int)
-    place: tuple[str | None, int] = (None, 0)
-    for rule in live:
-        if preserve.keeps_rule(rule):
-            others.setdefault(place, []).append(rule)
-        else:
-            seen[rule.text] += 1
-            place = (rule.text, seen[rule.text])
-    return others
+def _opcodes(here: Sequence[Rule], there: Sequence[Rule]) -> Iterable[tuple[str, int, int, int, int]]:
+    """How one list of rules becomes the other, as difflib tells it."""
+    if len(here) * len(there) > _MOST_COMPARISONS:
+        return [("replace", 0, len(here), 0, len(there))]
+    texts = [rule.text for rule in here], [rule.text for rule in there]
+    return SequenceMatcher(None, *texts, autojunk=False).get_opcodes()

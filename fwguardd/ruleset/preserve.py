@@ -56,20 +56,37 @@ STRICT = Preserve(_NOTHING, _NOTHING)
 """Nothing belongs to others."""
 
 
-def own_part(live: Ruleset, preserve: Preserve) -> Ruleset:
-    """A live ruleset without what belongs to others."""
-    return Ruleset(live.family, {name: _own_table(table, preserve) for name, table in live.tables.items()})
+def chains_of_others(table: Table, preserve: Preserve) -> frozenset[str]:
+    """The user-defined chains of a live table that belong to others: by name, or because a chain of theirs leads there.
+
+    A chain that another's chain jumps to cannot be removed, so it is theirs by use.
+    """
+    theirs = {chain.name for chain in table.chains.values() if preserve.keeps_chain(chain)}
+    waiting = list(theirs)
+    while waiting:
+        for rule in table.chains[waiting.pop()].rules:
+            target = jump_target(rule.text)
+            if target is not None and target in table.chains and target not in theirs:
+                theirs.add(target)
+                waiting.append(target)
+    return frozenset(theirs)
 
 
-def _own_table(table: Table, preserve: Preserve) -> Table:
-    return Table(
-        table.name,
-        {chain.name: _own_chain(chain, preserve) for chain in table.chains.values() if not preserve.keeps_chain(chain)},
-    )
+def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -> Ruleset:
+    """A live ruleset without what belongs to others. A chain that ``wanted`` has is ours, whoever uses it too."""
+    tables = {}
+    for name, table in live.tables.items():
+        ours = wanted.tables[name].chains if wanted is not None and name in wanted.tables else {}
+        theirs = chains_of_others(table, preserve) - ours.keys()
+        chains = {
+            chain.name: _own_chain(chain, preserve) for chain in table.chains.values() if chain.name not in theirs
+        }
+        tables[name] = Table(name, chains)
+    return Ruleset(live.family, tables)
 
 
 def _own_chain(chain: Chain, preserve: Preserve) -> Chain:
-    if preserve is STRICT or not any(preserve.keeps_rule(rule) for rule in chain.rules):
+    if not any(preserve.keeps_rule(rule) for rule in chain.rules):
         return chain
     rules = tuple(rule for rule in chain.rules if not preserve.keeps_rule(rule))
     return Chain(chain.name, chain.policy, rules, chain.origin, chain.counters)
