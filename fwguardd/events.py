@@ -81,6 +81,48 @@ APPLY_FAILED = EventKind(
     ERROR,
     "Putting a ruleset in force failed; the message says what is in force now.",
 )
+BROKEN = EventKind(
+    "rules.broken",
+    "ada8c0d019ac4c79bb3627fa39611a47",
+    ERROR,
+    "A load failed half-way and could not be undone: the kernel may hold parts of two rulesets.",
+)
+CONFIRMED = EventKind(
+    "rules.confirmed",
+    "372082bbacda42e9a955d0181680c8fa",
+    NOTICE,
+    "Somebody confirmed a revision that would have been undone.",
+)
+UNCONFIRMED = EventKind(
+    "rules.unconfirmed",
+    "21e93e7ff6de49db98f8977832114cd0",
+    WARNING,
+    "Nobody confirmed a revision in time; it is undone.",
+)
+STATE_DAMAGED = EventKind(
+    "state.damaged",
+    "a757a80df5e04b168a26452b290c50db",
+    WARNING,
+    "Something that fwguardd keeps on disk was damaged, and was set aside.",
+)
+STATE_FAILED = EventKind(
+    "state.failed",
+    "a7edb848f9094b6d83c883f183bbe999",
+    ERROR,
+    "Something could not be kept on disk; what is in force is not touched by that.",
+)
+BOOT_REPORT = EventKind(
+    "boot.report",
+    "b9689b853f0d4f368751bea9ac0b2d93",
+    NOTICE,
+    "What the boot loader put in force before the daemon started.",
+)
+CONTROL_CLOSED = EventKind(
+    "control.unavailable",
+    "3da292d324f74b06912e7bfc61a97a18",
+    WARNING,
+    "The control socket cannot be made; fwguardctl cannot reach the daemon.",
+)
 DRIFT = EventKind(
     "drift.detected", "bc6a8bd14da0471c88c7d250c3bba467", WARNING, "Somebody else changed what fwguardd owns."
 )
@@ -123,6 +165,7 @@ ALL_EVENTS: Mapping[str, EventKind] = {
     kind.name: kind
     for kind in (
         STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, TAKEN_BACK, FINDING, APPLY_FAILED,
+        BROKEN, CONFIRMED, UNCONFIRMED, STATE_DAMAGED, STATE_FAILED, BOOT_REPORT, CONTROL_CLOSED,
         DRIFT, REPAIRED, DENIED, LOGGED, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, FAULT,
     )
 }  # fmt: skip

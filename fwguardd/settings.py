@@ -55,7 +55,8 @@ class OnDrift(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an administrator can choose. Durations are in seconds; ``backend`` None means whichever iptables is."""
+    """What an administrator can choose. Durations are in seconds; ``backend`` None means whichever iptables is, and
+    ``emergency_dir`` None means that nothing is loaded after an undo that failed."""
 
     rules_dir: Path = Path("/etc/fwguard.d")
     state_dir: Path = Path("/var/lib/fwguard")
@@ -68,6 +69,8 @@ class Settings:
     on_drift: OnDrift = OnDrift.REPAIR
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
     prefixes: tuple[Watched, ...] = DEFAULT_PREFIXES
+    keep_revisions: int = 50
+    emergency_dir: Path | None = None
 
     def lint_context(self) -> Context:
         """What the lints of rule files have to know of the settings."""
@@ -177,6 +180,20 @@ def _path(node: yaml.Node) -> Path:
     return path
 
 
+def _optional_path(node: yaml.Node) -> Path | None:
+    return None if isinstance(node, yaml.ScalarNode) and node.value == "none" else _path(node)
+
+
+def _whole(least: int, most: int) -> Callable[[yaml.Node], int]:
+    def read(node: yaml.Node) -> int:
+        text = _text(node)
+        if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
+            raise _Fault(_line(node), f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
 def _duration(least: float, most: float) -> Callable[[yaml.Node], float]:
     def read(node: yaml.Node) -> float:
         try:
@@ -243,6 +260,8 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "on_drift": _choice({choice.value: choice for choice in OnDrift}),
     "preserve": _patterns,
     "prefixes": _prefixes,
+    "keep_revisions": _whole(1, 10_000),
+    "emergency_dir": _optional_path,
 }
 
 assert set(_READERS) == {setting.name for setting in fields(Settings)}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import __version__
+from fwguardd.ctl import daemon_verbs
 from fwguardd.ctl.compare import diff
 from fwguardd.ctl.look import Look, check, render_rules
 from fwguardd.kernel.iptables import KernelError, NotPermittedError
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.verb in daemon_verbs.NAMES:
+        return daemon_verbs.run(options)
     settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
     backend = BACKEND_CHOICES[options.backend] if options.backend else settings.backend
     look = Look(_paths(options, settings), backend, options.json, settings.lint_context())
@@ -64,6 +67,9 @@ def _paths(options: argparse.Namespace, settings: Settings) -> tuple[Path, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fwguardctl", description="Ask about the firewall that fwguardd guards.")
     parser.add_argument("--version", action="version", version=f"fwguardctl {__version__}")
+    parser.add_argument(
+        "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON document")
     common.add_argument(
@@ -77,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
     verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
+    daemon_verbs.add_verbs(verbs, common)
     rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset")
     rendering.add_argument("--family", choices=["4", "6"], help="only this family")
     return parser

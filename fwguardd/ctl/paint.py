@@ -66,17 +66,4 @@ class Paint:
 
 def as_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Findings with stable keys."""
-    return [
-        {
-            "file": finding.origin.path if finding.origin else None,
-            "line": finding.origin.line if finding.origin else None,
-            "column": finding.column or None,
-            "severity": finding.severity.value,
-            "code": finding.code,
-            "message": finding.message,
-            "hint": finding.hint or None,
-            "text": finding.line_text or None,
-            "family": finding.family.value if finding.family else None,
-        }
-        for finding in findings
-    ]
+    return [finding.document() for finding in findings]

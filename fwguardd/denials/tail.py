@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fwguardd.denials.model import Watched
     from fwguardd.events import Emit
 
+NOT_READ = {"source": None, "denied": 0, "logged": 0, "lost": 0, "unparsed": 0}
+"""The counts where no kernel log is read."""
+
 _AT_ONCE = 512
 """Records read before the event loop gets its turn again."""
 
@@ -37,6 +40,11 @@ class Tail:
         self._source = source
         self._reader = LineReader(watched)
         self._emit = emit
+        self._counts = dict.fromkeys(("denied", "logged", "lost", "unparsed"), 0)
+
+    def counts(self) -> dict[str, int | str]:
+        """What was told since the start, by kind, and where it came from."""
+        return {"source": "kmsg", **self._counts}
 
     def watch(self, watched: Iterable[Watched]) -> None:
         """From now on, look for these prefixes instead."""
@@ -48,6 +56,7 @@ class Tail:
             if isinstance(item, Lost):
                 records = "1 kernel record was" if item.count == 1 else f"{item.count} kernel records were"
                 message = f"{records} overwritten before fwguardd could read them; denials may be among them"
+                self._counts["lost"] += item.count
                 self._emit(events.DENIALS_LOST, message, count=item.count)
             else:
                 self._tell(item)
@@ -56,7 +65,9 @@ class Tail:
         read = self._reader.read(record.text)
         if isinstance(read, Denial):
             kind = events.DENIED if read.watched.meaning is Meaning.DENIED else events.LOGGED
+            self._counts[read.watched.meaning.value] += 1
             self._emit(kind, sentence(read), **fields(read), line=record.text, kmsg_seq=record.seq)
         elif isinstance(read, Unparsed):
+            self._counts["unparsed"] += 1
             message = f"a kernel line has the prefix {read.watched.prefix!r} and an unknown form: {record.text}"
             self._emit(events.DENIALS_UNPARSED, message, line=record.text, expected=read.expected, kmsg_seq=record.seq)

@@ -8,162 +8,103 @@ change nothing: the ruleset in force stays, and goes on being guarded. Passes ne
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.read_directory import Accepted, Judge, Rejected
+from fwguardd.enforce.memory import InForce, Memory, Refused
+from fwguardd.enforce.read_directory import Accepted, Rejected
+from fwguardd.enforce.record import Why, keep, new_in_force
+from fwguardd.enforce.revisions import Kind, PendingConfirmation, StoreError
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.transaction import (
     Applied,
-    Kernel,
     Owned,
     RolledBackError,
     Unchanged,
     UndoFailedError,
+    as_before,
     find_drift,
     owned_tables,
     put_in_force,
 )
+from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime, still
 from fwguardd.kernel.iptables import KernelBusyError, KernelError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import Finding, Rehearsed, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from fwguardd.events import Emit
     from fwguardd.ruleset.diff import Difference
-    from fwguardd.ruleset.preserve import Preserve
+
+STARTED = "start"
+"""The cause of the first pass."""
+
+CHANGED = "change"
+"""The cause of a pass that a change in the directory woke."""
+
+RECENT = 600.0
+"""Seconds after a change for which a reload that wants a confirmation means that change."""
 
 MOST_SHOWN = 20
 """Findings or differences that one event spells out."""
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What a pass works on: the files, who judges them, a kernel, what belongs to others, whom to tell."""
+class Ask:
+    """What a pass was asked for: why, and within how many seconds somebody has to confirm it, None for nobody."""
 
-    rules_dir: Path
-    judge: Judge
-    kernel: Kernel
-    preserve: Preserve
-    repair: bool
-    emit: Emit
+    why: Why
+    confirm_within: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What is in force by this daemon's doing: the ruleset, and the digest of the files that it was made of."""
-
-    revision: int
-    digest: str
-    rehearsed: Rehearsed
-    owned: Owned
-
-    @property
-    def rule_count(self) -> int:
-        """Rules in all tables of both families."""
-        return sum(ruleset.rule_count for ruleset in self.rehearsed.rulesets.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What one pass hands to the next."""
-
-    in_force: InForce | None = None
-    refused_digest: str = ""
-    """The digest of the files that were refused last; they are not judged again until they change."""
-    drift: tuple[Difference, ...] = ()
-    """Drift that was told and not repaired; it is not told again until it changes."""
-
-    def judged_anew(self) -> Memory:
-        """The same, with the files to be judged again though they did not change: what they name may have."""
-        in_force = replace(self.in_force, digest="") if self.in_force else None
-        return replace(self, in_force=in_force, refused_digest="")
-
-    @property
-    def sentence(self) -> str:
-        """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
-        if self.in_force is None:
-            held = "nothing in force by fwguardd"
-        else:
-            held = f"revision {self.in_force.revision} in force, {self.in_force.rule_count} rules"
-        if self.refused_digest:
-            return f"{held}; the files in the rules directory are refused"
-        return f"{held}; {len(self.drift)} differences left alone" if self.drift else held
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The kernel holds what the files say."""
-
-    memory: Memory
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The files cannot be put in force; what was in force still is."""
-
-    memory: Memory
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The pass failed for a reason that is not in the files. ``passing`` tells whether to try again soon."""
-
-    memory: Memory
-    reason: str
-    passing: bool
-
-
-Outcome = Done | Refusal | Failure
-
-
-def reconcile(world: World, memory: Memory, cause: str) -> Outcome:
-    """Make the kernel hold what the rule files say. ``cause`` is what woke the pass, for the events."""
-    snapshot = take_snapshot(world.rules_dir)
+def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
+    """Make the kernel hold what the rule files say."""
     current = memory.in_force
-    if snapshot.digest not in (memory.refused_digest, current.digest if current else None):
-        return _judge_and_apply(world, memory, snapshot, cause)
+    if current is not None and current.kind is Kind.OPEN and current.digest:
+        return Done(memory)  # Opened on purpose: it stays open until a reload, which takes the digest away.
+    snapshot = take_snapshot(world.rules_dir)
+    if not memory.settles(snapshot.digest):
+        return _judge_and_apply(world, memory, snapshot, ask)
     if current is None:
         return Done(memory)
-    if snapshot.digest == current.digest and memory.refused_digest:
-        memory = replace(memory, refused_digest="")
-        message = (
-            f"the refused change was taken back: the files are those of revision {current.revision}, which is in force"
-        )
+    if snapshot.digest == current.digest and memory.refused is not None:
+        memory = replace(memory, refused=None)
+        message = f"the refused change was taken back: the files are those of revision {current.revision}, in force"
         world.emit(events.TAKEN_BACK, message, revision=current.revision)
-    return _guard(world, memory, current)
+    outcome = _guard(world, memory, current)
+    if ask.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.memory.drift:
+        message = f"the kernel holds revision {current.revision}, {current.rule_count} rules; nothing was written"
+        world.emit(events.UNCHANGED, message, revision=current.revision, rules=current.rule_count, cause=STARTED)
+    return outcome
 
 
 def look_ahead(world: World, memory: Memory) -> None:
     """Judge the files while they settle, so that a pass finds the verdict ready. Tells nothing and changes nothing."""
     snapshot = take_snapshot(world.rules_dir)
-    known = (memory.refused_digest, memory.in_force.digest if memory.in_force else None)
-    if snapshot.digest not in known:
+    if not memory.settles(snapshot.digest):
         with contextlib.suppress(ScratchError):
             world.judge.judge_early(snapshot)
 
 
-def _judge_and_apply(world: World, memory: Memory, snapshot: Snapshot, cause: str) -> Outcome:
+def _judge_and_apply(world: World, memory: Memory, snapshot: Snapshot, ask: Ask) -> Outcome:
     try:
         verdict = world.judge.judge(snapshot)
     except ScratchError as error:
-        return _failed(world, memory, f"no rehearsal was possible: {error}", passing=True)
+        return failed(world, memory, f"no rehearsal was possible: {error}. {still(memory)}", passing=True)
     if isinstance(verdict, Rejected):
         return _refused(world, memory, snapshot, verdict.findings)
     for warning in verdict.warnings:
         world.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
-    return _apply(world, memory, snapshot.digest, verdict, cause)
+    return _apply(world, memory, snapshot, verdict, ask)
 
 
 def _refused(world: World, memory: Memory, snapshot: Snapshot, findings: Sequence[Finding]) -> Refusal:
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-    message = f"{snapshot.directory} is refused, {count}. {errors[0]}. {_still(memory)}"
+    message = f"{snapshot.directory} is refused, {count}. {errors[0]}. {still(memory)}"
     world.emit(
         events.REJECTED,
         message,
@@ -172,48 +113,112 @@ def _refused(world: World, memory: Memory, snapshot: Snapshot, findings: Sequenc
         file=str(errors[0].origin or snapshot.directory),
         revision=memory.in_force.revision if memory.in_force else 0,
     )
-    memory = replace(memory, refused_digest=snapshot.digest)
-    if memory.in_force is not None:
-        outcome = _guard(world, memory, memory.in_force)
-        memory = outcome.memory
+    memory = replace(memory, refused=Refused(snapshot.digest, time.time(), tuple(findings)))
+    if memory.in_force is not None and memory.in_force.kind is Kind.RULES:
+        memory = _guard(world, memory, memory.in_force).memory
     return Refusal(memory, tuple(findings))
 
 
-def _apply(world: World, memory: Memory, digest: str, accepted: Accepted, cause: str) -> Outcome:
+def _apply(world: World, memory: Memory, snapshot: Snapshot, accepted: Accepted, ask: Ask) -> Outcome:
+    """Put accepted files in force and record them. Where somebody has to confirm, the promise to undo comes first."""
     before = memory.in_force
-    owned = owned_tables(accepted.rehearsed)
-    released = before.owned - owned if before else Owned()
+    if before is None and ask.confirm_within is not None:
+        try:
+            before = _found(world, accepted)
+        except KernelError as error:
+            return apply_failed(world, memory, error)
+    new = _named(world, before, snapshot.digest, accepted, ask.why)
+    released = before.owned - owned_tables(new.rehearsed) if before else Owned()
     try:
-        outcome = put_in_force(world.kernel, accepted.rehearsed, released, world.preserve)
+        pending = _promised(world, memory, before, new, ask)
+        outcome = put_in_force(world.kernel, new.rehearsed, released, world.preserve)
+    except StoreError as error:
+        return failed(world, memory, f"nothing was changed: {error}. {still(memory)}", passing=False)
     except (RolledBackError, UndoFailedError, KernelError) as error:
-        return _apply_failed(world, memory, error)
-    revision = _revision_of(accepted, before)
-    in_force = InForce(revision, digest, accepted.rehearsed, owned)
-    memory = Memory(in_force)
+        _break_promise(world, memory)
+        return apply_failed(world, memory, error)
+    _release(world, memory)
+    if before is None or new.revision != before.revision:
+        keep(world, new, snapshot.files, ask.why, for_boot=pending is None)
+    memory = Memory(new, pending=pending)
     if isinstance(outcome, Unchanged):
-        message = (
-            f"the kernel already holds what {world.rules_dir} says, {in_force.rule_count} rules; nothing was written"
-        )
-        world.emit(events.UNCHANGED, message, revision=revision, rules=in_force.rule_count, cause=cause)
+        message = f"the kernel already holds what {world.rules_dir} says, {new.rule_count} rules; nothing was written"
+        world.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=ask.why.cause)
         return Done(memory)
-    message = f"revision {revision} is in force: {in_force.rule_count} rules from {world.rules_dir} ({cause})"
-    world.emit(
-        events.APPLIED,
-        message,
-        revision=revision,
-        rules=in_force.rule_count,
-        cause=cause,
-        changes=len(outcome.changes),
-        difference=_shown(outcome.changes),
-    )
-    return Done(memory)
+    tell_applied(world, new, outcome, f"from {world.rules_dir} ({ask.why.cause})")
+    return Done(memory, len(outcome.changes))
 
 
-def _revision_of(accepted: Accepted, before: InForce | None) -> int:
-    """The number of an accepted ruleset: a new one only if it is another ruleset."""
-    if before is None:
-        return 1
-    return before.revision if before.rehearsed == accepted.rehearsed else before.revision + 1
+def _named(world: World, before: InForce | None, digest: str, accepted: Accepted, why: Why) -> InForce:
+    """What was accepted, under the number that it has: a new one only if it is another ruleset."""
+    if before is not None and before.kind is Kind.RULES and before.rehearsed == accepted.rehearsed:
+        return replace(before, digest=digest, rehearsed=accepted.rehearsed)
+    return new_in_force(world, digest, accepted.rehearsed, why)
+
+
+def _found(world: World, accepted: Accepted) -> InForce:
+    """What the kernel held in these tables before, recorded as a revision to go back to. Raises KernelError."""
+    wanted = accepted.rehearsed.rulesets
+    live = world.kernel.save(tuple(wanted))
+    found = {family: as_before(live[family], ruleset, world.preserve) for family, ruleset in wanted.items()}
+    why = Why("found in the kernel")
+    in_force = new_in_force(world, "", Rehearsed(found), why)
+    keep(world, in_force, (), why, for_boot=False)
+    return in_force
+
+
+def _promised(
+    world: World, memory: Memory, before: InForce | None, new: InForce, ask: Ask
+) -> PendingConfirmation | None:
+    """What waits to be confirmed once ``new`` is in force, written down before it is. Raises StoreError.
+
+    Who asks for a confirmation right after a change that the directory's watch has put in force already means that
+    change. A change that comes while another waits is undone together with it.
+    """
+    waiting, current = memory.pending, before.revision if before else None
+    if ask.confirm_within is None:
+        if waiting is None or new.revision == current:
+            return waiting
+        pending = replace(waiting, number=new.revision, digest=new.digest)
+    else:
+        back_to = current
+        if new.revision == current and before is not None:
+            if not waiting and not (before.cause == CHANGED and time.time() - before.since < RECENT):
+                return None
+            back_to = earlier_revision(world, before)
+        pending = PendingConfirmation(
+            number=new.revision,
+            back_to=waiting.back_to if waiting else back_to,
+            deadline=boottime() + ask.confirm_within,
+            boot_id=world.host.boot_id,
+            wall_deadline=time.time() + ask.confirm_within,
+            digest=new.digest,
+        )
+    world.store.set_pending(pending)
+    return pending
+
+
+def earlier_revision(world: World, current: InForce | None) -> int | None:
+    """The newest kept revision before this one."""
+    number = current.revision if current else world.store.next_number()
+    return max((summary.number for summary in world.store.summaries() if summary.number < number), default=None)
+
+
+def _break_promise(world: World, memory: Memory) -> None:
+    """Nothing was put in force, so there is nothing new to undo."""
+    with contextlib.suppress(StoreError):
+        if memory.pending is not None:
+            world.store.set_pending(memory.pending)
+        elif world.store.pending() is not None:
+            world.store.clear_pending()
+
+
+def _release(world: World, memory: Memory) -> None:
+    if memory.held is not None:
+        try:
+            world.store.release()
+        except StoreError as error:
+            world.emit(events.STATE_FAILED, str(error))
 
 
 def _guard(world: World, memory: Memory, in_force: InForce) -> Outcome:
@@ -226,15 +231,17 @@ def _guard(world: World, memory: Memory, in_force: InForce) -> Outcome:
             return Done(replace(memory, drift=drift))
         outcome = put_in_force(world.kernel, in_force.rehearsed, Owned(), world.preserve)
     except (RolledBackError, UndoFailedError, KernelError) as error:
-        return _apply_failed(world, memory, error)
-    if isinstance(outcome, Applied):
-        message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
-        world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(outcome.changes))
-    return Done(replace(memory, drift=()))
+        return apply_failed(world, memory, error)
+    memory = replace(memory, drift=())
+    if isinstance(outcome, Unchanged):
+        return Done(memory)
+    message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
+    world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(outcome.changes))
+    return Done(memory, len(outcome.changes))
 
 
 def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference]) -> None:
-    action = "it will be repaired" if world.repair else "it is left alone (on_drift: report)"
+    action = "it will be repaired" if world.repair else "it is left alone"
     places = "1 place" if len(drift) == 1 else f"{len(drift)} places"
     world.emit(
         events.DRIFT,
@@ -245,15 +252,31 @@ def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference]) ->
     )
 
 
-def _apply_failed(world: World, memory: Memory, error: Exception) -> Failure:
-    if isinstance(error, UndoFailedError):
-        return _failed(world, memory, f"a load failed half-way and could not be undone: {error}", passing=True)
-    return _failed(
-        world, memory, f"nothing was changed: {error}. {_still(memory)}", passing=isinstance(error, KernelBusyError)
+def tell_applied(world: World, new: InForce, applied: Applied, where: str) -> None:
+    """The one event of a ruleset that is in force now."""
+    world.emit(
+        events.APPLIED,
+        f"revision {new.revision} is in force: {new.rule_count} rules {where}",
+        revision=new.revision,
+        rules=new.rule_count,
+        cause=new.cause,
+        changes=len(applied.changes),
+        difference=_shown(applied.changes),
     )
 
 
-def _failed(world: World, memory: Memory, reason: str, *, passing: bool) -> Failure:
+def apply_failed(world: World, memory: Memory, error: Exception) -> Failure | Broken:
+    """Tell of a load that failed: undone, so that nothing changed, or not even that."""
+    if isinstance(error, UndoFailedError):
+        message = f"a load failed half-way and could not be undone: {error}"
+        world.emit(events.BROKEN, message, revision=memory.in_force.revision if memory.in_force else 0)
+        return Broken(memory, message)
+    passing = isinstance(error, KernelBusyError) or isinstance(error.__cause__, KernelBusyError)
+    return failed(world, memory, f"nothing was changed: {error}. {still(memory)}", passing=passing)
+
+
+def failed(world: World, memory: Memory, reason: str, *, passing: bool) -> Failure:
+    """Tell of a pass that failed for a reason that is not in the files."""
     world.emit(events.APPLY_FAILED, reason, revision=memory.in_force.revision if memory.in_force else 0)
     return Failure(memory, reason, passing)
 
@@ -262,9 +285,3 @@ def _shown(items: Sequence[Finding] | Sequence[Difference]) -> list[str]:
     """What one event spells out, and how much it does not."""
     left = len(items) - MOST_SHOWN
     return [str(item) for item in items[:MOST_SHOWN]] + ([f"… and {left} more"] if left > 0 else [])
-
-
-def _still(memory: Memory) -> str:
-    if memory.in_force is None:
-        return "Nothing was loaded, and the kernel is as it was"
-    return f"Revision {memory.in_force.revision} stays in force"

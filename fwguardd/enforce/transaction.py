@@ -7,10 +7,11 @@ or those from before whole. The one exception has an exception of its own, `Undo
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fwguardd.kernel.iptables import KernelError
+from fwguardd.kernel.iptables import KernelBusyError, KernelError
 from fwguardd.ruleset.diff import Difference, changes, compare
 from fwguardd.ruleset.model import Family, Rehearsed, Ruleset
 from fwguardd.ruleset.plan import Plan, emptied, make_plan
@@ -18,6 +19,10 @@ from fwguardd.ruleset.preserve import Preserve, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+RETRY_WAITS = (0.05, 0.2, 0.8)
+"""Seconds between tries of a load that clashed with somebody else's."""
 
 Owned = frozenset[tuple[Family, str]]
 """Tables that are ours, by family and name."""
@@ -31,6 +36,9 @@ class Kernel(Protocol):
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text with --noflush. Raises KernelError."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep others from writing between a look and a write, where there is a lock for that. Raises KernelError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +76,16 @@ def put_in_force(kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve
     Raises RolledBackError, UndoFailedError, or KernelError where not even the snapshot could be taken.
     """
     wanted = _with_released(rehearsed, released)
-    before = kernel.save(tuple(wanted))
-    plans = [make_plan(before[family], ruleset, preserve) for family, ruleset in wanted.items()]
-    if not any(plan.texts for plan in plans):
-        return Unchanged()
-    try:
-        _write(kernel, plans)
-        _verify(kernel, wanted, preserve)
-    except KernelError as failure:
-        _undo(kernel, before, wanted, preserve, failure)
+    with kernel.exclusive():
+        before = kernel.save(tuple(wanted))
+        plans = [make_plan(before[family], ruleset, preserve) for family, ruleset in wanted.items()]
+        if not any(plan.texts for plan in plans):
+            return Unchanged()
+        try:
+            _write(kernel, plans)
+            _verify(kernel, wanted, preserve)
+        except KernelError as failure:
+            _undo(kernel, before, wanted, preserve, failure)
     own = {family: own_part(before[family], preserve, ruleset) for family, ruleset in wanted.items()}
     return Applied(tuple(change for family, ruleset in wanted.items() for change in changes(own[family], ruleset)))
 
@@ -108,7 +117,17 @@ def _differences(
 def _write(kernel: Kernel, plans: Sequence[Plan]) -> None:
     for plan in plans:
         for text in plan.texts:
-            kernel.restore(plan.family, text)
+            _restore_patiently(kernel, plan.family, text)
+
+
+def _restore_patiently(kernel: Kernel, family: Family, text: str) -> None:
+    """Load a text; where somebody wrote in the same instant, again after a short while, each longer than the last."""
+    for wait in RETRY_WAITS:
+        try:
+            return kernel.restore(family, text)
+        except KernelBusyError:
+            time.sleep(wait)
+    return kernel.restore(family, text)
 
 
 def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> None:
@@ -126,7 +145,7 @@ def _undo(
     failure: KernelError,
 ) -> None:
     """Bring back what was before, in the tables that were written. Always raises."""
-    earlier = {family: _as_before(before[family], ruleset, preserve) for family, ruleset in written.items()}
+    earlier = {family: as_before(before[family], ruleset, preserve) for family, ruleset in written.items()}
     try:
         live = kernel.save(tuple(earlier))
         _write(kernel, [make_plan(live[family], ruleset, preserve) for family, ruleset in earlier.items()])
@@ -136,7 +155,7 @@ def _undo(
     raise RolledBackError(str(failure)) from failure
 
 
-def _as_before(before: Ruleset, written: Ruleset, preserve: Preserve) -> Ruleset:
+def as_before(before: Ruleset, written: Ruleset, preserve: Preserve) -> Ruleset:
     """Our part of the tables that were written, as they were; a table that was not there was empty."""
     own = own_part(before, preserve, written)
     return Ruleset(before.family, {name: own.tables.get(name, emptied([name])[name]) for name in written.tables})

@@ -6,6 +6,8 @@ standard output: warnings come there together with exit code 0.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -13,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run, run_all
 from fwguardd.kernel.programs import restore_argv, save_argv
+from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
 from fwguardd.ruleset.render import IncompatibleTableError, UnreadableSaveError, read_saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Family, Ruleset
 
@@ -88,11 +91,33 @@ def find_tool(wanted: Backend | None) -> Tool:
     return Tool(Backend.NFT if match[2] == "nf_tables" else Backend.LEGACY, match[1])
 
 
-@dataclass(frozen=True, slots=True)
 class LiveKernel:
     """The tables of the network namespace that this process is in."""
 
-    backend: Backend
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._holds_lock = False
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One critical section for all who respect the lock of legacy iptables; on nf_tables there is none to hold.
+
+        Raises KernelBusyError, with the holder's name, where the lock cannot be had in time.
+        """
+        if self.backend is Backend.NFT or self._holds_lock:
+            yield
+            return
+        try:
+            with xtables_lock(LOCK_SECONDS):
+                self._holds_lock = True
+                try:
+                    yield
+                finally:
+                    self._holds_lock = False
+        except LockHeldError as error:
+            raise KernelBusyError(str(error)) from error
+        except OSError as error:
+            raise KernelError(f"{lock_path()} cannot be locked: {error.strerror}") from error
 
     def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
         """All tables of these families, with counters.
@@ -120,10 +145,17 @@ class LiveKernel:
         Raises KernelBusyError, RestoreRefusedError, NotPermittedError or, for all else, KernelError.
         """
         argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
+        # Who holds the real lock already gives the program another file to lock: one in memory, for nobody else.
+        lock = os.memfd_create("xtables.lock") if self._holds_lock else None
+        own = {3: lock} if lock is not None else {}
+        variables = {"XTABLES_LOCKFILE": "/proc/self/fd/3" if own else str(lock_path())}
         try:
-            finished = run(Command(argv, text), PROGRAM_SECONDS)
+            finished = run(Command(argv, text, variables, own), PROGRAM_SECONDS)
         except (ProgramMissingError, ProgramTimeoutError) as error:
             raise KernelError(str(error)) from error
+        finally:
+            if lock is not None:
+                os.close(lock)
         if finished.code != 0:
             raise _classified(argv[0], finished.code, finished.stderr)
 

@@ -39,6 +39,16 @@ def in_initial_user_namespace() -> bool:
     return True
 
 
+def boot_id() -> str:
+    """The id of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def kernel_release() -> str:
+    """The release of the running kernel, as uname(2) tells it."""
+    return os.uname().release
+
+
 def require_privilege() -> None:
     """Raises MissingPrivilegeError without CAP_NET_ADMIN, which loading rules takes."""
     if not has_capability(CAP_NET_ADMIN):

@@ -70,9 +70,9 @@ _BY_OPTION: Mapping[str, frozenset[Family]] = {
 
 # An option that tells a family, or whose argument does, matches this; most rules hold none, and no address either.
 _TELLING_OPTION = re.compile(
-    r" -(?:f|[sd] +[0-9]|p +(?:[Ii][CcPp]|mob)|m *=?(?:icmp|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
+    r" -(?:f|[sd] +[0-9]|p +[IiMm][CcPpOo]|m *=?(?:icmp|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
     r"|[jg] *(?:TTL|CLUSTERIP|ECN|ULOG|HL|DNPT|SNPT)|-(?:re|hl-|ttl-|icmp|fragment|mh-"
-    r"|[sd][a-z]* +[0-9]|p[roto]+(?:col?)? *=?(?:[Ii][CcPp]|mob)|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
+    r"|[sd][a-z]* +[0-9]|p[rotcl]* *=?[IiMm][CcPpOo]|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
 )
 _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![^-/:])")
 _IPV4_CUT_SHORT = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}(?![^/])")
@@ -160,7 +160,7 @@ def _families_of(option: str, word: str) -> frozenset[Family]:
     arguments = _BY_ARGUMENT.get(option)
     if arguments is not None:
         return _argument_told(arguments, word)
-    if option in _ADDRESS_OPTIONS and _IPV4_CUT_SHORT.match(word):
+    if option in _ADDRESS_OPTIONS:
         return _addresses_told(word, cut_short=True)
     return _addresses_told(word) if "." in word or ":" in word else BOTH
 

@@ -148,6 +148,20 @@ class Finding:
         """The same finding with the line as its author wrote it."""
         return replace(self, line_text=line)
 
+    def document(self) -> dict[str, str | int | None]:
+        """The same for programs; the keys are a contract. What is not known is None."""
+        return {
+            "file": self.origin.path if self.origin else None,
+            "line": self.origin.line if self.origin else None,
+            "column": self.column or None,
+            "severity": self.severity.value,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint or None,
+            "text": self.line_text or None,
+            "family": self.family.value if self.family else None,
+        }
+
     def __str__(self) -> str:
         where = f"{self.origin}: " if self.origin else ""
         hint = f"; {self.hint}" if self.hint else ""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _MANY = 64
 """Rules of a chain that has nothing in common with what it shall be, from which on it is flushed and written anew."""
 
+_DROPPING = ("-j DROP", "-j REJECT")
+
 _MOST_COMPARISONS = 4_000_000
 """Pairs of rules that are compared to find those that stay; beyond it they are all replaced."""
 
@@ -44,7 +46,7 @@ def make_plan(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Plan:
     """The way from ``live`` to ``wanted`` in the tables that ``wanted`` has. Other tables are not touched."""
     main: list[str] = []
     cleanup: list[str] = []
-    for name, table in wanted.tables.items():
+    for name, table in _stricter_first(live, wanted):
         here = live.tables.get(name, Table(name, {}))
         lines, stale = _table_lines(here, table, preserve)
         if lines:
@@ -52,6 +54,29 @@ def make_plan(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Plan:
         if stale:
             cleanup += [f"*{name}", *(f"-X {chain}" for chain in stale), "COMMIT"]
     return Plan(live.family, tuple("".join(f"{line}\n" for line in lines) for lines in (main, cleanup) if lines))
+
+
+def _stricter_first(live: Ruleset, wanted: Ruleset) -> list[tuple[str, Table]]:
+    """The wanted tables, those that drop more than before ahead of those that drop less.
+
+    Each table is a commit of its own, and a packet has to pass all of them. Between two commits some are new and some
+    are old; where none is loosened before all that are tightened are in force, no packet passes in between that neither
+    the ruleset before nor the one after lets through. A table that does both counts as what it does more.
+    """
+
+    def loosened(entry: tuple[str, Table]) -> int:
+        name, table = entry
+        return _strictness(live.tables.get(name, Table(name, {}))) - _strictness(table)
+
+    return sorted(wanted.tables.items(), key=loosened)
+
+
+def _strictness(table: Table) -> int:
+    """How strict a table is: policies that drop count most, then rules that drop, less those that accept."""
+    policies = sum(chain.policy == "DROP" for chain in table.chains.values())
+    rules = sum(jump in rule.text for chain in table.chains.values() for rule in chain.rules for jump in _DROPPING)
+    accepting = sum("-j ACCEPT" in rule.text for chain in table.chains.values() for rule in chain.rules)
+    return policies * 1_000_000 + rules - accepting
 
 
 def emptied(names: Iterable[str]) -> dict[str, Table]:

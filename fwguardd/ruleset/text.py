@@ -23,7 +23,7 @@ from fwguardd.ruleset.families import (
     may_tell_family,
     narrowed,
 )
-from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, POLICIES, VERDICTS, ZERO, Counters, Family, Finding, Origin
+from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, VERDICTS, ZERO, Counters, Family, Finding, Origin
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, Statement, TableStart
 from fwguardd.ruleset.traps import (
     IMPERATIVES,
@@ -31,6 +31,7 @@ from fwguardd.ruleset.traps import (
     may_hold_trap,
     refuse_chain_name,
     refuse_odd_characters,
+    refuse_policy,
     refuse_traps,
 )
 from fwguardd.ruleset.words import UnterminatedQuoteError, Word, iterate_words
@@ -113,7 +114,11 @@ def families_of_name(name: str) -> frozenset[Family]:
 def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Finding]:
     """Fill the reader with the statements of all lines, and yield what is wrong with the others."""
     told = 0
+    continued = False
     for number, line in enumerate(lines, 1):
+        if continued:
+            continued = line.endswith("\\")
+            continue
         origin = Origin(path, number)
         if reader.table is not None and len(line) < _SIMPLE_LENGTH and _read_simple(reader, line, origin):
             continue
@@ -121,6 +126,7 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Fi
             _read_line(reader, line, origin)
         except LineFault as fault:
             told += 1
+            continued = fault.code == "line-continuation"
             if told > MOST_FINDINGS:
                 yield Finding("too-many-errors", "more lines are wrong; the rest is not told", origin)
                 return
@@ -196,10 +202,14 @@ def _cut_words(raw: str, origin: Origin) -> _Line:
         )
         raise LineFault("unterminated-quote", str(error), hint, error.column) from None
     refuse_odd_characters(raw[:end], words)
-    if words and words[-1].value == "\\":
+    _refuse_continuation(raw, words)
+    return _Line(raw, tuple(words), origin)
+
+
+def _refuse_continuation(raw: str, words: Sequence[Word]) -> None:
+    if words and raw[words[-1].start : words[-1].end] == "\\":
         message = "a line cannot be continued on the next one"
         raise LineFault("line-continuation", message, "write the whole rule in one line", words[-1].start + 1)
-    return _Line(raw, tuple(words), origin)
 
 
 def _bare_words(raw: str) -> list[Word]:
@@ -240,8 +250,10 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> None:
         _refuse_rest(words[3:], f":{chain} {policy} {counters}")
     table = _current_table(reader)
     refuse_chain_name(chain)
-    checked = None if policy == "-" else _check_policy(table, chain, policy)
-    reader.statements.append(Declaration(table, chain, checked, reader.families, origin, counters))
+    if policy != "-":
+        refuse_policy(table, chain, policy)
+    said = None if policy == "-" else policy
+    reader.statements.append(Declaration(table, chain, said, reader.families, origin, counters))
 
 
 def _read_command(reader: _Reader, line: _Line) -> None:
@@ -292,7 +304,8 @@ def _read_verb(
     elif verb == "policy":
         target = rest[0].value if rest else ""
         _refuse_rest(rest[1:], f"-P {chain} {target}")
-        reader.statements.append(Declaration(table, chain, _check_policy(table, chain, target), families, line.origin))
+        refuse_policy(table, chain, target)
+        reader.statements.append(Declaration(table, chain, target, families, line.origin))
     else:
         position = _take_position(rest) if verb == "insert" else None
         text, families = _read_rule(line, rest, families)
@@ -337,6 +350,7 @@ def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tu
             families = _narrow(families, _FAMILY_OPTIONS[word.value], word)
         else:
             kept.append(word)
+    _refuse_continuation(line.text, kept)
     refuse_traps(rest)
     told = infer_families([word.value for word in kept])
     if isinstance(told, MixedFamilies):
@@ -371,19 +385,6 @@ def _current_table(reader: _Reader) -> str:
             "no-table", "the line belongs to no table", "write *filter, or the table that you mean, above it"
         )
     return reader.table
-
-
-def _check_policy(table: str, chain: str, policy: str) -> str:
-    if policy not in POLICIES:
-        raise LineFault("bad-policy", f"{policy!r} is no policy", "a policy is ACCEPT or DROP")
-    if chain not in BUILTIN_CHAINS[table]:
-        known = ", ".join(BUILTIN_CHAINS[table])
-        raise LineFault(
-            "policy-on-user-chain",
-            f"only a built-in chain has a policy, and {chain} is none in {table}",
-            f"the built-in chains are {known}",
-        )
-    return policy
 
 
 def _refuse_rest(rest: Sequence[Word], after: str) -> None:

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import is_free_text, is_plainly_free_text
-from fwguardd.ruleset.model import VERDICTS
+from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,6 +116,19 @@ def refuse_chain_name(name: str) -> None:
     odd = not name.isprintable() or _ODD_CHARACTER.search(name)
     if not name or name[0] in "-!#" or odd or " " in name or '"' in name:
         raise LineFault("chain-name", f"{name!r} cannot be the name of a chain", "use letters, digits, _ and -")
+
+
+def refuse_policy(table: str, chain: str, policy: str) -> None:
+    """Policies that no chain has, and any policy for a chain that is not built in."""
+    if policy not in POLICIES:
+        raise LineFault("bad-policy", f"{policy!r} is no policy", "a policy is ACCEPT or DROP")
+    if chain not in BUILTIN_CHAINS[table]:
+        known = ", ".join(BUILTIN_CHAINS[table])
+        raise LineFault(
+            "policy-on-user-chain",
+            f"only a built-in chain has a policy, and {chain} is none in {table}",
+            f"the built-in chains are {known}",
+        )
 
 
 def refuse_traps(words: Sequence[Word]) -> None:

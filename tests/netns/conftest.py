@@ -6,7 +6,6 @@ machine's own rules. After the test it moves back.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -16,45 +15,18 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSCTL = Path("/proc/sys/net/netfilter/nf_log_all_netns")
-CLONE_NEWNET = 0x40000000
 SHIPPED = ROOT / "etc" / "fwguard.d"
-
-# The sysctl is there only for a reader in the initial namespace. This thread starts there, and stays.
-_OUTSIDE = ThreadPoolExecutor(1)
-_OUTSIDE.submit(SYSCTL.exists).result()
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _system_call(name: str, *arguments: int) -> None:
-    if getattr(_libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
-
-
-@contextmanager
-def fresh_namespace() -> Iterator[None]:
-    """The calling thread, and what it starts, in a network namespace of its own."""
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _system_call("unshare", CLONE_NEWNET)
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        yield
-    finally:
-        _system_call("setns", before, CLONE_NEWNET)
-        os.close(before)
 
 
 @pytest.fixture(autouse=True)
@@ -125,14 +97,14 @@ def peer() -> Iterator[Peer]:
 @pytest.fixture
 def kernel_log_of_namespaces() -> Iterator[Callable[[], None]]:
     """LOG lines of namespaces reach the kernel log; call it right before sending. Put back afterwards."""
-    before = _OUTSIDE.submit(SYSCTL.read_text).result()
+    before = OUTSIDE.submit(SYSCTL.read_text).result()
 
     def switch_on() -> None:
-        _OUTSIDE.submit(SYSCTL.write_text, "1").result()
+        OUTSIDE.submit(SYSCTL.write_text, "1").result()
 
     switch_on()
     yield switch_on
-    _OUTSIDE.submit(SYSCTL.write_text, before).result()
+    OUTSIDE.submit(SYSCTL.write_text, before).result()
 
 
 class Daemon:

@@ -21,7 +21,10 @@ ALLOWED = {
     "enforce": {"enforce", "kernel", "ruleset", "events"},
     "control": {"control", "events"},
     "ctl": {"ctl", "enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
-    "daemon": {"enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
+    "options": {"settings"},
+    "report": {"enforce", "ruleset"},
+    "steward": {"enforce", "kernel", "ruleset", "settings", "events", "report"},
+    "daemon": {"options", "report", "steward", "enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
     "__main__": {"daemon"},
     "__init__": set[str](),
 }
@@ -36,7 +39,7 @@ PURE_ROOMS = (
     "control/protocol.py",
 )
 IMPURE = {"os", "subprocess", "socket", "asyncio", "time", "logging", "signal", "select", "threading", "pathlib", "io"}
-BROAD_EXCEPT_IN = {"daemon.py"}
+BROAD_EXCEPT_IN = {"steward.py"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -1,0 +1,279 @@
+"""The language of the control socket: JSON lines over a unix stream socket, one request and one answer a connection.
+
+The client sends one line and reads one line; then both hang up. Everything is UTF-8.
+
+    request   {"v": 1, "verb": "history", "args": {"limit": 10}}
+    answer    {"v": 1, "ok": true, "result": {...}}
+              {"v": 1, "ok": false, "code": "unknown-verb", "message": "..."}
+
+``v`` is the version of this language. Another one is answered with "unsupported-version" and not guessed at. ``args``
+may be left out, and so may an argument that need not be given; null says the same. The verbs and their arguments are
+in `VERBS`, the codes in `Code`, and both only ever grow within a version: a client passes over keys of a result that
+it does not know. A request has at most `LARGEST_REQUEST` bytes and an answer at most `LARGEST_ANSWER`, each with the
+newline at its end.
+
+A request is refused whole if anything in it is unknown, of another type, out of bounds or said twice, because a verb
+that does something else than was asked is worse than one that does nothing. Reading never raises, whatever arrives.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = 1
+LARGEST_REQUEST = 64 << 10
+LARGEST_ANSWER = 64 << 20
+LONGEST_QUOTE = 40
+"""Characters of what a client sent that a message repeats."""
+
+LARGEST_WHOLE = (1 << 53) - 1
+"""The largest number that every reader of JSON reads exactly (RFC 8259, section 6)."""
+
+
+class Code(StrEnum):
+    """Why a request was not done."""
+
+    BAD_REQUEST = "bad-request"
+    UNKNOWN_VERB = "unknown-verb"
+    UNSUPPORTED_VERSION = "unsupported-version"
+    NOT_PERMITTED = "not-permitted"
+    NOT_FOUND = "not-found"
+    BUSY = "busy"
+    FAILED = "failed"
+
+
+class Kind(StrEnum):
+    """The type of an argument. Both are numbers; WHOLE ones have no fraction."""
+
+    WHOLE = "whole"
+    SECONDS = "seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a verb: its type, the bounds of its value, and whether it must be given."""
+
+    name: str
+    kind: Kind
+    least: float
+    most: float
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Something that can be asked for. ``reads`` tells that it changes nothing, neither the kernel nor the daemon."""
+
+    name: str
+    reads: bool
+    arguments: tuple[Argument, ...] = ()
+
+
+_DAY = 86400
+
+VERBS: Mapping[str, Verb] = MappingProxyType(
+    {
+        verb.name: verb
+        for verb in (
+            Verb("status", reads=True),
+            Verb("reload", reads=False, arguments=(Argument("confirm_seconds", Kind.SECONDS, 1, _DAY),)),
+            Verb("confirm", reads=False),
+            Verb("rollback", reads=False, arguments=(Argument("revision", Kind.WHOLE, 1, LARGEST_WHOLE),)),
+            Verb("history", reads=True, arguments=(Argument("limit", Kind.WHOLE, 1, LARGEST_WHOLE),)),
+            Verb("show", reads=True, arguments=(Argument("revision", Kind.WHOLE, 1, LARGEST_WHOLE, required=True),)),
+            Verb("open", reads=False),
+            Verb("drift", reads=True),
+            Verb("pause", reads=False, arguments=(Argument("seconds", Kind.SECONDS, 1, _DAY, required=True),)),
+            Verb("resume", reads=False),
+        )
+    }
+)
+"""Every verb by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A verb with all its arguments, checked against the table; one that was not given is None."""
+
+    verb: Verb
+    args: Mapping[str, int | float | None]
+
+    def whole(self, name: str) -> int | None:
+        """A whole number, or None if it was not given."""
+        value = self.args[name]
+        return None if value is None else int(value)
+
+    def seconds(self, name: str) -> float | None:
+        """A duration, or None if it was not given."""
+        value = self.args[name]
+        return None if value is None else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request was not done, as data: a code for programs and a sentence for people."""
+
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a verb gave."""
+
+    result: Mapping[str, Any]
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer to the client, and no error of the one who raises it.
+    """Raised by whoever performs a verb, to answer with a code and a sentence instead of a result."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Misfit(Exception):  # noqa: N818 - control flow inside this module; it never leaves it.
+    def __init__(self, message: str, code: Code = Code.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def parse_request(data: bytes) -> Request | Fault:
+    """The request that a line is, without its newline. Never raises."""
+    if len(data) >= LARGEST_REQUEST:
+        return Fault(Code.BAD_REQUEST, f"a request has at most {LARGEST_REQUEST} bytes")
+    try:
+        return _request(_document(data))
+    except _Misfit as misfit:
+        return Fault(misfit.code, str(misfit))
+
+
+def _request(document: dict[str, Any]) -> Request:
+    unknown = sorted(document.keys() - {"v", "verb", "args"})
+    if unknown:
+        raise _Misfit(f"a request has no {_quoted(unknown[0])}, only v, verb and args")
+    name = document.get("verb")
+    if not isinstance(name, str):
+        raise _Misfit('"verb" must be the name of a verb')
+    verb = VERBS.get(name)
+    if verb is None:
+        raise _Misfit(f"unknown verb {_quoted(name)}; the verbs are {', '.join(VERBS)}", Code.UNKNOWN_VERB)
+    return Request(verb, _arguments(verb, document.get("args")))
+
+
+def _arguments(verb: Verb, given: object) -> dict[str, int | float | None]:
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        raise _Misfit('"args" must be an object')
+    unknown = sorted(given.keys() - {argument.name for argument in verb.arguments})
+    if unknown:
+        raise _Misfit(f"{verb.name} has no argument {_quoted(unknown[0])}")
+    return {argument.name: _value(verb, argument, given.get(argument.name)) for argument in verb.arguments}
+
+
+def _value(verb: Verb, argument: Argument, value: object) -> int | float | None:
+    name = f"the argument {argument.name} of {verb.name}"
+    if value is None:
+        if argument.required:
+            raise _Misfit(f"{name} is missing")
+        return None
+    # A bool is an int to Python, and no number to whoever wrote "true".
+    types = (int,) if argument.kind is Kind.WHOLE else (int, float)
+    if isinstance(value, bool) or not isinstance(value, types):
+        raise _Misfit(f"{name} must be a {'whole number' if argument.kind is Kind.WHOLE else 'number of seconds'}")
+    if not argument.least <= value <= argument.most:
+        raise _Misfit(f"{name} must be from {argument.least:.16g} to {argument.most:.16g}")
+    return value if argument.kind is Kind.WHOLE else float(value)
+
+
+def parse_answer(data: bytes) -> Answer | Fault:
+    """What the daemon answered, from its line without the newline. Never raises: what cannot be read is a Fault."""
+    try:
+        return _answer(_document(data))
+    except _Misfit as misfit:
+        if misfit.code is Code.UNSUPPORTED_VERSION:
+            return Fault(misfit.code, str(misfit))
+        return Fault(Code.FAILED, f"fwguardd answered something that cannot be read: {misfit}")
+
+
+def _answer(document: dict[str, Any]) -> Answer | Fault:
+    ok, result = document.get("ok"), document.get("result")
+    if ok is True and isinstance(result, dict):
+        return Answer(result)
+    code, message = document.get("code"), document.get("message")
+    if ok is not False or not isinstance(code, str) or not isinstance(message, str):
+        raise _Misfit("neither a result nor a reason")
+    # A newer daemon may know more codes than this client does.
+    return Fault(Code(code) if code in list(Code) else Code.FAILED, message)
+
+
+def encode_request(verb: str, args: Mapping[str, int | float | None]) -> bytes:
+    """The line that asks for a verb."""
+    return _line({"v": VERSION, "verb": verb, "args": dict(args)})
+
+
+def encode_answer(answer: Answer | Fault) -> bytes:
+    """The line that answers. Never raises: a result that JSON cannot tell, or that is too large, is told as a fault."""
+    if isinstance(answer, Fault):
+        return _line({"v": VERSION, "ok": False, "code": answer.code.value, "message": answer.message})
+    try:
+        line = _line({"v": VERSION, "ok": True, "result": dict(answer.result)})
+    except (TypeError, ValueError, RecursionError) as error:
+        return encode_answer(Fault(Code.FAILED, f"the result cannot be told: {error}"))
+    if len(line) > LARGEST_ANSWER:
+        return encode_answer(Fault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes"))
+    return line
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    # Characters beyond ASCII are escaped, so that file names which are not UTF-8 (surrogates, PEP 383) come through.
+    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """A JSON object of this version of the language."""
+    try:
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise _Misfit("not UTF-8") from error
+    except ValueError as error:
+        raise _Misfit(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise _Misfit("not JSON that can be read: nested too deeply") from error
+    if not isinstance(document, dict):
+        raise _Misfit("not a JSON object")
+    version = document.get("v")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise _Misfit(f'"v" must be the version of the protocol, {VERSION}')
+    if version != VERSION:
+        raise _Misfit(
+            f"the other side speaks another version of the protocol than {VERSION}; "
+            "after an upgrade: systemctl restart fwguardd",
+            Code.UNSUPPORTED_VERSION,
+        )
+    return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _Misfit("a key is said twice")
+    return made
+
+
+def _no_number(name: str) -> float:
+    raise _Misfit(f"not JSON: {name} is no number")
+
+
+def _quoted(text: str) -> str:
+    """What a client sent, short and in printable ASCII."""
+    return f"{text[:LONGEST_QUOTE]!a}{'…' if len(text) > LONGEST_QUOTE else ''}"

@@ -1,0 +1,268 @@
+"""Files that are whole or not there: the few operations that survive a crash at any instant.
+
+A file comes into being under a temporary name in its own directory, is written, forced to the disk, renamed, and the
+rename is forced to the disk too (rename(2), fsync(2)). Whoever reads the name sees the old bytes or the new ones.
+When a function here returns, what it did is on the disk. When it raises OSError, the name holds what it held, with one
+exception that has a class of its own: `NotSyncedError`.
+
+All calls to the system go through a `System`, so that a test can refuse any one of them or stop before it. Nothing
+here knows what the bytes mean, and nothing here locks: one process at a time writes to a state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEMPORARY = ".tmp"
+"""What the name of a file that is being written ends in. After a crash such a file means nothing and can go."""
+
+CHUNK = 1 << 18
+"""Bytes that are read at once."""
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: were the name a FIFO, open(2) would wait for a writer for ever.
+_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class System(Protocol):
+    """The calls that are made, each named for the one of the system that it is, each raising OSError as that does."""
+
+    def open(self, path: Path, flags: int, mode: int) -> int:
+        """A descriptor."""
+
+    def read(self, fd: int, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+
+    def write(self, fd: int, data: memoryview) -> int:
+        """The number of bytes that were taken, from the front."""
+
+    def fsync(self, fd: int) -> None:
+        """Force a file or a directory to the disk."""
+
+    def close(self, fd: int) -> None:
+        """Give a descriptor back."""
+
+    def stat(self, path: Path) -> os.stat_result:
+        """What a name leads to."""
+
+    def lstat(self, path: Path) -> os.stat_result:
+        """What a name is, though it be a symlink."""
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """What a descriptor is open on."""
+
+    def listdir(self, path: Path) -> list[str]:
+        """The names in a directory, in any order."""
+
+    def mkdir(self, path: Path, mode: int) -> None:
+        """Make a directory."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a thing another name, in place of what had that name."""
+
+    def symlink(self, target: str, path: Path) -> None:
+        """Make a symlink at ``path``."""
+
+    def readlink(self, path: Path) -> str:
+        """What a symlink says."""
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name that is no directory's."""
+
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty directory."""
+
+
+class HostSystem:
+    """The system that this process runs on."""
+
+    def open(self, path: Path, flags: int, mode: int) -> int:
+        """As `System` says."""
+        return os.open(path, flags, mode)
+
+    def read(self, fd: int, size: int) -> bytes:
+        """As `System` says."""
+        return os.read(fd, size)
+
+    def write(self, fd: int, data: memoryview) -> int:
+        """As `System` says."""
+        return os.write(fd, data)
+
+    def fsync(self, fd: int) -> None:
+        """As `System` says."""
+        os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        """As `System` says."""
+        os.close(fd)
+
+    def stat(self, path: Path) -> os.stat_result:
+        """As `System` says."""
+        return path.stat()
+
+    def lstat(self, path: Path) -> os.stat_result:
+        """As `System` says."""
+        return path.lstat()
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """As `System` says."""
+        return os.fstat(fd)
+
+    def listdir(self, path: Path) -> list[str]:
+        """As `System` says."""
+        return [entry.name for entry in path.iterdir()]
+
+    def mkdir(self, path: Path, mode: int) -> None:
+        """As `System` says."""
+        path.mkdir(mode)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """As `System` says."""
+        source.rename(target)
+
+    def symlink(self, target: str, path: Path) -> None:
+        """As `System` says."""
+        path.symlink_to(target)
+
+    def readlink(self, path: Path) -> str:
+        """As `System` says."""
+        return os.readlink(path)
+
+    def unlink(self, path: Path) -> None:
+        """As `System` says."""
+        path.unlink()
+
+    def rmdir(self, path: Path) -> None:
+        """As `System` says."""
+        path.rmdir()
+
+
+class NotSyncedError(OSError):
+    """The change is made and every reader sees it, but the disk did not confirm it: a power cut may take it back."""
+
+
+class NotRegularError(Exception):
+    """A name that ought to be a plain file's is a symlink's, a directory's, or something else's."""
+
+
+def replace_file(system: System, path: Path, data: bytes) -> None:
+    """Put bytes in the place of what ``path`` holds. Raises OSError, and NotSyncedError where the new bytes stand."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        write_new(system, temporary, data)
+        system.rename(temporary, path)
+    except OSError:
+        # What was written takes room on a disk that may be full.
+        with contextlib.suppress(OSError):
+            system.unlink(temporary)
+        raise
+    _confirm(system, path.parent)
+
+
+def write_new(system: System, path: Path, data: bytes) -> None:
+    """Write a file and force its bytes to the disk; its name is not forced. Raises OSError, and may leave a part."""
+    fd = system.open(path, _NEW_FILE, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[system.write(fd, left) :]
+        system.fsync(fd)
+    finally:
+        system.close(fd)
+
+
+def replace_symlink(system: System, path: Path, target: str) -> None:
+    """Make ``path`` a symlink to ``target``, in place of the one that it is. Raises as `replace_file` does."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            system.unlink(temporary)
+        system.symlink(target, temporary)
+        # What the symlink leads to must not be newer on the disk than the symlink.
+        sync_directory(system, path.parent)
+        system.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            system.unlink(temporary)
+        raise
+    _confirm(system, path.parent)
+
+
+def remove_file(system: System, path: Path) -> None:
+    """Remove a file that may be gone already. Raises OSError, and NotSyncedError where it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        system.unlink(path)
+    _confirm(system, path.parent)
+
+
+def make_directory(system: System, path: Path) -> bool:
+    """Make a directory for its owner alone; whether it was made now. Its name is not forced. Raises OSError."""
+    try:
+        system.mkdir(path, 0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def sync_directory(system: System, path: Path) -> None:
+    """Force the names in a directory to the disk. Raises OSError."""
+    fd = system.open(path, _DIRECTORY, 0)
+    try:
+        system.fsync(fd)
+    except OSError as error:
+        # Some file systems have nothing to force for a directory and say EINVAL (fsync(2), "ERRORS").
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        system.close(fd)
+
+
+def remove_tree(system: System, path: Path) -> None:
+    """Remove a file, a symlink, or a directory and all in it. Raises OSError half-way; what is left can be tried again.
+
+    No symlink is followed. It forces nothing: a thing that comes back after a power cut is removed the next time.
+    """
+    if not stat.S_ISDIR(system.lstat(path).st_mode):
+        system.unlink(path)
+        return
+    for name in system.listdir(path):
+        remove_tree(system, path / name)
+    system.rmdir(path)
+
+
+def read_chunks(system: System, path: Path) -> Iterator[bytes]:
+    """The bytes of a plain file, piece by piece. Raises NotRegularError, or OSError."""
+    try:
+        fd = system.open(path, _OLD_FILE, 0)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotRegularError(path) from error
+        raise
+    try:
+        if not stat.S_ISREG(system.fstat(fd).st_mode):
+            raise NotRegularError(path)
+        while chunk := system.read(fd, CHUNK):
+            yield chunk
+    finally:
+        system.close(fd)
+
+
+def read_file(system: System, path: Path) -> bytes:
+    """All bytes of a plain file. Raises NotRegularError, or OSError."""
+    return b"".join(read_chunks(system, path))
+
+
+def _confirm(system: System, directory: Path) -> None:
+    try:
+        sync_directory(system, directory)
+    except OSError as error:
+        raise NotSyncedError(error.errno, error.strerror, str(directory)) from error

@@ -1,0 +1,107 @@
+"""What one pass hands to the next: what is in force, what was refused, what waits to be confirmed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fwguardd.enforce.revision_model import Kind
+from fwguardd.enforce.transaction import owned_tables
+from fwguardd.ruleset.model import FAMILIES, Finding, Rehearsed
+
+if TYPE_CHECKING:
+    from fwguardd.enforce.revisions import Held, PendingConfirmation
+    from fwguardd.enforce.transaction import Owned
+    from fwguardd.ruleset.diff import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What is in force by fwguardd's doing. ``digest`` is that of its files, "" if they are to be judged anew."""
+
+    revision: int
+    digest: str
+    rehearsed: Rehearsed
+    since: float
+    cause: str
+    kind: Kind = Kind.RULES
+
+    @property
+    def owned(self) -> Owned:
+        """The tables that it owns."""
+        return owned_tables(self.rehearsed)
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """Rules of each family."""
+        return {
+            family.value: self.rehearsed.rulesets[family].rule_count if family in self.rehearsed.rulesets else 0
+            for family in FAMILIES
+        }
+
+    @property
+    def rule_count(self) -> int:
+        """Rules in all tables of both families."""
+        return sum(self.rules.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Files that cannot be put in force: their digest, when they were judged (seconds since 1970), and why."""
+
+    digest: str
+    when: float
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The state between two passes.
+
+    ``refused`` files are not judged again until they change; ``held`` ones were undone, and are not applied again until
+    they change or a reload asks; ``drift`` was told and left alone, and is not told again until it changes.
+    """
+
+    in_force: InForce | None = None
+    refused: Refused | None = None
+    drift: tuple[Difference, ...] = ()
+    held: Held | None = None
+    pending: PendingConfirmation | None = None
+
+    def judged_anew(self) -> Memory:
+        """The same, with the files to be judged again though they did not change: what they name may have."""
+        in_force = replace(self.in_force, digest="") if self.in_force else None
+        return replace(self, in_force=in_force, refused=None)
+
+    def settles(self, digest: str) -> bool:
+        """Whether files with this digest need no judging: they are in force, or refused, or held."""
+        known = (
+            self.in_force and self.in_force.digest,
+            self.refused and self.refused.digest,
+            self.held and self.held.digest,
+        )
+        return digest in known
+
+    @property
+    def sentence(self) -> str:
+        """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
+        return "; ".join((self._in_force_words(), *self._worries()))
+
+    def _in_force_words(self) -> str:
+        if self.in_force is None:
+            return "nothing in force by fwguardd"
+        if self.in_force.kind is Kind.OPEN:
+            return f"OPEN: everything is accepted (revision {self.in_force.revision}) until a reload"
+        return f"revision {self.in_force.revision} in force, {self.in_force.rule_count} rules"
+
+    def _worries(self) -> tuple[str, ...]:
+        worries = []
+        if self.pending is not None:
+            worries.append(f"revision {self.pending.number} waits to be confirmed")
+        if self.refused is not None:
+            worries.append("the files in the rules directory are refused")
+        elif self.held is not None and (self.in_force is None or self.in_force.kind is not Kind.OPEN):
+            worries.append(f"the files in the rules directory are held: {self.held.reason}")
+        if self.drift:
+            worries.append(f"{len(self.drift)} differences left alone")
+        return tuple(worries)

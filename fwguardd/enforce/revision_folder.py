@@ -1,0 +1,110 @@
+"""The folder of revisions: a file each, ``NNNNNN.json``, and the summaries of all of them in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd.enforce.durable import NotSyncedError, replace_file
+from fwguardd.enforce.revision_codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
+from fwguardd.enforce.revision_damage import revision_number
+from fwguardd.enforce.revision_model import DamagedError
+from fwguardd.enforce.revision_seal import scan, seal, unseal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from fwguardd.enforce.durable import System
+    from fwguardd.enforce.revision_damage import DamagedFolder
+    from fwguardd.enforce.revision_model import Revision, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What is remembered of a revision's file. The header holds a checksum and so tells a file from any other."""
+
+    summary: Summary
+    header: bytes
+
+
+def seal_revision(revision: Revision) -> tuple[Sealed, bytes]:
+    """The file of a revision: what is remembered of it, and its bytes."""
+    data = seal(REVISION_FORM, encode_revision(revision))
+    return Sealed(revision.summary, data.partition(b"\n")[0]), data
+
+
+class RevisionFolder:
+    """The revisions in one folder. ``tell`` takes a sentence for each file that is found to be amiss."""
+
+    def __init__(self, system: System, path: Path, damaged: DamagedFolder, tell: Callable[[str], None]) -> None:
+        self.path = path
+        self._system = system
+        self._damaged = damaged
+        self._tell = tell
+        self._entries: dict[int, Sealed] = {}
+
+    def file(self, number: int) -> Path:
+        """The path of a revision's file."""
+        return self.path / f"{number:06d}.json"
+
+    def load(self, names: Iterable[str]) -> None:
+        """Read and check the revisions among these names, and remember those that are whole."""
+        self._entries = {}
+        for name in sorted(names):
+            number = revision_number(name)
+            if number is None or self.file(number).name != name:
+                continue
+            with self._telling(number):
+                scanned = scan(self._system, self.file(number), REVISION_FORM)
+                summary = decode_summary(scanned.lead)
+                if summary.number != number:
+                    raise DamagedError(f"is revision {summary.number} under the name of another")
+                self._entries[number] = Sealed(summary, scanned.header)
+
+    def summaries(self) -> tuple[Summary, ...]:
+        """The summaries, by number."""
+        return tuple(self._entries[number].summary for number in sorted(self._entries))
+
+    def sealed(self, number: int) -> Sealed | None:
+        """What is remembered of a revision that is kept."""
+        return self._entries.get(number)
+
+    def read(self, number: int) -> Revision | None:
+        """A revision; None if it is not kept, or cannot be read, or is damaged, which takes it out of the folder."""
+        if number in self._entries:
+            with self._telling(number):
+                return decode_revision(unseal(self._system, self.file(number), REVISION_FORM))
+        return None
+
+    def write(self, sealed: Sealed, data: bytes) -> None:
+        """Keep a revision. Raises OSError, and NotSyncedError where it is in the folder."""
+        number = sealed.summary.number
+        try:
+            replace_file(self._system, self.file(number), data)
+        except NotSyncedError:
+            self._entries[number] = sealed
+            raise
+        self._entries[number] = sealed
+
+    def prune(self, keep: int, needed: Collection[int]) -> None:
+        """Remove the oldest, until so many are left, but neither the newest nor what is needed. Raises nothing."""
+        spare = [number for number in sorted(self._entries)[:-1] if number not in needed]
+        for number in spare[: max(0, len(self._entries) - max(keep, 1))]:
+            # What cannot be removed now is tried again with the next revision; to lose room is no reason to fail.
+            with contextlib.suppress(OSError):
+                with contextlib.suppress(FileNotFoundError):
+                    self._system.unlink(self.file(number))
+                del self._entries[number]
+
+    @contextlib.contextmanager
+    def _telling(self, number: int) -> Iterator[None]:
+        path = self.file(number)
+        try:
+            yield
+        except DamagedError as damage:
+            self._entries.pop(number, None)
+            self._tell(self._damaged.take(path, str(damage)))
+        except OSError as error:
+            self._tell(f"{path} cannot be read: {error.strerror}")

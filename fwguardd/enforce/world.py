@@ -1,0 +1,91 @@
+"""What a pass works on, and what comes out of it: the types that `reconcile` and `undo` share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fwguardd.enforce.memory import Memory
+    from fwguardd.enforce.read_directory import Judge
+    from fwguardd.enforce.revisions import RevisionStore
+    from fwguardd.enforce.transaction import Kernel
+    from fwguardd.events import Emit
+    from fwguardd.kernel.iptables import Tool
+    from fwguardd.ruleset.model import Finding
+    from fwguardd.ruleset.preserve import Preserve
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The facts about this boot that a revision is stamped with: the tool, the kernel's release, the boot's id."""
+
+    tool: Tool
+    kernel_release: str
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a pass works on: the files, who judges them, a kernel, what belongs to others, where revisions are kept,
+    whom to tell."""
+
+    rules_dir: Path
+    judge: Judge
+    kernel: Kernel
+    preserve: Preserve
+    repair: bool
+    store: RevisionStore
+    host: Host
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The kernel holds what it should. ``changes`` is how many things were written; 0 is nothing at all."""
+
+    memory: Memory
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The files cannot be put in force; what was in force still is."""
+
+    memory: Memory
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The pass failed for a reason that is not in the files. ``passing`` tells whether to try again soon."""
+
+    memory: Memory
+    reason: str
+    passing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A load failed half-way and so did its undo: the kernel may hold parts of two revisions."""
+
+    memory: Memory
+    reason: str
+
+
+Outcome = Done | Refusal | Failure | Broken
+
+
+def boottime() -> float:
+    """Seconds since boot, those of a suspended machine included (clock_gettime(2), CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def still(memory: Memory) -> str:
+    """What is in force after nothing was changed."""
+    if memory.in_force is None:
+        return "Nothing was loaded, and the kernel is as it was"
+    return f"Revision {memory.in_force.revision} stays in force"

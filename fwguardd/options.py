@@ -1,0 +1,57 @@
+"""The daemon's command line: options win over settings, also when the settings are read again."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fwguardd import __version__
+from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, LOG_CHOICES, Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line said: the settings file, and the settings that win over it."""
+
+    config: Path
+    given: Mapping[str, Any]
+
+    def load(self) -> Settings:
+        """The settings file with the command line on top. Raises SettingsError."""
+        settings = load_settings(self.config, must_exist=self.config != DEFAULT_PATH)
+        return replace(settings, **self.given)
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """The options of a command line. Wrong usage ends the process with code 2, as argparse has it."""
+    options = _parser().parse_args(argv)
+    given: dict[str, Any] = {}
+    for name in ("rules_dir", "state_dir", "runtime_dir"):
+        if getattr(options, name):
+            given[name] = getattr(options, name).absolute()
+    if options.backend:
+        given["backend"] = BACKEND_CHOICES[options.backend]
+    if options.log:
+        given["log"] = LOG_CHOICES[options.log]
+    return Options(options.config, given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fwguardd", description="Keep the iptables firewall equal to the files in /etc/fwguard.d."
+    )
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)"
+    )
+    parser.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory")
+    parser.add_argument("--state-dir", type=Path, metavar="D", help="where revisions are kept")
+    parser.add_argument("--runtime-dir", type=Path, metavar="D", help="where the lock and the control socket are")
+    parser.add_argument("--backend", choices=list(BACKEND_CHOICES), help="half of the kernel to write to")
+    parser.add_argument("--log", choices=list(LOG_CHOICES), help="where and how events are told")
+    parser.add_argument("--version", action="version", version=f"fwguardd {__version__}")
+    return parser

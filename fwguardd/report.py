@@ -1,0 +1,126 @@
+"""What the daemon knows, as the documents that the control socket's verbs answer with. Their keys are a contract."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fwguardd import __version__
+from fwguardd.enforce.revisions import Kind, Waiting, judge_pending
+from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime
+from fwguardd.ruleset.model import FAMILIES
+from fwguardd.ruleset.render import render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fwguardd.enforce.memory import Memory
+    from fwguardd.enforce.revisions import PendingConfirmation, Revision, Summary
+    from fwguardd.ruleset.diff import Difference
+
+
+def status(world: World, memory: Memory, denials: Mapping[str, Any], paused: float | None) -> dict[str, Any]:
+    """Everything at a glance."""
+    return {
+        "version": __version__,
+        "backend": world.host.tool.backend.value,
+        "iptables": world.host.tool.version,
+        "rules_dir": str(world.rules_dir),
+        "sentence": memory.sentence,
+        "in_force": _in_force(memory),
+        "drift": {**drift(memory.drift), "repair": world.repair, "paused_seconds": paused},
+        "last_refusal": _last_refusal(memory),
+        "pending": _pending(memory.pending, world.host.boot_id),
+        "held": {"reason": memory.held.reason} if memory.held else None,
+        "denials": dict(denials),
+    }
+
+
+def outcome(world: World, done: Outcome, before: Memory) -> dict[str, Any]:
+    """What a reload, a rollback, a confirmation or an opening came to."""
+    in_force = done.memory.in_force
+    return {
+        "outcome": _word(done, before),
+        "revision": in_force.revision if in_force else None,
+        "rules": in_force.rules if in_force else {family.value: 0 for family in FAMILIES},
+        "changes": done.changes if isinstance(done, Done) else 0,
+        "findings": [finding.document() for finding in done.findings] if isinstance(done, Refusal) else [],
+        "reason": done.reason if isinstance(done, (Failure, Broken)) else None,
+        "pending": _pending(done.memory.pending, world.host.boot_id),
+        "sentence": done.memory.sentence,
+    }
+
+
+def history(world: World, memory: Memory, limit: int | None) -> dict[str, Any]:
+    """The revisions that are kept, newest first."""
+    summaries = sorted(world.store.summaries(), key=lambda summary: -summary.number)
+    return {"revisions": [_summary(summary, memory) for summary in summaries[:limit]], "damaged": []}
+
+
+def show(revision: Revision) -> dict[str, Any]:
+    """One revision, with its files and the canonical text of each family."""
+    return {
+        "revision": revision.number,
+        "when": revision.when,
+        "cause": revision.cause,
+        "by": revision.by,
+        "backend": revision.backend.value,
+        "iptables": revision.tool_version,
+        "kernel": revision.kernel,
+        "files": [{"path": file.path, "text": file.data.decode("utf-8", "replace")} for file in revision.files],
+        "texts": {family.value: render(ruleset).text for family, ruleset in revision.rulesets.items()},
+    }
+
+
+def drift(differences: Sequence[Difference]) -> dict[str, Any]:
+    """How the kernel differs from what is in force."""
+    return {"count": len(differences), "differences": [str(difference) for difference in differences]}
+
+
+def _word(done: Outcome, before: Memory) -> str:
+    if isinstance(done, Refusal):
+        return "refused"
+    if isinstance(done, (Failure, Broken)):
+        return "failed"
+    same = before.in_force and done.memory.in_force and before.in_force.revision == done.memory.in_force.revision
+    return "unchanged" if same and not done.changes else "applied"
+
+
+def _in_force(memory: Memory) -> dict[str, Any] | None:
+    if memory.in_force is None:
+        return None
+    return {
+        "revision": memory.in_force.revision,
+        "since": memory.in_force.since,
+        "cause": memory.in_force.cause,
+        "rules": memory.in_force.rules,
+        "kind": memory.in_force.kind.value,
+    }
+
+
+def _last_refusal(memory: Memory) -> dict[str, Any] | None:
+    if memory.refused is None:
+        return None
+    return {"when": memory.refused.when, "findings": [finding.document() for finding in memory.refused.findings]}
+
+
+def _pending(pending: PendingConfirmation | None, boot_id: str) -> dict[str, Any] | None:
+    if pending is None:
+        return None
+    meaning = judge_pending(pending, boot_id, boottime())
+    left = meaning.seconds_left if isinstance(meaning, Waiting) else 0.0
+    return {"revision": pending.number, "back_to": pending.back_to, "seconds_left": left}
+
+
+def _summary(summary: Summary, memory: Memory) -> dict[str, Any]:
+    return {
+        "revision": summary.number,
+        "when": summary.when,
+        "cause": summary.cause,
+        "by": summary.by,
+        "kind": Kind(summary.kind).value,
+        "rules": summary.rule_count,
+        "files": summary.file_count,
+        "in_force": memory.in_force is not None and memory.in_force.revision == summary.number,
+        "age_seconds": max(0.0, time.time() - summary.when),
+    }

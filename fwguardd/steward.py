@@ -1,0 +1,165 @@
+"""The one thread that acts: passes, verbs and expiries run here one after the other, each on what the last one left.
+
+Everything is plain blocking code. Whatever is asked for while something runs waits its turn, and nothing is ever
+cancelled half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fwguardd import events, report
+from fwguardd.enforce.read_directory import Judge
+from fwguardd.enforce.reconcile import Ask, look_ahead, reconcile
+from fwguardd.enforce.record import Why, recall
+from fwguardd.enforce.revisions import RevisionStore, Waiting, judge_pending
+from fwguardd.enforce.transaction import find_drift
+from fwguardd.enforce.undo import confirm, expire, last_resort, open_up, rollback
+from fwguardd.enforce.world import Broken, Failure, Host, Outcome, World, boottime
+from fwguardd.kernel.iptables import LiveKernel
+from fwguardd.kernel.privilege import boot_id, kernel_release
+from fwguardd.kernel.rehearsal import Rehearsals
+from fwguardd.kernel.scratch import ScratchError, ScratchPool, way_here
+from fwguardd.ruleset.preserve import Preserve
+from fwguardd.settings import OnDrift
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fwguardd.enforce.memory import Memory
+    from fwguardd.events import Emit
+    from fwguardd.kernel.iptables import Tool
+    from fwguardd.ruleset.diff import Difference
+    from fwguardd.settings import Settings
+
+    Step = Callable[[World, Memory], Outcome]
+
+
+class Steward:
+    """Keeps the memory between passes, and lets one thing happen at a time."""
+
+    def __init__(self, settings: Settings, tool: Tool, emit: Emit) -> None:
+        """Open the store. Raises StoreError where the state directory cannot be trusted."""
+        self._settings, self._emit = settings, emit
+        self._pool = ScratchPool(way_here())
+        self._judge = Judge(Rehearsals(tool.backend.value, self._pool).rehearse, settings.lint_context())
+        self._store = RevisionStore(settings.state_dir, settings.keep_revisions)
+        self._host = Host(tool, kernel_release(), boot_id())
+        self._kernel = LiveKernel(tool.backend)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pass")
+        self._paused_until: float | None = None
+        self.memory = recall(self.world())
+
+    def world(self) -> World:
+        """What a pass works on now."""
+        return World(
+            rules_dir=self._settings.rules_dir,
+            judge=self._judge,
+            kernel=self._kernel,
+            preserve=Preserve.from_patterns(self._settings.preserve),
+            repair=self._settings.on_drift is OnDrift.REPAIR and self.paused() is None,
+            store=self._store,
+            host=self._host,
+            emit=self._emit,
+        )
+
+    def use(self, settings: Settings) -> None:
+        """From the next pass on, these settings."""
+        self._settings = settings
+
+    async def run_pass(self, cause: str) -> Outcome:
+        """A pass, or first of all the undoing of what nobody confirmed in time."""
+        return await self._act(lambda world, memory: expire(world, memory) or reconcile(world, memory, Ask(Why(cause))))
+
+    async def reload(self, by: str, confirm_within: float | None = None) -> Outcome:
+        """A pass that judges everything anew, held files too."""
+
+        def step(world: World, memory: Memory) -> Outcome:
+            self._judge.forget(self._settings.lint_context())
+            anew = replace(memory.judged_anew(), held=None)
+            outcome = reconcile(world, anew, Ask(Why("reload", by), confirm_within))
+            if isinstance(outcome, Failure):
+                return replace(outcome, memory=memory)
+            return outcome
+
+        return await self._act(step)
+
+    async def confirm(self) -> Outcome:
+        """Keep what waits to be confirmed."""
+        return await self._act(confirm)
+
+    async def rollback(self, number: int | None, by: str) -> Outcome:
+        """Back to an earlier revision."""
+        return await self._act(lambda world, memory: rollback(world, memory, number, by))
+
+    async def look(self) -> tuple[Difference, ...]:
+        """How the kernel differs from what is in force, now. Raises KernelError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._blocking_look)
+
+    def _blocking_look(self) -> tuple[Difference, ...]:
+        in_force, world = self.memory.in_force, self.world()
+        return find_drift(world.kernel, in_force.rehearsed, world.preserve) if in_force is not None else ()
+
+    async def open_up(self, by: str) -> Outcome:
+        """Accept everything."""
+        return await self._act(lambda world, memory: open_up(world, memory, by))
+
+    def look_ahead(self) -> None:
+        """Judge the files while they settle; whatever comes next waits behind it."""
+        self._thread.submit(self._guarded_look_ahead)
+
+    def pause(self, seconds: float | None) -> None:
+        """Leave drift alone for so many seconds; None repairs it again."""
+        self._paused_until = None if seconds is None else time.monotonic() + seconds
+
+    def paused(self) -> float | None:
+        """Seconds for which drift is still left alone; None when it is not."""
+        if self._paused_until is None or self._paused_until <= time.monotonic():
+            return None
+        return self._paused_until - time.monotonic()
+
+    def deadline(self) -> float | None:
+        """Seconds until what waits to be confirmed is undone; None when nothing waits."""
+        if self.memory.pending is None:
+            return None
+        meaning = judge_pending(self.memory.pending, self._host.boot_id, boottime())
+        return meaning.seconds_left if isinstance(meaning, Waiting) else 0.0
+
+    def close(self) -> None:
+        """Wait for what runs, and end the spare namespaces."""
+        self._thread.shutdown()
+        self._pool.close()
+
+    async def _act(self, step: Step) -> Outcome:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._blocking, step)
+
+    def _blocking(self, step: Step) -> Outcome:
+        """One step, in the thread; then fresh namespaces are made ready for the next."""
+        try:
+            outcome: Outcome = step(self.world(), self.memory)
+        except Exception as error:  # noqa: BLE001 - the task boundary: a defect in a pass must not end the guard.
+            message = f"a pass failed by a defect of fwguardd: {type(error).__name__}: {error}"
+            self._emit(events.FAULT, message)
+            outcome = Failure(self.memory, message, passing=True)
+        self.memory = outcome.memory
+        if isinstance(outcome, Broken) and self._settings.emergency_dir is not None:
+            self.memory = last_resort(self.world(), self.memory, Path(self._settings.emergency_dir)).memory
+        with contextlib.suppress(ScratchError):
+            self._pool.tend()
+        return outcome
+
+    def _guarded_look_ahead(self) -> None:
+        try:
+            look_ahead(self.world(), self.memory)
+        except Exception as error:  # noqa: BLE001 - the task boundary: a defect here must not go unheard.
+            self._emit(events.FAULT, f"looking ahead failed by a defect of fwguardd: {type(error).__name__}: {error}")
+
+    def status(self, denials: dict[str, Any]) -> dict[str, Any]:
+        """Everything at a glance, for the control socket."""
+        return report.status(self.world(), self.memory, denials, self.paused())

@@ -1,0 +1,269 @@
+"""One suite for the fake kernel and the real one, and faults that only the fake can have at will."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fwguardd.enforce import transaction
+from fwguardd.enforce.transaction import (
+    Applied,
+    Kernel,
+    Owned,
+    RolledBackError,
+    Unchanged,
+    UndoFailedError,
+    find_drift,
+    owned_tables,
+    put_in_force,
+)
+from fwguardd.kernel.iptables import Backend, KernelBusyError, KernelError, LiveKernel, RestoreRefusedError
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.diff import compare
+from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, Ruleset
+from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.text import read_rules
+from tests.netns.namespaces import fresh_namespace
+from tests.property.restore_simulator import RefusedError, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+PRESERVE = Preserve.from_patterns(["DOCKER*"])
+NOTHING = Owned()
+
+
+class FakeKernel:
+    """A kernel in memory, with knobs: what the next calls of restore and save do instead of what they should."""
+
+    def __init__(self) -> None:
+        self.live = {family: Ruleset(family, {}) for family in FAMILIES}
+        self.restores: list[Callable[[Family, str], None] | None] = []
+        self.saves: list[Callable[[], None] | None] = []
+        self.written = 0
+
+    def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
+        """What is live."""
+        if self.saves and (knob := self.saves.pop(0)) is not None:
+            knob()
+        return {family: self.live[family] for family in families}
+
+    def restore(self, family: Family, text: str) -> None:
+        """Load a text, unless a knob says otherwise."""
+        if self.restores and (knob := self.restores.pop(0)) is not None:
+            return knob(family, text)
+        return self.load(family, text)
+
+    def load(self, family: Family, text: str) -> None:
+        """Load a text."""
+        try:
+            self.live[family] = restore(self.live[family], text)
+        except RefusedError as error:
+            raise RestoreRefusedError(str(error)) from error
+        self.written += 1
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """There is nobody else."""
+        return nullcontext()
+
+
+@contextmanager
+def _kernel(kind: str) -> Iterator[Kernel]:
+    if kind == "fake":
+        yield FakeKernel()
+    else:
+        with fresh_namespace():
+            yield LiveKernel(Backend(kind))
+
+
+@pytest.fixture(params=["fake", "nft", "legacy"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    """The fake, and both halves of the real kernel."""
+    with _kernel(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    """The fake alone, for faults; its transactions do not wait between tries."""
+    monkeypatch.setattr(transaction, "RETRY_WAITS", (0.0, 0.0, 0.0))
+    return FakeKernel()
+
+
+def rehearsed(text: str) -> Rehearsed:
+    """Rules that are written in canonical form already, as rehearsed."""
+    return Rehearsed(compose([read_rules("t.rules", text.encode())]).candidate.rulesets)
+
+
+FIRST = rehearsed(
+    "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n*nat\n-A POSTROUTING -o eth0 -j ACCEPT\n*mangle\n-P INPUT DROP\n"
+)
+SECOND = rehearsed(
+    ":WEB -\n-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp -j WEB\n-A WEB -j ACCEPT\n"
+    "*nat\n-A POSTROUTING -o eth1 -j ACCEPT\n*mangle\n-A INPUT -i eth0 -j ACCEPT\n"
+)
+
+
+def _holds(kernel: Kernel, wanted: Rehearsed) -> bool:
+    live = kernel.save(FAMILIES)
+    return all(not compare(ruleset, live[family]) for family, ruleset in wanted.rulesets.items())
+
+
+def test_what_is_wanted_is_in_force(kernel: Kernel) -> None:
+    """All owned tables of both families are as wanted, and the way back is as good as the way there."""
+    for wanted in (FIRST, SECOND, FIRST):
+        assert isinstance(put_in_force(kernel, wanted, NOTHING, PRESERVE), Applied)
+        assert _holds(kernel, wanted)
+        assert find_drift(kernel, wanted, PRESERVE) == ()
+
+
+def test_what_is_in_force_is_not_written_again(kernel: Kernel) -> None:
+    """An unchanged ruleset writes nothing."""
+    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
+    assert isinstance(put_in_force(kernel, FIRST, NOTHING, PRESERVE), Unchanged)
+
+
+def test_released_tables_are_emptied(kernel: Kernel) -> None:
+    """A table that is let go holds nothing and accepts everything."""
+    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
+    only_filter = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n")
+    put_in_force(kernel, only_filter, owned_tables(FIRST) - owned_tables(only_filter), PRESERVE)
+    for ruleset in kernel.save(FAMILIES).values():
+        for name in ("nat", "mangle"):
+            assert all(chain.policy == "ACCEPT" and not chain.rules for chain in ruleset.tables[name].chains.values())
+
+
+def test_chains_of_others_stay_as_they_are(kernel: Kernel) -> None:
+    """What is preserved is there before and after, to the letter, counters included."""
+    theirs = (
+        "*filter\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -s 192.0.2.1/32 -j DROP\nCOMMIT\n"
+    )
+    kernel.restore(Family.IPV4, theirs)
+    for wanted in (FIRST, SECOND):
+        put_in_force(kernel, wanted, NOTHING, PRESERVE)
+        table = kernel.save([Family.IPV4])[Family.IPV4].tables["filter"]
+        assert [rule.text for rule in table.chains["DOCKER-USER"].rules] == ["-s 192.0.2.1/32 -j DROP"]
+        assert [rule.text for rule in table.chains["FORWARD"].rules] == ["-j DOCKER-USER"]
+
+
+def _refuse(_family: Family, _text: str) -> None:
+    raise RestoreRefusedError("line 3 failed")
+
+
+def _kill(_family: Family, _text: str) -> None:
+    raise KernelError("iptables-nft-restore failed with code -9: it said nothing")
+
+
+def _hang(_family: Family, _text: str) -> None:
+    raise KernelError("iptables-nft-restore did not end within 60 s and was killed")
+
+
+def _lie(_family: Family, _text: str) -> None:
+    """Say yes, and do nothing."""
+
+
+def _busy(_family: Family, _text: str) -> None:
+    raise KernelBusyError("/run/xtables.lock is held by process 812 (iptables) for over 5 s")
+
+
+@pytest.mark.parametrize("knob", [_refuse, _kill, _hang, _lie], ids=["refuses", "is killed", "hangs", "lies"])
+@pytest.mark.parametrize(("before", "after"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["there", "back"])
+def test_a_fault_at_any_step_changes_nothing(
+    fake: FakeKernel, knob: Callable[[Family, str], None], before: Rehearsed, after: Rehearsed
+) -> None:
+    """A load that refuses, is killed, hangs or lies, at whichever step: what was in force before is in force after."""
+    put_in_force(fake, before, NOTHING, PRESERVE)
+    steps = _steps_of(fake, after)
+    assert steps >= 2
+    for step in range(steps):
+        fake.restores = [None] * step + [knob]
+        with pytest.raises(RolledBackError):
+            put_in_force(fake, after, NOTHING, PRESERVE)
+        assert _holds(fake, before), f"step {step} of {steps}"
+
+
+def _steps_of(fake: FakeKernel, wanted: Rehearsed) -> int:
+    """How many loads it takes from what is live to what is wanted; nothing is changed."""
+    live, before = dict(fake.live), fake.written
+    put_in_force(fake, wanted, NOTHING, PRESERVE)
+    fake.live, steps = live, fake.written - before
+    return steps
+
+
+def test_a_fault_that_wrote_half_is_undone(fake: FakeKernel) -> None:
+    """A program that was killed after the first of its tables leaves them as they were before."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+
+    def half(family: Family, text: str) -> None:
+        first_table = text[: text.index("COMMIT\n") + len("COMMIT\n")]
+        fake.load(family, first_table)
+        raise KernelError("iptables-nft-restore failed with code -9: it said nothing")
+
+    fake.restores = [None, half]
+    with pytest.raises(RolledBackError, match="code -9"):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    assert _holds(fake, FIRST)
+
+
+def test_a_clash_is_tried_again(fake: FakeKernel) -> None:
+    """A lock that is held for a moment, or a clash of generations, delays a load and does not fail it."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores = [_busy, _busy, _busy]
+    assert isinstance(put_in_force(fake, SECOND, NOTHING, PRESERVE), Applied)
+    assert _holds(fake, SECOND)
+
+
+def test_a_lock_that_is_held_for_ever_changes_nothing(fake: FakeKernel) -> None:
+    """After the last try the load is given up, the holder is named, and nothing has changed."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores = [_busy] * 4
+    with pytest.raises(RolledBackError, match=r"process 812 \(iptables\)"):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    assert _holds(fake, FIRST)
+
+
+def test_an_undo_that_fails_is_told_for_what_it_is(fake: FakeKernel) -> None:
+    """When even the undo fails there is an error of its own, with both reasons, and nothing else is tried."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores = [None, _refuse, _kill, _kill, _kill, _kill]
+    with pytest.raises(UndoFailedError, match=r"line 3 failed.*The undo failed too.*code -9"):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+
+
+def test_a_snapshot_that_fails_writes_nothing(fake: FakeKernel) -> None:
+    """Without a snapshot there is no way back, so there is no way forth."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    before = fake.written
+
+    def unreadable() -> None:
+        raise KernelError("iptables-nft-save failed with code 4")
+
+    fake.saves = [unreadable]
+    with pytest.raises(KernelError, match="code 4"):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    assert fake.written == before
+    assert _holds(fake, FIRST)
+
+
+def test_stricter_tables_are_written_first(fake: FakeKernel) -> None:
+    """Where one table takes over from another what is dropped, there is no moment in which neither drops it."""
+    before = rehearsed("-P INPUT DROP\n*raw\n-P PREROUTING ACCEPT\n")
+    after = rehearsed("-P INPUT ACCEPT\n*raw\n-P PREROUTING DROP\n")
+    put_in_force(fake, before, NOTHING, PRESERVE)
+    moments: list[tuple[str | None, str | None]] = []
+
+    def one_by_one(family: Family, text: str) -> None:
+        for block in text.split("COMMIT\n")[:-1]:
+            fake.load(family, f"{block}COMMIT\n")
+            tables = fake.live[family].tables
+            moments.append((tables["filter"].chains["INPUT"].policy, tables["raw"].chains["PREROUTING"].policy))
+
+    for first, second in ((before, after), (after, before)):
+        assert _holds(fake, first)
+        fake.restores = [one_by_one, one_by_one]
+        put_in_force(fake, second, NOTHING, PRESERVE)
+    assert len(moments) == 8
+    assert all("DROP" in moment for moment in moments)

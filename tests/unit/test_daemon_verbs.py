@@ -1,0 +1,400 @@
+"""The verbs of fwguardctl that ask the daemon: what they print and how they end, against a real server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.control.client import RefusedError, UnreachableError, ask
+from fwguardd.control.protocol import Code, Refusal, Request
+from fwguardd.control.server import Limits
+from fwguardd.ctl import daemon_verbs
+from fwguardd.settings import DEFAULT_PATH
+from tests.unit.canned import APPLIED, DRIFT, FAILED, FINDING, HISTORY, PENDING, REFUSED, SHOWN, STATUS, Canned
+from tests.unit.serving import Serving, let_everyone_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    Ctl = Callable[..., tuple[int, str, str]]
+
+    from fwguardd.control.server import Caller
+
+NOBODY = 65534
+WAITS = "revision 42 is undone in 1 min unless it is confirmed; revision 41 comes back"
+
+
+@pytest.fixture
+def canned() -> Canned:
+    """What the daemon answers."""
+    return Canned()
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path, canned: Canned, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket of a daemon that gives canned answers, on a host in UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    with Serving(tmp_path / "control.sock", canned, lambda caller, _: caller.uid == os.getuid()) as serving:
+        yield serving.path
+    monkeypatch.undo()
+    time.tzset()
+
+
+def parse(*argv: str) -> argparse.Namespace:
+    """The options, parsed as fwguardctl does."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true")
+    common.add_argument("--config", type=Path, default=DEFAULT_PATH)
+    parser = argparse.ArgumentParser(prog="fwguardctl")
+    daemon_verbs.add_verbs(parser.add_subparsers(dest="verb", required=True), common)
+    return parser.parse_args(argv)
+
+
+@pytest.fixture
+def ctl(socket_path: Path, capsys: pytest.CaptureFixture[str]) -> Ctl:
+    """Runs a verb: exit code, output, complaints."""
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = daemon_verbs.run(parse(*argv, "--socket", str(socket_path)))
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_status_on_a_good_day(ctl: Ctl) -> None:
+    """When all is well, status is a sentence and five facts."""
+    code, out, _ = ctl("status")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "revision 41 in force, 50 rules"
+    assert lines[2].startswith("in force  revision 41, 17 IPv4 and 33 IPv6 rules, since 2026-05-28 20:26:40 (")
+    assert lines[2].endswith(" ago, reload)")
+    assert lines[3:] == [
+        "drift     none; repaired when seen",
+        "denials   120 denied, 3 logged, 0 lost, 0 unparsed, from /dev/kmsg",
+        "daemon    fwguardd 1.2.3, iptables 1.8.9, nft backend",
+        "files     /etc/fwguard.d",
+    ]
+
+
+def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
+    """Status names every trouble: what waits, what is held, what was refused and why, what drifted, what was lost."""
+    canned.results["status"] = {
+        **STATUS,
+        "drift": {"count": 2, "repair": True, "paused_seconds": 900.0, "differences": DRIFT["differences"]},
+        "last_refusal": {"when": time.time() - 120, "findings": [FINDING]},
+        "pending": PENDING,
+        "held": {"reason": "revision 42 was undone; its files are not applied again until they change"},
+        "denials": {"source": None, "denied": 0, "logged": 0, "lost": 0, "unparsed": 0},
+    }
+    code, out, _ = ctl("status")
+    assert code == 0
+    assert out.splitlines()[3:] == [
+        f"pending   {WAITS}; to keep it: fwguardctl confirm",
+        "held      revision 42 was undone; its files are not applied again until they change",
+        "refused   the rule files, 2 min ago, 1 error: see below",
+        "drift     2 differences; repairs are held for 15 min; to end that: fwguardctl resume",
+        "            - ipv4 filter -A INPUT -j DROP",
+        "            + ipv4 filter -A INPUT -j ACCEPT",
+        "denials   not read; see: journalctl -u fwguardd",
+        "daemon    fwguardd 1.2.3, iptables 1.8.9, nft backend",
+        "files     /etc/fwguard.d",
+        "",
+        "/etc/fwguard.d/20-web.rules:14: error: jump to chain WEB, which no file declares [undeclared-chain]",
+        "    -A INPUT -j WEB",
+        '    → declare it with ":WEB - [0:0]"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("in_force", "told"),
+    [
+        (None, "in force  nothing by fwguardd"),
+        ({**STATUS["in_force"], "kind": "open"}, "in force  OPEN: everything is accepted, since 2026-05-28 20:26:40"),
+    ],
+)
+def test_status_does_not_hide_that_nothing_guards(ctl: Ctl, canned: Canned, in_force: object, told: str) -> None:
+    """A host that accepts everything, or that fwguardd has put nothing in force on, is told first."""
+    canned.results["status"] = {**STATUS, "in_force": in_force}
+    code, out, _ = ctl("status")
+    assert code == 0
+    assert out.splitlines()[2].startswith(told)
+
+
+VERDICTS = {
+    "applied": (APPLIED, 0, ["applied (2 changes): revision 42 in force, 50 rules"]),
+    "unchanged": (
+        {**APPLIED, "outcome": "unchanged", "changes": 0}, 0, ["unchanged: revision 42 in force, 50 rules"],
+    ),
+    "refused": (REFUSED, 1, [
+        "/etc/fwguard.d/20-web.rules:14: error: jump to chain WEB, which no file declares [undeclared-chain]",
+        "    -A INPUT -j WEB",
+        '    → declare it with ":WEB - [0:0]"',
+        "refused: revision 41 stays in force, 50 rules",
+    ]),
+    "failed": (FAILED, 5, [
+        "failed: revision 41 stays in force, 50 rules",
+        "    → the lock of iptables is held by process 812 (apt)",
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["reload", "rollback", "open", "confirm"])
+@pytest.mark.parametrize("outcome", VERDICTS)
+def test_the_exit_code_of_a_change_is_its_verdict(ctl: Ctl, canned: Canned, verb: str, outcome: str) -> None:
+    """0 if it is in force, 1 if it was refused, 5 if it failed; the last sentence says what is in force now."""
+    result, code, lines = VERDICTS[outcome]
+    canned.results[verb] = result
+    assert ctl(verb) == (code, "\n".join(lines) + "\n", "")
+    assert ctl(verb, "--json")[0] == code
+
+
+def test_an_outcome_that_is_not_known_is_no_success(ctl: Ctl, canned: Canned) -> None:
+    """Only what is surely in force ends with 0."""
+    for result in ({**APPLIED, "outcome": "postponed"}, {}):
+        canned.results["reload"] = result
+        assert ctl("reload", "--json")[0] == 5
+
+
+def test_a_reload_that_waits_for_confirmation_says_how_to_confirm(ctl: Ctl, canned: Canned, socket_path: Path) -> None:
+    """The exact command stands at the end, and is one that reaches the same daemon."""
+    canned.results["reload"] = {**APPLIED, "pending": PENDING}
+    code, out, _ = ctl("reload", "--confirm", "90s")
+    assert code == 0
+    assert out.splitlines() == [
+        "applied (2 changes): revision 42 in force, 50 rules",
+        WAITS,
+        f"to keep it: fwguardctl confirm --socket {socket_path}",
+    ]
+    assert canned.asked == [("reload", {"confirm_seconds": 90.0})]
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"),
+    [
+        (["reload"], {"confirm_seconds": None}), (["reload", "--confirm"], {"confirm_seconds": 60.0}),
+        (["reload", "--confirm", "5m"], {"confirm_seconds": 300.0}),
+        (["rollback"], {"revision": None}), (["rollback", "41"], {"revision": 41}),
+        (["history"], {"limit": None}), (["history", "--limit", "5"], {"limit": 5}),
+        (["show", "41"], {"revision": 41}), (["pause", "15m"], {"seconds": 900.0}),
+        (["status"], {}), (["drift"], {}), (["confirm"], {}), (["open"], {}), (["resume"], {}),
+    ],
+)  # fmt: skip
+def test_what_is_typed_is_what_is_asked(ctl: Ctl, canned: Canned, argv: list[str], asked: dict[str, Any]) -> None:
+    """Every verb reaches the daemon with its arguments."""
+    ctl(*argv)
+    assert canned.asked == [(argv[0], asked)]
+
+
+def test_history_is_a_table(ctl: Ctl, canned: Canned) -> None:
+    """Revisions are aligned, the one in force is marked, and damaged ones are named."""
+    code, out, _ = ctl("history")
+    assert code == 0
+    assert out.splitlines() == [
+        "   REVISION  WHEN                 IPV4  IPV6  FILES  CAUSE  BY",
+        "*        42  2026-05-28 21:26:40  open  open      0  open   uid 0, pid 812 (fwguardctl)",
+        "          9  2026-05-28 20:26:40    17    33      4  files",
+        "damaged, set aside: revisions/8",
+    ]
+    canned.results["history"] = {"revisions": [], "damaged": []}
+    assert ctl("history") == (0, "No revision is kept yet.\n", "")
+
+
+def test_show_tells_files_and_texts(ctl: Ctl) -> None:
+    """A revision is shown with where it comes from, its files, and what the kernel made of them."""
+    code, out, _ = ctl("show", "41")
+    assert code == 0
+    assert out.splitlines() == [
+        "revision 41",
+        "when      2026-05-28 20:26:40",
+        "cause     reload, by uid 0, pid 812 (fwguardctl)",
+        "made with iptables 1.8.9, nft backend, Linux 6.1.0-21-amd64",
+        "",
+        "# /etc/fwguard.d/10-base.rules",
+        "# hello",
+        "-A INPUT        -j ACCEPT",
+        "",
+        "# ipv4, as the kernel has it",
+        "*filter",
+        "COMMIT",
+        "",
+        "# ipv6, as the kernel has it",
+        "*filter",
+        "COMMIT",
+    ]
+
+
+def test_drift_is_the_answer_no(ctl: Ctl, canned: Canned) -> None:
+    """Drift ends with 1 and lists every difference; no drift ends with 0 and says so."""
+    code, out, _ = ctl("drift")
+    assert code == 1
+    assert out == "- ipv4 filter -A INPUT -j DROP\n+ ipv4 filter -A INPUT -j ACCEPT\n2 differences\n"
+    assert ctl("drift", "--json")[0] == 1
+    canned.results["drift"] = {"count": 0, "differences": []}
+    assert ctl("drift") == (0, "no drift: the kernel holds what is in force\n", "")
+    canned.results["drift"] = {"count": 3, "differences": DRIFT["differences"]}
+    assert "… and 1 more\n3 differences\n" in ctl("drift")[1]
+
+
+def test_a_pause_tells_its_end(ctl: Ctl) -> None:
+    """A pause says how long it lasts and how to end it."""
+    code, out, _ = ctl("pause", "15m")
+    assert code == 0
+    assert out.startswith("paused: drift is not repaired for 15 min, until ")
+    assert out.endswith("; to end that: fwguardctl resume\n")
+    assert ctl("resume") == (0, "resumed: drift is dealt with again\n", "")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["status"], ["reload"], ["confirm"], ["rollback"], ["history"], ["show", "1"], ["open"], ["drift"],
+     ["pause", "15m"], ["resume"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_json_is_the_result_and_nothing_else(ctl: Ctl, canned: Canned, argv: list[str]) -> None:
+    """With --json, the result is one document on standard output, as the daemon gave it, unknown keys included."""
+    given = canned.results[argv[0]]
+    assert not isinstance(given, Exception)
+    canned.results[argv[0]] = {**given, "new": "in a later version"}
+    _, out, complaints = ctl(*argv, "--json")
+    assert json.loads(out) == {**given, "new": "in a later version"}
+    assert complaints == ""
+
+
+def test_nothing_from_the_daemon_moves_the_cursor(ctl: Ctl, canned: Canned) -> None:
+    """File names, rule text and causes may be hostile; control characters are shown escaped."""
+    evil = "\x1b[2J\r\u202e"
+    canned.results["history"] = {
+        "revisions": [{**HISTORY["revisions"][0], "cause": evil, "by": evil}],
+        "damaged": [evil],
+    }
+    canned.results["show"] = {
+        **SHOWN, "cause": evil, "files": [{"path": evil, "text": evil}], "texts": {evil: evil},
+    }  # fmt: skip
+    canned.results["drift"] = {"count": 1, "differences": [evil]}
+    canned.results["reload"] = {**REFUSED, "findings": [{**FINDING, "file": evil, "hint": evil}], "sentence": evil}
+    canned.results["open"] = Refusal(Code.FAILED, evil)
+    for argv in (["history"], ["show", "1"], ["drift"], ["reload"], ["open"]):
+        _, out, complaints = ctl(*argv)
+        assert all(line.isprintable() for line in (out + complaints).splitlines())
+        assert "\\x1b[2J" in out + complaints
+
+
+def test_colours_are_for_terminals(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that is no terminal has no colours; a terminal has them unless NO_COLOR is set."""
+    assert "\x1b" not in ctl("status")[1]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[32mrevision 41 in force" in ctl("status")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in ctl("status")[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"), [(code, 4 if code is Code.NOT_PERMITTED else 5) for code in Code], ids=list(Code)
+)
+def test_a_refusal_is_told_with_its_code(ctl: Ctl, canned: Canned, code: Code, exit_code: int) -> None:
+    """What the daemon refuses goes to standard error, as one sentence; the exit code tells permission from the rest."""
+    canned.results["show"] = Refusal(code, "there is no revision 99")
+    ended, out, complaint = ctl("show", "99", "--json")
+    assert (ended, out) == (exit_code, "")
+    assert complaint.startswith("fwguardctl: there is no revision 99")
+
+
+def test_an_answer_of_another_version_is_no_traceback(ctl: Ctl, canned: Canned) -> None:
+    """A result without the keys that this version knows is told as such, and --json prints it all the same."""
+    canned.results["status"] = {"version": "9"}
+    code, out, complaint = ctl("status")
+    assert (code, out) == (5, "")
+    assert "not as expected (KeyError('in_force'))" in complaint
+    assert ctl("status", "--json") == (0, '{"version": "9"}\n', "")
+
+
+def test_without_a_daemon_it_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No socket, or one that nobody serves, ends with 3 and a command to look further."""
+    path = tmp_path / "control.sock"
+    for _ in range(2):
+        assert daemon_verbs.run(parse("status", "--socket", str(path))) == 3
+        out, complaint = capsys.readouterr()
+        assert out == ""
+        assert complaint.startswith(f"fwguardctl: fwguardd does not run, or its control socket is not {path}; ")
+        assert complaint.endswith("look at: systemctl status fwguardd\n")
+        with socket.socket(socket.AF_UNIX) as dead:
+            if not path.exists():
+                dead.bind(str(path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_without_permission_it_ends_with_4(socket_path: Path) -> None:
+    """A user whom the socket is not for is told to become root."""
+    let_everyone_in(socket_path.parent)
+    script = (
+        "import os, pathlib, sys; from fwguardd.control.client import ask; "
+        f"os.setuid({NOBODY}); ask(pathlib.Path(sys.argv[1]), 'status')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(socket_path)],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.stderr.splitlines()[-1] == (
+        f"fwguardd.control.client.NotPermittedError: {socket_path} may not be opened by this user; try it as root"
+    )
+
+
+def test_the_socket_is_in_the_runtime_directory(
+    socket_path: Path, canned: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --socket, it is the one in the runtime directory of the settings."""
+    config = tmp_path / "fwguardd.yaml"
+    config.write_text(f"runtime_dir: {socket_path.parent}\n")
+    assert daemon_verbs.run(parse("drift", "--config", str(config))) == 1
+    assert canned.asked == [("drift", {})]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["reload", "--confirm", "60"], ["reload", "--confirm", "0.5s"], ["pause"], ["pause", "25h"], ["pause", "soon"],
+     ["show"], ["show", "0"], ["show", "-1"], ["show", "x"], ["rollback", "1.5"], ["show", "9" * 5000],
+     ["history", "--limit", "0"], ["status", "now"], ["status", "--verbose"]],
+    ids=lambda argv: " ".join(argv)[:30],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be meant is told before the daemon is asked."""
+    with pytest.raises(SystemExit) as ended:
+        parse(*argv)
+    assert ended.value.code == 2
+    assert "usage: fwguardctl" in capsys.readouterr().err
+
+
+def test_a_late_answer_is_not_waited_for(tmp_path: Path) -> None:
+    """A daemon that does not answer in time counts as out of reach, and the message says that the verb may go on."""
+
+    async def sleep(request: Request, caller: Caller) -> Mapping[str, Any]:  # noqa: ARG001
+        await asyncio.sleep(1)
+        return {}
+
+    with Serving(tmp_path / "control.sock", sleep) as serving, pytest.raises(UnreachableError, match="may still be"):
+        ask(serving.path, "reload", {}, timeout=0.1)
+
+
+def test_a_busy_daemon_is_a_refusal(tmp_path: Path, canned: Canned) -> None:
+    """A daemon that has no place left answers before it has heard the request, and the client hears it."""
+    with (
+        Serving(tmp_path / "control.sock", canned, limits=Limits(clients=0)) as serving,
+        pytest.raises(RefusedError) as refusal,
+    ):
+        ask(serving.path, "status")
+    assert refusal.value.code is Code.BUSY
