@@ -21,6 +21,7 @@ from fwguardd import __version__, events, report
 from fwguardd.control.protocol import Code, Refusal
 from fwguardd.control.server import ControlServer, ControlSocketError
 from fwguardd.denials.tail import NOT_READ, Tail
+from fwguardd.enforce.boot_report import tell_boot_report
 from fwguardd.enforce.guard import Due, Timetable
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.revisions import StoreError
@@ -90,6 +91,7 @@ class Daemon:
         backend, version = self._tool.backend.value, self._tool.version
         message = f"fwguardd {__version__} guards this host with {self._tool}, rules from {self._settings.rules_dir}"
         self._emit(events.STARTED, message, version=__version__, backend=backend, iptables=version)
+        tell_boot_report(self._settings.runtime_dir / "boot", self._emit)
         await self._pass(STARTED)
         self._tell_systemd("READY=1")
 

@@ -119,7 +119,7 @@ def _summary(summary: Summary, memory: Memory) -> dict[str, Any]:
         "cause": summary.cause,
         "by": summary.by,
         "kind": Kind(summary.kind).value,
-        "rules": summary.rule_count,
+        "rules": {"ipv4": summary.ipv4_rules, "ipv6": summary.ipv6_rules},
         "files": summary.file_count,
         "in_force": memory.in_force is not None and memory.in_force.revision == summary.number,
         "age_seconds": max(0.0, time.time() - summary.when),

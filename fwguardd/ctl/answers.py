@@ -220,10 +220,6 @@ def _tool(result: Result) -> str:
     return told(f"iptables {result['iptables']}, {result['backend']} backend")
 
 
-def _tool(result: Result) -> str:
-    return f"iptables {result['iptables']}, {result['backend']} backend"
-
-
 def _rules(rules: Result) -> str:
     return " and ".join(f"{rules[key]} {name}" for key, name in (("ipv4", "IPv4"), ("ipv6", "IPv6"))) + " rules"
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import NotPermittedError, RefusedError, UnreachableError, ask
 from fwguardd.ctl import answers
+from fwguardd.enforce.revisions import StoreError
+from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError
 from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, load_settings
 
 if TYPE_CHECKING:
@@ -74,12 +76,8 @@ def run(options: argparse.Namespace) -> int:
     socket_path = _socket_path(options)
     try:
         result = ask(socket_path, options.verb, _arguments(options))
-    except UnreachableError as error:
-        return _fail(error, UNREACHABLE)
-    except NotPermittedError as error:
-        return _fail(error, NOT_PERMITTED)
-    except RefusedError as error:
-        return _fail(f"{error.message} [{error.code}]", FAILED)
+    except (UnreachableError, NotPermittedError, RefusedError) as error:
+        return _not_answered(options, error)
     if options.json:
         print(json.dumps(result))
         return _exit_code(options.verb, result)
@@ -90,6 +88,28 @@ def run(options: argparse.Namespace) -> int:
         return _fail(f"the answer of fwguardd is not as expected ({error!r}); --json prints it as it is", FAILED)
     print("\n".join(lines))
     return _exit_code(options.verb, result)
+
+
+def _not_answered(options: argparse.Namespace, error: UnreachableError | NotPermittedError | RefusedError) -> int:
+    if isinstance(error, RefusedError):
+        return _fail(f"{error.message} [{error.code}]", FAILED)
+    if isinstance(error, NotPermittedError):
+        return _fail(error, NOT_PERMITTED)
+    if options.verb == "open" and not hasattr(options, "socket"):
+        return _open_alone(options)
+    return _fail(error, UNREACHABLE)
+
+
+def _open_alone(options: argparse.Namespace) -> int:
+    from fwguardd.ctl.open_alone import open_alone  # noqa: PLC0415 - only this verb needs the machinery of the daemon.
+
+    settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
+    try:
+        return open_alone(settings, as_json=options.json)
+    except MissingPrivilegeError as error:
+        return _fail(error, NOT_PERMITTED)
+    except (RunningAlreadyError, StoreError) as error:
+        return _fail(error, FAILED)
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, int | float | None]:

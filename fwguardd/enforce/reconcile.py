@@ -140,6 +140,8 @@ def _apply(world: World, memory: Memory, snapshot: Snapshot, accepted: Accepted,
     _release(world, memory)
     if before is None or new.revision != before.revision:
         keep(world, new, snapshot.files, ask.why, for_boot=pending is None)
+    elif pending is not None and pending != memory.pending:
+        _boot_earlier(world, pending)
     memory = Memory(new, pending=pending)
     if isinstance(outcome, Unchanged):
         message = f"the kernel already holds what {world.rules_dir} says, {new.rule_count} rules; nothing was written"
@@ -196,6 +198,16 @@ def _promised(
         )
     world.store.set_pending(pending)
     return pending
+
+
+def _boot_earlier(world: World, pending: PendingConfirmation) -> None:
+    """Let the next boot load what the revision that waits would be undone to."""
+    earlier = world.store.get(pending.back_to) if pending.back_to is not None else None
+    if earlier is not None:
+        try:
+            world.store.write_boot_files(earlier)
+        except StoreError as error:
+            world.emit(events.STATE_FAILED, str(error))
 
 
 def earlier_revision(world: World, current: InForce | None) -> int | None:

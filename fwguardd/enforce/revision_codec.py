@@ -57,7 +57,8 @@ def decode_summary(lead: bytes) -> Summary:
         fields.text("kernel"),
         fields.text("digest"),
         kind,
-        fields.integer("rule_count"),
+        fields.integer("ipv4_rules"),
+        fields.integer("ipv6_rules"),
         fields.integer("file_count"),
     )
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.model import Family
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.enforce.rule_files import RuleFile
     from fwguardd.kernel.iptables import Backend
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Ruleset
 
 
 class StoreError(Exception):
@@ -36,7 +38,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a list of revisions tells of each. The fields are those of `Revision`, and two counts."""
+    """What a list of revisions tells of each. The fields are those of `Revision`, and three counts."""
 
     number: int
     when: float
@@ -47,7 +49,8 @@ class Summary:
     kernel: str
     digest: str
     kind: Kind
-    rule_count: int
+    ipv4_rules: int
+    ipv6_rules: int
     file_count: int
 
 
@@ -85,9 +88,13 @@ class Revision:
             self.kernel,
             self.digest,
             self.kind,
-            sum(ruleset.rule_count for ruleset in self.rulesets.values()),
+            self._rules_of(Family.IPV4),
+            self._rules_of(Family.IPV6),
             len(self.files),
         )
+
+    def _rules_of(self, family: Family) -> int:
+        return self.rulesets[family].rule_count if family in self.rulesets else 0
 
 
 @dataclass(frozen=True, slots=True)

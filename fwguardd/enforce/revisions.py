@@ -306,8 +306,6 @@ class RevisionStore:
         fault = self._boot.check(self._damaged)
         if fault is not None:
             self._tell(fault)
-        with contextlib.suppress(OSError, DamagedError):
-            if self._boot.others():
-                # A power cut must not bring back a symlink to a set that is gone.
-                sync_directory(self._system, self._state_dir)
-                self._boot.remove_others()
+        # Unless it is sure to be on the disk which set the symlink leads to, a power cut may want another one.
+        if self._prepared:
+            self._boot.remove_others()

@@ -20,7 +20,7 @@ ALLOWED = {
     "outlets": {"outlets", "events", "settings"},
     "enforce": {"enforce", "kernel", "ruleset", "events"},
     "control": {"control", "events"},
-    "ctl": {"ctl", "enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
+    "ctl": {"steward", "report", "ctl", "enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
     "options": {"settings"},
     "report": {"enforce", "ruleset"},
     "steward": {"enforce", "kernel", "ruleset", "settings", "events", "report"},

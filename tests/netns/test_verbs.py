@@ -1,0 +1,296 @@
+"""The control socket's verbs through fwguardctl, on a real daemon and a real kernel."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Start = Callable[..., Any]
+    Saved = Callable[[], dict[str, list[str]]]
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"
+MORE = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"
+OPEN_8080 = "-A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT"
+SLOW = "settle: 30s\nsettle_max: 60s\n"
+"""Settings under which nothing happens by itself before a verb asks for it."""
+
+
+def ctl(tmp_path: Path, *argv: str, code: int = 0) -> dict[str, Any]:
+    """Run fwguardctl with --json; its document. The exit code is asserted."""
+    socket = str(tmp_path / "run" / "control.sock")
+    ended = subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", "--socket", socket, *argv, "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == code, (ended.stdout, ended.stderr)
+    document: dict[str, Any] = json.loads(ended.stdout)
+    return document
+
+
+def test_reload_is_the_verdict(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Reload waits for the pass: 0 and the new revision, or 1 with findings and the old one still in force."""
+    daemon = start_daemon({"10-first.rules": FIRST}, SLOW)
+    daemon.event("rules.applied")
+    daemon.drop("20-more.rules", MORE)
+    done = ctl(tmp_path, "reload")
+    assert (done["outcome"], done["revision"], done["rules"]) == ("applied", 2, {"ipv4": 3, "ipv6": 3})
+    assert OPEN_8080 in saved()["ipv6"]
+    daemon.drop("30-bad.rules", "-A INPUT -j NOWHERE\n")
+    refused = ctl(tmp_path, "reload", code=1)
+    assert (refused["outcome"], refused["revision"]) == ("refused", 2)
+    errors = [told for told in refused["findings"] if told["severity"] == "error"]
+    assert [(told["code"], told["line"]) for told in errors] == [("undeclared-chain", 1)]
+    assert OPEN_8080 in saved()["ipv4"]
+    (daemon.rules / "30-bad.rules").unlink()
+    assert ctl(tmp_path, "reload")["outcome"] == "unchanged"
+
+
+def test_what_nobody_confirms_is_undone_and_held(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """An unconfirmed revision is undone in time; its files are not applied again until they change or a reload asks."""
+    daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n")
+    daemon.event("rules.applied")
+    before = saved()
+    daemon.drop("20-more.rules", MORE)
+    pending = ctl(tmp_path, "reload", "--confirm", "1s")["pending"]
+    assert (pending["revision"], pending["back_to"]) == (2, 1)
+    assert OPEN_8080 in saved()["ipv4"]
+    daemon.event("rules.unconfirmed", seconds=3.0)
+    daemon.event("rules.applied")
+    assert saved() == before
+    time.sleep(0.6)
+    assert saved() == before
+    status = ctl(tmp_path, "status")
+    assert status["held"]["reason"] == "revision 2 was not confirmed"
+    assert status["pending"] is None
+    assert ctl(tmp_path, "reload")["outcome"] == "applied"
+    assert OPEN_8080 in saved()["ipv4"]
+
+
+def test_a_held_directory_counts_again_once_it_changes(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Held files that are edited are files like any other."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    daemon.drop("20-more.rules", MORE)
+    ctl(tmp_path, "reload", "--confirm", "1s")
+    daemon.event("rules.unconfirmed", seconds=3.0)
+    daemon.drop("20-more.rules", MORE.replace("8080", "8081"))
+    daemon.event("rules.applied", cause="change")
+    assert OPEN_8080.replace("8080", "8081") in saved()["ipv4"]
+
+
+def test_what_is_confirmed_stays(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Confirm keeps the revision, and the next boot loads it; to confirm nothing is an error."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    daemon.drop("20-more.rules", MORE)
+    ctl(tmp_path, "reload", "--confirm", "1s")
+    boot = tmp_path / "state" / "boot"
+    assert "8080" not in (boot / "ipv4.rules").read_text()
+    assert ctl(tmp_path, "confirm")["pending"] is None
+    assert "8080" in (boot / "ipv4.rules").read_text()
+    time.sleep(1.5)
+    assert OPEN_8080 in saved()["ipv4"]
+    assert ctl(tmp_path, "confirm", code=5)["reason"] == "no revision waits to be confirmed"
+
+
+def test_the_deadline_survives_kill_and_restart(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Kill -9 and a new daemon do not make a revision that nobody confirmed stay."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    before = saved()
+    daemon.drop("20-more.rules", MORE)
+    ctl(tmp_path, "reload", "--confirm", "3s")
+    daemon.process.kill()
+    daemon.process.wait()
+    assert OPEN_8080 in saved()["ipv4"]
+    again = start_daemon()
+    again.event("rules.unconfirmed", seconds=6.0)
+    again.event("rules.applied")
+    assert saved() == before
+
+
+def test_the_first_ruleset_can_be_undone_too(start_daemon: Start, saved: Saved, tmp_path: Path, backend: str) -> None:
+    """Unconfirmed, the very first ruleset makes way for what the kernel held before fwguardd."""
+    subprocess.run([f"iptables-{backend}", "-A", "INPUT", "-s", "192.0.2.7/32", "-j", "DROP"], check=True)
+    daemon = start_daemon({"10-bad.rules": "-A INPUT -j NOWHERE\n"}, SLOW)
+    daemon.event("rules.rejected")
+    daemon.drop("10-bad.rules", FIRST)
+    ctl(tmp_path, "reload", "--confirm", "1s")
+    assert ":INPUT DROP" in saved()["ipv4"]
+    daemon.event("rules.unconfirmed", seconds=3.0)
+    daemon.event("rules.applied")
+    assert ":INPUT ACCEPT" in saved()["ipv4"]
+    assert "-A INPUT -s 192.0.2.7/32 -j DROP" in saved()["ipv4"]
+
+
+def test_rollback_and_history(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Rollback puts the revision before in force, as a revision of its own; history and show tell of all of them."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    before = saved()
+    daemon.drop("20-more.rules", MORE)
+    daemon.event("rules.applied", revision=2)
+    done = ctl(tmp_path, "rollback")
+    assert (done["outcome"], done["revision"]) == ("applied", 3)
+    assert saved() == before
+    ctl(tmp_path, "rollback", "2")
+    assert OPEN_8080 in saved()["ipv4"]
+    revisions = ctl(tmp_path, "history")["revisions"]
+    assert [(told["revision"], told["cause"], told["in_force"]) for told in revisions] == [
+        (4, "rollback to revision 2", True),
+        (3, "rollback to revision 1", False),
+        (2, "change", False),
+        (1, "start", False),
+    ]
+    assert revisions[0]["by"].startswith("uid 0, pid ")
+    assert revisions[0]["rules"] == {"ipv4": 3, "ipv6": 3}
+    shown = ctl(tmp_path, "show", "1")
+    assert [Path(file["path"]).name for file in shown["files"]] == ["10-first.rules"]
+    assert "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT" in shown["texts"]["ipv4"]
+    assert "is not kept" in ctl(tmp_path, "rollback", "99", code=5)["reason"]
+
+
+def test_open_accepts_everything_until_a_reload(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Open lets everything through at once, is not undone as drift, nor by a change, and ends with a reload."""
+    daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n")
+    daemon.event("rules.applied")
+    before = saved()
+    assert ctl(tmp_path, "open")["outcome"] == "applied"
+    for lines in saved().values():
+        assert ":INPUT ACCEPT" in lines
+        assert not [line for line in lines if line.startswith("-A")]
+    daemon.drop("20-more.rules", MORE)
+    time.sleep(0.8)
+    assert ":INPUT ACCEPT" in saved()["ipv4"]
+    assert ctl(tmp_path, "status")["in_force"]["kind"] == "open"
+    (daemon.rules / "20-more.rules").unlink()
+    ctl(tmp_path, "reload")
+    assert saved() == before
+
+
+def test_open_survives_a_restart(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """A daemon that is restarted while everything is open leaves it open."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    ctl(tmp_path, "open")
+    daemon.stop()
+    start_daemon().event("daemon.started")
+    ctl(tmp_path, "status")
+    assert ":INPUT ACCEPT" in saved()["ipv4"]
+
+
+def test_drift_and_pause(start_daemon: Start, saved: Saved, tmp_path: Path, backend: str) -> None:
+    """Drift compares now; pause leaves drift alone for a while; resume repairs it."""
+    daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n")
+    daemon.event("rules.applied")
+    before = saved()
+    assert ctl(tmp_path, "drift")["count"] == 0
+    assert ctl(tmp_path, "pause", "1m")["paused_seconds"] > 50
+    subprocess.run([f"iptables-{backend}", "-D", "INPUT", "-i", "lo", "-j", "ACCEPT"], check=True)
+    daemon.event("drift.detected")
+    found = ctl(tmp_path, "drift", code=1)
+    assert found["differences"] == [f"- ipv4 filter -A INPUT -i lo -j ACCEPT ({daemon.rules}/10-first.rules:2)"]
+    assert saved() != before
+    ctl(tmp_path, "resume")
+    daemon.event("drift.repaired")
+    assert saved() == before
+
+
+def test_the_last_revision_guards_a_start_on_bad_files(start_daemon: Start, saved: Saved, backend: str) -> None:
+    """A daemon that starts on bad files puts the last revision in force, says so, and goes on watching."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    before = saved()
+    daemon.stop()
+    for program in ("iptables", "ip6tables"):
+        subprocess.run([f"{program}-{backend}", "-F"], check=True)
+        subprocess.run([f"{program}-{backend}", "-P", "INPUT", "ACCEPT"], check=True)
+    (daemon.rules / "10-first.rules").write_text("-A INPUT -j NOWHERE\n")
+    again = start_daemon()
+    assert "Revision 1 stays in force" in again.event("rules.rejected")["message"]
+    again.event("drift.repaired")
+    assert saved() == before
+    again.drop("10-first.rules", FIRST + MORE)
+    again.event("rules.applied")
+
+
+def test_a_damaged_store_is_no_reason_not_to_start(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """A torn revision is set aside and told, and the daemon guards all the same."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    daemon.stop()
+    path = next((tmp_path / "state" / "revisions").iterdir())
+    path.write_bytes(path.read_bytes()[:-20])
+    again = start_daemon()
+    assert path.name in again.event("state.damaged")["message"]
+    again.event("rules.unchanged")
+    assert ":INPUT DROP" in saved()["ipv4"]
+
+
+def test_without_a_daemon_the_exit_code_says_so(tmp_path: Path) -> None:
+    """3: the daemon cannot be reached."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", "--socket", str(tmp_path / "none"), "status"],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 3
+
+
+def test_others_than_root_are_not_let_in(start_daemon: Start, tmp_path: Path) -> None:
+    """4: the control socket is root's."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    ended = subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", "--socket", str(tmp_path / "run" / "control.sock"), "status"],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False, user=65534,
+    )  # fmt: skip
+    assert ended.returncode in {3, 4}, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "word"), [("status", "revision 1 in force"), ("history", " start"), ("drift", "no drift")]
+)
+def test_people_get_words(start_daemon: Start, tmp_path: Path, verb: str, word: str) -> None:
+    """Without --json the answer is for a person."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    ended = subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", "--socket", str(tmp_path / "run" / "control.sock"), verb],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert word in ended.stdout
+
+
+def test_open_works_without_a_daemon(start_daemon: Start, saved: Saved, tmp_path: Path, backend: str) -> None:
+    """Where no daemon answers, open does it alone; a daemon that is started later leaves everything open."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    daemon.stop()
+    config = tmp_path / "alone.yaml"
+    config.write_text(
+        f"rules_dir: {daemon.rules}\nstate_dir: {tmp_path}/state\nruntime_dir: {tmp_path}/run\nbackend: {backend}\n"
+    )
+    argv = [sys.executable, "-m", "fwguardd.ctl.main", "open", "--config", str(config)]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    assert "OPEN: everything is accepted" in ended.stdout
+    assert ":INPUT ACCEPT" in saved()["ipv6"]
+    start_daemon().event("daemon.started")
+    assert ctl(tmp_path, "status")["in_force"]["kind"] == "open"
+
+
+def test_the_boot_report_is_told(start_daemon: Start, tmp_path: Path) -> None:
+    """What the boot loader did is an event of the daemon's."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "boot").write_text("outcome=emergency\nreason=the boot files are torn\n")
+    daemon = start_daemon({"10-first.rules": FIRST})
+    assert "the emergency set was put in force: the boot files are torn" in daemon.event("boot.report")["message"]
