@@ -98,7 +98,7 @@ class Daemon:
     async def _next_pass(self, watch: DirectoryWatch) -> None:
         """Wait until there is a reason for a pass, and run it."""
         wait = self._timetable.wait(time.monotonic())
-        deadline = self._steward.deadline()
+        deadline = None if self._timetable.retrying else self._steward.deadline()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), wait if deadline is None else min(wait, deadline))
         self._wake.clear()
@@ -107,7 +107,7 @@ class Daemon:
         if self._reload_wanted:
             self._reload_wanted = False
             await self._reload("SIGHUP")
-        elif self._steward.deadline() == 0.0:
+        elif self._steward.deadline() == 0.0 and not self._timetable.retrying:
             await self._pass("not confirmed")
         elif (due := self._timetable.due(time.monotonic())) is Due.LOOK_AHEAD:
             self._timetable.looked_ahead()

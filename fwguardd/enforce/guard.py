@@ -73,6 +73,11 @@ class Timetable:
         else:
             self._retry_wait = 0.5
 
+    @property
+    def retrying(self) -> bool:
+        """Whether the last pass failed in a way that may pass."""
+        return self._retry_at is not None
+
     def wait(self, now: float) -> float:
         """Seconds until something is due, if nothing else happens."""
         times = (self._quiet_at(), self._settled_at(), self._retry_at, self._next_look)

@@ -68,7 +68,7 @@ def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
     snapshot = take_snapshot(world.rules_dir)
     if not memory.settles(snapshot.digest):
         return _judge_and_apply(world, memory, snapshot, ask)
-    if current is None:
+    if current is None or current.kind is Kind.OPEN:
         return Done(memory)
     if snapshot.digest == current.digest and memory.refused is not None:
         memory = replace(memory, refused=None)
@@ -226,7 +226,7 @@ def _break_promise(world: World, memory: Memory) -> None:
 
 
 def _release(world: World, memory: Memory) -> None:
-    if memory.held is not None:
+    if memory.held is not None or world.store.held() is not None:
         try:
             world.store.release()
         except StoreError as error:

@@ -64,7 +64,9 @@ def expire(world: World, memory: Memory) -> Outcome | None:
         except StoreError as error:
             world.emit(events.STATE_FAILED, str(error))
         return outcome
-    return replace(outcome, memory=replace(outcome.memory, pending=pending))
+    outcome = replace(outcome, memory=replace(outcome.memory, pending=pending))
+    # Whatever went wrong, what nobody confirmed must not stay: it is tried again, with growing waits.
+    return replace(outcome, passing=True) if isinstance(outcome, Failure) else outcome
 
 
 def rollback(world: World, memory: Memory, number: int | None, by: str) -> Outcome:

@@ -26,6 +26,7 @@ _PROGRAM = re.compile(
 _NOISE = re.compile(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
 _MISSING_CHAIN = (re.compile(r"Chain '([^']+)' does not exist"), re.compile(r"Couldn't load target `([^']+)'"))
 
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _JUMP = re.compile(r"(?:^|[ \t])(?:-j|--jump|-g|--goto)[ \t]+([^ \t]+)")
 
 _PLAIN_WORDS: tuple[tuple[re.Pattern[str], str, str, str], ...] = (
@@ -166,8 +167,9 @@ def _missing_chain(target: str) -> Explanation:
 
 def jump_target(rule: str) -> str | None:
     """The word after -j or -g in a rule's text, if it is a chain or an extension; None for none and for a verdict."""
-    if '"' not in rule:
-        match = _JUMP.search(rule)
+    plain = rule if '"' not in rule else _QUOTED.sub('""', rule)
+    match = _JUMP.search(plain)
+    if match is None or '"' not in match[1]:
         return match[1] if match and match[1] not in VERDICTS else None
     try:
         words = word_values(rule)

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
-from fwguardd.ruleset.model import Family, Finding, Origin, Rule, Severity
+from fwguardd.ruleset.model import Finding, Origin, Severity
+from fwguardd.ruleset.statements import Addition
 from fwguardd.ruleset.words import word_values
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 LONGEST_LOG_PREFIX = 29
 """Characters of a log prefix that iptables keeps (struct xt_log_info, linux/netfilter/xt_LOG.h, less the final NUL)."""
 
-_WORTH_A_LOOK = re.compile(r"LOG|limit|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[^ \t]*[g-zG-Z]|port")
+# Most rules match none of this, and are spared the word-by-word look: no LOG, no limit, no name, and a protocol.
+_WORTH_A_LOOK = re.compile(
+    r"LOG|-m limit|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[^ \t]*[g-zG-Z]"
+    r"|^(?!.*-p(?:roto|[ \t])).*port"
+)
 _ADDRESS_OPTIONS = frozenset({"-s", "--source", "--src", "-d", "--destination", "--dst"})
 _ADDRESS = re.compile(r"[0-9a-fA-F:.,/]+$")
 _PORT_OPTIONS = frozenset(
@@ -45,12 +50,11 @@ class Context:
 def lint(candidate: Candidate, readings: Sequence[Reading], context: Context) -> tuple[Finding, ...]:
     """All warnings about a candidate, less those that their authors silenced, each told once for both families."""
     found: dict[tuple[str, Origin | None], Finding] = {}
-    for ruleset in candidate.rulesets.values():
-        for finding in _lint_rules(
-            ruleset.family, (rule for _, chain in ruleset.chains() for rule in chain.rules), context
-        ):
-            found.setdefault((finding.code, finding.origin), finding)
-    for finding in (*lint_chains(candidate, context.preserve), *_duplicate_files(readings)):
+    for finding in (
+        *_lint_rules(readings, context),
+        *lint_chains(candidate, context.preserve),
+        *_duplicate_files(readings),
+    ):
         found.setdefault((finding.code, finding.origin), finding)
     return unsilenced(found.values(), readings)
 
@@ -68,17 +72,18 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> tupl
     return tuple(sorted(kept, key=lambda finding: finding.origin or Origin("", 0)))
 
 
-def _lint_rules(family: Family, rules: Iterable[Rule], context: Context) -> Iterator[Finding]:
-    for rule in rules:
-        if _WORTH_A_LOOK.search(rule.text):
-            words = word_values(rule.text)
-            options = dict(pairwise(words))
-            yield from _lint_log(rule, words, options, context)
-            yield from _lint_match(rule, words, options)
-            yield from _lint_names(rule, words, family)
+def _lint_rules(readings: Iterable[Reading], context: Context) -> Iterator[Finding]:
+    for reading in readings:
+        for statement in reading.statements:
+            if isinstance(statement, Addition) and _WORTH_A_LOOK.search(statement.text):
+                words = word_values(statement.text)
+                options = dict(pairwise(words))
+                yield from _lint_log(statement, words, options, context)
+                yield from _lint_match(statement, words, options)
+                yield from _lint_names(statement, words)
 
 
-def _lint_log(rule: Rule, words: Sequence[str], options: Mapping[str, str], context: Context) -> Iterator[Finding]:
+def _lint_log(rule: Addition, words: Sequence[str], options: Mapping[str, str], context: Context) -> Iterator[Finding]:
     target = options.get("-j", options.get("--jump", ""))
     if target not in ("LOG", "NFLOG"):
         return
@@ -99,7 +104,7 @@ def _lint_log(rule: Rule, words: Sequence[str], options: Mapping[str, str], cont
         yield _warning("log-prefix-unwatched", message, rule, "add it to prefixes: in fwguardd.yaml")
 
 
-def _lint_match(rule: Rule, words: Sequence[str], options: Mapping[str, str]) -> Iterator[Finding]:
+def _lint_match(rule: Addition, words: Sequence[str], options: Mapping[str, str]) -> Iterator[Finding]:
     if options.get("-j") in ("DROP", "REJECT") and "limit" in words and "hashlimit" not in words:
         message = f"{options['-j']} with a limit: what exceeds the limit goes on to the next rules"
         yield _warning(
@@ -111,14 +116,14 @@ def _lint_match(rule: Rule, words: Sequence[str], options: Mapping[str, str]) ->
         yield Finding("port-without-protocol", message, rule.origin, hint="write -p tcp or -p udp before it")
 
 
-def _lint_names(rule: Rule, words: Sequence[str], family: Family) -> Iterator[Finding]:
+def _lint_names(rule: Addition, words: Sequence[str]) -> Iterator[Finding]:
     for option, value in pairwise(words):
         if option in _ADDRESS_OPTIONS and value != "!" and not _ADDRESS.match(value):
             message = (
                 f'"{value}" is a name: it is looked up when the rules load, and not again when its address changes'
             )
             hint = "write the address; before the network is up no name can be looked up"
-            yield _warning("host-name", message, rule, hint, family)
+            yield _warning("host-name", message, rule, hint)
 
 
 def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:
@@ -129,5 +134,5 @@ def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:
             yield Finding("duplicate-file", message, Origin(reading.path, 0), Severity.WARNING, "remove one of the two")
 
 
-def _warning(code: str, message: str, rule: Rule, hint: str, family: Family | None = None) -> Finding:
-    return Finding(code, message, rule.origin, Severity.WARNING, hint, family=family)
+def _warning(code: str, message: str, rule: Addition, hint: str) -> Finding:
+    return Finding(code, message, rule.origin, Severity.WARNING, hint)

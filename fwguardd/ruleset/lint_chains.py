@@ -9,7 +9,7 @@ from fwguardd.ruleset.complaints import jump_target
 from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Ruleset, Severity, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.preserve import Preserve
@@ -30,9 +30,13 @@ def lint_chains(candidate: Candidate, preserve: Preserve) -> Iterator[Finding]:
     """All warnings about the chains of a candidate."""
     for ruleset in candidate.rulesets.values():
         for table in ruleset.tables.values():
-            jumps = {jump_target(rule.text) for chain in table.chains.values() for rule in chain.rules}
+            jumps: set[str | None] = set()
             for chain in table.chains.values():
+                targets = [jump_target(rule.text) for rule in chain.rules]
+                jumps.update(targets)
+                yield from _lint_jumps(chain, targets, preserve)
                 yield from _lint_chain(table, chain, preserve)
+            for chain in table.chains.values():
                 if chain.policy is None and chain.name not in jumps and not preserve.keeps_name(chain.name):
                     message = f"no rule of table {table.name} jumps to chain {chain.name}"
                     hint = f'add "-A INPUT … -j {chain.name}", or remove the chain'
@@ -48,7 +52,6 @@ def _lint_chain(table: Table, chain: Chain, preserve: Preserve) -> Iterator[Find
         yield Finding(
             "preserved-chain", message, _origin(chain), Severity.WARNING, "take it out of the file, or out of preserve:"
         )
-    yield from _lint_jumps(chain, preserve)
     ended: str = ""
     seen: dict[str, Origin | None] = {}
     for rule in chain.rules:
@@ -66,10 +69,10 @@ def _lint_chain(table: Table, chain: Chain, preserve: Preserve) -> Iterator[Find
         ended = f"the {match[1]} at {rule.origin}" if match else ""
 
 
-def _lint_jumps(chain: Chain, preserve: Preserve) -> Iterator[Finding]:
-    for rule in chain.rules:
-        target = jump_target(rule.text)
-        if target is not None and preserve.keeps_name(target):
+def _lint_jumps(chain: Chain, targets: Sequence[str | None], preserve: Preserve) -> Iterator[Finding]:
+    theirs = {target for target in set(targets) if target is not None and preserve.keeps_name(target)}
+    for rule, target in zip(chain.rules, targets, strict=True):
+        if target in theirs:
             message = f"chain {target} belongs to somebody else (preserve), and so do jumps to it: this is left out"
             hint = f"leave the jump to whoever makes {target}, or take the chain out of preserve:"
             yield Finding("preserved-chain", message, rule.origin, Severity.WARNING, hint)

@@ -80,6 +80,53 @@ def test_a_mistake_in_a_large_ruleset_is_found_without_privilege(rules: Path, ba
     )
 
 
+def test_the_first_twenty_mistakes_are_told(rules: Path, backend: str) -> None:
+    """Many bad lines: the first twenty are named, one by one, whether iptables names them or only the kernel does."""
+    bad = {
+        "bad-port": [f"-A INPUT -p tcp --dport {70000 + n} -j ACCEPT" for n in range(15)],
+        "refused-by-kernel": [f"-A INPUT -m owner --uid-owner {n} -j ACCEPT" for n in range(15)],
+    }
+    good = [f"-A INPUT -p tcp --dport {n + 1000} -j ACCEPT" for n in range(30)]
+    lines = [line for trio in zip(good, bad["bad-port"] + bad["refused-by-kernel"], strict=True) for line in trio]
+    (rules / "50-bad.rules").write_text("\n".join(lines) + "\n")
+    document = json.loads(_ctl("check", str(rules), "--backend", backend, "--json").stdout)
+    errors = [told for told in document["findings"] if told["severity"] == "error"]
+    assert len(errors) == 20
+    assert all(told["line"] % 2 == 0 for told in errors)
+    assert {told["code"] for told in errors} == {"bad-port", "refused-by-kernel"}
+    assert len({told["line"] for told in errors}) == 20
+    assert all(told["text"] == lines[told["line"] - 1] for told in errors)
+
+
+def test_a_name_that_cannot_be_resolved_is_told(rules: Path, backend: str) -> None:
+    """An unknown host, an unknown set and an unknown match are told in plain words, each at its line."""
+    text = (
+        "-A INPUT -s no.such.host.invalid -j ACCEPT\n"
+        "-A INPUT -m set --match-set nosuchset src -j ACCEPT\n"
+        "-A INPUT -m nosuchmatch -j ACCEPT\n"
+    )
+    (rules / "50-bad.rules").write_text(text)
+    document = json.loads(_ctl("check", str(rules), "--backend", backend, "--json").stdout)
+    errors = {told["line"]: told["code"] for told in document["findings"] if told["severity"] == "error"}
+    assert errors == {1: "unresolvable-name", 2: "unknown-set", 3: "unknown-match"}
+
+
+def test_diff_shows_what_a_reload_would_change(rules: Path, backend: str) -> None:
+    """Before: everything comes. After the rules are loaded: nothing. After a foreign change: exactly that."""
+    document = json.loads(_ctl("diff", "--rules-dir", str(rules), "--backend", backend, "--json").stdout)
+    lines = [line for change in document["changes"] for line in change["lines"]]
+    assert {"sign": "+", "text": "-A INPUT -i lo -j ACCEPT", "file": f"{rules}/00-base.rules", "line": 11} in lines
+    for family, program in (("4", "iptables"), ("6", "ip6tables")):
+        text = _ctl("render", "--rules-dir", str(rules), "--family", family).stdout
+        subprocess.run([f"{program}-{backend}-restore"], input=text, text=True, check=True)
+    assert json.loads(_ctl("diff", "--rules-dir", str(rules), "--backend", backend, "--json").stdout)["changes"] == []
+    subprocess.run([f"iptables-{backend}", "-A", "INPUT", "-s", "192.0.2.9/32", "-j", "DROP"], check=True)
+    shown = _ctl("diff", "--rules-dir", str(rules), "--backend", backend).stdout
+    assert "@@ ipv4 filter INPUT @@" in shown
+    assert "- -A INPUT -s 192.0.2.9/32 -j DROP" in shown
+    assert "1 chain would change: 0 added, 1 removed." in shown
+
+
 def test_check_changes_nothing(rules: Path, backend: str, saved: Callable[[], dict[str, list[str]]]) -> None:
     """A check loads nothing into the namespace that it is run in."""
     before = saved()

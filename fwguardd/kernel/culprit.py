@@ -1,0 +1,243 @@
+"""Who changed the rules: what /proc still has about a process that the kernel named.
+
+The process is often gone before anybody can look, so each part may be missing, and none is waited for. It may also be
+hostile: its name and its command line are its own choice. Nothing here is proof of anything, and no decision may
+depend on it: it is there to be told to a person.
+
+This module refuses to guess. All is read below one open /proc/PID directory, which stays with its process, so that
+one culprit is never put together from two; and a process with another name than the kernel told is not the one that
+was meant, but a later one with its number.
+
+Texts are left as they are, line breaks and control characters included: whoever prints them escapes them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMAND_LENGTH: Final = 512
+"""Characters of a command line that are kept; the last is an ellipsis if there were more."""
+
+_READ: Final = 16_384
+"""Bytes read of a file in /proc: a command line may have megabytes."""
+_PASSWD_READ: Final = 1 << 20
+"""Bytes read of /etc/passwd."""
+
+_UNIT_ENDINGS: Final = (".service", ".scope", ".socket", ".mount", ".swap")
+"""The systemd units that can have processes (systemd.unit(5)); a slice only groups them."""
+
+_ID: Final = r"(?P<id>[0-9a-f]{12})[0-9a-f]{52}"
+"""A container's id, of which people see the first 12 digits."""
+_SCOPE: Final = re.compile(
+    rf"(?:.*[:-])?(?P<engine>docker|libpod|libpod-conmon|cri-containerd|crio)[:-]{_ID}(?:\.scope)?"
+)
+"""What Docker, Podman, containerd and CRI-O call a container's scope, in systemd's spelling or containerd's own."""
+_BARE: Final = re.compile(_ID)
+_LXC: Final = re.compile(r"lxc\.payload\.(?P<name>.+)")
+_ENGINES: Final = {
+    "docker": "docker",
+    "libpod": "podman",
+    "libpod-conmon": "podman",
+    "cri-containerd": "containerd",
+    "crio": "cri-o",
+    "kubepods": "kubernetes",
+}
+"""What people call the engine, by what stands in the cgroup's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """A process that changed the rules, as far as it could still be seen.
+
+    `pid` is the process, even where one of its threads was named; 0 where nobody was. `command` is the command line
+    as a shell would take it. `uid` is the real user id. `unit` is the systemd unit or the container that it ran in.
+    `str` of it is one clause for people.
+    """
+
+    pid: int
+    process: str | None = None
+    command: str | None = None
+    uid: int | None = None
+    user: str | None = None
+    unit: str | None = None
+    parent_pid: int | None = None
+    parent: str | None = None
+
+    def __str__(self) -> str:
+        if self.pid <= 0:
+            return f"an unknown process{_bracketed(self.process)}"
+        named = f"process {self.pid}{_bracketed(self.process)}"
+        if self.command is None and self.uid is None and self.unit is None and self.parent_pid is None:
+            return f"{named}, gone already"
+        if self.command is not None:
+            named += f' "{self.command}"'
+        if self.uid is not None:
+            named += f" by {self.user or f'uid {self.uid}'}"
+        parent = f"child of {self.parent_pid}{_bracketed(self.parent)}" if self.parent_pid else None
+        return ", ".join(filter(None, (named, parent, f"in {self.unit}" if self.unit else None)))
+
+
+def read_culprit(pid: int, process: str = "") -> Culprit:
+    """What is known about a process: read it at once, a moment later it may be gone. Never raises.
+
+    `pid` is a process or thread id as this process's /proc numbers them, `process` the name that the kernel told with
+    it, "" if none: a process that has another name by now is taken for gone. Takes less than a millisecond.
+    """
+    gone = Culprit(pid, process or None)
+    directory = _open_process(pid)
+    if directory is None:
+        return gone
+    try:
+        # First what goes first: a process that has ended, but is not yet waited for, has all but this.
+        command = _command_line(_read(directory, "cmdline") or b"")
+        name = _read_name(directory)
+        status = _read_status(directory)
+        if name is None or status is None or (process and name != process):
+            return gone
+        cgroup = _read(directory, "cgroup") or b""
+    finally:
+        os.close(directory)
+    return Culprit(
+        pid=status.process,
+        # A thread has a name of its own, which says less to people than its process's.
+        process=name if status.process == pid else _name_of(status.process) or name,
+        command=command,
+        uid=status.uid,
+        user=_user_name(status.uid),
+        unit=unit_of(cgroup.decode("utf-8", "surrogateescape")),
+        parent_pid=status.parent or None,
+        parent=_name_of(status.parent),
+    )
+
+
+def unit_of(cgroup_text: str) -> str | None:
+    """The systemd unit or container that a /proc/PID/cgroup text (cgroups(7), both versions) tells of; None if none.
+
+    Examples: `docker.service`, `session-3.scope`, `container docker 0123456789ab`, `container lxc web`. Of containers
+    inside each other it is the outermost, which is the one that the host knows; of units the innermost.
+    """
+    # Not splitlines(): of all that may end a line, the kernel keeps only "\n" out of a cgroup's name.
+    paths = [_cgroup_path(line) for line in cgroup_text.split("\n")]
+    for tell in (_container, _unit):
+        for path in paths:
+            told = tell(path)
+            if told is not None:
+                return told
+    return None
+
+
+def _bracketed(name: str | None) -> str:
+    return f" ({name})" if name else ""
+
+
+def _cgroup_path(line: str) -> Sequence[str]:
+    """The components of the path in a line `hierarchy:controllers:path`, outermost first."""
+    path = line.split(":", 2)[-1].removesuffix(" (deleted)")
+    return [component for component in path.split("/") if component]
+
+
+def _container(path: Sequence[str]) -> str | None:
+    for index, component in enumerate(path):
+        scope = _SCOPE.fullmatch(component)
+        if scope is not None:
+            return f"container {_ENGINES[scope['engine']]} {scope['id']}"
+        bare = _BARE.fullmatch(component)
+        if bare is not None:
+            # /docker/ID, /kubepods/besteffort/podUID/ID: the engine's name is the first one above.
+            engine = re.sub(r"[^a-z].*", "", path[0]) if index else ""
+            return " ".join(filter(None, ("container", _ENGINES.get(engine), bare["id"])))
+        payload = _LXC.fullmatch(component)
+        if payload is not None:
+            return f"container lxc {payload['name']}"
+        if component in {"lxc", "lxc.payload"} and index + 1 < len(path):
+            return f"container lxc {path[index + 1]}"
+    return None
+
+
+def _unit(path: Sequence[str]) -> str | None:
+    return next((component for component in reversed(path) if component.endswith(_UNIT_ENDINGS)), None)
+
+
+class _Status(NamedTuple):
+    """What is used of /proc/PID/status."""
+
+    process: int
+    parent: int
+    uid: int
+
+
+def _open_process(pid: int) -> int | None:
+    if pid <= 0:
+        return None
+    try:
+        return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _read(directory: int | None, name: str, size: int = _READ) -> bytes | None:
+    """The beginning of a file; None if it cannot be read, because the process is gone or hidden (proc(5), hidepid)."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, size)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _read_name(directory: int) -> str | None:
+    name = _read(directory, "comm")
+    return None if name is None else name.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+
+
+def _read_status(directory: int) -> _Status | None:
+    """The numbers in /proc/PID/status. Its lines can be trusted: in it, unlike in stat, the kernel escapes the name."""
+    lines = (_read(directory, "status") or b"").split(b"\n")
+    fields = {key: value.split() for key, _, value in (line.partition(b":") for line in lines)}
+    try:
+        return _Status(int(fields[b"Tgid"][0]), int(fields[b"PPid"][0]), int(fields[b"Uid"][0]))
+    except (KeyError, IndexError, ValueError):
+        return None
+
+
+def _name_of(pid: int) -> str | None:
+    directory = _open_process(pid)
+    if directory is None:
+        return None
+    try:
+        return _read_name(directory)
+    finally:
+        os.close(directory)
+
+
+def _command_line(data: bytes) -> str | None:
+    """/proc/PID/cmdline as a shell would take it; None for a process that has none, such as one that has ended."""
+    words = [word.decode("utf-8", "surrogateescape") for word in data.rstrip(b"\0").split(b"\0")]
+    if words == [""]:
+        return None
+    # A single word is the program alone, or a title that the process gave itself: quotes would add nothing.
+    text = words[0] if len(words) == 1 else shlex.join(words)
+    return text if len(text) <= COMMAND_LENGTH else text[: COMMAND_LENGTH - 1] + "…"
+
+
+def _user_name(uid: int) -> str | None:
+    """The local user with this id; None if /etc/passwd has none.
+
+    getpwuid(3) may ask a directory server over the network, and that would hang just when the firewall is broken.
+    """
+    for line in (_read(None, "/etc/passwd", _PASSWD_READ) or b"").split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) > 2 and fields[2] == b"%d" % uid:
+            return fields[0].decode("utf-8", "surrogateescape")
+    return None

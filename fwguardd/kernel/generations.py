@@ -1,0 +1,284 @@
+"""nft commit notices: that somebody changed the rules, and which process it was, as the kernel tells it.
+
+At the end of each commit nf_tables sends one message to all who listen to NFNLGRP_NFTABLES (nf_tables_gen_notify() in
+net/netfilter/nf_tables_api.c): the number of the new generation, and the id and name of the process that committed.
+`parse_notice` is pure; `GenerationNotices` is the thin socket around it. It never waits: an event loop watches
+`fileno()`.
+
+A commit also sends a message for every rule that it touches. A socket filter drops those in the kernel, before they
+take up room in the receive buffer, so that a load of 50,000 rules is one message as well.
+
+This module refuses to say what changed, or whether anything did: setting a policy to what it was is a commit too, and
+so is each table of one iptables-restore. Only a comparison tells. Changes by iptables-legacy make no notice at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+NETLINK_NETFILTER: Final = 12
+"""linux/netlink.h, which Python 3.11 does not repeat; so with the numbers below."""
+SOL_NETLINK: Final = 270
+NETLINK_ADD_MEMBERSHIP: Final = 1
+NLM_F_REQUEST: Final = 1
+NLMSG_ERROR: Final = 2
+SO_ATTACH_FILTER: Final = 26
+
+NFNLGRP_NFTABLES: Final = 7
+"""linux/netfilter/nfnetlink.h, where 10 is NFNL_SUBSYS_NFTABLES: the upper byte of the two message types."""
+NFT_MSG_NEWGEN: Final = 0x0A0F
+NFT_MSG_GETGEN: Final = 0x0A10
+NFTA_GEN_ID: Final = 1
+NFTA_GEN_PROC_PID: Final = 2
+NFTA_GEN_PROC_NAME: Final = 3
+"""linux/netfilter/nf_tables.h, enum nft_gen_attributes."""
+
+_HEADER: Final = struct.Struct("=IHHII")
+"""struct nlmsghdr, in the host's byte order: length, type, flags, sequence number, port."""
+_FAMILY_HEADER: Final = struct.Struct("=BBH")
+"""struct nfgenmsg: family, version, resource id."""
+_ATTRIBUTE: Final = struct.Struct("=HH")
+"""struct nlattr, in the host's byte order: length and type. The values of nf_tables are big endian."""
+_TYPE_MASK: Final = 0x3FFF
+"""NLA_TYPE_MASK: the two bits above it are flags."""
+_ACCEPT_ALL: Final = 0xFFFFFFFF
+
+_BUFFER: Final = 8192
+"""Bytes. A notice has less than 100; what does not fit is cut, cannot be read, and therefore counts as missed."""
+
+_ABSENT: Final = {
+    errno.EPROTONOSUPPORT: "the kernel has no nfnetlink",
+    errno.EAFNOSUPPORT: "netlink sockets are not to be had; does RestrictAddressFamilies= leave out AF_NETLINK?",
+    errno.ENOENT: "the kernel has no nf_tables",
+    errno.EINVAL: "the kernel has no nf_tables",
+    errno.EOPNOTSUPP: "the kernel's nf_tables knows no generations",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One commit to nf_tables in this network namespace.
+
+    `number` is the generation that the commit began; it starts over at 1 after 2**32 - 1. `pid` is the id of the
+    *thread* that committed, in the initial pid namespace; 0 if the kernel did not say. `process` is that thread's
+    name, 15 bytes at most and of its own choosing, so possibly with control characters; "" if the kernel did not say.
+    """
+
+    number: int
+    pid: int
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Some notices were lost, so the rules are to be taken for changed, by whomever."""
+
+
+Notice: TypeAlias = Generation | Missed
+
+
+class GenerationNoticesError(Exception):
+    """Commit notices cannot be had; the message says why."""
+
+
+class NoticesNotPermittedError(GenerationNoticesError):
+    """The process may not listen: it lacks CAP_NET_ADMIN over its network namespace."""
+
+
+class NoticesUnsupportedError(GenerationNoticesError):
+    """There are no commit notices here: the kernel has no nf_tables, or this process cannot reach it."""
+
+
+def parse_notice(data: bytes) -> list[Generation]:
+    """The commits that a netlink datagram tells of, in order. Never raises.
+
+    A message of another type, or one that breaks off, or whose attributes do not fit into it, yields nothing; after
+    one whose length cannot be true the rest of the datagram cannot be found, and yields nothing either.
+    """
+    found = (_read_generation(body) for kind, body in _messages(data) if kind == NFT_MSG_NEWGEN)
+    return [generation for generation in found if generation is not None]
+
+
+def filter_program(byteorder: Literal["little", "big"] = sys.byteorder) -> bytes:
+    """The socket filter that passes commit notices only: four instructions, struct sock_filter in linux/filter.h.
+
+    A filter's loads are big endian whatever the machine, the message type is stored in the machine's own order: so
+    the constant to compare with is what the type's two bytes read as when they are taken for big endian.
+    """
+    prefix = "<" if byteorder == "little" else ">"
+    stored = NFT_MSG_NEWGEN.to_bytes(2, byteorder)
+    instructions = (
+        (0x28, 0, 0, 4),  # BPF_LD | BPF_H | BPF_ABS: the 16 bits at offset 4 of nlmsghdr, the type.
+        (0x15, 0, 1, int.from_bytes(stored, "big")),  # BPF_JMP | BPF_JEQ | BPF_K: equal goes on, else skips one.
+        (0x06, 0, 0, _ACCEPT_ALL),  # BPF_RET | BPF_K: the whole message.
+        (0x06, 0, 0, 0),  # BPF_RET | BPF_K: nothing of it.
+    )
+    return b"".join(struct.pack(prefix + "HBBI", *instruction) for instruction in instructions)
+
+
+class GenerationNotices:
+    """The commits to nf_tables in the network namespace that the calling thread is in, from the opening on.
+
+    Compare the rules once after opening: what was changed before is not told.
+
+    Raises `NoticesNotPermittedError`, `NoticesUnsupportedError`; OSError for anything else.
+    """
+
+    def __init__(self) -> None:
+        self._socket = _open()
+        try:
+            _listen(self._socket)
+            self._number = _ask_number()
+        except (GenerationNoticesError, OSError):
+            self.close()
+            raise
+
+    @property
+    def number_at_opening(self) -> int:
+        """The number of the generation that was in force right after the opening."""
+        return self._number
+
+    def fileno(self) -> int:
+        """The descriptor, for an event loop to watch for reading. -1 after `close`."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Stop listening; a second time does nothing."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read_available(self, limit: int = 64) -> list[Notice]:
+        """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.
+
+        The descriptor stays readable while there is more. Raises OSError if the socket fails.
+        """
+        notices: list[Notice] = []
+        for _ in range(limit):
+            try:
+                data, (sender, _) = self._socket.recvfrom(_BUFFER)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # Said once when a notice found no room, or no memory (netlink(7)). The next read gives what is left.
+                notices.append(Missed())
+                continue
+            if sender == 0:
+                # Only the kernel is port 0. Others with CAP_NET_ADMIN can write to this socket, but not as port 0.
+                notices += parse_notice(data) or [Missed()]
+        return notices
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and content of each message, up to the first whose length cannot be true."""
+    offset = 0
+    while len(data) - offset >= _HEADER.size:
+        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+        if not _HEADER.size <= length <= len(data) - offset:
+            return
+        yield kind, data[offset + _HEADER.size : offset + length]
+        offset += _aligned(length)
+
+
+def _read_generation(body: bytes) -> Generation | None:
+    attributes = _read_attributes(body[_FAMILY_HEADER.size :]) if len(body) >= _FAMILY_HEADER.size else None
+    if attributes is None:
+        return None
+    number = attributes.get(NFTA_GEN_ID)
+    pid = attributes.get(NFTA_GEN_PROC_PID, bytes(4))
+    if number is None or len(number) != 4 or len(pid) != 4:
+        return None
+    name, _, _ = attributes.get(NFTA_GEN_PROC_NAME, b"").partition(b"\0")
+    return Generation(
+        int.from_bytes(number, "big"), int.from_bytes(pid, "big"), name.decode("utf-8", "surrogateescape")
+    )
+
+
+def _read_attributes(data: bytes) -> dict[int, bytes] | None:
+    """Each attribute's value by its type, the last one of a type as the kernel does it; None if they do not fit."""
+    values: dict[int, bytes] = {}
+    offset = 0
+    while offset < len(data):
+        if len(data) - offset < _ATTRIBUTE.size:
+            return None
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if not _ATTRIBUTE.size <= length <= len(data) - offset:
+            return None
+        values[kind & _TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
+        offset += _aligned(length)
+    return values
+
+
+def _aligned(length: int) -> int:
+    """NLMSG_ALIGN and NLA_ALIGN: everything in netlink begins at a multiple of four bytes."""
+    return (length + 3) & ~3
+
+
+def _open() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    try:
+        return socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+    except OSError as error:
+        raise _refusal(error.errno) from error
+
+
+def _listen(listener: socket.socket) -> None:
+    """Join the group, with the filter in place before the first message can come."""
+    program = ctypes.create_string_buffer(filter_program())
+    # struct sock_fprog: the number of instructions, and where they are. The kernel copies them.
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(program)))
+    # The order matters. A socket without a port gets no messages, and bind() with no groups leaves those that were
+    # joined before it (netlink_bind() in net/netlink/af_netlink.c). Neither says so.
+    listener.bind((0, 0))
+    try:
+        listener.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+    except OSError as error:
+        raise _refusal(error.errno) from error
+
+
+def _ask_number() -> int:
+    """The present generation's number.
+
+    A kernel without nf_tables lets anybody join the group and then stays silent for ever: only asking tells. The
+    question has a socket of its own, because the filter would drop a refusal.
+    """
+    length = _HEADER.size + _FAMILY_HEADER.size
+    question = _HEADER.pack(length, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + _FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, 0)
+    with _open() as asker:
+        asker.sendto(question, (0, 0))
+        # nfnetlink answers within sendto(), so that there is nothing to wait for.
+        answer = asker.recv(_BUFFER)
+    for generation in parse_notice(answer):
+        return generation.number
+    for kind, body in _messages(answer):
+        if kind == NLMSG_ERROR and len(body) >= 4:
+            raise _refusal(-int.from_bytes(body[:4], sys.byteorder, signed=True))
+    raise NoticesUnsupportedError("commit notices of nf_tables: the kernel's answer cannot be read")
+
+
+def _refusal(number: int | None) -> Exception:
+    """The exception for an errno value: one of ours where the value has a meaning here."""
+    if number in {errno.EPERM, errno.EACCES}:
+        return NoticesNotPermittedError("commit notices of nf_tables: not permitted; listening needs CAP_NET_ADMIN")
+    if number in _ABSENT:
+        return NoticesUnsupportedError(f"commit notices of nf_tables: {_ABSENT[number]}")
+    return OSError(number, f"commit notices of nf_tables: {os.strerror(number or 0)}")
