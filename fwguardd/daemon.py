@@ -22,12 +22,14 @@ from fwguardd.control.protocol import Code, Refusal
 from fwguardd.control.server import ControlServer, ControlSocketError
 from fwguardd.denials.tail import NOT_READ, Tail
 from fwguardd.enforce.boot_report import tell_boot_report
-from fwguardd.enforce.guard import Due, Timetable
+from fwguardd.enforce.guard import NOTICE_GAP, Due, Timetable
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.revisions import StoreError
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.enforce.world import Broken, Done, Failure
-from fwguardd.kernel.iptables import KernelError, Tool, ToolMissingError, find_tool
+from fwguardd.kernel.culprit import read_culprit
+from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
+from fwguardd.kernel.iptables import Backend, KernelError, Tool, ToolMissingError, find_tool
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Start
 from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError, lock_runtime_dir, require_privilege
 from fwguardd.options import Options, parse_options
@@ -48,6 +50,10 @@ EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
 
 
+LOOK_GAP = 1.0
+"""Seconds between two looks that foreign changes wake while nothing is repaired."""
+
+
 class Daemon:
     """All parts, and the loop that waits for them."""
 
@@ -61,6 +67,7 @@ class Daemon:
         self._reload_wanted = False
         self._end: int | None = None
         self._tail: Tail | None = None
+        self._culprit = ""
 
     async def run(self) -> int:
         """Guard the firewall until SIGTERM or SIGINT. The rules stay when it ends."""
@@ -76,6 +83,7 @@ class Daemon:
             )
             parts.callback(watch.close)
             parts.enter_context(self._reading_the_kernel_log(loop))
+            parts.enter_context(self._hearing_of_changes(loop))
             await self._open_control_socket(parts)
             watchdog = asyncio.ensure_future(self._feed_watchdog())
             parts.callback(watchdog.cancel)
@@ -114,11 +122,12 @@ class Daemon:
             self._steward.look_ahead()
         elif due is not None:
             watch.renew()
-            await self._pass(due.value)
+            culprit, self._culprit = self._culprit, ""
+            await self._pass(due.value, culprit)
 
-    async def _pass(self, cause: str) -> None:
+    async def _pass(self, cause: str, culprit: str = "") -> None:
         self._timetable.pass_begins()
-        self._after(await self._steward.run_pass(cause))
+        self._after(await self._steward.run_pass(cause, culprit))
 
     async def _reload(self, by: str, confirm_within: float | None = None) -> Outcome:
         self._systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -223,6 +232,35 @@ class Daemon:
                 yield
             finally:
                 loop.remove_reader(log.fileno())
+
+    @contextlib.contextmanager
+    def _hearing_of_changes(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Be told of each commit to nf_tables at once; legacy tables are looked at by the timer."""
+        if self._tool.backend is not Backend.NFT:
+            yield
+            return
+        try:
+            notices = GenerationNotices()
+        except (GenerationNoticesError, OSError) as error:
+            self._emit(events.NOTICES_LOST, f"changes of others are found by the timer only: {error}")
+            yield
+            return
+        with notices:
+            loop.add_reader(notices.fileno(), self._hear, notices)
+            try:
+                yield
+            finally:
+                loop.remove_reader(notices.fileno())
+
+    def _hear(self, notices: GenerationNotices) -> None:
+        for notice in notices.read_available():
+            if isinstance(notice, Generation):
+                if self._steward.wrote(notice.pid):
+                    continue
+                # At once: a moment later the process is gone, and nobody knows any more who it was.
+                self._culprit = str(read_culprit(notice.pid, notice.process))
+            self._timetable.foreign_change(time.monotonic(), gap=NOTICE_GAP if self._steward.repairs() else LOOK_GAP)
+            self._wake.set()
 
     def _defect(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Something in the loop failed that nobody waited for: it must not go unheard."""

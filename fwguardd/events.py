@@ -127,6 +127,18 @@ DRIFT = EventKind(
     "drift.detected", "bc6a8bd14da0471c88c7d250c3bba467", WARNING, "Somebody else changed what fwguardd owns."
 )
 REPAIRED = EventKind("drift.repaired", "e1a5bd4b7a9a4c60bedfe62f7867dcfb", NOTICE, "Drift was undone.")
+FIGHT = EventKind(
+    "drift.fight",
+    "9532392743f24eaca09be76449d1cd00",
+    ERROR,
+    "Somebody undoes each repair; fwguardd stops repairing for a while.",
+)
+NOTICES_LOST = EventKind(
+    "drift.unnoticed",
+    "6f35e63688f642e4b2e69d1ec1752b99",
+    WARNING,
+    "Changes of others cannot be noticed at once; they are found by the timer.",
+)
 DENIED = EventKind(
     "denied", "07242b5be33a42b685615e71d6680c85", WARNING, "The kernel logged a packet that a rule denied."
 )
@@ -166,6 +178,6 @@ ALL_EVENTS: Mapping[str, EventKind] = {
     for kind in (
         STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, TAKEN_BACK, FINDING, APPLY_FAILED,
         BROKEN, CONFIRMED, UNCONFIRMED, STATE_DAMAGED, STATE_FAILED, BOOT_REPORT, CONTROL_CLOSED,
-        DRIFT, REPAIRED, DENIED, LOGGED, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, FAULT,
+        DRIFT, REPAIRED, FIGHT, NOTICES_LOST, DENIED, LOGGED, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, FAULT,
     )
 }  # fmt: skip

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import events, report
+from fwguardd.enforce.guard import RepairBudget
 from fwguardd.enforce.read_directory import Judge
 from fwguardd.enforce.reconcile import Ask, look_ahead, reconcile
 from fwguardd.enforce.record import Why, recall
 from fwguardd.enforce.revisions import RevisionStore, Waiting, judge_pending
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.undo import confirm, expire, last_resort, open_up, rollback
-from fwguardd.enforce.world import Broken, Failure, Host, Outcome, World, boottime
+from fwguardd.enforce.world import Broken, Done, Failure, Host, Outcome, World, boottime
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
@@ -54,6 +55,7 @@ class Steward:
         self._kernel = LiveKernel(tool.backend)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pass")
         self._paused_until: float | None = None
+        self._budget = RepairBudget()
         self.memory = recall(self.world())
 
     def world(self) -> World:
@@ -63,7 +65,7 @@ class Steward:
             judge=self._judge,
             kernel=self._kernel,
             preserve=Preserve.from_patterns(self._settings.preserve),
-            repair=self._settings.on_drift is OnDrift.REPAIR and self.paused() is None,
+            repair=self.repairs(),
             store=self._store,
             host=self._host,
             emit=self._emit,
@@ -73,15 +75,38 @@ class Steward:
         """From the next pass on, these settings."""
         self._settings = settings
 
-    async def run_pass(self, cause: str) -> Outcome:
-        """A pass, or first of all the undoing of what nobody confirmed in time."""
-        return await self._act(lambda world, memory: expire(world, memory) or reconcile(world, memory, Ask(Why(cause))))
+    def repairs(self) -> bool:
+        """Whether drift is repaired now: it is wanted, not paused, and no fight."""
+        wanted = self._settings.on_drift is OnDrift.REPAIR and self.paused() is None
+        return wanted and self._budget.allows(time.monotonic())
+
+    def wrote(self, pid: int) -> bool:
+        """Whether a process that changed the kernel was one of ours."""
+        return self._kernel.wrote(pid)
+
+    async def run_pass(self, cause: str, culprit: str = "") -> Outcome:
+        """A pass, or first of all the undoing of what nobody confirmed in time. ``culprit`` is who is known to have
+        changed the kernel."""
+
+        def step(world: World, memory: Memory) -> Outcome:
+            return expire(world, memory) or self._weighed(reconcile(world, memory, Ask(Why(cause, culprit))), culprit)
+
+        return await self._act(step)
+
+    def _weighed(self, outcome: Outcome, culprit: str) -> Outcome:
+        """Count a repair; with one too many, stop fighting and say so, once."""
+        if isinstance(outcome, Done) and outcome.repairs and self._budget.spend(time.monotonic()):
+            who = culprit or "somebody"
+            message = f"{who} keeps changing what fwguardd repairs; it stops repairing for 5 minutes, or until a reload"
+            self._emit(events.FIGHT, message, culprit=culprit)
+        return outcome
 
     async def reload(self, by: str, confirm_within: float | None = None) -> Outcome:
         """A pass that judges everything anew, held files too."""
 
         def step(world: World, memory: Memory) -> Outcome:
             self._judge.forget(self._settings.lint_context())
+            self._budget.reset()
             anew = replace(memory.judged_anew(), held=None)
             outcome = reconcile(world, anew, Ask(Why("reload", by), confirm_within))
             if isinstance(outcome, Failure):

@@ -17,12 +17,17 @@ LONGEST_RETRY = 60.0
 """Seconds between two tries at most."""
 
 
+NOTICE_GAP = 0.05
+"""Seconds between two passes that foreign changes wake, at least."""
+
+
 class Due(Enum):
     """What there is to do. The value is the cause that a pass tells."""
 
     LOOK_AHEAD = "look ahead"
     CHANGE = "change"
     RETRY = "retry"
+    NOTICE = "notice"
     TIMER = "timer"
 
 
@@ -38,6 +43,8 @@ class Timetable:
         self._retry_wait = 0.5
         self._retry_at: float | None = None
         self._looked_ahead = False
+        self._foreign_at: float | None = None
+        self._pass_ended = float("-inf")
 
     def set_durations(self, settle: float, settle_max: float, interval: float) -> None:
         """Change the settle times and the drift interval, in seconds."""
@@ -50,6 +57,11 @@ class Timetable:
         self._last_notice = now
         self._looked_ahead = False
 
+    def foreign_change(self, now: float, *, gap: float = NOTICE_GAP) -> None:
+        """Somebody else changed the kernel. A pass is due at once, but ``gap`` seconds after the one before."""
+        if self._foreign_at is None:
+            self._foreign_at = max(now, self._pass_ended + gap)
+
     def looked_ahead(self) -> None:
         """What was noticed until now is being judged ahead."""
         self._looked_ahead = True
@@ -58,6 +70,7 @@ class Timetable:
         """All that was noticed until now is in this pass; what comes from now on is for the next."""
         self._first_notice = None
         self._retry_at = None
+        self._foreign_at = None
 
     def pass_ended(self, now: float, *, wrote: bool, again: bool) -> None:
         """A pass ended. ``wrote``: it changed the kernel. ``again``: it failed in a way that may pass."""
@@ -66,6 +79,7 @@ class Timetable:
         wait, self._looks_left = (
             (self._looks_left[0], self._looks_left[1:]) if self._looks_left else (self._interval, ())
         )
+        self._pass_ended = now
         self._next_look = now + min(wait, self._interval)
         if again:
             self._retry_wait = min(self._retry_wait * 2, LONGEST_RETRY)
@@ -80,7 +94,7 @@ class Timetable:
 
     def wait(self, now: float) -> float:
         """Seconds until something is due, if nothing else happens."""
-        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._next_look)
+        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._foreign_at, self._next_look)
         return max(0.0, min(time for time in times if time is not None) - now)
 
     def due(self, now: float) -> Due | None:
@@ -90,6 +104,8 @@ class Timetable:
             return Due.CHANGE
         if self._retry_at is not None and now >= self._retry_at:
             return Due.RETRY
+        if self._foreign_at is not None and now >= self._foreign_at:
+            return Due.NOTICE
         quiet = self._quiet_at()
         if quiet is not None and now >= quiet:
             return Due.LOOK_AHEAD
@@ -104,3 +120,31 @@ class Timetable:
         if self._first_notice is None:
             return None
         return min(self._last_notice + self._settle, self._first_notice + self._settle_max)
+
+
+class RepairBudget:
+    """How many repairs are too many: more than ``most`` within ``window`` seconds is a fight with somebody, and nobody
+    wins it. Then there are none for ``cool_down`` seconds, or until a reload."""
+
+    def __init__(self, most: int = 10, window: float = 60.0, cool_down: float = 300.0) -> None:
+        self._most, self._window, self._cool_down = most, window, cool_down
+        self._repairs: list[float] = []
+        self._resumes_at = float("-inf")
+
+    def allows(self, now: float) -> bool:
+        """Whether a repair may be made now."""
+        return now >= self._resumes_at
+
+    def spend(self, now: float) -> bool:
+        """A repair was made. Whether it was the one too many, after which the guard stops fighting."""
+        self._repairs = [when for when in self._repairs if when > now - self._window] + [now]
+        if len(self._repairs) < self._most:
+            return False
+        self._repairs.clear()
+        self._resumes_at = now + self._cool_down
+        return True
+
+    def reset(self) -> None:
+        """Somebody asked for a reload: start over."""
+        self._repairs.clear()
+        self._resumes_at = float("-inf")

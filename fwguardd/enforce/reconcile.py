@@ -74,7 +74,7 @@ def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
         memory = replace(memory, refused=None)
         message = f"the refused change was taken back: the files are those of revision {current.revision}, in force"
         world.emit(events.TAKEN_BACK, message, revision=current.revision)
-    outcome = _guard(world, memory, current)
+    outcome = _guard(world, memory, current, ask.why)
     if ask.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.memory.drift:
         message = f"the kernel holds revision {current.revision}, {current.rule_count} rules; nothing was written"
         world.emit(events.UNCHANGED, message, revision=current.revision, rules=current.rule_count, cause=STARTED)
@@ -115,7 +115,7 @@ def _refused(world: World, memory: Memory, snapshot: Snapshot, findings: Sequenc
     )
     memory = replace(memory, refused=Refused(snapshot.digest, time.time(), tuple(findings)))
     if memory.in_force is not None and memory.in_force.kind is Kind.RULES:
-        memory = _guard(world, memory, memory.in_force).memory
+        memory = _guard(world, memory, memory.in_force, Why("refused")).memory
     return Refusal(memory, tuple(findings))
 
 
@@ -233,12 +233,12 @@ def _release(world: World, memory: Memory) -> None:
             world.emit(events.STATE_FAILED, str(error))
 
 
-def _guard(world: World, memory: Memory, in_force: InForce) -> Outcome:
+def _guard(world: World, memory: Memory, in_force: InForce, why: Why) -> Outcome:
     """Compare the kernel with what is in force, and repair it if that is wanted."""
     try:
         drift = find_drift(world.kernel, in_force.rehearsed, world.preserve)
         if drift and drift != memory.drift:
-            _tell_drift(world, in_force, drift)
+            _tell_drift(world, in_force, drift, why)
         if not drift or not world.repair:
             return Done(replace(memory, drift=drift))
         outcome = put_in_force(world.kernel, in_force.rehearsed, Owned(), world.preserve)
@@ -249,15 +249,17 @@ def _guard(world: World, memory: Memory, in_force: InForce) -> Outcome:
         return Done(memory)
     message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
     world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(outcome.changes))
-    return Done(memory, len(outcome.changes))
+    return Done(memory, len(outcome.changes), len(outcome.changes))
 
 
-def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference]) -> None:
+def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference], why: Why) -> None:
     action = "it will be repaired" if world.repair else "it is left alone"
     places = "1 place" if len(drift) == 1 else f"{len(drift)} places"
+    culprit = f"; changed by {why.by}" if why.by else ""
     world.emit(
         events.DRIFT,
-        f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}; {action}",
+        f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}{culprit}; {action}",
+        culprit=why.by,
         revision=in_force.revision,
         changes=len(drift),
         difference=_shown(drift),

@@ -45,10 +45,12 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The kernel holds what it should. ``changes`` is how many things were written; 0 is nothing at all."""
+    """The kernel holds what it should. ``changes`` is how many things were written, 0 for nothing at all; ``repairs``
+    is how many of them undid what somebody else did."""
 
     memory: Memory
     changes: int = 0
+    repairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,9 @@ def _container(path: Sequence[str]) -> str | None:
 
 
 def _unit(path: Sequence[str]) -> str | None:
+    if "payload" in path:
+        # What systemd-nspawn runs: the units below it are the container's, not the host's.
+        path = path[: path.index("payload")]
     return next((component for component in reversed(path) if component.endswith(_UNIT_ENDINGS)), None)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run, run_all
+from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, Running, run, run_all
 from fwguardd.kernel.programs import restore_argv, save_argv
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
 from fwguardd.ruleset.render import IncompatibleTableError, UnreadableSaveError, read_saved
@@ -28,6 +30,9 @@ LOCK_SECONDS = 5
 
 PROGRAM_SECONDS = 60.0
 """The longest that one restore or save may take, the wait for the lock included."""
+
+REMEMBERED_WRITERS = 64
+"""Process ids of our own writers that are remembered, to tell their commits from others'."""
 
 _VERSION = re.compile(r"iptables v([0-9][^ ]*)(?: \((nf_tables|legacy)\))?")
 _LOCKED = ("holding the xtables lock", "Resource temporarily unavailable", "Interrupted system call")
@@ -97,6 +102,11 @@ class LiveKernel:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._holds_lock = False
+        self._own: deque[int] = deque(maxlen=REMEMBERED_WRITERS)
+
+    def wrote(self, pid: int) -> bool:
+        """Whether a process of this id was one of ours, among the last that wrote."""
+        return pid in self._own
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -150,7 +160,9 @@ class LiveKernel:
         own = {3: lock} if lock is not None else {}
         variables = {"XTABLES_LOCKFILE": "/proc/self/fd/3" if own else str(lock_path())}
         try:
-            finished = run(Command(argv, text, variables, own), PROGRAM_SECONDS)
+            writer = Running(Command(argv, text, variables, own))
+            self._own.append(writer.pid)
+            finished = writer.finish(time.monotonic() + PROGRAM_SECONDS)
         except (ProgramMissingError, ProgramTimeoutError) as error:
             raise KernelError(str(error)) from error
         finally:

@@ -1,8 +1,8 @@
 """Which families a rule can mean: both, unless a word in it exists in one of them only.
 
 A word tells a family when it is an address literal, an ICMP protocol, a reject type, or an extension that iptables
-or ip6tables alone has (the ``libipt_`` and ``libip6t_`` modules of xtables). Words that are free text, such as a
-comment or a log prefix, tell nothing. Options may be cut short, as getopt_long(3) has it.
+or ip6tables alone has (the ``libipt_`` and ``libip6t_`` modules of xtables, and osf). Words that are free text, such
+as a comment or a log prefix, tell nothing. Options may be cut short, as getopt_long(3) has it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FREE_TEXT_OPTIONS = frozenset(
 """Options whose argument is a name or prose: nothing in it says anything about the rule."""
 
 _MODULES = {
-    **dict.fromkeys(("icmp", "realm", "ttl"), IPV4_ONLY),
+    **dict.fromkeys(("icmp", "osf", "realm", "ttl"), IPV4_ONLY),
     **dict.fromkeys(
         ("icmp6", "icmpv6", "eui64", "frag", "hbh", "hl", "ipv6header", "mh", "rt", "srh", "dst"), IPV6_ONLY
     ),
@@ -70,7 +70,7 @@ _BY_OPTION: Mapping[str, frozenset[Family]] = {
 
 # An option that tells a family, or whose argument does, matches this; most rules hold none, and no address either.
 _TELLING_OPTION = re.compile(
-    r" -(?:f|[sd] +[0-9]|p +[IiMm][CcPpOo]|m *=?(?:icmp|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
+    r" -(?:f|[sd] +[0-9]|p +[IiMm][CcPpOo]|m *=?(?:icmp|osf|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
     r"|[jg] *(?:TTL|CLUSTERIP|ECN|ULOG|HL|DNPT|SNPT)|-(?:re|hl-|ttl-|icmp|fragment|mh-"
     r"|[sd][a-z]* +[0-9]|p[rotcl]* *=?[IiMm][CcPpOo]|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
 )

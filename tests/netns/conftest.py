@@ -126,21 +126,22 @@ class Daemon:
             env=os.environ | environment,
         )
         self.seen: list[dict[str, Any]] = []
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._events: queue.Queue[tuple[float, dict[str, Any]]] = queue.Queue()
+        self.arrived = 0.0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self._events.put(json.loads(line))
+            self._events.put((time.monotonic(), json.loads(line)))
 
     def event(self, name: str, seconds: float = 10.0, **fields: object) -> dict[str, Any]:
         """The next event of this name with these fields; events before it are passed over."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+                self.arrived, event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 ended = "" if self.process.poll() is None else f"; it ended with {self.process.returncode}"
                 raise AssertionError(f"no {name} {fields} within {seconds} s{ended}; seen: {self.seen}") from None

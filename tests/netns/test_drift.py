@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -89,3 +90,62 @@ def _packets(program: str, backend: str) -> int:
     saved = subprocess.run([f"{program}-{backend}-save", "-c"], capture_output=True, text=True, check=True).stdout
     line = next(line for line in saved.splitlines() if "--dport 22 " in line and "-A INPUT" in line)
     return int(line[1 : line.index(":")])
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_change_is_noticed_at_once_on_nft(start_daemon: Callable[..., Any], saved: Saved) -> None:
+    """On nf_tables the kernel tells of each commit: drift is told and repaired long before any timer, and the event
+    names the process that did it."""
+    daemon = start_daemon(settings="drift_interval: 1h\n")
+    daemon.event("rules.applied")
+    time.sleep(7.5)  # The looks after a write, at 1, 2 and 4 seconds, are over: no timer is near.
+    before = saved()
+    told: list[float] = []
+    repaired: list[float] = []
+    for _ in range(9):
+        begun = time.monotonic()
+        subprocess.run(["sh", "-c", "iptables-nft -D INPUT -i lo -j ACCEPT; sleep 0.1"], check=True)
+        event = daemon.event("drift.detected", seconds=2.0)
+        told.append(daemon.arrived - begun)
+        daemon.event("drift.repaired", seconds=2.0)
+        repaired.append(daemon.arrived - begun)
+        assert saved() == before
+        assert "iptables" in event["culprit"]
+        time.sleep(0.2)
+    alone = _command_seconds()
+    figures = [round(statistics.median(times) * 1000) for times in (told, repaired)]
+    print(f"told after {figures[0]} ms, repaired after {figures[1]} ms; the change alone takes {alone * 1000:.0f} ms")
+    assert statistics.median(told) < 0.05 + alone
+    assert statistics.median(repaired) < 0.15 + alone
+
+
+def _command_seconds() -> float:
+    """How long the change itself takes, from the start of its shell."""
+    begun = time.monotonic()
+    subprocess.run(["sh", "-c", "iptables-nft -N MEASURE"], check=True)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_own_writes_are_no_drift(start_daemon: Callable[..., Any]) -> None:
+    """What fwguardd writes itself wakes no comparison."""
+    daemon = start_daemon(settings="drift_interval: 1h\n")
+    daemon.event("rules.applied")
+    daemon.drop("60-more.rules", "-A INPUT -p tcp --dport 81 -j ACCEPT\n")
+    daemon.event("rules.applied")
+    daemon.stop()
+    daemon.event("daemon.stopping")
+    assert not [event for event in daemon.seen if event["event"].startswith("drift")]
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_fight_is_given_up_and_told(start_daemon: Callable[..., Any]) -> None:
+    """Somebody who undoes each repair is not fought for ever: after ten repairs there is one event with the culprit."""
+    daemon = start_daemon(settings="drift_interval: 1h\n")
+    daemon.event("rules.applied")
+    for _ in range(10):
+        subprocess.run(["iptables-nft", "-I", "INPUT", "-s", "192.0.2.66/32", "-j", "ACCEPT"], check=True)
+        daemon.event("drift.repaired", seconds=3.0)
+    assert "keeps changing what fwguardd repairs" in daemon.event("drift.fight", seconds=3.0)["message"]
+    subprocess.run(["iptables-nft", "-I", "INPUT", "-s", "192.0.2.66/32", "-j", "ACCEPT"], check=True)
+    assert "it is left alone" in daemon.event("drift.detected", seconds=3.0)["message"]
