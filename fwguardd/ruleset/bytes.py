@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from fwguardd.ruleset.model import Finding, Origin
 
+MOST_LINES = 200_000
+"""Lines of one file. What has more is a list of addresses, for which the kernel has sets."""
+
 
 def unusable_file(path: str, data: bytes) -> Finding | None:
     """What makes the file as a whole unreadable: encodings and bytes that iptables-restore would misread."""
@@ -23,6 +26,10 @@ def unusable_file(path: str, data: bytes) -> Finding | None:
         position = data.find(byte)
         if position >= 0:
             return Finding(code, f"the line holds a {name}", _origin_at(path, data, position), hint=hint)
+    lines = data.count(b"\n")
+    if lines > MOST_LINES:
+        message = f"{lines:,} lines are more than a rule file may have ({MOST_LINES:,})"
+        return Finding("too-many-lines", message, Origin(path, 0), hint="use an ipset for long lists of addresses")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 
+from fwguardd.ruleset.families import is_free_text
 from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.words import UnterminatedQuoteError, word_values
 
@@ -26,6 +26,7 @@ _PROGRAM = re.compile(
 _NOISE = re.compile(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
 _MISSING_CHAIN = (re.compile(r"Chain '([^']+)' does not exist"), re.compile(r"Couldn't load target `([^']+)'"))
 
+_JUMPS = frozenset({"-j", "--jump", "-g", "--goto"})
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _JUMP = re.compile(r"(?:^|[ \t])(?:-j|--jump|-g|--goto)[ \t]+([^ \t]+)")
 
@@ -83,6 +84,12 @@ _PLAIN_WORDS: tuple[tuple[re.Pattern[str], str, str, str], ...] = (
         "repeated-option",
         "{0} is said twice in one rule",
         "write two rules, or a list with commas",
+    ),
+    (
+        re.compile(r"Extension ([^ ]+) revision [0-9]+ not supported, missing kernel module"),
+        "missing-extension",
+        "the kernel has no module for {0}",
+        "load it, or do without",
     ),
     (
         re.compile(r"Invalid argument|Operation not supported|^line [0-9]+ failed$"),
@@ -168,14 +175,16 @@ def _missing_chain(target: str) -> Explanation:
 def jump_target(rule: str) -> str | None:
     """The word after -j or -g in a rule's text, if it is a chain or an extension; None for none and for a verdict."""
     plain = rule if '"' not in rule else _QUOTED.sub('""', rule)
+    if '"' in plain.replace('""', ""):
+        return None  # A quote stays open: nothing after it is what it seems.
     match = _JUMP.search(plain)
-    if match is None or '"' not in match[1]:
+    if match is None or ('"' not in match[1] and " --comment -" not in plain):
         return match[1] if match and match[1] not in VERDICTS else None
     try:
         words = word_values(rule)
     except UnterminatedQuoteError:
         return None
-    for option, value in pairwise(words):
-        if option in ("-j", "--jump", "-g", "--goto"):
-            return None if value in VERDICTS else value
+    for place in range(1, len(words)):
+        if words[place - 1] in _JUMPS and not is_free_text(words, place - 1):
+            return None if words[place] in VERDICTS else words[place]
     return None

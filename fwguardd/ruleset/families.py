@@ -72,7 +72,8 @@ _BY_OPTION: Mapping[str, frozenset[Family]] = {
 _TELLING_OPTION = re.compile(
     r" -(?:f|[sd] +[0-9]|p +[IiMm][CcPpOo]|m *=?(?:icmp|osf|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
     r"|[jg] *(?:TTL|CLUSTERIP|ECN|ULOG|HL|DNPT|SNPT)|-(?:re|hl-|ttl-|icmp|fragment|mh-"
-    r"|[sd][a-z]* +[0-9]|p[rotcl]* *=?[IiMm][CcPpOo]|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
+    r"|(?:s|sr|src|so[urce]*|d|ds|dst|de[stination]*) +[0-9]|p[rotcl]* *=?[IiMm][CcPpOo]"
+    r"|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
 )
 _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![^-/:])")
 _IPV4_CUT_SHORT = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}(?![^/])")

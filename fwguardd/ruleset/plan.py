@@ -96,7 +96,22 @@ def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[s
         edits += _edits(chain.name, here.rules if here else (), chain.rules, preserve)
     stale = _stale_chains(live, wanted.chains, preserve)
     edits += [f"-F {chain}" for chain in stale if live.chains[chain].rules]
+    if edits or declarations:
+        declarations += _policy_counters(live, wanted)
     return [*declarations, *edits], stale
+
+
+def _policy_counters(live: Table, wanted: Table) -> list[str]:
+    """Policies that stay, said again with their counters: legacy iptables zeroes those of a table that it writes."""
+    return [
+        f":{chain.name} {chain.policy} {chain.counters}"
+        for chain in live.chains.values()
+        if chain.policy is not None and chain.counters != ZERO and _same_policy(chain, wanted)
+    ]
+
+
+def _same_policy(chain: Chain, wanted: Table) -> bool:
+    return chain.name in wanted.chains and wanted.chains[chain.name].policy == chain.policy
 
 
 def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> list[str]:
@@ -109,23 +124,24 @@ def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> l
 
 
 def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], preserve: Preserve) -> list[str]:
-    """The lines that turn one list of rules into the other, others' rules in it left in their place."""
+    """The lines that turn one list of rules into the other, others' rules in it left where they are."""
     head, tail = _common(live, wanted)
-    here = live[head : len(live) - tail]
-    there = _merged(here, wanted[head : len(wanted) - tail], preserve)
+    here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
     if not here and not tail:
-        return [_line("-A", chain, rule) for rule in there]
-    if not head and not tail and len(here) > _MANY and len(there) > _MANY:
-        return [f"-F {chain}", *(_line("-A", chain, rule) for rule in there)]
+        return [_line("-A", chain, Rule(rule.text)) for rule in there]
+    kept, places = _places(here, there, preserve)
+    had: dict[str, list[Counters]] = defaultdict(list)
+    for number in reversed(range(len(here))):
+        if number not in kept:
+            had[here[number].text].append(here[number].counters)
+    new = [(place, Rule(rule.text, None, had[rule.text].pop() if had[rule.text] else ZERO)) for place, rule in places]
+    if not kept and not head and not tail and len(here) > _MANY and len(there) > _MANY:
+        return [f"-F {chain}", *(_line("-A", chain, rule) for _, rule in new)]
     count = Counter(rule.text for rule in live) if here else Counter[str]()
-    deletions: list[str] = []
-    insertions: list[str] = []
-    for tag, first, end, new_first, new_end in _opcodes(here, there):
-        if tag != "equal":
-            deletions += [_deletion(chain, here[number], head + number, count) for number in range(first, end)]
-            new = enumerate(there[new_first:new_end], head + new_first + 1)
-            insertions += [_line(f"-I {chain} {place}", "", rule) for place, rule in new]
-    return [*reversed(deletions), *insertions]
+    deletions = [
+        _deletion(chain, here[number], head + number, count) for number in range(len(here)) if number not in kept
+    ]
+    return [*reversed(deletions), *(_line(f"-I {chain} {head + place}", "", rule) for place, rule in new)]
 
 
 def _common(live: Sequence[Rule], wanted: Sequence[Rule]) -> tuple[int, int]:
@@ -148,28 +164,30 @@ def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
     return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
 
 
-def _merged(live: Sequence[Rule], wanted: Sequence[Rule], preserve: Preserve) -> tuple[Rule, ...]:
-    """Rules as they shall be: ours as wanted, with the counters they had; others' in their order, each behind the
-    nearest rule above it that stays."""
-    ours = [rule for rule in live if not preserve.keeps_rule(rule)]
-    stays: dict[int, int] = {}
-    if len(ours) < len(live):
-        blocks = (code for code in _opcodes(ours, wanted) if code[0] == "equal")
-        stays = {first + n: new + n + 1 for _, first, end, new, _ in blocks for n in range(end - first)}
-    others: dict[int, list[Rule]] = defaultdict(list)
-    had: dict[str, list[Counters]] = defaultdict(list)
-    place = number = 0
-    for rule in live:
-        if len(ours) < len(live) and preserve.keeps_rule(rule):
-            others[place].append(rule)
-        else:
-            had[rule.text].insert(0, rule.counters)
-            place, number = stays.get(number, place), number + 1
-    merged = list(others[0])
-    for place, rule in enumerate(wanted, 1):
-        counters = had[rule.text].pop() if had[rule.text] else ZERO
-        merged += [Rule(rule.text, rule.origin, counters), *others[place]]
-    return tuple(merged)
+def _places(
+    live: Sequence[Rule], wanted: Sequence[Rule], preserve: Preserve
+) -> tuple[set[int], list[tuple[int, Rule]]]:
+    """The numbers of the live rules that stay, and the rules to insert with the places that they have in the end.
+
+    Others' rules stay, each behind the nearest rule above it that stays.
+    """
+    ours = [number for number, rule in enumerate(live) if not preserve.keeps_rule(rule)]
+    codes = _opcodes([live[number] for number in ours], wanted)
+    stays = {
+        ours[first + n]: new + n for tag, first, end, new, _ in codes if tag == "equal" for n in range(end - first)
+    }
+    kept = set(range(len(live))) - set(ours) | set(stays)
+    new: list[tuple[int, Rule]] = []
+    done = place = 0
+    for number in sorted(kept):
+        for rule in wanted[done : stays.get(number, done)]:
+            place += 1
+            new.append((place, rule))
+        if number in stays:
+            done = stays[number] + 1
+        place += 1
+    new += [(place + n, rule) for n, rule in enumerate(wanted[done:], 1)]
+    return kept, new
 
 
 def _opcodes(here: Sequence[Rule], there: Sequence[Rule]) -> Iterable[tuple[str, int, int, int, int]]:

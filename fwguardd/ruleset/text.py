@@ -119,6 +119,8 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Fi
         if continued:
             continued = line.endswith("\\")
             continue
+        if not line:
+            continue
         origin = Origin(path, number)
         if reader.table is not None and len(line) < _SIMPLE_LENGTH and _read_simple(reader, line, origin):
             continue

@@ -65,7 +65,11 @@ _TRAP_WORD = (
     rf"|-(?P<misread>{'|'.join(sorted(name[2:] for name in _MISREAD_LONG))})=)"
 )
 _TRAP = re.compile(_TRAP_WORD)
-_TRAP_OR_FAMILY = re.compile(f" (?:-[46]|--ipv|{_TRAP_WORD})")
+_NEGATABLE = frozenset(
+    {"-s", "-d", "-p", "-i", "-o", "--source", "--src", "--destination", "--dst", "--protocol", "--proto"}
+    | {"--in-interface", "--out-interface", "--sport", "--dport", "--source-port", "--destination-port"}
+)
+_TRAP_OR_FAMILY = re.compile(f" (?:-[46]|--ipv|-[^ ]+ +!|{_TRAP_WORD})")
 
 
 def may_hold_trap(text: str) -> bool:
@@ -135,6 +139,9 @@ def refuse_traps(words: Sequence[Word]) -> None:
     """Options that describe no packet, and values that iptables-restore misreads, in the words of a rule."""
     values = [word.value for word in words]
     for place, word in enumerate(words):
+        if word.value == "!" and place and values[place - 1] in _NEGATABLE:
+            message = f"iptables no longer reads a ! behind {values[place - 1]}"
+            raise LineFault("misplaced-negation", message, f"write ! {values[place - 1]} …", word.start + 1)
         match = _TRAP.match(word.value) if word.value[:1] == "-" else None
         if match is None:
             continue

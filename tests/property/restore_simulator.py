@@ -42,7 +42,6 @@ def restore(live: Ruleset, text: str) -> Ruleset:
             name = line[1:]
             chains = _opened(tables.get(name), name)
         elif line == "COMMIT":
-            _refuse_dangling_jumps(chains)
             tables[name] = _closed(name, chains)
         elif match := _DECLARATION.fullmatch(line):
             _declare(chains, match)
@@ -87,6 +86,8 @@ def _edit(chains: _Chains, match: re.Match[str]) -> None:
         raise RefusedError(match.string)
     rules = chains[name].rules
     rule = Rule(text or "", None, Counters(int(packets), int(size)) if packets else ZERO)
+    if verb in ("-A", "-I"):
+        _refuse_dangling_jump(chains, rule)
     if verb == "-A":
         rules.append(rule)
     elif verb == "-I":
@@ -119,9 +120,8 @@ def _remove(chains: _Chains, name: str) -> None:
     del chains[name]
 
 
-def _refuse_dangling_jumps(chains: _Chains) -> None:
-    for chain in chains.values():
-        for rule in chain.rules:
-            for target in _JUMP.findall(rule.text):
-                if target not in chains and target not in _TARGETS:
-                    raise RefusedError(f"{rule.text}: there is no chain {target}")
+def _refuse_dangling_jump(chains: _Chains, rule: Rule) -> None:
+    """A jump leads to a chain that is there when its rule is read."""
+    for target in _JUMP.findall(rule.text):
+        if target not in chains and target not in _TARGETS:
+            raise RefusedError(f"{rule.text}: there is no chain {target}")

@@ -1,0 +1,78 @@
+"""Rule files -> what is composed of them, and what their author is told: one directory for each thing worth showing.
+
+``NN-name/README`` says what it shows; ``in/`` holds the rule files; ``expected.v4`` and ``expected.v6`` the rendered
+rulesets, which are absent where the files are refused; ``expected.findings`` one finding a line, as
+``file:line: severity: code``, in the order in which they are told.
+
+To write the expectations anew:  FWGUARDD_GOLDEN_WRITE=1 .venv/bin/python -m pytest tests/golden
+Then read ``git diff tests/golden`` line by line: whatever is in it is a change of behaviour that somebody will meet.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.model import FAMILIES, errors_in
+from fwguardd.ruleset.render import render
+from fwguardd.ruleset.text import families_of_name, read_rules
+
+if TYPE_CHECKING:
+    from fwguardd.ruleset.compose import Composition
+    from fwguardd.ruleset.model import Family
+
+FOLDER = Path(__file__).parent
+DIRECTORIES = sorted(path for path in FOLDER.iterdir() if path.is_dir() and path.name[:1].isdigit())
+WRITE = os.environ.get("FWGUARDD_GOLDEN_WRITE") == "1"
+
+
+def composed(directory: Path) -> Composition:
+    """The rule files of a golden directory, read and composed under their bare names."""
+    paths = sorted((directory / "in").glob("*.rules"), key=lambda path: os.fsencode(path.name))
+    return compose(read_rules(path.name, path.read_bytes(), families_of_name(path.name)) for path in paths)
+
+
+def findings_as_text(composition: Composition) -> str:
+    """One finding a line; the words of a message may change, its place, severity and code may not."""
+    lines = [f"{finding.origin or 'in'}: {finding.severity.value}: {finding.code}" for finding in composition.findings]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def ruleset_as_text(composition: Composition, family: Family) -> str | None:
+    """The text for iptables-restore; None where nothing would be loaded."""
+    ruleset = composition.candidate.rulesets.get(family)
+    return None if ruleset is None or errors_in(composition.findings) else render(ruleset).text
+
+
+def check(path: Path, text: str | None) -> None:
+    """Hold a text to an expectation, or write it as the new one."""
+    if WRITE:
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+    expected = path.read_text(encoding="utf-8") if path.exists() else None
+    assert text == expected
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
+def test_golden(directory: Path) -> None:
+    """The files of ``in/`` compose to the expected text of each family, with the expected findings."""
+    composition = composed(directory)
+    check(directory / "expected.findings", findings_as_text(composition))
+    for family in FAMILIES:
+        check(directory / f"expected.v{family.number}", ruleset_as_text(composition, family))
+
+
+def test_each_directory_is_whole_and_says_what_it_shows() -> None:
+    """A golden directory has a README of at least a sentence, rule files, and expectations; their numbers are a row."""
+    for number, directory in enumerate(DIRECTORIES, 1):
+        assert directory.name.startswith(f"{number:02d}-")
+        assert (directory / "README").read_text(encoding="utf-8").endswith((".\n", ".\n\n"))
+        assert (directory / "in").is_dir()
+        assert (directory / "expected.findings").is_file()
+        known = {"README", "in", "expected.findings", "expected.v4", "expected.v6"}
+        assert {path.name for path in directory.iterdir()} <= known

@@ -1,0 +1,132 @@
+"""What holds for every plan: it leads from any live ruleset to the wanted one, and touches nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+
+from fwguardd.ruleset.diff import changes, compare
+from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Rule, Ruleset, Table
+from fwguardd.ruleset.plan import emptied, make_plan
+from fwguardd.ruleset.preserve import STRICT, Preserve, own_part
+from tests.property.restore_simulator import restore
+from tests.property.rule_strategies import PRESERVED, live_and_wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-*", "KUBE-*"])
+modest = settings(deadline=None, max_examples=60)
+
+
+def carried_out(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Ruleset:
+    """The live ruleset after all texts of the plan were loaded."""
+    for text in make_plan(live, wanted, preserve).texts:
+        live = restore(live, text)
+    return live
+
+
+def with_counters(rules: Sequence[Rule]) -> list[tuple[str, Counters]]:
+    """Rules as they can be compared with their counters."""
+    return [(rule.text, rule.counters) for rule in rules]
+
+
+@modest
+@given(live_and_wanted())
+def test_a_plan_leads_to_exactly_what_is_wanted(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """After the plan our part of each wanted table is the wanted table; tables that are not wanted are as they were."""
+    live, wanted = rulesets
+    final = carried_out(live, wanted, PRESERVE)
+    assert compare(wanted, own_part(final, PRESERVE)) == ()
+    for name, table in live.tables.items():
+        if name not in wanted.tables:
+            assert final.tables[name] is table
+
+
+@modest
+@given(live_and_wanted())
+def test_a_plan_without_preserved_chains_leaves_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """With strict ownership the wanted tables are all there is."""
+    live, wanted = rulesets
+    assert compare(wanted, carried_out(live, wanted, STRICT)) == ()
+
+
+@modest
+@given(live_and_wanted())
+def test_a_plan_touches_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """Preserved chains keep their rules and counters; others' rules in ours keep order and counters."""
+    live, wanted = rulesets
+    final = carried_out(live, wanted, PRESERVE)
+    for table, chain in live.chains():
+        after = final.tables[table.name].chains.get(chain.name)
+        if chain.name in PRESERVED:
+            assert after is not None and with_counters(after.rules) == with_counters(chain.rules)
+        elif after is not None:
+            theirs = [rule for rule in chain.rules if PRESERVE.keeps_rule(rule)]
+            assert with_counters([r for r in after.rules if PRESERVE.keeps_rule(r)]) == with_counters(theirs)
+            if theirs and PRESERVE.keeps_rule(chain.rules[0]):
+                assert after.rules[0] == chain.rules[0], "a rule of others at the head stays at the head"
+
+
+@modest
+@given(live_and_wanted())
+def test_rules_that_stay_keep_their_counters(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """A rule that is live and wanted has afterwards the counters that it had, also where it moved."""
+    live, wanted = rulesets
+    final = carried_out(live, wanted, PRESERVE)
+    for table, chain in wanted.chains():
+        before = live.tables.get(table.name, Table("", {})).chains.get(chain.name, Chain("", None))
+        after = final.tables[table.name].chains[chain.name]
+        if chain.policy is not None and before.policy == chain.policy:
+            assert after.counters == before.counters
+        had = Counter(with_counters(before.rules))
+        has = Counter(with_counters(after.rules))
+        for text, wanted_times in Counter(rule.text for rule in chain.rules).items():
+            kept = sum(((had & has)[key] for key in had if key[0] == text), 0)
+            assert kept >= min(wanted_times, sum(had[key] for key in had if key[0] == text))
+
+
+@modest
+@given(live_and_wanted())
+def test_nothing_is_planned_where_all_is_as_wanted(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """After a plan was carried out there is no other one, with or without things of others."""
+    live, wanted = rulesets
+    final = carried_out(live, wanted, PRESERVE)
+    assert make_plan(final, wanted, PRESERVE).texts == ()
+    assert make_plan(own_part(final, PRESERVE), wanted, STRICT).texts == ()
+    assert make_plan(live, own_part(live, PRESERVE), PRESERVE).texts == ()
+
+
+@modest
+@given(live_and_wanted())
+def test_the_way_there_and_back_again(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """What a plan did, the plan for the rollback undoes: our part is as it was before."""
+    live, wanted = rulesets
+    final = carried_out(live, wanted, PRESERVE)
+    own = own_part(live, PRESERVE)
+    tables = {name: own.tables.get(name, emptied([name])[name]) for name in wanted.tables}
+    earlier = Ruleset(live.family, tables)
+    assert compare(earlier, own_part(carried_out(final, earlier, PRESERVE), PRESERVE)) == ()
+
+
+@modest
+@given(live_and_wanted())
+def test_a_difference_is_told_exactly_where_there_is_one(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """Equal rulesets have no difference; and the rules told missing and added turn one into the other."""
+    before, after = rulesets
+    before = own_part(before, PRESERVE)
+    assert compare(after, after) == ()
+    for table, chain in after.chains():
+        if chain.name not in BUILTIN_CHAINS[table.name]:
+            continue
+        here = Counter(
+            rule.text for rule in before.tables.get(table.name, Table("", {})).chains.get(chain.name, chain).rules
+        )
+        if table.name not in before.tables or chain.name not in before.tables[table.name].chains:
+            here = Counter()
+        there = Counter(rule.text for rule in chain.rules)
+        told = [d for d in changes(before, after) if (d.table, d.chain) == (table.name, chain.name)]
+        assert Counter(d.text for d in told if d.kind.value == "missing") in (there - here, here - there)
+        assert Counter(d.text for d in told if d.kind.value == "added") in (there - here, here - there)

@@ -1,0 +1,113 @@
+"""Differences between rulesets, as a person would tell them."""
+
+from __future__ import annotations
+
+from fwguardd.ruleset.diff import Difference, Kind, changes, compare
+from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
+
+
+def ruleset(policy: str = "DROP", table: str = "filter", **chains: str) -> Ruleset:
+    """One table; chains by name with rules parted by semicolons; INPUT has the policy."""
+    return Ruleset(
+        Family.IPV4,
+        {
+            table: Table(
+                table,
+                {
+                    name: Chain(
+                        name, policy if name == "INPUT" else None, tuple(map(Rule, filter(None, rules.split(";"))))
+                    )
+                    for name, rules in chains.items()
+                },
+            )
+        },
+    )
+
+
+def told(differences: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
+    """Chain, kind and text of each."""
+    return [(difference.chain, difference.kind.value, difference.text) for difference in differences]
+
+
+def test_equal_rulesets_have_no_difference() -> None:
+    """Order of chains, origins and counters mean nothing."""
+    one = ruleset(INPUT="-i lo", web="-j DROP")
+    other = ruleset(web="-j DROP", INPUT="-i lo")
+    assert compare(one, other) == ()
+    counted = Chain("INPUT", "DROP", (Rule("-i lo", Origin("a", 1), Counters(1, 2)),))
+    other = Ruleset(Family.IPV4, {"filter": Table("filter", {**one.tables["filter"].chains, "INPUT": counted})})
+    assert compare(one, other) == ()
+
+
+def test_missing_and_added_rules() -> None:
+    """Each copy of a rule counts; the rest of the chain is silent."""
+    assert told(compare(ruleset(INPUT="a;b;b;c"), ruleset(INPUT="b;c;d"))) == [
+        ("INPUT", "missing", "a"),
+        ("INPUT", "missing", "b"),
+        ("INPUT", "added", "d"),
+    ]
+
+
+def test_moved_rules() -> None:
+    """The same rules in another order: those that stand elsewhere."""
+    assert told(compare(ruleset(INPUT="a;b;c;d"), ruleset(INPUT="a;c;b;d"))) == [
+        ("INPUT", "moved", "b"),
+        ("INPUT", "moved", "c"),
+    ]
+
+
+def test_policies() -> None:
+    """The policy there and the one that is wanted."""
+    assert told(compare(ruleset("DROP", INPUT=""), ruleset("ACCEPT", INPUT=""))) == [
+        ("INPUT", "policy", "ACCEPT instead of DROP")
+    ]
+
+
+def test_chains_come_and_go_with_their_rules() -> None:
+    """A chain that is only here or only there is told, and each rule in it."""
+    assert told(compare(ruleset(INPUT="", web="a"), ruleset(INPUT="", old="b"))) == [
+        ("web", "chain missing", ""),
+        ("web", "missing", "a"),
+        ("old", "chain added", ""),
+        ("old", "added", "b"),
+    ]
+
+
+def test_a_table_that_is_not_there_accepts_everything() -> None:
+    """A kernel that was never asked has no table; its built-in chains differ only where they should not accept."""
+    nothing = Ruleset(Family.IPV4, {})
+    assert told(compare(ruleset("ACCEPT", INPUT=""), nothing)) == []
+    assert told(compare(ruleset("DROP", INPUT="a"), nothing)) == [
+        ("INPUT", "policy", "ACCEPT instead of DROP"),
+        ("INPUT", "missing", "a"),
+    ]
+
+
+def test_tables_that_are_not_wanted_are_not_looked_at() -> None:
+    """What no file names is nobody's business."""
+    assert compare(Ruleset(Family.IPV4, {}), ruleset(INPUT="a")) == ()
+
+
+def test_changes_are_told_from_before_to_after() -> None:
+    """What a write adds is added, with its origin; what it removes is missing."""
+    before, after = ruleset(INPUT="a", old=""), ruleset(INPUT="b")
+    assert told(changes(before, after)) == [
+        ("INPUT", "missing", "a"),
+        ("INPUT", "added", "b"),
+        ("old", "chain missing", ""),
+    ]
+    assert told(changes(Ruleset(Family.IPV4, {}), after)) == [
+        ("INPUT", "policy", "DROP instead of ACCEPT"),
+        ("INPUT", "added", "b"),
+    ]
+
+
+def test_a_difference_prints_as_a_line_of_a_diff() -> None:
+    """Sign, family, table, the line as iptables would have it, and whose it is."""
+    difference = Difference(Family.IPV6, "nat", "OUTPUT", Kind.MISSING, "-j ACCEPT", Origin("a.rules", 3))
+    assert str(difference) == "- ipv6 nat -A OUTPUT -j ACCEPT (a.rules:3)"
+    assert str(Difference(Family.IPV4, "filter", "web", Kind.CHAIN_ADDED)) == "+ ipv4 filter -N web"
+    assert (
+        str(Difference(Family.IPV4, "filter", "INPUT", Kind.POLICY, "x instead of y"))
+        == "! ipv4 filter -P INPUT x instead of y"
+    )

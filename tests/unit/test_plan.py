@@ -1,0 +1,133 @@
+"""Plans: the smallest input for iptables-restore that makes the kernel hold what it should."""
+
+from __future__ import annotations
+
+from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.plan import emptied, make_plan
+from fwguardd.ruleset.preserve import STRICT, Preserve
+
+DOCKER = Preserve.from_patterns(["DOCKER*"])
+
+
+def ruleset(policy: str = "ACCEPT", counters: Counters = ZERO, **chains: str) -> Ruleset:
+    """The table filter; chains by name with rules parted by semicolons. The n-th rule has n packets."""
+    return Ruleset(
+        Family.IPV4,
+        {
+            "filter": Table(
+                "filter",
+                {
+                    name: Chain(
+                        name,
+                        policy if name.isupper() and "-" not in name else None,
+                        tuple(
+                            Rule(text, None, Counters(n, 0)) for n, text in enumerate(filter(None, rules.split(";")), 1)
+                        ),
+                        None,
+                        counters,
+                    )
+                    for name, rules in chains.items()
+                },
+            )
+        },
+    )
+
+
+def lines(live: Ruleset, wanted: Ruleset, preserve: Preserve = STRICT) -> list[list[str]]:
+    """The lines of each text of the plan, without the table around them."""
+    return [text.splitlines()[1:-1] for text in make_plan(live, wanted, preserve).texts]
+
+
+def test_nothing_is_planned_where_nothing_differs() -> None:
+    """No text, so counters stay and nobody is woken."""
+    assert lines(ruleset(INPUT="a;b", web="c"), ruleset(web="c", INPUT="a;b")) == []
+
+
+def test_only_what_differs_is_written() -> None:
+    """A rule is deleted by its text where that is unique, and inserted at its place."""
+    assert lines(ruleset(INPUT="a;b;c"), ruleset(INPUT="a;x;c")) == [["-D INPUT b", "[0:0] -I INPUT 2 x"]]
+
+
+def test_of_equal_rules_one_is_deleted_by_its_number() -> None:
+    """Its text would mean the first of them."""
+    assert lines(ruleset(INPUT="a;b;a"), ruleset(INPUT="a;b")) == [["-D INPUT 3"]]
+
+
+def test_an_empty_rule_is_deleted_by_its_number() -> None:
+    """-D without a text would mean something else."""
+    assert lines(ruleset(INPUT="a"), ruleset(INPUT="a")) == []
+    live = Ruleset(Family.IPV4, {"filter": Table("filter", {"INPUT": Chain("INPUT", "ACCEPT", (Rule(""), Rule("a")))})})
+    assert lines(live, ruleset(INPUT="a")) == [["-D INPUT 1"]]
+
+
+def test_a_policy_keeps_its_counters() -> None:
+    """The new policy is written with the packets that the chain has counted."""
+    assert lines(ruleset("ACCEPT", Counters(9, 9), INPUT="a"), ruleset("DROP", INPUT="a")) == [[":INPUT DROP [9:9]"]]
+
+
+def test_a_rule_that_moves_keeps_its_counters() -> None:
+    """It is written anew with what it had counted."""
+    (text,) = lines(ruleset(INPUT="a;b;c;d"), ruleset(INPUT="b;c;d;a"))
+    assert text == ["-D INPUT a", "[1:0] -I INPUT 4 a"]
+
+
+def test_a_new_chain_is_declared_before_any_rule() -> None:
+    """A rule may jump to it from a chain that comes first."""
+    assert lines(ruleset(INPUT=""), ruleset(INPUT="-j web", web="b")) == [
+        [":web - [0:0]", "[0:0] -A INPUT -j web", "[0:0] -A web b"]
+    ]
+
+
+def test_a_chain_that_is_no_longer_wanted_goes_in_a_second_commit() -> None:
+    """nf_tables does not remove a chain that was referenced when the transaction began."""
+    assert lines(ruleset(INPUT="-j old", old="b"), ruleset(INPUT="")) == [["-D INPUT -j old", "-F old"], ["-X old"]]
+
+
+def test_a_chain_that_has_nothing_left_is_flushed() -> None:
+    """Many deletions, each searched for by its text, would take the square of their number."""
+    live, wanted = ";".join(f"a{n}" for n in range(100)), ";".join(f"b{n}" for n in range(100))
+    (text,) = lines(ruleset(INPUT=live), ruleset(INPUT=wanted))
+    assert text[0] == "-F INPUT" and len(text) == 101
+
+
+def test_what_belongs_to_others_is_not_in_the_text() -> None:
+    """Their chains and their rules in ours; and ours are placed around theirs."""
+    live = ruleset(FORWARD="-j DOCKER-USER;a;-j DOCKER-FWD;b", **{"DOCKER-USER": "x", "DOCKER-FWD": "y"})
+    assert lines(live, ruleset(FORWARD="a;b"), DOCKER) == []
+    assert lines(live, ruleset(FORWARD="b;c"), DOCKER) == [["-D FORWARD a", "[0:0] -I FORWARD 4 c"]]
+    assert lines(live, ruleset(FORWARD=""), DOCKER) == [["-D FORWARD b", "-D FORWARD a"]]
+
+
+def test_a_chain_that_others_use_is_not_removed() -> None:
+    """-X would be refused as long as their chain jumps there, and the whole transaction with it."""
+    live = ruleset(INPUT="", web="a", **{"DOCKER-USER": "-j web"})
+    assert lines(live, ruleset(INPUT=""), DOCKER) == []
+
+
+def test_a_table_that_is_let_go_is_emptied() -> None:
+    """Nothing in it, everything accepted; a table that is not there is written whole."""
+    empty = Ruleset(Family.IPV4, emptied(["filter"]))
+    assert tuple(empty.tables["filter"].chains) == BUILTIN_CHAINS["filter"]
+    assert lines(ruleset("DROP", INPUT="a", FORWARD="", OUTPUT=""), empty) == [
+        [":INPUT ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", "-D INPUT a"]
+    ]
+    assert lines(Ruleset(Family.IPV4, {}), ruleset("DROP", INPUT="a")) == [[":INPUT DROP [0:0]", "[0:0] -A INPUT a"]]
+
+
+def test_tables_that_are_not_wanted_are_not_in_the_text() -> None:
+    """They are nobody's business here."""
+    assert lines(ruleset(INPUT="a"), Ruleset(Family.IPV4, {})) == []
+
+
+def test_a_chain_of_thousands_that_differs_in_one_rule_is_planned_quickly() -> None:
+    """The work grows with the change, not with the chain."""
+    live = ";".join(f"a{n}" for n in range(20_000))
+    (text,) = lines(ruleset(INPUT=live), ruleset(INPUT=live.replace("a9000;", "")))
+    assert text == ["-D INPUT a9000"]
+
+
+def test_a_table_that_is_written_says_the_counters_of_its_policies() -> None:
+    """Legacy iptables zeroes them at each write, so a policy that stays is said again with what it had counted."""
+    assert lines(ruleset("ACCEPT", Counters(9, 9), INPUT="a"), ruleset(INPUT="")) == [
+        [":INPUT ACCEPT [9:9]", "-D INPUT a"]
+    ]

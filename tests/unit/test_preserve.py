@@ -1,0 +1,91 @@
+"""What belongs to others: by the name of a chain, by the text of a rule, by a jump, and by use."""
+
+from __future__ import annotations
+
+import pytest
+
+from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.preserve import STRICT, Preserve, chains_of_others, own_part
+
+PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-?shd", "-m comment --comment managed*", "*-j NFQUEUE *"])
+
+
+def table(**chains: str) -> Table:
+    """Chains by name with their rules, parted by semicolons; chains in capitals are built in."""
+    return Table(
+        "filter",
+        {
+            name: Chain(
+                name,
+                "ACCEPT" if name in ("INPUT", "FORWARD") else None,
+                tuple(map(Rule, filter(None, rules.split(";")))),
+            )
+            for name, rules in chains.items()
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("DOCKER", True),
+        ("DOCKER-USER", True),
+        ("docker", False),
+        ("f2b-sshd", True),
+        ("f2b-x", False),
+        ("XDOCKER", False),
+    ],
+)
+def test_chains_are_kept_by_name(name: str, kept: bool) -> None:  # noqa: FBT001
+    """Patterns are those of a shell, whole names, and capitals count."""
+    assert PRESERVE.keeps_name(name) is kept
+    assert PRESERVE.keeps_chain(Chain(name, None)) is kept
+
+
+def test_a_built_in_chain_is_never_kept_as_a_whole() -> None:
+    """Not even by a pattern that fits its name."""
+    assert not Preserve.from_patterns(["*"]).keeps_chain(Chain("INPUT", "ACCEPT"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("-j DOCKER-USER", True),
+        ("-o br0 -g DOCKER", True),
+        ('-m comment --comment "to DOCKER" -j web', False),
+        ('-m comment --comment "x" -j DOCKER', True),
+        ("-m comment --comment managed-1 -j ACCEPT", True),
+        ("-p tcp -j NFQUEUE --queue-num 0", True),
+        ("-j ACCEPT", False),
+        ("-i DOCKER0", False),
+    ],
+)
+def test_rules_are_kept_by_text_and_by_jump(text: str, kept: bool) -> None:  # noqa: FBT001
+    """A pattern with a blank or a dash is for texts; a jump to a kept chain is kept with it."""
+    assert PRESERVE.keeps_rule(Rule(text)) is kept
+    assert not STRICT.keeps_rule(Rule(text))
+
+
+def test_a_chain_that_another_chain_of_theirs_leads_to_is_theirs() -> None:
+    """It could not be removed while that one jumps there, however many jumps lie between."""
+    live = table(INPUT="-j mine", DOCKER="-j one", one="-j two;-j ACCEPT", two="", mine="-j two")
+    assert chains_of_others(live, PRESERVE) == {"DOCKER", "one", "two"}
+    assert chains_of_others(live, STRICT) == frozenset()
+
+
+def test_the_own_part_is_what_is_left() -> None:
+    """Without their chains and rules; the rest in order, policies and counters as they were."""
+    live = Ruleset(
+        Family.IPV4, {"filter": table(INPUT="-j f2b-sshd;-i lo;-j web", FORWARD="-j DOCKER", DOCKER="", web="-j DROP")}
+    )
+    own = own_part(live, PRESERVE).tables["filter"]
+    assert own == table(INPUT="-i lo;-j web", FORWARD="", web="-j DROP")
+    assert own_part(live, STRICT) == live
+
+
+def test_a_chain_that_is_wanted_is_ours_whoever_uses_it() -> None:
+    """A file that declares a chain owns it, also where a chain of theirs jumps to it."""
+    live = Ruleset(Family.IPV4, {"filter": table(DOCKER="-j web", web="-j DROP")})
+    wanted = Ruleset(Family.IPV4, {"filter": table(web="")})
+    assert list(own_part(live, PRESERVE).tables["filter"].chains) == []
+    assert list(own_part(live, PRESERVE, wanted).tables["filter"].chains) == ["web"]
