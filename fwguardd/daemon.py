@@ -24,7 +24,6 @@ from fwguardd.denials.tail import NOT_READ, Tail
 from fwguardd.enforce.boot_report import tell_boot_report
 from fwguardd.enforce.guard import NOTICE_GAP, Due, Timetable
 from fwguardd.enforce.reconcile import STARTED
-from fwguardd.enforce.revisions import StoreError
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.enforce.world import Broken, Done, Failure
 from fwguardd.kernel.culprit import read_culprit
@@ -36,6 +35,7 @@ from fwguardd.options import Options, parse_options
 from fwguardd.outlets.log import open_log
 from fwguardd.settings import Settings, SettingsError
 from fwguardd.steward import Steward
+from fwguardd.store.revisions import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,17 +6,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import __version__
-from fwguardd.enforce.revisions import Kind, Waiting, judge_pending
 from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.ruleset.render import render
+from fwguardd.store.revisions import Kind, Waiting, judge_pending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fwguardd.enforce.memory import Memory
-    from fwguardd.enforce.revisions import PendingConfirmation, Revision, Summary
     from fwguardd.ruleset.diff import Difference
+    from fwguardd.store.revisions import PendingConfirmation, Revision, Summary
 
 
 def status(world: World, memory: Memory, denials: Mapping[str, Any], paused: float | None) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from fwguardd.enforce.guard import RepairBudget
 from fwguardd.enforce.read_directory import Judge
 from fwguardd.enforce.reconcile import Ask, look_ahead, reconcile
 from fwguardd.enforce.record import Why, recall
-from fwguardd.enforce.revisions import RevisionStore, Waiting, judge_pending
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.undo import confirm, expire, last_resort, open_up, rollback
 from fwguardd.enforce.world import Broken, Done, Failure, Host, Outcome, World, boottime
@@ -29,6 +28,7 @@ from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.scratch import ScratchError, ScratchPool, way_here
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import OnDrift
+from fwguardd.store.revisions import RevisionStore, Waiting, judge_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable

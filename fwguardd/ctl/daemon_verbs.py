@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import NotPermittedError, RefusedError, UnreachableError, ask
 from fwguardd.ctl import answers
-from fwguardd.enforce.revisions import StoreError
 from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError
 from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, load_settings
+from fwguardd.store.revisions import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ctl.paint import Paint, as_json
 from fwguardd.enforce.read_directory import Accepted, Judge, Rejected, Verdict, compose_files, errors_and_warnings
-from fwguardd.enforce.rule_files import RuleFile, Snapshot, read_rule_file, take_snapshot
+from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
 from fwguardd.kernel.iptables import Tool, find_tool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.scratch import ScratchPool, way_here
-from fwguardd.ruleset.model import FAMILIES, Family, Finding, errors_in
+from fwguardd.ruleset.model import FAMILIES, Family, Finding, RuleFile, errors_in
 from fwguardd.ruleset.render import render
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.revision_model import Kind
 from fwguardd.enforce.transaction import owned_tables
 from fwguardd.ruleset.model import FAMILIES, Finding, Rehearsed
+from fwguardd.store.model import Kind
 
 if TYPE_CHECKING:
-    from fwguardd.enforce.revisions import Held, PendingConfirmation
     from fwguardd.enforce.transaction import Owned
     from fwguardd.ruleset.diff import Difference
+    from fwguardd.store.revisions import Held, PendingConfirmation
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from fwguardd.ruleset.text import families_of_name, read_rules
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fwguardd.enforce.rule_files import RuleFile, Snapshot
+    from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.ruleset.model import RuleFile
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.statements import Reading
 

@@ -16,7 +16,6 @@ from fwguardd import events
 from fwguardd.enforce.memory import InForce, Memory, Refused
 from fwguardd.enforce.read_directory import Accepted, Rejected
 from fwguardd.enforce.record import Why, keep, new_in_force
-from fwguardd.enforce.revisions import Kind, PendingConfirmation, StoreError
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.transaction import (
     Applied,
@@ -33,6 +32,7 @@ from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, Worl
 from fwguardd.kernel.iptables import KernelBusyError, KernelError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import Finding, Rehearsed, Severity
+from fwguardd.store.revisions import Kind, PendingConfirmation, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.memory import InForce, Memory
-from fwguardd.enforce.revisions import Kind, Revision, StoreError
 from fwguardd.ruleset.model import Rehearsed
+from fwguardd.store.revisions import Kind, Revision, StoreError
 
 if TYPE_CHECKING:
-    from fwguardd.enforce.rule_files import RuleFile
     from fwguardd.enforce.world import World
     from fwguardd.kernel.iptables import Backend
+    from fwguardd.ruleset.model import RuleFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Finding, Origin, Severity
+from fwguardd.ruleset.model import Finding, Origin, RuleFile, Severity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,14 +33,6 @@ _LEFTOVERS = (
 )  # fmt: skip
 _SILENT = re.compile("|".join(translate(pattern) for pattern in _LEFTOVERS))
 _READ_TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFile:
-    """A rule file as it was at one instant."""
-
-    path: str
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

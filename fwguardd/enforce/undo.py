@@ -13,7 +13,6 @@ from fwguardd import events
 from fwguardd.enforce.read_directory import Rejected
 from fwguardd.enforce.reconcile import apply_failed, earlier_revision, failed, tell_applied
 from fwguardd.enforce.record import Why, in_force_of, keep, new_in_force
-from fwguardd.enforce.revisions import Expired, Held, Kind, StoreError, judge_pending
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.transaction import Owned, RolledBackError, Unchanged, UndoFailedError, put_in_force
 from fwguardd.enforce.world import Done, Failure, Outcome, World, boottime, still
@@ -21,12 +20,13 @@ from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import FAMILIES, Rehearsed, Ruleset
 from fwguardd.ruleset.plan import emptied
+from fwguardd.store.revisions import Expired, Held, Kind, StoreError, judge_pending
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.enforce.memory import Memory
-    from fwguardd.enforce.revisions import Revision
+    from fwguardd.store.revisions import Revision
 
 
 def confirm(world: World, memory: Memory) -> Outcome:

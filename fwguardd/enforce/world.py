@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from fwguardd.enforce.memory import Memory
     from fwguardd.enforce.read_directory import Judge
-    from fwguardd.enforce.revisions import RevisionStore
     from fwguardd.enforce.transaction import Kernel
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.model import Finding
     from fwguardd.ruleset.preserve import Preserve
+    from fwguardd.store.revisions import RevisionStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,14 @@ VERDICTS = frozenset({"ACCEPT", "DROP", "RETURN", "QUEUE"})
 """The targets that are neither a chain nor an extension (iptables(8), "TARGETS")."""
 
 
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """A rule file as it was at one instant: its path as it is told to people, and its bytes."""
+
+    path: str
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
     """Where something was written: the path of a rule file, and the line, counted from 1. Line 0 is the whole file."""

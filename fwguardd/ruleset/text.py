@@ -353,7 +353,7 @@ def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tu
         else:
             kept.append(word)
     _refuse_continuation(line.text, kept)
-    refuse_traps(rest)
+    refuse_traps(kept)
     told = infer_families([word.value for word in kept])
     if isinstance(told, MixedFamilies):
         raise _mixed(told, kept)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.durable import HostSystem
-from fwguardd.enforce.revision_boot import BootFiles
-from fwguardd.enforce.revision_model import Revision
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.text import read_rules
+from fwguardd.store.boot import BootFiles
+from fwguardd.store.durable import HostSystem
+from fwguardd.store.model import Revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

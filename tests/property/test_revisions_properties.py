@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fwguardd.enforce.durable import HostSystem
-from fwguardd.enforce.revision_boot import boot_texts
-from fwguardd.enforce.revisions import (
+from fwguardd.kernel.iptables import Backend
+from fwguardd.ruleset.model import FAMILIES, Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
+from fwguardd.store.boot import boot_texts
+from fwguardd.store.durable import HostSystem
+from fwguardd.store.revisions import (
     Expired,
     Held,
     Kind,
@@ -29,15 +31,12 @@ from fwguardd.enforce.revisions import (
     Waiting,
     judge_pending,
 )
-from fwguardd.enforce.rule_files import RuleFile
-from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.model import FAMILIES, Chain, Family, Origin, Rule, Ruleset, Table
 from tests.property.unreliable_disk import MemoryDisk, StoppedError, Tapped, failing_at, stopping_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fwguardd.enforce.durable import System
+    from fwguardd.store.durable import System
 
 STATE = Path("/state")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fwguardd.enforce.durable import System
+    from fwguardd.store.durable import System
 
 
 class StoppedError(BaseException):

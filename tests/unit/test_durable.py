@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.durable import (
+from fwguardd.store.durable import (
     HostSystem,
     NotRegularError,
     NotSyncedError,
@@ -29,7 +29,7 @@ from tests.property.unreliable_disk import MemoryDisk, StoppedError, Tapped, fai
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fwguardd.enforce.durable import System
+    from fwguardd.store.durable import System
 
 
 class Place:

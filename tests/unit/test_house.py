@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fwguardd"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+_BELOW = {"ruleset", "kernel", "denials", "store", "enforce", "control", "outlets", "settings", "events"}
 ALLOWED = {
     "ruleset": {"ruleset"},
     "denials": {"denials", "kernel", "events"},
@@ -18,13 +19,14 @@ ALLOWED = {
     "settings": {"denials", "kernel", "ruleset"},
     "events": set[str](),
     "outlets": {"outlets", "events", "settings"},
-    "enforce": {"enforce", "kernel", "ruleset", "events"},
+    "store": {"store", "kernel", "ruleset"},
+    "enforce": {"enforce", "store", "kernel", "ruleset", "events"},
     "control": {"control", "events"},
-    "ctl": {"steward", "report", "ctl", "enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
     "options": {"settings"},
-    "report": {"enforce", "ruleset"},
-    "steward": {"enforce", "kernel", "ruleset", "settings", "events", "report"},
-    "daemon": {"options", "report", "steward", "enforce", "denials", "control", "outlets", "kernel", "ruleset", "settings", "events"},
+    "report": {"enforce", "store", "ruleset"},
+    "steward": {"report", *_BELOW},
+    "ctl": {"ctl", "steward", "report", *_BELOW},
+    "daemon": {"options", "report", "steward", *_BELOW},
     "__main__": {"daemon"},
     "__init__": set[str](),
 }

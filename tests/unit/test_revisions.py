@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fwguardd.enforce.durable import HostSystem
-from fwguardd.enforce.revision_damage import MOST_KEPT
-from fwguardd.enforce.revision_seal import seal
-from fwguardd.enforce.revisions import (
+from fwguardd.kernel.iptables import Backend
+from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
+from fwguardd.store.damage import MOST_KEPT
+from fwguardd.store.durable import HostSystem
+from fwguardd.store.revisions import (
     Expired,
     Held,
     Kind,
@@ -26,9 +27,7 @@ from fwguardd.enforce.revisions import (
     Waiting,
     judge_pending,
 )
-from fwguardd.enforce.rule_files import RuleFile
-from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table
+from fwguardd.store.seal import seal
 from tests.property.unreliable_disk import Tapped, stopping_at
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -456,7 +455,7 @@ def test_damaged_boot_files_are_told_and_set_aside(state: Path, fault: str) -> N
 def in_a_mount_namespace(script: str, state: Path) -> None:
     """Run Python in a mount namespace of its own, where it may mount. ``STATE`` is the path it is given."""
     preamble = "import sys, subprocess\nfrom pathlib import Path\nSTATE = Path(sys.argv[1])\n"
-    preamble += "from fwguardd.enforce.revisions import RevisionStore, StoreError\n"
+    preamble += "from fwguardd.store.revisions import RevisionStore, StoreError\n"
     preamble += "from tests.unit.test_revisions import revision, pending, numbers, fails\n"
     preamble += "def mount(*words): subprocess.run(['mount', *words], check=True)\n"
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]

@@ -162,6 +162,7 @@ FAULTS = [
     ("-A INPUT --source=10.0.0.1", "attached-value", 10),
     ("-A INPUT -4j ACCEPT", "attached-value", 10),
     ("-A INPUT -s ! 10.0.0.1", "misplaced-negation", 13),
+    ("-A INPUT -s -4 ! 10.0.0.1", "misplaced-negation", 16),
     ("-A INPUT -p tcp --dport ! 22 -j ACCEPT", "misplaced-negation", 25),
     ('-A INPUT --comment "x', "unterminated-quote", 20),
     ("-A INPUT –j ACCEPT", "odd-character", 10),

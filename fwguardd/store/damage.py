@@ -10,12 +10,12 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.durable import make_directory, remove_tree, sync_directory
+from fwguardd.store.durable import make_directory, remove_tree, sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fwguardd.enforce.durable import System
+    from fwguardd.store.durable import System
 
 MOST_KEPT = 20
 """Entries that the folder holds at most."""

@@ -19,7 +19,11 @@ import errno
 import hashlib
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.durable import (
+from fwguardd.kernel.iptables import Backend
+from fwguardd.ruleset.model import FAMILIES
+from fwguardd.ruleset.render import render
+from fwguardd.store.damage import revision_number
+from fwguardd.store.durable import (
     NotRegularError,
     make_directory,
     read_file,
@@ -28,19 +32,15 @@ from fwguardd.enforce.durable import (
     sync_directory,
     write_new,
 )
-from fwguardd.enforce.revision_damage import revision_number
-from fwguardd.enforce.revision_model import DamagedError, Kind
-from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.model import FAMILIES
-from fwguardd.ruleset.render import render
+from fwguardd.store.model import DamagedError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from fwguardd.enforce.durable import System
-    from fwguardd.enforce.revision_damage import DamagedFolder
-    from fwguardd.enforce.revision_model import Revision
+    from fwguardd.store.damage import DamagedFolder
+    from fwguardd.store.durable import System
+    from fwguardd.store.model import Revision
 
 LINK = "boot"
 MANIFEST = "manifest"

@@ -13,14 +13,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.durable import NotRegularError, read_chunks
-from fwguardd.enforce.revision_model import DamagedError
+from fwguardd.store.durable import NotRegularError, read_chunks
+from fwguardd.store.model import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fwguardd.enforce.durable import System
+    from fwguardd.store.durable import System
 
 _LONGEST_HEADER = 400
 

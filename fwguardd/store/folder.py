@@ -6,19 +6,19 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.durable import NotSyncedError, replace_file
-from fwguardd.enforce.revision_codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
-from fwguardd.enforce.revision_damage import revision_number
-from fwguardd.enforce.revision_model import DamagedError
-from fwguardd.enforce.revision_seal import scan, seal, unseal
+from fwguardd.store.codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
+from fwguardd.store.damage import revision_number
+from fwguardd.store.durable import NotSyncedError, replace_file
+from fwguardd.store.model import DamagedError
+from fwguardd.store.seal import scan, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
-    from fwguardd.enforce.durable import System
-    from fwguardd.enforce.revision_damage import DamagedFolder
-    from fwguardd.enforce.revision_model import Revision, Summary
+    from fwguardd.store.damage import DamagedFolder
+    from fwguardd.store.durable import System
+    from fwguardd.store.model import Revision, Summary
 
 
 @dataclass(frozen=True, slots=True)

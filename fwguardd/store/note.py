@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fwguardd.enforce.durable import NotSyncedError, remove_file, replace_file
-from fwguardd.enforce.revision_model import DamagedError
-from fwguardd.enforce.revision_seal import seal, unseal
+from fwguardd.store.durable import NotSyncedError, remove_file, replace_file
+from fwguardd.store.model import DamagedError
+from fwguardd.store.seal import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fwguardd.enforce.durable import System
-    from fwguardd.enforce.revision_damage import DamagedFolder
+    from fwguardd.store.damage import DamagedFolder
+    from fwguardd.store.durable import System
 
 Value = TypeVar("Value")
 

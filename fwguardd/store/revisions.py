@@ -4,16 +4,16 @@
 
     /var/lib/fwguard/          its owner's alone
       revisions/000041.json    one revision, whole in itself: rule files, canonical rulesets, when, why, by whom
-      boot -> boot-000041-1/   ipv4.rules, ipv6.rules, manifest: for the boot loader (`fwguardd.enforce.revision_boot`)
+      boot -> boot-000041-1/   ipv4.rules, ipv6.rules, manifest: for the boot loader (`fwguardd.store.boot`)
       pending.json             the confirmation that is waited for
       held.json                the digest of rule files that were undone
       damaged/                 what was found to be not as it was written
 
 The promises, and what serves each:
 
-1. A crash or a power cut at any instant leaves the old or the new, whole: `fwguardd.enforce.durable`.
+1. A crash or a power cut at any instant leaves the old or the new, whole: `fwguardd.store.durable`.
 2. Whatever is not as it was written is noticed, set aside and told, and is no reason not to start: every file carries
-   a checksum over all of its bytes (`fwguardd.enforce.revision_seal`), and opening the store reads them all.
+   a checksum over all of its bytes (`fwguardd.store.seal`), and opening the store reads them all.
 3. A number is never used twice: the next one is above every number that any name or file in the directory tells of.
 4. A disk that cannot be written can still be read; each write that fails is a `StoreError` that says what it means.
 5. Memory is bounded by the largest revision: of the others only the summaries are held.
@@ -29,12 +29,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce import revision_codec as codec
-from fwguardd.enforce.durable import TEMPORARY, HostSystem, NotSyncedError, make_directory, remove_tree, sync_directory
-from fwguardd.enforce.revision_boot import BootFiles
-from fwguardd.enforce.revision_damage import DamagedFolder, revision_number
-from fwguardd.enforce.revision_folder import RevisionFolder, seal_revision
-from fwguardd.enforce.revision_model import (
+from fwguardd.store import codec
+from fwguardd.store.boot import BootFiles
+from fwguardd.store.damage import DamagedFolder, revision_number
+from fwguardd.store.durable import TEMPORARY, HostSystem, NotSyncedError, make_directory, remove_tree, sync_directory
+from fwguardd.store.folder import RevisionFolder, seal_revision
+from fwguardd.store.model import (
     DamagedError,
     Expired,
     Held,
@@ -46,14 +46,14 @@ from fwguardd.enforce.revision_model import (
     Waiting,
     judge_pending,
 )
-from fwguardd.enforce.revision_note import Note
+from fwguardd.store.note import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fwguardd.enforce.durable import System
-    from fwguardd.enforce.revision_folder import Sealed
+    from fwguardd.store.durable import System
+    from fwguardd.store.folder import Sealed
 
 __all__ = [
     "Expired",

@@ -15,10 +15,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.revision_model import DamagedError, Held, Kind, PendingConfirmation, Revision, Summary
-from fwguardd.enforce.rule_files import RuleFile
 from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
+from fwguardd.store.model import DamagedError, Held, Kind, PendingConfirmation, Revision, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

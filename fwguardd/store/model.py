@@ -16,9 +16,8 @@ from fwguardd.ruleset.model import Family
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fwguardd.enforce.rule_files import RuleFile
     from fwguardd.kernel.iptables import Backend
-    from fwguardd.ruleset.model import Ruleset
+    from fwguardd.ruleset.model import RuleFile, Ruleset
 
 
 class StoreError(Exception):
