@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.transaction import owned_tables
+from fwguardd.enforce.transaction import Owned, owned_tables
 from fwguardd.ruleset.model import FAMILIES, Finding, Rehearsed
 from fwguardd.store.model import Kind
 
 if TYPE_CHECKING:
-    from fwguardd.enforce.transaction import Owned
     from fwguardd.ruleset.diff import Difference
     from fwguardd.store.revisions import Held, PendingConfirmation
 
@@ -59,7 +58,8 @@ class Memory:
     """The state between two passes.
 
     ``refused`` files are not judged again until they change; ``held`` ones were undone, and are not applied again until
-    they change or a reload asks; ``drift`` was told and left alone, and is not told again until it changes.
+    they change or a reload asks; ``drift`` was told and left alone, and is not told again until it changes; ``touched``
+    are tables that a pass which was killed had begun to write for the first time.
     """
 
     in_force: InForce | None = None
@@ -67,6 +67,12 @@ class Memory:
     drift: tuple[Difference, ...] = ()
     held: Held | None = None
     pending: PendingConfirmation | None = None
+    touched: Owned = frozenset()
+
+    @property
+    def owned(self) -> Owned:
+        """All tables that fwguardd answers for: those in force, and those that a killed pass has begun to write."""
+        return (self.in_force.owned if self.in_force else Owned()) | self.touched
 
     def judged_anew(self) -> Memory:
         """The same, with the files to be judged again though they did not change: what they name may have."""

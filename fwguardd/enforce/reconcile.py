@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.memory import InForce, Memory, Refused
 from fwguardd.enforce.read_directory import Accepted, Rejected
-from fwguardd.enforce.record import Why, keep, new_in_force
+from fwguardd.enforce.record import Why, begin, end, keep, new_in_force
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.transaction import (
     Applied,
@@ -25,7 +25,6 @@ from fwguardd.enforce.transaction import (
     UndoFailedError,
     as_before,
     find_drift,
-    owned_tables,
     put_in_force,
 )
 from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime, still
@@ -128,20 +127,23 @@ def _apply(world: World, memory: Memory, snapshot: Snapshot, accepted: Accepted,
         except KernelError as error:
             return apply_failed(world, memory, error)
     new = _named(world, before, snapshot.digest, accepted, ask.why)
-    released = before.owned - owned_tables(new.rehearsed) if before else Owned()
+    released = (memory.owned | (before.owned if before else Owned())) - new.owned
     try:
         pending = _promised(world, memory, before, new, ask)
+        begin(world, memory, new)
         outcome = put_in_force(world.kernel, new.rehearsed, released, world.preserve)
     except StoreError as error:
         return failed(world, memory, f"nothing was changed: {error}. {still(memory)}", passing=False)
     except (RolledBackError, UndoFailedError, KernelError) as error:
         _break_promise(world, memory)
+        _end_unless_broken(world, memory, error)
         return apply_failed(world, memory, error)
     _release(world, memory)
     if before is None or new.revision != before.revision:
         keep(world, new, snapshot.files, ask.why, for_boot=pending is None)
     elif pending is not None and pending != memory.pending:
         _boot_earlier(world, pending)
+    end(world)
     memory = Memory(new, pending=pending)
     if isinstance(outcome, Unchanged):
         message = f"the kernel already holds what {world.rules_dir} says, {new.rule_count} rules; nothing was written"
@@ -235,6 +237,8 @@ def _release(world: World, memory: Memory) -> None:
 
 def _guard(world: World, memory: Memory, in_force: InForce, why: Why) -> Outcome:
     """Compare the kernel with what is in force, and repair it if that is wanted."""
+    if memory.touched:
+        memory = _let_go(world, memory, in_force)
     try:
         drift = find_drift(world.kernel, in_force.rehearsed, world.preserve)
         if drift and drift != memory.drift:
@@ -250,6 +254,27 @@ def _guard(world: World, memory: Memory, in_force: InForce, why: Why) -> Outcome
     message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
     world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(outcome.changes))
     return Done(memory, len(outcome.changes), len(outcome.changes))
+
+
+def _let_go(world: World, memory: Memory, in_force: InForce) -> Memory:
+    """Empty the tables that a killed pass had begun to write and that are not ours in the revision in force."""
+    left = memory.touched - in_force.owned
+    try:
+        put_in_force(world.kernel, in_force.rehearsed, left, world.preserve)
+    except (RolledBackError, UndoFailedError, KernelError) as error:
+        return apply_failed(world, memory, error).memory
+    names = ", ".join(sorted(f"{family.value} {name}" for family, name in left))
+    if names:
+        message = f"a pass that was killed had begun to write {names}: let go; revision {in_force.revision} is in force"
+        world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(left))
+    end(world)
+    return replace(memory, touched=Owned())
+
+
+def _end_unless_broken(world: World, memory: Memory, error: Exception) -> None:
+    """A load that was undone touched nothing in the end, beyond what an earlier pass had."""
+    if not isinstance(error, UndoFailedError) and not memory.touched:
+        end(world)
 
 
 def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference], why: Why) -> None:

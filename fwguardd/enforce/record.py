@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.memory import InForce, Memory
+from fwguardd.enforce.transaction import Owned
 from fwguardd.ruleset.model import Rehearsed
 from fwguardd.store.revisions import Kind, Revision, StoreError
 
@@ -29,13 +30,47 @@ def recall(world: World) -> Memory:
     """What the disk remembers. With another tool or kernel the files are judged anew: what they accept may differ."""
     for fault in world.store.take_faults():
         world.emit(events.STATE_DAMAGED, fault)
-    memory = Memory(held=world.store.held(), pending=world.store.pending())
+    memory = Memory(held=world.store.held(), pending=world.store.pending(), touched=world.store.touched())
     revision = world.store.latest()
     if revision is None:
         return memory
+    _mend_boot_files(world, memory.pending.back_to if memory.pending else revision.number)
     in_force = in_force_of(revision)
     same = (revision.backend, revision.tool_version, revision.kernel) == _stamp(world)
     return replace(memory, in_force=in_force if same else replace(in_force, digest=""))
+
+
+def _mend_boot_files(world: World, number: int | None) -> None:
+    """Let the next boot load this revision, if a pass that was killed left it at another."""
+    if number is None or world.store.read_boot_revision() == number:
+        return
+    revision = world.store.get(number)
+    if revision is not None:
+        try:
+            world.store.write_boot_files(revision)
+        except StoreError as error:
+            world.emit(events.STATE_FAILED, str(error))
+
+
+def begin(world: World, memory: Memory, new: InForce) -> None:
+    """Write down which tables are about to be written for the first time: should this process be killed before the
+    revision is recorded, the next one lets them go. A disk that fails is told, and stops nothing."""
+    touched = new.owned - memory.owned | memory.touched
+    if touched != world.store.touched():
+        _touch(world, touched)
+
+
+def end(world: World) -> None:
+    """What was begun is over: recorded, or undone."""
+    if world.store.touched():
+        _touch(world, Owned())
+
+
+def _touch(world: World, tables: Owned) -> None:
+    try:
+        world.store.touch(tables)
+    except StoreError as error:
+        world.emit(events.STATE_FAILED, str(error))
 
 
 def in_force_of(revision: Revision) -> InForce:

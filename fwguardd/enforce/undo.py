@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.read_directory import Rejected
 from fwguardd.enforce.reconcile import apply_failed, earlier_revision, failed, tell_applied
-from fwguardd.enforce.record import Why, in_force_of, keep, new_in_force
+from fwguardd.enforce.record import Why, begin, end, in_force_of, keep, new_in_force
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.transaction import Owned, RolledBackError, Unchanged, UndoFailedError, put_in_force
 from fwguardd.enforce.world import Done, Failure, Outcome, World, boottime, still
@@ -129,12 +129,15 @@ def _put(
     source: Revision | None = None,
 ) -> Outcome:
     new = new_in_force(world, digest, rehearsed, why, kind)
-    released = memory.in_force.owned - new.owned if memory.in_force else Owned()
+    released = memory.owned - new.owned
+    begin(world, memory, new)
     try:
         applied = put_in_force(world.kernel, rehearsed, released, world.preserve)
     except (RolledBackError, UndoFailedError, KernelError) as error:
         return apply_failed(world, memory, error)
     keep(world, new, source.files if source else (), why, for_boot=True)
+    end(world)
+    memory = replace(memory, touched=Owned())
     if isinstance(applied, Unchanged):
         message = f"revision {new.revision} is in force ({why.cause}); the kernel held it already"
         world.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=why.cause)

@@ -139,7 +139,7 @@ def refuse_traps(words: Sequence[Word]) -> None:
     """Options that describe no packet, and values that iptables-restore misreads, in the words of a rule."""
     values = [word.value for word in words]
     for place, word in enumerate(words):
-        if word.value == "!" and place and values[place - 1] in _NEGATABLE:
+        if word.value == "!" and _is_behind_option(values, place):
             message = f"iptables no longer reads a ! behind {values[place - 1]}"
             raise LineFault("misplaced-negation", message, f"write ! {values[place - 1]} …", word.start + 1)
         match = _TRAP.match(word.value) if word.value[:1] == "-" else None
@@ -151,6 +151,10 @@ def refuse_traps(words: Sequence[Word]) -> None:
                 _refuse_attached(word, match, kind)
         elif not is_plainly_free_text(values, place):
             _refuse_option(word, match)
+
+
+def _is_behind_option(values: Sequence[str], place: int) -> bool:
+    return place > 0 and values[place - 1] in _NEGATABLE and not is_free_text(values, place - 1)
 
 
 def _refuse_option(word: Word, match: re.Match[str]) -> None:

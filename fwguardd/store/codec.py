@@ -22,9 +22,12 @@ from fwguardd.store.model import DamagedError, Held, Kind, PendingConfirmation, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fwguardd.store.model import Touched
+
 REVISION_FORM = "fwguardd revision 1"
 PENDING_FORM = "fwguardd pending confirmation 1"
 HELD_FORM = "fwguardd held digest 1"
+TOUCHED_FORM = "fwguardd touched tables 1"
 
 
 def encode_revision(revision: Revision) -> bytes:
@@ -111,6 +114,19 @@ def decode_held(body: bytes) -> Held:
     """A held digest. Raises DamagedError."""
     fields = _Fields(_read(body))
     return Held(fields.text("digest"), fields.text("reason"))
+
+
+def encode_touched(touched: Touched) -> bytes:
+    """The body of the file that names tables which a write was about to touch."""
+    return _line({"tables": sorted([family.value, name] for family, name in touched)})
+
+
+def decode_touched(body: bytes) -> Touched:
+    """The named tables. Raises DamagedError."""
+    pairs = [_list(pair) for pair in _Fields(_read(body)).items("tables")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise _strange("a table without a family")
+    return frozenset((_family(_text(family)), _text(name)) for family, name in pairs)
 
 
 def _line(value: object) -> bytes:

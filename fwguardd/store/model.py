@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fwguardd.ruleset.model import Family
 
@@ -135,6 +135,10 @@ def judge_pending(pending: PendingConfirmation, boot_id: str, boottime: float) -
     if left > 0:
         return Waiting(left)
     return Expired("nobody confirmed in time")
+
+
+Touched: TypeAlias = "frozenset[tuple[Family, str]]"
+"""Tables, by family and name, that are written for the first time: to be let go if that write was never finished."""
 
 
 @dataclass(frozen=True, slots=True)

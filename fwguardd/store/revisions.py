@@ -7,6 +7,7 @@
       boot -> boot-000041-1/   ipv4.rules, ipv6.rules, manifest: for the boot loader (`fwguardd.store.boot`)
       pending.json             the confirmation that is waited for
       held.json                the digest of rule files that were undone
+      touched.json             the tables that a write is about to touch for the first time
       damaged/                 what was found to be not as it was written
 
 The promises, and what serves each:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from fwguardd.store.durable import System
     from fwguardd.store.folder import Sealed
+    from fwguardd.store.model import Touched
 
 __all__ = [
     "Expired",
@@ -69,6 +71,7 @@ __all__ = [
 ]
 
 _UNKNOWN_PENDING = "if a revision was waiting to be confirmed, nobody knows now which one, and nothing will undo it"
+_UNKNOWN_TOUCHED = "tables that a write left half done may keep what it put there"
 _UNKNOWN_HELD = "rule files that were undone may be applied again"
 
 
@@ -94,6 +97,8 @@ class RevisionStore:
         self._pending = Note(self._system, path, *code, _UNKNOWN_PENDING)
         path, form = state_dir / "held.json", codec.HELD_FORM
         self._held = Note(self._system, path, form, codec.encode_held, codec.decode_held, _UNKNOWN_HELD)
+        path, form = state_dir / "touched.json", codec.TOUCHED_FORM
+        self._touched = Note(self._system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED)
         self._highest = 0
         self._claimed: Sealed | None = None
         self._prepared = self._loaded = False
@@ -193,6 +198,20 @@ class RevisionStore:
             self._prepare()
             self._held.remove()
 
+    def touched(self) -> Touched:
+        """The tables that a write was about to touch for the first time, and of which no end was told."""
+        return self._touched.value or frozenset()
+
+    def touch(self, tables: Touched) -> None:
+        """Write down what is about to be touched; nothing, once it is over. Raises StoreError."""
+        meaning = "should fwguardd be killed in the middle, these tables are not let go"
+        with self._writing("the tables to be written cannot be noted", self._touched.path, meaning):
+            self._prepare()
+            if tables:
+                self._touched.write(tables)
+            else:
+                self._touched.remove()
+
     @contextlib.contextmanager
     def _writing(self, failure: str, path: Path, meaning: str) -> Iterator[None]:
         """Turn an OSError into a StoreError that says what failed, where, why, and what that means."""
@@ -277,7 +296,7 @@ class RevisionStore:
         self._remove_temporary(names, revisions)
         self._revisions.load(revisions)
         self._load_boot()
-        for fault in (self._pending.load(self._damaged), self._held.load(self._damaged)):
+        for fault in (note.load(self._damaged) for note in (self._pending, self._held, self._touched)):
             if fault is not None:
                 self._tell(fault)
         self._highest = max((self._highest, *used, *self._needed()))
@@ -290,7 +309,10 @@ class RevisionStore:
 
     def _remove_temporary(self, names: list[str], revisions: list[str]) -> None:
         """Remove what an interrupted write left. What stays, because the disk cannot be written, does no harm."""
-        ours = {f"{path.name}{TEMPORARY}" for path in (self._boot.link, self._pending.path, self._held.path)}
+        ours = {
+            f"{path.name}{TEMPORARY}"
+            for path in (self._boot.link, self._pending.path, self._held.path, self._touched.path)
+        }
         left = [self._state_dir / name for name in names if name in ours]
         left += [
             self._revisions.path / name

@@ -552,3 +552,24 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "no").mkdir()
     store.record(revision(1))
     assert numbers(RevisionStore(tmp_path / "no" / "state")) == [1]
+
+
+def test_touched_tables_are_known_after_a_restart(tmp_path: Path) -> None:
+    """What a write is about to touch is on the disk before it is touched, and gone once the write is over."""
+    tables = frozenset({(Family.IPV4, "raw"), (Family.IPV6, "nat")})
+    store = RevisionStore(tmp_path / "state")
+    assert store.touched() == frozenset()
+    store.touch(tables)
+    assert RevisionStore(tmp_path / "state").touched() == tables
+    store.touch(frozenset())
+    assert RevisionStore(tmp_path / "state").touched() == frozenset()
+
+
+def test_damaged_touched_tables_are_told(tmp_path: Path) -> None:
+    """A torn note is set aside, and what that means is said."""
+    RevisionStore(tmp_path / "state").touch(frozenset({(Family.IPV4, "raw")}))
+    path = tmp_path / "state" / "touched.json"
+    path.write_bytes(path.read_bytes()[:-3])
+    store = RevisionStore(tmp_path / "state")
+    assert store.touched() == frozenset()
+    assert any("touched.json" in fault for fault in store.take_faults())

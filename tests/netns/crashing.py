@@ -1,0 +1,287 @@
+"""A bench for processes that are killed: what a daemon's thread works on, boundaries to die at, and what is left."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.enforce.durable import HostSystem
+from fwguardd.enforce.read_directory import Judge
+from fwguardd.enforce.reconcile import CHANGED, STARTED, Ask, reconcile
+from fwguardd.enforce.record import Why, recall
+from fwguardd.enforce.revisions import RevisionStore
+from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.undo import expire
+from fwguardd.enforce.world import Done, Host, Outcome, World
+from fwguardd.kernel.iptables import Backend, LiveKernel, find_tool
+from fwguardd.kernel.privilege import boot_id, kernel_release
+from fwguardd.kernel.rehearsal import Rehearsals
+from fwguardd.kernel.scratch import ScratchPool, way_here
+from fwguardd.ruleset.lint import Context
+from fwguardd.ruleset.preserve import Preserve
+from tests.property.unreliable_disk import Tapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fwguardd.events import EventKind
+    from fwguardd.kernel.rehearsal import Refused
+    from fwguardd.ruleset.model import Candidate, Family, Rehearsed
+
+    Saved = Callable[[], dict[str, list[str]]]
+    Chains = dict[str, tuple[str, tuple[str, ...]]]
+    Tables = dict[str, dict[str, Chains]]
+    Step = Callable[[World], object]
+
+CONFIRM = 0.3
+"""Seconds within which a reload has to be confirmed."""
+
+
+def _files(web: int, chain: str, mark: int) -> dict[str, str]:
+    """Rule files that fill three tables in both families; other arguments change something in each of the six."""
+    more = "".join(f"-A {chain} -p tcp --dport {web + number} -j ACCEPT\n" for number in range(12))
+    return {
+        "10-filter.rules": f"-P INPUT DROP\n:{chain} -\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp -j {chain}\n{more}",
+        "20-nat.rules": f"*nat\n:{chain} -\n-A PREROUTING -p tcp --dport {web} -j {chain}\n"
+        f"-A {chain} -p tcp -j REDIRECT --to-ports {web + 8000}\n",
+        "30-mangle.rules": f"*mangle\n-A PREROUTING -p tcp --dport {web} -j MARK --set-mark {mark}\n"
+        f"-A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss {1000 + mark}\n",
+    }
+
+
+A, B = _files(80, "OLD", 1), _files(443, "NEW", 2)
+MORE_TABLES = B | {"40-raw.rules": "*raw\n-A PREROUTING -p udp --dport 53 -j DROP\n"}
+
+
+NAMING = {"rename", "symlink", "unlink", "mkdir", "rmdir"}
+"""Calls of the store to the system that change what the next process finds under a name that it looks at. The store's
+own tests stop it before each and every call."""
+
+
+class Unforced(HostSystem):
+    """The host without its slow disk: a kill takes nothing from the page cache, so nothing hangs on it here."""
+
+    def fsync(self, fd: int) -> None:
+        """Nothing."""
+        assert fd >= 0
+
+
+class Tripwire:
+    """Kills its own process at the n-th boundary that is crossed once it is armed."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self.armed = False
+
+    def before_call(self, _number: int, call: str) -> None:
+        """The store is about to make a call to the system: a boundary, if the call changes names."""
+        if call in NAMING:
+            self.cross()
+
+    def cross(self) -> None:
+        """A boundary."""
+        if self.armed:
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._left -= 1
+
+
+class TrippedKernel(LiveKernel):
+    """The live kernel with boundaries before each look, each load, and each table of a load but the first."""
+
+    def __init__(self, backend: Backend, tripwire: Tripwire) -> None:
+        super().__init__(backend)
+        self._tripwire = tripwire
+
+    def save(self, families: Any) -> Any:
+        """As ever."""
+        self._tripwire.cross()
+        return super().save(families)
+
+    def restore(self, family: Family, text: str) -> None:
+        """One program for each table: what a program has done that dies after a COMMIT."""
+        for table in text.split("COMMIT\n")[:-1]:
+            self._tripwire.cross()
+            super().restore(family, f"{table}COMMIT\n")
+
+
+class Bench:
+    """A rules directory and a state directory, which processes that are killed work on one after the other."""
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        self.rules, self.state = folder / "rules", folder / "state"
+        self.rules.mkdir()
+        self.backend = Backend(backend)
+        self.told: list[str] = []
+        self.pool = ScratchPool(way_here())
+        self._rehearsed: list[tuple[Candidate, Rehearsed | Refused]] = []
+        self._judge = Judge(self._rehearse, Context((), Preserve.from_patterns([])))
+        self._host = Host(find_tool(self.backend), kernel_release(), boot_id())
+
+    def _rehearse(self, candidate: Candidate, /) -> Rehearsed | Refused:
+        """A rehearsal on the real kernel, once for each candidate."""
+        for known, outcome in self._rehearsed:
+            if known == candidate:
+                return outcome
+        outcome = Rehearsals(self.backend.value, self.pool).rehearse(candidate)
+        self._rehearsed.append((candidate, outcome))
+        return outcome
+
+    def put(self, files: dict[str, str]) -> str:
+        """Make the rules directory hold these files, each renamed into place; the digest of the directory."""
+        put(self.rules, files)
+        snapshot = take_snapshot(self.rules)
+        self._judge.judge(snapshot)
+        return snapshot.digest
+
+    def world(self, tripwire: Tripwire | None = None) -> World:
+        """What a daemon that starts now works on."""
+        kernel, system = LiveKernel(self.backend), Unforced()
+        store = RevisionStore(self.state, system=Tapped(system, tripwire.before_call) if tripwire else system)
+        if tripwire is not None:
+            kernel, tripwire.armed = TrippedKernel(self.backend, tripwire), True
+        nobody = Preserve.from_patterns([])
+        return World(
+            self.rules, self._judge, kernel, nobody, repair=True, store=store, host=self._host, emit=self._emit
+        )
+
+    def _emit(self, kind: EventKind, _message: str, /, **_fields: Any) -> None:
+        self.told.append(kind.name)
+
+    def start(self) -> Outcome:
+        """What a daemon does first; nothing on the disk may look damaged to it."""
+        self.told.clear()
+        outcome = start(self.world())
+        assert isinstance(outcome, Done), outcome
+        assert not {"state.damaged", "state.failed", "rules.failed"} & set(self.told), self.told
+        return outcome
+
+    def killed(self, step: Step, at: int) -> bool:
+        """Run a step in a process that kills itself at a boundary; whether it came to that."""
+        pid = self.fork(step, Tripwire(at))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code in (0, -signal.SIGKILL), f"the process failed with {code}"
+        return code != 0
+
+    def fork(self, step: Step, tripwire: Tripwire | None = None, ready: int | None = None) -> int:
+        """Run a step in a process of its own; its id. It closes ``ready`` when it begins."""
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            world = self.world(tripwire)
+            if ready is not None:
+                os.close(ready)
+            step(world)
+            code = 0
+        except BaseException:  # noqa: BLE001 - whatever happens, this process ends here.
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+
+def put(folder: Path, files: dict[str, str]) -> None:
+    """Make a directory hold these rule files and no others, by renames."""
+    for name, text in files.items():
+        (folder / f".{name}.new").write_text(text)
+        (folder / f".{name}.new").rename(folder / name)
+    for path in folder.iterdir():
+        if path.name not in files:
+            path.unlink()
+
+
+def start(world: World) -> Outcome:
+    """The first pass of a daemon."""
+    memory = recall(world)
+    return expire(world, memory) or reconcile(world, memory, Ask(Why(STARTED)))
+
+
+def change(world: World) -> Outcome:
+    """The pass after a change."""
+    return reconcile(world, recall(world), Ask(Why(CHANGED)))
+
+
+def reload_to_confirm(world: World, seconds: float = CONFIRM) -> Outcome:
+    """The pass of ``reload --confirm``."""
+    memory = replace(recall(world).judged_anew(), held=None)
+    return reconcile(world, memory, Ask(Why("reload", "somebody"), seconds))
+
+
+def tables(saved: Saved) -> Tables:
+    """What is loaded, by family, table and chain. A table that holds nothing counts as none."""
+    found: Tables = {}
+    for family, lines in saved().items():
+        here: dict[str, Chains] = {}
+        table: Chains = {}
+        for line in lines:
+            if line.startswith("*"):
+                table = here.setdefault(line[1:], {})
+            elif line.startswith(":"):
+                name, policy = line[1:].split()
+                table[name] = policy, ()
+            elif line.startswith("-A "):
+                name = line.split()[1]
+                table[name] = table[name][0], (*table[name][1], line)
+        found[family] = {name: chains for name, chains in here.items() if set(chains.values()) != {("ACCEPT", ())}}
+    return found
+
+
+def letters(found: Tables, a: Tables, b: Tables) -> dict[str, str]:
+    """By family, for each table whether it is A's or B's. A chain that was emptied to be removed may still be there."""
+    told: dict[str, str] = {}
+    for family in ("ipv4", "ipv6"):
+        told[family] = ""
+        for table in sorted({*found[family], *a[family], *b[family]}):
+            here = found[family].get(table, {})
+            same = [letter for letter, wanted in (("A", a), ("B", b)) if _same(here, wanted[family].get(table, {}))]
+            assert len(same) == 1, f"{family} {table} is neither of the two: {here}"
+            told[family] += same[0]
+    return told
+
+
+def _same(found: Chains, wanted: Chains) -> bool:
+    return {name: chain for name, chain in found.items() if name in wanted or chain != ("-", ())} == wanted
+
+
+def summary(told: dict[str, str]) -> str:
+    """Where a pass was stopped: before all tables, after all, between the families, or inside one."""
+    kinds = {"".join(sorted(set(letters))) for letters in told.values()}
+    if "AB" in kinds:
+        return "inside a family"
+    return f"all {kinds.pop()}" if len(kinds) == 1 else "between the families"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def kill(pid: int, *, with_children: bool) -> None:
+    """Kill -9 a process at this instant, its programs with it or not; return when all of them have ended."""
+    os.kill(pid, signal.SIGSTOP)
+    left = []
+    for child in children(pid):
+        try:
+            left.append(os.pidfd_open(child))
+        except ProcessLookupError:
+            continue
+        if with_children:
+            signal.pidfd_send_signal(left[-1], signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    for descriptor in left:
+        assert select.select([descriptor], [], [], 10.0)[0], "a program outlives its daemon for 10 s"
+        os.close(descriptor)
