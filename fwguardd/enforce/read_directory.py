@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.rehearsal import Refused
 from fwguardd.ruleset.compose import Composition, compose
+from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import Context, lint, unsilenced
 from fwguardd.ruleset.model import Candidate, Finding, Origin, Rehearsed, Severity, errors_in
 from fwguardd.ruleset.preserve import own_part
-from fwguardd.ruleset.text import families_of_name, read_rules
+from fwguardd.ruleset.text import read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,6 +8,7 @@ can have none (a rule for a chain that no file declares).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
@@ -28,7 +29,7 @@ from fwguardd.ruleset.model import (
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,12 @@ class Composition:
     findings: tuple[Finding, ...]
 
 
+MOST_FINDINGS = 20
+"""Undeclared chains told for one family; a ruleset with more of them has another trouble."""
+
+MOST_CHAINS = 50_000
+"""Chains of one table; files that name more were made by a mistake."""
+
 _MAIM_DECLARATIONS = frozenset(
     {"bad-declaration", "bad-policy", "chain-name", "policy-on-user-chain", "too-many-errors"}
 )
@@ -47,13 +54,40 @@ _MAIM_DECLARATIONS = frozenset(
 
 @dataclass(slots=True)
 class _OpenChain:
-    """A chain while files are still being added to it."""
+    """A chain while files are still being added to it. ``head`` holds what was inserted at its head, last rule first,
+    so that many insertions take no longer than as many appends."""
 
     origin: Origin | None = None
     policy: str | None = None
     policy_origin: Origin | None = None
     counters: Counters = ZERO
-    rules: list[Rule] = field(default_factory=list)
+    head: list[Rule] = field(default_factory=list)
+    rest: list[Rule] = field(default_factory=list)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules, in order."""
+        return (*reversed(self.head), *self.rest)
+
+    def insert(self, position: int, rule: Rule) -> bool:
+        """Insert a rule at a position, counted from 1. Whether the chain is long enough for that."""
+        if position <= len(self.head) + 1:
+            self.head.insert(len(self.head) - position + 1, rule)
+        elif position <= len(self.head) + len(self.rest) + 1:
+            self.rest.insert(position - 1 - len(self.head), rule)
+        else:
+            return False
+        return True
+
+
+class _TooManyChainsError(Exception):
+    """More chains than a table may have; it never leaves this module."""
+
+    def __init__(self, origin: Origin) -> None:
+        super().__init__()
+        hint = "use an ipset, or fewer chains with more rules"
+        message = f"more than {MOST_CHAINS:,} chains in one table"
+        self.finding = Finding("too-many-chains", message, origin, hint=hint)
 
 
 _OpenTables = dict[str, dict[str, _OpenChain]]
@@ -67,13 +101,18 @@ def compose(readings: Iterable[Reading]) -> Composition:
         if not findings:
             findings.append(_nothing_said(ordered))
         return Composition(Candidate({}), tuple(findings))
+    opened: dict[Family, _OpenTables] = {family: {} for family in FAMILIES}
     maimed = any(finding.code in _MAIM_DECLARATIONS for finding in findings)
+    try:
+        findings += _add_all(opened, ordered)
+    except _TooManyChainsError as error:
+        return Composition(Candidate({}), _merged((*findings, error.finding)))
     rulesets = {}
-    for family in FAMILIES:
-        tables: _OpenTables = {}
-        findings += _add_all(tables, ordered, family)
-        if not maimed:
-            findings += _undeclared_chains(tables, family, ordered)
+    for family, tables in opened.items():
+        undeclared = () if maimed else tuple(_undeclared_chains(tables, family, ordered))
+        findings += undeclared
+        if len(undeclared) >= MOST_FINDINGS:
+            return Composition(Candidate({}), _merged(findings))
         rulesets[family] = _close(family, tables)
     return Composition(Candidate(rulesets), _merged(findings))
 
@@ -86,54 +125,54 @@ def _nothing_said(readings: Sequence[Reading]) -> Finding:
     return Finding("no-rules", "there is no rule file", hint=hint)
 
 
-def _add_all(tables: _OpenTables, readings: Iterable[Reading], family: Family) -> Iterator[Finding]:
+def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) -> Iterator[Finding]:
+    """Take all statements in order; what is for both families is made once and goes to both."""
     for reading in readings:
         for statement in reading.statements:
-            if family not in statement.families:
-                continue
             if isinstance(statement, Addition):
-                finding = _add_rule(tables, statement)
-                if finding is not None:
-                    yield finding
+                rule = Rule(statement.text, statement.origin, statement.counters)
+                for family in statement.families:
+                    finding = _add_rule(opened[family], statement, rule)
+                    if finding is not None:
+                        yield finding
             elif isinstance(statement, Declaration):
-                yield from _declare(tables, statement)
+                for family in statement.families:
+                    yield from _declare(opened[family], statement)
             else:
-                _start(tables, statement)
+                for family in statement.families:
+                    _start(opened[family], statement)
 
 
 def _start(tables: _OpenTables, statement: TableStart) -> None:
     tables.setdefault(statement.table, {})
 
 
-def _chain_of(tables: _OpenTables, table: str, chain: str) -> _OpenChain:
+def _chain_of(tables: _OpenTables, table: str, chain: str, origin: Origin) -> _OpenChain:
     chains = tables.get(table)
     if chains is None:
         chains = tables[table] = {}
     opened = chains.get(chain)
     if opened is None:
+        if len(chains) >= MOST_CHAINS:
+            raise _TooManyChainsError(origin)
         opened = chains[chain] = _OpenChain()
     return opened
 
 
-def _add_rule(tables: _OpenTables, addition: Addition) -> Finding | None:
-    rules = _chain_of(tables, addition.table, addition.chain).rules
-    rule = Rule(addition.text, addition.origin, addition.counters)
+def _add_rule(tables: _OpenTables, addition: Addition, rule: Rule) -> Finding | None:
+    chain = _chain_of(tables, addition.table, addition.chain, addition.origin)
     if addition.position is None:
-        rules.append(rule)
-        return None
-    if addition.position > len(rules) + 1:
-        message = (
-            f"{addition.chain} has only {len(rules)} rules here, so nothing can be inserted at {addition.position}"
-        )
-        return Finding(
-            "bad-position", message, addition.origin, hint="rules are counted in byte order of the files' names"
-        )
-    rules.insert(addition.position - 1, rule)
+        chain.rest.append(rule)
+    elif not chain.insert(addition.position, rule):
+        count = len(chain.rules)
+        message = f"{addition.chain} has only {count} rules here, so nothing can be inserted at {addition.position}"
+        hint = "rules are counted in byte order of the files' names"
+        return Finding("bad-position", message, addition.origin, hint=hint)
     return None
 
 
 def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]:
-    chain = _chain_of(tables, declaration.table, declaration.chain)
+    chain = _chain_of(tables, declaration.table, declaration.chain, declaration.origin)
     chain.origin = chain.origin or declaration.origin
     if declaration.policy is None:
         return
@@ -151,24 +190,24 @@ def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]
 
 
 def _undeclared_chains(tables: _OpenTables, family: Family, readings: Sequence[Reading]) -> Iterator[Finding]:
-    """Rules for a chain that is neither built in nor declared. One finding for each chain, at its first rule."""
-    for table, chains in tables.items():
-        for name, chain in chains.items():
-            if chain.origin is not None or name in BUILTIN_CHAINS[table]:
-                continue
-            origins = [rule.origin for rule in chain.rules if rule.origin is not None]
-            if not origins:
-                continue  # Nothing but insertions that were refused: that is told already.
-            origin = min(origins)
-            line = next((reading.line(origin.line) for reading in readings if reading.path == origin.path), "")
-            yield Finding(
-                "undeclared-chain",
-                f"rule for chain {name}, which no file declares in table {table}",
-                origin,
-                hint=f'declare it with ":{name} - [0:0]"',
-                line_text=line,
-                family=family,
-            )
+    """Rules for a chain that is neither built in nor declared: one finding for each chain, at its first rule."""
+    undeclared = (
+        (table, name, min(rule.origin for rule in chain.rules if rule.origin is not None))
+        for table, chains in tables.items()
+        for name, chain in chains.items()
+        # A chain without rules is one whose insertions were all refused: that is told already.
+        if chain.origin is None and name not in BUILTIN_CHAINS[table] and (chain.head or chain.rest)
+    )
+    by_path = {reading.path: reading for reading in readings}
+    for table, name, origin in islice(undeclared, MOST_FINDINGS):
+        yield Finding(
+            "undeclared-chain",
+            f"rule for chain {name}, which no file declares in table {table}",
+            origin,
+            hint=f'declare it with ":{name} - [0:0]"',
+            line_text=by_path[origin.path].line(origin.line),
+            family=family,
+        )
 
 
 def _close(family: Family, tables: _OpenTables) -> Ruleset:
@@ -179,12 +218,12 @@ def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
     """Built-in chains first, every one of them, so that the kernel's default never decides a policy."""
     builtin = {chain: chains.get(chain, _OpenChain()) for chain in BUILTIN_CHAINS[name]}
     closed = {
-        chain: Chain(chain, opened.policy or "ACCEPT", tuple(opened.rules), opened.origin, opened.counters)
+        chain: Chain(chain, opened.policy or "ACCEPT", opened.rules, opened.origin, opened.counters)
         for chain, opened in builtin.items()
     }
     for chain, opened in chains.items():
         if chain not in closed:
-            closed[chain] = Chain(chain, None, tuple(opened.rules), opened.origin)
+            closed[chain] = Chain(chain, None, opened.rules, opened.origin)
     return Table(name, closed)
 
 

@@ -70,9 +70,9 @@ _BY_OPTION: Mapping[str, frozenset[Family]] = {
 
 # An option that tells a family, or whose argument does, matches this; most rules hold none, and no address either.
 _TELLING_OPTION = re.compile(
-    r" -(?:f|[sd] +[0-9]|p +[IiMm][CcPpOo]|m *=?(?:icmp|osf|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
+    r" -(?:f|[sd] |p +[IiMm][CcPpOo]|m *=?(?:icmp|osf|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
     r"|[jg] *(?:TTL|CLUSTERIP|ECN|ULOG|HL|DNPT|SNPT)|-(?:re|hl-|ttl-|icmp|fragment|mh-"
-    r"|(?:s|sr|src|so[urce]*|d|ds|dst|de[stination]*) +[0-9]|p[rotcl]* *=?[IiMm][CcPpOo]"
+    r"|(?:s|sr|src|so[urce]*|d|ds|dst|de[stination]*) |p[rotcl]* *=?[IiMm][CcPpOo]"
     r"|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
 )
 _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![^-/:])")
@@ -99,6 +99,13 @@ def narrowed(families: frozenset[Family], told: frozenset[Family]) -> frozenset[
     if families == BOTH:
         return told
     return families if told in (BOTH, families) else _FAMILIES[families & told]
+
+
+def families_of_name(name: str) -> frozenset[Family]:
+    """The families that a rule file's name allows: ``x.v4.rules``, ``x.v6.rules``, or both."""
+    if name.endswith(".v4.rules"):
+        return IPV4_ONLY
+    return IPV6_ONLY if name.endswith(".v6.rules") else BOTH
 
 
 def may_tell_family(text: str) -> bool:

@@ -46,8 +46,11 @@ and for what the canonical text adds to it."""
 MOST_FINDINGS = 20
 """Findings told for one file; a file with more mistakes than this is another kind of file."""
 
-# What nearly all lines are: one append in plain ASCII, blanks single where they matter, no backslash, no comment.
-_SIMPLE_APPEND = re.compile(r'-A ([A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}+) (-(?:[ !$-\[\]-~]++|"[ !#-\[\]-~]*+")*+)')
+# What nearly all lines are: one append, or insertion at the head, in plain ASCII, without backslash and comment.
+# No possessive quantifiers: those of Python 3.11.2, which Debian 12 has, take what they must not (cpython#106052).
+_SIMPLE_LINE = re.compile(
+    r'-([AI]) ([A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}) (-[ !$-\[\]-~]*(?:"[ !#-\[\]-~]*"[ !$-\[\]-~]*)*)'
+)
 _SIMPLE_LENGTH = 1_000
 _QUOTED_PROSE = re.compile(
     r' "(?:(?<= -m comment --comment ")|(?<= -j LOG --log-prefix ")|(?<= -j NFLOG --nflog-prefix "))[^"]*"(?![^ ])'
@@ -104,13 +107,6 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
     return Reading(path, tuple(reader.statements), tuple(findings), lines, allowed)
 
 
-def families_of_name(name: str) -> frozenset[Family]:
-    """The families that a rule file's name allows: ``x.v4.rules``, ``x.v6.rules``, or both."""
-    if name.endswith(".v4.rules"):
-        return IPV4_ONLY
-    return IPV6_ONLY if name.endswith(".v6.rules") else BOTH
-
-
 def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Finding]:
     """Fill the reader with the statements of all lines, and yield what is wrong with the others."""
     told = 0
@@ -136,12 +132,12 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Fi
 
 
 def _read_simple(reader: _Reader, line: str, origin: Origin) -> bool:
-    """The fast way for the line that nearly all lines are: a plain append with nothing odd in it. Whatever it takes,
-    `_read_line` would take to the same effect; whatever is in doubt, it leaves to that."""
-    match = _SIMPLE_APPEND.fullmatch(line)
+    """The fast way for what nearly all lines are: a plain append or insertion with nothing odd in it. Whatever it
+    takes, `_read_line` would take to the same effect; whatever is in doubt, it leaves to that."""
+    match = _SIMPLE_LINE.fullmatch(line)
     if match is None:
         return False
-    chain, text = match.groups()
+    verb, chain, text = match.groups()
     telling = text
     if '"' in text:
         telling = _QUOTED_PROSE.sub(" prose", text)
@@ -160,7 +156,8 @@ def _read_simple(reader: _Reader, line: str, origin: Origin) -> bool:
     assert reader.table is not None
     # One string for all rules of a chain, not one each.
     chain = reader.chains.setdefault(chain, chain)
-    addition = Addition(reader.table, chain, None, text.rstrip(" "), families, origin)
+    position = None if verb == "A" else 1
+    addition = Addition(reader.table, chain, position, text.rstrip(" "), families, origin)
     reader.statements.append(addition)
     return True
 

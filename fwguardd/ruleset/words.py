@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PLAIN_WORD = re.compile(r"[^ \t]+")
-_WORD = re.compile(r'([^ \t"]*+)(?:(")((?:[^"\\]|\\.)*+)("?))?+', re.DOTALL)
-_BLANKS = re.compile(r"[ \t]*+")
+# No possessive groups: those of Python 3.11.2, which Debian 12 has, take what they must not (cpython#106052).
+_WORD = re.compile(r'([^ \t"]*)(?:(")((?:[^"\\]|\\.)*)("?))?', re.DOTALL)
+_BLANKS = re.compile(r"[ \t]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NEEDS_QUOTES = re.compile(r'[ \t"\\]|^$|^#')
 

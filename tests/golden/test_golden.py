@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.model import FAMILIES, errors_in
 from fwguardd.ruleset.render import render
-from fwguardd.ruleset.text import families_of_name, read_rules
+from fwguardd.ruleset.text import read_rules
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.compose import Composition

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fwguardd.ruleset.compose import Composition, compose
+from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Origin, Severity
-from fwguardd.ruleset.text import families_of_name, read_rules
+from fwguardd.ruleset.text import read_rules
 
 
 def composed(**files: str) -> Composition:

@@ -6,10 +6,10 @@ import pytest
 
 from fwguardd.ruleset.allowances import allowances
 from fwguardd.ruleset.bytes import MOST_LINES
-from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY
+from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
 from fwguardd.ruleset.model import BOTH, ZERO, Counters, Finding, Origin
 from fwguardd.ruleset.statements import Addition, Declaration, Statement, TableStart
-from fwguardd.ruleset.text import LONGEST_LINE, MOST_FINDINGS, families_of_name, read_rules
+from fwguardd.ruleset.text import LONGEST_LINE, MOST_FINDINGS, read_rules
 
 
 def statements(text: str) -> tuple[Statement, ...]:
@@ -151,6 +151,8 @@ FAULTS = [
     ("-I INPUT 0 -i lo", "bad-position", 0),
     ("-N ACCEPT", "chain-name", 0),
     ('-N "a b"', "chain-name", 0),
+    ("-N abcdefghijklmnopqrstuvwxyz012", "chain-name", 0),
+    ("-N äöüäöüäöüäöüäöü", "chain-name", 0),
     ("-F INPUT", "imperative", 1),
     ("iptables -D INPUT 1", "imperative", 10),
     ("-A INPUT -M /bin/sh", "forbidden-option", 10),
@@ -189,7 +191,8 @@ def test_a_fault_is_told_with_code_line_and_column(line: str, code: str, column:
     [
         (b"-A INPUT\n-A INPUT -j ACCEPT\0 -s 10/8", "nul-byte", 2),
         (b"# x\r\n", "carriage-return", 1),
-        ("-A INPUT".encode("utf-16"), "utf-16", 1),
+        (b"\xff\xfe-\0A\0", "utf-16", 1),
+        (b"\xfe\xff\0-\0A", "utf-16", 1),
         (b"\xef\xbb\xbf-A INPUT", "byte-order-mark", 1),
         (b"\n\n# \xe9", "bad-utf-8", 3),
     ],

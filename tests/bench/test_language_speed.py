@@ -1,0 +1,136 @@
+"""How fast rule files are read and composed, and how much memory that takes, in a fresh process of the system's Python.
+
+The bounds are the project's promises, for the machine that they were made on. Time is that of the processor, so that
+other work on the machine does not count. A processor may be slower: it is timed with a loop first, and the bounds grow
+by as much as that loop takes longer than it did there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE_SECONDS = 0.035
+"""What the loop takes on the machine that the promises were made on."""
+
+MEASURE = r"""
+import json, re, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+
+from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.model import errors_in
+from fwguardd.ruleset.families import families_of_name
+from fwguardd.ruleset.text import read_rules
+
+def loop():
+    started = time.process_time()
+    words = {}
+    for number in range(60_000):
+        words[str(number)] = (number, "-A INPUT -p tcp --dport %d" % number)
+    return time.process_time() - started
+
+def once():
+    started = time.process_time()
+    snapshot = take_snapshot(Path(sys.argv[2]))
+    composition = compose(
+        read_rules(file.path, file.data, families_of_name(file.path)) for file in snapshot.files
+    )
+    return time.process_time() - started, snapshot, composition
+
+rounds = int(sys.argv[3])
+seconds, snapshot, composition = once()
+peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+print(json.dumps({
+    "seconds": min([seconds, *(once()[0] for _ in range(rounds - 1))]),
+    "pace": min(loop() for _ in range(5)),
+    "mebibytes": peak / 1024,
+    "errors": len(errors_in((*snapshot.findings, *composition.findings))),
+    "rules": max((ruleset.rule_count for ruleset in composition.candidate.rulesets.values()), default=0),
+}))
+"""
+
+
+class Figures(NamedTuple):
+    """What one process measured."""
+
+    seconds: float
+    mebibytes: float
+    errors: int
+    rules: int
+    slower: float
+
+
+def measured(directory: Path, rounds: int) -> Figures:
+    """The best time of so many rounds, and the peak of memory after the first of them, in a process of its own."""
+    directory.chmod(0o755)
+    argv = ["/usr/bin/python3", "-I", "-c", MEASURE, str(ROOT), str(directory), str(rounds)]
+    answer = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    slower = max(1.0, answer["pace"] / REFERENCE_SECONDS)
+    return Figures(answer["seconds"], answer["mebibytes"], answer["errors"], answer["rules"], slower)
+
+
+def rule(number: int) -> str:
+    """One of several kinds of rules that people write."""
+    kinds: tuple[Callable[[], str], ...] = (
+        lambda: f"-A INPUT -p tcp --dport {number % 65535 + 1} -m conntrack --ctstate NEW -j ACCEPT",
+        lambda: f"-A INPUT -s 10.{number >> 8 & 255}.{number & 255}.0/24 -p tcp -m multiport --dports 80,443 -j ACCEPT",
+        lambda: f"-A FORWARD -i eth{number % 9} -p udp --dport {number % 60000 + 1} -j DROP",
+        lambda: f'-A INPUT -p tcp --dport {number % 60000 + 1} -m comment --comment "service {number}" -j ACCEPT',
+    )
+    return kinds[number % len(kinds)]()
+
+
+def test_ten_thousand_rules_in_five_hundred_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At most 150 ms and 60 MB from the directory to two composed rulesets."""
+    for file in range(500):
+        rules = "".join(f"{rule(file * 20 + number)}\n" for number in range(20))
+        (tmp_path / f"{file:03d}.rules").write_text(f"# service {file}\n{rules}", encoding="utf-8")
+    figures = measured(tmp_path, 5)
+    with capsys.disabled():
+        print(f"\n10,000 rules, 500 files: {figures.seconds * 1000:.0f} ms, {figures.mebibytes:.0f} MiB", end="")
+    assert (figures.errors, figures.rules) == (0, 10_000)
+    assert figures.seconds <= 0.150 * figures.slower
+    assert figures.mebibytes <= 60
+
+
+HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {
+    "one line of 10 MB": (lambda: b"-A INPUT " + b"x" * (10 << 20), 1),
+    "one line of 10 MB of quotes": (lambda: b'-A INPUT --comment "' + b'\\"' * (5 << 20), 1),
+    "one line of 10 MB of options": (lambda: b"-A INPUT" + b" -p tcp" * 1_500_000, 1),
+    "one comment of 10 MB": (lambda: b"#" + b" fwguard: allow x" * 600_000, 1),
+    "10 MB of empty lines": (lambda: b"\n" * (10 << 20), 1),
+    "100,000 lines of garbage": (lambda: b'\xc3\xa9 garbage " line\n' * 100_000, 21),
+    "100,000 rules for chains of their own": (
+        lambda: b"".join(b"-A chain%d -j ACCEPT\n" % number for number in range(100_000)),
+        1,
+    ),
+    "100,000 inserted rules": (lambda: b"-I INPUT -p tcp -j ACCEPT\n" * 100_000, 0),
+    "100,000 valid rules": (lambda: "".join(f"{rule(number)}\n" for number in range(100_000)).encode(), 0),
+    "10 MB of noise": (lambda: bytes(range(256)) * (40 << 10), 1),
+    "100,000 control characters in a line": (lambda: b"-A INPUT " + b'"\x1b" ' * 2_400, 1),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_read_or_refused_quickly(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At most 1 s and 100 MB, whatever the file holds."""
+    make, errors = HOSTILE[name]
+    (tmp_path / "hostile.rules").write_bytes(make())
+    figures = measured(tmp_path, 2)
+    with capsys.disabled():
+        print(f"\n{name}: {figures.seconds * 1000:.0f} ms, {figures.mebibytes:.0f} MiB", end="")
+    assert figures.errors == errors
+    assert figures.seconds <= 1.0 * figures.slower
+    assert figures.mebibytes <= 100
