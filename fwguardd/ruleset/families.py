@@ -77,7 +77,7 @@ _TELLING_OPTION = re.compile(
 )
 _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![^-/:])")
 _IPV4_CUT_SHORT = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}(?![^/])")
-_MAYBE_IPV6 = re.compile(r"\[?([0-9A-Fa-f:.]++(?:%[^]/ -]*+)?)(?![^]/-])")
+_MAYBE_IPV6 = re.compile(r"\[?([0-9A-Fa-f:.]+(?:%[^]/ -]*)?)(?![^]/-])")
 
 
 _FAMILIES: Mapping[frozenset[Family], frozenset[Family]] = {

@@ -10,11 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.enforce.durable import HostSystem
 from fwguardd.enforce.read_directory import Judge
 from fwguardd.enforce.reconcile import CHANGED, STARTED, Ask, reconcile
 from fwguardd.enforce.record import Why, recall
-from fwguardd.enforce.revisions import RevisionStore
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.undo import expire
 from fwguardd.enforce.world import Done, Host, Outcome, World
@@ -24,6 +22,8 @@ from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.scratch import ScratchPool, way_here
 from fwguardd.ruleset.lint import Context
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.store.durable import HostSystem
+from fwguardd.store.revisions import RevisionStore
 from tests.property.unreliable_disk import Tapped
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.revisions import RevisionStore
 from fwguardd.enforce.world import boottime
+from fwguardd.store.revisions import RevisionStore
 from tests.netns.crashing import (
     MORE_TABLES,
     A,
@@ -181,7 +181,7 @@ def test_a_kill_does_not_shorten_a_deadline(bench: Bench, saved: Saved, states: 
     """What was put in force and recorded stays in force over a kill and a start until its deadline, and no longer."""
     a, b = states
     bench.put(B)
-    reload_to_confirm(bench.world(), 3.0)
+    reload_to_confirm(bench.world(), 2.0)
     pending = RevisionStore(bench.state).pending()
     assert pending is not None
     bench.start()
@@ -254,7 +254,7 @@ def test_tables_that_only_the_killed_pass_wrote_are_let_go(
 
 def test_the_boot_files_follow(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
     """After the start that follows a kill the boot files hold the revision that is in force, or the next boot would
-    load an older one. The kernel's boundaries, twelve, come first and are passed over."""
+    load an older one. The first twelve boundaries, before anything is recorded, are passed over."""
     stale: list[int] = []
     for at in count(12):
         killed = 0

@@ -97,7 +97,11 @@ def free_texts(draw: st.DrawFn) -> str:
     """An option whose argument is prose or a name, with anything in it."""
     option = draw(st.sampled_from(("-m comment --comment", "-j LOG --log-prefix", "-j NFLOG --nflog-prefix")))
     prose = draw(PROSE)
-    return f"{option} {quote(prose)}" if prose.isascii() else f'{option} "{quote(prose).strip(chr(34))}"'
+    if prose.isascii():
+        return f"{option} {quote(prose)}"
+    # Outside of quotes some of what is not ASCII would be taken for a slip of the pen.
+    escaped = prose.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{option} "{escaped}"'
 
 
 @st.composite
