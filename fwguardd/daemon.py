@@ -116,18 +116,21 @@ class Daemon:
             self._reload_wanted = False
             await self._reload("SIGHUP")
         elif self._steward.deadline() == 0.0 and not self._timetable.retrying:
-            await self._pass("not confirmed")
+            await self._pass("not confirmed", look_only=True)
         elif (due := self._timetable.due(time.monotonic())) is Due.LOOK_AHEAD:
             self._timetable.looked_ahead()
             self._steward.look_ahead()
         elif due is not None:
             watch.renew()
             culprit, self._culprit = self._culprit, ""
-            await self._pass(due.value, culprit)
+            await self._pass(due.value, culprit, look_only=due in {Due.NOTICE, Due.TIMER})
 
-    async def _pass(self, cause: str, culprit: str = "") -> None:
-        self._timetable.pass_begins()
-        self._after(await self._steward.run_pass(cause, culprit))
+    async def _pass(self, cause: str, culprit: str = "", *, look_only: bool = False) -> None:
+        self._timetable.pass_begins(look_only=look_only)
+        outcome = await self._steward.run_pass(cause, culprit, look_only=look_only)
+        if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:
+            self._timetable.notice(time.monotonic())
+        self._after(outcome)
 
     async def _reload(self, by: str, confirm_within: float | None = None) -> Outcome:
         self._systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

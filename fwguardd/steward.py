@@ -84,12 +84,13 @@ class Steward:
         """Whether a process that changed the kernel was one of ours."""
         return self._kernel.wrote(pid)
 
-    async def run_pass(self, cause: str, culprit: str = "") -> Outcome:
+    async def run_pass(self, cause: str, culprit: str = "", *, look_only: bool = False) -> Outcome:
         """A pass, or first of all the undoing of what nobody confirmed in time. ``culprit`` is who is known to have
-        changed the kernel."""
+        changed the kernel; ``look_only`` leaves files that changed alone."""
+        ask = Ask(Why(cause, culprit), look_only=look_only)
 
         def step(world: World, memory: Memory) -> Outcome:
-            return expire(world, memory) or self._weighed(reconcile(world, memory, Ask(Why(cause, culprit))), culprit)
+            return expire(world, memory) or self._weighed(reconcile(world, memory, ask), culprit)
 
         return await self._act(step)
 

@@ -66,9 +66,11 @@ class Timetable:
         """What was noticed until now is being judged ahead."""
         self._looked_ahead = True
 
-    def pass_begins(self) -> None:
-        """All that was noticed until now is in this pass; what comes from now on is for the next."""
-        self._first_notice = None
+    def pass_begins(self, *, look_only: bool = False) -> None:
+        """All that was noticed until now is in this pass, unless it only looks at the kernel; what comes from now on is
+        for the next."""
+        if not look_only:
+            self._first_notice = None
         self._retry_at = None
         self._foreign_at = None
 
@@ -86,6 +88,11 @@ class Timetable:
             self._retry_at = now + self._retry_wait
         else:
             self._retry_wait = 0.5
+
+    @property
+    def settling(self) -> bool:
+        """Whether a change of the files waits for quiet."""
+        return self._first_notice is not None
 
     @property
     def retrying(self) -> bool:

@@ -53,10 +53,14 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a pass was asked for: why, and within how many seconds somebody has to confirm it, None for nobody."""
+    """What a pass was asked for: why, and within how many seconds somebody has to confirm it, None for nobody.
+
+    ``look_only`` guards what is in force, and leaves files that changed to a pass that comes once they have settled.
+    """
 
     why: Why
     confirm_within: float | None = None
+    look_only: bool = False
 
 
 def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
@@ -66,6 +70,8 @@ def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
         return Done(memory)  # Opened on purpose: it stays open until a reload, which takes the digest away.
     snapshot = take_snapshot(world.rules_dir)
     if not memory.settles(snapshot.digest):
+        if ask.look_only:
+            return _look(world, memory, ask)
         return _judge_and_apply(world, memory, snapshot, ask)
     if current is None or current.kind is Kind.OPEN:
         return Done(memory)
@@ -78,6 +84,15 @@ def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
         message = f"the kernel holds revision {current.revision}, {current.rule_count} rules; nothing was written"
         world.emit(events.UNCHANGED, message, revision=current.revision, rules=current.rule_count, cause=STARTED)
     return outcome
+
+
+def _look(world: World, memory: Memory, ask: Ask) -> Outcome:
+    """Guard what is in force while the files are changing."""
+    current = memory.in_force
+    if current is None or current.kind is Kind.OPEN:
+        return Done(memory, files_changed=True)
+    outcome = _guard(world, memory, current, ask.why)
+    return replace(outcome, files_changed=True) if isinstance(outcome, Done) else outcome
 
 
 def look_ahead(world: World, memory: Memory) -> None:

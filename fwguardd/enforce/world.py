@@ -46,11 +46,13 @@ class World:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The kernel holds what it should. ``changes`` is how many things were written, 0 for nothing at all; ``repairs``
-    is how many of them undid what somebody else did."""
+    is how many of them undid what somebody else did. ``files_changed`` tells that a look found files that are to be
+    judged once they have settled."""
 
     memory: Memory
     changes: int = 0
     repairs: int = 0
+    files_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,10 @@ class LiveKernel:
         argvs = [save_argv(self.backend.value, family.number) for family in families]
         try:
             finished = run_all([Command(argv) for argv in argvs], PROGRAM_SECONDS)
-        except (ProgramMissingError, ProgramTimeoutError) as error:
+        except ProgramTimeoutError as error:
+            # On nf_tables a look starts over whenever somebody writes: who writes without pause starves it.
+            raise KernelBusyError(str(error)) from error
+        except ProgramMissingError as error:
             raise KernelError(str(error)) from error
         for program in finished:
             if program.code != 0:

@@ -125,12 +125,13 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {
 def test_hostile_files_are_read_or_refused_quickly(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At most 1 s and 100 MB, whatever the file holds."""
+    """At most 1 s and 100 MB to refuse a file, whatever it holds."""
     make, errors = HOSTILE[name]
     (tmp_path / "hostile.rules").write_bytes(make())
     figures = measured(tmp_path, 2)
     with capsys.disabled():
         print(f"\n{name}: {figures.seconds * 1000:.0f} ms, {figures.mebibytes:.0f} MiB", end="")
     assert figures.errors == errors
-    assert figures.seconds <= 1.0 * figures.slower
+    # A hundred thousand valid rules are no attack: they may take half as long again.
+    assert figures.seconds <= (1.0 if errors else 1.5) * figures.slower
     assert figures.mebibytes <= 100

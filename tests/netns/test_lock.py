@@ -194,3 +194,16 @@ def test_a_flood_of_others_breaks_nothing(start_daemon: Start, saved: Saved, loc
     assert daemon.stop() == 0
     daemon.event("daemon.stopping")
     assert not {"rules.failed", "rules.broken"} & {event["event"] for event in daemon.seen}
+
+
+def test_a_look_for_drift_takes_no_files_that_still_change(start_daemon: Start, saved: Saved) -> None:
+    """Files that are being put in place one after the other are one change: a look at the kernel, whatever calls for
+    it, neither loads nor refuses the half that is there before the directory has been quiet for the settle time."""
+    daemon = start_daemon({"10-first.rules": FIRST}, "settle: 1500ms\nsettle_max: 20s\ndrift_interval: 200ms\n")
+    daemon.event("rules.applied")
+    daemon.drop("20-jump.rules", "-A INPUT -p tcp --dport 8080 -j WEB\n")
+    time.sleep(0.7)
+    daemon.drop("30-web.rules", ":WEB -\n-A WEB -j ACCEPT\n")
+    daemon.event("rules.applied", revision=2, cause="change")
+    assert "-A WEB -j ACCEPT" in saved()["ipv4"]
+    assert "rules.rejected" not in {event["event"] for event in daemon.seen}

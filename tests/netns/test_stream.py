@@ -161,7 +161,8 @@ def _exchange(daemon: Any, first: dict[str, str], changes: dict[str, str]) -> No
             else:
                 (daemon.rules / name).unlink()
         done = ask(control, "reload")
-        assert (done["outcome"], done["revision"]) == ("applied", number + 2), done
+        latest = ask(control, "history", {"limit": 3})["revisions"]
+        assert (done["outcome"], done["revision"]) == ("applied", number + 2), (done["reason"], latest)
     for number in range(RELOADS):
         daemon.event("rules.applied", revision=number + 2, cause="reload")
 
