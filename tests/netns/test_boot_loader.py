@@ -509,14 +509,38 @@ def test_the_emergency_set_lets_in_ssh_and_nothing_else(
         assert not peer.connects(address, 80, seconds=0.5), address
 
 
+def test_a_run_over_other_tables_leaves_nothing_of_them(backend: str, tmp_path: Path, saved: Saved) -> None:
+    """What stood there before goes, chains that refer to each other too; a table that a text does not name stays."""
+    loader = Loader(tmp_path, backend, SHELLS["dash"])
+    loader.keep()
+    old = f"{POLICIES}:B-1 - [0:0]\n:A.2 - [0:0]\n-A INPUT -j B-1\n-A B-1 -j A.2\n-A A.2 -j ACCEPT\nCOMMIT\n"
+    kept = "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -d 192.0.2.9/32 -p tcp -j DNAT --to-destination 192.0.2.8\nCOMMIT\n"
+    subprocess.run([f"iptables-{backend}-restore"], input=old + kept, text=True, check=True)
+    assert loader.run().returncode == 0
+    texts = saved()
+    assert loaded_lines(texts["ipv6"]) == text_lines(RULES)
+    assert set(loaded_lines(texts["ipv4"])) - set(text_lines(RULES)) == set(text_lines(kept))
+    assert not [line for line in texts["ipv4"] if line.startswith((":B-1", ":A.2"))]
+
+
+@pytest.mark.parametrize("backend", ["nft"])
+def test_a_table_that_iptables_cannot_show_is_replaced(backend: str, tmp_path: Path, saved: Saved) -> None:
+    """A rule made with nft that no match of iptables expresses does not keep the revision out."""
+    loader = Loader(tmp_path, backend, SHELLS["dash"])
+    loader.keep()
+    assert loader.run().returncode == 0
+    subprocess.run(["nft", "add rule ip filter INPUT ct mark set numgen inc mod 7"], check=True)
+    assert loader.run().returncode == 0
+    assert loaded_lines(saved()["ipv4"]) == text_lines(RULES)
+
+
 FLOOD = """
-import socket, sys, time
+import socket
 targets = [(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), ("198.51.100.1", 8080)),
            (socket.socket(socket.AF_INET6, socket.SOCK_DGRAM), ("2001:db8::1", 8080))]
 while True:
     for sender, address in targets:
         sender.sendto(b"x", address)
-    time.sleep(0.0005)
 """
 
 
@@ -529,7 +553,11 @@ def _received() -> int:
 
 
 def test_a_second_run_never_opens(backend: str, tmp_path: Path, peer: Any) -> None:
-    """Twenty runs, of a good revision and of a refused one in turn: a port that both drop gets nothing meanwhile."""
+    """Twenty runs, of a good revision and of a refused one in turn: a port that both drop gets nothing meanwhile.
+
+    The packets come as fast as one core sends them: of those, a plain iptables-nft-restore lets one in every few runs
+    through, as it makes chains with policy ACCEPT first.
+    """
     loader = Loader(tmp_path, backend, SHELLS["dash"])
     reachable = RULES.replace("-A INPUT -i lo", "-A INPUT -p ipv6-icmp -j ACCEPT\n-A INPUT -i lo")
     loader.keep(ipv6=reachable)
@@ -546,12 +574,13 @@ def test_a_second_run_never_opens(backend: str, tmp_path: Path, peer: Any) -> No
             assert loader.run().returncode == turn % 2
         with pytest.raises(BlockingIOError):
             receiver.recv(1, socket.MSG_DONTWAIT)
-        assert _received() - before > 500
+        assert _received() - before > 10_000
         for program in ("iptables", "ip6tables"):
             subprocess.run([f"{program}-{backend}", "-w", "5", "-P", "INPUT", "ACCEPT"], check=True)
         receiver.settimeout(5.0)
-        seen = {receiver.recvfrom(1)[1][0] for _ in range(200)}
-        assert seen == {"::ffff:198.51.100.2", "2001:db8::2"}
+        awaited = {"::ffff:198.51.100.2", "2001:db8::2"}
+        while awaited:  # What comes through once they are open shows that both were on their way all the time.
+            awaited.discard(receiver.recvfrom(1)[1][0])
     finally:
         flood.kill()
         flood.wait()
