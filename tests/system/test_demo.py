@@ -192,6 +192,7 @@ def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
     """With --stay a shell opens in the guarded namespace: fwguardctl works, a dropped file counts, exit ends it all."""
     typed = """
         fwguardctl check && echo "the rules are good"
+        fwguardctl status
         echo '-A INPUT -p tcp --dport 23 -j ACCEPT' >60-mine.rules
         fwguardctl render --family 4 | grep -c -- '--dport 23 -j'
         for _ in $(seq 600); do peer connect 192.0.2.1 23 0.1 | grep open && break; done
@@ -201,6 +202,7 @@ def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
     assert (run.code, run.stderr, run.traces) == (0, "", []), run.stdout
     shell = run.stdout.partition("8. A shell in the guarded namespace\n")[2].splitlines()
     assert "the rules are good" in shell
+    assert any(line.startswith("in force  revision 3,") for line in shell)
     assert "1" in shell
     assert any(line.startswith("open ") for line in shell)
     assert shell[-1].endswith(THE_END)
