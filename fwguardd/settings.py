@@ -16,6 +16,7 @@ import yaml
 
 from fwguardd.denials.parse import Meaning, Watched
 from fwguardd.kernel.iptables import Backend
+from fwguardd.ruleset.citizens import DEFAULTS, UnknownCitizenError, expand
 from fwguardd.ruleset.lint import Context
 from fwguardd.ruleset.preserve import Preserve
 
@@ -26,10 +27,7 @@ DEFAULT_PATH = Path("/etc/fwguardd.yaml")
 LARGEST_FILE = 1 << 20
 """Bytes of a settings file that are read; a larger one is a mistake."""
 
-DEFAULT_PRESERVE = (
-    "DOCKER*", "KUBE-*", "CNI-*", "CALI*", "cali-*", "CILIUM_*", "FLANNEL-*", "LIBVIRT_*", "NETAVARK*", "f2b-*",
-    "fail2ban-*", "ts-*", "sshguard", "CROWDSEC*", "crowdsec*",
-)  # fmt: skip
+DEFAULT_PRESERVE = expand([DEFAULTS])
 
 DEFAULT_PREFIXES = (
     Watched("denied", "iptables denied: ", Meaning.DENIED),
@@ -224,7 +222,10 @@ def _list(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _patterns(node: yaml.Node) -> tuple[str, ...]:
-    return tuple(_text(entry) for entry in _list(node))
+    try:
+        return expand(_text(entry) for entry in _list(node))
+    except UnknownCitizenError as error:
+        raise _Fault(_line(node), str(error)) from error
 
 
 def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:

@@ -10,6 +10,7 @@ from fwguardd.kernel.rehearsal import Refused
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import Context, lint, unsilenced
+from fwguardd.ruleset.lint_chains import lint_preserved
 from fwguardd.ruleset.model import Candidate, Finding, Origin, Rehearsed, Severity, errors_in
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.text import read_rules
@@ -67,7 +68,8 @@ class Judge:
         early, self._early = self._early, None
         if early is not None and early[0] == snapshot.digest:
             return early[1]
-        composition = complete(self._read(snapshot.files), snapshot.findings, self._context)
+        readings = self._read(snapshot.files)
+        composition = complete(readings, snapshot.findings, self._context)
         if not composition.candidate.rulesets:
             return Rejected(composition.findings)
         outcome = self._rehearse(composition.candidate)
@@ -76,7 +78,9 @@ class Judge:
             return Rejected(_in_order((*composition.findings, *_with_lines(outcome.findings, lines))))
         if errors_in(composition.findings):
             return Rejected(composition.findings)
-        return Accepted(_ours(outcome, self._context.preserve), composition.findings)
+        left_out = unsilenced(lint_preserved(outcome, self._context.preserve), readings)
+        warnings = _in_order((*composition.findings, *left_out))
+        return Accepted(_ours(outcome, self._context.preserve), warnings)
 
     def judge_early(self, snapshot: Snapshot) -> None:
         """Judge a snapshot that may not be the last word, for `judge` to find. Raises ScratchError."""
@@ -123,7 +127,7 @@ def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def _ours(rehearsed: Rehearsed, preserve: Preserve) -> Rehearsed:
-    """What was rehearsed, less chains that belong to others and jumps to them; the lint has told their author."""
+    """What was rehearsed, less what belongs to others; the lint has told its author."""
     return Rehearsed({family: own_part(ruleset, preserve) for family, ruleset in rehearsed.rulesets.items()})
 
 

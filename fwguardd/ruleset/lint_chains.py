@@ -11,7 +11,7 @@ from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Ruleset, Seve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.model import Candidate
+    from fwguardd.ruleset.model import Candidate, Rehearsed
     from fwguardd.ruleset.preserve import Preserve
 
 _UNCONDITIONAL = re.compile(
@@ -76,6 +76,19 @@ def _lint_jumps(chain: Chain, targets: Sequence[str | None], preserve: Preserve)
             message = f"chain {target} belongs to somebody else (preserve), and so do jumps to it: this is left out"
             hint = f"leave the jump to whoever makes {target}, or take the chain out of preserve:"
             yield Finding("preserved-chain", message, rule.origin, Severity.WARNING, hint)
+
+
+def lint_preserved(rehearsed: Rehearsed, preserve: Preserve) -> Iterator[Finding]:
+    """Rules that are left out because their canonical text is that of a rule of somebody else's."""
+    for ruleset in rehearsed.rulesets.values():
+        for table, chain in ruleset.chains():
+            if chain.policy is None and preserve.keeps_name(chain.name):
+                continue
+            for rule in chain.rules:
+                if preserve.keeps_text(rule.text, table.name, chain.name) and not preserve.keeps_jump(rule):
+                    message = "this rule has the form of one that belongs to somebody else (preserve): it is left out"
+                    hint = "leave it to whoever makes it, or take the pattern out of preserve:"
+                    yield Finding("preserved-rule", message, rule.origin, Severity.WARNING, hint)
 
 
 def _lint_closed_chains(ruleset: Ruleset) -> Iterator[Finding]:

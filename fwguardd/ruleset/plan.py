@@ -42,6 +42,18 @@ class Plan:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Theirs:
+    """What belongs to others in one chain."""
+
+    preserve: Preserve
+    table: str
+    chain: str
+
+    def keeps(self, rule: Rule) -> bool:
+        return self.preserve.keeps_rule(rule, self.table, self.chain)
+
+
 def make_plan(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Plan:
     """The way from ``live`` to ``wanted`` in the tables that ``wanted`` has. Other tables are not touched."""
     main: list[str] = []
@@ -93,7 +105,8 @@ def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[s
         if here is None or here.policy != chain.policy:
             counters = here.counters if here is not None else ZERO
             declarations.append(f":{chain.name} {chain.policy or '-'} {counters}")
-        edits += _edits(chain.name, here.rules if here else (), chain.rules, preserve)
+        theirs = _Theirs(preserve, wanted.name, chain.name)
+        edits += _edits(chain.name, here.rules if here else (), chain.rules, theirs)
     stale = _stale_chains(live, wanted.chains, preserve)
     edits += [f"-F {chain}" for chain in stale if live.chains[chain].rules]
     if edits or declarations:
@@ -123,13 +136,13 @@ def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> l
     ]
 
 
-def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], preserve: Preserve) -> list[str]:
+def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], theirs: _Theirs) -> list[str]:
     """The lines that turn one list of rules into the other, others' rules in it left where they are."""
     head, tail = _common(live, wanted)
     here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
     if not here and not tail:
         return [_line("-A", chain, Rule(rule.text)) for rule in there]
-    kept, places = _places(here, there, preserve)
+    kept, places = _places(here, there, theirs)
     had: dict[str, list[Counters]] = defaultdict(list)
     for number in reversed(range(len(here))):
         if number not in kept:
@@ -164,14 +177,12 @@ def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
     return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
 
 
-def _places(
-    live: Sequence[Rule], wanted: Sequence[Rule], preserve: Preserve
-) -> tuple[set[int], list[tuple[int, Rule]]]:
+def _places(live: Sequence[Rule], wanted: Sequence[Rule], theirs: _Theirs) -> tuple[set[int], list[tuple[int, Rule]]]:
     """The numbers of the live rules that stay, and the rules to insert with the places that they have in the end.
 
     Others' rules stay, each behind the nearest rule above it that stays.
     """
-    ours = [number for number, rule in enumerate(live) if not preserve.keeps_rule(rule)]
+    ours = [number for number, rule in enumerate(live) if not theirs.keeps(rule)]
     codes = _opcodes([live[number] for number in ours], wanted)
     stays = {
         ours[first + n]: new + n for tag, first, end, new, _ in codes if tag == "equal" for n in range(end - first)

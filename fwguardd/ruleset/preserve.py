@@ -1,8 +1,8 @@
 """What belongs to others: chains and rules, by pattern, that fwguardd neither touches nor calls drift.
 
 A pattern is a shell pattern (fnmatch(3)). One that starts with a dash or holds a space is for the text of rules, as
-iptables-save prints it after ``-A CHAIN``; any other is for names of user-defined chains. A rule that jumps to a
-preserved chain is preserved with it.
+iptables-save prints it after ``-A CHAIN``; with ``-t TABLE``, ``-A CHAIN`` or both before it, for rules in that place
+only. Any other is for names of user-defined chains. A rule that jumps to a preserved chain is preserved with it.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.complaints import jump_target
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _NOTHING = re.compile(r"(?!)")
+_PLACE = re.compile(r"(?:-t ([^ ]+) )?(?:-A ([^ ]+) )?(.*)", re.DOTALL)
+_ANYWHERE = "*-m "
 
 
 @dataclass(frozen=True, slots=True)
 class Preserve:
-    """Compiled patterns."""
+    """Compiled patterns. Those for rules are matched with table, chain and text, parted by spaces."""
 
     chains: re.Pattern[str]
     rules: re.Pattern[str]
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
-        """Patterns as they stand in the settings."""
-        patterns = tuple(patterns)
-        for_rules = [pattern for pattern in patterns if pattern.startswith("-") or " " in pattern]
-        for_chains = [pattern for pattern in patterns if pattern not in for_rules]
-        return cls(_any_of(for_chains), _any_of(for_rules))
+        """Patterns as they stand in the settings, citizens' names spelled out."""
+        return _compiled(tuple(patterns))
 
     def keeps_chain(self, chain: Chain) -> bool:
         """Whether a live chain belongs to somebody else. A built-in chain never does as a whole."""
@@ -44,10 +44,16 @@ class Preserve:
         """Whether a chain of this name would be somebody else's."""
         return self.chains.match(name) is not None
 
-    def keeps_rule(self, rule: Rule) -> bool:
-        """Whether a live rule belongs to somebody else, by its text or by the chain that it jumps to."""
-        if self.rules.match(rule.text):
-            return True
+    def keeps_rule(self, rule: Rule, table: str, chain: str) -> bool:
+        """Whether a live rule in this chain belongs to somebody else, by its text or by the chain that it jumps to."""
+        return self.keeps_text(rule.text, table, chain) or self.keeps_jump(rule)
+
+    def keeps_text(self, text: str, table: str, chain: str) -> bool:
+        """Whether a rule of this text, in this chain, would be somebody else's."""
+        return self.rules.match(f"{table} {chain} {text}") is not None
+
+    def keeps_jump(self, rule: Rule) -> bool:
+        """Whether a rule jumps to a chain of somebody else."""
         target = jump_target(rule.text)
         return target is not None and self.keeps_name(target)
 
@@ -79,19 +85,48 @@ def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -
         ours = wanted.tables[name].chains if wanted is not None and name in wanted.tables else {}
         theirs = chains_of_others(table, preserve) - ours.keys()
         chains = {
-            chain.name: _own_chain(chain, preserve) for chain in table.chains.values() if chain.name not in theirs
+            chain.name: _own_chain(name, chain, preserve) for chain in table.chains.values() if chain.name not in theirs
         }
         tables[name] = Table(name, chains)
     return Ruleset(live.family, tables)
 
 
-def _own_chain(chain: Chain, preserve: Preserve) -> Chain:
-    if not any(preserve.keeps_rule(rule) for rule in chain.rules):
+def _own_chain(table: str, chain: Chain, preserve: Preserve) -> Chain:
+    rules = tuple(rule for rule in chain.rules if not preserve.keeps_rule(rule, table, chain.name))
+    if len(rules) == len(chain.rules):
         return chain
-    rules = tuple(rule for rule in chain.rules if not preserve.keeps_rule(rule))
     return Chain(chain.name, chain.policy, rules, chain.origin, chain.counters)
+
+
+@lru_cache(maxsize=8)
+def _compiled(patterns: tuple[str, ...]) -> Preserve:
+    for_rules = [pattern for pattern in patterns if pattern.startswith("-") or " " in pattern]
+    for_chains = [pattern for pattern in patterns if pattern not in for_rules]
+    return Preserve(_any_of(for_chains), _in_places(for_rules))
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
     alternatives = "|".join(translate(pattern) for pattern in patterns)
     return re.compile(alternatives) if alternatives else _NOTHING
+
+
+def _in_places(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Patterns for rules, those for one place together, so that most rules fail at its name."""
+    places: dict[str, list[str]] = {}
+    for pattern in patterns:
+        match = _PLACE.match(pattern)
+        assert match is not None
+        place = " ".join("[^ ]+" if name is None else re.escape(name) for name in (match[1], match[2]))
+        places.setdefault(place, []).append(match[3])
+    alternatives = "|".join(f"{place} (?:{_any_text(texts)})" for place, texts in places.items())
+    return re.compile(alternatives) if alternatives else _NOTHING
+
+
+def _any_text(patterns: Sequence[str]) -> str:
+    """A regular expression for any of the patterns. Those that may begin anywhere with a match ("*-m ") look for that
+    together: each for itself would read every rule to its end."""
+    anywhere = [pattern.removeprefix(_ANYWHERE) for pattern in patterns if pattern.startswith(_ANYWHERE)]
+    texts = [translate(pattern) for pattern in patterns if not pattern.startswith(_ANYWHERE)]
+    if anywhere:
+        texts.append(f".*?-m (?:{'|'.join(map(translate, anywhere))})")
+    return "|".join(texts)

@@ -53,6 +53,11 @@ def test_a_plan_without_preserved_chains_leaves_nothing_of_others(rulesets: tupl
     assert compare(wanted, carried_out(live, wanted, STRICT)) == ()
 
 
+def keeps(rule: Rule, table: Table, chain: Chain) -> bool:
+    """Whether a rule is somebody else's."""
+    return PRESERVE.keeps_rule(rule, table.name, chain.name)
+
+
 @modest
 @given(live_and_wanted())
 def test_a_plan_touches_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> None:
@@ -64,9 +69,9 @@ def test_a_plan_touches_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> 
         if chain.name in PRESERVED:
             assert after is not None and with_counters(after.rules) == with_counters(chain.rules)
         elif after is not None:
-            theirs = [rule for rule in chain.rules if PRESERVE.keeps_rule(rule)]
-            assert with_counters([r for r in after.rules if PRESERVE.keeps_rule(r)]) == with_counters(theirs)
-            if theirs and PRESERVE.keeps_rule(chain.rules[0]):
+            theirs = [rule for rule in chain.rules if keeps(rule, table, chain)]
+            assert with_counters([r for r in after.rules if keeps(r, table, chain)]) == with_counters(theirs)
+            if theirs and keeps(chain.rules[0], table, chain):
                 assert after.rules[0] == chain.rules[0], "a rule of others at the head stays at the head"
 
 

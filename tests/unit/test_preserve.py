@@ -62,8 +62,27 @@ def test_a_built_in_chain_is_never_kept_as_a_whole() -> None:
 )
 def test_rules_are_kept_by_text_and_by_jump(text: str, kept: bool) -> None:  # noqa: FBT001
     """A pattern with a blank or a dash is for texts; a jump to a kept chain is kept with it."""
-    assert PRESERVE.keeps_rule(Rule(text)) is kept
-    assert not STRICT.keeps_rule(Rule(text))
+    assert PRESERVE.keeps_rule(Rule(text), "filter", "FORWARD") is kept
+    assert not STRICT.keeps_rule(Rule(text), "filter", "FORWARD")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "table", "chain", "kept"),
+    [
+        ("-t nat -A POSTROUTING -s * -j MASQUERADE", "nat", "POSTROUTING", True),
+        ("-t nat -A POSTROUTING -s * -j MASQUERADE", "nat", "OUTPUT", False),
+        ("-t nat -A POSTROUTING -s * -j MASQUERADE", "mangle", "POSTROUTING", False),
+        ("-t nat -s * -j MASQUERADE", "nat", "mine", True),
+        ("-t nat -s * -j MASQUERADE", "mangle", "mine", False),
+        ("-A POSTROUTING -s * -j MASQUERADE", "mangle", "POSTROUTING", True),
+        ("-A POSTROUTING -s * -j MASQUERADE", "nat", "POSTROUTING2", False),
+        ("-s * -j MASQUERADE", "raw", "anything", True),
+    ],
+)
+def test_a_pattern_for_rules_may_name_a_place(pattern: str, table: str, chain: str, kept: bool) -> None:  # noqa: FBT001
+    """With -t TABLE and -A CHAIN before it a pattern is for rules in that table and chain only."""
+    preserve = Preserve.from_patterns([pattern, "-t raw -A x y"])
+    assert preserve.keeps_rule(Rule("-s 10.0.0.0/8 ! -o docker0 -j MASQUERADE"), table, chain) is kept
 
 
 def test_a_chain_that_another_chain_of_theirs_leads_to_is_theirs() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fwguardd.ruleset.citizens import BY_NAME
 from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
     "relative path": ("rules_dir: rules", 1, "'rules' is no absolute path"),
     "no mapping": ("- a\n- b", 1, 'must hold "key: value" lines'),
     "no list": ("preserve: DOCKER", 1, "a list is needed here"),
+    "unknown program": ("preserve:\n  - without dokcer", 2, "did you mean 'docker'?"),
     "no text": ("rules_dir:\n  - a", 2, "a text is needed here"),
     "not YAML": ("a: [1,", 1, "not YAML"),
     "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "a prefix needs a name"),
@@ -68,6 +70,20 @@ def test_values_arrive() -> None:
     settings = read_settings(PATH, b"settle: 1s\npreserve: []\non_drift: report\n")
     assert (settings.settle, settings.preserve, settings.on_drift.value) == (1.0, (), "report")
     assert Settings().preserve == DEFAULT_PRESERVE
+
+
+def test_preserve_says_who_else_writes_rules() -> None:
+    """The defaults and more, all but one, one alone, patterns alone, nobody."""
+
+    def said(text: str) -> tuple[str, ...]:
+        return read_settings(PATH, f"preserve: {text}".encode()).preserve
+
+    assert said("[defaults, web-*]") == (*DEFAULT_PRESERVE, "web-*")
+    assert set(DEFAULT_PRESERVE) - set(said("[defaults, without tailscale]")) == set(BY_NAME["tailscale"].patterns)
+    assert said("[without tailscale, tailscale]") == ()
+    assert said("[fail2ban]") == BY_NAME["fail2ban"].patterns
+    assert said('["DOCKER*", "-j NFQUEUE *"]') == ("DOCKER*", "-j NFQUEUE *")
+    assert said("[]") == ()
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("200ms", 0.2), ("30s", 30), ("5m", 300), ("1h", 3600), ("1.5s", 1.5)])
