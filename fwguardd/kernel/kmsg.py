@@ -66,6 +66,10 @@ class Record:
     usec: int
     text: str
 
+    @property
+    def when(self) -> None:
+        """The log does not tell the time of day."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -128,6 +132,20 @@ class KernelLog:
         except (KernelLogError, OSError):
             self.close()
             raise
+
+    @property
+    def name(self) -> str:
+        """What people call this source."""
+        return "kmsg"
+
+    @property
+    def position(self) -> str | None:
+        """The number of the last record that was read, of any facility; None before the first. It is good for `After`,
+        in the same boot."""
+        return None if self._expected is None else str(self._expected - 1)
+
+    def watch(self, watched: object) -> None:
+        """All records of the kernel are handed out, whatever is watched."""
 
     def fileno(self) -> int:
         """The descriptor, for an event loop to watch for reading. -1 after `close`."""

@@ -233,3 +233,13 @@ def test_close_twice_is_fine(pipe: PacketPipe) -> None:
     log.close()
     log.close()
     assert log.fileno() == -1
+
+
+def test_position_is_where_to_resume(pipe: PacketPipe) -> None:
+    """The position is the number of the last record that was read, of any facility; a reader after it goes on there."""
+    with KernelLog(pipe.path) as log:
+        assert log.position is None
+        pipe.kernel(5, 6)
+        pipe.write(b"12,7,17,-;user\n")
+        log.read_available(10)
+        assert log.position == "7"
