@@ -1,8 +1,8 @@
 """Rule files -> what is composed of them, and what their author is told: one directory for each thing worth showing.
 
 ``NN-name/README`` says what it shows; ``in/`` holds the rule files; ``expected.v4`` and ``expected.v6`` the rendered
-rulesets, which are absent where the files are refused; ``expected.findings`` one finding a line, as
-``file:line: severity: code``, in the order in which they are told.
+rulesets, which are absent where the files are refused; ``expected.findings`` all that is told without a kernel, word
+for word as `fwguardctl check` prints it, warnings included.
 
 To write the expectations anew:  FWGUARDD_GOLDEN_WRITE=1 .venv/bin/python -m pytest tests/golden
 Then read ``git diff tests/golden`` line by line: whatever is in it is a change of behaviour that somebody will meet.
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.families import families_of_name
-from fwguardd.ruleset.model import FAMILIES, errors_in
+from fwguardd.ctl.paint import Paint
+from fwguardd.enforce.read_directory import compose_files
+from fwguardd.ruleset.model import FAMILIES, RuleFile, errors_in
 from fwguardd.ruleset.render import render
-from fwguardd.ruleset.text import read_rules
+from fwguardd.settings import Settings
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.compose import Composition
@@ -32,15 +32,15 @@ WRITE = os.environ.get("FWGUARDD_GOLDEN_WRITE") == "1"
 
 
 def composed(directory: Path) -> Composition:
-    """The rule files of a golden directory, read and composed under their bare names."""
+    """The rule files of a golden directory, read, composed and linted under their bare names."""
     paths = sorted((directory / "in").glob("*.rules"), key=lambda path: os.fsencode(path.name))
-    return compose(read_rules(path.name, path.read_bytes(), families_of_name(path.name)) for path in paths)
+    return compose_files((RuleFile(path.name, path.read_bytes()) for path in paths), Settings().lint_context())
 
 
 def findings_as_text(composition: Composition) -> str:
-    """One finding a line; the words of a message may change, its place, severity and code may not."""
-    lines = [f"{finding.origin or 'in'}: {finding.severity.value}: {finding.code}" for finding in composition.findings]
-    return "".join(f"{line}\n" for line in lines)
+    """What a person reads, so that a change of any word is seen by somebody before it ships."""
+    paint = Paint(colours=False)
+    return "".join(f"{paint.finding(finding)}\n" for finding in composition.findings)
 
 
 def ruleset_as_text(composition: Composition, family: Family) -> str | None:
