@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.rehearsal import Refused
+from fwguardd.ruleset.complaints import jump_target
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import Context, lint, unsilenced
@@ -75,7 +76,7 @@ class Judge:
         outcome = self._rehearse(composition.candidate)
         if isinstance(outcome, Refused):
             lines = {file.path: file.data for file in snapshot.files}
-            return Rejected(_in_order((*composition.findings, *_with_lines(outcome.findings, lines))))
+            return Rejected(_in_order(_each_mistake_once(composition, _with_lines(outcome.findings, lines))))
         if errors_in(composition.findings):
             return Rejected(composition.findings)
         left_out = unsilenced(lint_preserved(outcome, self._context.preserve), readings)
@@ -109,13 +110,25 @@ def compose_files(files: Iterable[RuleFile], context: Context, findings: tuple[F
 
 def complete(readings: Sequence[Reading], findings: tuple[Finding, ...], context: Context) -> Composition:
     """Readings composed and linted, with ``findings`` about what could not be read."""
-    composition = compose(readings)
+    composition = compose(readings, whole=not errors_in(findings))
     if findings and not readings and errors_in(findings):
         # The unreadable files say it all; "there is no rule file" would only confuse.
         return Composition(composition.candidate, findings)
     composed = unsilenced(composition.findings, readings)
     warnings = lint(composition.candidate, readings, context)
-    return Composition(composition.candidate, _in_order((*findings, *composed, *warnings)))
+    return replace(composition, findings=_in_order((*findings, *composed, *warnings)))
+
+
+def _each_mistake_once(composition: Composition, refused: Sequence[Finding]) -> tuple[Finding, ...]:
+    """All findings, less what another one explains: a jump to a chain that may be declared on a line that was refused,
+    and the warning about a name that turned out to be none."""
+    unresolved = {finding.origin for finding in refused if finding.code == "unresolvable-name"}
+    told = [one for one in composition.findings if one.code != "host-name" or one.origin not in unresolved]
+    return (*told, *(one for one in refused if not _is_explained(one, composition)))
+
+
+def _is_explained(refusal: Finding, composition: Composition) -> bool:
+    return refusal.code == "undeclared-chain" and composition.unread.may_declare(jump_target(refusal.line_text))
 
 
 def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -137,7 +137,7 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> li
 
 def _finding(ruleset: Ruleset, number: int, complaint: Complaint) -> Finding:
     table, chain, rule = _place(ruleset, number)
-    told = explain(complaint, rule.text, loop_closed_by(table, chain.name, rule.text))
+    told = explain(complaint, rule.text, loop_closed_by(table, chain.name, rule.text), table)
     return Finding(told.code, told.message, rule.origin, hint=told.hint, line_text=rule.text, family=ruleset.family)
 
 

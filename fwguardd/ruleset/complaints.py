@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import is_free_text
+from fwguardd.ruleset.meant import how_to_declare, nearest_target
 from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.words import UnterminatedQuoteError, word_values
+
+if TYPE_CHECKING:
+    from fwguardd.ruleset.model import Table
 
 _LINES = (
     re.compile(r"^line ([0-9]+): ([A-Z_]+ failed .*)$", re.MULTILINE),
@@ -147,12 +152,13 @@ def read_complaint(stderr: str) -> Complaint:
     )
 
 
-def explain(complaint: Complaint, rule: str, loop: tuple[str, ...] = ()) -> Explanation:
-    """The plain words for a complaint about this rule text. ``loop`` is the loop of chains that the rule closes."""
+def explain(complaint: Complaint, rule: str, loop: tuple[str, ...] = (), table: Table | None = None) -> Explanation:
+    """The plain words for a complaint about this rule text. ``loop`` is the loop of chains that the rule closes, and
+    ``table`` the one that it is in."""
     for pattern in _MISSING_CHAIN:
         match = pattern.search(complaint.words)
         if match:
-            return _missing_chain(match[1])
+            return _missing_chain(match[1], table)
     if loop:
         message = f"the jump closes a loop of chains: {' → '.join(loop)}"
         return Explanation("chain-loop", message, "remove one of the jumps")
@@ -164,12 +170,13 @@ def explain(complaint: Complaint, rule: str, loop: tuple[str, ...] = ()) -> Expl
     return Explanation("refused", f"iptables refuses it: {complaint.words}", hint)
 
 
-def _missing_chain(target: str) -> Explanation:
-    return Explanation(
-        "undeclared-chain",
-        f"jump to chain {target}, which no file declares, and no target has that name",
-        f'declare it with ":{target} - [0:0]", or correct its spelling',
-    )
+def _missing_chain(target: str, table: Table | None) -> Explanation:
+    message = f"jump to chain {target}, which no file declares, and no target has that name"
+    how = f'"{how_to_declare(target, table.name if table else "filter")}"'
+    meant = nearest_target(target, table.chains if table else ())
+    if meant:
+        return Explanation("undeclared-chain", message, f"write {meant} if you mean that, or declare the chain: {how}")
+    return Explanation("undeclared-chain", message, f"declare it: {how}; or correct its spelling")
 
 
 def jump_target(rule: str) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.meant import how_to_declare, nearest, tables_with
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
     FAMILIES,
@@ -33,11 +34,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What was refused before it could be understood. A chain that may be declared there is not called undeclared: one
+    mistake is told once."""
+
+    much: bool = False
+    words: frozenset[str] = frozenset()
+
+    def may_declare(self, chain: str | None) -> bool:
+        """Whether the declaration of this chain may be among it."""
+        return self.much or chain in self.words
+
+
+NOTHING_UNREAD = Unread()
+
+
+@dataclass(frozen=True, slots=True)
 class Composition:
     """The outcome of composing: a candidate, which is worth a rehearsal only if no finding is an error."""
 
     candidate: Candidate
     findings: tuple[Finding, ...]
+    unread: Unread = NOTHING_UNREAD
 
 
 MOST_FINDINGS = 20
@@ -46,10 +64,8 @@ MOST_FINDINGS = 20
 MOST_CHAINS = 50_000
 """Chains of one table; files that name more were made by a mistake."""
 
-_MAIM_DECLARATIONS = frozenset(
-    {"bad-declaration", "bad-policy", "chain-name", "policy-on-user-chain", "too-many-errors"}
-)
-"""Mistakes that may hide the declaration of a chain. With one of them, to call chains undeclared would be noise."""
+_PASSED_OVER = frozenset({"too-many-errors", "unknown-table", "no-table", "shell-script"})
+"""Mistakes after which more than their own line is not read."""
 
 
 @dataclass(slots=True)
@@ -93,8 +109,11 @@ class _TooManyChainsError(Exception):
 _OpenTables = dict[str, dict[str, _OpenChain]]
 
 
-def compose(readings: Iterable[Reading]) -> Composition:
-    """One ruleset for each family from all rule files, in byte order of their names."""
+def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
+    """One ruleset for each family from all rule files, in byte order of their names.
+
+    ``whole`` is False where there are files that could not be read at all.
+    """
     ordered = sorted(readings, key=lambda reading: reading.path.encode("utf-8", "surrogateescape"))
     findings = [finding for reading in ordered for finding in reading.findings]
     if not any(reading.statements for reading in ordered):
@@ -102,19 +121,27 @@ def compose(readings: Iterable[Reading]) -> Composition:
             findings.append(_nothing_said(ordered))
         return Composition(Candidate({}), tuple(findings))
     opened: dict[Family, _OpenTables] = {family: {} for family in FAMILIES}
-    maimed = any(finding.code in _MAIM_DECLARATIONS for finding in findings)
+    unread = _unread(findings, whole=whole)
     try:
         findings += _add_all(opened, ordered)
     except _TooManyChainsError as error:
         return Composition(Candidate({}), _merged((*findings, error.finding)))
     rulesets = {}
     for family, tables in opened.items():
-        undeclared = () if maimed else tuple(_undeclared_chains(tables, family, ordered))
+        undeclared = tuple(_undeclared_chains(opened, family, ordered, unread))
         findings += undeclared
         if len(undeclared) >= MOST_FINDINGS:
             return Composition(Candidate({}), _merged(findings))
         rulesets[family] = _close(family, tables)
-    return Composition(Candidate(rulesets), _merged(findings))
+    return Composition(Candidate(rulesets), _merged(findings), unread)
+
+
+def _unread(findings: Iterable[Finding], *, whole: bool) -> Unread:
+    """What the refused lines may have declared. A finding without a line stands for a file, or for the rest of one."""
+    findings = tuple(findings)
+    much = any(not finding.line_text or finding.code in _PASSED_OVER for finding in findings)
+    words = frozenset(word.lstrip(":") for finding in findings for word in finding.line_text.split())
+    return Unread(much or not whole, words)
 
 
 def _nothing_said(readings: Sequence[Reading]) -> Finding:
@@ -165,8 +192,9 @@ def _add_rule(tables: _OpenTables, addition: Addition, rule: Rule) -> Finding | 
         chain.rest.append(rule)
     elif not chain.insert(addition.position, rule):
         count = len(chain.rules)
-        message = f"{addition.chain} has only {count} rules here, so nothing can be inserted at {addition.position}"
-        hint = "rules are counted in byte order of the files' names"
+        rules = f"{count} rule{'s' * (count != 1)}" if count else "no rule"
+        message = f"{addition.chain} has {rules} up to here, so nothing can be inserted at {addition.position}"
+        hint = f"write -A to append it, or {'a place from 1 to' if count else 'place'} {count + 1}"
         return Finding("bad-position", message, addition.origin, hint=hint)
     return None
 
@@ -189,25 +217,44 @@ def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]
         yield Finding("policy-twice", message, declaration.origin, Severity.WARNING, "keep one of the two")
 
 
-def _undeclared_chains(tables: _OpenTables, family: Family, readings: Sequence[Reading]) -> Iterator[Finding]:
+def _undeclared_chains(
+    opened: Mapping[Family, _OpenTables], family: Family, readings: Sequence[Reading], unread: Unread
+) -> Iterator[Finding]:
     """Rules for a chain that is neither built in nor declared: one finding for each chain, at its first rule."""
     undeclared = (
         (table, name, min(rule.origin for rule in chain.rules if rule.origin is not None))
-        for table, chains in tables.items()
+        for table, chains in opened[family].items()
         for name, chain in chains.items()
         # A chain without rules is one whose insertions were all refused: that is told already.
-        if chain.origin is None and name not in BUILTIN_CHAINS[table] and (chain.head or chain.rest)
+        if _is_undeclared(table, name, chain) and (chain.head or chain.rest) and not unread.may_declare(name)
     )
     by_path = {reading.path: reading for reading in readings}
     for table, name, origin in islice(undeclared, MOST_FINDINGS):
-        yield Finding(
-            "undeclared-chain",
-            f"rule for chain {name}, which no file declares in table {table}",
-            origin,
-            hint=f'declare it with ":{name} - [0:0]"',
-            line_text=by_path[origin.path].line(origin.line),
-            family=family,
-        )
+        message, hint = _how_undeclared(opened, family, table, name)
+        line = by_path[origin.path].line(origin.line)
+        yield Finding("undeclared-chain", message, origin, hint=hint, line_text=line, family=family)
+
+
+def _is_undeclared(table: str, name: str, chain: _OpenChain) -> bool:
+    return chain.origin is None and name not in BUILTIN_CHAINS[table]
+
+
+def _how_undeclared(opened: Mapping[Family, _OpenTables], family: Family, table: str, name: str) -> tuple[str, str]:
+    """What to tell about rules for a chain that no file declares, and what to do."""
+    homes = tables_with(name)
+    if homes:
+        home = "nat" if "nat" in homes else "filter"
+        hint = f'{", ".join(homes)} have it: write *{home} on a line above, or "-t {home}" before -A'
+        return f"table {table} has no chain {name}", hint
+    message = f"rule for chain {name}, which no file declares in table {table}"
+    chains = opened[family][table]
+    meant = nearest(name, (*BUILTIN_CHAINS[table], *(known for known in chains if chains[known].origin)))
+    # Where the other family has the chain, this one alone needs it.
+    has_it = any(name in tables.get(table, ()) and tables[table][name].origin for tables in opened.values())
+    how = f'"{how_to_declare(name, table, family if has_it else None)}"'
+    if meant:
+        return message, f"write {meant} if you mean that, or declare the chain: {how}"
+    return message, f"declare it: {how}"
 
 
 def _close(family: Family, tables: _OpenTables) -> Ruleset:
@@ -223,7 +270,9 @@ def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
     }
     for chain, opened in chains.items():
         if chain not in closed:
-            closed[chain] = Chain(chain, None, opened.rules, opened.origin)
+            # Rules for PREROUTING in filter are told to be in the wrong table; the kernel need not tell it again.
+            rules = () if opened.origin is None and tables_with(chain) else opened.rules
+            closed[chain] = Chain(chain, None, rules, opened.origin)
     return Table(name, closed)
 
 

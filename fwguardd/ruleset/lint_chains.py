@@ -38,12 +38,20 @@ def lint_chains(candidate: Candidate, preserve: Preserve) -> Iterator[Finding]:
                 yield from _lint_chain(table, chain, preserve)
             for chain in table.chains.values():
                 if chain.policy is None and chain.name not in jumps and not preserve.keeps_name(chain.name):
-                    message = f"no rule of table {table.name} jumps to chain {chain.name}"
-                    hint = f'add "-A INPUT … -j {chain.name}", or remove the chain'
-                    yield Finding("unused-chain", message, _origin(chain), Severity.WARNING, hint)
+                    yield from _lint_unused(table, chain)
         yield from _lint_closed_chains(ruleset)
         yield from _lint_ftp(ruleset)
     yield from _lint_parity(candidate.rulesets)
+
+
+def _lint_unused(table: Table, chain: Chain) -> Iterator[Finding]:
+    if chain.origin is None:
+        return  # Rules for a chain that no file declares: that is told as an error.
+    message = f"no rule of table {table.name} jumps to chain {chain.name}"
+    hint = f'add a rule with "-j {chain.name}", or remove the chain'
+    if chain.name.upper() in table.chains:
+        hint = f"write {chain.name.upper()} if you mean that: case matters"
+    yield Finding("unused-chain", message, chain.origin, Severity.WARNING, hint)
 
 
 def _lint_chain(table: Table, chain: Chain, preserve: Preserve) -> Iterator[Finding]:

@@ -333,7 +333,7 @@ def _take_verb(words: list[Word]) -> tuple[str, list[Word]]:
 
 def _take_position(rest: list[Word]) -> int:
     if rest and rest[0].value.isascii() and rest[0].value.isdigit():
-        position = int(rest.pop(0).value[:9])
+        position = int(rest.pop(0).value[:18])
         if position == 0:
             raise LineFault("bad-position", "rules are counted from 1", "leave the number out to insert at the head")
         return position

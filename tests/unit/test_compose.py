@@ -95,6 +95,36 @@ def test_an_undeclared_chain_is_told_once_at_its_first_rule() -> None:
     assert finding.family is Family.IPV4
 
 
+def test_what_to_do_about_an_undeclared_chain_can_be_done() -> None:
+    """The hint names the chain that was meant, the table that has it, or a line that declares it for who lacks it."""
+    cases = {
+        "-A web": 'declare it: "-N web"',
+        "-t nat -A web": 'declare it: "-t nat -N web"',
+        "-6 -N web\n-A web": 'declare it: "-4 -N web"',
+        "-A input": 'write INPUT if you mean that, or declare the chain: "-N input"',
+        "-N blocked\n-A bloked": 'write blocked if you mean that, or declare the chain: "-N bloked"',
+        "-A POSTROUTING": 'mangle, nat have it: write *nat on a line above, or "-t nat" before -A',
+        "*nat\n-A FORWARD": 'mangle, filter, security have it: write *filter on a line above, or "-t filter" before -A',
+    }
+    for text, hint in cases.items():
+        (finding,) = composed(a=text).findings
+        assert (finding.code, finding.hint) == ("undeclared-chain", hint)
+
+
+def test_a_chain_whose_declaration_was_refused_is_not_called_undeclared() -> None:
+    """One mistake is told once: the line that names the chain is refused already, or more than it was not read."""
+    assert codes(composed(a="$IPT -N web\n-A web -i a\n-A other")) == ["not-a-rule", "undeclared-chain"]
+    assert codes(composed(a="-N web extra\n-A web -i a")) == ["trailing-words"]
+    assert codes(composed(a="*fitler\n:web - [0:0]\nCOMMIT\n*filter\n-A web")) == ["unknown-table"]
+    assert codes(composed(a=":web - [0:0]\r\n", b="-A web")) == ["carriage-return"]
+
+
+def test_rules_in_the_wrong_table_do_not_come_to_the_kernel() -> None:
+    """They are told to be there; what the kernel says of them would be the same mistake told again."""
+    composition = composed(a="-A PREROUTING -j REDIRECT")
+    assert texts(composition, "PREROUTING") == []
+
+
 def test_a_chain_is_of_one_table() -> None:
     """A chain that another table has is undeclared here, also a built-in one."""
     assert codes(composed(a="*nat\n-N web\n*filter\n-A web\n-A PREROUTING")) == ["undeclared-chain"] * 2

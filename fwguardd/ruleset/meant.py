@@ -1,0 +1,67 @@
+"""What a person probably meant: the name that is nearly the word they wrote, and how to write a thing that is missing.
+
+Only hints come from here. Nothing is ever read as what it may have been meant to be.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.model import BUILTIN_CHAINS, VERDICTS, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TARGETS = (
+    *sorted(VERDICTS),
+    *("REJECT", "LOG", "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "MARK", "CONNMARK", "CT", "NFLOG", "NFQUEUE"),
+    *("TCPMSS", "TPROXY", "SET", "NETMAP", "NOTRACK", "DSCP", "TTL", "HL"),
+)
+"""The targets that people name; iptables-extensions(8) has the others."""
+
+OPTIONS = (
+    *("--source", "--destination", "--protocol", "--in-interface", "--out-interface", "--match", "--jump", "--goto"),
+    *("--dport", "--sport", "--dports", "--sports", "--syn", "--tcp-flags", "--icmp-type", "--icmpv6-type"),
+    *("--state", "--ctstate", "--limit", "--limit-burst", "--log-prefix", "--log-level", "--reject-with"),
+    *("--to-destination", "--to-source", "--to-ports", "--comment", "--name", "--seconds", "--hitcount", "--update"),
+    *("--mac-source", "--uid-owner", "--match-set", "--set-mark", "--src-range", "--dst-range", "--helper"),
+)
+"""The options that people name."""
+
+MATCHES = (
+    *("conntrack", "state", "multiport", "limit", "hashlimit", "comment", "recent", "icmp", "icmp6", "tcp", "udp"),
+    *("addrtype", "iprange", "mac", "mark", "owner", "set", "string", "connlimit", "pkttype", "physdev", "time"),
+)
+"""The matches that people name."""
+
+PROTOCOLS = ("tcp", "udp", "icmp", "ipv6-icmp", "icmpv6", "sctp", "gre", "esp", "ah", "igmp", "all")
+"""The protocols that people name."""
+
+_OTHER_TONGUES = {
+    **dict.fromkeys(("allow", "permit", "pass"), "ACCEPT"),
+    **dict.fromkeys(("deny", "block", "discard"), "DROP"),
+}
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The name that differs from the word in case, or by a slip of the finger; empty where none does."""
+    by_case = {name.upper(): name for name in names}
+    close = get_close_matches(word.upper(), by_case, n=1, cutoff=0.7)
+    return by_case[close[0]] if close else ""
+
+
+def nearest_target(word: str, chains: Iterable[str] = ()) -> str:
+    """The target or chain that was probably meant; empty where there is none. Other firewalls have other words."""
+    return _OTHER_TONGUES.get(word.lower(), "") or nearest(word.rstrip(";,\\"), (*TARGETS, *chains))
+
+
+def how_to_declare(chain: str, table: str, family: Family | None = None) -> str:
+    """A line that declares a chain, wherever in a file it stands."""
+    option = f"-{family.number} " if family is not None else ""
+    return f"{option}-N {chain}" if table == "filter" else f"{option}-t {table} -N {chain}"
+
+
+def tables_with(chain: str) -> tuple[str, ...]:
+    """The tables in which a chain of this name is built in."""
+    return tuple(table for table, chains in BUILTIN_CHAINS.items() if chain in chains)
