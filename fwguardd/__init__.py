@@ -3,10 +3,11 @@
 The house, and who may call whom (a test holds the imports to it)::
 
     daemon, ctl        the two programs: what waits and lets the steward act, one thing at a time; what asks and looks
+      listener         the road of denials in the daemon's loop: source, timers, where it stands
       control          the socket between the two: protocol (pure), server, client
       enforce          decide and carry out: rule_files, read_directory, reconcile, transaction; undo, guard, watch
       store            what is kept on disk: revisions, boot files, what waits to be confirmed
-      denials          LOG lines -> events: parse, telling (pure), tail
+      denials          LOG lines -> events: parse, flow, tally, scan, telling (pure), tail
       outlets          where events go: the journal, JSON, a terminal
         kernel         I/O, thin: iptables' programs, scratch namespaces and rehearsals, change notices, /dev/kmsg
           ruleset      the language, pure: text, compose, lint, render, complaints, diff, plan

@@ -20,7 +20,6 @@ import sdnotify
 from fwguardd import __version__, events, report
 from fwguardd.control.protocol import Code, Refusal
 from fwguardd.control.server import ControlServer, ControlSocketError
-from fwguardd.denials.tail import NOT_READ, Tail
 from fwguardd.enforce.boot_report import tell_boot_report
 from fwguardd.enforce.guard import NOTICE_GAP, Due, Timetable
 from fwguardd.enforce.reconcile import STARTED
@@ -29,10 +28,17 @@ from fwguardd.enforce.world import Broken, Done, Failure
 from fwguardd.kernel.culprit import read_culprit
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, KernelError, Tool, ToolMissingError, find_tool
-from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Start
-from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError, lock_runtime_dir, require_privilege
+from fwguardd.kernel.privilege import (
+    MissingPrivilegeError,
+    RunningAlreadyError,
+    boot_id,
+    lock_runtime_dir,
+    require_privilege,
+)
+from fwguardd.listener import Listener
 from fwguardd.options import Options, parse_options
 from fwguardd.outlets.log import open_log
+from fwguardd.ruleset.logs import logging_rules
 from fwguardd.settings import Settings, SettingsError
 from fwguardd.steward import Steward
 from fwguardd.store.revisions import StoreError
@@ -44,7 +50,8 @@ if TYPE_CHECKING:
     from fwguardd.control.protocol import Request
     from fwguardd.control.server import Caller
     from fwguardd.enforce.world import Outcome
-    from fwguardd.events import Emit
+    from fwguardd.outlets.log import Log
+    from fwguardd.ruleset.model import Rehearsed
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
@@ -57,16 +64,17 @@ LOOK_GAP = 1.0
 class Daemon:
     """All parts, and the loop that waits for them."""
 
-    def __init__(self, options: Options, settings: Settings, tool: Tool, emit: Emit) -> None:
+    def __init__(self, options: Options, settings: Settings, tool: Tool, log: Log) -> None:
         """Build the parts. Raises StoreError where the state directory cannot be trusted."""
-        self._options, self._settings, self._tool, self._emit = options, settings, tool, emit
-        self._steward = Steward(settings, tool, emit)
+        self._options, self._settings, self._tool, self._emit = options, settings, tool, log.tell
+        self._steward = Steward(settings, tool, log.tell)
+        self._listener = Listener(settings, log, boot_id())
+        self._named: Rehearsed | None = None
         self._systemd = sdnotify.SystemdNotifier()
         self._wake = asyncio.Event()
         self._timetable = Timetable(settings.settle, settings.settle_max, settings.drift_interval)
         self._reload_wanted = False
         self._end: int | None = None
-        self._tail: Tail | None = None
         self._culprit = ""
 
     async def run(self) -> int:
@@ -82,7 +90,9 @@ class Daemon:
                 self._settings.rules_dir, lambda: loop.call_soon_threadsafe(self._notice, time.monotonic())
             )
             parts.callback(watch.close)
-            parts.enter_context(self._reading_the_kernel_log(loop))
+            self._tell_start()
+            self._name_rules()
+            parts.enter_context(self._listener.listening(loop))
             parts.enter_context(self._hearing_of_changes(loop))
             await self._open_control_socket(parts)
             watchdog = asyncio.ensure_future(self._feed_watchdog())
@@ -95,10 +105,12 @@ class Daemon:
         self._emit(events.STOPPING, f"fwguardd stops; the rules stay in force ({self._steward.memory.sentence})")
         return self._end
 
-    async def _first_pass(self) -> None:
+    def _tell_start(self) -> None:
         backend, version = self._tool.backend.value, self._tool.version
         message = f"fwguardd {__version__} guards this host with {self._tool}, rules from {self._settings.rules_dir}"
         self._emit(events.STARTED, message, version=__version__, backend=backend, iptables=version)
+
+    async def _first_pass(self) -> None:
         tell_boot_report(self._settings.runtime_dir / "boot", self._emit)
         await self._pass(STARTED)
         self._tell_systemd("READY=1")
@@ -152,8 +164,7 @@ class Daemon:
         self._settings = settings
         self._steward.use(settings)
         self._timetable.set_durations(settings.settle, settings.settle_max, settings.drift_interval)
-        if self._tail is not None:
-            self._tail.watch(settings.prefixes)
+        self._listener.use(settings)
 
     def _after(self, outcome: Outcome) -> None:
         """Set the times of the next looks, and tell systemd. A broken firewall ends the daemon, for systemd to act."""
@@ -161,8 +172,17 @@ class Daemon:
         again = isinstance(outcome, Failure) and outcome.passing
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again)
         self._tell_systemd()
+        self._name_rules()
         if isinstance(outcome, Broken):
             self._stop(EX_FAILURE)
+
+    def _name_rules(self) -> None:
+        """Let denials name the rules that log them, when others have come in force."""
+        in_force = self._steward.memory.in_force
+        rehearsed = in_force.rehearsed if in_force is not None else None
+        if rehearsed is not self._named:
+            self._named = rehearsed
+            self._listener.use_rules(logging_rules(rehearsed.rulesets if rehearsed is not None else {}))
 
     async def _perform(self, request: Request, caller: Caller) -> Mapping[str, Any]:
         """A verb of the control socket. Raises Refusal."""
@@ -186,7 +206,7 @@ class Daemon:
     async def _answer(self, request: Request) -> Mapping[str, Any]:
         steward, name = self._steward, request.verb.name
         if name == "status":
-            return steward.status(self._tail.counts() if self._tail is not None else dict(NOT_READ))
+            return steward.status(self._listener.counts())
         if name == "history":
             return report.history(steward.world(), steward.memory, request.whole("limit"))
         if name == "show":
@@ -219,22 +239,6 @@ class Daemon:
         while interval is not None:
             self._systemd.notify("WATCHDOG=1")
             await asyncio.sleep(interval / 2)
-
-    @contextlib.contextmanager
-    def _reading_the_kernel_log(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        try:
-            log = KernelLog(start=Start.END)
-        except KernelLogError as error:
-            self._emit(events.DENIALS_CLOSED, f"denials are not told: {error}")
-            yield
-            return
-        with log:
-            self._tail = Tail(log, self._settings.prefixes, self._emit)
-            loop.add_reader(log.fileno(), self._tail.read)
-            try:
-                yield
-            finally:
-                loop.remove_reader(log.fileno())
 
     @contextlib.contextmanager
     def _hearing_of_changes(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:

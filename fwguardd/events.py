@@ -148,6 +148,36 @@ LOGGED = EventKind(
     INFO,
     "The kernel logged a packet under a prefix that means no denial.",
 )
+DENIED_SUMMARY = EventKind(
+    "denied.summary",
+    "ca53d4fe354e462a8e3b58c8f66f8754",
+    WARNING,
+    "So many more denied packets of a flow were logged between two times; they were not told one by one.",
+)
+LOGGED_SUMMARY = EventKind(
+    "logged.summary",
+    "4f650d3ad770439abb8685aed83363eb",
+    INFO,
+    "So many more packets of a flow were logged between two times, under a prefix that means no denial.",
+)
+SCAN = EventKind(
+    "denials.scan",
+    "016a84b632fb4b92a9e5c9cffc84508f",
+    WARNING,
+    "One source was denied many ports within a short time. Its address may be forged.",
+)
+SWEEP = EventKind(
+    "denials.sweep",
+    "97c4a6c550a747b7bd68f4a86a40e34f",
+    WARNING,
+    "One source was denied at many hosts within a short time. Its address may be forged.",
+)
+DENIALS_READING = EventKind(
+    "denials.reading",
+    "45fb116cd3ad4c469f9122077c9bc51a",
+    INFO,
+    "Denials are read; it says from where, and since when.",
+)
 DENIALS_LOST = EventKind(
     "denials.lost",
     "743a2c27b37545aab09ca9caf242edd3",
@@ -166,6 +196,12 @@ DENIALS_CLOSED = EventKind(
     WARNING,
     "The kernel log cannot be read; denials are not told.",
 )
+DROPPED = EventKind(
+    "events.dropped",
+    "76c60437edc64a7380755f3fd8456c8f",
+    WARNING,
+    "Journald did not take events for so long that some of them were dropped.",
+)
 FAULT = EventKind(
     "daemon.fault",
     "f1e09e33018f45e7b55b3a8218f81f34",
@@ -178,6 +214,7 @@ ALL_EVENTS: Mapping[str, EventKind] = {
     for kind in (
         STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, TAKEN_BACK, FINDING, APPLY_FAILED,
         BROKEN, CONFIRMED, UNCONFIRMED, STATE_DAMAGED, STATE_FAILED, BOOT_REPORT, CONTROL_CLOSED,
-        DRIFT, REPAIRED, FIGHT, NOTICES_LOST, DENIED, LOGGED, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, FAULT,
+        DRIFT, REPAIRED, FIGHT, NOTICES_LOST, DENIED, LOGGED, DENIED_SUMMARY, LOGGED_SUMMARY, SCAN, SWEEP,
+        DENIALS_READING, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, DROPPED, FAULT,
     )
 }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fwguardd.denials.parse import Meaning, Watched
+from fwguardd.denials.tally import Limits
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.citizens import DEFAULTS, UnknownCitizenError, expand
 from fwguardd.ruleset.lint import Context
@@ -33,6 +34,9 @@ DEFAULT_PREFIXES = (
     Watched("denied", "iptables denied: ", Meaning.DENIED),
     Watched("output", "[Output Log] ", Meaning.LOGGED),
 )
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class LogFormat(Enum):
@@ -67,8 +71,25 @@ class Settings:
     on_drift: OnDrift = OnDrift.REPAIR
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
     prefixes: tuple[Watched, ...] = DEFAULT_PREFIXES
+    denials_window: float = DEFAULT_LIMITS.window
+    denials_first: int = DEFAULT_LIMITS.first
+    denials_per_second: int = DEFAULT_LIMITS.per_second
+    denials_flows: int = DEFAULT_LIMITS.flows
+    scan_ports: int = DEFAULT_LIMITS.scan_ports
+    sweep_hosts: int = DEFAULT_LIMITS.sweep_hosts
     keep_revisions: int = 50
     emergency_dir: Path | None = None
+
+    def limits(self) -> Limits:
+        """How much is told of denials at once, and how much is counted."""
+        return Limits(
+            self.denials_window,
+            self.denials_first,
+            self.denials_per_second,
+            self.denials_flows,
+            self.scan_ports,
+            self.sweep_hosts,
+        )
 
     def lint_context(self) -> Context:
         """What the lints of rule files have to know of the settings."""
@@ -261,6 +282,12 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "on_drift": _choice({choice.value: choice for choice in OnDrift}),
     "preserve": _patterns,
     "prefixes": _prefixes,
+    "denials_window": _duration(0.0, 86400.0),
+    "denials_first": _whole(0, 1_000_000),
+    "denials_per_second": _whole(0, 1_000_000),
+    "denials_flows": _whole(1, 10_000),
+    "scan_ports": _whole(0, 1000),
+    "sweep_hosts": _whole(0, 1000),
     "keep_revisions": _whole(1, 10_000),
     "emergency_dir": _optional_path,
 }

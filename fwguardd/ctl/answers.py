@@ -92,10 +92,18 @@ def _drift(drift: Result, ink: Ink) -> str:
 def _denials(denials: Result, ink: Ink) -> str:
     if denials.get("source") is None:
         return ink.warn("not read; see: journalctl -u fwguardd")
-    lost, unparsed = (f"{denials[key]} {key}" for key in ("lost", "unparsed"))
-    parts = [f"{denials['denied']} denied", f"{denials['logged']} logged"]
-    parts += [ink.warn(lost) if denials["lost"] else lost, ink.warn(unparsed) if denials["unparsed"] else unparsed]
-    return f"{', '.join(parts)}, from {told(denials['source'])}"
+    lines = denials["lines"]
+    fates = f"{denials['told']} told + {denials['summarised']} in summaries + {denials['waiting']} waiting"
+    adds_up = all(
+        lines == sum(denials[key] for key in parts)
+        for parts in (("denied", "logged", "unparsed"), ("told", "summarised", "waiting"))
+    )
+    kinds = ", ".join(f"{denials[key]} {key}" for key in ("denied", "logged"))
+    troubles = [f"{denials[key]} {key}" for key in ("unparsed", "lost") if denials[key]]
+    troubles += [f"{denials['dropped_events']} events dropped"] if denials.get("dropped_events") else []
+    troubles += [] if adds_up else ["the sum is wrong: a defect of fwguardd"]
+    trouble = f"; {ink.warn(', '.join(troubles))}" if troubles else ", none lost"
+    return f"{_count(lines, 'line')} from {told(denials['source'])}: {kinds}{trouble} ({fates})"
 
 
 def change(result: Result, ink: Ink, confirm: str) -> list[str]:

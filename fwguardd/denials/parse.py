@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials import grammar
+from fwguardd.denials.flow import glance
 from fwguardd.denials.grammar import GrammarError
 from fwguardd.denials.layers import read_arp, read_ip, read_payload
 from fwguardd.denials.link import LinkReader
@@ -28,6 +29,7 @@ from fwguardd.denials.transport import Ending, bare
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fwguardd.denials.flow import Seen
     from fwguardd.denials.link import Link
 
 __all__ = ["Denial", "LineReader", "Meaning", "Unparsed", "Watched"]
@@ -72,6 +74,16 @@ class LineReader:
         for prefix in self._prefixes:
             if text.startswith(prefix):
                 return self._read_after(prefix, text)
+        return None
+
+    def glance(self, text: str) -> Seen | None:
+        """The flow of a plain line, many times as fast as reading it; None for all else, which `read` can tell apart.
+
+        What has a flow here would be read as a `Denial` of that flow. Never raises.
+        """
+        for prefix in self._prefixes:
+            if text.startswith(prefix):
+                return glance(self._watched[prefix].prefix, text, len(prefix))
         return None
 
     def _read_after(self, prefix: str, text: str) -> Denial | Unparsed:

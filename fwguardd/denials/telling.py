@@ -5,7 +5,7 @@ This module refuses to guess: no names of services, hosts or vendors. Fields are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from fwguardd.denials.icmp import icmp_type_name
 from fwguardd.denials.model import (
@@ -31,8 +31,21 @@ if TYPE_CHECKING:
 
 FieldValue: TypeAlias = str | int | tuple[str, ...]
 
+
+class Place(Protocol):
+    """Where a rule was written; `fwguardd.ruleset.model.Origin` is one."""
+
+    @property
+    def path(self) -> str:
+        """The rule file."""
+
+    @property
+    def line(self) -> int:
+        """The line in it, counted from 1."""
+
+
 _ARP_OPERATIONS: Final = {1: "request", 2: "reply", 3: "reverse-request", 4: "reverse-reply"}
-_PROTO_WORDS: Final = {
+PROTO_WORDS: Final = {
     "tcp": "TCP",
     "udp": "UDP",
     "udplite": "UDP-Lite",
@@ -41,6 +54,7 @@ _PROTO_WORDS: Final = {
     "ah": "AH",
     "esp": "ESP",
 }
+"""What people call a protocol."""
 
 
 def fields(denial: Denial) -> dict[str, FieldValue]:
@@ -173,14 +187,21 @@ def _embedded_fields(packet: Packet | None) -> Mapping[str, FieldValue | None]:
     }
 
 
-def sentence(denial: Denial) -> str:
-    """One line for a person: `denied TCP SYN 203.0.113.9:51234 → 10.0.0.1:23 in eth0`."""
+def sentence(denial: Denial, rule: Place | None = None) -> str:
+    """One line for a person: `denied TCP SYN 203.0.113.9:51234 → 10.0.0.1:23 in eth0 (99-log.rules:4)`. ``rule`` is
+    where the rule that made the line was written, if that is known."""
     words = [denial.watched.meaning.value, _what(denial), *_from_to(denial), *_way(denial)]
     if denial.extent is Extent.SHORT_PACKET:
         words.append("(short packet)")
     elif denial.extent is Extent.CUT_LINE:
         words.append("(line cut by the kernel)")
+    words += in_brackets(rule)
     return " ".join(words)
+
+
+def in_brackets(rule: Place | None) -> tuple[str, ...]:
+    """The short name of a rule's place, as the last word of a sentence; nothing for an unknown one."""
+    return (f"({rule.path.rpartition('/')[2]}:{rule.line})",) if rule is not None else ()
 
 
 def _what(denial: Denial) -> str:
@@ -189,7 +210,7 @@ def _what(denial: Denial) -> str:
         return f"ARP {_ARP_OPERATIONS.get(denial.network.opcode, f'operation {denial.network.opcode}')}"
     if transport is None:
         return _what_of_unknown(denial)
-    word = _PROTO_WORDS.get(transport.proto, f"protocol {transport.proto}")
+    word = PROTO_WORDS.get(transport.proto, f"protocol {transport.proto}")
     match transport:
         case Tcp():
             # Lowest bit first, as people name them: SYN+ACK, not the kernel's ACK SYN.
@@ -219,10 +240,11 @@ def _from_to(denial: Denial) -> list[str]:
     if denial.src is None or denial.dst is None:
         hardware = denial.hardware
         return [f"{hardware.source} → {hardware.destination}"] if hardware and hardware.source else []
-    return [f"{_endpoint(denial.src, denial.spt)} → {_endpoint(denial.dst, denial.dpt)}"]
+    return [f"{endpoint(denial.src, denial.spt)} → {endpoint(denial.dst, denial.dpt)}"]
 
 
-def _endpoint(address: str, port: int | None) -> str:
+def endpoint(address: str, port: int | str | None) -> str:
+    """Address and port as one word; IPv6 addresses in brackets where a port follows."""
     if port is None:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -18,8 +18,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.events import DROPPED
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping
 
 SOCKET_PATH = "/run/systemd/journal/socket"
 LONGEST_QUEUE = 4096
@@ -54,6 +56,10 @@ class JournalSocket:
     """The way to journald. Safe to use from several threads; never blocks, never raises for a journald that is away."""
 
     def __init__(self, path: str = SOCKET_PATH) -> None:
+        self.on_waiting: Callable[[], None] | None = None
+        """Called when the queue begins to fill, from whichever thread tells an event: somebody must `flush` later."""
+        self.dropped = 0
+        """Entries that were dropped since the start."""
         self._path = path
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
@@ -64,11 +70,14 @@ class JournalSocket:
     def msg(self, entry: bytes) -> None:
         """Send an entry, or queue it; the name is structlog's for what a logger does with a rendered event."""
         with self._lock:
+            waited = bool(self._waiting)
             if len(self._waiting) >= LONGEST_QUEUE:
-                self._dropped += 1
+                self._drop()
             else:
                 self._waiting.append(entry)
             self._flush()
+            if self._waiting and not waited and self.on_waiting is not None:
+                self.on_waiting()
 
     def flush(self) -> int:
         """Try to send what waits; the number of entries that still do."""
@@ -88,10 +97,22 @@ class JournalSocket:
             if self._dropped and self._send(self._loss_entry()):
                 self._dropped = 0
 
+    def _drop(self) -> None:
+        self._dropped += 1
+        self.dropped += 1
+
     def _loss_entry(self) -> bytes:
-        message = f"{self._dropped} events were dropped because journald did not take them"
-        fields = {"message": message, "priority": 4, "SYSLOG_IDENTIFIER": "fwguardd", "event": "events.dropped"}
-        return encode_entry({**fields, "count": self._dropped})
+        return journal_fields(
+            None,
+            "msg",
+            {
+                "message": f"{self._dropped} events were dropped because journald did not take them",
+                "priority": DROPPED.priority,
+                "event": DROPPED.name,
+                "message_id": DROPPED.message_id,
+                "count": self._dropped,
+            },
+        )
 
     def _send(self, entry: bytes) -> bool:
         """Whether the entry is on its way. An entry that can never be sent counts as dropped, and is out of the way."""
@@ -102,7 +123,7 @@ class JournalSocket:
                 return self._send_as_file(entry)
             if error.errno in _LATER:
                 return False
-            self._dropped += 1
+            self._drop()
         return True
 
     def _send_as_file(self, entry: bytes) -> bool:
@@ -120,7 +141,7 @@ class JournalSocket:
         except OSError as error:
             if error.errno in _LATER:
                 return False
-            self._dropped += 1
+            self._drop()
         finally:
             os.close(fd)
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import structlog
 
@@ -14,22 +14,75 @@ from fwguardd.outlets.journal import JournalSocket, journal_fields
 from fwguardd.settings import LogFormat
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from fwguardd.events import Emit, EventKind
 
 _TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
-def open_log(wanted: LogFormat, stream: TextIO = sys.stdout) -> Emit:
+class Log(Protocol):
+    """Where events go. What a slow journald has not taken yet waits in a queue, which somebody has to flush."""
+
+    tell: Emit
+    """Tell one event, from any thread."""
+
+    def waiting(self) -> int:
+        """Events that are told and not taken yet; tries again to hand them on."""
+
+    def dropped(self) -> int:
+        """Events that were dropped since the start, because the queue was full."""
+
+    def when_waiting(self, call: Callable[[], None]) -> None:
+        """Have this called, from any thread, when the queue begins to fill."""
+
+
+def open_log(wanted: LogFormat, stream: TextIO = sys.stdout) -> Log:
     """Where events go. AUTO is the journal when systemd connected us to it, the console on a terminal, else JSON."""
     chosen = _chosen(wanted, stream)
     if chosen is LogFormat.JOURNAL:
-        return _Teller(JournalSocket(), [journal_fields], {}).tell
+        return JournalLog(JournalSocket())
     if chosen is LogFormat.JSON:
-        return _Teller(structlog.PrintLogger(stream), [_TIMESTAMP, _json_line], {}).tell
-    colours = stream.isatty() and "NO_COLOR" not in os.environ
-    return _Teller(structlog.PrintLogger(stream), [_TIMESTAMP, ConsoleRenderer(colours=colours)], {}).tell
+        return StreamLog(stream, _json_line)
+    return StreamLog(stream, ConsoleRenderer(colours=stream.isatty() and "NO_COLOR" not in os.environ))
+
+
+class JournalLog:
+    """Events to the journal."""
+
+    def __init__(self, journal: JournalSocket) -> None:
+        self._journal = journal
+        self.tell: Emit = _Teller(journal, [journal_fields], {}).tell
+
+    def waiting(self) -> int:
+        """Entries that journald has not taken yet, after another try."""
+        return self._journal.flush()
+
+    def dropped(self) -> int:
+        """Entries that were dropped since the start."""
+        return self._journal.dropped
+
+    def when_waiting(self, call: Callable[[], None]) -> None:
+        """Have this called when the queue begins to fill."""
+        self._journal.on_waiting = call
+
+
+class StreamLog:
+    """Events to a stream, each written at once: nothing ever waits."""
+
+    def __init__(self, stream: TextIO, render: Callable[[object, str, MutableMapping[str, Any]], str]) -> None:
+        self.tell: Emit = _Teller(structlog.PrintLogger(stream), [_TIMESTAMP, render], {}).tell
+
+    def waiting(self) -> int:
+        """Nothing."""
+        return 0
+
+    def dropped(self) -> int:
+        """Nothing."""
+        return 0
+
+    def when_waiting(self, call: Callable[[], None]) -> None:
+        """Never."""
 
 
 class _Teller(structlog.BoundLoggerBase):

@@ -30,7 +30,8 @@ def test_a_denied_syn_becomes_an_event_within_a_second(
     assert isinstance(event["spt"], int)
     assert event["flags"] == ["SYN"]
     assert event["message"].startswith("denied TCP SYN ")
-    assert event["message"].endswith(" in guard0")
+    assert event["message"].endswith(" in guard0 (99-log.rules:4)")
+    assert event["rule"] == f"{daemon.rules}/99-log.rules:4"
 
 
 def test_the_output_prefix_is_watched_too(

@@ -36,7 +36,19 @@ STATUS: Final[dict[str, Any]] = {
     },
     "drift": {"count": 0, "repair": True, "paused_seconds": None, "differences": []},
     "last_refusal": None, "pending": None, "held": None,
-    "denials": {"source": "/dev/kmsg", "denied": 120, "logged": 3, "lost": 0, "unparsed": 0},
+    "denials": {
+        "source": "kmsg",
+        "position": "4711",
+        "lines": 123,
+        "denied": 120,
+        "logged": 3,
+        "unparsed": 0,
+        "told": 20,
+        "summarised": 100,
+        "waiting": 3,
+        "lost": 0,
+        "dropped_events": 0,
+    },
 }  # fmt: skip
 HISTORY: Final[dict[str, Any]] = {
     "revisions": [

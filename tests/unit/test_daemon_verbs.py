@@ -83,7 +83,7 @@ def test_status_on_a_good_day(ctl: Ctl) -> None:
     assert lines[2].endswith(" ago, reload)")
     assert lines[3:] == [
         "drift     none; repaired when seen",
-        "denials   120 denied, 3 logged, 0 lost, 0 unparsed, from /dev/kmsg",
+        "denials   123 lines from kmsg: 120 denied, 3 logged, none lost (20 told + 100 in summaries + 3 waiting)",
         "daemon    fwguardd 1.2.3, iptables 1.8.9, nft backend",
         "files     /etc/fwguard.d",
     ]
@@ -116,6 +116,16 @@ def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
         "    -A INPUT -j WEB",
         '    → declare it with ":WEB - [0:0]"',
     ]
+
+
+def test_status_tells_each_trouble_with_denials(ctl: Ctl, canned: Canned) -> None:
+    """Losses, lines of unknown form, dropped events, and counts that do not add up are all told."""
+    denials = {**STATUS["denials"], "unparsed": 2, "lost": 7, "dropped_events": 5}
+    canned.results["status"] = {**STATUS, "denials": denials}
+    assert (
+        "denials   123 lines from kmsg: 120 denied, 3 logged; 2 unparsed, 7 lost, 5 events dropped, the sum is wrong: "
+        "a defect of fwguardd (20 told + 100 in summaries + 3 waiting)"
+    ) in ctl("status")[1].splitlines()
 
 
 @pytest.mark.parametrize(

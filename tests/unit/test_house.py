@@ -25,8 +25,9 @@ ALLOWED = {
     "options": {"settings"},
     "report": {"enforce", "store", "ruleset"},
     "steward": {"report", *_BELOW},
+    "listener": _BELOW,
     "ctl": {"ctl", "steward", "report", *_BELOW},
-    "daemon": {"options", "report", "steward", *_BELOW},
+    "daemon": {"options", "report", "steward", "listener", *_BELOW},
     "__main__": {"daemon"},
     "__init__": set[str](),
 }
@@ -35,6 +36,7 @@ ALLOWED = {
 PURE_ROOMS = (
     "ruleset/*.py",
     "denials/[!t]*.py",
+    "denials/tally.py",
     "denials/telling.py",
     "denials/transport.py",
     "enforce/guard.py",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fwguardd.denials.tally import Limits
 from fwguardd.ruleset.citizens import BY_NAME
 from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
 
@@ -28,6 +29,7 @@ MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
     "not YAML": ("a: [1,", 1, "not YAML"),
     "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "a prefix needs a name"),
     "prefix twice": ('prefixes: [{name: a, prefix: "x "}, {name: b, prefix: "x "}]', 1, "watched twice"),
+    "no memory": ("denials_flows: 0", 1, "'0' is no whole number from 1 to 10000"),
     "not UTF-8": (b"settle: 1s\n# \xff", 2, "not UTF-8"),
 }
 
@@ -48,6 +50,18 @@ def test_an_empty_file_is_all_defaults() -> None:
     assert read_settings(PATH, b"") == Settings()
     assert read_settings(PATH, b"# only comments\n") == Settings()
     assert load_settings(Path("/nonexistent/fwguardd.yaml")) == Settings()
+
+
+def test_limits_of_denials_are_settings() -> None:
+    """Each limit of the tally has a key of its own, and 0s switches summaries off."""
+    text = b"""denials_window: 0s
+denials_first: 1
+denials_per_second: 2
+denials_flows: 3
+scan_ports: 4
+sweep_hosts: 5
+"""
+    assert read_settings(PATH, text).limits() == Limits(0.0, 1, 2, 3, 4, 5)
 
 
 def test_a_named_file_must_exist() -> None:

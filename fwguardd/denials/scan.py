@@ -1,0 +1,94 @@
+"""Who knocks at many doors: one source that asks for many ports, or at many hosts, within a window.
+
+What counts is that packets ask (`fwguardd.denials.flow.Seen`): answers to forgotten questions are no scan. The source
+address of a packet that was denied proves nothing, since nobody ever answered it: whoever sends packets can write any
+address into them. So these are notices for people, and no reason to block an address by program.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from fwguardd.denials.tally import Allowance
+
+if TYPE_CHECKING:
+    from fwguardd.denials.flow import Flow
+    from fwguardd.denials.tally import Limits
+
+_WINDOW_WITHOUT_SUMMARIES: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One source asked for many ports; as `tcp/23`, in the order of asking."""
+
+    src: str
+    ports: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One source asked at many hosts, in the order of asking."""
+
+    src: str
+    hosts: tuple[str, ...]
+    seconds: float
+
+
+Notice: TypeAlias = Scan | Sweep
+
+
+class _Asked:
+    """What a source has asked for since a time. What was told of is None, until the window ends."""
+
+    __slots__ = ("hosts", "ports", "since")
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.ports: dict[str, None] | None = {}
+        self.hosts: dict[str, None] | None = {}
+
+
+class Scans:
+    """Remembers who asked for what, for so many sources, the latest to come; each of them is told once a window."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._window = limits.window or _WINDOW_WITHOUT_SUMMARIES
+        self._sources: OrderedDict[str, _Asked] = OrderedDict()
+        self._allowance = Allowance(limits.per_second)
+
+    def look(self, flow: Flow, now: float) -> Notice | None:
+        """What to tell of the source of a packet that asked for something."""
+        asked = self._sources.get(flow.src)
+        if asked is None or now - asked.since >= self._window:
+            asked = self._begin(flow.src, now)
+        if asked.ports is not None:
+            asked.ports[f"{flow.proto}/{flow.port}"] = None
+            if 0 < self._limits.scan_ports <= len(asked.ports) and self._allowance.spend(now):
+                ports, asked.ports = tuple(asked.ports), None
+                return Scan(flow.src, ports, now - asked.since)
+            self._bound(asked.ports, self._limits.scan_ports)
+        if asked.hosts is not None:
+            asked.hosts[flow.dst] = None
+            if 0 < self._limits.sweep_hosts <= len(asked.hosts) and self._allowance.spend(now):
+                hosts, asked.hosts = tuple(asked.hosts), None
+                return Sweep(flow.src, hosts, now - asked.since)
+            self._bound(asked.hosts, self._limits.sweep_hosts)
+        return None
+
+    def _begin(self, src: str, now: float) -> _Asked:
+        self._sources.pop(src, None)
+        if len(self._sources) >= self._limits.flows:
+            self._sources.popitem(last=False)
+        asked = self._sources[src] = _Asked(now)
+        return asked
+
+    @staticmethod
+    def _bound(asked: dict[str, None], most: int) -> None:
+        """Forget the last one where no more are needed."""
+        if len(asked) > most:
+            asked.popitem()

@@ -1,0 +1,242 @@
+"""The one part that listens for denials: it waits in the event loop for the kernel log, and reads a bounded piece.
+
+Where the reading stands is written to the runtime directory, at once when little happens and each second when much
+does, together with what is counted and not told yet: a daemon that was stopped or killed goes on from there. After a
+kill nothing is skipped, and what was told in the second before it may be told again. Nobody wakes up while there is
+nothing to read, to tell or to write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from fwguardd import events
+from fwguardd.denials.bookmark import Bookmark, decode, encode
+from fwguardd.denials.tail import NOT_READ, Tail
+from fwguardd.kernel.kmsg import After, KernelLog, KernelLogError, StaleSequenceError, Start
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fwguardd.denials.tail import Rules, Source
+    from fwguardd.outlets.log import Log
+    from fwguardd.settings import Settings
+
+BOOKMARK: Final = "denials.json"
+"""The file in the runtime directory."""
+
+LARGEST_BOOKMARK: Final = 16 << 20
+"""Bytes that are read of it."""
+
+BOOKMARK_GAP: Final = 1.0
+"""Seconds between two writings of the bookmark."""
+
+FLUSH_GAP: Final = 0.05
+"""Seconds between two tries to hand on what a slow journald has not taken."""
+
+QUIET_GAP: Final = 60.0
+"""Seconds after which records that are none of ours make the bookmark worth writing, should one just come."""
+
+MOST_WAITING: Final = 1024
+"""Events in the queue for journald from which on lines are counted, not told."""
+
+
+class Listener:
+    """The source, the tail that reads it, and the timers of both."""
+
+    def __init__(self, settings: Settings, log: Log, boot_id: str) -> None:
+        self._settings, self._log, self._boot_id = settings, log, boot_id
+        self._rules: Rules = {}
+        self._source: Source | None = None
+        self._tail: Tail | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._written: tuple[object, ...] = ()
+        self._written_at = 0.0
+
+    @property
+    def _path(self) -> Path:
+        return self._settings.runtime_dir / BOOKMARK
+
+    def counts(self) -> dict[str, Any]:
+        """What was read and what became of it, for `status`."""
+        counts = dict(NOT_READ) if self._tail is None else self._tail.counts()
+        return {**counts, "dropped_events": self._log.dropped()}
+
+    def use(self, settings: Settings) -> None:
+        """From now on, these settings."""
+        self._settings = settings
+        if self._tail is not None:
+            self._tail.watch(settings.prefixes, settings.limits())
+            self._set_timer()
+
+    def use_rules(self, rules: Rules) -> None:
+        """From now on, these rules are in force: family and prefix -> where the one rule with it was written."""
+        self._rules = rules
+        if self._tail is not None:
+            self._tail.use_rules(rules)
+
+    @contextlib.contextmanager
+    def listening(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Read denials in this loop until the end; then tell what is counted, and write down where the reading ended.
+
+        Here too events that a slow journald did not take are handed on, whoever told them.
+        """
+        self._loop = loop
+        self._log.when_waiting(self._events_wait)
+        try:
+            self._open()
+        except (KernelLogError, OSError) as error:
+            self._log.tell(events.DENIALS_CLOSED, f"denials are not told: {error}")
+        try:
+            yield
+        finally:
+            self._close()
+
+    def _open(self) -> None:
+        """Open the source at the right place. Raises KernelLogError, OSError."""
+        bookmark = self._read_bookmark()
+        source, old_lines = _open_kernel_log(bookmark, self._boot_id)
+        self._source = source
+        self._tail = Tail(source, self._settings.prefixes, self._settings.limits(), self._log.tell, self._has_room)
+        self._tail.use_rules(self._rules)
+        if old_lines is OldLines.SKIP:
+            passed = self._tail.pass_over()
+            since = f"from now on; {passed} older lines with a watched prefix are passed over"
+        elif old_lines is OldLines.TELL:
+            since = "from the oldest one that is left of this boot"
+        else:
+            since = f"from where the reading ended, after record {bookmark.position if bookmark else None}"
+        if bookmark is not None and bookmark.boot_id == self._boot_id:
+            self._tail.go_on(bookmark.waiting, bookmark.lost)
+        self._log.tell(events.DENIALS_READING, f"denials are read from {source.name}, {since}", source=source.name)
+        assert self._loop is not None
+        self._loop.add_reader(source.fileno(), self._read)
+        self._read()
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._tail is not None:
+            self._tail.finish()
+            # What a slow journald has not taken ends with this process: the next one reads those lines again.
+            if not self._log.waiting():
+                self._write_bookmark()
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self._source is not None and self._loop is not None:
+            self._loop.remove_reader(self._source.fileno())
+            self._source.close()
+            self._source = self._tail = None
+
+    def _read(self) -> None:
+        """The source is readable."""
+        if self._tail is None:
+            return
+        try:
+            self._tail.read()
+        except OSError as error:
+            self._log.tell(events.DENIALS_CLOSED, f"denials are not told any more: the kernel log failed: {error}")
+            self._tail.finish()
+            self._stop_reading()
+        self._keep_up()
+
+    def _wake(self) -> None:
+        """Something is due."""
+        self._timer = None
+        if self._tail is not None:
+            self._tail.tick()
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        moved = self._tail is not None and time.monotonic() - self._written_at > QUIET_GAP
+        if self._bookmark_due() == 0.0 or (moved and not self._log.waiting()):
+            self._write_bookmark()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Wake up when the next thing is due, and not at all when nothing is."""
+        assert self._loop is not None
+        now = time.monotonic()
+        waits = [self._bookmark_due(), FLUSH_GAP if self._log.waiting() else None]
+        if self._tail is not None and (due := self._tail.due()) is not None:
+            waits.append(due - now)
+        wait = min((wait for wait in waits if wait is not None), default=None)
+        if wait is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None or now + wait < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(max(0.0, wait), self._wake)
+
+    def _events_wait(self) -> None:
+        """The queue for journald begins to fill; any thread may say so."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._set_timer)
+
+    def _has_room(self) -> bool:
+        return self._log.waiting() < MOST_WAITING
+
+    def _state(self) -> tuple[object, ...]:
+        """What changes when there is something new to write down."""
+        if self._tail is None or self._source is None:
+            return ()
+        counts = self._tail.counts()
+        return (counts["lines"], counts["summarised"], counts["lost"])
+
+    def _bookmark_due(self) -> float | None:
+        """Seconds until the bookmark is to be written; None when the one that is there is good.
+
+        While events wait for journald it is not moved: a kill would lose them with the queue, and they are to be read
+        again then.
+        """
+        if self._tail is None or self._state() == self._written or self._log.waiting():
+            return None
+        return max(0.0, self._written_at + BOOKMARK_GAP - time.monotonic())
+
+    def _write_bookmark(self) -> None:
+        """Put the bookmark in place of the one before. What /run does not take costs nothing but the resuming."""
+        assert self._tail is not None
+        assert self._source is not None
+        waiting, lost = self._tail.waiting()
+        bookmark = Bookmark(self._boot_id, self._source.name, self._source.position, waiting, lost)
+        beside = self._path.with_name(f".{BOOKMARK}.new")
+        with contextlib.suppress(OSError):
+            beside.write_bytes(encode(bookmark))
+            beside.replace(self._path)
+        self._written, self._written_at = self._state(), time.monotonic()
+
+    def _read_bookmark(self) -> Bookmark | None:
+        try:
+            with self._path.open("rb") as file:
+                return decode(file.read(LARGEST_BOOKMARK))
+        except OSError:
+            return None
+
+
+class OldLines(Enum):
+    """What to do about lines that were there before this process."""
+
+    SKIP = "skip"
+    TELL = "tell"
+    RESUME = "resume"
+
+
+def _open_kernel_log(bookmark: Bookmark | None, boot_id: str) -> tuple[KernelLog, OldLines]:
+    """The kernel log, after the bookmark; from the beginning of this boot, if the bookmark is from another; from the
+    end, if there is none. Raises KernelLogError, OSError."""
+    if bookmark is None:
+        return KernelLog(start=Start.OLDEST), OldLines.SKIP
+    position = bookmark.position or ""
+    if bookmark.boot_id == boot_id and bookmark.source == "kmsg" and position.isdecimal():
+        with contextlib.suppress(StaleSequenceError):
+            return KernelLog(start=After(int(position))), OldLines.RESUME
+    return KernelLog(start=Start.OLDEST), OldLines.TELL

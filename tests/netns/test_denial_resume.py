@@ -1,0 +1,205 @@
+"""Where the reading of denials goes on after a stop, a kill, a reboot: on the real kernel log, with a real daemon.
+
+The log is one per machine and others write to it too: each test has a prefix that no other run has.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.control.client import UnreachableError, ask
+from tests.netns.conftest import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def backend() -> str:
+    """The kernel log is the same for both halves of the kernel."""
+    return "nft"
+
+
+class Knocker:
+    """A rule that logs under a prefix of its own, and the packets that it logs, each to a port of its own."""
+
+    def __init__(self, start_daemon: Callable[..., Any], switch_on: Callable[[], None]) -> None:
+        self.prefix = f"{secrets.token_hex(4)} "
+        self.sent: list[int] = []
+        self._start_daemon, self._switch_on = start_daemon, switch_on
+
+    @property
+    def rule(self) -> str:
+        """What is logged: UDP to this host."""
+        return f'-p udp -m udp --dport 1000:60000 -j LOG --log-prefix "{self.prefix}"'
+
+    def start(self, more: str = "") -> Any:
+        """A daemon that watches the prefix, and has said that it reads."""
+        settings = f'prefixes: [{{name: knock, prefix: "{self.prefix}", meaning: denied}}]\n{more}'
+        daemon = self._start_daemon({"10-log.rules": f"-A INPUT {self.rule}\n"}, settings)
+        daemon.reading = daemon.event("denials.reading")
+        wait_until(lambda: guards(daemon), "rules in force")
+        return daemon
+
+    def knock(self, *ports: int) -> None:
+        """Send a packet to each of these ports."""
+        self._switch_on()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for port in ports:
+                sender.sendto(b"", ("127.0.0.1", port))
+        self.sent += ports
+
+
+@pytest.fixture
+def knocker(start_daemon: Callable[..., Any], kernel_log_of_namespaces: Callable[[], None]) -> Knocker:
+    """Knocks."""
+    return Knocker(start_daemon, kernel_log_of_namespaces)
+
+
+def guards(daemon: Any) -> bool:
+    """Whether the daemon answers, and has put rules in force."""
+    try:
+        return ask(Path(daemon.config).parent / "run" / "control.sock", "status")["in_force"] is not None
+    except UnreachableError:
+        return False
+
+
+def ended(daemon: Any) -> list[dict[str, Any]]:
+    """All events of a daemon that has ended, those included that were passed over."""
+    daemon.process.wait(timeout=10)
+    daemon._reader.join(timeout=10)
+    while not daemon._events.empty():
+        daemon.seen.append(daemon._events.get()[1])
+    return list(daemon.seen)
+
+
+def told(seen: list[dict[str, Any]]) -> list[int]:
+    """The ports that single events tell of."""
+    return [event["dpt"] for event in seen if event["event"] == "denied"]
+
+
+def status(daemon: Any) -> dict[str, Any]:
+    """The daemon's counts."""
+    counts: dict[str, Any] = ask(Path(daemon.config).parent / "run" / "control.sock", "status")["denials"]
+    return counts
+
+
+def bookmark(daemon: Any) -> Path:
+    """Where it is kept."""
+    return Path(daemon.config).parent / "run" / "denials.json"
+
+
+def test_a_restart_neither_repeats_nor_skips(knocker: Knocker) -> None:
+    """What is denied before, between and after two daemons is told once, by one of them."""
+    first = knocker.start()
+    knocker.knock(1001, 1002, 1003)
+    first.event("denied", dpt=1003)
+    first.stop()
+    knocker.knock(2001, 2002)
+    second = knocker.start()
+    assert "from where the reading ended" in second.reading["message"]
+    knocker.knock(3001)
+    second.event("denied", dpt=3001)
+    second.stop()
+    assert told(ended(first)) == [1001, 1002, 1003]
+    assert told(ended(second)) == [2001, 2002, 3001]
+
+
+def test_a_stop_tells_what_is_counted(knocker: Knocker) -> None:
+    """A daemon that ends tells its counts first; the next one tells none of it again."""
+    first = knocker.start("denials_first: 2\n")
+    knocker.knock(*[1001] * 10)
+    wait_until(lambda: status(first)["lines"] == 10, "ten lines")
+    first.stop()
+    second = knocker.start("denials_first: 2\n")
+    second.stop()
+    seen = ended(first)
+    assert told(seen) == [1001, 1001]
+    assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [8]
+    assert not [event for event in ended(second) if event["event"].startswith("denied")]
+
+
+def test_a_kill_loses_no_count(knocker: Knocker) -> None:
+    """Killed with lines counted and not told: the next daemon goes on counting, and the sum is exact."""
+    first = knocker.start("denials_first: 2\n")
+    knocker.knock(*[1001] * 10)
+    wait_until(lambda: status(first)["lines"] == 10, "ten lines")
+    wait_until(lambda: [row[2] for row in json.loads(bookmark(first).read_bytes())["waiting"]] == [8], "the bookmark")
+    first.process.kill()
+    knocker.knock(*[1001] * 3)
+    second = knocker.start("denials_first: 2\n")
+    knocker.knock(1001)
+    wait_until(lambda: status(second)["lines"] == 12, "eight old lines and four new ones")
+    second.stop()
+    assert told(ended(first)) == [1001, 1001]
+    seen = ended(second)
+    assert told(seen) == []
+    assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [12]
+
+
+def test_a_kill_at_any_moment_skips_nothing(knocker: Knocker) -> None:
+    """Killed in the middle of telling, again and again: each line is told at least once, and what is told twice has the
+    same number."""
+    events: list[dict[str, Any]] = []
+    for life in range(3):
+        daemon = knocker.start("denials_window: 0s\n")
+        for step in range(6):
+            knocker.knock(*range(1000 + 1000 * life + 100 * step, 1000 + 1000 * life + 100 * step + 20))
+            time.sleep(0.01)
+        daemon.process.kill()
+        events += ended(daemon)
+    last = knocker.start("denials_window: 0s\n")
+    knocker.knock(9999)
+    last.event("denied", dpt=9999)
+    last.stop()
+    events += ended(last)
+    assert sorted(set(told(events))) == knocker.sent
+    numbers = {(event["kmsg_seq"], event["dpt"]) for event in events if event["event"] == "denied"}
+    assert len(numbers) == len(knocker.sent)
+
+
+def test_the_first_start_begins_at_the_end(knocker: Knocker) -> None:
+    """Lines from before the first start are passed over, and their number is told."""
+    subprocess.run(f"iptables-nft -A INPUT {knocker.rule}", shell=True, check=True)
+    knocker.knock(1001, 1002)
+    subprocess.run(["iptables-nft", "-F"], check=True)
+    knocker.sent.clear()
+    daemon = knocker.start()
+    assert "2 older lines with a watched prefix are passed over" in daemon.reading["message"]
+    knocker.knock(3001)
+    daemon.event("denied", dpt=3001)
+    assert told(daemon.seen) == [3001]
+
+
+def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
+    """A bookmark of another boot is no place in this one: all that this boot's log still has is told."""
+    first = knocker.start()
+    knocker.knock(1001, 1002)
+    first.event("denied", dpt=1002)
+    first.stop()
+    other = {**json.loads(bookmark(first).read_bytes()), "boot_id": "another", "position": "1"}
+    bookmark(first).write_text(json.dumps(other))
+    second = knocker.start()
+    assert "from the oldest one that is left of this boot" in second.reading["message"]
+    second.stop()
+    assert told(ended(second)) == [1001, 1002]
+
+
+def test_a_damaged_bookmark_is_no_bookmark(knocker: Knocker) -> None:
+    """With a bookmark that cannot be read the daemon starts all the same, from the end, and says so."""
+    first = knocker.start()
+    first.stop()
+    bookmark(first).write_text("{")
+    knocker.knock(1001)
+    second = knocker.start()
+    assert "1 older lines" in second.reading["message"]
+    second.stop()
+    assert told(ended(second)) == []

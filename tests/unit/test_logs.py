@@ -1,0 +1,51 @@
+"""Which rule makes which log line."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.families import families_of_name
+from fwguardd.ruleset.logs import logging_rules
+from fwguardd.ruleset.text import read_rules
+
+
+def places(**files: str) -> dict[tuple[str, str], str]:
+    """The logging rules of rule files with these texts."""
+    readings = [
+        read_rules(f"{name}.rules", text.encode(), families_of_name(f"{name}.rules")) for name, text in files.items()
+    ]
+    composition = compose(readings)
+    assert composition.candidate is not None
+    return {key: str(origin) for key, origin in logging_rules(composition.candidate.rulesets).items()}
+
+
+def test_the_one_rule_with_a_prefix_is_named() -> None:
+    """A prefix that one rule of a family has leads to the line where that rule was written, for LOG and NFLOG."""
+    assert places(
+        a='# first\n-A INPUT -j LOG --log-prefix "in: "\n-4 -A FORWARD -j LOG --log-level 7 --log-prefix fw:\n',
+        b='-A OUTPUT -j NFLOG --nflog-group 3 --nflog-prefix "out \\"quoted\\": "\n',
+    ) == {
+        ("ipv4", "in: "): "a.rules:2",
+        ("ipv6", "in: "): "a.rules:2",
+        ("ipv4", "fw:"): "a.rules:3",
+        ("ipv4", 'out "quoted": '): "b.rules:1",
+        ("ipv6", 'out "quoted": '): "b.rules:1",
+    }
+
+
+def test_a_prefix_that_two_rules_share_names_none() -> None:
+    """Where two rules have the same prefix it is not known which of them made a line; a family stands for itself."""
+    assert places(a='-A INPUT -j LOG --log-prefix "in: "\n-6 -A FORWARD -j LOG --log-prefix "in: "\n') == {
+        ("ipv4", "in: "): "a.rules:1"
+    }
+
+
+def test_other_rules_log_nothing() -> None:
+    """What only looks like a log rule is none."""
+    assert places(a='-A INPUT -m comment --comment "-j LOG --log-prefix x" -j ACCEPT\n-A INPUT -j LOG\n') == {}
+
+
+def test_the_mapping_cannot_be_changed() -> None:
+    """Two roads share it, so nobody may write to it."""
+    assert isinstance(logging_rules({}), MappingProxyType)
