@@ -28,6 +28,7 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
+from fwguardd.ruleset.strangers import OTHER_LANGUAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ MOST_FINDINGS = 20
 MOST_CHAINS = 50_000
 """Chains of one table; files that name more were made by a mistake."""
 
-_PASSED_OVER = frozenset({"too-many-errors", "unknown-table", "no-table", "shell-script"})
+_PASSED_OVER = frozenset({"too-many-errors", "unknown-table", "no-table", OTHER_LANGUAGE})
 """Mistakes after which more than their own line is not read."""
 
 

@@ -27,12 +27,15 @@ def _cut_short(names: Iterable[str], shortest: int) -> Iterable[str]:
 
 
 _PROSE = ("--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string", "--hex-string")
+PROSE_OPTIONS = frozenset(_cut_short(_PROSE, 6))
+"""Options whose argument is a text for people, or bytes to look for."""
+
 FREE_TEXT_OPTIONS = frozenset(
     {"--name", "--helper", "--hashlimit-name", "--match-set", "--add-set", "--del-set", "--map-set", "--bytecode"}
     | {"--object-pinned", "--nfacct-name", "--u32", "--label", "--set-label", "--path", "--genre", "--led-trigger-id"}
     | {"--rateest-name", "--rateest1", "--rateest2", "--selctx", "--timeout", "--realm"}
     | {"-i", "-o", "--in-interface", "--out-interface", "--physdev-in", "--physdev-out"}
-    | set(_cut_short(_PROSE, 6))
+    | PROSE_OPTIONS
 )
 """Options whose argument is a name or prose: nothing in it says anything about the rule."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.allowances import allowances
 from fwguardd.ruleset.bytes import unusable_file
@@ -23,18 +23,20 @@ from fwguardd.ruleset.families import (
     may_tell_family,
     narrowed,
 )
+from fwguardd.ruleset.lines import Line, bare_words, before_comment, cut_words, refuse_continuation
+from fwguardd.ruleset.meant import nearest
 from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, VERDICTS, ZERO, Counters, Family, Finding, Origin
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, Statement, TableStart
+from fwguardd.ruleset.strangers import OTHER_LANGUAGE, refuse_shell_words, strange_line
 from fwguardd.ruleset.traps import (
     IMPERATIVES,
     LineFault,
     may_hold_trap,
     refuse_chain_name,
-    refuse_odd_characters,
     refuse_policy,
     refuse_traps,
 )
-from fwguardd.ruleset.words import UnterminatedQuoteError, Word, iterate_words
+from fwguardd.ruleset.words import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +48,10 @@ and for what the canonical text adds to it."""
 MOST_FINDINGS = 20
 """Findings told for one file; a file with more mistakes than this is another kind of file."""
 
+_ONCE = {"no-table": frozenset({"no-table"}), OTHER_LANGUAGE: frozenset({OTHER_LANGUAGE, "not-a-rule"})}
+"""What is told once although it may hold for many lines, and what need not be told when that is: rules behind the
+COMMIT (until the next table), and the lines of a script."""
+
 # What nearly all lines are: one append, or insertion at the head, in plain ASCII, without backslash and comment.
 # No possessive quantifiers: those of Python 3.11.2, which Debian 12 has, take what they must not (cpython#106052).
 _SIMPLE_LINE = re.compile(
@@ -55,9 +61,8 @@ _SIMPLE_LENGTH = 1_000
 _QUOTED_PROSE = re.compile(
     r' "(?:(?<= -m comment --comment ")|(?<= -j LOG --log-prefix ")|(?<= -j NFLOG --nflog-prefix "))[^"]*"(?![^ ])'
 )
-_COMMENT = re.compile(r"[ \t]#")
-_BARE_WORD = re.compile(r"[^ \t]+")
 _COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")
+_COMMAND = re.compile(r"(?:/[^=]*/)?(ip6?tables)")
 _COMMANDS = {"iptables": BOTH, "ip6tables": IPV6_ONLY}
 
 _VERBS = {
@@ -70,14 +75,6 @@ _FAMILY_OPTIONS = {"-4": IPV4_ONLY, "--ipv4": IPV4_ONLY, "-6": IPV6_ONLY, "--ipv
 _TABLE_OPTION = re.compile(r"(?:-t|--table=)(.+)|(?:-t|--table)")
 
 
-class _Line(NamedTuple):
-    """A line on its way from bytes to a statement."""
-
-    text: str
-    words: tuple[Word, ...]
-    origin: Origin
-
-
 @dataclass(slots=True)
 class _Reader:
     """The state between two lines: the table that the next one belongs to, and what has been found."""
@@ -86,6 +83,7 @@ class _Reader:
     table: str | None = "filter"
     implied: bool = True
     in_unknown_table: bool = False
+    told_once: frozenset[str] = frozenset()
     chains: dict[str, str] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
 
@@ -123,8 +121,11 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> Iterable[Fi
         try:
             _read_line(reader, line, origin)
         except LineFault as fault:
-            told += 1
             continued = fault.code == "line-continuation"
+            if fault.code in reader.told_once:
+                continue
+            reader.told_once |= _ONCE.get(fault.code, frozenset())
+            told += 1
             if told > MOST_FINDINGS:
                 yield Finding("too-many-errors", "more lines are wrong; the rest is not told", origin)
                 return
@@ -169,7 +170,7 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
         return
     if text[0] == "*":
         _read_table(reader, raw, origin)
-    elif _COMMENT.split(text, maxsplit=1)[0].rstrip(" \t") == "COMMIT":
+    elif before_comment(text).rstrip(" \t") == "COMMIT":
         reader.table = "filter" if reader.implied else None
         reader.in_unknown_table = False
     elif reader.in_unknown_table:
@@ -180,61 +181,34 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
     elif text[0] == ":":
         _read_declaration(reader, raw, origin)
     else:
-        _read_command(reader, _cut_words(raw, origin))
-
-
-def _cut_words(raw: str, origin: Origin) -> _Line:
-    """The words up to a trailing comment, in which quotes and odd characters mean nothing."""
-    words: list[Word] = []
-    values: list[str] = []
-    end = len(raw)
-    try:
-        for word in iterate_words(raw):
-            if raw[word.start] == "#" and not is_free_text(values, len(values)):
-                end = word.start
-                break
-            words.append(word)
-            values.append(word.value)
-    except UnterminatedQuoteError as error:
-        hint = (
-            "close it; iptables would swallow the rest of the line and the next one, and load a rule without a target"
-        )
-        raise LineFault("unterminated-quote", str(error), hint, error.column) from None
-    refuse_odd_characters(raw[:end], words)
-    _refuse_continuation(raw, words)
-    return _Line(raw, tuple(words), origin)
-
-
-def _refuse_continuation(raw: str, words: Sequence[Word]) -> None:
-    if words and raw[words[-1].start : words[-1].end] == "\\":
-        message = "a line cannot be continued on the next one"
-        raise LineFault("line-continuation", message, "write the whole rule in one line", words[-1].start + 1)
-
-
-def _bare_words(raw: str) -> list[Word]:
-    """The words of a line that starts with * or : and knows no quotes, without that sign and a trailing comment."""
-    said = _COMMENT.split(raw, maxsplit=1)[0]
-    refuse_odd_characters(said, ())
-    first = len(said) - len(said.lstrip(" \t")) + 1
-    return [Word(match.group(), match.start(), match.end()) for match in _BARE_WORD.finditer(said, first)]
+        _read_command(reader, cut_words(raw, origin))
 
 
 def _read_table(reader: _Reader, raw: str, origin: Origin) -> None:
     reader.table, reader.implied, reader.in_unknown_table = None, False, True
-    words = _bare_words(raw)
+    words = bare_words(raw)
     name = words[0].value if words else ""
     if name not in BUILTIN_CHAINS:
-        known = ", ".join(BUILTIN_CHAINS)
-        message = f"there is no table {name!r}, so all up to its COMMIT is passed over"
-        raise LineFault("unknown-table", message, f"the tables are {known}")
-    _refuse_rest(words[1:], f"*{name}")
+        message = f"{_no_table(name)}; all up to its COMMIT is passed over"
+        raise LineFault("unknown-table", message, _which_table(name))
     reader.table, reader.in_unknown_table = name, False
+    reader.told_once -= {"no-table"}
+    _refuse_rest(words[1:], f"*{name}")
     reader.statements.append(TableStart(name, reader.families, origin))
+
+
+def _no_table(name: str) -> str:
+    return f'there is no table "{name}"' if name else "the name of the table is missing"
+
+
+def _which_table(name: str) -> str:
+    meant = nearest(name, BUILTIN_CHAINS)
+    return f"write {meant}" if meant else f"the tables are {', '.join(BUILTIN_CHAINS)}"
 
 
 def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> None:
     """``:CHAIN POLICY [packets:bytes]``."""
-    words = _bare_words(raw)
+    words = bare_words(raw)
     if not words:
         raise LineFault("bad-declaration", "a colon without a chain", 'write ":CHAIN - [0:0]"')
     chain, policy, counters = words[0].value, "-", ZERO
@@ -244,7 +218,7 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> None:
         pair = _parse_counters(words[2].value)
         if pair is None:
             hint = 'write ":CHAIN POLICY [0:0]"'
-            raise LineFault("bad-declaration", f"{words[2].value!r} is no counter pair", hint, words[2].start + 1)
+            raise LineFault("bad-declaration", f'"{words[2].value}" is no counter pair', hint, words[2].start + 1)
         counters = pair
         _refuse_rest(words[3:], f":{chain} {policy} {counters}")
     table = _current_table(reader)
@@ -255,43 +229,45 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> None:
     reader.statements.append(Declaration(table, chain, said, reader.families, origin, counters))
 
 
-def _read_command(reader: _Reader, line: _Line) -> None:
+def _read_command(reader: _Reader, line: Line) -> None:
     """``[counters] [iptables] [-4|-6] [-t table] -A|-I|-N|-P …``."""
     words = list(line.words)
     counters, families, table = ZERO, reader.families, reader.table
     if words and (pair := _parse_counters(words[0].value)) is not None:
         counters = pair
         del words[0]
-    if words and (command := words[0].value.rpartition("/")[2]) in _COMMANDS:
-        families = _narrow(families, _COMMANDS[command], words[0])
+    if words and (command := _COMMAND.fullmatch(words[0].value)):
+        families = _narrow(line, families, _COMMANDS[command[1]], words[0])
         del words[0]
     while words:
         if words[0].value in _FAMILY_OPTIONS:
             option = words.pop(0)
-            families = _narrow(families, _FAMILY_OPTIONS[option.value], option)
+            families = _narrow(line, families, _FAMILY_OPTIONS[option.value], option)
         elif match := _TABLE_OPTION.fullmatch(words[0].value):
             option = words.pop(0)
             table = _table_option(match[1] or (words.pop(0).value if words else ""), option)
         else:
             break
     if not words:
-        raise LineFault("no-command", "the line names no chain", "start a rule with -A CHAIN")
+        message = f'nothing follows "{line.words[-1].value}"'
+        raise LineFault("no-command", message, "write -A, a chain and a rule behind it")
     _read_verb(reader, line, words, families, counters, table)
 
 
 def _table_option(name: str, option: Word) -> str:
     if name not in BUILTIN_CHAINS:
-        hint = f"the tables are {', '.join(BUILTIN_CHAINS)}"
-        raise LineFault("unknown-table", f"there is no table {name!r}", hint, option.start + 1)
+        raise LineFault("unknown-table", _no_table(name), _which_table(name), option.start + 1)
     return name
 
 
 def _read_verb(
-    reader: _Reader, line: _Line, words: list[Word], families: frozenset[Family], counters: Counters, table: str | None
+    reader: _Reader, line: Line, words: list[Word], families: frozenset[Family], counters: Counters, table: str | None
 ) -> None:
     verb, words = _take_verb(words)
-    if not words:
-        raise LineFault("no-chain", "the chain is missing", f"write it after {line.words[0].value}")
+    if not words or (verb in ("append", "insert") and words[0].value[:1] == "-"):
+        shown = {"append": "-A", "insert": "-I", "new": "-N", "policy": "-P"}[verb]
+        column = words[0].start + 1 if words else 0
+        raise LineFault("no-chain", "the chain is missing", f"write it behind {shown}", column)
     if table is None:
         table = _current_table(reader)
     chain = words[0].value
@@ -323,12 +299,9 @@ def _take_verb(words: list[Word]) -> tuple[str, list[Word]]:
         return _VERBS[first.value[:2]], [Word(first.value[2:], first.start, first.end), *words[1:]]
     for imperative, hint in IMPERATIVES.items():
         if first.value == imperative or (len(imperative) == 2 and first.value.startswith(imperative)):
-            raise LineFault(
-                "imperative", f"{imperative} has no meaning in a declaration of rules", hint, first.start + 1
-            )
+            raise LineFault("imperative", f"{first.value} has no place in a rule file", hint, first.start + 1)
     refuse_traps([first])
-    hint = "a line starts with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
-    raise LineFault("not-a-rule", f"{first.value[:40]!r} starts no statement", hint, first.start + 1)
+    raise strange_line(words)
 
 
 def _take_position(rest: list[Word]) -> int:
@@ -340,55 +313,79 @@ def _take_position(rest: list[Word]) -> int:
     return 1
 
 
-def _read_rule(line: _Line, rest: list[Word], families: frozenset[Family]) -> tuple[str, frozenset[Family]]:
+def _read_rule(line: Line, rest: list[Word], families: frozenset[Family]) -> tuple[str, frozenset[Family]]:
     """The text of a rule, without family options and trailing comment, and the families that it means."""
     values = [word.value for word in rest]
     kept: list[Word] = []
     for place, word in enumerate(rest):
         if word.value in _FAMILY_OPTIONS and not is_free_text(values, place):
-            families = _narrow(families, _FAMILY_OPTIONS[word.value], word)
+            families = _narrow(line, families, _FAMILY_OPTIONS[word.value], word)
         else:
             kept.append(word)
-    _refuse_continuation(line.text, kept)
+    refuse_continuation(line.text, kept)
+    refuse_shell_words(line.text, kept)
     refuse_traps(kept)
     told = infer_families([word.value for word in kept])
     if isinstance(told, MixedFamilies):
         raise _mixed(told, kept)
-    if told != BOTH:
-        families = _narrow(families, told, kept[0])
+    if told != BOTH and not narrowed(families, told):
+        _narrow(line, families, told, _telling_word(kept, told))
+    families = narrowed(families, told)
     if len(kept) == len(rest):
         return (line.text[kept[0].start : kept[-1].end] if kept else ""), families
     return " ".join(line.text[word.start : word.end] for word in kept), families
 
 
+def _telling_word(words: Sequence[Word], told: frozenset[Family]) -> Word:
+    """The word with which a rule begins to mean the families that it means."""
+    values = [word.value for word in words]
+    return next(word for end, word in enumerate(words, 1) if infer_families(values[:end]) == told)
+
+
 def _mixed(told: MixedFamilies, words: Sequence[Word]) -> LineFault:
-    both = told.ipv4_word if told.ipv4_word == told.ipv6_word else f"{told.ipv4_word} and {told.ipv6_word}"
-    message = f"{both} cannot hold for one packet: one is IPv4, the other IPv6"
+    message = f"{told.ipv4_word} is IPv4 and {told.ipv6_word} is IPv6: no packet is both"
+    if told.ipv4_word == told.ipv6_word:
+        message = f"{told.ipv4_word} has addresses of both families, and no packet is both"
     column = next(word.start + 1 for word in words if word.value == told.ipv6_word)
     return LineFault("mixed-families", message, "write one rule for each family", column)
 
 
-def _narrow(families: frozenset[Family], told: frozenset[Family], word: Word) -> frozenset[Family]:
+def _narrow(line: Line, families: frozenset[Family], told: frozenset[Family], word: Word) -> frozenset[Family]:
     """Both conditions at once. Raises LineFault when the line allows one family and this word means the other."""
     remaining = narrowed(families, told)
-    if not remaining:
-        allowed, meant = next(iter(families)).value, next(iter(told)).value
-        message = f"the rule is {meant}, and the file's name or an option before it says {allowed}"
-        raise LineFault("mixed-families", message, "write it in a file for the other family", word.start + 1)
-    return remaining
+    if remaining:
+        return remaining
+    allowed, meant = next(iter(families)).number, next(iter(told)).number
+    said = _family_words(line, word)
+    if said:
+        message = f"{word.value} means IPv{meant}, and {said} means IPv{allowed}"
+        raise LineFault("mixed-families", message, f"if the rule is for IPv{meant}, leave out {said}", word.start + 1)
+    message = f"{word.value} means IPv{meant}, and the file's name ends in .v{allowed}.rules"
+    hint = f"write it in a file whose name ends in .v{meant}.rules, or in .rules alone"
+    raise LineFault("mixed-families", message, hint, word.start + 1)
+
+
+def _family_words(line: Line, other: Word) -> str:
+    """The word with which a line says its family outright, other than this one; empty where it has none."""
+    values = [word.value for word in line.words]
+    for place, word in enumerate(line.words):
+        command = _COMMAND.fullmatch(word.value)
+        outright = word.value in _FAMILY_OPTIONS or (command is not None and command[1] == "ip6tables")
+        if outright and word != other and not is_free_text(values, place):
+            return word.value
+    return ""
 
 
 def _current_table(reader: _Reader) -> str:
     if reader.table is None:
-        raise LineFault(
-            "no-table", "the line belongs to no table", "write *filter, or the table that you mean, above it"
-        )
+        message = "the line comes after COMMIT, and so do those that follow it: they belong to no table"
+        raise LineFault("no-table", message, "move them up, or write *filter, or the table that you mean, above them")
     return reader.table
 
 
 def _refuse_rest(rest: Sequence[Word], after: str) -> None:
     if rest:
-        message = f"{rest[0].value!r} has no meaning after {after}"
+        message = f'"{rest[0].value}" has no meaning after {after}'
         raise LineFault("trailing-words", message, "leave it out", rest[0].start + 1)
 
 

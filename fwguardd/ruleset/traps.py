@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import is_free_text, is_plainly_free_text
+from fwguardd.ruleset.meant import OPTIONS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, VERDICTS
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ IMPERATIVES = {
     **dict.fromkeys(("-L", "--list", "-S", "--list-rules"), "leave it out, and run it in a shell"),
     **dict.fromkeys(("-C", "--check"), "leave it out, and run it in a shell"),
 }
+
+_BUILTIN = frozenset(chain for chains in BUILTIN_CHAINS.values() for chain in chains)
 
 # Control characters, and those that turn the direction of writing, so that a line reads otherwise than it is.
 _DECEIVING = "\x01-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -69,21 +72,23 @@ _NEGATABLE = frozenset(
     {"-s", "-d", "-p", "-i", "-o", "--source", "--src", "--destination", "--dst", "--protocol", "--proto"}
     | {"--in-interface", "--out-interface", "--sport", "--dport", "--source-port", "--destination-port"}
 )
-_TRAP_OR_FAMILY = re.compile(f" (?:-[46]|--ipv|-[^ ]+ +!|{_TRAP_WORD})")
+_TRAP_OR_FAMILY = re.compile(f"[$;|<>`']| (?:&|-[46]|--ipv|-[^ ]+ +!|{_TRAP_WORD})")
 
 
 def may_hold_trap(text: str) -> bool:
-    """Whether `refuse_traps` could refuse this rule text without quotes, or an option in it names a family; a quick
-    look that errs on the side of yes."""
+    """Whether this rule text without quotes could be refused for a trap or for the leavings of a shell, or an option in
+    it names a family; a quick look that errs on the side of yes."""
     return "\t" in text or _TRAP_OR_FAMILY.search(f" {text}") is not None
 
 
 _HINTS = {
-    "M": "it would run a program as root",
-    "h": "it would print a help text, and add no rule",
-    "V": "it would print the version, and add no rule",
-    "t": "write *table on a line above, or -t before -A",
-    "c": "counters are not part of a ruleset",
+    "M": "leave it out: it would run a program as root",
+    "h": "leave it out: it would print a help text, and add no rule",
+    "V": "leave it out: it would print the version, and add no rule",
+    "t": "write -t and the table before -A, or *table on a line above",
+    "c": "leave it out: counters are not part of a ruleset",
+    "w": "leave it out: fwguardd waits for the lock by itself",
+    **dict.fromkeys("AINP", "write a line for each: one line is one rule"),
 }
 _LETTER_OF_LONG = {"mo": "M", "h": "h", "vers": "V", "t": "t", "set-c": "c"}
 
@@ -113,26 +118,37 @@ def refuse_odd_characters(raw: str, words: Sequence[Word]) -> None:
 def refuse_chain_name(name: str) -> None:
     """Names that iptables refuses, that mean something else to it, or that the text of a ruleset cannot carry."""
     if len(name.encode()) > LONGEST_CHAIN_NAME:
-        message = f"the chain name {name[:40]!r} is over {LONGEST_CHAIN_NAME} characters"
+        message = f'the chain name "{name[:40]}" is over {LONGEST_CHAIN_NAME} bytes'
         raise LineFault("chain-name", message, "shorten it")
     if name in VERDICTS:
         raise LineFault("chain-name", f"{name} is a target, and cannot be the name of a chain", "choose another name")
     odd = not name.isprintable() or _ODD_CHARACTER.search(name)
     if not name or name[0] in "-!#" or odd or " " in name or '"' in name:
-        raise LineFault("chain-name", f"{name!r} cannot be the name of a chain", "use letters, digits, _ and -")
+        hint = "leave out the quotes" if '"' in name else "use letters, digits, _ and -, and begin with a letter"
+        raise LineFault("chain-name", f'"{name}" cannot be the name of a chain', hint)
 
 
 def refuse_policy(table: str, chain: str, policy: str) -> None:
     """Policies that no chain has, and any policy for a chain that is not built in."""
-    if policy not in POLICIES:
-        raise LineFault("bad-policy", f"{policy!r} is no policy", "a policy is ACCEPT or DROP")
     if chain not in BUILTIN_CHAINS[table]:
         known = ", ".join(BUILTIN_CHAINS[table])
-        raise LineFault(
-            "policy-on-user-chain",
-            f"only a built-in chain has a policy, and {chain} is none in {table}",
-            f"the built-in chains are {known}",
-        )
+        message = f"only a built-in chain has a policy, and {chain} is none in table {table}"
+        if chain.upper() in BUILTIN_CHAINS[table]:
+            hint = f"write {chain.upper()}"
+        elif chain in _BUILTIN:
+            hint = f"those of {table} are {known}"
+        else:
+            hint = f'write ":{chain} - [0:0]", and end the chain with a rule: "-A {chain} -j DROP"'
+        raise LineFault("policy-on-user-chain", message, hint)
+    if not policy:
+        raise LineFault("bad-policy", f"the policy of {chain} is missing", "write ACCEPT or DROP behind it")
+    if policy not in POLICIES:
+        hint = "a policy is ACCEPT or DROP"
+        if policy.upper() in POLICIES:
+            hint = f"write {policy.upper()}"
+        elif policy == "REJECT":
+            hint = f'write DROP, and end the chain with a rule: "-A {chain} -j REJECT"'
+        raise LineFault("bad-policy", f'"{policy}" is no policy', hint)
 
 
 def refuse_traps(words: Sequence[Word]) -> None:
@@ -141,7 +157,8 @@ def refuse_traps(words: Sequence[Word]) -> None:
     for place, word in enumerate(words):
         if word.value == "!" and _is_behind_option(values, place):
             message = f"iptables no longer reads a ! behind {values[place - 1]}"
-            raise LineFault("misplaced-negation", message, f"write ! {values[place - 1]} …", word.start + 1)
+            value = values[place + 1] if place + 1 < len(values) else "…"
+            raise LineFault("misplaced-negation", message, f"write ! {values[place - 1]} {value}", word.start + 1)
         match = _TRAP.match(word.value) if word.value[:1] == "-" else None
         if match is None:
             continue
@@ -172,6 +189,8 @@ def _refuse_attached(word: Word, match: re.Match[str], kind: str) -> None:
     option = word.value[:end]
     if kind == "family":
         message, hint = f"{option} has something attached to it", f"write -{match[kind]} as a word of its own"
+    elif f"-{word.value}" in OPTIONS:
+        message, hint = f"{word.value} has one dash too few", f"write -{word.value}"
     else:
         message = f"iptables-restore misreads a value that is attached to {option}"
         hint = f"write {option} {word.value[end:].removeprefix('=')}"

@@ -18,7 +18,7 @@ _PLAIN_WORD = re.compile(r"[^ \t]+")
 _WORD = re.compile(r'([^ \t"]*)(?:(")((?:[^"\\]|\\.)*)("?))?', re.DOTALL)
 _BLANKS = re.compile(r"[ \t]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_NEEDS_QUOTES = re.compile(r'[ \t"\\]|^$|^#')
+_NEEDS_QUOTES = re.compile(r"""[ \t"\\]|^$|^[#']""")
 
 
 class Word(NamedTuple):

@@ -113,7 +113,8 @@ def test_what_to_do_about_an_undeclared_chain_can_be_done() -> None:
 
 def test_a_chain_whose_declaration_was_refused_is_not_called_undeclared() -> None:
     """One mistake is told once: the line that names the chain is refused already, or more than it was not read."""
-    assert codes(composed(a="$IPT -N web\n-A web -i a\n-A other")) == ["not-a-rule", "undeclared-chain"]
+    assert codes(composed(a="N web\n-A web -i a\n-A other")) == ["not-a-rule", "undeclared-chain"]
+    assert codes(composed(a="$IPT -N web\n$IPT -N more\n-A more -i a")) == ["other-language"]
     assert codes(composed(a="-N web extra\n-A web -i a")) == ["trailing-words"]
     assert codes(composed(a="*fitler\n:web - [0:0]\nCOMMIT\n*filter\n-A web")) == ["unknown-table"]
     assert codes(composed(a=":web - [0:0]\r\n", b="-A web")) == ["carriage-return"]

@@ -173,8 +173,23 @@ FAULTS = [
     (":INPUT\xa0DROP", "odd-character", 7),
     ("-A INPUT -p tcp \\", "line-continuation", 17),
     ("-A INPUT -p tcp \\ -6", "line-continuation", 17),
+    ("-A INPUT -p tcp -j ACCEPT\\", "line-continuation", 26),
+    ("-A -p tcp -j ACCEPT", "no-chain", 4),
+    ("IPT=/sbin/iptables -A INPUT", "other-language", 1),
+    ("  sudo iptables -A INPUT", "other-language", 3),
+    ("table inet filter {", "other-language", 1),
+    ("-A INPUT -i $EXT_IF -j ACCEPT", "shell-syntax", 13),
+    ('-A INPUT -s "${LAN}" -j ACCEPT', "shell-syntax", 13),
+    ("-A INPUT -p tcp --dport=$PORT", "shell-syntax", 17),
+    ("-A INPUT -s `cat lan` -j ACCEPT", "shell-syntax", 13),
+    ("-A INPUT -j ACCEPT && true", "shell-syntax", 20),
+    ("-A INPUT -j ACCEPT >/dev/null", "shell-syntax", 20),
+    ("-A INPUT -j ACCEPT;", "shell-syntax", 19),
+    ("-A INPUT -j LOG --log-prefix 'Dropped: '", "single-quotes", 30),
+    ("-A INPUT -j LOG --log-prefix 'x'", "single-quotes", 30),
     ("-A INPUT -s 10/8 -d ::1", "mixed-families", 21),
-    ("-4 -A INPUT -d ::1", "mixed-families", 13),
+    ("ip6tables -A INPUT -m comment --comment -4 -s 10.1.1.1", "mixed-families", 47),
+    ("-4 -A INPUT -d ::1", "mixed-families", 16),
 ]
 
 
@@ -184,6 +199,67 @@ def test_a_fault_is_told_with_code_line_and_column(line: str, code: str, column:
     finding = fault(line)
     assert (finding.code, finding.column, finding.line_text) == (code, column, line)
     assert finding.message and finding.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("*fitler", "write filter"),
+        ("-p INPUT DROP", "write -P"),
+        ("a INPUT -i lo", "write -A"),
+        ("INPUT -i lo", 'write "-A INPUT …"'),
+        ("-s 10.0.0.1 -j DROP", 'start a rule with its chain: "-A INPUT -s …"'),
+        ("commit", "write COMMIT"),
+        ("// why", "start a comment with #"),
+        ("-P INPUT accept", "write ACCEPT"),
+        (":input DROP [0:0]", "write INPUT"),
+        (":web DROP [0:0]", 'write ":web - [0:0]", and end the chain with a rule: "-A web -j DROP"'),
+        ("-P INPUT REJECT", 'write DROP, and end the chain with a rule: "-A INPUT -j REJECT"'),
+        ("-A INPUT -p tcp -dport 22", "write --dport"),
+        ("-A INPUT ! -s ! 10.0.0.1", "write ! -s 10.0.0.1"),
+        ("-A INPUT -m comment --comment 'let ssh in'", 'write "let ssh in"'),
+        ("-4 -A INPUT -s ::1", "if the rule is for IPv6, leave out -4"),
+    ],
+)
+def test_a_hint_says_what_to_write(line: str, hint: str) -> None:
+    """Where the slip of the pen is plain, so is what was meant."""
+    assert fault(line).hint == hint
+
+
+def test_a_file_for_one_family_is_named_when_a_rule_means_the_other() -> None:
+    """With the word of the rule that does."""
+    (finding,) = read_rules("a.v4.rules", b"-A INPUT -p tcp -s ::1", IPV4_ONLY).findings
+    assert finding.message == "::1 means IPv6, and the file's name ends in .v4.rules"
+    assert finding.column == 20
+
+
+def test_a_script_is_told_once_and_its_rules_are_read() -> None:
+    """Whoever dropped a script there learns that, not each line of it; what else is wrong in it is told too."""
+    script = b"#!/bin/sh\nIPT=iptables\n$IPT -F\nfor p in 1; do\nwhatever\niptables -A INPUT -i $x\n-A INPUT -i lo"
+    reading = read_rules("x", script)
+    assert [(told.code, told.origin) for told in reading.findings] == [
+        ("other-language", Origin("x", 2)),
+        ("shell-syntax", Origin("x", 6)),
+    ]
+    assert len(reading.statements) == 1
+
+
+def test_what_looks_like_a_shell_in_prose_is_prose() -> None:
+    """Texts for people may hold anything; a $ inside a name is a letter like others."""
+    for text in ('--comment "$x; a && b"', "--comment $x", "--comment it's", "--comment a;", '--log-prefix "`x`"'):
+        assert statements(f"-A INPUT -m comment {text}")
+    assert statements("-A INPUT -j we$b")
+
+
+def test_rules_behind_the_commit_are_told_once_for_each_commit() -> None:
+    """They are one mistake; a line that names its table is none."""
+    text = b"*nat\nCOMMIT\n-A OUTPUT\n-A OUTPUT\n-t nat -A OUTPUT\n*raw\nCOMMIT\n-A OUTPUT"
+    reading = read_rules("x", text)
+    assert [(told.code, told.origin) for told in reading.findings] == [
+        ("no-table", Origin("x", 3)),
+        ("no-table", Origin("x", 8)),
+    ]
+    assert sum(isinstance(said, Addition) for said in reading.statements) == 1
 
 
 @pytest.mark.parametrize(
