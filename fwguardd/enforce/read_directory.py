@@ -18,6 +18,7 @@ from fwguardd.ruleset.text import read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.ruleset.model import RuleFile
@@ -121,14 +122,17 @@ def complete(readings: Sequence[Reading], findings: tuple[Finding, ...], context
 
 def _each_mistake_once(composition: Composition, refused: Sequence[Finding]) -> tuple[Finding, ...]:
     """All findings, less what another one explains: a jump to a chain that may be declared on a line that was refused,
-    and the warning about a name that turned out to be none."""
-    unresolved = {finding.origin for finding in refused if finding.code == "unresolvable-name"}
+    a kernel that says no without a reason where the reason is known, and the warning about a name that is none."""
+    unresolved = {finding.origin for finding in refused if finding.code in ("unresolvable-name", "bad-address")}
     told = [one for one in composition.findings if one.code != "host-name" or one.origin not in unresolved]
-    return (*told, *(one for one in refused if not _is_explained(one, composition)))
+    known = {finding.origin for finding in errors_in(composition.findings)}
+    return (*told, *(one for one in refused if not _is_explained(one, composition, known)))
 
 
-def _is_explained(refusal: Finding, composition: Composition) -> bool:
-    return refusal.code == "undeclared-chain" and composition.unread.may_declare(jump_target(refusal.line_text))
+def _is_explained(refusal: Finding, composition: Composition, known: AbstractSet[Origin | None]) -> bool:
+    if refusal.code == "undeclared-chain":
+        return composition.unread.may_declare(jump_target(refusal.line_text))
+    return refusal.code == "refused-by-kernel" and refusal.origin in known
 
 
 def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.families import is_free_text
 from fwguardd.ruleset.meant import how_to_declare, nearest_target
 from fwguardd.ruleset.model import VERDICTS
+from fwguardd.ruleset.plain_words import Explanation, in_plain_words
 from fwguardd.ruleset.words import UnterminatedQuoteError, word_values
 
 if TYPE_CHECKING:
@@ -35,87 +36,6 @@ _JUMPS = frozenset({"-j", "--jump", "-g", "--goto"})
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _JUMP = re.compile(r"(?:^|[ \t])(?:-j|--jump|-g|--goto)[ \t]+([^ \t]+)")
 
-_PLAIN_WORDS: tuple[tuple[re.Pattern[str], str, str, str], ...] = (
-    (
-        re.compile(r"Too many links"),
-        "jumps-too-deep",
-        "the jumps that lead here are nested too deeply for the kernel",
-        "call fewer chains from chains; 16 deep is the limit of nf_tables",
-    ),
-    (
-        re.compile(r"Couldn't load match `([^']+)'"),
-        "unknown-match",
-        'there is no match "{0}"',
-        "check its spelling after -m; iptables-extensions(8) lists them all",
-    ),
-    (
-        re.compile(r"Set ([^ ]+) doesn't exist"),
-        "unknown-set",
-        'the ipset "{0}" does not exist here',
-        "create it before the rules are loaded",
-    ),
-    (
-        re.compile(r"host/network `([^']+)' not found"),
-        "unresolvable-name",
-        'the name "{0}" cannot be resolved to an address of this family',
-        "write the address instead: a firewall must load before the network is up",
-    ),
-    (
-        re.compile(r"invalid port/service `([^']+)' specified"),
-        "bad-port",
-        '"{0}" is neither a port (0 to 65535) nor a service of /etc/services',
-        "correct the port",
-    ),
-    (
-        re.compile(r'unknown option "(--[sd]ports?|--[sd]port|--source-ports?|--destination-ports?)"'),
-        "port-without-protocol",
-        "{0} without a protocol",
-        "write -p tcp or -p udp before it",
-    ),
-    (
-        re.compile(r'unknown option "([^"]+)"'),
-        "unknown-option",
-        'nothing in this rule knows the option "{0}"',
-        "check its spelling, and that the -m or -j that it belongs to stands before it",
-    ),
-    (
-        re.compile(r"Bad argument `([^']*)'"),
-        "bad-argument",
-        '"{0}" belongs to no option',
-        'put text with spaces in double quotes, and check for a missing "--"',
-    ),
-    (
-        re.compile(r"multiple (-[a-z]) flags not allowed"),
-        "repeated-option",
-        "{0} is said twice in one rule",
-        "write two rules, or a list with commas",
-    ),
-    (
-        re.compile(r"Extension ([^ ]+) revision [0-9]+ not supported, missing kernel module"),
-        "missing-extension",
-        "the kernel has no module for {0}",
-        "load it, or do without",
-    ),
-    (
-        re.compile(r"Invalid argument|Operation not supported|^line [0-9]+ failed$"),
-        "refused-by-kernel",
-        "the kernel refuses this rule in this chain",
-        "a target or match in it works only in other tables or chains; iptables-extensions(8) names them",
-    ),
-    (
-        re.compile(r"No chain/target/match by that name|No such file or directory"),
-        "missing-extension",
-        "the kernel lacks a chain, a target or a match that this rule names",
-        "check the spelling, and that the kernel has the module",
-    ),
-    (
-        re.compile(r"Message too long|No buffer space|Cannot allocate memory"),
-        "too-large",
-        "the kernel had no room for so many rules at once",
-        "try again, or with the privilege to raise the limit",
-    ),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
@@ -125,15 +45,6 @@ class Complaint:
     line: int | None
     words: str
     names_rule: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A refusal for people: a stable code, a sentence, and what to do."""
-
-    code: str
-    message: str
-    hint: str
 
 
 def read_complaint(stderr: str) -> Complaint:
@@ -162,10 +73,9 @@ def explain(complaint: Complaint, rule: str, loop: tuple[str, ...] = (), table: 
     if loop:
         message = f"the jump closes a loop of chains: {' → '.join(loop)}"
         return Explanation("chain-loop", message, "remove one of the jumps")
-    for pattern, code, message, hint in _PLAIN_WORDS:
-        match = pattern.search(complaint.words)
-        if match:
-            return Explanation(code, message.format(*match.groups()), hint)
+    known = in_plain_words(complaint.words, rule)
+    if known is not None:
+        return known
     hint = f"iptables-extensions(8) tells what {jump_target(rule) or 'each option'} allows"
     return Explanation("refused", f"iptables refuses it: {complaint.words}", hint)
 

@@ -28,14 +28,14 @@ PARSED = [
     ('unknown option "--dport"', "--dport 22 -j ACCEPT", "port-without-protocol", "--dport"),
     ('unknown option "--nosuch"', "-p tcp --nosuch 1", "unknown-option", "--nosuch"),
     ("multiple -p flags not allowed", "-p tcp -p udp", "repeated-option", "-p"),
-    ('unknown protocol "tcpp" specified', "-p tcpp", "refused", "tcpp"),
-    ("invalid mask `33' specified", "-s 10.0.0.0/33", "refused", "33"),
+    ('unknown protocol "tcpp" specified', "-p tcpp", "bad-protocol", "tcpp"),
+    ("invalid mask `33' specified", "-s 10.0.0.0/33", "bad-address", "33"),
     ("! not allowed with multiple source or destination IP addresses", "! -s 10/8,11/8", "refused", "multiple"),
-    ("Can't use -o with INPUT\n", "-o eth0", "refused", "-o with INPUT"),
-    ('unknown reject type "nosuch"', "-j REJECT --reject-with nosuch", "refused", "nosuch"),
-    ('Bad ctstate "NOSUCH"', "-m conntrack --ctstate NOSUCH", "refused", "NOSUCH"),
-    ('bad rate "5/fortnight"\'', "-m limit --limit 5/fortnight", "refused", "fortnight"),
-    ('option "--dport" requires an argument', "-p tcp --dport", "refused", "--dport"),
+    ("Can't use -o with INPUT\n", "-o eth0", "wrong-interface", "INPUT"),
+    ('unknown reject type "nosuch"', "-j REJECT --reject-with nosuch", "bad-value", "nosuch"),
+    ('Bad ctstate "NOSUCH"', "-m conntrack --ctstate NOSUCH", "bad-value", "NOSUCH"),
+    ('bad rate "5/fortnight"\'', "-m limit --limit 5/fortnight", "bad-value", "fortnight"),
+    ('option "--dport" requires an argument', "-p tcp --dport", "missing-value", "--dport"),
     ("Parameter too long!", "-m comment --comment …", "refused", "too long"),
     ("Invalid target name `abcdefghijklmnopqrstuvwxyz0123' (28 chars max)", "-j …", "refused", "28 chars"),
 ]
@@ -53,6 +53,77 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
     told = explain(complaint, rule)
     assert told.code == code
     assert named in told.message and told.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "rule", "message", "hint"),
+    [
+        (
+            "invalid port/service `80,443' specified",
+            "-p tcp --dport 80,443",
+            '"80,443" is neither a port (0 to 65535) nor a service of /etc/services',
+            'for several ports write "-m multiport --dports 80,443"',
+        ),
+        (
+            "host/network `192.168.1.256' not found",
+            "-s 192.168.1.256",
+            '"192.168.1.256" is no address',
+            "correct it; the numbers of an IPv4 address go up to 255",
+        ),
+        (
+            "host/network `any' not found",
+            "-s any",
+            'no address can be found for the name "any"',
+            "leave the option out: without it any address matches",
+        ),
+        (
+            "Bad argument `ACCEPT'",
+            "-p tcp --dport 22 ACCEPT",
+            '"ACCEPT" belongs to no option',
+            "write -j ACCEPT",
+        ),
+        (
+            "Bad argument `10.0.0.2'",
+            "-s 10.0.0.1, 10.0.0.2",
+            '"10.0.0.2" belongs to no option',
+            "write lists without blanks: A,B",
+        ),
+        (
+            'unknown option "--dprot"',
+            "-p tcp --dprot 22",
+            'nothing in this rule knows the option "--dprot"',
+            "write --dport",
+        ),
+        (
+            'unknown protocol "tcp/udp" specified',
+            "-p tcp/udp",
+            'there is no protocol "tcp/udp"',
+            "write a rule for each protocol",
+        ),
+        (
+            "TCP match requires '-p tcp'",
+            "-m tcp --dport 22",
+            "-m tcp without its protocol",
+            "write -p tcp before it",
+        ),
+        (
+            "line 4: RULE_APPEND failed (Invalid argument): rule in chain INPUT",
+            "-j REJECT --reject-with tcp-reset",
+            "tcp-reset answers TCP alone",
+            "write -p tcp, or another type",
+        ),
+        (
+            "line 4: RULE_APPEND failed (Invalid argument): rule in chain INPUT",
+            "-j MASQUERADE",
+            "the kernel refuses this rule in this chain",
+            "MASQUERADE works in POSTROUTING of table nat",
+        ),
+    ],
+)
+def test_what_to_do_fits_the_mistake(words: str, rule: str, message: str, hint: str) -> None:
+    """Where the words or the rule tell which mistake it is, the hint says what to write."""
+    told = explain(read_complaint(parse_error("nft", words)), rule)
+    assert (told.message, told.hint) == (message, hint)
 
 
 @pytest.mark.parametrize("backend", PROGRAMS)
