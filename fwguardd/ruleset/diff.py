@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.align import align
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Difference:
     kind: Kind
     text: str = ""
     origin: Origin | None = None
+
+    @property
+    def place(self) -> str:
+        """The chain that differs, as in "ipv4 filter INPUT"."""
+        return f"{self.family.value} {self.table} {self.chain}"
 
     def __str__(self) -> str:
         where = f" ({self.origin})" if self.origin else ""
@@ -101,25 +107,30 @@ def _chain_differences(family: Family, table: str, wanted: Chain | None, actual:
 
 
 def _rule_differences(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> Iterator[tuple[Kind, Rule]]:
-    """Missing and added rules; where the two hold the same rules in another order, the rules from the first to the
-    last that stand elsewhere."""
-    left = Counter(rule.text for rule in actual)
-    kept_wanted: list[Rule] = []
-    for rule in wanted:
-        if left[rule.text]:
-            left[rule.text] -= 1
-            kept_wanted.append(rule)
+    """Missing and added rules, and the fewest that were moved for the others to stand as they do."""
+    gone, new = _not_aligned(wanted, actual)
+    found = Counter(rule.text for rule in new)
+    moved: list[Rule] = []
+    for rule in gone:
+        if found[rule.text]:
+            found[rule.text] -= 1
+            moved.append(rule)
         else:
             yield Kind.MISSING, rule
-    kept_actual: list[Rule] = []
-    added: list[Rule] = []
-    for rule in reversed(actual):
-        if left[rule.text]:
-            left[rule.text] -= 1
-            added.append(rule)
+    elsewhere = Counter(rule.text for rule in moved)
+    for rule in new:
+        if elsewhere[rule.text]:
+            elsewhere[rule.text] -= 1
         else:
-            kept_actual.append(rule)
-    yield from ((Kind.ADDED, rule) for rule in reversed(added))
-    for here, there in zip(kept_wanted, reversed(kept_actual), strict=True):
-        if here != there:
-            yield Kind.MOVED, here
+            yield Kind.ADDED, rule
+    yield from ((Kind.MOVED, rule) for rule in moved)
+
+
+def _not_aligned(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> tuple[list[Rule], list[Rule]]:
+    """The rules of either side that stand in no common order with the other side's."""
+    stays = align([rule.text for rule in wanted], [rule.text for rule in actual])
+    here, there = {place for place, _ in stays}, {place for _, place in stays}
+    return (
+        [rule for place, rule in enumerate(wanted) if place not in here],
+        [rule for place, rule in enumerate(actual) if place not in there],
+    )

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.align import align, common_ends
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import chains_of_others
 
@@ -29,9 +29,6 @@ _MANY = 64
 """Rules of a chain that has nothing in common with what it shall be, from which on it is flushed and written anew."""
 
 _DROPPING = ("-j DROP", "-j REJECT")
-
-_MOST_COMPARISONS = 4_000_000
-"""Pairs of rules that are compared to find those that stay; beyond it they are all replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,7 @@ def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> l
 
 def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], theirs: _Theirs) -> list[str]:
     """The lines that turn one list of rules into the other, others' rules in it left where they are."""
-    head, tail = _common(live, wanted)
+    head, tail = common_ends([rule.text for rule in live], [rule.text for rule in wanted])
     here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
     if not here and not tail:
         return [_line("-A", chain, Rule(rule.text)) for rule in there]
@@ -157,18 +154,6 @@ def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], theirs:
     return [*reversed(deletions), *(_line(f"-I {chain} {head + place}", "", rule) for place, rule in new)]
 
 
-def _common(live: Sequence[Rule], wanted: Sequence[Rule]) -> tuple[int, int]:
-    """How many rules are the same at the head, and at the tail, of two lists."""
-    shorter = min(len(live), len(wanted))
-    head = 0
-    while head < shorter and live[head].text == wanted[head].text:
-        head += 1
-    tail = 0
-    while tail < shorter - head and live[-1 - tail].text == wanted[-1 - tail].text:
-        tail += 1
-    return head, tail
-
-
 def _line(verb: str, chain: str, rule: Rule) -> str:
     return " ".join(part for part in (str(rule.counters), verb, chain, rule.text) if part)
 
@@ -183,10 +168,8 @@ def _places(live: Sequence[Rule], wanted: Sequence[Rule], theirs: _Theirs) -> tu
     Others' rules stay, each behind the nearest rule above it that stays.
     """
     ours = [number for number, rule in enumerate(live) if not theirs.keeps(rule)]
-    codes = _opcodes([live[number] for number in ours], wanted)
-    stays = {
-        ours[first + n]: new + n for tag, first, end, new, _ in codes if tag == "equal" for n in range(end - first)
-    }
+    same = align([live[number].text for number in ours], [rule.text for rule in wanted])
+    stays = {ours[here]: there for here, there in same}
     kept = set(range(len(live))) - set(ours) | set(stays)
     new: list[tuple[int, Rule]] = []
     done = place = 0
@@ -199,11 +182,3 @@ def _places(live: Sequence[Rule], wanted: Sequence[Rule], theirs: _Theirs) -> tu
         place += 1
     new += [(place + n, rule) for n, rule in enumerate(wanted[done:], 1)]
     return kept, new
-
-
-def _opcodes(here: Sequence[Rule], there: Sequence[Rule]) -> Iterable[tuple[str, int, int, int, int]]:
-    """How one list of rules becomes the other, as difflib tells it."""
-    if len(here) * len(there) > _MOST_COMPARISONS:
-        return [("replace", 0, len(here), 0, len(there))]
-    texts = [rule.text for rule in here], [rule.text for rule in there]
-    return SequenceMatcher(None, *texts, autojunk=False).get_opcodes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from fwguardd.ruleset.diff import Difference, Kind, changes, compare
 from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
 
@@ -49,11 +51,28 @@ def test_missing_and_added_rules() -> None:
 
 
 def test_moved_rules() -> None:
-    """The same rules in another order: those that stand elsewhere."""
-    assert told(compare(ruleset(INPUT="a;b;c;d"), ruleset(INPUT="a;c;b;d"))) == [
+    """The same rules in another order: only those that were moved, not all between them, and none as missing."""
+    for wanted, live, moved in (
+        ("a;b;c;d", "a;c;b;d", "b"),
+        ("a;b;c;d;e", "b;c;d;e;a", "a"),
+        ("a;b;c;d;e", "a;d;c;b;e", "bc"),
+        ("a;x;b;x;c", "a;x;x;b;c", "b"),
+    ):
+        assert told(compare(ruleset(INPUT=wanted), ruleset(INPUT=live))) == [("INPUT", "moved", text) for text in moved]
+    assert told(compare(ruleset(INPUT="a;b;c"), ruleset(INPUT="new;c;b"))) == [
+        ("INPUT", "missing", "a"),
+        ("INPUT", "added", "new"),
         ("INPUT", "moved", "b"),
-        ("INPUT", "moved", "c"),
     ]
+
+
+def test_a_large_chain_that_differs_at_both_ends() -> None:
+    """Ten thousand rules of which the first and the last changed places: two were moved, and that is found at once."""
+    rules = [f"-s 10.0.{number // 250}.{number % 250}" for number in range(10_000)]
+    swapped = [rules[-1], *rules[1:-1], rules[0]]
+    begun = time.perf_counter()
+    assert len(compare(ruleset(INPUT=";".join(rules)), ruleset(INPUT=";".join(swapped)))) == 2
+    assert time.perf_counter() - begun < 2.0
 
 
 def test_policies() -> None:
