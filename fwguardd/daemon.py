@@ -21,11 +21,11 @@ from fwguardd import __version__, events, report
 from fwguardd.control.protocol import Code, Refusal
 from fwguardd.control.server import ControlServer, ControlSocketError
 from fwguardd.enforce.boot_report import tell_boot_report
-from fwguardd.enforce.guard import NOTICE_GAP, Due, Timetable
+from fwguardd.enforce.guard import Due, Timetable
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.enforce.world import Broken, Done, Failure
-from fwguardd.kernel.culprit import read_culprit
+from fwguardd.kernel.culprit import NOBODY, read_culprit
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, KernelError, Tool, ToolMissingError, find_tool
 from fwguardd.kernel.privilege import (
@@ -57,10 +57,6 @@ EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
 
 
-LOOK_GAP = 1.0
-"""Seconds between two looks that foreign changes wake while nothing is repaired."""
-
-
 class Daemon:
     """All parts, and the loop that waits for them."""
 
@@ -75,7 +71,8 @@ class Daemon:
         self._timetable = Timetable(settings.settle, settings.settle_max, settings.drift_interval)
         self._reload_wanted = False
         self._end: int | None = None
-        self._culprit = ""
+        self._culprits = NOBODY
+        self._held = False
 
     async def run(self) -> int:
         """Guard the firewall until SIGTERM or SIGINT. The rules stay when it ends."""
@@ -117,10 +114,12 @@ class Daemon:
 
     async def _next_pass(self, watch: DirectoryWatch) -> None:
         """Wait until there is a reason for a pass, and run it."""
-        wait = self._timetable.wait(time.monotonic())
         deadline = None if self._timetable.retrying else self._steward.deadline()
+        held = self._steward.held_for()
+        self._held = self._held or held is not None
+        waits = (self._timetable.wait(time.monotonic()), deadline, held)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), wait if deadline is None else min(wait, deadline))
+            await asyncio.wait_for(self._wake.wait(), min(wait for wait in waits if wait is not None))
         self._wake.clear()
         if self._end is not None:
             return
@@ -129,17 +128,20 @@ class Daemon:
             await self._reload("SIGHUP")
         elif self._steward.deadline() == 0.0 and not self._timetable.retrying:
             await self._pass("not confirmed", look_only=True)
+        elif self._held and self._steward.repairs():
+            self._held = False
+            await self._pass("repairs begin again", look_only=True)
         elif (due := self._timetable.due(time.monotonic())) is Due.LOOK_AHEAD:
             self._timetable.looked_ahead()
             self._steward.look_ahead()
         elif due is not None:
             watch.renew()
-            culprit, self._culprit = self._culprit, ""
-            await self._pass(due.value, culprit, look_only=due in {Due.NOTICE, Due.TIMER})
+            await self._pass(due.value, look_only=due in {Due.NOTICE, Due.TIMER})
 
-    async def _pass(self, cause: str, culprit: str = "", *, look_only: bool = False) -> None:
-        self._timetable.pass_begins(look_only=look_only)
-        outcome = await self._steward.run_pass(cause, culprit, look_only=look_only)
+    async def _pass(self, cause: str, *, look_only: bool = False) -> None:
+        self._timetable.pass_begins(time.monotonic(), look_only=look_only)
+        culprits, self._culprits = self._culprits, NOBODY
+        outcome = await self._steward.run_pass(cause, culprits, look_only=look_only)
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:
             self._timetable.notice(time.monotonic())
         self._after(outcome)
@@ -154,7 +156,7 @@ class Daemon:
             # What the parts were built with stays until a restart.
             fixed = {name: getattr(self._settings, name) for name in ("rules_dir", "state_dir", "runtime_dir")}
             self._use(replace(loaded, **fixed))
-        self._timetable.pass_begins()
+        self._timetable.pass_begins(time.monotonic())
         outcome = await self._steward.reload(by, confirm_within)
         self._after(outcome)
         self._tell_systemd("READY=1")
@@ -231,7 +233,7 @@ class Daemon:
             self._emit(events.CONTROL_CLOSED, f"{error}; fwguardctl cannot reach this daemon")
 
     def _tell_systemd(self, *states: str) -> None:
-        self._systemd.notify("\n".join((*states, f"STATUS={self._steward.memory.sentence}")))
+        self._systemd.notify("\n".join((*states, f"STATUS={self._steward.sentence}")))
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that the loop turns, twice as often as it asks (sd_watchdog_enabled(3))."""
@@ -265,8 +267,11 @@ class Daemon:
                 if self._steward.wrote(notice.pid):
                     continue
                 # At once: a moment later the process is gone, and nobody knows any more who it was.
-                self._culprit = str(read_culprit(notice.pid, notice.process))
-            self._timetable.foreign_change(time.monotonic(), gap=NOTICE_GAP if self._steward.repairs() else LOOK_GAP)
+                seen = None if self._culprits.full else read_culprit(notice.pid, notice.process)
+                self._culprits = self._culprits.with_another(seen)
+            else:
+                self._culprits = self._culprits.with_another(None)
+            self._timetable.foreign_change(time.monotonic(), gap=self._steward.look_gap())
             self._wake.set()
 
     def _defect(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

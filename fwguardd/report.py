@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from fwguardd.store.revisions import PendingConfirmation, Revision, Summary
 
 
-def status(world: World, memory: Memory, denials: Mapping[str, Any], paused: float | None) -> dict[str, Any]:
-    """Everything at a glance."""
+def status(
+    world: World, memory: Memory, denials: Mapping[str, Any], guarding: Mapping[str, Any], sentence: str
+) -> dict[str, Any]:
+    """Everything at a glance. ``guarding`` tells why drift is left alone, if it is."""
     return {
         "version": __version__,
         "backend": world.host.tool.backend.value,
         "iptables": world.host.tool.version,
         "rules_dir": str(world.rules_dir),
-        "sentence": memory.sentence,
+        "sentence": sentence,
         "in_force": _in_force(memory),
-        "drift": {**drift(memory.drift), "repair": world.repair, "paused_seconds": paused},
+        "drift": {**drift(memory.drift), "repair": world.repair, **guarding},
         "last_refusal": _last_refusal(memory),
         "pending": _pending(memory.pending, world.host.boot_id),
         "held": {"reason": memory.held.reason} if memory.held else None,

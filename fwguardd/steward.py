@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import events, report
-from fwguardd.enforce.guard import RepairBudget
+from fwguardd.enforce.guard import LOOK_GAP, NOTICE_GAP, RepairBudget
 from fwguardd.enforce.read_directory import Judge
 from fwguardd.enforce.reconcile import Ask, look_ahead, reconcile
 from fwguardd.enforce.record import Why, recall
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.undo import confirm, expire, last_resort, open_up, rollback
 from fwguardd.enforce.world import Broken, Done, Failure, Host, Outcome, World, boottime
+from fwguardd.kernel.culprit import NOBODY, Culprits
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
@@ -56,6 +57,7 @@ class Steward:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pass")
         self._paused_until: float | None = None
         self._budget = RepairBudget()
+        self._opponents = NOBODY
         self.memory = recall(self.world())
 
     def world(self) -> World:
@@ -69,6 +71,7 @@ class Steward:
             store=self._store,
             host=self._host,
             emit=self._emit,
+            why_not=self._why_not(),
         )
 
     def use(self, settings: Settings) -> None:
@@ -77,29 +80,66 @@ class Steward:
 
     def repairs(self) -> bool:
         """Whether drift is repaired now: it is wanted, not paused, and no fight."""
-        wanted = self._settings.on_drift is OnDrift.REPAIR and self.paused() is None
-        return wanted and self._budget.allows(time.monotonic())
+        return not self._why_not()
+
+    def _why_not(self) -> str:
+        """Why drift is left alone now; "" when it is repaired."""
+        if self._settings.on_drift is not OnDrift.REPAIR:
+            return "on_drift is report"
+        fight = self._budget.fight(time.monotonic())
+        if fight is not None:
+            return f"repairs of {fight.chain} were given up until {_clock(self._seconds_held())}, or until a reload"
+        if self.paused() is not None:
+            return f"repairs are paused until {_clock(self._seconds_held())}"
+        return ""
+
+    @property
+    def sentence(self) -> str:
+        """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
+        held = self._why_not() if self._settings.on_drift is OnDrift.REPAIR else ""
+        return "; ".join(filter(None, (self.memory.sentence, held)))
+
+    def look_gap(self) -> float:
+        """Seconds to leave between two passes that foreign changes wake."""
+        return max(NOTICE_GAP, self._budget.back_off(time.monotonic())) if self.repairs() else LOOK_GAP
+
+    def held_for(self) -> float | None:
+        """Seconds until repairs begin again by themselves; None when they are not held, or for good."""
+        return self._seconds_held() or None if self._settings.on_drift is OnDrift.REPAIR else None
+
+    def _seconds_held(self) -> float:
+        now = time.monotonic()
+        fight = self._budget.fight(now)
+        return max(self.paused() or 0.0, fight.until - now if fight is not None else 0.0)
 
     def wrote(self, pid: int) -> bool:
         """Whether a process that changed the kernel was one of ours."""
         return self._kernel.wrote(pid)
 
-    async def run_pass(self, cause: str, culprit: str = "", *, look_only: bool = False) -> Outcome:
-        """A pass, or first of all the undoing of what nobody confirmed in time. ``culprit`` is who is known to have
-        changed the kernel; ``look_only`` leaves files that changed alone."""
-        ask = Ask(Why(cause, culprit), look_only=look_only)
+    async def run_pass(self, cause: str, culprits: Culprits = NOBODY, *, look_only: bool = False) -> Outcome:
+        """A pass, or first of all the undoing of what nobody confirmed in time. ``culprits`` are known to have changed
+        the kernel; ``look_only`` leaves files that changed alone."""
+        ask = Ask(Why(cause), look_only=look_only, culprits=culprits)
 
         def step(world: World, memory: Memory) -> Outcome:
-            return expire(world, memory) or self._weighed(reconcile(world, memory, ask), culprit)
+            return expire(world, memory) or self._weighed(reconcile(world, memory, ask), culprits)
 
         return await self._act(step)
 
-    def _weighed(self, outcome: Outcome, culprit: str) -> Outcome:
+    def _weighed(self, outcome: Outcome, culprits: Culprits) -> Outcome:
         """Count a repair; with one too many, stop fighting and say so, once."""
-        if isinstance(outcome, Done) and outcome.repairs and self._budget.spend(time.monotonic()):
-            who = culprit or "somebody"
-            message = f"{who} keeps changing what fwguardd repairs; it stops repairing for 5 minutes, or until a reload"
-            self._emit(events.FIGHT, message, culprit=culprit)
+        if not isinstance(outcome, Done) or not outcome.repaired:
+            return outcome
+        if culprits and (not self._opponents or not all(culprit.gone for culprit in culprits.processes)):
+            self._opponents = culprits
+        now = time.monotonic()
+        fight = self._budget.spend(now, outcome.repaired, str(self._opponents))
+        if fight is not None:
+            who = f"{self._opponents}" if self._opponents else "somebody"
+            until = f"until {_clock(fight.until - now)}, or until a reload"
+            message = f"{fight.chain} is changed again after each repair, by {who}; fwguardd stops repairing {until}"
+            self._emit(events.FIGHT, message, chain=fight.chain, **self._opponents.fields())
+            self._opponents = NOBODY
         return outcome
 
     async def reload(self, by: str, confirm_within: float | None = None) -> Outcome:
@@ -141,7 +181,9 @@ class Steward:
         self._thread.submit(self._guarded_look_ahead)
 
     def pause(self, seconds: float | None) -> None:
-        """Leave drift alone for so many seconds; None repairs it again."""
+        """Leave drift alone for so many seconds; None repairs it again, also after a fight."""
+        if seconds is None:
+            self._budget.reset()
         self._paused_until = None if seconds is None else time.monotonic() + seconds
 
     def paused(self) -> float | None:
@@ -188,4 +230,13 @@ class Steward:
 
     def status(self, denials: dict[str, Any]) -> dict[str, Any]:
         """Everything at a glance, for the control socket."""
-        return report.status(self.world(), self.memory, denials, self.paused())
+        now = time.monotonic()
+        fight = self._budget.fight(now)
+        told = {"chain": fight.chain, "culprit": fight.culprit, "seconds_left": fight.until - now} if fight else None
+        guarding = {"paused_seconds": self.paused(), "fight": told}
+        return report.status(self.world(), self.memory, denials, guarding, self.sentence)
+
+
+def _clock(seconds: float) -> str:
+    """The time of day in so many seconds, as a clock on the wall shows it."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))

@@ -85,6 +85,11 @@ def _drift(drift: Result, ink: Ink) -> str:
     habit = "repaired when seen" if drift["repair"] else "reported only (on_drift: report)"
     if drift["paused_seconds"] is not None:
         habit = ink.warn(f"repairs are held for {_span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
+    elif fight := drift.get("fight"):
+        who = told(fight["culprit"] or "somebody")
+        again = f"{told(fight['chain'])} is changed again each time"
+        what = f"repairs are given up for {_span(fight['seconds_left'])}: {again}"
+        habit = f"{ink.bad(what)}, by {who}; to repair it now: fwguardctl resume"
     count = ink.bad(_count(drift["count"], "difference")) if drift["count"] else "none"
     return f"{count}; {habit}"
 

@@ -44,7 +44,7 @@ _HELP: Mapping[str, str] = {
     "open": "accept everything now, until the next reload",
     "drift": "compare the kernel with what is in force, now",
     "pause": "hold repairs for a while, for work by hand",
-    "resume": "end a pause",
+    "resume": "repair drift again, after a pause or a fight",
 }
 NAMES = frozenset(_HELP)
 """The verbs that `run` runs."""

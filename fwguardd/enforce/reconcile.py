@@ -28,6 +28,7 @@ from fwguardd.enforce.transaction import (
     put_in_force,
 )
 from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime, still
+from fwguardd.kernel.culprit import NOBODY, Culprits
 from fwguardd.kernel.iptables import KernelBusyError, KernelError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import Finding, Rehearsed, Severity
@@ -56,11 +57,13 @@ class Ask:
     """What a pass was asked for: why, and within how many seconds somebody has to confirm it, None for nobody.
 
     ``look_only`` guards what is in force, and leaves files that changed to a pass that comes once they have settled.
+    ``culprits`` are known to have changed the kernel since the pass before.
     """
 
     why: Why
     confirm_within: float | None = None
     look_only: bool = False
+    culprits: Culprits = NOBODY
 
 
 def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
@@ -79,7 +82,7 @@ def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
         memory = replace(memory, refused=None)
         message = f"the refused change was taken back: the files are those of revision {current.revision}, in force"
         world.emit(events.TAKEN_BACK, message, revision=current.revision)
-    outcome = _guard(world, memory, current, ask.why)
+    outcome = _guard(world, memory, current, ask.culprits)
     if ask.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.memory.drift:
         message = f"the kernel holds revision {current.revision}, {current.rule_count} rules; nothing was written"
         world.emit(events.UNCHANGED, message, revision=current.revision, rules=current.rule_count, cause=STARTED)
@@ -91,7 +94,7 @@ def _look(world: World, memory: Memory, ask: Ask) -> Outcome:
     current = memory.in_force
     if current is None or current.kind is Kind.OPEN:
         return Done(memory, files_changed=True)
-    outcome = _guard(world, memory, current, ask.why)
+    outcome = _guard(world, memory, current, ask.culprits)
     return replace(outcome, files_changed=True) if isinstance(outcome, Done) else outcome
 
 
@@ -109,13 +112,15 @@ def _judge_and_apply(world: World, memory: Memory, snapshot: Snapshot, ask: Ask)
     except ScratchError as error:
         return failed(world, memory, f"no rehearsal was possible: {error}. {still(memory)}", passing=True)
     if isinstance(verdict, Rejected):
-        return _refused(world, memory, snapshot, verdict.findings)
+        return _refused(world, memory, snapshot, verdict.findings, ask.culprits)
     for warning in verdict.warnings:
         world.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
     return _apply(world, memory, snapshot, verdict, ask)
 
 
-def _refused(world: World, memory: Memory, snapshot: Snapshot, findings: Sequence[Finding]) -> Refusal:
+def _refused(
+    world: World, memory: Memory, snapshot: Snapshot, findings: Sequence[Finding], culprits: Culprits
+) -> Refusal:
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     message = f"{snapshot.directory} is refused, {count}. {errors[0]}. {still(memory)}"
@@ -129,7 +134,7 @@ def _refused(world: World, memory: Memory, snapshot: Snapshot, findings: Sequenc
     )
     memory = replace(memory, refused=Refused(snapshot.digest, time.time(), tuple(findings)))
     if memory.in_force is not None and memory.in_force.kind is Kind.RULES:
-        memory = _guard(world, memory, memory.in_force, Why("refused")).memory
+        memory = _guard(world, memory, memory.in_force, culprits).memory
     return Refusal(memory, tuple(findings))
 
 
@@ -250,14 +255,15 @@ def _release(world: World, memory: Memory) -> None:
             world.emit(events.STATE_FAILED, str(error))
 
 
-def _guard(world: World, memory: Memory, in_force: InForce, why: Why) -> Outcome:
+def _guard(world: World, memory: Memory, in_force: InForce, culprits: Culprits) -> Outcome:
     """Compare the kernel with what is in force, and repair it if that is wanted."""
     if memory.touched:
         memory = _let_go(world, memory, in_force)
     try:
         drift = find_drift(world.kernel, in_force.rehearsed, world.preserve)
-        if drift and drift != memory.drift:
-            _tell_drift(world, in_force, drift, why)
+        # As sets: a rule that somebody adds once more tells nobody anything new.
+        if drift and frozenset(drift) != frozenset(memory.drift):
+            _tell_drift(world, in_force, drift, culprits)
         if not drift or not world.repair:
             return Done(replace(memory, drift=drift))
         outcome = put_in_force(world.kernel, in_force.rehearsed, Owned(), world.preserve)
@@ -268,7 +274,7 @@ def _guard(world: World, memory: Memory, in_force: InForce, why: Why) -> Outcome
         return Done(memory)
     message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
     world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(outcome.changes))
-    return Done(memory, len(outcome.changes), len(outcome.changes))
+    return Done(memory, len(outcome.changes), frozenset(change.place for change in outcome.changes))
 
 
 def _let_go(world: World, memory: Memory, in_force: InForce) -> Memory:
@@ -292,14 +298,14 @@ def _end_unless_broken(world: World, memory: Memory, error: Exception) -> None:
         end(world)
 
 
-def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference], why: Why) -> None:
-    action = "it will be repaired" if world.repair else "it is left alone"
+def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference], culprits: Culprits) -> None:
+    action = "it will be repaired" if world.repair else f"it is left alone: {world.why_not}"
     places = "1 place" if len(drift) == 1 else f"{len(drift)} places"
-    culprit = f"; changed by {why.by}" if why.by else ""
+    culprit = f"; changed by {culprits}" if culprits else ""
     world.emit(
         events.DRIFT,
         f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}{culprit}; {action}",
-        culprit=why.by,
+        **culprits.fields(),
         revision=in_force.revision,
         changes=len(drift),
         difference=_shown(drift),

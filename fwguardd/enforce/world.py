@@ -31,7 +31,7 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class World:
     """What a pass works on: the files, who judges them, a kernel, what belongs to others, where revisions are kept,
-    whom to tell."""
+    whom to tell. ``repair`` says whether drift is undone, ``why_not`` in a few words why it is left alone."""
 
     rules_dir: Path
     judge: Judge
@@ -41,17 +41,18 @@ class World:
     store: RevisionStore
     host: Host
     emit: Emit
+    why_not: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The kernel holds what it should. ``changes`` is how many things were written, 0 for nothing at all; ``repairs``
-    is how many of them undid what somebody else did. ``files_changed`` tells that a look found files that are to be
-    judged once they have settled."""
+    """The kernel holds what it should. ``changes`` is how many things were written, 0 for nothing at all; ``repaired``
+    are the chains, such as "ipv4 filter INPUT", in which that undid what somebody else did. ``files_changed`` tells
+    that a look found files that are to be judged once they have settled."""
 
     memory: Memory
     changes: int = 0
-    repairs: int = 0
+    repaired: frozenset[str] = frozenset()
     files_changed: bool = False
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 COMMAND_LENGTH: Final = 512
 """Characters of a command line that are kept; the last is an ellipsis if there were more."""
+
+MOST_CULPRITS: Final = 3
+"""Processes that are told of one difference; a storm of changes must not cost a look at each."""
 
 _READ: Final = 16_384
 """Bytes read of a file in /proc: a command line may have megabytes."""
@@ -58,6 +61,7 @@ class Culprit:
 
     `pid` is the process, even where one of its threads was named; 0 where nobody was. `command` is the command line
     as a shell would take it. `uid` is the real user id. `unit` is the systemd unit or the container that it ran in.
+    The same is told of its parent, which is often the one that people know: a script, a shell, a daemon.
     `str` of it is one clause for people.
     """
 
@@ -69,19 +73,79 @@ class Culprit:
     unit: str | None = None
     parent_pid: int | None = None
     parent: str | None = None
+    parent_command: str | None = None
+    parent_user: str | None = None
+    parent_unit: str | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing but its name was left of it."""
+        return self.command is None and self.uid is None and self.unit is None and self.parent_pid is None
 
     def __str__(self) -> str:
         if self.pid <= 0:
             return f"an unknown process{_bracketed(self.process)}"
         named = f"process {self.pid}{_bracketed(self.process)}"
-        if self.command is None and self.uid is None and self.unit is None and self.parent_pid is None:
+        if self.gone:
             return f"{named}, gone already"
         if self.command is not None:
             named += f' "{self.command}"'
         if self.uid is not None:
             named += f" by {self.user or f'uid {self.uid}'}"
-        parent = f"child of {self.parent_pid}{_bracketed(self.parent)}" if self.parent_pid else None
-        return ", ".join(filter(None, (named, parent, f"in {self.unit}" if self.unit else None)))
+        return ", ".join(filter(None, (named, self._parent_clause(), f"in {self.unit}" if self.unit else None)))
+
+    def _parent_clause(self) -> str | None:
+        """The parent, with what it does not share with its child."""
+        if not self.parent_pid:
+            return None
+        parent = f"child of {self.parent_pid}{_bracketed(self.parent)}"
+        if self.parent_command is not None and self.parent_command != self.parent:
+            parent += f' "{self.parent_command}"'
+        if self.parent_user is not None and self.parent_user != self.user:
+            parent += f" by {self.parent_user}"
+        if self.parent_unit is not None and self.parent_unit != self.unit:
+            parent += f" in {self.parent_unit}"
+        return parent
+
+
+@dataclass(frozen=True, slots=True)
+class Culprits:
+    """Who changed the rules since the last look: the first few, since each may have made the difference that is found.
+
+    False if nobody is known. `str` of it is a clause for people.
+    """
+
+    processes: tuple[Culprit, ...] = ()
+    more: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.processes)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another."""
+        return len(self.processes) >= MOST_CULPRITS
+
+    def with_another(self, culprit: Culprit | None) -> Culprits:
+        """These and one more; None for one that nobody looked at any more."""
+        if culprit is None or self.full:
+            return Culprits(self.processes, more=True)
+        return Culprits((*self.processes, culprit), self.more)
+
+    def __str__(self) -> str:
+        return "; and by ".join([*map(str, self.processes), *(["others"] if self.more else [])])
+
+    def fields(self) -> dict[str, object]:
+        """For programs: the sentence, and what is known of the first one that could still be seen."""
+        if not self.processes:
+            return {"culprit": ""}
+        seen = next((culprit for culprit in self.processes if not culprit.gone), self.processes[0])
+        known = {f"culprit_{key}": value for key, value in asdict(seen).items() if value is not None}
+        return {"culprit": str(self), **known}
+
+
+NOBODY: Final = Culprits()
+"""Nobody is known to have changed anything."""
 
 
 def read_culprit(pid: int, process: str = "") -> Culprit:
@@ -101,9 +165,10 @@ def read_culprit(pid: int, process: str = "") -> Culprit:
         status = _read_status(directory)
         if name is None or status is None or (process and name != process):
             return gone
-        cgroup = _read(directory, "cgroup") or b""
+        unit = _read_unit(directory)
     finally:
         os.close(directory)
+    parent = _read_parent(status.parent)
     return Culprit(
         pid=status.process,
         # A thread has a name of its own, which says less to people than its process's.
@@ -111,10 +176,27 @@ def read_culprit(pid: int, process: str = "") -> Culprit:
         command=command,
         uid=status.uid,
         user=_user_name(status.uid),
-        unit=unit_of(cgroup.decode("utf-8", "surrogateescape")),
+        unit=unit,
         parent_pid=status.parent or None,
-        parent=_name_of(status.parent),
+        parent=parent.process,
+        parent_command=parent.command,
+        parent_user=parent.user,
+        parent_unit=parent.unit,
     )
+
+
+def _read_parent(pid: int) -> Culprit:
+    """The same of its parent, but for the parent's own."""
+    directory = _open_process(pid)
+    if directory is None:
+        return Culprit(pid)
+    try:
+        name, command = _read_name(directory), _command_line(_read(directory, "cmdline") or b"")
+        status, unit = _read_status(directory), _read_unit(directory)
+    finally:
+        os.close(directory)
+    user = _user_name(status.uid) if status is not None else None
+    return Culprit(pid, process=name, command=command, user=user, unit=unit)
 
 
 def unit_of(cgroup_text: str) -> str | None:
@@ -202,6 +284,10 @@ def _read(directory: int | None, name: str, size: int = _READ) -> bytes | None:
 def _read_name(directory: int) -> str | None:
     name = _read(directory, "comm")
     return None if name is None else name.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+
+
+def _read_unit(directory: int) -> str | None:
+    return unit_of((_read(directory, "cgroup") or b"").decode("utf-8", "surrogateescape"))
 
 
 def _read_status(directory: int) -> _Status | None:

@@ -158,6 +158,16 @@ class Daemon:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=10)
 
+    def close(self) -> None:
+        """End it, however it is."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            self._reader.join(timeout=5)
+            stream.close()
+
 
 def drop(folder: Path, name: str, text: str) -> None:
     """Write a file beside, and rename it into place."""
@@ -184,13 +194,7 @@ def start_daemon(tmp_path: Path, backend: str) -> Iterator[Callable[..., Daemon]
 
     yield start
     for daemon in started:
-        if daemon.process.poll() is None:
-            daemon.process.kill()
-        daemon.process.wait()
-        for stream in (daemon.process.stdout, daemon.process.stderr):
-            assert stream is not None
-            daemon._reader.join(timeout=5)
-            stream.close()
+        daemon.close()
 
 
 @pytest.fixture

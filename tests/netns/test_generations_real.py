@@ -324,6 +324,9 @@ def test_the_culprit_of_a_change_is_named(notices: GenerationNotices) -> None:
         unit=unit_of(Path("/proc/self/cgroup").read_text(encoding="utf-8")),
         parent_pid=os.getpid(),
         parent=Path("/proc/self/comm").read_text(encoding="utf-8").removesuffix("\n"),
+        parent_command=read_culprit(os.getpid()).command,
+        parent_user=pwd.getpwuid(os.getuid()).pw_name,
+        parent_unit=unit_of(Path("/proc/self/cgroup").read_text(encoding="utf-8")),
     )
 
 

@@ -7,11 +7,12 @@ import pwd
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.kernel.culprit import COMMAND_LENGTH, Culprit, read_culprit, unit_of
+from fwguardd.kernel.culprit import COMMAND_LENGTH, NOBODY, Culprit, read_culprit, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +129,39 @@ def test_a_culprit_is_one_clause() -> None:
     assert str(culprit) == (
         'process 4711 (iptables) "iptables -F INPUT" by root, child of 4700 (bash), in session-3.scope'
     )
+
+
+def test_of_a_parent_is_told_what_its_child_does_not_share() -> None:
+    """A script that runs as somebody else, or in another unit, is told with that."""
+    script = Culprit(4711, "iptables", "iptables -F", 0, "root", "cron.service", 4700, "sh", "sh /opt/fw.sh", "root")
+    assert str(script).endswith('by root, child of 4700 (sh) "sh /opt/fw.sh", in cron.service')
+    sudo = replace(script, parent="sudo", parent_command="sudo", parent_user="eve", parent_unit="session-3.scope")
+    assert str(sudo).endswith("by root, child of 4700 (sudo) by eve in session-3.scope, in cron.service")
+
+
+def test_several_culprits_are_told_up_to_a_few() -> None:
+    """Each of them may have done it; programs get the first that could still be seen."""
+    gone, seen = Culprit(7, "iptables"), Culprit(8, "nft", "nft flush ruleset", parent_pid=1)
+    two = NOBODY.with_another(gone).with_another(seen)
+    assert str(two) == 'process 7 (iptables), gone already; and by process 8 (nft) "nft flush ruleset", child of 1'
+    assert two.fields() == {
+        "culprit": str(two),
+        "culprit_pid": 8,
+        "culprit_process": "nft",
+        "culprit_command": "nft flush ruleset",
+        "culprit_parent_pid": 1,
+    }
+    full = two.with_another(seen)
+    assert (two.full, full.full) == (False, True)
+    assert str(full.with_another(seen)) == f"{full}; and by others"
+    assert str(two.with_another(None)) == f"{two}; and by others"
+
+
+def test_nobody_is_no_culprit() -> None:
+    """Where nobody is known nothing is told, and lost notices alone are nobody's."""
+    assert not NOBODY
+    assert NOBODY.fields() == {"culprit": ""}
+    assert str(NOBODY.with_another(None)) == "others"
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,16 @@ def test_status_tells_each_trouble_with_denials(ctl: Ctl, canned: Canned) -> Non
     ) in ctl("status")[1].splitlines()
 
 
+def test_status_after_a_fight(ctl: Ctl, canned: Canned) -> None:
+    """Status says that repairs are given up, for how long, over what and with whom, and what ends that."""
+    fight = {"chain": "ipv4 filter INPUT", "culprit": "process 812 (sh)", "seconds_left": 240.0}
+    drift: dict[str, Any] = {"count": 0, "repair": False, "paused_seconds": None, "fight": fight, "differences": []}
+    canned.results["status"] = {**STATUS, "drift": drift}
+    _, out, _ = ctl("status")
+    what = "repairs are given up for 4 min: ipv4 filter INPUT is changed again each time, by process 812 (sh)"
+    assert f"drift     none; {what}; to repair it now: fwguardctl resume" in out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("in_force", "told"),
     [
