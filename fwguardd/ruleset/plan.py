@@ -1,9 +1,10 @@
 """What to write so that the kernel holds what it should: the smallest input for iptables-restore --noflush.
 
 Only what differs is written. Rules that stay are not touched, and so keep their counters; rules of others keep their
-place: each stays behind the rule of ours that it stood behind, or at the head. Everything is one commit of each table,
-so there is no moment between before and after. Chains that are no longer wanted are emptied in that commit and removed
-by a second one, because nf_tables does not remove a chain that was referenced when the transaction began.
+place: each stays behind the rule of ours that it stood behind, or at the head, or behind all of ours. Everything is one
+commit of each table, so there is no moment between before and after. Chains that are no longer wanted are emptied in
+that commit and removed by a second one, because nf_tables does not remove a chain that was referenced when the
+transaction began.
 
 A rule is deleted by its text where that is unique in its chain: should somebody insert a rule of theirs between our
 look and our write, the numbers are off by one, and the text still means ours.
@@ -139,7 +140,7 @@ def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], theirs:
     here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
     if not here and not tail:
         return [_line("-A", chain, Rule(rule.text)) for rule in there]
-    kept, places = _places(here, there, theirs)
+    kept, places = _places(here, there, theirs, above=head > 0, below=tail > 0)
     had: dict[str, list[Counters]] = defaultdict(list)
     for number in reversed(range(len(here))):
         if number not in kept:
@@ -162,23 +163,27 @@ def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
     return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
 
 
-def _places(live: Sequence[Rule], wanted: Sequence[Rule], theirs: _Theirs) -> tuple[set[int], list[tuple[int, Rule]]]:
+def _places(
+    live: Sequence[Rule], wanted: Sequence[Rule], theirs: _Theirs, *, above: bool, below: bool
+) -> tuple[set[int], list[tuple[int, Rule]]]:
     """The numbers of the live rules that stay, and the rules to insert with the places that they have in the end.
 
-    Others' rules stay, each behind the nearest rule above it that stays.
+    Others' rules stay, each behind the nearest rule above it that stays; those that stood behind all of ours stand
+    there in the end too, where whoever appends to a chain finds himself after the next boot as well. ``above`` and
+    ``below`` tell that rules of ours stand before ``live``, and behind it.
     """
     ours = [number for number, rule in enumerate(live) if not theirs.keeps(rule)]
     same = align([live[number].text for number in ours], [rule.text for rule in wanted])
     stays = {ours[here]: there for here, there in same}
+    behind_all = len(live) if below or not (ours or above) else max(ours, default=-1)
     kept = set(range(len(live))) - set(ours) | set(stays)
     new: list[tuple[int, Rule]] = []
     done = place = 0
     for number in sorted(kept):
-        for rule in wanted[done : stays.get(number, done)]:
+        for rule in wanted[done : len(wanted) if number > behind_all else stays.get(number, done)]:
             place += 1
             new.append((place, rule))
-        if number in stays:
-            done = stays[number] + 1
+        done = len(wanted) if number > behind_all else stays.get(number, done - 1) + 1
         place += 1
     new += [(place + n, rule) for n, rule in enumerate(wanted[done:], 1)]
     return kept, new

@@ -73,6 +73,8 @@ def test_a_plan_touches_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> 
             assert with_counters([r for r in after.rules if keeps(r, table, chain)]) == with_counters(theirs)
             if theirs and keeps(chain.rules[0], table, chain):
                 assert after.rules[0] == chain.rules[0], "a rule of others at the head stays at the head"
+            if theirs and keeps(chain.rules[-1], table, chain) and len(theirs) < len(chain.rules):
+                assert after.rules[-1] == chain.rules[-1], "a rule of others behind all of ours stays there"
 
 
 @modest
