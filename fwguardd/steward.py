@@ -26,7 +26,7 @@ from fwguardd.kernel.culprit import NOBODY, Culprits
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.kernel.scratch import ScratchError, ScratchPool, way_here
+from fwguardd.kernel.scratch import ScratchError, ScratchPool
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import RevisionStore, Waiting, judge_pending
@@ -49,7 +49,7 @@ class Steward:
     def __init__(self, settings: Settings, tool: Tool, emit: Emit) -> None:
         """Open the store. Raises StoreError where the state directory cannot be trusted."""
         self._settings, self._emit = settings, emit
-        self._pool = ScratchPool(way_here())
+        self._pool = ScratchPool()
         self._judge = Judge(Rehearsals(tool.backend.value, self._pool).rehearse, settings.lint_context())
         self._store = RevisionStore(settings.state_dir, settings.keep_revisions)
         self._host = Host(tool, kernel_release(), boot_id())

@@ -11,7 +11,7 @@ from fwguardd.enforce.read_directory import Accepted, Judge, Rejected, Verdict, 
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
 from fwguardd.kernel.iptables import Tool, find_tool
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.kernel.scratch import ScratchPool, way_here
+from fwguardd.kernel.scratch import ScratchPool
 from fwguardd.ruleset.model import FAMILIES, Family, Finding, RuleFile, errors_in
 from fwguardd.ruleset.render import render
 
@@ -38,7 +38,7 @@ class Look:
 def judged(look: Look) -> tuple[Verdict, Tool]:
     """The verdict of the daemon's own road on the files. Raises ScratchError, ToolMissingError."""
     tool = find_tool(look.backend)
-    pool = ScratchPool(way_here())
+    pool = ScratchPool()
     pool.tend()
     try:
         return Judge(Rehearsals(tool.backend.value, pool).rehearse, look.context).judge(snapshot_of(look.paths)), tool

@@ -1,8 +1,9 @@
 """A scratch network namespace with a rehearsal worker in it, made and thrown away for each rehearsal.
 
-Two ways lead to one (a third, a socket-activated systemd unit, needs no privilege at all): `unshare --net` with
-CAP_SYS_ADMIN, and `unshare --user --net` for an ordinary user. The second has a limit of its own: the kernel grants a
-user namespace no large socket buffers, so iptables-nft-restore must commit every few rules there.
+Three ways lead to one: `unshare --net` with CAP_SYS_ADMIN; fwguardd-rehearsal.socket, where systemd starts a worker for
+each connection in a namespace of its own (systemd.exec(5), PrivateNetwork=), so that the daemon needs no privilege to
+make any; and `unshare --user --net` for an ordinary user. The last has a limit of its own: the kernel grants a user
+namespace no large socket buffers, so iptables-nft-restore must commit every few rules there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -21,7 +23,10 @@ from fwguardd.kernel.privilege import CAP_SYS_ADMIN, has_capability, in_initial_
 from fwguardd.kernel.processes import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+REHEARSAL_SOCKET = Path("/run/fwguard/rehearsal.sock")
+"""Where fwguardd-rehearsal.socket listens. Only root may connect."""
 
 ANSWER_SECONDS = 150.0
 """The longest that a worker may take to answer: two steps of a minute each, and some room."""
@@ -36,7 +41,20 @@ class Way(Enum):
     """How a scratch namespace is made."""
 
     PRIVILEGED = "a network namespace"
+    SERVICE = "a network namespace lent by fwguardd-rehearsal.socket"
     USER_NAMESPACE = "a network namespace inside a user namespace"
+
+    @property
+    def remedy(self) -> str:
+        """Where to look when it does not work."""
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    Way.PRIVILEGED: "see the kernel's log",
+    Way.SERVICE: "see: journalctl -u 'fwguardd-rehearsal@*'",
+    Way.USER_NAMESPACE: "if user namespaces are forbidden here: systemctl start fwguardd-rehearsal.socket",
+}
 
 
 class ScratchError(Exception):
@@ -45,35 +63,24 @@ class ScratchError(Exception):
 
 def way_here() -> Way:
     """The way that this process's privileges allow. Root of a user namespace has its limits too."""
-    return Way.PRIVILEGED if has_capability(CAP_SYS_ADMIN) and in_initial_user_namespace() else Way.USER_NAMESPACE
+    if has_capability(CAP_SYS_ADMIN) and in_initial_user_namespace():
+        return Way.PRIVILEGED
+    return Way.SERVICE if os.access(REHEARSAL_SOCKET, os.R_OK | os.W_OK) else Way.USER_NAMESPACE
 
 
 class Scratch:
     """One worker in one fresh namespace. Starting it does not wait: a spare one is ready when it is needed."""
 
     def __init__(self, way: Way) -> None:
-        """Start the worker. Raises ScratchError where `unshare` cannot be run."""
+        """Start the worker. Raises ScratchError where `unshare` cannot be run, or nobody lends a namespace."""
         self.way = way
-        ours, theirs = socket.socketpair()
-        ours.settimeout(ANSWER_SECONDS)
-        options = ["--net"] if way is Way.PRIVILEGED else ["--user", "--map-root-user", "--net"]
-        argv = ["unshare", *options, "--", sys.executable, "-I", "-S", "-B", "-c", _WORKER]
-        environment = {"PATH": PATH, "LC_ALL": "C", "FWGUARDD_NOT_IN": os.readlink("/proc/self/ns/net")}
-        with theirs:
-            try:
-                self._pid = os.posix_spawnp(
-                    argv[0],
-                    argv,
-                    environment,
-                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
-                    setsigdef=[signal.SIGPIPE],
-                    setpgroup=0,  # A terminal's Ctrl-C is for the daemon, not for what it is in the middle of.
-                )
-            except OSError as error:
-                ours.close()
-                raise ScratchError(f"unshare cannot be run: {error.strerror}") from error
-        self._socket = ours
-        self._stream = ours.makefile("rwb")
+        self._pid: int | None = None
+        if way is Way.SERVICE:
+            self._socket = _connected()
+        else:
+            self._socket, self._pid = _started(way)
+        self._socket.settimeout(ANSWER_SECONDS)
+        self._stream = self._socket.makefile("rwb")
 
     def send(self, backend: str, family: int, steps: Sequence[dict[str, Any]]) -> None:
         """Begin steps in the namespace (`fwguardd.kernel.worker` tells their form). Raises ScratchError."""
@@ -93,7 +100,8 @@ class Scratch:
         except OSError as error:
             raise ScratchError(f"the rehearsal worker is gone ({error.strerror})") from error
         if not line:
-            raise ScratchError(f"{self.way.value} could not be made, or the rehearsal worker in it ended early")
+            what = f"{self.way.value} could not be made, or the rehearsal worker in it ended early"
+            raise ScratchError(f"{what}; {self.way.remedy}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ScratchError(answer["error"])
@@ -101,24 +109,64 @@ class Scratch:
         return results
 
     def is_alive(self) -> bool:
-        """Whether the worker still runs."""
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        """Whether the worker still holds its end of the connection, for one that nothing was sent to yet."""
+        end = select.poll()
+        end.register(self._socket, select.POLLIN)
+        return not end.poll(0)
 
     def close(self) -> None:
-        """End the worker, and with it the namespace."""
+        """End the worker, and with it the namespace. One that systemd started ends by itself when it is hung up on."""
         with contextlib.suppress(OSError):
             self._stream.close()
         self._socket.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+
+def _connected() -> socket.socket:
+    """A connection that systemd starts a worker on. It does not wait for the worker."""
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        ours.settimeout(ANSWER_SECONDS)
+        ours.connect(str(REHEARSAL_SOCKET))
+    except OSError as error:
+        ours.close()
+        message = f"{REHEARSAL_SOCKET} does not answer: {error.strerror or error}"
+        raise ScratchError(f"{message}; see: systemctl status fwguardd-rehearsal.socket") from error
+    return ours
+
+
+def _started(way: Way) -> tuple[socket.socket, int]:
+    """The connection to a worker that is a child of this process, and its process id."""
+    ours, theirs = socket.socketpair()
+    options = ["--net"] if way is Way.PRIVILEGED else ["--user", "--map-root-user", "--net"]
+    argv = ["unshare", *options, "--", sys.executable, "-I", "-S", "-B", "-c", _WORKER]
+    with theirs:
+        try:
+            pid = os.posix_spawnp(
+                argv[0],
+                argv,
+                {"PATH": PATH, "LC_ALL": "C"},
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+                setsigdef=[signal.SIGPIPE],
+                setpgroup=0,  # A terminal's Ctrl-C is for the daemon, not for what it is in the middle of.
+            )
+        except OSError as error:
+            ours.close()
+            raise ScratchError(f"unshare cannot be run: {error.strerror}") from error
+    return ours, pid
 
 
 class ScratchPool:
-    """Scratch namespaces, some always ready: a rehearsal waits neither for the start of a worker nor for its end."""
+    """Scratch namespaces, some always ready: a rehearsal waits neither for the start of a worker nor for its end.
 
-    def __init__(self, way: Way, spares: int = 2) -> None:
-        self.way = way
+    ``choose`` tells the way, each time that one is made: what lends namespaces may come and go.
+    """
+
+    def __init__(self, choose: Callable[[], Way] = way_here, spares: int = 2) -> None:
+        self._choose = choose
         self._wanted = spares
         self._ready: list[Scratch] = []
         self._used: list[Scratch] = []
@@ -127,15 +175,15 @@ class ScratchPool:
         """Throw away what was used, and have spare ones ready; for a time when nobody waits. Raises ScratchError."""
         self._close(self._used)
         while len(self._ready) < self._wanted:
-            self._ready.append(Scratch(self.way))
+            self._ready.append(Scratch(self._choose()))
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[Scratch]:
         """A fresh one. Raises ScratchError."""
-        scratch = self._ready.pop() if self._ready else Scratch(self.way)
+        scratch = self._ready.pop() if self._ready else Scratch(self._choose())
         if not scratch.is_alive():
             self._used.append(scratch)
-            scratch = Scratch(self.way)
+            scratch = Scratch(self._choose())
         try:
             yield scratch
         finally:

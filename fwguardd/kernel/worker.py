@@ -12,6 +12,7 @@ is ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr"
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -29,28 +30,41 @@ STEP_SECONDS = 60.0
 """The longest that one restore or save may take in a rehearsal; 100,000 rules take 2 s, or 18 s in small commits."""
 
 _LOCK_FD = 3
+_SO_NETNS_COOKIE = 71
+"""asm-generic/socket.h; Python 3.11 does not name it."""
 
 
 def main() -> int:
     """Serve requests until the other side closes the socket."""
-    if not in_own_namespace():
-        print("fwguardd: the rehearsal worker refuses to run in the network namespace of its parent", file=sys.stderr)
-        return 1
-    with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rwb") as stream:
-        for line in stream:
-            stream.write(json.dumps(answer(line)).encode() + b"\n")
-            stream.flush()
+    with socket.socket(fileno=os.dup(0)) as connection:
+        if not in_own_namespace(connection):
+            print("fwguardd: a rehearsal worker refuses to run in the network namespace of its client", file=sys.stderr)
+            return 1
+        with contextlib.suppress(ConnectionError):  # Whoever asked wants no answer any more.
+            _serve(connection)
     return 0
 
 
-def in_own_namespace() -> bool:
-    """Whether this process's network namespace is another than its parent's or, where that is hidden, unprepared.
+def _serve(connection: socket.socket) -> None:
+    with connection.makefile("rwb") as stream:
+        for line in stream:
+            stream.write(json.dumps(answer(line)).encode() + b"\n")
+            stream.flush()
 
-    A worker in the host's own namespace would replace the host's firewall. Its starter names the namespace that must
-    not be this one.
+
+def in_own_namespace(connection: socket.socket) -> bool:
+    """Whether this process's network namespace is another than that of whoever connected.
+
+    A worker in the namespace that its client guards would replace the firewall there. A connected socket belongs to the
+    namespace of the one who made it or, by connect(2), the one who called (net/unix/af_unix.c), and SO_NETNS_COOKIE
+    (since Linux 5.14) tells the namespaces of two sockets apart. What cannot be told is taken for the same.
     """
-    forbidden = os.environ.get("FWGUARDD_NOT_IN", "")
-    return not forbidden or os.readlink("/proc/self/ns/net") != forbidden
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as here:
+            own, clients = (end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8) for end in (here, connection))
+    except OSError:
+        return False
+    return own != clients
 
 
 def answer(line: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.kernel.rehearsal import Refused, Rehearsals
-from fwguardd.kernel.scratch import ScratchPool, way_here
+from fwguardd.kernel.scratch import ScratchPool
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
 from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, errors_in
@@ -109,7 +109,7 @@ def texts_of(rehearsed: Rehearsed) -> dict[str, str]:
 @pytest.fixture(scope="module", params=BACKENDS)
 def rehearsals(request: pytest.FixtureRequest) -> Iterator[Rehearsals]:
     """Rehearsals on each half of the kernel."""
-    pool = ScratchPool(way_here())
+    pool = ScratchPool()
     yield Rehearsals(request.param, pool)
     pool.close()
 
@@ -202,7 +202,7 @@ def _line_of(stderr: str) -> int:
 @pytest.mark.parametrize(("entry", "backend"), REFUSED, ids=[f"{entry.text} {backend}" for entry, backend in REFUSED])
 def test_what_a_rehearsal_refuses_is_refused_for_the_known_reason(entry: Entry, backend: str) -> None:
     """It is told at its line, with the code of the data, and with a hint; should it load one day, the data is wrong."""
-    pool = ScratchPool(way_here())
+    pool = ScratchPool()
     try:
         outcome = Rehearsals(backend, pool).rehearse(candidate_of(file_of([entry])))
     finally:

@@ -19,7 +19,7 @@ from fwguardd.enforce.world import Done, Host, Outcome, World
 from fwguardd.kernel.iptables import Backend, LiveKernel, find_tool
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.kernel.scratch import ScratchPool, way_here
+from fwguardd.kernel.scratch import ScratchPool
 from fwguardd.ruleset.lint import Context
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.store.durable import HostSystem
@@ -118,7 +118,7 @@ class Bench:
         self.rules.mkdir()
         self.backend = Backend(backend)
         self.told: list[str] = []
-        self.pool = ScratchPool(way_here())
+        self.pool = ScratchPool()
         self._rehearsed: list[tuple[Candidate, Rehearsed | Refused]] = []
         self._judge = Judge(self._rehearse, Context((), Preserve.from_patterns([])))
         self._host = Host(find_tool(self.backend), kernel_release(), boot_id())
