@@ -19,7 +19,7 @@ import sdnotify
 
 from fwguardd import __version__, events, report
 from fwguardd.control.protocol import Code, Refusal
-from fwguardd.control.server import ControlServer, ControlSocketError
+from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.enforce.boot_report import tell_boot_report
 from fwguardd.enforce.guard import Due, Timetable
 from fwguardd.enforce.reconcile import STARTED
@@ -32,6 +32,7 @@ from fwguardd.kernel.privilege import (
     MissingPrivilegeError,
     RunningAlreadyError,
     boot_id,
+    local_group,
     lock_runtime_dir,
     require_privilege,
 )
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
+
+
+READING_GROUP = "fwguard"
+"""The group whose members may use the verbs that only read, where the host has it."""
 
 
 class Daemon:
@@ -226,7 +231,8 @@ class Daemon:
         return {"paused_seconds": steward.paused()}
 
     async def _open_control_socket(self, parts: contextlib.AsyncExitStack) -> None:
-        server = ControlServer(self._settings.runtime_dir / "control.sock", self._perform)
+        path, group = self._settings.runtime_dir / "control.sock", local_group(READING_GROUP)
+        server = ControlServer(path, self._perform, root_or_reading, group=group)
         try:
             await parts.enter_async_context(server)
         except ControlSocketError as error:

@@ -278,14 +278,20 @@ def _listen(path: Path, group: int | None) -> tuple[socket.socket, tuple[int, in
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
         if group is not None:
-            os.chown(path, -1, group)
-            path.chmod(0o660)
+            _give_to(path, group)
         made = _identity(path)
         listener.listen(WAITING_CLIENTS)
     except OSError:
         listener.close()
         raise
     return listener, made
+
+
+def _give_to(path: Path, group: int) -> None:
+    """Let a group in. A service whose own group it is needs no privilege, and must not use chown(2), for that."""
+    if path.lstat().st_gid != group:
+        os.chown(path, -1, group)
+    path.chmod(0o660)
 
 
 def _take_away_stale(path: Path) -> None:

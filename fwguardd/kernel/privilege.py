@@ -39,6 +39,19 @@ def in_initial_user_namespace() -> bool:
     return True
 
 
+def local_group(name: str) -> int | None:
+    """The id of a group of this host; None if /etc/group has none of that name.
+
+    getgrnam(3) may ask a directory server over the network, and that would hang just when the firewall is broken.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/etc/group").read_text(encoding="utf-8", errors="replace").splitlines():
+            fields = line.split(":")
+            if fields[0] == name and len(fields) > 2:
+                return int(fields[2])
+    return None
+
+
 def boot_id() -> str:
     """The id of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
