@@ -1,0 +1,43 @@
+"""One booted bed for all tests of a module, with fwguardd installed and started in it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.netns.namespaces import OUTSIDE, SYSCTL
+from tests.system.bed import Bed, Guarded
+from tests.system.installed import install_checkout
+from tests.system.roots import pristine_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """A bed with fwguardd installed as its package would, not yet booted: nothing is enabled or started."""
+    with Bed(pristine_root(), tmp_path_factory.mktemp("bed")) as bed:
+        install_checkout(bed.tree)
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def guarded(machine: Bed) -> Guarded:
+    """The bed booted, and fwguardd started by hand, every directive of its units in force."""
+    prefix = f"bed {os.getpid()} denied: "
+    guarded = Guarded(machine, prefix)
+    machine.boot()
+    machine.run("systemctl start fwguardd")
+    return guarded
+
+
+@pytest.fixture
+def kernel_log_of_namespaces() -> Iterator[None]:
+    """LOG lines of network namespaces reach the kernel log. Put back afterwards."""
+    before = OUTSIDE.submit(SYSCTL.read_text).result()
+    OUTSIDE.submit(SYSCTL.write_text, "1").result()
+    yield
+    OUTSIDE.submit(SYSCTL.write_text, before).result()

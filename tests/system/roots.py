@@ -1,0 +1,76 @@
+"""A pristine root file system of this machine's own distribution, made once by mmdebstrap and kept for later runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PACKAGES = (
+    "systemd", "systemd-sysv", "dbus", "iptables", "nftables", "iproute2", "procps",
+    "python3", "python3-yaml", "python3-watchdog", "python3-sdnotify", "python3-structlog",
+)  # fmt: skip
+"""What a small server has, and what the package of fwguardd depends on."""
+
+_PASSED_ON = ("Acquire::Check-", "Acquire::http", "Acquire::Retries")
+"""Settings of apt that say how this machine reaches its mirrors."""
+
+
+def pristine_root(extra: tuple[str, ...] = ()) -> Path:
+    """The directory of a root file system with `PACKAGES`: for reading, as the lower layer of an overlay.
+
+    It lies in $XDG_CACHE_HOME/fwguardd-tests under a name that changes with the list of packages, and is made if it is
+    not there, which takes half a minute and the mirrors that this machine's apt knows.
+    """
+    suite, packages = _codename(), (*PACKAGES, *extra)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fwguardd-tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    root = cache / f"{suite}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _make(root, suite, packages)
+    return root
+
+
+def _make(root: Path, suite: str, packages: tuple[str, ...]) -> None:
+    unfinished = root.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
+    command += [f"--aptopt={setting}" for setting in _apt_settings()]
+    made = subprocess.run(
+        [*command, suite, str(unfinished), *_mirrors(suite)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, f"mmdebstrap failed: {made.stderr[-2000:]}"
+    unfinished.rename(root)
+
+
+def _codename() -> str:
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition("=")
+        if key == "VERSION_CODENAME":
+            return value.strip('"')
+    raise AssertionError("/etc/os-release names no VERSION_CODENAME")
+
+
+def _mirrors(suite: str) -> list[str]:
+    """The lines of sources.list(5) for the distribution itself, as apt on this machine has them; others' are left."""
+    targets = _output(
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"
+    )
+    lines = {tuple(line.split()) for line in targets.splitlines()}
+    components = ("main", "universe")
+    return [
+        f"deb {uri} {name} {part}" for uri, name, part in sorted(lines) if name.startswith(suite) and part in components
+    ]
+
+
+def _apt_settings() -> list[str]:
+    return [line for line in _output("apt-config", "dump").splitlines() if line.startswith(_PASSED_ON)]
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,94 @@
+"""fwguardd as a service of a real systemd, with every directive of its units in force."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from tests.system.bed import wait_until
+
+if TYPE_CHECKING:
+    from tests.system.bed import Guarded
+
+GOOD = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"
+BAD = "-A INPUT -p tcp --dport 80810 -j ACCEPT\n"
+REASON = '/etc/fwguard.d/50-app.rules:1: error: "80810" is neither a port'
+
+
+def test_it_starts_and_its_rules_are_in_force(guarded: Guarded) -> None:
+    """A start returns when the first pass is done: the rules are loaded, and the status line says so."""
+    assert guarded.bed.show("fwguardd", "ActiveState") == "active"
+    assert "-A INPUT -p tcp -m tcp --dport 22 " in guarded.saved()
+    assert guarded.bed.show("fwguardd", "StatusText").startswith("revision 1 in force, ")
+
+
+def test_it_may_do_what_it_must_and_no_more(guarded: Guarded) -> None:
+    """The sandbox is real: the kernel says that the process has three capabilities, a filter and namespaces of its own,
+    and not one of a file system that it may write beside its own directories."""
+    main = guarded.bed.show("fwguardd", "MainPID")
+    status = dict(line.split(":\t", 1) for line in guarded.bed.output(f"cat /proc/{main}/status").splitlines())
+    granted = int(status["CapBnd"], 16)
+    assert [number for number in range(64) if granted >> number & 1] == [12, 13, 34]  # NET_ADMIN, NET_RAW, SYSLOG
+    assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+    mounts = [line.split() for line in guarded.bed.output(f"cat /proc/{main}/mounts").splitlines()]
+    disks = {fields[1] for fields in mounts if fields[2] in ("overlay", "tmpfs") and "rw" in fields[3].split(",")}
+    assert {path for path in disks if not path.startswith(("/dev", "/tmp", "/var/tmp", "/run/xtables.lock"))} == {
+        "/run/fwguard",
+        "/var/lib/fwguard",
+    }
+
+
+def test_the_sandbox_is_as_tight_as_promised(guarded: Guarded) -> None:
+    """The figure that systemd-analyze security gives for what is left open does not rise."""
+    for unit, most in (("fwguardd.service", 2.3), ("fwguardd-rehearsal@1.service", 1.3)):
+        told = guarded.bed.output(f"systemd-analyze security --no-pager {unit}")
+        figure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
+        assert figure is not None
+        assert float(figure[1]) <= most, told
+
+
+def test_units_are_without_fault(guarded: Guarded) -> None:
+    """Nothing in them displeases systemd-analyze verify, but that the bed has no manual pages."""
+    told = guarded.bed.run(
+        "systemd-analyze verify fwguardd.service fwguardd-boot.service fwguardd-rehearsal.socket", check=False
+    )
+    assert [line for line in told.stderr.splitlines() if "Command 'man " not in line] == []
+
+
+def test_a_dropped_file_is_in_force(guarded: Guarded) -> None:
+    """A file that appears in the rules directory is rehearsed in a namespace lent by systemd, and loaded."""
+    guarded.drop("50-app.rules", GOOD)
+    wait_until(lambda: "--dport 8080 " in guarded.saved(), "the rule of the new file")
+    guarded.remove("50-app.rules")
+    assert "--dport 8080 " not in guarded.saved()
+
+
+def test_reload_returns_the_verdict(guarded: Guarded) -> None:
+    """A reload waits for the pass: 0 for what is in force then; not 0 for a refusal, which systemctl status
+    tells, and which leaves the rules as they were."""
+    bed = guarded.bed
+    guarded.drop("50-app.rules", GOOD)
+    assert bed.run("systemctl reload fwguardd").returncode == 0
+    assert "--dport 8080 " in (before := guarded.saved())
+    guarded.drop("50-app.rules", BAD)
+    refused = bed.run("systemctl reload fwguardd", check=False)
+    assert refused.returncode != 0
+    assert "systemctl status fwguardd.service" in refused.stderr
+    assert REASON in bed.output("systemctl status --no-pager --full --lines=20 fwguardd")
+    asked = bed.run("fwguardctl reload", check=False)
+    assert (asked.returncode, REASON in asked.stdout) == (1, True)
+    assert guarded.saved() == before
+    guarded.remove("50-app.rules")
+
+
+def test_others_may_look_and_not_touch(guarded: Guarded) -> None:
+    """A member of the group fwguard may use the verbs that read, and no other; others may not even connect."""
+    as_member = "setpriv --reuid=65534 --regid=65534 --groups={} fwguardctl "
+    member = as_member.format(guarded.bed.output("getent group fwguard").split(":")[2])
+    assert json.loads(guarded.bed.output(f"{member} status --json"))["in_force"]["revision"] >= 1
+    for verb in ("reload", "open", "resume", "confirm", "rollback"):
+        refused = guarded.bed.run(member + verb, check=False)
+        assert refused.returncode == 4, f"{verb}: {refused.stdout}{refused.stderr}"
+    stranger = guarded.bed.run(as_member.format("65534") + "status", check=False)
+    assert stranger.returncode == 4, stranger.stderr
