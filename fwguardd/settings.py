@@ -78,7 +78,7 @@ class Settings:
     scan_ports: int = DEFAULT_LIMITS.scan_ports
     sweep_hosts: int = DEFAULT_LIMITS.sweep_hosts
     keep_revisions: int = 50
-    emergency_dir: Path | None = None
+    emergency_dir: Path | None = Path("/usr/share/fwguardd")
 
     def limits(self) -> Limits:
         """How much is told of denials at once, and how much is counted."""

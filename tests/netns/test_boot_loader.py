@@ -167,7 +167,7 @@ def loader(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Load
 def assert_emergency(saved: Saved) -> None:
     """Both families hold the emergency set to the letter, and no other table holds anything."""
     for family, lines in saved().items():
-        assert loaded_lines(lines) == emergency_lines(f"{family}.rules"), family
+        assert loaded_lines(lines) == emergency_lines(f"emergency.v{family[-1]}.rules"), family
 
 
 def test_a_good_revision_is_in_force_in_both_families(loader: Loader, saved: Saved) -> None:
@@ -321,10 +321,10 @@ def test_check_looks_at_the_emergency_set_too(loader: Loader) -> None:
     assert loader.run("--check").returncode == 0
     loader.emergency = loader.folder / "emergency"
     shutil.copytree(EMERGENCY, loader.emergency)
-    (loader.emergency / "ipv6.minimal.rules").unlink()
+    (loader.emergency / "minimal" / "emergency.v6.rules").unlink()
     finished = loader.run("--check")
     assert (finished.returncode, finished.stdout) == (1, "")
-    assert "ipv6.minimal.rules is missing" in finished.stderr
+    assert "minimal/emergency.v6.rules is missing" in finished.stderr
 
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
@@ -344,11 +344,11 @@ def test_refused_in_one_family_is_the_emergency_set_in_both(
 
 def test_every_line_of_the_sets_loads(loader: Loader, saved: Saved) -> None:
     """Each set loads by itself, in both families and backends, and the kernel prints it as it is written."""
-    for middle in ("", ".minimal"):
+    for folder in ("", "minimal/"):
         for family, program in (("ipv4", "iptables"), ("ipv6", "ip6tables")):
-            with (EMERGENCY / f"{family}{middle}.rules").open() as text:
+            with (EMERGENCY / f"{folder}emergency.v{family[-1]}.rules").open() as text:
                 subprocess.run([f"{program}-{loader.backend}-restore", "-w", "5"], stdin=text, check=True)
-            assert loaded_lines(saved()[family]) == emergency_lines(f"{family}{middle}.rules")
+            assert loaded_lines(saved()[family]) == emergency_lines(f"{folder}emergency.v{family[-1]}.rules")
 
 
 def test_without_conntrack_the_minimal_set_is_in_force(loader: Loader, saved: Saved) -> None:
@@ -365,7 +365,7 @@ def test_without_conntrack_the_minimal_set_is_in_force(loader: Loader, saved: Sa
     assert "missing kernel module?" in report["reason"]
     assert finished.stderr.startswith("<3>the minimal set is in force")
     for family, lines in saved().items():
-        assert loaded_lines(lines) == emergency_lines(f"{family}.minimal.rules")
+        assert loaded_lines(lines) == emergency_lines(f"minimal/emergency.v{family[-1]}.rules")
 
 
 def test_nothing_loads(loader: Loader, saved: Saved) -> None:
@@ -490,16 +490,16 @@ def test_wrong_usage_touches_nothing(loader: Loader, options: list[str], saved: 
     assert saved() == {"ipv4": [], "ipv6": []}
 
 
-@pytest.mark.parametrize("middle", ["", ".minimal"])
+@pytest.mark.parametrize("folder", ["", "minimal/"])
 def test_the_emergency_set_lets_in_ssh_and_nothing_else(
-    backend: str, peer: Any, listen: Callable[[int], None], middle: str
+    backend: str, peer: Any, listen: Callable[[int], None], folder: str
 ) -> None:
     """With real packets: ssh from another host works over IPv4 and IPv6, and no other port answers."""
     for port in (22, 80):
         listen(port)
     assert all(peer.connects(address, 80) for address in ("198.51.100.1", "2001:db8::1"))
     for family, program in (("ipv4", "iptables"), ("ipv6", "ip6tables")):
-        with (EMERGENCY / f"{family}{middle}.rules").open() as text:
+        with (EMERGENCY / f"{folder}emergency.v{family[-1]}.rules").open() as text:
             subprocess.run([f"{program}-{backend}-restore", "-w", "5"], stdin=text, check=True)
     # What is known of the neighbours is forgotten: they must be found again through the rules.
     subprocess.run(["ip", "neighbour", "flush", "dev", "guard0"], check=True)

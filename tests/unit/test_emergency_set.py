@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fwguardd.enforce.read_directory import compose_files
+from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.lint import Context, lint
 from fwguardd.ruleset.model import Candidate, Family, Ruleset
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.render import render
 from fwguardd.ruleset.text import read_rules
+from fwguardd.settings import Settings
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.statements import Reading
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "packaging" / "emergency"
 SETS = {
-    f"ipv{family.number}{middle}.rules": family for family in Family for middle in ("", ".minimal")
+    f"{folder}emergency.v{family.number}.rules": family for family in Family for folder in ("", "minimal/")
 }  # The file's name -> its family.
 
 
@@ -38,20 +43,20 @@ def _rules(name: str, chain: str) -> list[str]:
 
 def test_the_folder_holds_the_four_sets() -> None:
     """There is a set and a simpler one for each family, and nothing that no test looks at."""
-    assert {path.name for path in FOLDER.iterdir()} == set(SETS)
+    assert {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()} == set(SETS)
 
 
 @pytest.mark.parametrize(
-    ("middle", "justified"),
+    ("folder", "justified"),
     [
         ("", set()),
         # The point of the minimal set is that it does without conntrack.
-        (".minimal", {"no-established"}),
+        ("minimal/", {"no-established"}),
     ],
 )
-def test_our_own_language_finds_nothing_wrong(middle: str, justified: set[str]) -> None:
+def test_our_own_language_finds_nothing_wrong(folder: str, justified: set[str]) -> None:
     """Read, composed and linted like rule files, a set has no error, and no warning that is not meant."""
-    names = [name for name in SETS if name in (f"ipv4{middle}.rules", f"ipv6{middle}.rules")]
+    names = [f"{folder}emergency.v{family.number}.rules" for family in Family]
     assert [compose([_reading(name)]).findings for name in names] == [(), ()]
     candidate = Candidate({SETS[name]: _ruleset(name) for name in names})
     context = Context((), Preserve.from_patterns([]))
@@ -91,10 +96,28 @@ def test_the_minimal_set_needs_no_module_of_its_own(name: str) -> None:
     assert matches <= {"tcp", "udp", "icmp", "icmp6"}
 
 
+def test_the_daemon_reads_the_same_set() -> None:
+    """The daemon's last resort takes the folder as rule files: it comes to the set of each family, and nothing more."""
+    snapshot = take_snapshot(FOLDER)
+    composition = compose_files(snapshot.files, Context((), Preserve.from_patterns([])), snapshot.findings)
+    assert composition.findings == ()
+    for family, ruleset in composition.candidate.rulesets.items():
+        assert render(ruleset).text == render(_ruleset(f"emergency.v{family.number}.rules")).text
+
+
+def test_daemon_and_boot_loader_look_in_the_same_places() -> None:
+    """The defaults of the boot loader are those of the settings."""
+    loader = (ROOT / "packaging" / "fwguardd-boot").read_text(encoding="utf-8")
+    places = re.search(r"^state=(\S+) runtime=(\S+) emergency=(\S+) ", loader, re.MULTILINE)
+    settings = Settings()
+    assert places
+    assert places.groups() == (str(settings.state_dir), str(settings.runtime_dir), str(settings.emergency_dir))
+
+
 def test_ipv6_keeps_what_the_shipped_rules_keep() -> None:
     """The lines that keep IPv6 alive are those of the shipped base rules, one for one."""
     base = ROOT / "etc" / "fwguard.d" / "00-base.rules"
     shipped = compose([read_rules(base.name, base.read_bytes())]).candidate.rulesets[Family.IPV6]
     wanted = {rule.text for rule in shipped.tables["filter"].chains["INPUT"].rules if "icmp" in rule.text}
-    ours = {rule.replace(" -m icmp6", "") for rule in _rules("ipv6.rules", "INPUT") if "icmp" in rule}
+    ours = {rule.replace(" -m icmp6", "") for rule in _rules("emergency.v6.rules", "INPUT") if "icmp" in rule}
     assert ours == wanted
