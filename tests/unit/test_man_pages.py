@@ -15,6 +15,7 @@ import yaml
 
 from fwguardd import events, options
 from fwguardd.ctl import main as ctl
+from fwguardd.ruleset.citizens import BY_NAME
 from fwguardd.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +134,14 @@ def test_the_settings_page_tells_every_setting_with_its_default() -> None:
     said = "\n".join(shown)
     assert set(yaml.safe_load(said)) == set(Settings.__dataclass_fields__)
     assert read_settings(Path("fwguardd.yaml.5"), said.encode()) == Settings()
+
+
+def test_the_settings_page_names_everybody_who_is_known() -> None:
+    """Each program whose rules are preserved by default, by the name that `preserve` takes."""
+    text = _items(_section("fwguardd.yaml.5", "SETTINGS"), "Cm")["preserve"]
+    known = re.search(r"fwguardd knows:\n(.*?)\.\n", text, re.DOTALL)
+    assert known
+    assert known[1].replace("\n", " ").split(", ") == list(BY_NAME)
 
 
 def test_the_example_settings_can_be_used() -> None:

@@ -1,0 +1,64 @@
+"""The Debian package of this checkout, built once and kept for as long as nothing that goes into it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ("pyproject.toml", "README.md", "etc", "fwguardd", "packaging")
+LONGEST_BUILD = 300.0
+"""Seconds; a build takes 6 on an idle machine."""
+
+
+@cache
+def built_package() -> Path:
+    """The .deb that packaging/build-deb makes of this checkout."""
+    kept = ROOT / "build" / "deb"
+    folder = kept / _digest()
+    if not folder.is_dir():
+        shutil.rmtree(kept, ignore_errors=True)
+        fresh = kept / f"new-{os.getpid()}"
+        built = subprocess.run(
+            [ROOT / "packaging" / "build-deb", fresh],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST_BUILD,
+        )
+        assert built.returncode == 0, built.stderr
+        fresh.rename(folder)
+    (package,) = folder.glob("fwguardd_*_all.deb")
+    return package
+
+
+def with_version(package: Path, version: str, folder: Path) -> Path:
+    """The same package under another version, as an upgrade or a downgrade wants it."""
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN" / "control"
+    lines = [
+        f"Version: {version}" if line.startswith("Version:") else line
+        for line in control.read_text(encoding="utf-8").splitlines()
+    ]
+    control.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    made = folder / f"fwguardd_{version}_all.deb"
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, made], check=True, capture_output=True
+    )
+    shutil.rmtree(tree)
+    return made
+
+
+def _digest() -> str:
+    """Of the names, modes and contents of everything that goes into the package."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in INPUTS for path in (ROOT / name, *(ROOT / name).rglob("*"))):
+        if path.is_file() and path.suffix != ".pyc":
+            data = path.read_bytes()
+            digest.update(f"{path.relative_to(ROOT)} {path.stat().st_mode:o} {len(data)}\n".encode() + data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,218 @@
+"""The life of the package on a machine with a real systemd: installed, started, upgraded, removed, purged.
+
+The tests of the first bed are one story, and run in the order in which they stand here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.bed import Bed
+from tests.system.packaged import ROOT, built_package, with_version
+from tests.system.roots import pristine_root
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+UNITS = ("fwguardd.service", "fwguardd-boot.service", "fwguardd-rehearsal.socket")
+MINE = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"
+NO_QUESTIONS = "env DEBIAN_FRONTEND=noninteractive"
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, and two that dpkg takes for newer ones."""
+    folder = tmp_path_factory.mktemp("packages")
+    shutil.copyfile(built_package(), folder / "fwguardd.deb")
+    for version in ("98", "99"):
+        with_version(built_package(), version, folder).rename(folder / f"fwguardd-{version}.deb")
+    return folder
+
+
+def _booted(packages: Path, shared: Path) -> Bed:
+    bed = Bed(pristine_root(), shared)
+    for package in packages.iterdir():
+        shutil.copyfile(package, shared / package.name)
+    shutil.copyfile(ROOT / "packaging" / "install", shared / "install")
+    bed.boot()
+    return bed
+
+
+@pytest.fixture(scope="module")
+def host(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """A booted machine that knows nothing of fwguardd."""
+    with _booted(packages, tmp_path_factory.mktemp("host")) as bed:
+        yield bed
+
+
+@pytest.fixture
+def fresh_host(packages: Path, tmp_path: Path) -> Iterator[Bed]:
+    """Another one, for one test."""
+    (tmp_path / "shared").mkdir()
+    with _booted(packages, tmp_path / "shared") as bed:
+        yield bed
+
+
+def _rules(bed: Bed) -> str:
+    """What is loaded for IPv4 and IPv6, each rule with the handle that it has for as long as it lives (nft(8))."""
+    listed = bed.output("nft --handle --stateless list ruleset")
+    return re.sub(r"counter packets \d+ bytes \d+", "counter", listed)
+
+
+def test_a_first_install_changes_nothing_and_says_what_to_do(host: Bed) -> None:
+    """Nothing is enabled, nothing runs, no rule is loaded; the last lines say what to look at, and how to start."""
+    told = host.output(f"{NO_QUESTIONS} dpkg --install /shared/fwguardd.deb")
+    assert "fwguardctl diff" in told
+    assert "systemctl enable --now fwguardd" in told
+    for unit in UNITS:
+        assert host.run(f"systemctl is-enabled {unit}", check=False).stdout == "disabled\n"
+        assert host.run(f"systemctl is-active {unit}", check=False).stdout == "inactive\n"
+    assert _rules(host) == ""
+    assert host.output("stat --format '%U:%G %a' /etc/fwguard.d") == "root:root 755\n"
+
+
+def test_what_was_installed_works(host: Bed) -> None:
+    """The commands run on the distribution's Python; the shipped rules pass; the group and the catalog exist."""
+    assert host.output("fwguardctl check").startswith("ok: ")
+    assert "+ -P INPUT DROP" in host.output("fwguardctl diff")
+    assert host.run("fwguardctl status", check=False).returncode == 3
+    assert host.output("getent group fwguard").startswith("fwguard:")
+    assert "571ef592ad3e4e63a163335d8bf3c27c" in host.output("journalctl --list-catalog")
+
+
+def test_one_command_puts_it_in_force(host: Bed) -> None:
+    """The command of the last lines starts it, and enables what the next boot needs with it."""
+    host.run("systemctl enable --now fwguardd")
+    assert "--dport 22 " in host.output("iptables-save")
+    for unit in UNITS:
+        assert host.output(f"systemctl is-enabled {unit}") == "enabled\n"
+
+
+def test_an_upgrade_keeps_rules_and_changes_of_files(host: Bed) -> None:
+    """The daemon is restarted in the new version; the very same rules stay loaded, the administrator's files stay, and
+    the boot loader does not run."""
+    host.run("sh -c 'cat >/etc/fwguard.d/50-mine.rules'", stdin=MINE)
+    host.run("sh -c 'echo on_drift: report >>/etc/fwguardd.yaml'")
+    host.run("rm /etc/fwguard.d/20-web.rules")
+    host.run("systemctl reload fwguardd")
+    before, process = _rules(host), host.show("fwguardd", "MainPID")
+    assert "8080" in before
+    host.run(f"{NO_QUESTIONS} dpkg --install /shared/fwguardd-98.deb")
+    assert host.show("fwguardd", "ActiveState") == "active"
+    assert host.show("fwguardd", "MainPID") != process
+    assert _rules(host) == before
+    assert host.output("tail -n 1 /etc/fwguardd.yaml") == "on_drift: report\n"
+    assert host.run("test -e /etc/fwguard.d/20-web.rules", check=False).returncode == 1
+    assert host.show("fwguardd-boot", "ActiveEnterTimestampMonotonic") == "0"
+
+
+def test_an_upgrade_starts_nothing_that_was_stopped(host: Bed) -> None:
+    """Whoever stopped the daemon finds it stopped, and the rules that it left."""
+    host.run("systemctl stop fwguardd")
+    before = _rules(host)
+    host.run(f"{NO_QUESTIONS} dpkg --install /shared/fwguardd-99.deb")
+    assert host.show("fwguardd", "ActiveState") == "inactive"
+    assert _rules(host) == before
+
+
+def test_removal_leaves_rules_and_settings(host: Bed) -> None:
+    """The daemon ends; the rules stay loaded, which is said, and so do settings, rule files and revisions."""
+    host.run("systemctl start fwguardd")
+    before = _rules(host)
+    told = host.output(f"{NO_QUESTIONS} dpkg --remove fwguardd")
+    assert "stay in force until the next boot" in told
+    assert host.run("systemctl is-active fwguardd.service fwguardd-rehearsal.socket", check=False).stdout.split() == [
+        "inactive",
+        "inactive",
+    ]
+    assert _rules(host) == before
+    host.run("test -e /etc/fwguardd.yaml -a -e /etc/fwguard.d/10-ssh.rules -a -e /var/lib/fwguard/revisions")
+
+
+def test_purging_asks_nothing_and_leaves_nothing(host: Bed) -> None:
+    """Settings, shipped rule files and state go without a question; a rule file that somebody wrote is not dpkg's."""
+    before = _rules(host)
+    host.run("dpkg --purge fwguardd")
+    assert _rules(host) == before
+    left = host.output("find /etc /usr /lib /var/lib /run -xdev -not -path '/run/log/*' -name '*fwguard*'").split()
+    assert [path for path in left if not path.startswith("/usr/share/doc")] == ["/etc/fwguard.d"]
+    assert host.output("ls /etc/fwguard.d") == "50-mine.rules\n"
+
+
+# --- packaging/install ---------------------------------------------------------------------------------------------
+
+
+def _install(bed: Bed, arguments: str = "", *, before: str = "true") -> subprocess.CompletedProcess[str]:
+    """Run packaging/install without a terminal, in a mount namespace of its own after a command."""
+    script = f"{before}; exec sh /shared/install {arguments} /shared/fwguardd.deb"
+    return bed.run(f"unshare --mount sh -c {shlex.quote(script)}", check=False)
+
+
+def _install_at_a_terminal(bed: Bed, answers: str) -> subprocess.CompletedProcess[str]:
+    """Run packaging/install on a terminal of its own (script(1)), where somebody types these answers."""
+    return bed.run(
+        "script --quiet --return --command 'sh /shared/install /shared/fwguardd.deb' /dev/null",
+        stdin=answers,
+        check=False,
+    )
+
+
+def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
+    """Without root, without systemd, beside another firewall, with a wrong word: a sentence, and nothing is done."""
+    fake = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\n"
+    fresh_host.run("sh -c 'cat >/run/systemd/system/firewalld.service'", stdin=fake)
+    fresh_host.run("systemctl start firewalld")
+    beside = _install(fresh_host)
+    assert (beside.returncode, "systemctl disable --now firewalld" in beside.stderr) == (1, True)
+    alone = _install(fresh_host, before="mount -t tmpfs none /run")
+    assert (alone.returncode, "systemd does not run here" in alone.stderr) == (1, True)
+    nobody = fresh_host.run("setpriv --reuid=65534 sh /shared/install", check=False)
+    assert (nobody.returncode, "sudo packaging/install" in nobody.stderr) == (1, True)
+    assert _install(fresh_host, "--now").returncode == 2
+    assert fresh_host.run("dpkg --status fwguardd", check=False).returncode == 1
+
+
+def test_install_shows_and_waits(fresh_host: Bed) -> None:
+    """Without a terminal it installs, shows what would change, and starts nothing before it is told to."""
+    looked = _install(fresh_host)
+    assert looked.returncode == 0, looked.stderr
+    assert "+ -P INPUT DROP" in looked.stdout
+    assert "the firewall is as it was" in looked.stdout
+    assert fresh_host.output("iptables-save") == ""
+    started = _install(fresh_host, "--start")
+    assert started.returncode == 0, started.stderr
+    assert "revision 1 in force" in started.stdout
+    assert "--dport 22 " in fresh_host.output("iptables-save")
+    again = _install(fresh_host)
+    assert (again.returncode, "guards this host already" in again.stdout) == (0, True)
+
+
+def test_install_at_a_terminal_keeps_only_what_is_confirmed(fresh_host: Bed) -> None:
+    """A no leaves everything as it was; rules that are put in force and not confirmed are undone; a yes keeps them."""
+    refused = _install_at_a_terminal(fresh_host, "n\n")
+    assert (refused.returncode, fresh_host.output("iptables-save")) == (0, ""), refused.stdout
+    cut_off = _install_at_a_terminal(fresh_host, "y\nn\n")
+    assert (cut_off.returncode, "not confirmed" in cut_off.stdout) == (1, True), cut_off.stdout
+    assert "DROP" not in fresh_host.output("iptables-save")
+    fresh_host.run("systemctl disable --now fwguardd")
+    kept = _install_at_a_terminal(fresh_host, "y\ny\n")
+    assert kept.returncode == 0, kept.stdout
+    assert ":INPUT DROP" in fresh_host.output("iptables-save")
+    assert "is undone" not in fresh_host.output("fwguardctl status")
+
+
+def test_install_takes_nobodys_rules_away(fresh_host: Bed) -> None:
+    """Where rules are loaded that no rule file has, it shows them and does not start, even if it was told to."""
+    fresh_host.run("iptables -A INPUT -s 192.0.2.9 -j ACCEPT")
+    before = _rules(fresh_host)
+    assert _install(fresh_host).returncode == 0
+    told = _install(fresh_host, "--start")
+    assert (told.returncode, "- -A INPUT -s 192.0.2.9/32 -j ACCEPT" in told.stdout) == (1, True)
+    assert _rules(fresh_host) == before
