@@ -23,17 +23,25 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
+from fwguardd.kernel.netlink import (
+    FAMILY_HEADER,
+    HEADER,
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_NETFILTER,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    SOL_NETLINK,
+    error_number,
+    messages,
+    open_socket,
+    read_attributes,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
-NETLINK_NETFILTER: Final = 12
-"""linux/netlink.h, which Python 3.11 does not repeat; so with the numbers below."""
-SOL_NETLINK: Final = 270
-NETLINK_ADD_MEMBERSHIP: Final = 1
-NLM_F_REQUEST: Final = 1
-NLMSG_ERROR: Final = 2
 SO_ATTACH_FILTER: Final = 26
+"""asm-generic/socket.h, which Python 3.11 does not repeat."""
 
 NFNLGRP_NFTABLES: Final = 7
 """linux/netfilter/nfnetlink.h, where 10 is NFNL_SUBSYS_NFTABLES: the upper byte of the two message types."""
@@ -44,14 +52,6 @@ NFTA_GEN_PROC_PID: Final = 2
 NFTA_GEN_PROC_NAME: Final = 3
 """linux/netfilter/nf_tables.h, enum nft_gen_attributes."""
 
-_HEADER: Final = struct.Struct("=IHHII")
-"""struct nlmsghdr, in the host's byte order: length, type, flags, sequence number, port."""
-_FAMILY_HEADER: Final = struct.Struct("=BBH")
-"""struct nfgenmsg: family, version, resource id."""
-_ATTRIBUTE: Final = struct.Struct("=HH")
-"""struct nlattr, in the host's byte order: length and type. The values of nf_tables are big endian."""
-_TYPE_MASK: Final = 0x3FFF
-"""NLA_TYPE_MASK: the two bits above it are flags."""
 _ACCEPT_ALL: Final = 0xFFFFFFFF
 
 _BUFFER: Final = 8192
@@ -106,7 +106,7 @@ def parse_notice(data: bytes) -> list[Generation]:
     A message of another type, or one that breaks off, or whose attributes do not fit into it, yields nothing; after
     one whose length cannot be true the rest of the datagram cannot be found, and yields nothing either.
     """
-    found = (_read_generation(body) for kind, body in _messages(data) if kind == NFT_MSG_NEWGEN)
+    found = (_read_generation(body) for kind, body in messages(data) if kind == NFT_MSG_NEWGEN)
     return [generation for generation in found if generation is not None]
 
 
@@ -188,19 +188,8 @@ class GenerationNotices:
         return notices
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and content of each message, up to the first whose length cannot be true."""
-    offset = 0
-    while len(data) - offset >= _HEADER.size:
-        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-        if not _HEADER.size <= length <= len(data) - offset:
-            return
-        yield kind, data[offset + _HEADER.size : offset + length]
-        offset += _aligned(length)
-
-
 def _read_generation(body: bytes) -> Generation | None:
-    attributes = _read_attributes(body[_FAMILY_HEADER.size :]) if len(body) >= _FAMILY_HEADER.size else None
+    attributes = read_attributes(body, FAMILY_HEADER.size) if len(body) >= FAMILY_HEADER.size else None
     if attributes is None:
         return None
     number = attributes.get(NFTA_GEN_ID)
@@ -213,30 +202,9 @@ def _read_generation(body: bytes) -> Generation | None:
     )
 
 
-def _read_attributes(data: bytes) -> dict[int, bytes] | None:
-    """Each attribute's value by its type, the last one of a type as the kernel does it; None if they do not fit."""
-    values: dict[int, bytes] = {}
-    offset = 0
-    while offset < len(data):
-        if len(data) - offset < _ATTRIBUTE.size:
-            return None
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if not _ATTRIBUTE.size <= length <= len(data) - offset:
-            return None
-        values[kind & _TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
-        offset += _aligned(length)
-    return values
-
-
-def _aligned(length: int) -> int:
-    """NLMSG_ALIGN and NLA_ALIGN: everything in netlink begins at a multiple of four bytes."""
-    return (length + 3) & ~3
-
-
 def _open() -> socket.socket:
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     try:
-        return socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        return open_socket(NETLINK_NETFILTER)
     except OSError as error:
         raise _refusal(error.errno) from error
 
@@ -261,17 +229,17 @@ def _ask_number() -> int:
     A kernel without nf_tables lets anybody join the group and then stays silent for ever: only asking tells. The
     question has a socket of its own, because the filter would drop a refusal.
     """
-    length = _HEADER.size + _FAMILY_HEADER.size
-    question = _HEADER.pack(length, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + _FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, 0)
+    length = HEADER.size + FAMILY_HEADER.size
+    question = HEADER.pack(length, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, 0)
     with _open() as asker:
         asker.sendto(question, (0, 0))
         # nfnetlink answers within sendto(), so that there is nothing to wait for.
         answer = asker.recv(_BUFFER)
     for generation in parse_notice(answer):
         return generation.number
-    for kind, body in _messages(answer):
-        if kind == NLMSG_ERROR and len(body) >= 4:
-            raise _refusal(-int.from_bytes(body[:4], sys.byteorder, signed=True))
+    for kind, body in messages(answer):
+        if kind == NLMSG_ERROR and (number := error_number(body)) is not None:
+            raise _refusal(number)
     raise NoticesUnsupportedError("commit notices of nf_tables: the kernel's answer cannot be read")
 
 

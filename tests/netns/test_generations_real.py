@@ -23,13 +23,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from fwguardd.kernel.culprit import Culprit, read_culprit, unit_of
-from fwguardd.kernel.generations import (
-    NETLINK_NETFILTER,
-    Generation,
-    GenerationNotices,
-    Missed,
-    parse_notice,
-)
+from fwguardd.kernel.generations import Generation, GenerationNotices, Missed, parse_notice
+from fwguardd.kernel.netlink import NETLINK_NETFILTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,79 @@
+"""What all netlink messages have in common: a header, then attributes, each with its length (netlink(7)).
+
+Reading is pure and total: bytes whose lengths cannot be true yield what came before them, or nothing. This module
+refuses to know what a message means.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NETLINK_NETFILTER: Final = 12
+"""linux/netlink.h, which Python 3.11 does not repeat; so with the numbers below."""
+SOL_NETLINK: Final = 270
+NETLINK_ADD_MEMBERSHIP: Final = 1
+NLM_F_REQUEST: Final = 1
+NLM_F_ACK: Final = 4
+NLMSG_ERROR: Final = 2
+
+HEADER: Final = struct.Struct("=IHHII")
+"""struct nlmsghdr, in the host's byte order: length, type, flags, sequence number, port."""
+FAMILY_HEADER: Final = struct.Struct("=BBH")
+"""struct nfgenmsg: family, version, resource id (of which the kernel takes the bytes for big endian)."""
+_ATTRIBUTE: Final = struct.Struct("=HH")
+"""struct nlattr, in the host's byte order: length and type. The values of netfilter are big endian."""
+_TYPE_MASK: Final = 0x3FFF
+"""NLA_TYPE_MASK: the two bits above it are flags."""
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and content of each message, up to the first whose length cannot be true."""
+    offset = 0
+    while len(data) - offset >= HEADER.size:
+        length, kind, _, _, _ = HEADER.unpack_from(data, offset)
+        if not HEADER.size <= length <= len(data) - offset:
+            return
+        yield kind, data[offset + HEADER.size : offset + length]
+        offset += aligned(length)
+
+
+def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
+    """Each attribute's value by its type, the last one of a type as the kernel does it; None if they do not fit."""
+    values: dict[int, bytes] = {}
+    end = len(data)
+    while offset < end:
+        if end - offset < 4:
+            return None
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if not 4 <= length <= end - offset:
+            return None
+        values[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return values
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded."""
+    return _ATTRIBUTE.pack(len(value) + _ATTRIBUTE.size, kind) + value + bytes(-len(value) % 4)
+
+
+def error_number(body: bytes) -> int | None:
+    """The errno value of an NLMSG_ERROR message, 0 for an acknowledgement; None when it is too short to tell."""
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True) if len(body) >= 4 else None
+
+
+def aligned(length: int) -> int:
+    """NLMSG_ALIGN and NLA_ALIGN: everything in netlink begins at a multiple of four bytes."""
+    return (length + 3) & ~3
+
+
+def open_socket(protocol: int) -> socket.socket:
+    """A socket that never waits and is not inherited. Raises OSError."""
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    return socket.socket(socket.AF_NETLINK, kind, protocol)
