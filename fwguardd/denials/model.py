@@ -1,7 +1,7 @@
 r"""What a LOG line says, as values: one small frozen class per layer of the packet, and `Denial` around them.
 
-This module refuses to read text (`fwguardd.denials.parse` does) and to word anything for a person
-(`fwguardd.denials.telling` does).
+This module refuses to read text (`fwguardd.denials.parse` does) or packets (`fwguardd.denials.packets` does), and to
+word anything for a person (`fwguardd.denials.telling` does).
 
 Every text in these values is printable ASCII: device names and prefixes are spelled as /dev/kmsg spells them,
 `\xHH` for any other byte (Documentation/ABI/testing/dev-kmsg), so that no value can carry a line break or a
@@ -40,6 +40,8 @@ class Extent(Enum):
     """The packet was shorter than its headers claim: the kernel printed TRUNCATED or INCOMPLETE."""
     CUT_LINE = "cut-line"
     """The kernel's line buffer was full (S_SIZE, net/netfilter/nf_log.c): what came later is unknown."""
+    CUT_COPY = "cut-copy"
+    """The kernel copied too little of the packet to tell all (NFLOG)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """One LOG line with a watched prefix, understood to its last byte (or to where the kernel cut it)."""
+    """One LOG line with a watched prefix, understood to its last byte (or to where the kernel cut it); or a packet
+    that an NFLOG rule copied under such a prefix. `text` is the line, or the packet's first bytes in hexadecimal."""
 
     watched: Watched
     text: str

@@ -195,6 +195,8 @@ def sentence(denial: Denial, rule: Place | None = None) -> str:
         words.append("(short packet)")
     elif denial.extent is Extent.CUT_LINE:
         words.append("(line cut by the kernel)")
+    elif denial.extent is Extent.CUT_COPY:
+        words.append("(copy cut by the kernel)")
     words += in_brackets(rule)
     return " ".join(words)
 

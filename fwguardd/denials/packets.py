@@ -1,0 +1,144 @@
+"""From a packet that an NFLOG rule copied to a `Denial`, the same as the LOG line about it gives; total and linear.
+
+`PacketReader` takes the packets whose prefix is exactly a watched one. Here the prefix is a value of its own, so that
+one which merely begins with a watched one is another's. This module refuses to listen (`fwguardd.kernel.nflog` does)
+and to look up the names of devices: it is given a function for that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.denials.headers import Copy, read_arp, read_ipv4, read_ipv6
+from fwguardd.denials.model import Denial, Devices, Extent, Family, Hardware, Owner
+from fwguardd.denials.spelling import kernel_spelling
+from fwguardd.kernel.nflog import COPIED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fwguardd.denials.model import Network, Transport, Watched
+    from fwguardd.kernel.nflog import LoggedPacket
+
+_NFPROTO_IPV4, _NFPROTO_ARP, _NFPROTO_NETDEV, _NFPROTO_IPV6 = 2, 3, 5, 10
+_FAMILIES: Final = {_NFPROTO_IPV4: Family.IPV4, _NFPROTO_ARP: Family.ARP, _NFPROTO_IPV6: Family.IPV6}
+_FAMILIES_BY_ETHERTYPE: Final = {0x0800: Family.IPV4, 0x86DD: Family.IPV6, 0x0806: Family.ARP, 0x8035: Family.ARP}
+"""The last is reverse ARP, which has the form of ARP."""
+_EGRESS: Final = 1
+"""NF_NETDEV_EGRESS, linux/netfilter.h."""
+_ARPHRD_SIT: Final = 776
+_WITH_ETHERNET_HEADER: Final = (1, 772)
+"""ARPHRD_ETHER and ARPHRD_LOOPBACK, linux/if_arp.h."""
+
+_KEPT: Final = 512
+_EVIDENCE: Final = 128
+"""Bytes of the packet that the event shows in hexadecimal."""
+
+
+class PacketReader:
+    """Reads copied packets for a fixed set of watched prefixes. ``device_name`` gives the name of a device's index,
+    None for one that is gone."""
+
+    def __init__(self, watched: Iterable[Watched], device_name: Callable[[int], bytes | None]) -> None:
+        self._watched = {item.prefix.encode(): item for item in watched}
+        self._device_name = device_name
+        self._links: dict[object, tuple[Devices, Hardware | None]] = {}
+
+    def read(self, packet: LoggedPacket) -> Denial | None:
+        """What a packet is, or None when its prefix is not watched. Never raises, whatever the packet."""
+        watched = self._watched.get(packet.prefix)
+        if watched is None:
+            return None
+        payload = packet.payload
+        if packet.family == _NFPROTO_NETDEV and packet.hook == _EGRESS:
+            # On its way out the packet has its link-layer header before it.
+            payload = payload.removeprefix(packet.link_header)
+        family = _family(packet)
+        copy = Copy(payload, _whole_length(packet, payload, family))
+        network, transport = _read(copy, family)
+        devices, hardware = self._link(packet)
+        owner = Owner(packet.uid, packet.gid) if packet.uid is not None and packet.gid is not None else None
+        text = payload[:_EVIDENCE].hex()
+        return Denial(watched, text, devices, hardware, family, network, transport, owner, packet.mark, _extent(copy))
+
+    def _link(self, packet: LoggedPacket) -> tuple[Devices, Hardware | None]:
+        """Devices and link-layer header. Few of them differ on a host, so those that were seen are kept, up to a
+        bound."""
+        names = (
+            self._name(packet.incoming),
+            self._name(packet.outgoing),
+            self._name(packet.incoming_port if packet.incoming_port != packet.incoming else None),
+            self._name(packet.outgoing_port if packet.outgoing_port != packet.outgoing else None),
+        )
+        key = (*names, packet.hardware_type, packet.hardware_header, packet.vlan_protocol, packet.vlan_tag)
+        link = self._links.get(key)
+        if link is None:
+            link = Devices(*names), _hardware(packet)
+            if len(self._links) >= _KEPT:
+                self._links.clear()
+            self._links[key] = link
+        return link
+
+    def _name(self, index: int | None) -> str | None:
+        if not index:
+            return None
+        name = self._device_name(index)
+        # No device's name can hold a colon (dev_valid_name(), net/core/dev.c), so this one is nobody's.
+        return kernel_spelling(name) if name is not None else f"index:{index}"
+
+
+def _family(packet: LoggedPacket) -> Family:
+    found = _FAMILIES.get(packet.family)
+    return found or _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, Family.OTHER)
+
+
+def _whole_length(packet: LoggedPacket, payload: bytes, family: Family) -> int:
+    """How long the packet was: longer than the copy only if the copy may have been cut.
+
+    IP itself sees to it that a packet is as long as its header claims before the hooks of IP see it, so there the
+    header tells; a rule may ask for a copy of any size (`--nflog-size`). On other hooks a shorter packet is possible,
+    and only a copy as large as we asked for is taken for cut.
+    """
+    if packet.family not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(packet.payload) < COPIED:
+        return len(payload)
+    if family is Family.IPV4:
+        return int.from_bytes(payload[2:4], "big") if len(payload) >= 4 else 20
+    if family is Family.IPV6:
+        return int.from_bytes(payload[4:6], "big") + 40 if len(payload) >= 6 else 40
+    return len(payload)
+
+
+def _read(copy: Copy, family: Family) -> tuple[Network | None, Transport | None]:
+    if family is Family.IPV4:
+        return read_ipv4(copy, 0)
+    if family is Family.IPV6:
+        return read_ipv6(copy, 0)
+    return read_arp(copy) if family is Family.ARP else None, None
+
+
+def _extent(copy: Copy) -> Extent:
+    if copy.is_cut:
+        return Extent.CUT_COPY
+    return Extent.SHORT_PACKET if copy.is_short else Extent.WHOLE
+
+
+def _hardware(packet: LoggedPacket) -> Hardware | None:
+    header, tag = packet.hardware_header, packet.vlan_tag
+    if not header:
+        return None
+    octets = header.hex(":")
+    if packet.hardware_type == _ARPHRD_SIT and len(header) >= 34:
+        # The outer IPv4 header, behind fourteen bytes of whatever was before it.
+        tunnel = ".".join(map(str, header[26:30])), ".".join(map(str, header[30:34]))
+        return Hardware(None, None, None, octets, tunnel=tunnel)
+    if packet.hardware_type not in _WITH_ETHERNET_HEADER or len(header) < 14:
+        return Hardware(None, None, None, octets)
+    return Hardware(
+        header[6:12].hex(":"),
+        header[:6].hex(":"),
+        header[12] << 8 | header[13],
+        octets,
+        vlan_protocol=packet.vlan_protocol,
+        vlan=tag & 0xFFF if tag is not None else None,
+        vlan_priority=tag >> 13 if tag is not None else None,
+    )

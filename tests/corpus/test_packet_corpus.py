@@ -1,0 +1,95 @@
+"""The packets of the corpus, read from their bytes, against the lines that the real kernel printed about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from fwguardd.denials.model import Extent, Family
+from fwguardd.denials.packets import PacketReader
+from fwguardd.denials.telling import fields
+from fwguardd.kernel.nflog import COPIED, LoggedPacket
+from tests.corpus.test_denial_corpus import SHAPES, Shape, parsed
+
+if TYPE_CHECKING:
+    from fwguardd.denials.model import Denial
+
+FAMILIES: Final = {Family.IPV4: 2, Family.IPV6: 10, Family.ARP: 3, Family.OTHER: 5}
+ETHERTYPES: Final = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD, Family.ARP: 0x0806, Family.OTHER: 0}
+LONG_CHAINS: Final = ("6-cut-40", "6-cut-options")
+"""Packets whose headers fill the line to its end; a copy tells more of the one, and less of the other."""
+ONLY_IN_A_LINE: Final = {"in", "out", "physin", "physout", "uid", "gid"}
+"""What a packet's bytes do not hold."""
+TOLD_DIFFERENTLY: Final = {
+    # Only with --log-ip-options does the kernel print AH of IPv6; without, it reads on as if it were none.
+    "6-fragment-later-ah": {"proto"},
+    "6-ah-short": {"proto", "available"},
+    # Without --log-ip-options the kernel does not notice that options are missing.
+    "icmp-about-ip-options-missing": {"inner_proto"},
+    # Nothing in the line tells that this was ARP, other than the MAC header.
+    "arp-truncated ingress": {"family"},
+    "arp-truncated ingress all": {"family"},
+}
+SHAPES_WITH_PACKETS: Final = [shape for shape in SHAPES if shape.packet and shape.name not in LONG_CHAINS]
+
+
+def copied(shape: Shape, line: Denial) -> LoggedPacket:
+    """The packet of a shape as NFLOG would copy it, with what the line says of things around the packet."""
+    hardware = line.hardware
+    ethertype = ETHERTYPES[line.family]
+    if shape.name.startswith("arp"):
+        ethertype = 0x0806
+    octets = hardware.octets if hardware is not None else None
+    return LoggedPacket(
+        5 if "gress" in shape.name else FAMILIES[line.family],
+        0,
+        ethertype,
+        line.watched.prefix.encode(),
+        0,
+        shape.packet[:COPIED],
+        hardware_type=1,
+        hardware_header=bytes.fromhex(octets.replace(":", "")) if octets else None,
+        mark=line.mark,
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES_WITH_PACKETS, ids=lambda shape: shape.name)
+def test_a_packet_tells_all_that_its_line_tells(shape: Shape) -> None:
+    """Every field of the line's denial is in the packet's, with the same value."""
+    line = parsed(shape.text)
+    packet = PacketReader([line.watched], lambda _: None).read(copied(shape, line))
+    assert packet is not None
+    left_out = ONLY_IN_A_LINE | TOLD_DIFFERENTLY.get(shape.name, set())
+    if line.hardware is not None and line.hardware.octets is None:
+        left_out |= {"mac_src", "mac_dst", "ethertype", "vlan"}
+    if "forward" in shape.name or "postrouting" in shape.name:
+        # A forwarded packet has lost one by the time it is logged.
+        left_out |= {"ttl"}
+    told: dict[str, Any] = {key: value for key, value in fields(line).items() if key not in left_out}
+    assert {key: value for key, value in fields(packet).items() if key in told} == told
+
+
+def test_every_difference_is_still_one() -> None:
+    """No shape is excused that need not be."""
+    for shape in SHAPES_WITH_PACKETS:
+        if shape.name in TOLD_DIFFERENTLY:
+            line = parsed(shape.text)
+            packet = PacketReader([line.watched], lambda _: None).read(copied(shape, line))
+            assert packet is not None
+            said, heard = fields(line), fields(packet)
+            assert all(said.get(key) != heard.get(key) for key in TOLD_DIFFERENTLY[shape.name]), shape.name
+
+
+@pytest.mark.parametrize("name", LONG_CHAINS)
+def test_a_long_chain_is_told_as_far_as_it_goes(name: str) -> None:
+    """A chain of headers that fills a line is told whole when the copy holds it, else up to the end of the copy."""
+    shape = next(shape for shape in SHAPES if shape.name == name)
+    line = parsed(shape.text)
+    packet = PacketReader([line.watched], lambda _: None).read(copied(shape, line))
+    assert packet is not None
+    assert packet.src == line.src
+    if len(shape.packet) <= COPIED:
+        assert (packet.extent, packet.proto, packet.dpt) == (Extent.WHOLE, "tcp", 22)
+    else:
+        assert packet.extent is Extent.CUT_COPY

@@ -1,0 +1,104 @@
+"""What must hold of the reader of copied packets for all bytes, and for all mutations of the packets of the corpus."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fwguardd.denials.model import Denial, Meaning, Watched
+from fwguardd.denials.packets import PacketReader
+from fwguardd.denials.telling import fields, sentence
+from fwguardd.kernel.nflog import COPIED, LoggedPacket, parse_packets
+from tests.corpus.denials.packets import extension, fragment, icmp_packets, ipv4_packets, ipv6_packets
+from tests.netns.frames import ipv4, ipv6
+
+READER: Final = PacketReader([Watched("denied", "denied: ", Meaning.DENIED)], lambda _: b"eth0")
+PACKETS: Final = [*ipv4_packets().values(), *icmp_packets().values(), *ipv6_packets().values()]
+families = st.sampled_from([0, 1, 2, 3, 5, 7, 10, 255])
+numbers = st.one_of(st.none(), st.integers(0, 0xFFFFFFFF))
+some_bytes = st.binary(max_size=80)
+
+
+def check(payload: bytes, family: int) -> None:
+    """Read a packet, and tell it."""
+    denial = READER.read(LoggedPacket(family, 0, 0x0800, b"denied: ", 0, payload))
+    assert isinstance(denial, Denial)
+    words = sentence(denial)
+    assert words.isprintable() and words.replace("→", "").isascii()
+    assert fields(denial)["prefix"] == "denied: "
+
+
+@given(st.one_of(st.binary(max_size=200), st.sampled_from(PACKETS)), families, st.integers(0, 0xFFFF))
+def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> None:
+    """Reading is total: any bytes of any family become a denial that can be told in one printable line."""
+    denial = READER.read(LoggedPacket(family, 1, ethertype, b"denied: ", 0, payload))
+    assert isinstance(denial, Denial)
+    assert sentence(denial).isprintable()
+
+
+@given(numbers, numbers, numbers, st.one_of(st.none(), some_bytes), numbers, some_bytes, numbers, numbers)
+def test_anything_around_a_packet_is_told(
+    incoming: int | None,
+    port: int | None,
+    kind: int | None,
+    header: bytes | None,
+    tag: int | None,
+    link: bytes,
+    uid: int | None,
+    mark: int | None,
+) -> None:
+    """Whatever the kernel says of devices, hardware and owners, reading does not raise."""
+    packet = LoggedPacket(
+        5, 1, 0x0800, b"denied: ", None, link + PACKETS[0], incoming, None, port, None, kind, header, tag, tag, link,
+        mark, uid, uid,
+    )  # fmt: skip
+    denial = READER.read(packet)
+    assert isinstance(denial, Denial)
+    assert sentence(denial).isprintable()
+
+
+@given(st.binary())
+def test_any_datagram_is_read(data: bytes) -> None:
+    """Reading netlink messages is total, with and without a good header before the bytes."""
+    parse_packets(data)
+    length = (len(data) + 20).to_bytes(4, "little")
+    parse_packets(length + b"\0\4" + bytes(10) + b"\2\0\0\0" + data)
+
+
+@pytest.mark.parametrize("value", [0x00, 0x01, 0x2C, 0x33, 0x3A, 0x45, 0x7F, 0xFF])
+def test_mutations_of_every_packet_at_every_byte(value: int) -> None:
+    """A packet with one byte changed never raises, whichever byte it is."""
+    for payload in PACKETS:
+        for position in range(min(len(payload), 80)):
+            check(payload[:position] + bytes([value]) + payload[position + 1 :], 10 if payload[0] >> 4 == 6 else 2)
+
+
+def test_every_beginning_of_every_packet() -> None:
+    """A copy that ends anywhere never raises, on any kind of hook."""
+    for payload in PACKETS:
+        for end in range(min(len(payload), 120)):
+            check(payload[:end], 10 if payload[0] >> 4 == 6 else 2)
+            check(payload[:end], 5)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        ipv6(fragment(44) * 8000, 44),
+        ipv6(extension(60) * 8000, 60),
+        ipv6(b"\x33\0" * 32000, 51),
+        ipv6(bytes(64000), 0),
+        ipv4(bytes(64000), 1),
+    ],
+    ids=["fragments", "options", "ah", "hop-by-hop", "icmp"],
+)
+def test_time_is_linear_in_the_packet(payload: bytes) -> None:
+    """A packet a hundred times as large as what the kernel copies takes no second; were it quadratic, it would."""
+    assert len(payload) > 100 * COPIED
+    began = time.perf_counter()
+    check(payload, 10 if payload[0] >> 4 == 6 else 2)
+    assert time.perf_counter() - began < 0.5

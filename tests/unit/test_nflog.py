@@ -1,0 +1,161 @@
+"""Copied packets as netlink bytes, and their numbers.
+
+What only the kernel can do (copying them, dropping them, refusing) is tested in tests/netns/test_nflog_real.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from fwguardd.kernel.kmsg import Lost
+from fwguardd.kernel.nflog import (
+    LoggedPacket,
+    Numbers,
+    PacketLogNotPermittedError,
+    PacketLogUnsupportedError,
+    _refusal,
+    parse_packets,
+)
+
+PAYLOAD = bytes(range(28))
+
+
+def attribute(kind: int, value: bytes, length: int | None = None) -> bytes:
+    """One attribute, padded; `length` to lie about it."""
+    said = len(value) + 4 if length is None else length
+    return struct.pack("=HH", said, kind) + value + bytes(-len(value) % 4)
+
+
+def message(*attributes: bytes, kind: int = 0x0400, family: int = 2, length: int | None = None) -> bytes:
+    """One netlink message of nfnetlink_log; `length` to lie about it."""
+    body = struct.pack("=BBH", family, 0, 0) + b"".join(attributes)
+    return struct.pack("=IHHII", len(body) + 16 if length is None else length, kind, 0, 0, 0) + body
+
+
+HEADER = attribute(1, bytes.fromhex("08000100"))
+PREFIX = attribute(10, b"denied: \0")
+SEQ = attribute(12, b"\0\0\0\x07")
+CARRIED = attribute(9, PAYLOAD)
+PACKET = LoggedPacket(2, 1, 0x0800, b"denied: ", 7, PAYLOAD)
+
+
+def numbered(*numbers: int | None) -> list[LoggedPacket]:
+    """Packets with these numbers."""
+    return [LoggedPacket(2, 1, 0x0800, b"", number, b"") for number in numbers]
+
+
+def test_a_packet_has_family_hook_prefix_number_and_bytes() -> None:
+    """The values are big endian, the prefix ends at its zero byte, and what the kernel does not say is None."""
+    assert parse_packets(message(HEADER, PREFIX, SEQ, CARRIED)) == [PACKET]
+
+
+def test_all_that_the_kernel_may_say_is_read() -> None:
+    """Devices, mark, owner, link-layer header and VLAN, each in its place."""
+    vlan = attribute(2, b"\x20\x05") + attribute(1, b"\x81\x00")
+    found = parse_packets(
+        message(
+            HEADER,
+            *(attribute(kind, number.to_bytes(4, "big")) for kind, number in ((4, 3), (5, 4), (6, 5), (7, 6), (2, 9))),
+            attribute(8, bytes(12)),
+            attribute(15, b"\0\1"),
+            attribute(17, b"\0\x0e"),
+            attribute(16, bytes(14)),
+            attribute(11, (1000).to_bytes(4, "big")),
+            attribute(14, (100).to_bytes(4, "big")),
+            attribute(20 | 0x8000, vlan),
+            attribute(21, b"link"),
+            family=5,
+        )
+    )
+    assert found == [
+        LoggedPacket(
+            5, 1, 0x0800, b"", None, b"", 3, 4, 5, 6, 1, bytes(14), 0x8100, 0x2005, b"link", mark=9, uid=1000, gid=100
+        )
+    ]
+
+
+def test_the_bytes_before_a_packet_without_ethernet_header_are_no_header() -> None:
+    """Of an Ethernet device the kernel names a sender whenever there is a header; what it copies without is not one."""
+    header = attribute(15, b"\0\1") + attribute(16, bytes(14))
+    assert parse_packets(message(HEADER, header))[0].hardware_header is None
+    assert parse_packets(message(HEADER, header, attribute(8, bytes(12))))[0].hardware_header == bytes(14)
+
+
+def test_a_batch_is_several_messages() -> None:
+    """Every packet of a batch is read, and the end mark of the batch is none."""
+    batch = message(HEADER, PREFIX, SEQ, CARRIED) * 3 + message(kind=3)
+    assert parse_packets(batch) == [PACKET] * 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 15,
+        message(length=1 << 20),
+        message(),
+        message(attribute(1, b"\x08\x00")),
+        message(HEADER, attribute(9, PAYLOAD, length=200)),
+        message(HEADER, attribute(9, PAYLOAD, length=3)),
+        message(HEADER, kind=0x0A0F),
+        struct.pack("=IHHII", 18, 0x0400, 0, 0, 0) + b"\0\0",
+    ],
+)
+def test_what_is_no_packet_yields_nothing(data: bytes) -> None:
+    """Lengths that cannot be true, missing headers, other messages: nothing, and no exception."""
+    assert parse_packets(data) == []
+
+
+def test_numbers_in_a_row_lose_nothing() -> None:
+    """A group's first packet is number 0, and each has one more than the one before."""
+    numbers = Numbers()
+    assert numbers.account(numbered(0, 1)) == numbered(0, 1)
+    assert numbers.account(numbered(2)) == numbered(2)
+
+
+def test_a_gap_is_told_before_the_packet_after_it() -> None:
+    """Packets lost before the first one count too."""
+    assert Numbers().account(numbered(2, 3, 7)) == [Lost(2), *numbered(2, 3), Lost(3), *numbered(7)]
+
+
+def test_numbers_start_over() -> None:
+    """After 2**32 - 1 comes 0, and a gap across that is counted like any other."""
+    numbers = Numbers()
+    numbers.account(numbered(0xFFFFFFFE))
+    assert numbers.account(numbered(0xFFFFFFFF, 0, 2)) == [*numbered(0xFFFFFFFF, 0), Lost(1), *numbered(2)]
+
+
+def test_an_overrun_is_told_at_once_and_counted_once() -> None:
+    """One of the lost packets is told when the socket overflows, the others with the next number; never more."""
+    numbers = Numbers()
+    numbers.account(numbered(0))
+    assert numbers.overrun() == Lost(1)
+    assert numbers.account(numbered(1)) == numbered(1)
+    assert numbers.account(numbered(12)) == [Lost(9), *numbered(12)]
+    assert numbers.account(numbered(14)) == [Lost(1), *numbered(14)]
+
+
+def test_overruns_before_their_gaps_are_counted_once() -> None:
+    """Two overruns may be told before the first gap is seen; the sum is the sum of the gaps."""
+    numbers = Numbers()
+    told = [numbers.overrun(), numbers.overrun(), *numbers.account(numbered(1, 101))]
+    assert sum(item.count for item in told if isinstance(item, Lost)) == 1 + 99
+
+
+def test_a_packet_without_a_number_is_handed_out() -> None:
+    """In the instant in which a group is taken the kernel does not number yet."""
+    assert Numbers().account(numbered(None, 0)) == numbered(None, 0)
+
+
+def test_a_refusal_says_what_is_missing() -> None:
+    """Errors of the kernel's become sentences that say what to do; unknown ones stay OSError."""
+    assert isinstance(_refusal(errno.EPERM, 64999), PacketLogNotPermittedError)
+    unsupported = _refusal(errno.EAFNOSUPPORT, 5)
+    assert isinstance(unsupported, PacketLogUnsupportedError)
+    assert "RestrictAddressFamilies=" in str(unsupported)
+    other = _refusal(errno.ENOMEM, 5)
+    assert isinstance(other, OSError)
+    assert "NFLOG group 5" in str(other)
