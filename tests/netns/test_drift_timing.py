@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
-from fwguardd.kernel.generations import NETLINK_NETFILTER
+from fwguardd.kernel.netlink import NETLINK_NETFILTER
 from tests.netns.conftest import Daemon
 from tests.netns.crashing import children
 from tests.netns.test_generations_real import new_table

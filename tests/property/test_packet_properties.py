@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwguardd.denials.model import Denial, Meaning, Watched
@@ -32,6 +32,7 @@ def check(payload: bytes, family: int) -> None:
     assert fields(denial)["prefix"] == "denied: "
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.sampled_from(PACKETS)), families, st.integers(0, 0xFFFF))
 def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> None:
     """Reading is total: any bytes of any family become a denial that can be told in one printable line."""
@@ -40,6 +41,7 @@ def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> 
     assert sentence(denial).isprintable()
 
 
+@settings(deadline=None)
 @given(numbers, numbers, numbers, st.one_of(st.none(), some_bytes), numbers, some_bytes, numbers, numbers)
 def test_anything_around_a_packet_is_told(
     incoming: int | None,
@@ -61,6 +63,7 @@ def test_anything_around_a_packet_is_told(
     assert sentence(denial).isprintable()
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_datagram_is_read(data: bytes) -> None:
     """Reading netlink messages is total, with and without a good header before the bytes."""
