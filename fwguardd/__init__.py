@@ -7,9 +7,9 @@ The house, and who may call whom (a test holds the imports to it)::
       control          the socket between the two: protocol (pure), server, client
       enforce          decide and carry out: rule_files, read_directory, reconcile, transaction; undo, guard, watch
       store            what is kept on disk: revisions, boot files, what waits to be confirmed
-      denials          LOG lines -> events: parse, flow, tally, scan, telling (pure), tail
+      denials          LOG lines, NFLOG packets -> events: parse, packets, flow, tally, telling (pure), taking, tail
       outlets          where events go: the journal, JSON, a terminal
-        kernel         I/O, thin: iptables' programs, scratch namespaces and rehearsals, change notices, /dev/kmsg
+        kernel         I/O, thin: iptables' programs, scratch namespaces and rehearsals, change notices, kmsg, NFLOG
           ruleset      the language, pure: text, compose, lint, render, complaints, diff, plan
     settings, events   every default; every event
 

@@ -182,7 +182,7 @@ DENIALS_LOST = EventKind(
     "denials.lost",
     "743a2c27b37545aab09ca9caf242edd3",
     WARNING,
-    "Kernel records were overwritten before they could be read.",
+    "Kernel records or copied packets were lost before they could be read; their number is exact.",
 )
 DENIALS_UNPARSED = EventKind(
     "denials.unparsed",
@@ -194,7 +194,7 @@ DENIALS_CLOSED = EventKind(
     "denials.unavailable",
     "6bb73e423ff141a2b84ddd55652b25b2",
     WARNING,
-    "The kernel log cannot be read; denials are not told.",
+    "No source of denials can be read; they are not told until one can. The message says why and what comes next.",
 )
 DROPPED = EventKind(
     "events.dropped",

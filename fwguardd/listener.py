@@ -1,4 +1,7 @@
-"""The one part that listens for denials: it waits in the event loop for the kernel log, and reads a bounded piece.
+"""The one part that listens for denials: it waits in the event loop for their source, and reads a bounded piece.
+
+A source that could be read and fails is tried again, with growing waits. One that cannot be had at the start is tried
+again by a reload.
 
 Where the reading stands is written to the runtime directory, at once when little happens and each second when much
 does, together with what is counted and not told yet: a daemon that was stopped or killed goes on from there. After a
@@ -10,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import events
 from fwguardd.denials.bookmark import Bookmark, decode, encode
 from fwguardd.denials.tail import NOT_READ, Tail
-from fwguardd.kernel.kmsg import After, KernelLog, KernelLogError, StaleSequenceError, Start
+from fwguardd.denials.taking import NoSourceError, OldLines, Place, take
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,6 +44,11 @@ FLUSH_GAP: Final = 0.05
 QUIET_GAP: Final = 60.0
 """Seconds after which records that are none of ours make the bookmark worth writing, should one just come."""
 
+RETRY_FIRST: Final = 1.0
+"""Seconds until a source that failed is tried again; they double each time, up to RETRY_MOST."""
+
+RETRY_MOST: Final = 60.0
+
 MOST_WAITING: Final = 1024
 """Events in the queue for journald from which on lines are counted, not told."""
 
@@ -53,6 +60,11 @@ class Listener:
         self._settings, self._log, self._boot_id = settings, log, boot_id
         self._rules: Rules = {}
         self._source: Source | None = None
+        self._ended: tuple[str, str | None] = ("", None)
+        self._why = ""
+        self._opened_at = 0.0
+        self._retry_wait = 0.0
+        self._retry_at: float | None = None
         self._tail: Tail | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -66,14 +78,20 @@ class Listener:
     def counts(self) -> dict[str, Any]:
         """What was read and what became of it, for `status`."""
         counts = dict(NOT_READ) if self._tail is None else self._tail.counts()
-        return {**counts, "dropped_events": self._log.dropped()}
+        if self._source is None:
+            counts |= {"source": None, "position": None}
+        return {**counts, "why": self._why, "dropped_events": self._log.dropped()}
 
     def use(self, settings: Settings) -> None:
-        """From now on, these settings."""
-        self._settings = settings
+        """From now on, these settings. Another source is opened at once, and one that could not be opened is tried."""
+        before, self._settings = self._settings, settings
         if self._tail is not None:
             self._tail.watch(settings.prefixes, settings.limits())
-            self._set_timer()
+        if (settings.source, settings.nflog_group) != (before.source, before.nflog_group):
+            self._stop_reading()
+        if self._source is None and self._loop is not None:
+            self._try()
+        self._set_timer()
 
     def use_rules(self, rules: Rules) -> None:
         """From now on, these rules are in force: family and prefix -> where the one rule with it was written."""
@@ -89,35 +107,53 @@ class Listener:
         """
         self._loop = loop
         self._log.when_waiting(self._events_wait)
-        try:
-            self._open()
-        except (KernelLogError, OSError) as error:
-            self._log.tell(events.DENIALS_CLOSED, f"denials are not told: {error}")
+        self._try()
         try:
             yield
         finally:
             self._close()
 
+    def _try(self) -> None:
+        """Open the source, or tell why it cannot be opened."""
+        self._retry_at = None
+        try:
+            self._open()
+        except NoSourceError as error:
+            self._why = str(error)
+            next_step = "to try again: fwguardctl reload; the sources are explained in fwguardd.yaml, at source:"
+            self._log.tell(events.DENIALS_CLOSED, f"denials are not told: {error}; {next_step}", reason=str(error))
+
     def _open(self) -> None:
-        """Open the source at the right place. Raises KernelLogError, OSError."""
-        bookmark = self._read_bookmark()
-        source, old_lines = _open_kernel_log(bookmark, self._boot_id)
-        self._source = source
-        self._tail = Tail(source, self._settings.prefixes, self._settings.limits(), self._log.tell, self._has_room)
-        self._tail.use_rules(self._rules)
-        if old_lines is OldLines.SKIP:
-            passed = self._tail.pass_over()
-            since = f"from now on; {passed} older lines with a watched prefix are passed over"
-        elif old_lines is OldLines.TELL:
-            since = "from the oldest one that is left of this boot"
+        """Open the source at the right place, and begin to read it. Raises NoSourceError."""
+        bookmark = self._read_bookmark() if self._tail is None else self._bookmark()
+        settings = self._settings
+        taken = take(settings.source, Place(bookmark, self._boot_id, settings.nflog_group))
+        source = self._source = taken.source
+        self._why, self._opened_at = taken.why, time.monotonic()
+        if self._tail is None:
+            self._tail = Tail(source, settings.prefixes, settings.limits(), self._log.tell, self._has_room)
+            self._tail.use_rules(self._rules)
+            if bookmark is not None and bookmark.boot_id == self._boot_id:
+                self._tail.go_on(bookmark.waiting, bookmark.lost)
         else:
-            since = f"from where the reading ended, after record {bookmark.position if bookmark else None}"
-        if bookmark is not None and bookmark.boot_id == self._boot_id:
-            self._tail.go_on(bookmark.waiting, bookmark.lost)
-        self._log.tell(events.DENIALS_READING, f"denials are read from {source.name}, {since}", source=source.name)
+            self._tail.use_source(source)
+        message = f"denials are read from {source.name}, {self._since(taken.old_lines, bookmark)}"
+        because = f": {taken.why}" if taken.why else ""
+        self._log.tell(events.DENIALS_READING, message + because, source=source.name, why=taken.why)
         assert self._loop is not None
         self._loop.add_reader(source.fileno(), self._read)
         self._read()
+
+    def _since(self, old_lines: OldLines, bookmark: Bookmark | None) -> str:
+        """From where on the source is read, for a sentence; old lines are passed over here."""
+        if old_lines is OldLines.SKIP:
+            assert self._tail is not None
+            return f"from now on; {self._tail.pass_over()} older lines with a watched prefix are passed over"
+        if old_lines is OldLines.TELL:
+            return "from the oldest one that is left of this boot"
+        if old_lines is OldLines.RESUME and bookmark is not None:
+            return f"from where the reading ended, after {bookmark.position}"
+        return "from now on"
 
     def _close(self) -> None:
         if self._timer is not None:
@@ -132,26 +168,37 @@ class Listener:
     def _stop_reading(self) -> None:
         if self._source is not None and self._loop is not None:
             self._loop.remove_reader(self._source.fileno())
+            self._ended = (self._source.name, self._source.position)
             self._source.close()
-            self._source = self._tail = None
+            self._source = None
 
     def _read(self) -> None:
         """The source is readable."""
-        if self._tail is None:
-            return
+        assert self._tail is not None
         try:
             self._tail.read()
         except OSError as error:
-            self._log.tell(events.DENIALS_CLOSED, f"denials are not told any more: the kernel log failed: {error}")
-            self._tail.finish()
-            self._stop_reading()
+            self._fail(str(error))
         self._keep_up()
+
+    def _fail(self, reason: str) -> None:
+        """The source cannot be read any more."""
+        now = time.monotonic()
+        if now - self._opened_at > RETRY_MOST:
+            self._retry_wait = 0.0
+        self._retry_wait = min(2 * self._retry_wait or RETRY_FIRST, RETRY_MOST)
+        self._retry_at, self._why = now + self._retry_wait, reason
+        message = f"denials are not told any more: {reason}; fwguardd tries again in {self._retry_wait:g} s"
+        self._log.tell(events.DENIALS_CLOSED, message, reason=reason)
+        self._stop_reading()
 
     def _wake(self) -> None:
         """Something is due."""
         self._timer = None
         if self._tail is not None:
             self._tail.tick()
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self._try()
         self._keep_up()
 
     def _keep_up(self) -> None:
@@ -167,6 +214,8 @@ class Listener:
         waits = [self._bookmark_due(), FLUSH_GAP if self._log.waiting() else None]
         if self._tail is not None and (due := self._tail.due()) is not None:
             waits.append(due - now)
+        if self._retry_at is not None:
+            waits.append(self._retry_at - now)
         wait = min((wait for wait in waits if wait is not None), default=None)
         if wait is None:
             if self._timer is not None:
@@ -187,7 +236,7 @@ class Listener:
 
     def _state(self) -> tuple[object, ...]:
         """What changes when there is something new to write down."""
-        if self._tail is None or self._source is None:
+        if self._tail is None:
             return ()
         counts = self._tail.counts()
         return (counts["lines"], counts["summarised"], counts["lost"])
@@ -202,15 +251,19 @@ class Listener:
             return None
         return max(0.0, self._written_at + BOOKMARK_GAP - time.monotonic())
 
+    def _bookmark(self) -> Bookmark:
+        """Where the reading stands, or ended."""
+        assert self._tail is not None
+        source = self._source
+        name, position = self._ended if source is None else (source.name, source.position)
+        waiting, lost = self._tail.waiting()
+        return Bookmark(self._boot_id, name, position, waiting, lost)
+
     def _write_bookmark(self) -> None:
         """Put the bookmark in place of the one before. What /run does not take costs nothing but the resuming."""
-        assert self._tail is not None
-        assert self._source is not None
-        waiting, lost = self._tail.waiting()
-        bookmark = Bookmark(self._boot_id, self._source.name, self._source.position, waiting, lost)
         beside = self._path.with_name(f".{BOOKMARK}.new")
         with contextlib.suppress(OSError):
-            beside.write_bytes(encode(bookmark))
+            beside.write_bytes(encode(self._bookmark()))
             beside.replace(self._path)
         self._written, self._written_at = self._state(), time.monotonic()
 
@@ -220,23 +273,3 @@ class Listener:
                 return decode(file.read(LARGEST_BOOKMARK))
         except OSError:
             return None
-
-
-class OldLines(Enum):
-    """What to do about lines that were there before this process."""
-
-    SKIP = "skip"
-    TELL = "tell"
-    RESUME = "resume"
-
-
-def _open_kernel_log(bookmark: Bookmark | None, boot_id: str) -> tuple[KernelLog, OldLines]:
-    """The kernel log, after the bookmark; from the beginning of this boot, if the bookmark is from another; from the
-    end, if there is none. Raises KernelLogError, OSError."""
-    if bookmark is None:
-        return KernelLog(start=Start.OLDEST), OldLines.SKIP
-    position = bookmark.position or ""
-    if bookmark.boot_id == boot_id and bookmark.source == "kmsg" and position.isdecimal():
-        with contextlib.suppress(StaleSequenceError):
-            return KernelLog(start=After(int(position))), OldLines.RESUME
-    return KernelLog(start=Start.OLDEST), OldLines.TELL

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fwguardd.denials.parse import Meaning, Watched
+from fwguardd.denials.taking import Choice
 from fwguardd.denials.tally import Limits
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.citizens import DEFAULTS, UnknownCitizenError, expand
@@ -70,6 +71,8 @@ class Settings:
     drift_interval: float = 60.0
     on_drift: OnDrift = OnDrift.REPAIR
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
+    source: Choice = Choice.AUTO
+    nflog_group: int = 5
     prefixes: tuple[Watched, ...] = DEFAULT_PREFIXES
     denials_window: float = DEFAULT_LIMITS.window
     denials_first: int = DEFAULT_LIMITS.first
@@ -281,6 +284,8 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "drift_interval": _duration(0.1, 86400.0),
     "on_drift": _choice({choice.value: choice for choice in OnDrift}),
     "preserve": _patterns,
+    "source": _choice({choice.value: choice for choice in Choice}),
+    "nflog_group": _whole(0, 65535),
     "prefixes": _prefixes,
     "denials_window": _duration(0.0, 86400.0),
     "denials_first": _whole(0, 1_000_000),

@@ -96,7 +96,7 @@ def _drift(drift: Result, ink: Ink) -> str:
 
 def _denials(denials: Result, ink: Ink) -> str:
     if denials.get("source") is None:
-        return ink.warn("not read; see: journalctl -u fwguardd")
+        return ink.warn(f"not read; {told(denials.get('why') or 'see: journalctl -u fwguardd')}")
     lines = denials["lines"]
     fates = f"{denials['told']} told + {denials['summarised']} in summaries + {denials['waiting']} waiting"
     adds_up = all(

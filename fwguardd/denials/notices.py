@@ -46,6 +46,17 @@ def malformed_sentence(summary: Summary, watched: Watched) -> str:
     return f"{summary.count} more kernel lines have the prefix {watched.prefix!r} and an unknown form"
 
 
+def loss_sentence(source: str, count: int) -> str:
+    """What is told of things that a source had and nobody could read."""
+    thing = "packet" if source == "nflog" else "kernel record"
+    things = f"1 {thing} was" if count == 1 else f"{count} {thing}s were"
+    how = {
+        "nflog": "dropped by the kernel, since fwguardd did not read fast enough",
+        "journal": "missed by journald",
+    }.get(source, "overwritten before fwguardd could read them")
+    return f"{things} {how}; denials may be among them"
+
+
 def notice_fields(notice: Notice) -> dict[str, FieldValue]:
     """The fields of a scan or sweep. `spoofable` says that the source address is no proof of anything."""
     if isinstance(notice, Scan):

@@ -15,6 +15,7 @@ from fwguardd import events
 from fwguardd.denials.flow import Flow, Malformed, see
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
 from fwguardd.denials.notices import (
+    loss_sentence,
     malformed_sentence,
     notice_fields,
     notice_sentence,
@@ -162,6 +163,11 @@ class Tail:
             self._tally.restore(pending, time.monotonic())
         self._source.watch(watched)
 
+    def use_source(self, source: Source) -> None:
+        """From now on, read this source. What was counted stays counted."""
+        self._source = source
+        source.watch(tuple(self._watched.values()))
+
     def use_rules(self, rules: Rules) -> None:
         """From now on, these are the rules that make lines: family and prefix -> where the one rule was written."""
         self._rules = rules
@@ -250,7 +256,8 @@ class Tail:
             kind = events.DENIED if read.watched.meaning is Meaning.DENIED else events.LOGGED
             rule = self._rules.get((read.family.value, read.watched.prefix))
             named = {} if rule is None else {"rule": str(rule)}
-            self._emit(kind, sentence(read, rule), **fields(read), **named, line=read.text, kmsg_seq=seq)
+            evidence = {"packet" if self._source.name == "nflog" else "line": read.text}
+            self._emit(kind, sentence(read, rule), **fields(read), **named, **evidence, kmsg_seq=seq)
         elif read is not None:
             message = f"a kernel line has the prefix {read.watched.prefix!r} and an unknown form: {read.text}"
             self._emit(events.DENIALS_UNPARSED, message, line=read.text, expected=read.expected, kmsg_seq=seq)
@@ -317,6 +324,4 @@ class Tail:
             return
         count, self._lost_untold = self._lost_untold, 0
         self._loss_due = now + LOSS_GAP
-        records = "1 kernel record was" if count == 1 else f"{count} kernel records were"
-        message = f"{records} overwritten before fwguardd could read them; denials may be among them"
-        self._emit(events.DENIALS_LOST, message, count=count)
+        self._emit(events.DENIALS_LOST, loss_sentence(self._source.name, count), count=count, source=self._source.name)

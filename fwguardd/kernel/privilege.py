@@ -52,6 +52,14 @@ def local_group(name: str) -> int | None:
     return None
 
 
+def in_initial_network_namespace() -> bool:
+    """Whether LOG rules here reach the kernel log without further ado. Only there is the switch for the others, and
+    whoever looks from another network namespace does not see it (netfilter_log_sysctl_init(), net/netfilter/nf_log.c).
+    """
+    switches = Path("/proc/sys/net/netfilter")
+    return not switches.exists() or (switches / "nf_log_all_netns").exists()
+
+
 def boot_id() -> str:
     """The id of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

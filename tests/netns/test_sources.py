@@ -1,0 +1,112 @@
+"""A real daemon with each source of denials: which one it takes, why, and what it tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.kernel.nflog import PacketLog
+from tests.netns.conftest import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Start = Callable[..., Any]
+
+one_backend = pytest.mark.parametrize("backend", ["nft"])
+"""For what has nothing to do with the backend."""
+
+NFLOG = '-j NFLOG --nflog-prefix "iptables denied: "'
+RULES = {"10-nflog.rules": f"-P INPUT DROP\n-A INPUT -p tcp {NFLOG} --nflog-group 5\n-A INPUT -p ipv6-icmp -j ACCEPT\n"}
+
+
+@pytest.mark.parametrize(("source", "target"), [("198.51.100.2", "198.51.100.1"), ("2001:db8::2", "2001:db8::1")])
+def test_a_packet_that_nflog_copied_becomes_an_event(start_daemon: Start, peer: Any, source: str, target: str) -> None:
+    """With NFLOG rules a denied SYN is told within a second, in a namespace where LOG would be silent: the same event
+    as that of a LOG line, with the packet's bytes in the place of the line."""
+    daemon = start_daemon(RULES, "source: nflog\n")
+    daemon.event("rules.applied")
+    begun = time.monotonic()
+    assert not peer.connects(target, 2323, seconds=0.2)
+    event = daemon.event("denied", seconds=1.0, src=source, dpt=2323)
+    assert time.monotonic() - begun < 1.0
+    assert (event["dst"], event["proto"], event["flags"], event["in"]) == (target, "tcp", ["SYN"], "guard0")
+    assert event["message"].startswith("denied TCP SYN ")
+    assert bytes.fromhex(event["packet"])[0] >> 4 == (6 if ":" in source else 4)
+    assert "line" not in event
+
+
+@one_backend
+def test_auto_takes_nflog_in_a_network_namespace(start_daemon: Start) -> None:
+    """Where LOG is silent auto takes NFLOG, and says why."""
+    told = start_daemon(RULES, "source: auto\n").event("denials.reading")
+    assert told["source"] == "nflog"
+    assert "LOG is silent in a network namespace" in told["message"]
+
+
+@one_backend
+def test_auto_says_what_is_wrong_with_the_better_one(start_daemon: Start) -> None:
+    """When the group is taken, auto takes what is left, and names who has the group."""
+    with PacketLog(7) as other:
+        told = start_daemon(RULES, "source: auto\nnflog_group: 7\n").event("denials.reading")
+        assert told["source"] == "kmsg"
+        assert f"NFLOG group 7 is taken by netlink port {other.port}" in told["message"]
+
+
+@one_backend
+def test_a_source_that_cannot_be_had_is_told_and_tried_at_a_reload(start_daemon: Start) -> None:
+    """The one source that was asked for cannot be had: an event says why, and a reload takes it when it can be had."""
+    with PacketLog(7):
+        daemon = start_daemon(RULES, "source: nflog\nnflog_group: 7\n")
+        told = daemon.event("denials.unavailable")
+        assert "NFLOG group 7 is taken" in told["message"]
+        assert "fwguardctl reload" in told["message"]
+        daemon.event("rules.applied")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert daemon.event("denials.reading")["source"] == "nflog"
+
+
+@one_backend
+def test_a_reload_may_change_the_source(start_daemon: Start, peer: Any) -> None:
+    """Another source in the settings is taken at the next reload."""
+    daemon = start_daemon(RULES, "source: kmsg\n")
+    assert daemon.event("denials.reading")["source"] == "kmsg"
+    daemon.event("rules.applied")
+    daemon.config.write_text("settle: 50ms\nsource: nflog\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert daemon.event("denials.reading")["source"] == "nflog"
+    assert not peer.connects("198.51.100.1", 2525, seconds=0.2)
+    daemon.event("denied", seconds=1.0, dpt=2525)
+
+
+@one_backend
+def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start) -> None:
+    """When the journalctl dies the daemon says so, and starts another one after a second."""
+    daemon = start_daemon(RULES, "source: journal\n")
+    assert daemon.event("denials.reading")["source"] == "journal"
+    (child,) = children(daemon.process.pid, "journalctl")
+    os.kill(child, signal.SIGKILL)
+    told = daemon.event("denials.unavailable")
+    assert "journalctl ended: killed by signal 9; fwguardd tries again in 1 s" in told["message"]
+    assert daemon.event("denials.reading", seconds=5.0)["source"] == "journal"
+    (again,) = children(daemon.process.pid, "journalctl")
+    assert daemon.stop() == 0
+    wait_until(lambda: not Path(f"/proc/{again}").exists(), "the end of the journalctl")
+
+
+def children(pid: int, name: str) -> list[int]:
+    """The children of a process that run a program of this name."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            _, _, rest = (folder / "stat").read_text().rpartition(") ")
+            if int(rest.split()[1]) == pid and (folder / "comm").read_text().strip() == name:
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
