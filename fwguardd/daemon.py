@@ -176,8 +176,9 @@ class Daemon:
     def _after(self, outcome: Outcome) -> None:
         """Set the times of the next looks, and tell systemd. A broken firewall ends the daemon, for systemd to act."""
         wrote = isinstance(outcome, Done) and outcome.changes > 0
-        again = isinstance(outcome, Failure) and outcome.passing
-        self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again)
+        starved = outcome.memory.unseen is not None
+        again = starved or (isinstance(outcome, Failure) and outcome.passing)
+        self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)
         self._tell_systemd()
         self._name_rules()
         if isinstance(outcome, Broken):

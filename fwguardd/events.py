@@ -87,6 +87,18 @@ BROKEN = EventKind(
     ERROR,
     "A load failed half-way and could not be undone: the kernel may hold parts of two rulesets.",
 )
+UNSEEN = EventKind(
+    "rules.unseen",
+    "029f6beb3d5948c4a98883e24c51a4c0",
+    WARNING,
+    "The kernel cannot be looked at, because others change it without pause; what was written last counts as in force.",
+)
+SEEN = EventKind(
+    "rules.seen",
+    "3481f6d708b64377b81dfd83d705c8fb",
+    NOTICE,
+    "The kernel could be looked at again, and holds what it should.",
+)
 CONFIRMED = EventKind(
     "rules.confirmed",
     "372082bbacda42e9a955d0181680c8fa",
@@ -213,7 +225,7 @@ ALL_EVENTS: Mapping[str, EventKind] = {
     kind.name: kind
     for kind in (
         STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, TAKEN_BACK, FINDING, APPLY_FAILED,
-        BROKEN, CONFIRMED, UNCONFIRMED, STATE_DAMAGED, STATE_FAILED, BOOT_REPORT, CONTROL_CLOSED,
+        BROKEN, UNSEEN, SEEN, CONFIRMED, UNCONFIRMED, STATE_DAMAGED, STATE_FAILED, BOOT_REPORT, CONTROL_CLOSED,
         DRIFT, REPAIRED, FIGHT, NOTICES_LOST, DENIED, LOGGED, DENIED_SUMMARY, LOGGED_SUMMARY, SCAN, SWEEP,
         DENIALS_READING, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, DROPPED, FAULT,
     )

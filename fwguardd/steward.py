@@ -151,7 +151,8 @@ class Steward:
             anew = replace(memory.judged_anew(), held=None)
             outcome = reconcile(world, anew, Ask(Why("reload", by), confirm_within))
             if isinstance(outcome, Failure):
-                return replace(outcome, memory=memory)
+                left = outcome.memory
+                return replace(outcome, memory=replace(memory, touched=left.touched, unseen=left.unseen))
             return outcome
 
         return await self._act(step)

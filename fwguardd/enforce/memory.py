@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.transaction import Owned, owned_tables
@@ -53,13 +54,23 @@ class Refused:
     findings: tuple[Finding, ...]
 
 
+class Unseen(Enum):
+    """What is not known while the kernel cannot be looked at: whether anything drifted, whether a ruleset that was
+    written whole is still there, or whether a load that failed left anything, which then has to be undone."""
+
+    LOOK = "look"
+    WRITTEN = "written"
+    UNDO = "undo"
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """The state between two passes.
 
     ``refused`` files are not judged again until they change; ``held`` ones were undone, and are not applied again until
     they change or a reload asks; ``drift`` was told and left alone, and is not told again until it changes; ``touched``
-    are tables that a pass which was killed had begun to write for the first time.
+    are tables that a pass which was cut short had begun to write for the first time; ``unseen`` is what the last pass
+    could not see.
     """
 
     in_force: InForce | None = None
@@ -68,6 +79,7 @@ class Memory:
     held: Held | None = None
     pending: PendingConfirmation | None = None
     touched: Owned = frozenset()
+    unseen: Unseen | None = None
 
     @property
     def owned(self) -> Owned:
@@ -110,4 +122,6 @@ class Memory:
             worries.append(f"the files in the rules directory are held: {self.held.reason}")
         if self.drift:
             worries.append(f"{len(self.drift)} differences left alone")
+        if self.unseen is not None:
+            worries.append("the kernel cannot be looked at, because others change it without pause")
         return tuple(worries)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.memory import InForce, Memory, Refused
+from fwguardd.enforce.memory import InForce, Memory, Refused, Unseen
 from fwguardd.enforce.read_directory import Accepted, Rejected
 from fwguardd.enforce.record import Why, begin, end, keep, new_in_force
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
@@ -23,13 +23,16 @@ from fwguardd.enforce.transaction import (
     RolledBackError,
     Unchanged,
     UndoFailedError,
+    UndoOwedError,
+    Unverified,
     as_before,
     find_drift,
     put_in_force,
 )
+from fwguardd.enforce.unseen import tell_seen, tell_unseen
 from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime, still
 from fwguardd.kernel.culprit import NOBODY, Culprits
-from fwguardd.kernel.iptables import KernelBusyError, KernelError
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import Finding, Rehearsed, Severity
 from fwguardd.store.revisions import Kind, PendingConfirmation, StoreError
@@ -47,6 +50,9 @@ CHANGED = "change"
 
 RECENT = 600.0
 """Seconds after a change for which a reload that wants a confirmation means that change."""
+
+LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoOwedError, KernelError)
+"""What putting a ruleset in force may raise; `apply_failed` tells it."""
 
 MOST_SHOWN = 20
 """Findings or differences that one event spells out."""
@@ -70,32 +76,34 @@ def reconcile(world: World, memory: Memory, ask: Ask) -> Outcome:
     """Make the kernel hold what the rule files say."""
     current = memory.in_force
     if current is not None and current.kind is Kind.OPEN and current.digest:
-        return Done(memory)  # Opened on purpose: it stays open until a reload, which takes the digest away.
+        return _keep(world, memory, ask)  # It stays open until a reload, which takes the digest away.
     snapshot = take_snapshot(world.rules_dir)
     if not memory.settles(snapshot.digest):
         if ask.look_only:
-            return _look(world, memory, ask)
+            outcome = _keep(world, memory, ask)
+            return replace(outcome, files_changed=True) if isinstance(outcome, Done) else outcome
         return _judge_and_apply(world, memory, snapshot, ask)
     if current is None or current.kind is Kind.OPEN:
-        return Done(memory)
+        return _keep(world, memory, ask)
     if snapshot.digest == current.digest and memory.refused is not None:
         memory = replace(memory, refused=None)
         message = f"the refused change was taken back: the files are those of revision {current.revision}, in force"
         world.emit(events.TAKEN_BACK, message, revision=current.revision)
-    outcome = _guard(world, memory, current, ask.culprits)
+    outcome = _keep(world, memory, ask)
     if ask.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.memory.drift:
         message = f"the kernel holds revision {current.revision}, {current.rule_count} rules; nothing was written"
         world.emit(events.UNCHANGED, message, revision=current.revision, rules=current.rule_count, cause=STARTED)
     return outcome
 
 
-def _look(world: World, memory: Memory, ask: Ask) -> Outcome:
-    """Guard what is in force while the files are changing."""
+def _keep(world: World, memory: Memory, ask: Ask) -> Outcome:
+    """Guard what is in force, unless that is nothing, or everything was opened on purpose."""
     current = memory.in_force
-    if current is None or current.kind is Kind.OPEN:
-        return Done(memory, files_changed=True)
-    outcome = _guard(world, memory, current, ask.culprits)
-    return replace(outcome, files_changed=True) if isinstance(outcome, Done) else outcome
+    if current is None:
+        return Done(replace(memory, unseen=None))
+    if current.kind is Kind.OPEN and memory.unseen is None:
+        return Done(memory)
+    return _guard(world, memory, current, ask.culprits)
 
 
 def look_ahead(world: World, memory: Memory) -> None:
@@ -154,7 +162,7 @@ def _apply(world: World, memory: Memory, snapshot: Snapshot, accepted: Accepted,
         outcome = put_in_force(world.kernel, new.rehearsed, released, world.preserve)
     except StoreError as error:
         return failed(world, memory, f"nothing was changed: {error}. {still(memory)}", passing=False)
-    except (RolledBackError, UndoFailedError, KernelError) as error:
+    except LOAD_ERRORS as error:
         _break_promise(world, memory)
         _end_unless_broken(world, memory, error)
         return apply_failed(world, memory, error)
@@ -169,7 +177,7 @@ def _apply(world: World, memory: Memory, snapshot: Snapshot, accepted: Accepted,
         message = f"the kernel already holds what {world.rules_dir} says, {new.rule_count} rules; nothing was written"
         world.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=ask.why.cause)
         return Done(memory)
-    tell_applied(world, new, outcome, f"from {world.rules_dir} ({ask.why.cause})")
+    memory = tell_written(world, memory, outcome, f"from {world.rules_dir} ({ask.why.cause})")
     return Done(memory, len(outcome.changes))
 
 
@@ -259,17 +267,25 @@ def _guard(world: World, memory: Memory, in_force: InForce, culprits: Culprits) 
     """Compare the kernel with what is in force, and repair it if that is wanted."""
     if memory.touched:
         memory = _let_go(world, memory, in_force)
+    owed = memory.unseen is Unseen.UNDO
     try:
         drift = find_drift(world.kernel, in_force.rehearsed, world.preserve)
         # As sets: a rule that somebody adds once more tells nobody anything new.
-        if drift and frozenset(drift) != frozenset(memory.drift):
+        if drift and frozenset(drift) != frozenset(memory.drift) and not owed:
             _tell_drift(world, in_force, drift, culprits)
-        if not drift or not world.repair:
-            return Done(replace(memory, drift=drift))
+        if not drift or not (world.repair or owed):
+            return Done(replace(tell_seen(world, memory, as_wanted=not drift), drift=drift))
         outcome = put_in_force(world.kernel, in_force.rehearsed, Owned(), world.preserve)
-    except (RolledBackError, UndoFailedError, KernelError) as error:
+    except KernelStarvedError as error:
+        memory = tell_unseen(world, memory, memory.unseen or Unseen.LOOK, str(error), culprits)
+        return Failure(memory, str(error), passing=True)
+    except LOAD_ERRORS as error:
         return apply_failed(world, memory, error)
     memory = replace(memory, drift=())
+    if isinstance(outcome, Unverified):
+        memory = tell_unseen(world, memory, Unseen.WRITTEN, outcome.reason, culprits)
+    else:
+        memory = tell_seen(world, memory, as_wanted=True)
     if isinstance(outcome, Unchanged):
         return Done(memory)
     message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
@@ -281,12 +297,16 @@ def _let_go(world: World, memory: Memory, in_force: InForce) -> Memory:
     """Empty the tables that a killed pass had begun to write and that are not ours in the revision in force."""
     left = memory.touched - in_force.owned
     try:
-        put_in_force(world.kernel, in_force.rehearsed, left, world.preserve)
-    except (RolledBackError, UndoFailedError, KernelError) as error:
+        outcome = put_in_force(world.kernel, in_force.rehearsed, left, world.preserve)
+    except KernelStarvedError:
+        return memory  # The look for drift, which comes next, will not be had either, and says so.
+    except LOAD_ERRORS as error:
         return apply_failed(world, memory, error).memory
+    if isinstance(outcome, Unverified):
+        return tell_unseen(world, memory, Unseen.UNDO, outcome.reason)
     names = ", ".join(sorted(f"{family.value} {name}" for family, name in left))
     if names:
-        message = f"a pass that was killed had begun to write {names}: let go; revision {in_force.revision} is in force"
+        message = f"a pass cut short had begun to write {names}: let go; revision {in_force.revision} is in force"
         world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(left))
     end(world)
     return replace(memory, touched=Owned())
@@ -294,7 +314,7 @@ def _let_go(world: World, memory: Memory, in_force: InForce) -> Memory:
 
 def _end_unless_broken(world: World, memory: Memory, error: Exception) -> None:
     """A load that was undone touched nothing in the end, beyond what an earlier pass had."""
-    if not isinstance(error, UndoFailedError) and not memory.touched:
+    if not isinstance(error, (UndoFailedError, UndoOwedError)) and not memory.touched:
         end(world)
 
 
@@ -312,17 +332,22 @@ def _tell_drift(world: World, in_force: InForce, drift: Sequence[Difference], cu
     )
 
 
-def tell_applied(world: World, new: InForce, applied: Applied, where: str) -> None:
-    """The one event of a ruleset that is in force now."""
+def tell_written(world: World, memory: Memory, written: Applied | Unverified, where: str) -> Memory:
+    """The one event of a ruleset that was written: it is in force, or nobody could see yet whether it is."""
+    new = memory.in_force
+    assert new is not None
+    if isinstance(written, Unverified):
+        return tell_unseen(world, memory, Unseen.WRITTEN, written.reason)
     world.emit(
         events.APPLIED,
         f"revision {new.revision} is in force: {new.rule_count} rules {where}",
         revision=new.revision,
         rules=new.rule_count,
         cause=new.cause,
-        changes=len(applied.changes),
-        difference=_shown(applied.changes),
+        changes=len(written.changes),
+        difference=_shown(written.changes),
     )
+    return memory
 
 
 def apply_failed(world: World, memory: Memory, error: Exception) -> Failure | Broken:
@@ -331,6 +356,9 @@ def apply_failed(world: World, memory: Memory, error: Exception) -> Failure | Br
         message = f"a load failed half-way and could not be undone: {error}"
         world.emit(events.BROKEN, message, revision=memory.in_force.revision if memory.in_force else 0)
         return Broken(memory, message)
+    if isinstance(error, UndoOwedError):
+        memory = replace(memory, touched=memory.touched | world.store.touched())
+        return Failure(tell_unseen(world, memory, Unseen.UNDO, str(error)), str(error), passing=True)
     passing = isinstance(error, KernelBusyError) or isinstance(error.__cause__, KernelBusyError)
     return failed(world, memory, f"nothing was changed: {error}. {still(memory)}", passing=passing)
 

@@ -2,7 +2,11 @@
 
 iptables-restore is atomic for one table of one family and for nothing more, so the transaction over all tables of both
 families is made here. Its promise: when `put_in_force` returns or raises, the kernel holds the wanted rulesets whole,
-or those from before whole. The one exception has an exception of its own, `UndoFailedError`.
+or those from before whole. Two exceptions have names of their own: `UndoFailedError`, and `UndoOwedError` where others
+write without pause, so that the kernel cannot be looked at and nobody can say whether there is anything to undo.
+
+A look that cannot be had after every program has said yes is no failure. What was written is in force then as far as
+anybody knows, and to undo it blindly could only make things worse: the outcome is `Unverified`.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fwguardd.kernel.iptables import KernelBusyError, KernelError
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError
 from fwguardd.ruleset.diff import Difference, changes, compare
 from fwguardd.ruleset.model import Family, Rehearsed, Ruleset
 from fwguardd.ruleset.plan import Plan, emptied, make_plan
@@ -53,12 +57,32 @@ class Applied:
     changes: tuple[Difference, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """The wanted rulesets were written and every program said yes, but the kernel could not be looked at since.
+
+    ``changes`` tells what was added and removed, ``reason`` why there was no look. Look again later.
+    """
+
+    changes: tuple[Difference, ...]
+    reason: str
+
+
 class RolledBackError(Exception):
     """The write failed, was undone, and the undo was verified: what was in force before is in force now."""
 
 
 class UndoFailedError(Exception):
     """The write failed and so did its undo. The message says what is known of what is in force."""
+
+
+class UndoOwedError(Exception):
+    """The write failed, and others kept the kernel too busy to look at what it left, or to undo that: compare with what
+    was in force before, and bring it back, as soon as that can be done."""
+
+
+class _UnseenError(Exception):
+    """After a write the kernel could not be looked at."""
 
 
 class _NotAsWrittenError(KernelError):
@@ -70,11 +94,14 @@ def owned_tables(rehearsed: Rehearsed) -> Owned:
     return frozenset((family, name) for family, ruleset in rehearsed.rulesets.items() for name in ruleset.tables)
 
 
-def put_in_force(kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve: Preserve) -> Applied | Unchanged:
+def put_in_force(
+    kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve: Preserve
+) -> Applied | Unverified | Unchanged:
     """Make the kernel hold what was rehearsed, and empty the tables that are released.
 
-    Raises RolledBackError, UndoFailedError, or KernelError where not even the snapshot could be taken.
+    Raises RolledBackError, UndoFailedError, UndoOwedError, or KernelError where not even the snapshot could be taken.
     """
+    unseen: _UnseenError | None = None
     wanted = _with_released(rehearsed, released)
     with kernel.exclusive():
         before = kernel.save(tuple(wanted))
@@ -84,10 +111,13 @@ def put_in_force(kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve
         try:
             _write(kernel, plans)
             _verify(kernel, wanted, preserve)
+        except _UnseenError as error:
+            unseen = error
         except KernelError as failure:
             _undo(kernel, before, wanted, preserve, failure)
     own = {family: own_part(before[family], preserve, ruleset) for family, ruleset in wanted.items()}
-    return Applied(tuple(change for family, ruleset in wanted.items() for change in changes(own[family], ruleset)))
+    made = tuple(change for family, ruleset in wanted.items() for change in changes(own[family], ruleset))
+    return Unverified(made, str(unseen)) if unseen is not None else Applied(made)
 
 
 def find_drift(kernel: Kernel, rehearsed: Rehearsed, preserve: Preserve) -> tuple[Difference, ...]:
@@ -125,13 +155,19 @@ def _restore_patiently(kernel: Kernel, family: Family, text: str) -> None:
     for wait in RETRY_WAITS:
         try:
             return kernel.restore(family, text)
+        except KernelStarvedError:
+            raise
         except KernelBusyError:
             time.sleep(wait)
     return kernel.restore(family, text)
 
 
 def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> None:
-    left = _differences(wanted, kernel.save(tuple(wanted)), preserve)
+    try:
+        live = kernel.save(tuple(wanted))
+    except KernelError as error:
+        raise _UnseenError(str(error)) from error
+    left = _differences(wanted, live, preserve)
     if left:
         shown = "; ".join(str(difference) for difference in left[:3])
         raise _NotAsWrittenError(f"after the load the kernel differs in {len(left)} places: {shown}")
@@ -150,6 +186,8 @@ def _undo(
         live = kernel.save(tuple(earlier))
         _write(kernel, [make_plan(live[family], ruleset, preserve) for family, ruleset in earlier.items()])
         _verify(kernel, earlier, preserve)
+    except (KernelBusyError, _UnseenError) as second:
+        raise UndoOwedError(f"{failure}. To undo it was not possible: {second}") from second
     except KernelError as second:
         raise UndoFailedError(f"{failure}. The undo failed too: {second}") from second
     raise RolledBackError(str(failure)) from failure

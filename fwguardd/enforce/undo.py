@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.read_directory import Rejected
-from fwguardd.enforce.reconcile import apply_failed, earlier_revision, failed, tell_applied
+from fwguardd.enforce.reconcile import LOAD_ERRORS, apply_failed, earlier_revision, failed, tell_written
 from fwguardd.enforce.record import Why, begin, end, in_force_of, keep, new_in_force
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.transaction import Owned, RolledBackError, Unchanged, UndoFailedError, put_in_force
+from fwguardd.enforce.transaction import Owned, Unchanged, put_in_force
 from fwguardd.enforce.world import Done, Failure, Outcome, World, boottime, still
-from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import FAMILIES, Rehearsed, Ruleset
 from fwguardd.ruleset.plan import emptied
@@ -133,17 +132,16 @@ def _put(
     begin(world, memory, new)
     try:
         applied = put_in_force(world.kernel, rehearsed, released, world.preserve)
-    except (RolledBackError, UndoFailedError, KernelError) as error:
+    except LOAD_ERRORS as error:
         return apply_failed(world, memory, error)
     keep(world, new, source.files if source else (), why, for_boot=True)
     end(world)
-    memory = replace(memory, touched=Owned())
+    memory = replace(memory, touched=Owned(), in_force=new, refused=None, drift=(), unseen=None)
     if isinstance(applied, Unchanged):
         message = f"revision {new.revision} is in force ({why.cause}); the kernel held it already"
         world.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=why.cause)
-        return Done(replace(memory, in_force=new, refused=None, drift=()))
-    tell_applied(world, new, applied, f"({why.cause})")
-    return Done(replace(memory, in_force=new, refused=None, drift=()), len(applied.changes))
+        return Done(memory)
+    return Done(tell_written(world, memory, applied, f"({why.cause})"), len(applied.changes))
 
 
 def _settle(world: World, memory: Memory, digest: str, reason: str) -> Memory:

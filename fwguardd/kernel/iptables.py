@@ -31,6 +31,9 @@ LOCK_SECONDS = 5
 PROGRAM_SECONDS = 60.0
 """The longest that one restore or save may take, the wait for the lock included."""
 
+LOOK_SECONDS = 30.0
+"""The longest that one look may take; 100,000 rules take 2 s."""
+
 REMEMBERED_WRITERS = 64
 """Process ids of our own writers that are remembered, to tell their commits from others'."""
 
@@ -51,6 +54,11 @@ class KernelError(Exception):
 
 class KernelBusyError(KernelError):
     """Somebody else held the lock, or changed the tables in the same instant. It may pass: try again later."""
+
+
+class KernelStarvedError(KernelBusyError):
+    """A program did not end in time, and was killed. On nf_tables a look, and what a load has to look at, starts over
+    whenever somebody writes: who writes without pause starves it."""
 
 
 class RestoreRefusedError(KernelError):
@@ -136,10 +144,9 @@ class LiveKernel:
         """
         argvs = [save_argv(self.backend.value, family.number) for family in families]
         try:
-            finished = run_all([Command(argv) for argv in argvs], PROGRAM_SECONDS)
+            finished = run_all([Command(argv) for argv in argvs], LOOK_SECONDS)
         except ProgramTimeoutError as error:
-            # On nf_tables a look starts over whenever somebody writes: who writes without pause starves it.
-            raise KernelBusyError(str(error)) from error
+            raise KernelStarvedError(str(error)) from error
         except ProgramMissingError as error:
             raise KernelError(str(error)) from error
         for program in finished:
@@ -166,7 +173,9 @@ class LiveKernel:
             writer = Running(Command(argv, text, variables, own))
             self._own.append(writer.pid)
             finished = writer.finish(time.monotonic() + PROGRAM_SECONDS)
-        except (ProgramMissingError, ProgramTimeoutError) as error:
+        except ProgramTimeoutError as error:
+            raise KernelStarvedError(str(error)) from error
+        except ProgramMissingError as error:
             raise KernelError(str(error)) from error
         finally:
             if lock is not None:

@@ -50,7 +50,7 @@ class ProgramTimeoutError(Exception):
     """A program ran for longer than it was given, and was killed."""
 
     def __init__(self, argv: Sequence[str], seconds: float) -> None:
-        super().__init__(f"{argv[0]} did not end within {seconds:g} s and was killed")
+        super().__init__(f"{argv[0]} did not end within {round(seconds, 1):g} s and was killed")
 
 
 class Running:

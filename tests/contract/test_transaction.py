@@ -15,11 +15,20 @@ from fwguardd.enforce.transaction import (
     RolledBackError,
     Unchanged,
     UndoFailedError,
+    UndoOwedError,
+    Unverified,
     find_drift,
     owned_tables,
     put_in_force,
 )
-from fwguardd.kernel.iptables import Backend, KernelBusyError, KernelError, LiveKernel, RestoreRefusedError
+from fwguardd.kernel.iptables import (
+    Backend,
+    KernelBusyError,
+    KernelError,
+    KernelStarvedError,
+    LiveKernel,
+    RestoreRefusedError,
+)
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
 from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, Ruleset
@@ -161,6 +170,14 @@ def _hang(_family: Family, _text: str) -> None:
     raise KernelError("iptables-nft-restore did not end within 60 s and was killed")
 
 
+def _starve(_family: Family, _text: str) -> None:
+    raise KernelStarvedError("iptables-nft-restore did not end within 60 s and was killed")
+
+
+def _unseen() -> None:
+    raise KernelStarvedError("iptables-nft-save did not end within 30 s and was killed")
+
+
 def _lie(_family: Family, _text: str) -> None:
     """Say yes, and do nothing."""
 
@@ -169,7 +186,10 @@ def _busy(_family: Family, _text: str) -> None:
     raise KernelBusyError("/run/xtables.lock is held by process 812 (iptables) for over 5 s")
 
 
-@pytest.mark.parametrize("knob", [_refuse, _kill, _hang, _lie], ids=["refuses", "is killed", "hangs", "lies"])
+FAULTS = {"refuses": _refuse, "is killed": _kill, "hangs": _hang, "starves": _starve, "lies": _lie}
+
+
+@pytest.mark.parametrize("knob", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize(("before", "after"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["there", "back"])
 def test_a_fault_at_any_step_changes_nothing(
     fake: FakeKernel, knob: Callable[[Family, str], None], before: Rehearsed, after: Rehearsed
@@ -231,6 +251,56 @@ def test_an_undo_that_fails_is_told_for_what_it_is(fake: FakeKernel) -> None:
     fake.restores = [None, _refuse, _kill, _kill, _kill, _kill]
     with pytest.raises(UndoFailedError, match=r"line 3 failed.*The undo failed too.*code -9"):
         put_in_force(fake, SECOND, NOTHING, PRESERVE)
+
+
+@pytest.mark.parametrize("error", [KernelStarvedError, KernelError])
+def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: type[KernelError]) -> None:
+    """Every program said yes and the look after that cannot be had: what was written stays, and is told as not
+    verified."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+
+    def unseen() -> None:
+        raise error("iptables-nft-save said nothing")
+
+    fake.saves = [None, unseen]
+    outcome = put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    assert isinstance(outcome, Unverified)
+    assert outcome.reason == "iptables-nft-save said nothing"
+    assert outcome.changes
+    assert _holds(fake, SECOND)
+
+
+@pytest.mark.parametrize("knob", [_refuse, _kill, _starve], ids=["refuses", "is killed", "starves"])
+def test_an_undo_that_nobody_can_look_for_is_owed(fake: FakeKernel, knob: Callable[[Family, str], None]) -> None:
+    """A load failed and what it left cannot be looked at: that is an undo to come, not one that failed, and what was
+    in force before can be brought back later."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores, fake.saves = [None, knob], [None, _unseen]
+    with pytest.raises(UndoOwedError, match="iptables-nft-save did not end within 30 s"):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    assert not _holds(fake, FIRST)
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    assert _holds(fake, FIRST)
+
+
+@pytest.mark.parametrize("step", ["the write", "the look behind it"])
+def test_an_undo_that_is_kept_from_its_end_is_owed(fake: FakeKernel, step: str) -> None:
+    """The same where the undo could look, but not write, or not see what it wrote."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores = [None, _refuse, *([_starve] if step == "the write" else [])]
+    fake.saves = [None, None, _unseen]
+    with pytest.raises(UndoOwedError):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+
+
+def test_a_load_that_starved_is_not_tried_again_at_once(fake: FakeKernel) -> None:
+    """It took a minute, and the next try would take another, while passes and verbs wait."""
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores = [_starve]
+    with pytest.raises(RolledBackError):
+        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    assert fake.restores == []
+    assert _holds(fake, FIRST)
 
 
 def test_a_snapshot_that_fails_writes_nothing(fake: FakeKernel) -> None:

@@ -1,0 +1,154 @@
+"""Somebody changes nf_tables without pause, so that no look at the kernel ends: nothing is undone or given up for that.
+
+iptables-save reads again from the beginning whenever somebody commits while it reads. The passes here are those of the
+daemon's thread, on a real kernel and a real store (`tests.netns.crashing`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.enforce.memory import Memory, Unseen
+from fwguardd.enforce.reconcile import CHANGED, Ask, reconcile
+from fwguardd.enforce.record import Why, recall
+from fwguardd.enforce.world import Done, Failure, Outcome, World
+from fwguardd.kernel import iptables
+from fwguardd.kernel.iptables import Backend, KernelStarvedError, LiveKernel, RestoreRefusedError
+from fwguardd.ruleset.model import FAMILIES, Family
+from tests.netns.crashing import A, B, Bench, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.netns.crashing import Saved, Tables
+
+
+class Starving(LiveKernel):
+    """A live kernel on which the looks with these numbers do not end in time, and the loads with these are refused."""
+
+    def __init__(self, backend: Backend, looks: set[int], loads: set[int]) -> None:
+        super().__init__(backend)
+        self._looks, self._loads = looks, loads
+        self.looked = self.loaded = 0
+
+    def save(self, families: Any) -> Any:
+        """As ever, or not in time."""
+        self.looked += 1
+        if self.looked in self._looks:
+            raise KernelStarvedError("iptables-nft-save did not end within 30 s and was killed")
+        return super().save(families)
+
+    def restore(self, family: Family, text: str) -> None:
+        """As ever, or refused."""
+        self.loaded += 1
+        if self.loaded in self._loads:
+            raise RestoreRefusedError("line 3 failed")
+        super().restore(family, text)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench with revision 1, which is A, in force."""
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    made = Bench(tmp_path, backend)
+    made.put(A)
+    made.start()
+    made.told.clear()
+    yield made
+    made.pool.close()
+
+
+@pytest.fixture
+def b_tables(bench: Bench, saved: Saved) -> Tables:
+    """What the kernel holds when B is in force; A is in force then."""
+    bench.put(B)
+    bench.start()
+    found = tables(saved)
+    bench.put(A)
+    bench.start()
+    bench.told.clear()
+    return found
+
+
+def _pass(world: World, memory: Memory) -> Outcome:
+    return reconcile(world, memory, Ask(Why(CHANGED)))
+
+
+def _told(bench: Bench) -> list[str]:
+    """The events, but for findings about the files."""
+    return [name for name in bench.told if name != "rules.finding"]
+
+
+def test_what_was_written_and_cannot_be_seen_is_in_force(bench: Bench, b_tables: Tables, saved: Saved) -> None:
+    """It is recorded and guarded; that it was not seen is told once, and once more when it is seen."""
+    world = replace(bench.world(), kernel=Starving(bench.backend, {2, 3}, set()))
+    bench.put(B)
+    outcome = _pass(world, recall(world))
+    assert isinstance(outcome, Done)
+    assert outcome.changes > 0
+    assert outcome.memory.unseen is Unseen.WRITTEN
+    assert outcome.memory.in_force is not None
+    assert outcome.memory.in_force.revision == world.store.summaries()[-1].number == world.store.read_boot_revision()
+    assert tables(saved) == b_tables
+    again = _pass(world, outcome.memory)
+    assert isinstance(again, Failure) and again.passing
+    assert (again.memory.unseen, _told(bench)) == (Unseen.WRITTEN, ["rules.unseen"])
+    calm = _pass(world, again.memory)
+    assert isinstance(calm, Done) and calm.memory.unseen is None
+    assert _told(bench) == ["rules.unseen", "rules.seen"]
+    assert tables(saved) == b_tables
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_what_a_failed_load_left_is_undone_when_it_can_be_seen(
+    bench: Bench,
+    saved: Saved,
+    repair: bool,  # noqa: FBT001
+) -> None:
+    """Half a load that could not be undone is no broken firewall: it is undone as soon as the kernel can be looked at,
+    whatever is done about drift, and nobody is blamed for it."""
+    before = tables(saved)
+    world = replace(bench.world(), kernel=Starving(bench.backend, {2, 3}, {2}), repair=repair)
+    bench.put(B)
+    outcome = _pass(world, recall(world))
+    assert isinstance(outcome, Failure) and outcome.passing
+    assert outcome.memory.unseen is Unseen.UNDO
+    assert tables(saved) != before
+    bench.put(A)
+    outcome = _pass(world, outcome.memory)
+    assert isinstance(outcome, Failure) and outcome.passing
+    outcome = _pass(world, outcome.memory)
+    assert isinstance(outcome, Done) and outcome.memory.unseen is None
+    assert _told(bench) == ["rules.unseen", "rules.seen", "drift.repaired"]
+    assert tables(saved) == before
+
+
+def test_a_look_that_cannot_be_had_is_told_once(bench: Bench) -> None:
+    """The guard says that it is blind, once, and that it sees again."""
+    world = replace(bench.world(), kernel=Starving(bench.backend, {1, 2, 3}, set()))
+    memory = recall(world)
+    for _ in range(3):
+        memory = _pass(world, memory).memory
+        assert memory.unseen is Unseen.LOOK
+    assert "the kernel cannot be looked at" in memory.sentence
+    memory = _pass(world, memory).memory
+    assert (memory.unseen, _told(bench)) == (None, ["rules.unseen", "rules.seen"])
+
+
+def test_a_program_that_does_not_end_is_starved(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look, and a load, that takes longer than it may is killed, and told as what may pass."""
+    kernel = LiveKernel(Backend(backend))
+    for name in ("save_argv", "restore_argv"):
+        monkeypatch.setattr(iptables, name, lambda *_, **__: ["sleep", "10"])
+    for name in ("LOOK_SECONDS", "PROGRAM_SECONDS"):
+        monkeypatch.setattr(iptables, name, 0.1)
+    for call in (lambda: kernel.save(FAMILIES), lambda: kernel.restore(Family.IPV4, "")):
+        begun = time.monotonic()
+        with pytest.raises(KernelStarvedError, match=r"sleep did not end within 0\.1"):
+            call()
+        assert time.monotonic() - begun < 5
