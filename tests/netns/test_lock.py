@@ -28,7 +28,7 @@ OPEN_8080 = "-A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT"
 PATIENCE = 5.0
 """Seconds that a load waits for the lock."""
 
-INSERTS, RELOADS = 200, 50
+INSERTS, RELOADS = 1000, 50
 """At least so many rules are added by others while at least so many reloads are put in force."""
 
 FLOOD = 8.0
@@ -157,11 +157,11 @@ def others(backend: str, lock: Path) -> Iterator[Others]:
 
 
 def test_no_insert_of_others_is_lost(start_daemon: Start, saved: Saved, lock: Path, others: Others) -> None:
-    """Of the rules that somebody adds all the time to a chain of theirs, while fifty reloads or more are put in force,
+    """Of a thousand rules that somebody adds one by one to a chain of theirs, while fifty reloads or more are put in force,
     each is there in the end, in its place: between the daemon's look and its write nobody else writes."""
     daemon = start_daemon({"10-first.rules": FIRST}, ONLY_RELOADS, XTABLES_LOCKFILE=str(lock))
     daemon.event("rules.applied")
-    adding = others.begin(pause=0.01)
+    adding = others.begin(pause=0.002)
     number = 0
     while number < RELOADS or (len(others.added) < INSERTS and number < 10 * RELOADS):
         daemon.drop("20-more.rules", MORE if number % 2 == 0 else "# Closed again.\n-P INPUT DROP\n")
