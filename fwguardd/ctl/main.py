@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fwguardd import __version__
 from fwguardd.ctl import daemon_verbs
 from fwguardd.ctl.compare import diff
+from fwguardd.ctl.denials import verb as denials_verb
 from fwguardd.ctl.look import Look, check, render_rules
 from fwguardd.kernel.iptables import KernelError, NotPermittedError
 from fwguardd.kernel.scratch import ScratchError
@@ -28,7 +29,7 @@ WRONG_USAGE, NOT_PERMITTED, FAILED = 2, 4, 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; its exit code."""
-    options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(denials_verb.join_times(sys.argv[1:] if argv is None else argv))
     try:
         return _run(options)
     except SettingsError as error:
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.verb in daemon_verbs.NAMES:
         return daemon_verbs.run(options)
+    if options.verb == denials_verb.NAME:
+        return denials_verb.run(options)
     settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
     backend = BACKEND_CHOICES[options.backend] if options.backend else settings.backend
     look = Look(_paths(options, settings), backend, options.json, settings.lint_context())
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
     verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
     daemon_verbs.add_verbs(verbs, common)
+    denials_verb.add_verb(verbs)
     rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset")
     rendering.add_argument("--family", choices=["4", "6"], help="only this family")
     return parser

@@ -5,9 +5,12 @@ from __future__ import annotations
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from fwguardd.outlets.journal import encode_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -16,6 +19,7 @@ MACHINE: Final = "0123456789abcdef0123456789abcdef"
 BOOT: Final = "c0ffee00-0000-4000-8000-000000000001"
 """A boot of this machine's; not the present one, so that no entry of the host's can be among them."""
 
+_TRUSTED: Final = b"_HOSTNAME=gate\n_UID=%d\n_BOOT_ID=%032x\n_MACHINE_ID=%032x\n"
 _LOST_ID: Final = "e9bf28e6e834481bb6f48f548ad13606"
 
 
@@ -84,3 +88,18 @@ class GrowingJournal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def exported(fields: Mapping[str, Any], realtime: int, *, uid: int = 0, unit: str = "") -> bytes:
+    """One event in journald's export format: the entry that fwguardd sends, and what journald itself adds to it."""
+    head = b"__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n" % (realtime, realtime % 10**12)
+    own = _TRUSTED % (uid, 7, 9) + (b"_SYSTEMD_UNIT=%s\n" % unit.encode() if unit else b"")
+    return head + own + encode_entry(fields) + b"\n"
+
+
+def write_journal(directory: Path, entries: Iterable[bytes]) -> Path:
+    """A journal directory that holds the entries."""
+    directory.mkdir()
+    command = [PROGRAM, "-o", str(directory / "remote.journal"), "-"]
+    subprocess.run(command, input=b"".join(entries), capture_output=True, check=True, timeout=60)
+    return directory

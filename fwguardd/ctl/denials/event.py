@@ -1,0 +1,143 @@
+"""One denial as this verb knows it, whether fwguardd told it in the journal or an old kernel line would become it.
+
+Its fields are those of `fwguardd.denials.telling`. The journal keeps every value as text; what was a number becomes a
+number again, and a list that had one element is a list again. Whatever else is in an entry never raises: a value
+that is not what its name promises stays the text that it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fwguardd import events
+from fwguardd.denials.grammar import TCP_FLAGS
+from fwguardd.denials.model import Denial, Meaning
+from fwguardd.denials.telling import fields, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fwguardd.denials.model import Unparsed
+
+_PACKETS: Final = frozenset(
+    kind.name for kind in (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
+)
+_NOTICES: Final = frozenset({events.SCAN.name, events.SWEEP.name})
+_GAPS: Final = frozenset(
+    kind.name for kind in (events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_CLOSED, events.DROPPED)
+)
+EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
+"""What the road of denials tells: packets and summaries of packets, notices of scans, and where it was blind."""
+
+NUMBERS: Final = frozenset(
+    {
+        "ack", "arp_operation", "available", "count", "dpt", "flow_label", "frag", "gid", "icmp_code", "icmp_id",
+        "icmp_pointer", "icmp_seq", "icmp_type", "id", "inner_dpt", "inner_spt", "kmsg_seq", "len", "mark", "mtu",
+        "seq", "spi", "spt", "tos", "ttl", "udp_len", "uid", "urgent", "vlan", "window",
+    }
+)  # fmt: skip
+LISTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "flags": TCP_FLAGS,
+    "ip_flags": ("CE", "DF", "MF"),
+    "ports": (),
+    "hosts": (),
+}
+"""What is a list, and its order where it has one: journald keeps all values of a field, but not their order."""
+
+_PREFIX: Final = "FWGUARD_"
+_MOST_DIGITS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the denial road. ``realtime`` counts microseconds since the epoch, ``uptime`` since boot on the
+    printk clock; a line may tell one, both or neither. ``fields`` holds str, int, and tuples of str."""
+
+    name: str
+    told: str | Denial
+    """The sentence, or the packet that it is about: wording it costs as much as reading it, and few forms show it."""
+    fields: Mapping[str, Any]
+    realtime: int | None
+    uptime: int | None = None
+    host: str | None = None
+
+    @property
+    def message(self) -> str:
+        """The sentence that a person reads."""
+        return self.told if isinstance(self.told, str) else sentence(self.told)
+
+    @property
+    def is_of_packets(self) -> bool:
+        """Whether it tells of packets, and not of what is known of many, or of the reading of the log."""
+        return self.name in _PACKETS
+
+    @property
+    def meaning(self) -> str:
+        """What became of the packets, in one word."""
+        return str(self.fields.get("meaning") or self.name.partition(".")[0])
+
+    @property
+    def weight(self) -> int:
+        """How many packets (or lost records) it stands for: 1, or what a summary counts. What a notice counts are ports
+        or hosts; their packets are told elsewhere."""
+        count = self.fields.get("count", 1) if self.name not in _NOTICES else 1
+        return count if isinstance(count, int) and count > 0 else 1
+
+
+def of_denial(denial: Denial, realtime: int | None, uptime: int | None, host: str | None, times: int) -> Event:
+    """The event that a kernel line would have become; ``times`` is more than 1 where a log daemon folded repeats."""
+    kind = events.DENIED if denial.watched.meaning is Meaning.DENIED else events.LOGGED
+    found: dict[str, Any] = {**fields(denial), "line": denial.text}
+    if times > 1:
+        found["count"] = times
+    return Event(kind.name, denial, found, realtime, uptime, host)
+
+
+def of_unparsed(line: Unparsed, realtime: int | None, uptime: int | None, host: str | None) -> Event:
+    """The event that a kernel line of unknown form would have become."""
+    message = f"a kernel line has the prefix {line.watched.prefix!r} and an unknown form: {line.text}"
+    found = {"line": line.text, "expected": line.expected}
+    return Event(events.DENIALS_UNPARSED.name, message, found, realtime, uptime, host)
+
+
+def of_entry(entry: Mapping[str, Any]) -> Event | None:
+    """The event in a journal entry as ``journalctl -o json`` prints it; None when it holds none of this road's."""
+    name = as_text(entry.get("FWGUARD_EVENT"))
+    if name not in EVENT_NAMES:
+        return None
+    found = {
+        key[len(_PREFIX) :].lower(): _value(key[len(_PREFIX) :].lower(), value)
+        for key, value in entry.items()
+        if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None
+    }
+    host = as_text(entry.get("_HOSTNAME")) or None
+    return Event(name, as_text(entry.get("MESSAGE")), found, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
+
+
+def as_text(value: object) -> str:
+    """A field of a journal entry as text: journalctl gives bytes that are not UTF-8 as a list of numbers, a field
+    that is there more than once as a list of values (of which the first counts), and a field too long as null."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value:
+        if all(isinstance(byte, int) and 0 <= byte <= 0xFF for byte in value):
+            return bytes(value).decode("utf-8", "backslashreplace")
+        return as_text(value[0])
+    return ""
+
+
+def as_number(value: object) -> int | None:
+    """A decimal number in a journal field; None for anything else."""
+    text = as_text(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+def _value(name: str, value: object) -> str | int | tuple[str, ...]:
+    if name in LISTS:
+        several = value if isinstance(value, list) and any(isinstance(one, (str, list)) for one in value) else [value]
+        return tuple(sorted((as_text(one) for one in several), key=lambda one: (*LISTS[name], one).index(one)))
+    if name in NUMBERS:
+        number = as_number(value)
+        return as_text(value) if number is None else number
+    return as_text(value)

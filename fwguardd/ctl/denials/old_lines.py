@@ -1,0 +1,123 @@
+"""What old kernel log lines would have become, had fwguardd read them: by the daemon's own reader, line by line.
+
+Every line is accounted for, as on the daemon's road: understood, of unknown form, not the kernel's, or of no concern.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.ctl.denials.event import of_denial, of_unparsed
+from fwguardd.ctl.denials.lines import read_line
+from fwguardd.denials.model import Denial
+from fwguardd.denials.parse import LineReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fwguardd.ctl.denials.event import Event
+    from fwguardd.ctl.denials.stamps import StampReader
+    from fwguardd.ctl.denials.wanted import Wanted
+    from fwguardd.denials.model import Unparsed, Watched
+
+_PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
+"""What every kind of file spells alike: printable ASCII less the quote and the backslash."""
+
+_BYTES_IN_JSON: Final = b'"MESSAGE":['
+"""A message that is not UTF-8, as journalctl writes it: no prefix can be seen in it from outside."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the lines; the first number is the sum of the next four."""
+
+    lines: int = 0
+    ours: int = 0
+    """Understood."""
+    unparsed: int = 0
+    """The kernel's, with a watched prefix, in an unknown form."""
+    foreign: int = 0
+    """With a watched prefix in it, but nothing shows that the kernel wrote it: passed over."""
+    others: int = 0
+    """Anything else."""
+    undated: int = 0
+    """Of the first two kinds, those left out because they tell no time of day and a time was asked for."""
+
+    def document(self) -> dict[str, int]:
+        """The numbers with their names."""
+        return asdict(self)
+
+
+class OldLines:
+    """Reads lines for a set of watched prefixes. Raises ValueError for prefixes that LineReader does not take."""
+
+    def __init__(self, watched: Iterable[Watched], wanted: Wanted, stamps: StampReader) -> None:
+        watched = tuple(watched)
+        self._reader = LineReader(watched)
+        self._wanted = wanted
+        self._stamps = stamps
+        self._needles = _needles(watched)
+        self.counts = Counts()
+
+    def events(self, lines: Iterable[bytes]) -> Iterator[Event]:
+        """The events that the lines would have become and that are wanted. Never raises of itself."""
+        counts, needles = self.counts, self._needles
+        for line in lines:
+            counts.lines += 1
+            for needle in needles:
+                if needle in line:
+                    break
+            else:
+                counts.others += 1
+                continue
+            event = self._event(line)
+            if event is not None:
+                yield event
+
+    def _event(self, line: bytes) -> Event | None:
+        found = read_line(line, self._stamps)
+        if found is None:
+            claims = any(needle in line for needle in self._needles if needle not in {b"", _BYTES_IN_JSON})
+            self.counts.foreign += claims
+            self.counts.others += not claims
+            return None
+        if self._wanted.by_packet and self._is_plainly_unwanted(found.text):
+            self.counts.ours += 1
+            return None
+        read = self._reader.read(found.text)
+        if read is None:
+            self.counts.others += 1
+            return None
+        understood = isinstance(read, Denial)
+        self.counts.ours += understood
+        self.counts.unparsed += not understood
+        if not self._takes(read, found.realtime):
+            return None
+        if isinstance(read, Denial):
+            return of_denial(read, found.realtime, found.uptime, found.host, found.times)
+        return of_unparsed(read, found.realtime, found.uptime, found.host)
+
+    def _is_plainly_unwanted(self, text: str) -> bool:
+        """Whether a quick look is enough to know that a packet is not wanted; most are plain TCP or UDP."""
+        seen = self._reader.glance(text if text.endswith(" ") else f"{text} ")
+        return seen is not None and not self._wanted.takes_packet(seen.flow.src, int(seen.flow.port))
+
+    def _takes(self, read: Denial | Unparsed, realtime: int | None) -> bool:
+        wanted = self._wanted
+        if wanted.by_packet and not (isinstance(read, Denial) and wanted.takes_packet(read.src, read.dpt)):
+            return False
+        if not wanted.by_time:
+            return True
+        if realtime is None:
+            self.counts.undated += 1
+            return False
+        return wanted.takes_time(realtime)
+
+
+def _needles(watched: Iterable[Watched]) -> tuple[bytes, ...]:
+    """A line without any of these holds no watched prefix: for each prefix its longest part that no file spells
+    otherwise. A prefix that has no such part makes every line be looked at."""
+    parts = {max(_PLAIN.findall(item.prefix), key=len, default="").encode() for item in watched}
+    return (*sorted(parts), _BYTES_IN_JSON)

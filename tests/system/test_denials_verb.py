@@ -1,0 +1,277 @@
+"""fwguardctl denials as a command: each source, each form, each way that it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.ctl.denials.event import NUMBERS, of_entry
+from fwguardd.denials.model import Denial
+from fwguardd.denials.parse import LineReader, Meaning, Watched
+from fwguardd.denials.telling import fields, sentence
+from tests.system.journals import exported, write_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS = ROOT / "tests" / "corpus" / "denials" / "kernel-lines.txt"
+COMMAND = [sys.executable, "-m", "fwguardd.ctl.main", "denials"]
+START = 1795390395_000000
+READER = LineReader([Watched("denied", "iptables denied: ", Meaning.DENIED)])
+SYN = (
+    "iptables denied: IN=eth0 OUT= MAC= SRC=203.0.113.9 DST=10.0.0.1 LEN=60 TOS=0x00 PREC=0x00 TTL=51 ID=4711 DF "
+    "PROTO=TCP SPT=51234 DPT=23 WINDOW=64240 RES=0x00 SYN URGP=0 "
+)
+PING = SYN.partition("PROTO=")[0].replace("203.0.113.9", "198.51.100.7") + "PROTO=ICMP TYPE=8 CODE=0 ID=1 SEQ=2 "
+KERN_LOG = f"""\
+Nov 22 23:33:15 gate kernel: [   12.345678] {SYN}
+Nov 22 23:33:16 gate kernel: [   13.345678] usb 1-1: new device
+Nov 22 23:33:17 gate kernel: [   14.345678] {PING}
+Nov 22 23:33:18 gate sshd[12]: {SYN}
+Nov 22 23:33:19 gate kernel: [   15.345678] iptables denied: IN=\x1b[2J
+"""
+
+TABLE = r"""
+TIME                 MEANING  IN → OUT  PROTOCOL           SOURCE             DESTINATION  RULE
+2026-11-22 23:33:15  denied   eth0 →    tcp SYN            203.0.113.9:51234  10.0.0.1:23  denied
+2026-11-22 23:33:17  denied   eth0 →    icmp echo-request  198.51.100.7       10.0.0.1     denied
+2026-11-22 23:33:19  a kernel line has the prefix 'iptables denied: ' and an unknown form: iptables denied: IN=\x1b[2J
+""".lstrip()
+
+
+def denials(
+    *words: str, text: str | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    environment = {**os.environ, "TZ": "UTC", **(env or {})}
+    return subprocess.run(
+        [*COMMAND, *words],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=environment,
+        check=False,
+    )
+
+
+def shapes() -> list[Denial]:
+    """Every packet of the corpus that is denied."""
+    lines = (line.split("\t")[2] for line in CORPUS.read_text(encoding="ascii").splitlines())
+    return [read for read in map(READER.read, lines) if isinstance(read, Denial)]
+
+
+def told(denial: Denial) -> dict[str, Any]:
+    """The event that the daemon tells."""
+    return {"event": "denied", "message": sentence(denial), "priority": 4, **fields(denial), "line": denial.text}
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of the corpus as told by the daemon, one event told by it when run by hand, two that others made up, one of
+    another kind, and one of the future: a summary."""
+    made = [exported(told(denial), START + number, unit="fwguardd.service") for number, denial in enumerate(shapes())]
+    by_hand = {"event": "denials.lost", "message": "3 kernel records were overwritten", "count": 3}
+    forged = {**told(shapes()[0]), "src": "6.6.6.6"}
+    made += [
+        exported(by_hand, START + 10**6, uid=0),
+        exported(forged, START + 10**6, uid=1000),
+        exported(forged, START + 10**6, uid=1000, unit="user@1000.service"),
+        exported({"event": "rules.applied", "message": "revision 2 is in force"}, START + 10**6),
+    ]
+    return write_journal(tmp_path_factory.mktemp("denials") / "journal", made)
+
+
+@pytest.fixture
+def kern_log(tmp_path: Path) -> Path:
+    """Yesterday's log."""
+    path = tmp_path / "kern.log"
+    path.write_text(KERN_LOG, encoding="ascii")
+    os.utime(path, (START / 1e6, START / 1e6))
+    return path
+
+
+def test_every_field_comes_back_from_the_journal(journal: Path) -> None:
+    """Each shape of the corpus, told to a real journal, is read back with every field as it was; what anybody else
+    wrote in the daemon's name is not."""
+    done = denials("--json", "--journal-dir", str(journal))
+    assert (done.returncode, done.stderr) == (0, "")
+    *events, lost = json.loads(done.stdout)["denials"]
+    assert len(events) == len(shapes()) > 300
+    for event, denial in zip(events, shapes(), strict=True):
+        expected = json.loads(json.dumps({**told(denial), "host": "gate"}))
+        del expected["priority"]
+        del event["timestamp"]
+        assert event == expected
+    assert (lost["event"], lost["count"]) == ("denials.lost", 3)
+
+
+def test_the_numbers_are_known(journal: Path) -> None:
+    """No field that is a number on its way out stays text on its way back, whatever packet it tells of."""
+    numbers = {key for denial in shapes() for key, value in fields(denial).items() if isinstance(value, int)}
+    assert numbers <= NUMBERS
+    assert of_entry({"FWGUARD_EVENT": "denied", "FWGUARD_SPT": "x"}) is not None
+    assert journal.exists()
+
+
+def test_filters_and_top_of_the_journal(journal: Path) -> None:
+    """Filters are for packets; the top counts what they let through."""
+    here = ("--journal-dir", str(journal))
+    done = denials("--top", "1", "--json", "--src", "10.9.0.0/16", "--dport", "20-30", *here)
+    wanted = [d for d in shapes() if (d.src or "").startswith("10.9.") and d.dpt is not None and 20 <= d.dpt <= 30]
+    found = json.loads(done.stdout)
+    assert (found["packets"], found["notes"]) == (len(wanted), {})
+    assert found["top"]["source"] == [{"key": "10.9.0.2", "count": sum(d.src == "10.9.0.2" for d in wanted)}]
+    late = denials("--since", "2026-11-22 23:33:16", "--format", "ecs", *here)
+    assert [json.loads(line)["event"]["action"] for line in late.stdout.splitlines()] == ["denials.lost"]
+    none = denials("--src", "6.6.6.6", *here)
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "fwguardctl: no such denials in the journal\n")
+
+
+def test_old_lines_as_a_table(kern_log: Path) -> None:
+    """A file of yesterday becomes a table, and an account of its lines on standard error."""
+    done = denials("--read", str(kern_log))
+    assert done.returncode == 0
+    assert done.stdout == TABLE
+    assert done.stderr.splitlines() == [
+        f"fwguardctl: {kern_log}: 5 lines: 2 ours, 1 unparsed, 1 foreign, 1 of no concern",
+        "fwguardctl: foreign: 1 line with a watched prefix, but nothing shows the kernel's hand; passed over",
+        "fwguardctl: the stamps name no year: 2026 assumed, from when the file was last written to",
+    ]
+
+
+def test_old_lines_in_the_other_forms(kern_log: Path) -> None:
+    """JSON is one document with the account in it, ECS a line for each event, and the top counts."""
+    document = json.loads(denials("--read", str(kern_log), "--json", "--since", "2026-11-22").stdout)
+    assert [event["event"] for event in document["denials"]] == ["denied", "denied", "denials.unparsed"]
+    assert document["read"] == {"lines": 5, "ours": 2, "unparsed": 1, "foreign": 1, "others": 1, "undated": 0}
+    lines = denials("--read", "-", "--format", "ecs", "--dport", "23", text=KERN_LOG).stdout.splitlines()
+    assert [json.loads(line)["source"]["ip"] for line in lines] == ["203.0.113.9"]
+    top = denials("--read", str(kern_log), "--top").stdout
+    assert top.startswith("2 packets\n\nPACKETS         SOURCE\n      1  50.0%  203.0.113.9\n")
+
+
+def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
+    """On a machine without settings a prefix is said with --prefix; the settings are not even looked at."""
+    text = "<4>[   12.345678] " + SYN.replace("iptables denied: ", "odd one ")
+    words = ("--read", "-", "--json", "--config", str(tmp_path / "missing.yaml"))
+    document = json.loads(denials(*words, "--prefix", "odd one ", text=text).stdout)
+    assert [(event["name"], event["uptime"]) for event in document["denials"]] == [("odd one", 12.345678)]
+    assert denials(*words, text=text).returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--src", "gurke"], 2, "'gurke' is neither an address nor a network"),
+        (["--dport", "99999"], 2, "'99999' is neither a port from 0 to 65535 nor a range"),
+        (["--read", "-", "--since", "gurke"], 2, "'gurke' is no time that --read understands"),
+        (["--read", "-", "-f"], 2, "tail -f FILE | fwguardctl denials --read -"),
+        (["--read", "-", "--prefix", ""], 2, "is empty"),
+        (["--prefix", "x"], 2, "--prefix goes with --read"),
+        (["--top", "-f"], 2, "--top counts what is there"),
+        (["--top", "--format", "ecs"], 2, "use --top --json"),
+        (["--read", "/does/not/exist"], 5, "/does/not/exist: No such file or directory"),
+        (["--read", "/etc"], 5, "/etc: Is a directory"),
+        (["--journal-dir", "/does/not/exist"], 5, "/does/not/exist: Failed to open"),
+        (["--since", "gurke", "--journal-dir", "/"], 2, "Failed to parse timestamp: gurke"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(words: list[str], code: int, sentence: str) -> None:
+    """Wrong usage is 2, a place that cannot be read 5; the sentence says what is wrong, and nothing is printed."""
+    done = denials(*words, text="")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_host_without_a_journal(tmp_path: Path) -> None:
+    """Where there are no journal files, or not even journalctl, the error says what can be read instead."""
+    (tmp_path / "empty").mkdir()
+    for words, env in (["--journal-dir", str(tmp_path / "empty")], {}), ([], {"PATH": str(tmp_path)}):
+        done = denials("--json", *words, env=env)
+        assert (done.returncode, done.stdout) == (5, "")
+        assert "for old kernel log lines: fwguardctl denials --read FILE" in done.stderr
+
+
+def test_a_journal_that_this_user_may_not_read(journal: Path, tmp_path: Path) -> None:
+    """It is said that it is not permitted, and who is."""
+    copied = tmp_path / "journal"
+    subprocess.run(["cp", "-r", str(journal), str(copied)], check=True)
+    (copied / "remote.journal").chmod(0)
+    # Not as another user, who might not be able to read the checkout: as root without root's way past the file mode.
+    dropped = "--bounding-set=-dac_override,-dac_read_search"
+    words = ["setpriv", dropped, *COMMAND, "--journal-dir", str(copied)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "run it as root or in the group systemd-journal" in done.stderr
+
+
+@pytest.fixture
+def following(journal: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, following a journal in JSON."""
+    words = [*COMMAND, "-f", "--json", "--journal-dir", str(journal)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        yield process
+        process.kill()
+
+
+def test_following_prints_an_object_a_line_and_ends_on_an_interrupt(following: subprocess.Popen[str]) -> None:
+    """It begins with the last ten events, each a line of its own as soon as it is there; Ctrl-C ends it quietly."""
+    assert following.stdout is not None
+    lines = [following.stdout.readline() for _ in range(10)]
+    assert json.loads(lines[-1])["event"] == "denials.lost"
+    following.send_signal(signal.SIGINT)
+    _, complaint = following.communicate(timeout=30)
+    assert (following.returncode, complaint) == (130, "")
+
+
+def test_following_ends_when_nobody_reads_it(following: subprocess.Popen[str]) -> None:
+    """A closed pipe ends it at once, though nothing new is denied, and without a traceback."""
+    assert following.stdout is not None
+    assert following.stderr is not None
+    following.stdout.readline()
+    following.stdout.close()
+    assert following.wait(timeout=30) == 5
+    assert following.stderr.read() == ""
+
+
+def test_a_closed_pipe_ends_a_long_answer(tmp_path: Path) -> None:
+    """`| head` gets its lines, and no traceback follows them."""
+    path = tmp_path / "kern.log"
+    path.write_text(KERN_LOG * 20_000, encoding="ascii")
+    words = [*COMMAND, "--read", str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("TIME")
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(timeout=60) == 5
+
+
+def test_colours_only_on_a_terminal(kern_log: Path) -> None:
+    """On a terminal there are colours, unless NO_COLOR is set; the bytes of a log are escaped on it in any case."""
+    for env, colours in ({}, True), ({"NO_COLOR": "1"}, False):
+        outer, inner = pty.openpty()
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | env
+        words = [*COMMAND, "--read", str(kern_log)]
+        subprocess.run(
+            words, stdout=inner, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment, timeout=60, check=True
+        )
+        os.close(inner)
+        shown = os.read(outer, 65536)
+        os.close(outer)
+        assert (b"\x1b[33mdenied" in shown) is colours
+        assert b"\x1b[2J" not in shown
+        assert b"\\x1b[2J" in shown
