@@ -158,8 +158,7 @@ def others(backend: str, lock: Path) -> Iterator[Others]:
 
 def test_no_insert_of_others_is_lost(start_daemon: Start, saved: Saved, lock: Path, others: Others) -> None:
     """Of a thousand rules that somebody adds one by one to a chain of theirs, while fifty reloads or more take
-    place,
-    each is there in the end, where it belongs: between the daemon's look and its write nobody else writes."""
+    place, each is there in the end, where it belongs: between the daemon's look and its write nobody else writes."""
     daemon = start_daemon({"10-first.rules": FIRST}, ONLY_RELOADS, XTABLES_LOCKFILE=str(lock))
     daemon.event("rules.applied")
     adding = others.begin(pause=0.002)
