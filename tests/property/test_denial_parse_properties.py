@@ -196,7 +196,7 @@ def test_any_bytes_are_a_record_or_none(data: bytes) -> None:
     ],
 )
 def test_time_is_linear_in_the_text(piece: str) -> None:
-    """A megabyte of the same piece, after every point where a loop of the grammar may begin, takes no second.
+    """A megabyte of the same piece, after every point where a loop of the grammar may begin, is read in two seconds.
 
     Were any of them quadratic, it would take hours.
     """
@@ -206,6 +206,6 @@ def test_time_is_linear_in_the_text(piece: str) -> None:
     beginnings += [ipv4 + "PROTO=ICMP TYPE=3 CODE=1 ", ipv4 + "PROTO=TCP SPT=", ipv6 + "OPT ( "]
     for beginning in beginnings:
         text = PREFIX + beginning + piece * (1_000_000 // len(piece))
-        began = time.perf_counter()
+        began = time.process_time()
         assert isinstance(READER.read(text), (Denial, Unparsed))
-        assert time.perf_counter() - began < 1.0
+        assert time.process_time() - began < 2.0

@@ -100,8 +100,8 @@ def test_every_beginning_of_every_packet() -> None:
     ids=["fragments", "options", "ah", "hop-by-hop", "icmp"],
 )
 def test_time_is_linear_in_the_packet(payload: bytes) -> None:
-    """A packet a hundred times as large as what the kernel copies takes no second; were it quadratic, it would."""
+    """A packet a hundred times as large as what the kernel copies takes two seconds at most; were it quadratic, it would."""
     assert len(payload) > 100 * COPIED
-    began = time.perf_counter()
+    began = time.process_time()
     check(payload, 10 if payload[0] >> 4 == 6 else 2)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 2.0

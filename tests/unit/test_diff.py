@@ -70,9 +70,9 @@ def test_a_large_chain_that_differs_at_both_ends() -> None:
     """Ten thousand rules of which the first and the last changed places: two were moved, and that is found at once."""
     rules = [f"-s 10.0.{number // 250}.{number % 250}" for number in range(10_000)]
     swapped = [rules[-1], *rules[1:-1], rules[0]]
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert len(compare(ruleset(INPUT=";".join(rules)), ruleset(INPUT=";".join(swapped)))) == 2
-    assert time.perf_counter() - begun < 2.0
+    assert time.process_time() - begun < 2.0
 
 
 def test_policies() -> None:

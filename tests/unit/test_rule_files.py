@@ -94,7 +94,7 @@ def test_what_is_no_plain_file_is_refused_at_once(rules: Path, kind: str) -> Non
     begun = time.monotonic()
     assert len(_codes(rules)) == 1
     assert _codes(rules)[0] in {"not-a-file", "unreadable-file"}
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 5.0
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
