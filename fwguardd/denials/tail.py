@@ -57,7 +57,7 @@ NOT_READ: Final[Mapping[str, Any]] = MappingProxyType(
 SLICE: Final = 64
 """Reads between two looks at the clock."""
 
-TURN: Final = 0.004
+TURN: Final = 0.002
 """Seconds after which the event loop gets its turn again; one slice more at most."""
 
 LOSS_GAP: Final = 10.0

@@ -19,7 +19,7 @@ import re
 import stat
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -51,8 +51,7 @@ class After:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of the kernel log.
 
     `seq` counts all records since boot, whoever wrote them. `usec` is the printk clock, in microseconds since boot

@@ -16,12 +16,13 @@ import os
 import socket
 import threading
 from collections import deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.events import DROPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
 SOCKET_PATH = "/run/systemd/journal/socket"
 LONGEST_QUEUE = 4096
@@ -32,24 +33,22 @@ _OWN_NAMES = {"event": "FWGUARD_EVENT", "message": "MESSAGE", "message_id": "MES
 
 
 def encode_entry(fields: Mapping[str, Any]) -> bytes:
-    """One entry in the native protocol. A list gives its field once for each element; None gives no field."""
+    """One entry in the native protocol. A list gives its field once for each element; what is None or empty gives no
+    field."""
     parts: list[bytes] = []
     for key, value in fields.items():
-        name = _field_name(key)
         for single in value if isinstance(value, (list, tuple)) else (value,):
-            if single is not None:
+            if single is not None and single != "":
                 data = str(single).encode("utf-8", "surrogateescape")
-                parts.append(b"%s\n%s%s\n" % (name, len(data).to_bytes(8, "little"), data))
+                parts += (_field_name(key), len(data).to_bytes(8, "little"), data, b"\n")
     return b"".join(parts)
 
 
+@lru_cache(maxsize=512)
 def _field_name(key: str) -> bytes:
-    """``event`` -> FWGUARD_EVENT, ``message`` -> MESSAGE; ``icmp_type`` -> FWGUARD_ICMP_TYPE."""
-    if key in _OWN_NAMES:
-        return _OWN_NAMES[key].encode()
-    if key.isupper():
-        return key.encode()
-    return f"FWGUARD_{key.upper()}".encode()
+    """``event`` -> FWGUARD_EVENT, ``message`` -> MESSAGE, ``icmp_type`` -> FWGUARD_ICMP_TYPE; with the line's end."""
+    name = _OWN_NAMES.get(key) or (key if key.isupper() else f"FWGUARD_{key.upper()}")
+    return f"{name}\n".encode()
 
 
 class JournalSocket:
@@ -149,11 +148,5 @@ class JournalSocket:
 
 def journal_fields(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
     """A structlog renderer: an event as a journal entry."""
-    ordered = {"message": event.pop("message"), "priority": event.pop("priority"), "SYSLOG_IDENTIFIER": "fwguardd"}
-    return encode_entry({**ordered, **dict(_non_empty(event))})
-
-
-def _non_empty(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in event.items():
-        if value not in ("", None, [], ()):
-            yield key, value
+    head = {"message": event.pop("message"), "priority": event.pop("priority"), "SYSLOG_IDENTIFIER": "fwguardd"}
+    return encode_entry({**head, **event})
