@@ -104,20 +104,24 @@ def glance(prefix: str, text: str, position: int) -> Seen | None:
 
 def see(denial: Denial) -> Seen:
     """The flow that a denial is about."""
-    transport = denial.transport
-    port = str(denial.dpt) if denial.dpt is not None else str(transport.type) if isinstance(transport, Icmp) else ""
+    network, transport, devices = denial.network, denial.transport, denial.devices
+    port, asks = "", False
+    if isinstance(transport, Tcp):
+        port, asks = str(transport.dpt), "ACK" not in transport.flags and "RST" not in transport.flags
+    elif isinstance(transport, Udp):
+        port, asks = str(transport.dpt), _asks_udp(transport.spt, transport.dpt)
+    elif isinstance(transport, Icmp):
+        port = str(transport.type)
     flow = Flow(
         denial.watched.prefix,
-        denial.devices.incoming or "",
-        denial.devices.outgoing or "",
-        denial.src or "",
-        denial.dst or "",
-        denial.proto or "",
+        devices.incoming or "",
+        devices.outgoing or "",
+        (network.src or "") if network is not None else "",
+        (network.dst or "") if network is not None else "",
+        transport.proto if transport is not None else "",
         port,
     )
-    if isinstance(transport, Tcp):
-        return Seen(flow, "ACK" not in transport.flags and "RST" not in transport.flags)
-    return Seen(flow, isinstance(transport, Udp) and _asks_udp(transport.spt, transport.dpt))
+    return Seen(flow, asks)
 
 
 def _asks_udp(spt: int, dpt: int) -> bool:

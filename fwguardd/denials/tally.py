@@ -76,6 +76,8 @@ class Tally:
 
     def count(self, key: Key, now: float, when: float, *, room: bool = True) -> bool:
         """Whether to tell this line at once; if not, it is counted. Without `room` for events, it is counted."""
+        if room and not self._limits.window:
+            return True
         counted = self._flows.get(key)
         if counted is None:
             key, counted = self._begin(key)
@@ -131,8 +133,6 @@ class Tally:
             self.waiting += summary.count
 
     def _tells(self, counted: _Counted, now: float) -> bool:
-        if not self._limits.window:
-            return True
         return counted.told < self._limits.first and self._allowance.spend(now)
 
     def _begin(self, key: Key) -> tuple[Key, _Counted]:

@@ -3,8 +3,8 @@
 The journal is never waited for. What it cannot take at once waits in a bounded queue; what does not fit there is
 dropped and counted, and the count is told with the next entry that goes through.
 
-Source: systemd's documentation of the native journal protocol (JOURNAL_NATIVE_PROTOCOL). Every value is framed by its
-length, never by a newline: in the newline framing a value that holds an empty line would begin an entry of its own.
+Source: systemd's documentation of the native journal protocol (JOURNAL_NATIVE_PROTOCOL). A value that holds a newline
+is framed by its length: ended by a newline it would begin a field of its own, or an entry.
 """
 
 from __future__ import annotations
@@ -22,33 +22,41 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.events import DROPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Mapping
+
+    from fwguardd.events import EventKind
 
 SOCKET_PATH = "/run/systemd/journal/socket"
 LONGEST_QUEUE = 4096
 """Entries that wait for a slow journald; about 4 MB."""
 
 _LATER = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ENOMEM})
+_GONE = frozenset({errno.ENOTCONN, errno.ECONNREFUSED, errno.EDESTADDRREQ})
 _OWN_NAMES = {"event": "FWGUARD_EVENT", "message": "MESSAGE", "message_id": "MESSAGE_ID", "priority": "PRIORITY"}
 
 
 def encode_entry(fields: Mapping[str, Any]) -> bytes:
     """One entry in the native protocol. A list gives its field once for each element; what is None or empty gives no
     field."""
-    parts: list[bytes] = []
+    lines: list[str] = []
+    framed: list[bytes] = []
     for key, value in fields.items():
         for single in value if isinstance(value, (list, tuple)) else (value,):
-            if single is not None and single != "":
-                data = str(single).encode("utf-8", "surrogateescape")
-                parts += (_field_name(key), len(data).to_bytes(8, "little"), data, b"\n")
-    return b"".join(parts)
+            if single is None or single == "":
+                continue
+            text = str(single)
+            if "\n" in text:
+                data = text.encode("utf-8", "surrogateescape")
+                framed.append(b"%s\n%s%s\n" % (_field_name(key).encode(), len(data).to_bytes(8, "little"), data))
+            else:
+                lines.append(f"{_field_name(key)}={text}\n")
+    return "".join(lines).encode("utf-8", "surrogateescape") + b"".join(framed)
 
 
 @lru_cache(maxsize=512)
-def _field_name(key: str) -> bytes:
-    """``event`` -> FWGUARD_EVENT, ``message`` -> MESSAGE, ``icmp_type`` -> FWGUARD_ICMP_TYPE; with the line's end."""
-    name = _OWN_NAMES.get(key) or (key if key.isupper() else f"FWGUARD_{key.upper()}")
-    return f"{name}\n".encode()
+def _field_name(key: str) -> str:
+    """``event`` -> FWGUARD_EVENT, ``message`` -> MESSAGE; ``icmp_type`` -> FWGUARD_ICMP_TYPE."""
+    return _OWN_NAMES.get(key) or (key if key.isupper() else f"FWGUARD_{key.upper()}")
 
 
 class JournalSocket:
@@ -66,8 +74,8 @@ class JournalSocket:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature.
 
-    def msg(self, entry: bytes) -> None:
-        """Send an entry, or queue it; the name is structlog's for what a logger does with a rendered event."""
+    def send(self, entry: bytes) -> None:
+        """Send an entry, or queue it."""
         with self._lock:
             waited = bool(self._waiting)
             if len(self._waiting) >= LONGEST_QUEUE:
@@ -101,22 +109,13 @@ class JournalSocket:
         self.dropped += 1
 
     def _loss_entry(self) -> bytes:
-        return journal_fields(
-            None,
-            "msg",
-            {
-                "message": f"{self._dropped} events were dropped because journald did not take them",
-                "priority": DROPPED.priority,
-                "event": DROPPED.name,
-                "message_id": DROPPED.message_id,
-                "count": self._dropped,
-            },
-        )
+        message = f"{self._dropped} events were dropped because journald did not take them"
+        return entry_of(DROPPED, message, {"count": self._dropped})
 
     def _send(self, entry: bytes) -> bool:
         """Whether the entry is on its way. An entry that can never be sent counts as dropped, and is out of the way."""
         try:
-            self._socket.sendto(entry, self._path)
+            self._transmit(entry)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 return self._send_as_file(entry)
@@ -124,6 +123,16 @@ class JournalSocket:
                 return False
             self._drop()
         return True
+
+    def _transmit(self, entry: bytes) -> None:
+        """Send to the socket that was found before; look for it anew when it is gone. Raises OSError."""
+        try:
+            self._socket.send(entry)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            self._socket.connect(self._path)
+            self._socket.send(entry)
 
     def _send_as_file(self, entry: bytes) -> bool:
         """An entry too large for a datagram goes as a sealed memory file whose descriptor is sent instead."""
@@ -146,7 +155,13 @@ class JournalSocket:
         return True
 
 
-def journal_fields(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
-    """A structlog renderer: an event as a journal entry."""
-    head = {"message": event.pop("message"), "priority": event.pop("priority"), "SYSLOG_IDENTIFIER": "fwguardd"}
-    return encode_entry({**head, **event})
+def entry_of(kind: EventKind, message: str, fields: Mapping[str, Any]) -> bytes:
+    """An event as a journal entry."""
+    head = {
+        "message": message,
+        "priority": kind.priority,
+        "SYSLOG_IDENTIFIER": "fwguardd",
+        "event": kind.name,
+        "message_id": kind.message_id,
+    }
+    return encode_entry({**head, **fields})

@@ -8,9 +8,11 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fwguardd import events
-from fwguardd.outlets.journal import LONGEST_QUEUE, JournalSocket, encode_entry, journal_fields
+from fwguardd.outlets.journal import LONGEST_QUEUE, JournalSocket, encode_entry, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,24 +53,19 @@ def outlet(tmp_path: Path) -> Iterator[JournalSocket]:
 
 
 def test_fields_have_their_names() -> None:
-    """What journald knows keeps journald's name, all else is FWGUARD_ and upper case, a list is a field for each."""
-    event: dict[str, object] = {
-        "event": "denied",
-        "message": "m",
-        "message_id": "f" * 32,
-        "priority": 4,
-        "src": "192.0.2.1",
-        "flags": ["SYN", "ACK"],
-    }
-    assert decode(journal_fields(None, "msg", event)) == [
+    """What journald knows keeps journald's name, all else is FWGUARD_ and upper case, a list is a field for each,
+    and what is empty is no field."""
+    fields = {"src": "192.0.2.1", "flags": ["SYN", "ACK"], "spt": 0, "line": "", "rule": None, "hosts": ()}
+    assert decode(entry_of(events.DENIED, "m", fields)) == [
         ("MESSAGE", b"m"),
         ("PRIORITY", b"4"),
         ("SYSLOG_IDENTIFIER", b"fwguardd"),
         ("FWGUARD_EVENT", b"denied"),
-        ("MESSAGE_ID", b"f" * 32),
+        ("MESSAGE_ID", events.DENIED.message_id.encode()),
         ("FWGUARD_SRC", b"192.0.2.1"),
         ("FWGUARD_FLAGS", b"SYN"),
         ("FWGUARD_FLAGS", b"ACK"),
+        ("FWGUARD_SPT", b"0"),
     ]
 
 
@@ -76,20 +73,39 @@ def test_fields_have_their_names() -> None:
 def test_no_value_can_start_a_field_or_an_entry(hostile: str) -> None:
     """A value with newlines arrives as one value of its own field."""
     fields = decode(encode_entry({"src": hostile, "dst": "after"}))
-    assert fields == [("FWGUARD_SRC", hostile.encode("utf-8", "surrogateescape")), ("FWGUARD_DST", b"after")]
+    hostile_bytes = hostile.encode("utf-8", "surrogateescape")
+    assert sorted(fields) == [("FWGUARD_DST", b"after"), ("FWGUARD_SRC", hostile_bytes)]
+
+
+@given(st.dictionaries(st.sampled_from(["src", "dst", "line"]), st.text(st.characters()) | st.integers(), max_size=3))
+def test_any_value_arrives_as_it_was(fields: dict[str, str | int]) -> None:
+    """Whatever a value holds, it arrives as it was, in its own field, and nothing else does."""
+    wanted = {(f"FWGUARD_{key.upper()}", str(value).encode("utf-8")) for key, value in fields.items() if value != ""}
+    assert set(decode(encode_entry(fields))) == wanted
+
+
+def test_a_journal_that_comes_back_is_found(outlet: JournalSocket, tmp_path: Path) -> None:
+    """When journald's socket is made anew, the next entry goes to the new one, and none is lost."""
+    for number in range(3):
+        (tmp_path / "socket").unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+            listening.bind(str(tmp_path / "socket"))
+            outlet.send(encode_entry({"count": number}))
+            listening.settimeout(2)
+            assert decode(listening.recv(65536)) == [("FWGUARD_COUNT", b"%d" % number)]
 
 
 def test_entries_arrive_in_order(journald: socket.socket, outlet: JournalSocket) -> None:
     """One datagram an entry."""
     for number in range(5):
-        outlet.msg(encode_entry({"count": number}))
+        outlet.send(encode_entry({"count": number}))
     assert [decode(journald.recv(65536)) for _ in range(5)] == [[("FWGUARD_COUNT", b"%d" % n)] for n in range(5)]
 
 
 def test_a_large_entry_goes_as_a_sealed_file(journald: socket.socket, outlet: JournalSocket) -> None:
     """What no datagram can carry arrives as a descriptor of the same bytes."""
     entry = encode_entry({"text": "x" * 3_000_000})
-    outlet.msg(entry)
+    outlet.send(entry)
     data, fds, _, _ = socket.recv_fds(journald, 16, 1)
     assert (data, len(fds)) == (b"", 1)
     with mmap.mmap(fds[0], 0, prot=mmap.PROT_READ) as content:
@@ -101,7 +117,7 @@ def test_a_journal_that_is_away_is_not_waited_for(outlet: JournalSocket, tmp_pat
     """Entries wait while nobody listens, arrive when somebody does, and what did not fit is counted and told."""
     path = tmp_path / "socket"
     for number in range(LONGEST_QUEUE + 7):
-        outlet.msg(encode_entry({"count": number}))
+        outlet.send(encode_entry({"count": number}))
     assert outlet.flush() == LONGEST_QUEUE
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(path))
