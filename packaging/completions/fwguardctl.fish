@@ -5,7 +5,11 @@ function __fwguardctl_revisions
 end
 
 function __fwguardctl_no_verb
-    not __fish_seen_subcommand_from check diff render status reload confirm rollback history show open drift pause resume
+    not __fish_seen_subcommand_from check diff render status reload confirm rollback history show open drift pause resume denials
+end
+
+function __fwguardctl_rules_verb
+    not __fwguardctl_no_verb; and not __fish_seen_subcommand_from denials
 end
 
 complete -c fwguardctl -f
@@ -22,14 +26,15 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a open -d 'Accept everything now
 complete -c fwguardctl -n __fwguardctl_no_verb -a drift -d 'Compare the kernel with what is in force, now'
 complete -c fwguardctl -n __fwguardctl_no_verb -a pause -d 'Hold repairs for a while, for work by hand'
 complete -c fwguardctl -n __fwguardctl_no_verb -a resume -d 'End a pause'
+complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel denied, now or in old log lines'
 
 complete -c fwguardctl -s h -l help -d 'Print a summary'
 complete -c fwguardctl -n __fwguardctl_no_verb -l version -d 'Print the version'
-complete -c fwguardctl -n 'not __fish_seen_subcommand_from check diff render' -l socket -r -F -d 'Control socket of the daemon'
+complete -c fwguardctl -n 'not __fish_seen_subcommand_from check diff render denials' -l socket -r -F -d 'Control socket of the daemon'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l json -d 'Print one JSON document'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l config -r -F -d 'Settings file'
-complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l rules-dir -x -a '(__fish_complete_directories)' -d 'Rules directory'
-complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l backend -x -a 'auto nft legacy' -d 'Half of the kernel to rehearse on'
+complete -c fwguardctl -n __fwguardctl_rules_verb -l rules-dir -x -a '(__fish_complete_directories)' -d 'Rules directory'
+complete -c fwguardctl -n __fwguardctl_rules_verb -l backend -x -a 'auto nft legacy' -d 'Half of the kernel to rehearse on'
 
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -F
 complete -c fwguardctl -n '__fish_seen_subcommand_from render' -l family -x -a '4 6' -d 'Only this family'
@@ -37,3 +42,15 @@ complete -c fwguardctl -n '__fish_seen_subcommand_from reload' -l confirm -d 'Un
 complete -c fwguardctl -n '__fish_seen_subcommand_from history' -l limit -x -d 'Only the newest'
 complete -c fwguardctl -n '__fish_seen_subcommand_from rollback show' -a '(__fwguardctl_revisions)'
 complete -c fwguardctl -n '__fish_seen_subcommand_from pause' -a '5m 15m 1h'
+
+set -l denials '__fish_seen_subcommand_from denials'
+complete -c fwguardctl -n $denials -s f -l follow -d 'Go on with what is denied from now on'
+complete -c fwguardctl -n $denials -l since -x -a 'yesterday today -1h -15m' -d 'Not before'
+complete -c fwguardctl -n $denials -l until -x -a 'yesterday today -1h -15m' -d 'Not after'
+complete -c fwguardctl -n $denials -l src -x -d 'From this address or network'
+complete -c fwguardctl -n $denials -l dport -x -d 'To this port or range'
+complete -c fwguardctl -n $denials -l top -d 'Who knocked most'
+complete -c fwguardctl -n $denials -l format -x -a 'table ecs' -d 'The form of the answer'
+complete -c fwguardctl -n $denials -l read -r -F -d 'Old kernel log lines'
+complete -c fwguardctl -n $denials -l journal-dir -x -a '(__fish_complete_directories)' -d 'The journal in this directory'
+complete -c fwguardctl -n $denials -l prefix -x -d 'Look for this prefix'

@@ -93,10 +93,12 @@ def test_every_form_gives_text_time_and_host(
         f"2026-11-22T23:33:15Z {LINE}",
         f"    {LINE}",
         f"gate kernel: {LINE}",
-        json.dumps({"_TRANSPORT": "syslog", "MESSAGE": LINE}),
-        json.dumps({"_TRANSPORT": "kernel", "SYSLOG_FACILITY": "1", "MESSAGE": LINE}),
-        json.dumps({"_TRANSPORT": "kernel", "SYSLOG_FACILITY": ["1", "0"], "MESSAGE": LINE}),
-        json.dumps({"MESSAGE": LINE}),
+        json.dumps({"_TRANSPORT": "syslog", "__REALTIME_TIMESTAMP": "1", "MESSAGE": LINE}),
+        json.dumps({"_TRANSPORT": "kernel", "SYSLOG_FACILITY": "1", "__REALTIME_TIMESTAMP": "1", "MESSAGE": LINE}),
+        json.dumps(
+            {"_TRANSPORT": "kernel", "SYSLOG_FACILITY": ["1", "0"], "__REALTIME_TIMESTAMP": "1", "MESSAGE": LINE}
+        ),
+        json.dumps({"__REALTIME_TIMESTAMP": "1", "MESSAGE": LINE}),
         f'{{"_TRANSPORT":"kernel","MESSAGE":"{LINE}"',
     ],
 )
@@ -168,7 +170,11 @@ def test_an_odd_prefix_is_found_in_every_form() -> None:
     raw = text.encode().decode("latin-1")
     assert len(run(f"Nov 22 23:33:15 gate kernel: {raw}", watched=(odd,))) == 1
     assert len(run("4,1,1,-;" + 'r\\x5c"\\xc3\\xa9" ' + PACKET, watched=(odd,))) == 1
-    entry = json.dumps({"_TRANSPORT": "kernel", "MESSAGE": text}, ensure_ascii=False).encode().decode("latin-1")
+    entry = (
+        json.dumps({"_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "17", "MESSAGE": text}, ensure_ascii=False)
+        .encode()
+        .decode("latin-1")
+    )
     assert len(run(entry, watched=(odd,))) == 1
 
 

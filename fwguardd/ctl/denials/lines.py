@@ -14,15 +14,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from fwguardd.ctl.denials.event import as_number, as_text
+from fwguardd.ctl.denials.event import as_text
 from fwguardd.denials.spelling import kernel_spelling
+from fwguardd.kernel.journal_log import Entry, read_document
 from fwguardd.kernel.kmsg import KERNEL_FACILITY, parse_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fwguardd.ctl.denials.stamps import StampReader
 
 _CLOCK: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -76,22 +75,11 @@ def _from_journal(line: bytes) -> KernelLine | None:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entry, dict) or not _is_kernels(entry):
+    found = read_document(entry) if isinstance(entry, dict) else None
+    if not isinstance(found, Entry):
         return None
-    text = kernel_spelling(as_bytes(entry.get("MESSAGE")))
     host = as_text(entry.get("_HOSTNAME")) or None
-    return KernelLine(text, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
-
-
-def _is_kernels(entry: Mapping[str, Any]) -> bool:
-    return entry.get("_TRANSPORT") == "kernel" and entry.get("SYSLOG_FACILITY", "0") == "0"
-
-
-def as_bytes(value: object) -> bytes:
-    """A journal field as the bytes that it is; of what is no text, none."""
-    if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte <= 0xFF for byte in value):
-        return bytes(value)
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
+    return KernelLine(kernel_spelling(found.message), round(found.when * 1_000_000), None, host)
 
 
 def _from_text(line: str, stamps: StampReader) -> KernelLine | None:
