@@ -240,7 +240,9 @@ class Daemon:
             self._emit(events.CONTROL_CLOSED, f"{error}; fwguardctl cannot reach this daemon")
 
     def _tell_systemd(self, *states: str) -> None:
-        self._systemd.notify("\n".join((*states, f"STATUS={self._steward.sentence}")))
+        steward = self._steward
+        line = report.status_line(steward.sentence, steward.memory, self._listener.counts())
+        self._systemd.notify("\n".join((*states, f"STATUS={line}")))
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that the loop turns, twice as often as it asks (sd_watchdog_enabled(3))."""

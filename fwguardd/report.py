@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd import __version__
 from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime
-from fwguardd.ruleset.model import FAMILIES
+from fwguardd.outlets.console import printable
+from fwguardd.ruleset.model import FAMILIES, errors_in
 from fwguardd.ruleset.render import render
 from fwguardd.store.revisions import Kind, Waiting, judge_pending
 
@@ -36,6 +37,16 @@ def status(
         "held": {"reason": memory.held.reason} if memory.held else None,
         "denials": dict(denials),
     }
+
+
+def status_line(sentence: str, memory: Memory, denials: Mapping[str, Any]) -> str:
+    """The state in one line, for STATUS= of sd_notify(3): the first error of a refusal, and how many packets were
+    denied since the start, as of now. Whatever a file name could do to a terminal is escaped."""
+    refused = errors_in(memory.refused.findings)[:1] if memory.refused is not None else ()
+    parts = [sentence, *(str(finding) for finding in refused)]
+    if denials["denied"]:
+        parts.append(f"denials: {denials['denied']}")
+    return printable("; ".join(parts))
 
 
 def outcome(world: World, done: Outcome, before: Memory) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def test_systemd_is_told_of_each_step(start_daemon: Callable[..., Any], supervis
     assert "MONOTONIC_USEC=" in supervisor.told("RELOADING=1")
     supervisor.told("READY=1")
     daemon.drop("50-bad.rules", "-A INPUT -j NOWHERE\n")
-    assert "the files in the rules directory are refused" in supervisor.told("STATUS=revision 1")
+    status = supervisor.told("STATUS=revision 1")
+    assert "the files in the rules directory are refused" in status
+    assert "50-bad.rules:1: error: " in status
     daemon.process.send_signal(signal.SIGTERM)
     supervisor.told("STOPPING=1")
 

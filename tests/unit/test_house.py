@@ -23,7 +23,7 @@ ALLOWED = {
     "enforce": {"enforce", "store", "kernel", "ruleset", "events"},
     "control": {"control", "events"},
     "options": {"settings"},
-    "report": {"enforce", "store", "ruleset"},
+    "report": {"enforce", "outlets", "store", "ruleset"},
     "steward": {"report", *_BELOW},
     "listener": _BELOW,
     "ctl": {"ctl", "steward", "report", *_BELOW},
