@@ -56,6 +56,10 @@ class Bed:
         self._console.close()
         _remove_cgroup(self._cgroup)
 
+    def enable(self, *units: str) -> None:
+        """Have units started at the next boot."""
+        subprocess.run(["chroot", str(self.tree), "systemctl", "--quiet", "enable", *units], check=True)
+
     def boot(self) -> None:
         """Switch it on, and wait until it has started all that it should."""
         assert self._machine.stdin is not None
@@ -120,6 +124,25 @@ class Bed:
         return found[after]
 
 
+PEER_NETWORK = """
+ip netns add peer
+ip link add wan0 type veth peer name lan0 netns peer
+ip address add 198.51.100.1/24 dev wan0
+ip link set wan0 up
+ip -n peer address add 198.51.100.2/24 dev lan0
+ip -n peer link set lan0 up
+"""
+
+SEND = """
+import socket, sys, time
+first, count, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    for port in range(first, first + count):
+        sender.sendto(b"?", ("198.51.100.1", port))
+        time.sleep(pause)
+"""
+
+
 class Guarded:
     """A bed that fwguardd guards, with a watched prefix that no other machine's lines have."""
 
@@ -128,7 +151,9 @@ class Guarded:
         self.bed, self.prefix = bed, prefix
         self.rules = bed.file("/etc/fwguard.d")
         settings = bed.file("/etc/fwguardd.yaml")
-        settings.write_text(f'{settings.read_text()}prefixes:\n  - {{name: denied, prefix: "{prefix}"}}\n')
+        settings.write_text(
+            f'{settings.read_text()}denials_window: 0s\nprefixes:\n  - {{name: denied, prefix: "{prefix}"}}\n'
+        )
         log = self.rules / "99-log.rules"
         log.write_text(log.read_text().replace("iptables denied: ", prefix))
 
@@ -142,6 +167,15 @@ class Guarded:
         """Take a rule file away, and wait until that is in force."""
         (self.rules / name).unlink()
         self.bed.run("fwguardctl reload")
+
+    def add_peer(self) -> None:
+        """Another host, 198.51.100.2, on the far end of wan0, which has 198.51.100.1."""
+        for command in PEER_NETWORK.strip().splitlines():
+            self.bed.run(command)
+
+    def peer_sends(self, port: int, count: int = 1, pause: float = 0.0) -> None:
+        """The peer sends UDP packets to this port and those above it, so many in all."""
+        self.bed.run(f"ip netns exec peer python3 - {port} {count} {pause}", stdin=SEND)
 
     def saved(self) -> str:
         """What is loaded for IPv4, without comments and counters."""

@@ -25,13 +25,17 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="module")
-def guarded(machine: Bed) -> Guarded:
+def unguarded(machine: Bed) -> Guarded:
+    """The bed with rules and settings of its own, still off."""
+    return Guarded(machine, f"bed {os.getpid()} denied: ")
+
+
+@pytest.fixture(scope="module")
+def guarded(unguarded: Guarded) -> Guarded:
     """The bed booted, and fwguardd started by hand, every directive of its units in force."""
-    prefix = f"bed {os.getpid()} denied: "
-    guarded = Guarded(machine, prefix)
-    machine.boot()
-    machine.run("systemctl start fwguardd")
-    return guarded
+    unguarded.bed.boot()
+    unguarded.bed.run("systemctl start fwguardd")
+    return unguarded
 
 
 @pytest.fixture

@@ -92,3 +92,20 @@ def test_others_may_look_and_not_touch(guarded: Guarded) -> None:
         assert refused.returncode == 4, f"{verb}: {refused.stdout}{refused.stderr}"
     stranger = guarded.bed.run(as_member.format("65534") + "status", check=False)
     assert stranger.returncode == 4, stranger.stderr
+
+
+def test_one_that_hangs_is_replaced(guarded: Guarded) -> None:
+    """A daemon that gives no sign of life is killed by the watchdog and started again; the rules stay all the while."""
+    bed, before = guarded.bed, guarded.saved()
+    sooner = bed.file("/etc/systemd/system/fwguardd.service.d")
+    sooner.mkdir()
+    (sooner / "sooner.conf").write_text("[Service]\nWatchdogSec=1\nRestartSec=0\n")
+    bed.run("systemctl daemon-reload")
+    bed.run("systemctl restart fwguardd")
+    first = bed.show("fwguardd", "MainPID")
+    bed.run(f"kill -STOP {first}")
+    wait_until(lambda: bed.show("fwguardd", "MainPID") not in (first, "0"), "the next daemon")
+    wait_until(lambda: bed.show("fwguardd", "ActiveState") == "active", "its first pass")
+    assert bed.show("fwguardd", "NRestarts") == "1"
+    assert "watchdog" in bed.output("journalctl --no-pager -b _PID=1 UNIT=fwguardd.service").lower()
+    assert guarded.saved() == before

@@ -1,0 +1,87 @@
+"""What a real journald makes of the events: fields to search by, explanations to read, and nothing lost in a flood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.system.bed import Bed, Guarded
+
+FLOOD, OPEN_PORT = 400, 7000
+LOG_ALL = '-I INPUT -p udp --dport 7000:7999 -j LOG --log-prefix "{}"\n'
+NARROW = "[Journal]\nRateLimitIntervalSec=1h\nRateLimitBurst=10\n"
+"""A limit that journald multiplies by six at most, for a disk with much room (journald.conf(5))."""
+
+
+@pytest.fixture(scope="module")
+def machine(machine: Bed) -> Bed:
+    """A bed whose journald limits the rate of messages long before it would on a real host."""
+    folder = machine.file("/etc/systemd/journald.conf.d")
+    folder.mkdir()
+    (folder / "narrow.conf").write_text(NARROW)
+    return machine
+
+
+@pytest.fixture(scope="module")
+def peered(guarded: Guarded) -> Guarded:
+    """The guarded bed with another host beside it."""
+    guarded.add_peer()
+    guarded.drop("05-log-all.rules", LOG_ALL.format(guarded.prefix))
+    guarded.bed.run("systemctl reload fwguardd")
+    return guarded
+
+
+@pytest.mark.usefixtures("kernel_log_of_namespaces")
+def test_a_denied_packet_is_found_by_its_fields(peered: Guarded) -> None:
+    """A packet that the peer sends and a rule denies is an entry of the unit, with a field for whatever the kernel
+    said about it."""
+    peered.peer_sends(7007)
+    entry = peered.bed.event("denied", "FWGUARD_DPT=7007", "_SYSTEMD_UNIT=fwguardd.service")
+    told = {name: entry[f"FWGUARD_{name}"] for name in ("SRC", "DST", "PROTO", "IN", "PREFIX")}
+    assert told == {
+        "SRC": "198.51.100.2",
+        "DST": "198.51.100.1",
+        "PROTO": "udp",
+        "IN": "wan0",
+        "PREFIX": peered.prefix,
+    }
+    assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"]) == ("4", "fwguardd")
+    assert "→ 198.51.100.1:7007 in wan0" in entry["MESSAGE"]
+    assert peered.bed.show("fwguardd", "StatusText").startswith("revision ")
+
+
+def test_the_catalog_explains_it(peered: Guarded) -> None:
+    """With journalctl -x an event comes with what it means and what to do."""
+    told = peered.bed.output("journalctl --no-pager -x -t fwguardd FWGUARD_EVENT=daemon.started")
+    assert "fwguardd guards this host" in told
+    assert "To see the state of the firewall: fwguardctl status" in told
+    listed = peered.bed.output("journalctl --no-pager --list-catalog").splitlines()
+    assert "07242b5be33a42b685615e71d6680c85 fwguardd: A packet was denied" in listed
+
+
+def test_drift_is_told_and_repaired(peered: Guarded) -> None:
+    """Somebody else's change is an event that names it, the repair is another, and the rules are as before."""
+    before = peered.saved()
+    peered.bed.run("iptables -D INPUT -i lo -j ACCEPT")
+    drift = peered.bed.event("drift.detected")
+    assert "-A INPUT -i lo -j ACCEPT" in drift["MESSAGE"]
+    assert "(iptables)" in drift["MESSAGE"]
+    peered.bed.event("drift.repaired")
+    assert peered.saved() == before
+
+
+@pytest.mark.usefixtures("kernel_log_of_namespaces")
+def test_journald_limits_others_and_not_us(peered: Guarded) -> None:
+    """In a flood every denied packet is in the journal, or in a number that the journal holds: journald's own limit,
+    which swallows most of another service's messages, lets all of ours through."""
+    bed = peered.bed
+    bed.run("systemd-run --wait --unit=talker seq 300")
+    assert len(bed.journal("_SYSTEMD_UNIT=talker.service", "_TRANSPORT=stdout")) < 300
+    peered.peer_sends(OPEN_PORT + 100, FLOOD, pause=0.001)
+    bed.event("denied", f"FWGUARD_DPT={OPEN_PORT + 99 + FLOOD}")
+    told = bed.journal("SYSLOG_IDENTIFIER=fwguardd", "FWGUARD_EVENT=denied", "FWGUARD_SRC=198.51.100.2")
+    ports = {int(entry["FWGUARD_DPT"]) for entry in told} & set(range(OPEN_PORT + 100, OPEN_PORT + 100 + FLOOD))
+    lost = sum(int(entry["FWGUARD_COUNT"]) for entry in bed.journal("FWGUARD_EVENT=denials.lost"))
+    assert len(ports) + lost >= FLOOD
