@@ -130,8 +130,8 @@ def test_every_step_happens(tmp_path: Path, backend: str) -> None:
     ):
         assert f"     {key_line}" in lines
     for key_words in (
-        "→ 192.0.2.1:23 in eth0 [denied]",
-        "→ [2001:db8:f::1]:23 in eth0 [denied]",
+        "→ 192.0.2.1:23 in eth0 (99-log.rules:4) [denied]",
+        "→ [2001:db8:f::1]:23 in eth0 (99-log.rules:4) [denied]",
         "/fwguard.d/50-app.rules:3: error: ",
         "[rules.rejected]",
         "[drift.detected]",
