@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.statements import Reading
 
 
+_TOLD_ONCE_A_FILE = frozenset({"preserved-chain", "preserved-rule"})
+
+
 class Rehearse(Protocol):
     """A rehearsal. `fwguardd.kernel.rehearsal.Rehearsals.rehearse` is the real one."""
 
@@ -136,11 +139,30 @@ def _is_explained(refusal: Finding, composition: Composition, known: AbstractSet
 
 
 def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings in order of place; one place and kind is told once."""
+    """Findings in order of place; one place and kind is told once, and what holds for many lines of a file too."""
     unique: dict[tuple[object, ...], Finding] = {}
     for finding in findings:
         unique.setdefault((finding.origin, finding.code, finding.message if finding.origin is None else ""), finding)
-    return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))
+    return _gathered(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))
+
+
+def _gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """What belongs to others is told once for each file: the rules of a Docker host would bury all else."""
+    first: dict[object, Finding] = {}
+    more: dict[object, int] = {}
+    for finding in findings:
+        path = finding.origin.path if finding.origin else ""
+        key = (finding.code, path) if finding.code in _TOLD_ONCE_A_FILE else finding
+        more[key] = more.get(key, -1) + 1
+        first.setdefault(key, finding)
+    return tuple(_with_more(finding, more[key]) for key, finding in first.items())
+
+
+def _with_more(finding: Finding, more: int) -> Finding:
+    if not more:
+        return finding
+    lines = f"{more} more line{'s' * (more > 1)} of this file"
+    return replace(finding, message=f"{finding.message}; so {'are' if more > 1 else 'is'} {lines}")
 
 
 def _ours(rehearsed: Rehearsed, preserve: Preserve) -> Rehearsed:

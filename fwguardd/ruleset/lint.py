@@ -7,7 +7,7 @@ needs to know iptables' options beyond those that it warns of.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,15 @@ LONGEST_LOG_PREFIX = 29
 
 # Most rules match none of this, and are spared the word-by-word look: no LOG, no limit, no name, and a protocol.
 _WORTH_A_LOOK = re.compile(
-    r"LOG|-m limit|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[^ \t]*[g-zG-Z]"
+    r"LOG|-m limit|(?:-[io]|interface)[ \t]+[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])"
+    r"|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[0-9.]+(?![^ \t])"
+    r"|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[^ \t]*[g-zG-Z]"
     r"|^(?!.*-p(?:roto|[ \t])).*port"
 )
 _ADDRESS_OPTIONS = frozenset({"-s", "--source", "--src", "-d", "--destination", "--dst"})
+_INTERFACE_OPTIONS = frozenset({"-i", "-o", "--in-interface", "--out-interface"})
+_ODD_INTERFACE = re.compile(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
+_SHORT_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
 _ADDRESS = re.compile(r"[0-9a-fA-F:.,/]+$")
 _PORT_OPTIONS = frozenset(
     {"--dport", "--sport", "--dports", "--sports", "--ports", "--destination-port", "--source-port"}
@@ -55,7 +60,9 @@ def lint(candidate: Candidate, readings: Sequence[Reading], context: Context) ->
         *lint_chains(candidate, context.preserve),
         *_duplicate_files(readings),
     ):
-        found.setdefault((finding.code, finding.origin), finding)
+        key = (finding.code, finding.origin)
+        # What both families are told is of no family.
+        found[key] = replace(found[key], family=None) if key in found else finding
     return unsilenced(found.values(), readings)
 
 
@@ -84,29 +91,41 @@ def _lint_rules(readings: Iterable[Reading], context: Context) -> Iterator[Findi
 
 
 def _lint_log(rule: Addition, words: Sequence[str], options: Mapping[str, str], context: Context) -> Iterator[Finding]:
-    target = options.get("-j", options.get("--jump", ""))
-    if target not in ("LOG", "NFLOG"):
+    if options.get("-j", options.get("--jump", "")) != "LOG":
         return
     if not {"limit", "hashlimit"} & set(words):
         hint = 'add "-m limit --limit 5/min", or a flood of packets is a flood of lines'
-        yield _warning("log-without-limit", f"{target} without a limit", rule, hint)
-    prefix = options.get("--log-prefix")
-    if target != "LOG" or prefix is None:
-        return
+        yield _warning("log-without-limit", "LOG without a limit", rule, hint)
+    prefix = _log_prefix(words)
+    watched = " or ".join(f'"{watched}"' for watched in context.watched_prefixes)
     if len(prefix) > LONGEST_LOG_PREFIX:
         message = f"the log prefix has {len(prefix)} characters; the kernel keeps {LONGEST_LOG_PREFIX}"
         yield _warning("log-prefix-too-long", message, rule, "shorten it")
-    if not prefix.endswith(" "):
+    if prefix and not prefix.endswith(" "):
         message = f'the log prefix "{prefix}" does not end in a space, and runs into the line: "{prefix}IN=eth0"'
-        yield _warning("log-prefix-space", message, rule, "put a space before the closing quote")
-    if prefix not in context.watched_prefixes:
+        yield _warning("log-prefix-space", message, rule, f'write "{prefix} ", with a space before the closing quote')
+    if not prefix:
+        message = "no event will tell of what this logs: it has no prefix"
+        yield _warning("log-prefix-unwatched", message, rule, f"add --log-prefix with a watched prefix: {watched}")
+    elif not {prefix, f"{prefix} "} & set(context.watched_prefixes):
         message = f'no event will tell of "{prefix}": the prefix is not watched'
-        yield _warning("log-prefix-unwatched", message, rule, "add it to prefixes: in fwguardd.yaml")
+        yield _warning(
+            "log-prefix-unwatched", message, rule, f"add it to prefixes: in fwguardd.yaml, or write {watched}"
+        )
+
+
+def _log_prefix(words: Sequence[str]) -> str:
+    """The log prefix, of an option that may be cut short; empty where there is none."""
+    for option, value in pairwise((*words, "")):
+        if option.startswith("--log-p"):
+            _, equals, attached = option.partition("=")
+            return attached if equals else value
+    return ""
 
 
 def _lint_match(rule: Addition, words: Sequence[str], options: Mapping[str, str]) -> Iterator[Finding]:
-    if options.get("-j") in ("DROP", "REJECT") and "limit" in words and "hashlimit" not in words:
-        message = f"{options['-j']} with a limit: what exceeds the limit goes on to the next rules"
+    if options.get("-j") == "DROP" and "limit" in words and "hashlimit" not in words:
+        message = "DROP with a limit: what exceeds the limit goes on to the next rules"
         yield _warning(
             "limit-on-drop", message, rule, "put the limit on a rule that accepts, and drop the rest after it"
         )
@@ -118,12 +137,37 @@ def _lint_match(rule: Addition, words: Sequence[str], options: Mapping[str, str]
 
 def _lint_names(rule: Addition, words: Sequence[str]) -> Iterator[Finding]:
     for option, value in pairwise(words):
-        if option in _ADDRESS_OPTIONS and value != "!" and not _ADDRESS.match(value):
-            message = (
-                f'"{value}" is a name: it is looked up when the rules load, and not again when its address changes'
-            )
-            hint = "write the address; before the network is up no name can be looked up"
-            yield _warning("host-name", message, rule, hint)
+        if option in _ADDRESS_OPTIONS and value != "!":
+            yield from _lint_address(rule, value)
+        elif option in _INTERFACE_OPTIONS and (match := _ODD_INTERFACE.match(value)):
+            message, hint = _about_interface(value, match)
+            yield _warning("odd-interface", message, rule, hint)
+
+
+def _lint_address(rule: Addition, value: str) -> Iterator[Finding]:
+    if not _ADDRESS.match(value):
+        message = f'"{value}" is a name: it is looked up when the rules load, and not again when its address changes'
+        hint = "write the address; before the network is up no name can be looked up"
+        yield _warning("host-name", message, rule, hint)
+    elif _SHORT_ADDRESS.match(value):
+        numbers = value.rstrip(".").split(".")
+        whole = ".".join([*numbers, *["0"] * (4 - len(numbers))])
+        message = f'"{value}" without a mask is the one address {whole}'
+        yield _warning("short-address", message, rule, f"write {whole}/{8 * len(numbers)}")
+
+
+def _about_interface(name: str, match: re.Match[str]) -> tuple[str, str]:
+    if match["alias"]:
+        return (
+            f'"{name}" is the label of an address: no packet comes or goes by an interface of that name',
+            f"write {match['alias']}, and the address with -d or -s",
+        )
+    if match["star"]:
+        return f'"{name}" matches an interface of just that name', f'write "{match["star"]}+": + is any ending'
+    return (
+        f'"{name}" is an address, and no interface has that name',
+        "write the interface, or the address with -s or -d",
+    )
 
 
 def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fwguardd.enforce.read_directory import compose_files
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.lint import Context, lint, unsilenced
+from fwguardd.ruleset.model import Family, Origin, RuleFile
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.text import read_rules
 
@@ -51,6 +53,9 @@ CASES = {
         "-A INPUT -p tcp --dport 21 -j ACCEPT\n-t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp\n",
     ),
     "preserved-chain": (":DOCKER -\n", ":DOCK -\n-A INPUT -j DOCK\n"),
+    "no-target": ("-A INPUT -p tcp --dport 22\n", "-A INPUT -m recent --set --name a\n-A INPUT -i a -g B\n-N B\n"),
+    "odd-interface": ("-A INPUT -i eth0:1 -j ACCEPT\n", "-A INPUT -i eth0.100 -j ACCEPT\n-A INPUT -i eth+ -j ACCEPT\n"),
+    "short-address": ("-A INPUT -s 192.168.1 -j ACCEPT\n", "-A INPUT -s 10/8 -d 0.0.0.0 -j ACCEPT\n"),
     "policy-twice": ("-P INPUT DROP\n-P INPUT DROP\n", "-P INPUT DROP\n-P OUTPUT DROP\n"),
 }
 
@@ -115,3 +120,91 @@ def test_a_chain_may_accept_for_its_caller() -> None:
     """What a chain needs may stand in a chain that it jumps to."""
     text = f":BASE -\n-P INPUT DROP\n-A INPUT -j BASE\n{OPEN.replace('INPUT', 'BASE')}"
     assert not _codes(text) & {"no-established", "no-loopback", "no-neighbour-discovery"}
+
+
+def _only(code: str, *texts: str) -> Finding:
+    (finding,) = [finding for finding in _lint(*texts) if finding.code == code]
+    return finding
+
+
+def test_what_one_family_lacks_is_told_of_it_alone() -> None:
+    """Whoever reads it has the rule before them, for the other family; the hint adds it for the one that lacks it."""
+    rules = "-A INPUT -i lo -j ACCEPT\n-4 -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n"
+    finding = _only("no-established", f"-P INPUT DROP\n{rules}")
+    assert finding.family is Family.IPV6
+    assert finding.hint == 'add "-6 -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"'
+    assert _only("no-established", "-P INPUT DROP\n").family is None
+
+
+def test_a_chain_that_a_last_rule_closes_is_closed() -> None:
+    """Policy ACCEPT and a REJECT of everything is how some distributions close a chain. What is lacking goes before."""
+    finding = _only("no-loopback", "-P INPUT ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT\n")
+    assert (finding.origin, finding.hint) == (Origin("0.rules", 3), 'add "-I INPUT -i lo -j ACCEPT"')
+
+
+def test_a_reject_of_one_family_leaves_the_other_open() -> None:
+    """icmp-host-prohibited exists for IPv4 alone: the last rule of many a saved ruleset closes nothing for IPv6."""
+    text = f"{OPEN}-A INPUT -j REJECT --reject-with icmp-host-prohibited\n"
+    finding = _only("ipv6-open", text)
+    assert finding.origin == Origin("0.rules", 4)
+    assert finding.hint == 'close it for IPv6 too: "-6 -A INPUT -j REJECT"'
+    assert "ipv6-open" not in _codes(f"-P INPUT DROP\n{text}")
+    assert "ipv6-open" not in _codes(f"{text}-6 -A INPUT -j DROP\n")
+
+
+@pytest.mark.parametrize(
+    ("rules", "enough"),
+    [
+        ("-A INPUT -p ipv6-icmp --icmpv6-type echo-request -j ACCEPT\n", False),
+        ("-A INPUT -p ipv6-icmp --icmpv6-type 135 -j ACCEPT\n", False),
+        (
+            (
+                "-A INPUT -p icmpv6 --icmpv6-type neighbour-solicitation -j ACCEPT\n"
+                "-A INPUT -p icmpv6 --icmpv6-type 136 -j ACCEPT\n"
+            ),
+            True,
+        ),
+        ("-A INPUT -p 58 -j ACCEPT\n", True),
+        ("-A INPUT -p ipv6-icmp -j DROP\n", False),
+    ],
+)
+def test_neighbour_discovery_needs_both_of_its_types(rules: str, *, enough: bool) -> None:
+    """A ping alone keeps no IPv6 alive."""
+    assert ("no-neighbour-discovery" not in _codes(f"-P INPUT DROP\n{rules}")) is enough
+
+
+def test_a_log_prefix_gets_one_warning() -> None:
+    """One that lacks its space is not called unwatched too; one that is not there is; NFLOG makes no lines."""
+    assert _codes(LOG.replace("denied: ", "denied:")) == {"log-prefix-space"}
+    assert _codes("-A INPUT -m limit --limit 1/s -j LOG\n") == {"log-prefix-unwatched"}
+    assert _codes("-A INPUT -j NFLOG --nflog-group 1\n") == set()
+
+
+def test_a_reject_with_a_limit_is_sane() -> None:
+    """The rest is dropped in silence, which is what people mean by it."""
+    assert _codes("-A INPUT -m limit --limit 1/s -j REJECT\n") == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ("-i eth0:1", "write eth0, and the address with -d or -s"),
+        ("-o eth*", 'write "eth+": + is any ending'),
+        ("-i 192.168.1.1", "write the interface, or the address with -s or -d"),
+        ("-s 10", "write 10.0.0.0/8"),
+        ("-d 192.168.1", "write 192.168.1.0/24"),
+    ],
+)
+def test_what_matches_other_than_it_looks_is_told_with_what_to_write(rule: str, hint: str) -> None:
+    """Iptables takes each of them without a word."""
+    (finding,) = _lint(f"-A FORWARD {rule} -j ACCEPT\n")
+    assert finding.hint == hint
+
+
+def test_what_belongs_to_others_is_told_once_for_each_file() -> None:
+    """The rules of a Docker host would bury all else."""
+    text = b":DOCKER -\n:DOCKER-USER -\n-A FORWARD -j DOCKER\n"
+    findings = compose_files((RuleFile("a.rules", text), RuleFile("b.rules", text)), CONTEXT).findings
+    told = [finding for finding in findings if finding.code == "preserved-chain"]
+    assert [finding.origin for finding in told] == [Origin("a.rules", 1), Origin("b.rules", 3)]
+    assert told[0].message.endswith("; so are 2 more lines of this file")
