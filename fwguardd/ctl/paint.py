@@ -53,10 +53,11 @@ class Paint:
         return "\n".join(lines)
 
     def _excerpt(self, finding: Finding) -> list[str]:
-        shown = printable(finding.line_text[:LONGEST_SHOWN_LINE])
+        line = finding.line_text.replace("\t", " ")
+        shown = printable(line[:LONGEST_SHOWN_LINE])
         lines = [f"    {shown}{'…' if len(finding.line_text) > LONGEST_SHOWN_LINE else ''}"]
         if 0 < finding.column <= min(len(finding.line_text), LONGEST_SHOWN_LINE):
-            before = len(printable(finding.line_text[: finding.column - 1]))
+            before = len(printable(line[: finding.column - 1]))
             lines.append(f"    {' ' * before}{self._in(_GREEN, '^')}")
         return lines
 

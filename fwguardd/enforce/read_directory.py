@@ -76,7 +76,7 @@ class Judge:
         readings = self._read(snapshot.files)
         composition = complete(readings, snapshot.findings, self._context)
         if not composition.candidate.rulesets:
-            return Rejected(composition.findings)
+            return Rejected(_placed(composition.findings, snapshot))
         outcome = self._rehearse(composition.candidate)
         if isinstance(outcome, Refused):
             lines = {file.path: file.data for file in snapshot.files}
@@ -103,6 +103,12 @@ class Judge:
                 reading = read_rules(file.path, file.data, families_of_name(file.path))
             self._readings[file.path] = file.data, reading
         return [reading for _, reading in self._readings.values()]
+
+
+def _placed(findings: Iterable[Finding], snapshot: Snapshot) -> tuple[Finding, ...]:
+    """What is told of no file is told of the directory."""
+    directory = Origin(str(snapshot.directory), 0)
+    return tuple(finding if finding.origin else replace(finding, origin=directory) for finding in findings)
 
 
 def compose_files(files: Iterable[RuleFile], context: Context, findings: tuple[Finding, ...] = ()) -> Composition:

@@ -147,10 +147,11 @@ def _unread(findings: Iterable[Finding], *, whole: bool) -> Unread:
 
 def _nothing_said(readings: Sequence[Reading]) -> Finding:
     """No file, or nothing but comments, is never an empty firewall."""
-    hint = 'put a file that ends in ".rules" there; to accept everything, say so with "-P INPUT ACCEPT"'
+    accept = 'to accept everything, say so with "-P INPUT ACCEPT"'
     if readings:
-        return Finding("no-rules", "no rule file says anything but comments", Origin(readings[0].path, 0), hint=hint)
-    return Finding("no-rules", "there is no rule file", hint=hint)
+        message, hint = "no rule file says anything but comments", f"write the rules into it; {accept}"
+        return Finding("no-rules", message, Origin(readings[0].path, 0), hint=hint)
+    return Finding("no-rules", "there is no rule file", hint=f'put a file there whose name ends in ".rules"; {accept}')
 
 
 def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) -> Iterator[Finding]:

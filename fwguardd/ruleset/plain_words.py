@@ -29,6 +29,9 @@ class Explanation:
     hint: str
 
 
+_STATES = frozenset({"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     pattern: re.Pattern[str]
@@ -73,15 +76,16 @@ def _about_option(match: Said, _rule: str) -> str:
 
 def _about_argument(match: Said, rule: str) -> str:
     word = match[1]
-    if word in TARGETS:
-        return f"write -j {word}"
-    if word.startswith("//"):
-        return "start a comment with #"
-    if re.fullmatch(r"255\.[0-9.]+", word):
-        return "join the mask to the address: ADDRESS/MASK"
-    if f", {word}" in rule:
-        return "write lists without blanks: A,B"
-    return 'put text with spaces in double quotes, and check for a missing "-" or "--"'
+    hints = (
+        (word in TARGETS, f"write -j {word}"),
+        (word in _STATES, f'write "-m conntrack --ctstate {word}"'),
+        (word.isdigit() and rule.startswith(word), "write -I to insert at a place; -A appends"),
+        (word.startswith("//"), "start a comment with #"),
+        (re.fullmatch(r"255\.[0-9.]+", word), "join the mask to the address: ADDRESS/MASK"),
+        (f", {word}" in rule, "write lists without blanks: A,B"),
+        (True, 'put text with spaces in double quotes, and check for a missing "-" or "--"'),
+    )
+    return next(hint for holds, hint in hints if holds)
 
 
 def _address_fault(match: Said, _rule: str) -> str:

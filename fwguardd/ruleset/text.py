@@ -176,7 +176,7 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
     elif reader.in_unknown_table:
         return
     elif len(raw) > LONGEST_LINE or len(raw.encode()) > LONGEST_LINE:
-        message = f"the line has {len(raw.encode()):,} bytes; iptables cuts what is over {LONGEST_LINE:,}"
+        message = f"the line has {len(raw.encode()):,} bytes, and may have {LONGEST_LINE:,}: iptables cuts longer ones"
         raise LineFault("line-too-long", message, "split the rule")
     elif text[0] == ":":
         _read_declaration(reader, raw, origin)

@@ -10,6 +10,7 @@ have them.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import is_free_text, is_plainly_free_text
@@ -110,9 +111,25 @@ def refuse_odd_characters(raw: str, words: Sequence[Word]) -> None:
         quoted = any(word.start <= place < word.end and '"' in raw[word.start : word.end] for word in words)
         if quoted and not _DECEIVING_CHARACTER.match(raw, place):
             continue
-        name = f"U+{ord(match.group()):04X}"
-        hint = 'it often comes from a web page: type the line anew with plain -, " and spaces'
-        raise LineFault("odd-character", f"character {name} at column {place + 1} is no plain text", hint, place + 1)
+        raise _odd_character(match.group(), place + 1)
+
+
+_PLAIN = {
+    **dict.fromkeys(("Pd", "Sm"), "-"),
+    **dict.fromkeys(("Pi", "Pf", "Ps", "Po"), '"'),
+    "Zs": "a space",
+}
+"""What is to be written for a look-alike, by its Unicode category."""
+
+
+def _odd_character(character: str, column: int) -> LineFault:
+    name = unicodedata.name(character, "a control character").lower()
+    message = f"column {column} holds an odd character: {name} (U+{ord(character):04X})"
+    plain = "--" if character == "\u2014" else _PLAIN.get(unicodedata.category(character))
+    hint = "remove it: it cannot be seen, and the line is not what it seems"
+    if plain is not None:
+        hint = f"write {plain} in its place; such characters come from web pages and text editors"
+    return LineFault("odd-character", message, hint, column)
 
 
 def refuse_chain_name(name: str) -> None:

@@ -148,6 +148,13 @@ def test_wrong_usage_ends_with_2() -> None:
     assert _ctl("render", "--family", "5").returncode == 2
 
 
+def test_an_empty_directory_is_told_by_its_name(tmp_path: Path) -> None:
+    """What is the matter with no file is the matter with the directory."""
+    ended = _ctl("check", str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(f"{tmp_path}: error: there is no rule file [no-rules]\n")
+
+
 def test_a_directory_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
     """A missing rules directory is told like any other mistake, with what to do."""
     ended = _ctl("check", "--rules-dir", str(tmp_path / "none"))

@@ -267,6 +267,8 @@ def test_rules_behind_the_commit_are_told_once_for_each_commit() -> None:
     [
         (b"-A INPUT\n-A INPUT -j ACCEPT\0 -s 10/8", "nul-byte", 2),
         (b"# x\r\n", "carriage-return", 1),
+        (b"#\r\n\n-A INPUT\r -i lo\n", "carriage-return", 3),
+        (b"\n-\0A\0 \0I\0N\0", "utf-16", 1),
         (b"\xff\xfe-\0A\0", "utf-16", 1),
         (b"\xfe\xff\0-\0A", "utf-16", 1),
         (b"\xef\xbb\xbf-A INPUT", "byte-order-mark", 1),
@@ -278,6 +280,35 @@ def test_a_file_of_other_bytes_is_refused_whole(data: bytes, code: str, line: in
     reading = read_rules("x", data)
     assert reading.statements == () and reading.lines == ()
     assert [(finding.code, finding.origin) for finding in reading.findings] == [(code, Origin("x", line))]
+
+
+def test_a_file_of_other_bytes_is_told_with_how_to_convert_it() -> None:
+    """The command can be copied to a shell: with the file's path, or with FILE where that would need quotes."""
+    (finding,) = read_rules("/etc/fwguard.d/10-web.rules", b"-A INPUT\r\n").findings
+    assert finding.hint == r"convert it with: sed -i 's/\r$//' /etc/fwguard.d/10-web.rules"
+    (finding,) = read_rules("a b;c.rules", b"-A INPUT\r\n").findings
+    assert finding.hint == r"convert it with: sed -i 's/\r$//' FILE"
+    (finding,) = read_rules("a.rules", b"# \xe9\n").findings
+    assert finding.message == "the line holds the byte 0xE9, which is not UTF-8 here"
+    assert finding.hint.endswith("iconv -f latin1 -t utf-8 -o NEW a.rules")
+
+
+@pytest.mark.parametrize(
+    ("character", "named", "instead"),
+    [
+        ("–", "en dash (U+2013)", "write - in"),
+        ("—", "em dash (U+2014)", "write -- in"),
+        ("“", "left double quotation mark (U+201C)", 'write " in'),
+        ("\xa0", "no-break space (U+00A0)", "write a space in"),
+        ("\u200b", "zero width space (U+200B)", "remove it"),
+        ("\x1b", "a control character (U+001B)", "remove it"),
+    ],
+)
+def test_an_odd_character_is_told_by_name_and_with_what_to_write(character: str, named: str, instead: str) -> None:
+    """A person sees a dash and knows no code points."""
+    finding = fault(f"-A INPUT {character} -j ACCEPT")
+    assert finding.message.endswith(named)
+    assert finding.hint.startswith(instead)
 
 
 def test_a_file_of_too_many_lines_is_refused_whole() -> None:
