@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _TOLD_ONCE_A_FILE = frozenset({"preserved-chain", "preserved-rule"})
 
+_OF_RULES_THAT_LOAD = frozenset({"host-name", "no-target", "odd-interface", "short-address"})
+
 
 class Rehearse(Protocol):
     """A rehearsal. `fwguardd.kernel.rehearsal.Rehearsals.rehearse` is the real one."""
@@ -131,9 +133,9 @@ def complete(readings: Sequence[Reading], findings: tuple[Finding, ...], context
 
 def _each_mistake_once(composition: Composition, refused: Sequence[Finding]) -> tuple[Finding, ...]:
     """All findings, less what another one explains: a jump to a chain that may be declared on a line that was refused,
-    a kernel that says no without a reason where the reason is known, and the warning about a name that is none."""
-    unresolved = {finding.origin for finding in refused if finding.code in ("unresolvable-name", "bad-address")}
-    told = [one for one in composition.findings if one.code != "host-name" or one.origin not in unresolved]
+    a kernel that says no without a reason where the reason is known, and warnings of what a refused rule would do."""
+    guilty = {finding.origin for finding in refused}
+    told = [one for one in composition.findings if one.code not in _OF_RULES_THAT_LOAD or one.origin not in guilty]
     known = {finding.origin for finding in errors_in(composition.findings)}
     return (*told, *(one for one in refused if not _is_explained(one, composition, known)))
 

@@ -20,14 +20,33 @@ TARGETS = (
 )
 """The targets that people name; iptables-extensions(8) has the others."""
 
-OPTIONS = (
-    *("--source", "--destination", "--protocol", "--in-interface", "--out-interface", "--match", "--jump", "--goto"),
-    *("--dport", "--sport", "--dports", "--sports", "--syn", "--tcp-flags", "--icmp-type", "--icmpv6-type"),
-    *("--state", "--ctstate", "--limit", "--limit-burst", "--log-prefix", "--log-level", "--reject-with"),
-    *("--to-destination", "--to-source", "--to-ports", "--comment", "--name", "--seconds", "--hitcount", "--update"),
-    *("--mac-source", "--uid-owner", "--match-set", "--set-mark", "--src-range", "--dst-range", "--helper"),
-)
-"""The options that people name."""
+OWNERS = {
+    **dict.fromkeys(("--source", "--destination", "--protocol", "--in-interface", "--out-interface"), ""),
+    **dict.fromkeys(("--match", "--jump", "--goto"), ""),
+    **dict.fromkeys(("--dport", "--sport"), "-p tcp"),
+    **dict.fromkeys(("--syn", "--tcp-flags"), "-p tcp"),
+    **dict.fromkeys(("--dports", "--sports"), "-m multiport"),
+    "--icmp-type": "-p icmp",
+    "--icmpv6-type": "-p ipv6-icmp",
+    "--ctstate": "-m conntrack",
+    "--state": "-m state",
+    **dict.fromkeys(("--limit", "--limit-burst"), "-m limit"),
+    "--comment": "-m comment",
+    **dict.fromkeys(("--seconds", "--hitcount", "--update"), "-m recent"),
+    "--mac-source": "-m mac",
+    "--uid-owner": "-m owner",
+    "--match-set": "-m set",
+    **dict.fromkeys(("--src-range", "--dst-range"), "-m iprange"),
+    **dict.fromkeys(("--log-prefix", "--log-level"), "-j LOG"),
+    "--reject-with": "-j REJECT",
+    "--to-destination": "-j DNAT",
+    "--to-source": "-j SNAT",
+    "--to-ports": "-j REDIRECT",
+    "--set-mark": "-j MARK",
+}
+"""The options that people name, each with what it belongs to, which has to stand before it; "" is iptables itself."""
+
+OPTIONS = tuple(OWNERS)
 
 MATCHES = (
     *("conntrack", "state", "multiport", "limit", "hashlimit", "comment", "recent", "icmp", "icmp6", "tcp", "udp"),

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.meant import MATCHES, OPTIONS, PROTOCOLS, TARGETS, nearest
+from fwguardd.ruleset.meant import MATCHES, OPTIONS, OWNERS, PROTOCOLS, TARGETS, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,10 +68,10 @@ def _about_ports(match: Said, _rule: str) -> str:
 def _about_option(match: Said, _rule: str) -> str:
     if match[1] == "--port":
         return "write --dport for the port that is called, --sport for the one that calls"
-    if match[1] == "--reject-with":
-        return "write -j REJECT: no other target answers"
+    if owner := OWNERS.get(match[1]):
+        return f'write "{owner}" before it'
     otherwise = "check its spelling, and that the -m or -j that it belongs to stands before it"
-    return _write(nearest(match[1], OPTIONS) if match[1] not in OPTIONS else "", otherwise)
+    return _write(nearest(match[1], OPTIONS), otherwise)
 
 
 def _about_argument(match: Said, rule: str) -> str:

@@ -47,6 +47,8 @@ def strange_line(words: Sequence[Word]) -> LineFault:
         )
     if first in _SCRIPT_WORDS or "$" in first or _ASSIGNMENT.match(first):
         hint = "leave only the rules in it: nothing here runs commands or knows variables"
+        if first == "sudo":
+            hint = 'leave it out, here and wherever else: "iptables -A …" is read as a rule'
         return LineFault(OTHER_LANGUAGE, f'"{first[:40]}" is for a shell, and a rule file is no script', hint, column)
     return LineFault("not-a-rule", f'"{first[:40]}" starts no statement', _how_to_start(words), column)
 

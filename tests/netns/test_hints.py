@@ -21,6 +21,9 @@ MENDED = (
     ),
     ("-A INPUT -p tcp -dport 4 -j ACCEPT", "attached-value", "-A INPUT -p tcp --dport 4 -j ACCEPT"),
     ("-A INPUT -p tcp --dprot 5 -j ACCEPT", "unknown-option", "-A INPUT -p tcp --dport 5 -j ACCEPT"),
+    ("-A INPUT --ctstate NEW -j ACCEPT", "unknown-option", "-A INPUT -m conntrack --ctstate NEW -j ACCEPT"),
+    ("-A INPUT -j DROP --reject-with tcp-reset", "unknown-option", "-A INPUT -p tcp -j REJECT --reject-with tcp-reset"),
+    ("-A INPUT --syn -j DROP", "unknown-option", "-A INPUT -p tcp --syn -j DROP"),
     ("-A INPUT -p tpc --dport 6 -j ACCEPT", "bad-protocol", "-A INPUT -p tcp --dport 6 -j ACCEPT"),
     ("-A INPUT -p tcp --dport 7 -j ACCPET", "undeclared-chain", "-A INPUT -p tcp --dport 7 -j ACCEPT"),
     ("-A INPUT -p tcp --dport 8 ACCEPT", "bad-argument", "-A INPUT -p tcp --dport 8 -j ACCEPT"),
@@ -61,6 +64,12 @@ def _check(folder: Path, backend: str, lines: list[str]) -> dict[str, Any]:
     )  # fmt: skip
     document: dict[str, Any] = json.loads(ended.stdout)
     return document
+
+
+def test_a_refused_rule_gets_no_warning_of_what_it_would_do(tmp_path: Path, backend: str) -> None:
+    """One mistake is told once: a name that is none, and a target that lacks its -j."""
+    told = _check(tmp_path / "rules", backend, ["-A INPUT -s no.such.invalid -j ACCEPT", "-A INPUT -i lo ACCEPT"])
+    assert [finding["code"] for finding in told["findings"]] == ["unresolvable-name", "bad-argument"]
 
 
 def test_each_mistake_is_told_once_and_its_hint_holds(tmp_path: Path, backend: str) -> None:

@@ -89,6 +89,12 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
             "write lists without blanks: A,B",
         ),
         (
+            'unknown option "--ctstate"',
+            "--ctstate NEW",
+            'nothing in this rule knows the option "--ctstate"',
+            'write "-m conntrack" before it',
+        ),
+        (
             'unknown option "--dprot"',
             "-p tcp --dprot 22",
             'nothing in this rule knows the option "--dprot"',

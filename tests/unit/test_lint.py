@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -208,3 +209,21 @@ def test_what_belongs_to_others_is_told_once_for_each_file() -> None:
     told = [finding for finding in findings if finding.code == "preserved-chain"]
     assert [finding.origin for finding in told] == [Origin("a.rules", 1), Origin("b.rules", 3)]
     assert told[0].message.endswith("; so are 2 more lines of this file")
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "-P INPUT DROP\n-P OUTPUT DROP\n-A OUTPUT -p tcp --dport 21 -j ACCEPT\n",
+        "-4 -P INPUT DROP\n-4 -A INPUT -i lo -j ACCEPT\n-4 -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n",
+        "-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j DROP\n",
+        "-A INPUT -i lo -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\n",
+        "-P INPUT DROP\n-4 -A INPUT -i lo -j ACCEPT\n-6 -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n",
+    ],
+)
+def test_what_a_warning_says_to_add_ends_it(rules: str) -> None:
+    """Whoever adds what all the hints say, and again where that closed something more, is warned of nothing."""
+    assert _lint(rules)
+    for _ in range(3):
+        rules += "".join(f"{line}\n" for told in _lint(rules) for line in re.findall(r'"(-[^"]+)"', told.hint))
+    assert _lint(rules) == ()
