@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ALLOW = re.compile(r"#[ \t]*fwguard:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
+_ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
 
 
 def allowances(lines: Sequence[str]) -> dict[int, frozenset[str]]:

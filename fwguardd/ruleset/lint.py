@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
+from fwguardd.ruleset.meant import nearest
 from fwguardd.ruleset.model import Finding, Origin, Severity
 from fwguardd.ruleset.statements import Addition
 from fwguardd.ruleset.words import word_values
@@ -43,6 +44,14 @@ _PORT_OPTIONS = frozenset(
 )
 _PROTOCOL_OPTIONS = frozenset({"-p", "--protocol", "--proto"})
 
+WARNINGS = frozenset(
+    {"log-without-limit", "log-prefix-too-long", "log-prefix-space", "log-prefix-unwatched", "no-target"}
+    | {"odd-interface", "short-address", "host-name", "limit-on-drop", "ftp-without-helper", "duplicate-file"}
+    | {"unreachable-rule", "duplicate-rule", "unused-chain", "policy-twice", "preserved-chain", "preserved-rule"}
+    | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance"}
+)
+"""The codes that a line of a rule file can be silenced for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -59,6 +68,7 @@ def lint(candidate: Candidate, readings: Sequence[Reading], context: Context) ->
         *_lint_rules(readings, context),
         *lint_chains(candidate, context.preserve),
         *_duplicate_files(readings),
+        *_unknown_allowances(readings),
     ):
         key = (finding.code, finding.origin)
         # What both families are told is of no family.
@@ -176,6 +186,19 @@ def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:
         if reading.statements and first.setdefault(reading.lines, reading.path) != reading.path:
             message = f"the same content as {first[reading.lines]}"
             yield Finding("duplicate-file", message, Origin(reading.path, 0), Severity.WARNING, "remove one of the two")
+
+
+def _unknown_allowances(readings: Sequence[Reading]) -> Iterator[Finding]:
+    """What would silence nothing: told where it is first said, which is before the lines that it holds for."""
+    for reading in readings:
+        told: set[str] = set()
+        for line, codes in sorted(reading.allowed.items()):
+            for code in sorted(codes - WARNINGS - told):
+                told.add(code)
+                meant = nearest(code, WARNINGS)
+                message = f'there is no warning "{code}", so this silences nothing; errors cannot be silenced'
+                hint = f"write {meant}" if meant else "write the code as the warning has it, in brackets behind it"
+                yield Finding("unknown-allowance", message, Origin(reading.path, line), Severity.WARNING, hint)
 
 
 def _warning(code: str, message: str, rule: Addition, hint: str) -> Finding:

@@ -25,6 +25,16 @@ _LOOPBACK = {
     "INPUT": re.compile(r"(?:-i|--in-interface)[ \t]+lo(?![^ \t])"),
     "OUTPUT": re.compile(r"(?:-o|--out-interface)[ \t]+lo(?![^ \t])"),
 }
+_ENDS = (
+    re.compile(r"(?:-i|--in-interface)[ \t]+([^ \t]+)"),
+    re.compile(r"(?:-s|--source|--src)[ \t]+([^ \t]+)"),
+    re.compile(r"--(?:s|source-)(port)s?[ \t]"),
+    re.compile(r"(?:-o|--out-interface)[ \t]+([^ \t]+)"),
+    re.compile(r"(?:-d|--destination|--dst)[ \t]+([^ \t]+)"),
+    re.compile(r"--(?:d|destination-)(port)s?[ \t]"),
+)
+"""Where a packet comes from, and where it goes to, as far as a rule says. A port is one, whichever it is."""
+
 _ANSWERS = {"INPUT": "answers to what this host asks", "OUTPUT": "answers of this host's services"}
 
 
@@ -49,6 +59,28 @@ def lint_closed_chains(rulesets: Mapping[Family, Ruleset]) -> Iterator[Finding]:
             f"{name} is closed, and IPv6 cannot find its neighbours: nothing will work over it", "-p ipv6-icmp",
         ):  # fmt: skip
             yield replace(finding, hint=f"{finding.hint}, or at least types 133 to 136")
+    closed = {family: table for family, table in tables.items() if _is_closed(table.chains["FORWARD"])}
+    one_way = [family for family, table in closed.items() if _is_one_way(_accepting(table, "FORWARD"))]
+    yield from _told(
+        closed, "FORWARD", one_way, "no-established",
+        "FORWARD is closed, also for answers to what it lets through", "-m conntrack --ctstate ESTABLISHED,RELATED",
+    )  # fmt: skip
+
+
+def _is_one_way(accepting: Iterable[str]) -> bool:
+    """Whether packets are let through, and no rule lets their answers come back: neither by the state of a connection
+    nor by naming the same ends the other way round."""
+    rules = [rule for rule in accepting if not _ICMPV6.search(rule)]
+    if any("ESTABLISHED" in rule for rule in rules):
+        return False
+    ways = {_way(rule) for rule in rules}
+    one_way = {way for way in ways if way[3:] != way[:3]}
+    return bool(one_way) and not any((*way[3:], *way[:3]) in one_way for way in one_way)
+
+
+def _way(rule: str) -> tuple[str, ...]:
+    found = [end.search(rule) for end in _ENDS]
+    return tuple("" if match is None else match[1] for match in found)
 
 
 def _lacking(accepting: Mapping[Family, list[str]], lets_through: Callable[[str], object]) -> list[Family]:

@@ -65,7 +65,7 @@ _OTHER_TONGUES = {
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """The name that differs from the word in case, or by a slip of the finger; empty where none does."""
-    by_case = {name.upper(): name for name in names}
+    by_case = {name.upper(): name for name in sorted(names)}
     close = get_close_matches(word.upper(), by_case, n=1, cutoff=0.66)
     return by_case[close[0]] if close else ""
 

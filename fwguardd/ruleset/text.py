@@ -101,7 +101,7 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
         lines = lines[:-1]
     reader = _Reader(families)
     findings = list(_read_lines(path, lines, reader))
-    allowed = allowances(lines) if b"fwguard:" in data else {}
+    allowed = allowances(lines) if b"fwguard" in data else {}
     return Reading(path, tuple(reader.statements), tuple(findings), lines, allowed)
 
 

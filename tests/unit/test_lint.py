@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fwguardd.enforce.read_directory import compose_files
 from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.lint import Context, lint, unsilenced
+from fwguardd.ruleset.lint import WARNINGS, Context, lint, unsilenced
 from fwguardd.ruleset.model import Family, Origin, RuleFile
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.text import read_rules
@@ -57,6 +58,10 @@ CASES = {
     "no-target": ("-A INPUT -p tcp --dport 22\n", "-A INPUT -m recent --set --name a\n-A INPUT -i a -g B\n-N B\n"),
     "odd-interface": ("-A INPUT -i eth0:1 -j ACCEPT\n", "-A INPUT -i eth0.100 -j ACCEPT\n-A INPUT -i eth+ -j ACCEPT\n"),
     "short-address": ("-A INPUT -s 192.168.1 -j ACCEPT\n", "-A INPUT -s 10/8 -d 0.0.0.0 -j ACCEPT\n"),
+    "unknown-allowance": (
+        "# fwguard: allow no-loopbak\n-A INPUT -p tcp -j ACCEPT\n",
+        "# fwguard: allow no-loopback\n-A INPUT -p tcp -j ACCEPT\n",
+    ),
     "policy-twice": ("-P INPUT DROP\n-P INPUT DROP\n", "-P INPUT DROP\n-P OUTPUT DROP\n"),
 }
 
@@ -227,3 +232,38 @@ def test_what_a_warning_says_to_add_ends_it(rules: str) -> None:
     for _ in range(3):
         rules += "".join(f"{line}\n" for told in _lint(rules) for line in re.findall(r'"(-[^"]+)"', told.hint))
     assert _lint(rules) == ()
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [
+        ("-A FORWARD -i lan -o wan -j ACCEPT\n", True),
+        ("-A FORWARD -p tcp --dport 80 -j ACCEPT\n", True),
+        ("-A FORWARD -d 10.0.0.1 -p tcp --dport 80 -j ACCEPT\n-A FORWARD -i lan -o wan -j ACCEPT\n", True),
+        ("-A FORWARD -i lan -o wan -j ACCEPT\n-A FORWARD -i wan -o lan -j ACCEPT\n", False),
+        ("-A FORWARD -d 10.0.0.1 --dport 80 -j ACCEPT\n-A FORWARD -s 10.0.0.1 --sport 80 -j ACCEPT\n", False),
+        ("-A FORWARD -i wan -m state --state ESTABLISHED -j ACCEPT\n-A FORWARD -i lan -o wan -j ACCEPT\n", False),
+        ("-A FORWARD -i br0 -o br0 -j ACCEPT\n-A FORWARD -p icmp -j ACCEPT\n", False),
+        ("", False),
+    ],
+)
+def test_a_router_needs_its_answers_too(rules: str, *, warned: bool) -> None:
+    """A closed FORWARD that lets packets through one way only; one that lets nothing through is a choice."""
+    assert ("no-established" in _codes(f"-P FORWARD DROP\n{rules}")) is warned
+
+
+def test_every_warning_that_can_be_silenced_is_known_and_documented() -> None:
+    """The set of codes is what an allowance is held to; the README tells of each."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert set(CASES) - {"port-without-protocol"} <= WARNINGS
+    assert {code for code in WARNINGS if f"`{code}`" not in text} == set()
+
+
+def test_an_allowance_for_nothing_is_told_with_what_was_meant() -> None:
+    """Once, where it stands."""
+    (finding,) = _lint("# fwguardd: allow host-nam, unreachable-rule\n-A INPUT -s 10.0.0.1 -j ACCEPT\n")
+    assert (finding.code, finding.origin, finding.hint) == (
+        "unknown-allowance",
+        Origin("0.rules", 1),
+        "write host-name",
+    )
