@@ -181,6 +181,7 @@ class Daemon:
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)
         self._tell_systemd()
         self._name_rules()
+        self._steward.look_elsewhere()
         if isinstance(outcome, Broken):
             self._stop(EX_FAILURE)
 

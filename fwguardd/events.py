@@ -99,6 +99,12 @@ SEEN = EventKind(
     NOTICE,
     "The kernel could be looked at again, and holds what it should.",
 )
+ELSEWHERE = EventKind(
+    "rules.elsewhere",
+    "338eff82fce9413582b5bcb4c309bba1",
+    WARNING,
+    "Rules outside of fwguardd's tables see this host's packets too; told once, and again when that changed.",
+)
 CONFIRMED = EventKind(
     "rules.confirmed",
     "372082bbacda42e9a955d0181680c8fa",
@@ -222,11 +228,5 @@ FAULT = EventKind(
 )
 
 ALL_EVENTS: Mapping[str, EventKind] = {
-    kind.name: kind
-    for kind in (
-        STARTED, STOPPING, SETTINGS_REJECTED, APPLIED, UNCHANGED, REJECTED, TAKEN_BACK, FINDING, APPLY_FAILED,
-        BROKEN, UNSEEN, SEEN, CONFIRMED, UNCONFIRMED, STATE_DAMAGED, STATE_FAILED, BOOT_REPORT, CONTROL_CLOSED,
-        DRIFT, REPAIRED, FIGHT, NOTICES_LOST, DENIED, LOGGED, DENIED_SUMMARY, LOGGED_SUMMARY, SCAN, SWEEP,
-        DENIALS_READING, DENIALS_LOST, DENIALS_UNPARSED, DENIALS_CLOSED, DROPPED, FAULT,
-    )
-}  # fmt: skip
+    kind.name: kind for kind in tuple(globals().values()) if isinstance(kind, EventKind)
+}

@@ -23,10 +23,12 @@ from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.undo import confirm, expire, last_resort, open_up, rollback
 from fwguardd.enforce.world import Broken, Done, Failure, Host, Outcome, World, boottime
 from fwguardd.kernel.culprit import NOBODY, Culprits
+from fwguardd.kernel.elsewhere import tables_elsewhere
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.scratch import ScratchError, ScratchPool
+from fwguardd.ruleset.elsewhere import tell
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import RevisionStore, Waiting, judge_pending
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.elsewhere import TableElsewhere
     from fwguardd.settings import Settings
 
     Step = Callable[[World, Memory], Outcome]
@@ -58,6 +61,7 @@ class Steward:
         self._paused_until: float | None = None
         self._budget = RepairBudget()
         self._opponents = NOBODY
+        self._elsewhere: tuple[TableElsewhere, ...] | str = ()
         self.memory = recall(self.world())
 
     def world(self) -> World:
@@ -180,6 +184,24 @@ class Steward:
     def look_ahead(self) -> None:
         """Judge the files while they settle; whatever comes next waits behind it."""
         self._thread.submit(self._guarded_look_ahead)
+
+    def look_elsewhere(self) -> None:
+        """Look for rules outside of our tables, behind the pass that has just given its answer."""
+        self._thread.submit(self._tell_elsewhere)
+
+    def _tell_elsewhere(self) -> None:
+        """Tell of tables that see our packets too, unless they are those that were told of last."""
+        seen: tuple[TableElsewhere, ...] | str
+        try:
+            seen = tables_elsewhere(self._host.tool.backend)
+        except OSError as error:
+            seen = f"whether rules outside of fwguardd's tables see this host's packets cannot be told: {error}"
+        except Exception as error:  # noqa: BLE001 - the task boundary: a defect here must not go unheard.
+            seen = f"looking elsewhere failed by a defect of fwguardd: {type(error).__name__}: {error}"
+        if seen and seen != self._elsewhere:
+            message, tables = (seen, []) if isinstance(seen, str) else (tell(seen), [str(table) for table in seen])
+            self._emit(events.ELSEWHERE, message, table=tables)
+        self._elsewhere = seen
 
     def pause(self, seconds: float | None) -> None:
         """Leave drift alone for so many seconds; None repairs it again, also after a fight."""

@@ -20,7 +20,10 @@ SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
 NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
 NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
 
 HEADER: Final = struct.Struct("=IHHII")
 """struct nlmsghdr, in the host's byte order: length, type, flags, sequence number, port."""
@@ -56,6 +59,11 @@ def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
         values[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
     return values
+
+
+def interrupted(data: bytes) -> bool:
+    """Whether a part of a list says that what it lists has changed meanwhile (NLM_F_DUMP_INTR)."""
+    return len(data) >= HEADER.size and bool(HEADER.unpack_from(data)[2] & NLM_F_DUMP_INTR)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
