@@ -46,11 +46,19 @@ def encode_entry(fields: Mapping[str, Any]) -> bytes:
                 continue
             text = str(single)
             if "\n" in text:
-                data = text.encode("utf-8", "surrogateescape")
+                data = _bytes(text)
                 framed.append(b"%s\n%s%s\n" % (_field_name(key).encode(), len(data).to_bytes(8, "little"), data))
             else:
                 lines.append(f"{_field_name(key)}={text}\n")
-    return "".join(lines).encode("utf-8", "surrogateescape") + b"".join(framed)
+    return _bytes("".join(lines)) + b"".join(framed)
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8. Bytes of file names that are not UTF-8 come back as they were; other lone surrogates are escaped."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=512)
