@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.denials.headers import Copy, read_arp, read_ipv4, read_ipv6
 from fwguardd.denials.model import Denial, Devices, Extent, Family, Hardware, Owner
 from fwguardd.denials.spelling import kernel_spelling
-from fwguardd.kernel.nflog import COPIED
+from fwguardd.kernel.nflog_message import ARPHRD_ETHER, COPIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fwguardd.denials.model import Network, Transport, Watched
-    from fwguardd.kernel.nflog import LoggedPacket
+    from fwguardd.kernel.nflog_message import Around, LoggedPacket
 
 _NFPROTO_IPV4, _NFPROTO_ARP, _NFPROTO_NETDEV, _NFPROTO_IPV6 = 2, 3, 5, 10
 _FAMILIES: Final = {_NFPROTO_IPV4: Family.IPV4, _NFPROTO_ARP: Family.ARP, _NFPROTO_IPV6: Family.IPV6}
@@ -27,8 +27,8 @@ _FAMILIES_BY_ETHERTYPE: Final = {0x0800: Family.IPV4, 0x86DD: Family.IPV6, 0x080
 _EGRESS: Final = 1
 """NF_NETDEV_EGRESS, linux/netfilter.h."""
 _ARPHRD_SIT: Final = 776
-_WITH_ETHERNET_HEADER: Final = (1, 772)
-"""ARPHRD_ETHER and ARPHRD_LOOPBACK, linux/if_arp.h."""
+_WITH_ETHERNET_HEADER: Final = (ARPHRD_ETHER, 772)
+"""The latter is ARPHRD_LOOPBACK, linux/if_arp.h."""
 
 _KEPT: Final = 512
 _EVIDENCE: Final = 128
@@ -42,7 +42,7 @@ class PacketReader:
     def __init__(self, watched: Iterable[Watched], device_name: Callable[[int], bytes | None]) -> None:
         self._watched = {item.prefix.encode(): item for item in watched}
         self._device_name = device_name
-        self._links: dict[object, tuple[Devices, Hardware | None]] = {}
+        self._links: dict[Around, tuple[Devices, Hardware | None]] = {}
 
     def read(self, packet: LoggedPacket) -> Denial | None:
         """What a packet is, or None when its prefix is not watched. Never raises, whatever the packet."""
@@ -54,30 +54,38 @@ class PacketReader:
             # On its way out the packet has its link-layer header before it.
             payload = payload.removeprefix(packet.link_header)
         family = _family(packet)
-        copy = Copy(payload, _whole_length(packet, payload, family))
+        copy = Copy(payload, _whole_length(packet.family, payload, family))
         network, transport = _read(copy, family)
         devices, hardware = self._link(packet)
-        owner = Owner(packet.uid, packet.gid) if packet.uid is not None and packet.gid is not None else None
+        uid, gid = packet.uid, packet.gid
+        owner = Owner(uid, gid) if uid is not None and gid is not None else None
         text = payload[:_EVIDENCE].hex()
         return Denial(watched, text, devices, hardware, family, network, transport, owner, packet.mark, _extent(copy))
+
+    def forget_devices(self) -> None:
+        """Devices may have other names from now on."""
+        self._links.clear()
 
     def _link(self, packet: LoggedPacket) -> tuple[Devices, Hardware | None]:
         """Devices and link-layer header. Few of them differ on a host, so those that were seen are kept, up to a
         bound."""
-        names = (
-            self._name(packet.incoming),
-            self._name(packet.outgoing),
-            self._name(packet.incoming_port if packet.incoming_port != packet.incoming else None),
-            self._name(packet.outgoing_port if packet.outgoing_port != packet.outgoing else None),
-        )
-        key = (*names, packet.hardware_type, packet.hardware_header, packet.vlan_protocol, packet.vlan_tag)
+        key = packet.around
         link = self._links.get(key)
         if link is None:
-            link = Devices(*names), _hardware(packet)
+            link = self._devices(packet), _hardware(packet)
             if len(self._links) >= _KEPT:
                 self._links.clear()
             self._links[key] = link
         return link
+
+    def _devices(self, packet: LoggedPacket) -> Devices:
+        incoming, outgoing, port_in, port_out = packet.devices
+        return Devices(
+            self._name(incoming),
+            self._name(outgoing),
+            self._name(port_in if port_in != incoming else None),
+            self._name(port_out if port_out != outgoing else None),
+        )
 
     def _name(self, index: int | None) -> str | None:
         if not index:
@@ -92,14 +100,14 @@ def _family(packet: LoggedPacket) -> Family:
     return found or _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, Family.OTHER)
 
 
-def _whole_length(packet: LoggedPacket, payload: bytes, family: Family) -> int:
+def _whole_length(hooks: int, payload: bytes, family: Family) -> int:
     """How long the packet was: longer than the copy only if the copy may have been cut.
 
     IP itself sees to it that a packet is as long as its header claims before the hooks of IP see it, so there the
     header tells; a rule may ask for a copy of any size (`--nflog-size`). On other hooks a shorter packet is possible,
     and only a copy as large as we asked for is taken for cut.
     """
-    if packet.family not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(packet.payload) < COPIED:
+    if hooks not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(payload) < COPIED:
         return len(payload)
     if family is Family.IPV4:
         return int.from_bytes(payload[2:4], "big") if len(payload) >= 4 else 20
@@ -123,22 +131,23 @@ def _extent(copy: Copy) -> Extent:
 
 
 def _hardware(packet: LoggedPacket) -> Hardware | None:
-    header, tag = packet.hardware_header, packet.vlan_tag
-    if not header:
+    link = packet.hardware
+    if link is None:
         return None
+    header, tag = link.header, link.vlan_tag
     octets = header.hex(":")
-    if packet.hardware_type == _ARPHRD_SIT and len(header) >= 34:
+    if link.kind == _ARPHRD_SIT and len(header) >= 34:
         # The outer IPv4 header, behind fourteen bytes of whatever was before it.
         tunnel = ".".join(map(str, header[26:30])), ".".join(map(str, header[30:34]))
         return Hardware(None, None, None, octets, tunnel=tunnel)
-    if packet.hardware_type not in _WITH_ETHERNET_HEADER or len(header) < 14:
+    if link.kind not in _WITH_ETHERNET_HEADER or len(header) < 14:
         return Hardware(None, None, None, octets)
     return Hardware(
         header[6:12].hex(":"),
         header[:6].hex(":"),
         header[12] << 8 | header[13],
         octets,
-        vlan_protocol=packet.vlan_protocol,
+        vlan_protocol=link.vlan_protocol,
         vlan=tag & 0xFFF if tag is not None else None,
         vlan_priority=tag >> 13 if tag is not None else None,
     )

@@ -88,8 +88,8 @@ class NflogSource:
         """What has arrived. Raises OSError."""
         found: list[Denial | Lost] = []
         items = self._log.read_available(limit)
-        if items:
-            self._devices.refresh()
+        if items and self._devices.refresh():
+            self._reader.forget_devices()
         for item in items:
             read = item if isinstance(item, Lost) else self._reader.read(item)
             if read is not None:

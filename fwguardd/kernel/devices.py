@@ -40,8 +40,8 @@ class DeviceNames:
             self.close()
             raise
 
-    def refresh(self) -> None:
-        """Forget all names if any device has changed since the last look."""
+    def refresh(self) -> bool:
+        """Whether any device has changed since the last look; then all names are forgotten."""
         changed = False
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -53,6 +53,7 @@ class DeviceNames:
                 changed = True
         if changed:
             self._names.clear()
+        return changed
 
     def name(self, index: int) -> bytes | None:
         """A device's name; None when there is none with this index, any more or at all."""

@@ -1,8 +1,8 @@
 """Packets that the kernel copies to us for rules with `-j NFLOG`, and an exact count of those that were lost.
 
 A group belongs to one socket of one network namespace (net/netfilter/nfnetlink_log.c), so this is the source for
-containers, where LOG is silent. `parse_packets` is pure; `PacketLog` is the thin socket around it. It never waits: an
-event loop watches `fileno()`.
+containers, where LOG is silent. `Numbers` is pure; `PacketLog` is the thin socket around it. It never waits: an event
+loop watches `fileno()`.
 
 The kernel numbers the packets of a group, and drops a batch of them when the socket has no room. So the next number
 tells how many are gone; that some are is told at once, by ENOBUFS. What happens while nobody has the group is not
@@ -15,7 +15,6 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -31,86 +30,27 @@ from fwguardd.kernel.netlink import (
     error_number,
     messages,
     open_socket,
-    read_attributes,
 )
+from fwguardd.kernel.nflog_message import COPIED, NFULNL_MSG_CONFIG, LoggedPacket, parse_packets
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-NFULNL_MSG_PACKET: Final = 0x0400
-NFULNL_MSG_CONFIG: Final = 0x0401
-"""linux/netfilter/nfnetlink.h, where 4 is NFNL_SUBSYS_ULOG, and linux/netfilter/nfnetlink_log.h, as all below."""
-
-NFULA_PACKET_HDR: Final = 1
-NFULA_MARK: Final = 2
-NFULA_IFINDEX_INDEV: Final = 4
-NFULA_IFINDEX_OUTDEV: Final = 5
-NFULA_IFINDEX_PHYSINDEV: Final = 6
-NFULA_IFINDEX_PHYSOUTDEV: Final = 7
-NFULA_HWADDR: Final = 8
-NFULA_PAYLOAD: Final = 9
-NFULA_PREFIX: Final = 10
-NFULA_UID: Final = 11
-NFULA_SEQ: Final = 12
-NFULA_GID: Final = 14
-NFULA_HWTYPE: Final = 15
-NFULA_HWHEADER: Final = 16
-NFULA_VLAN: Final = 20
-NFULA_L2HDR: Final = 21
-NFULA_VLAN_PROTO: Final = 1
-NFULA_VLAN_TCI: Final = 2
 
 _CFG_CMD, _CFG_MODE, _CFG_NLBUFSIZ, _CFG_TIMEOUT, _CFG_QTHRESH, _CFG_FLAGS = range(1, 7)
 _CMD_BIND: Final = 1
 _COPY_PACKET: Final = 2
 _F_SEQ: Final = 1
 
-COPIED: Final = 512
-"""Bytes of each packet that the kernel copies, at most. All headers that are read fit in, but for long chains of IPv6
-extension headers."""
-
 _BATCH_BYTES: Final = 32768
-"""The buffer in which the kernel gathers packets before it sends them: room for a hundred or so. A batch that is sent
-half empty takes as much room in the socket as a full one."""
+"""The buffer in which the kernel gathers packets before it sends them: room for a hundred or so."""
 _BATCH_PACKETS: Final = 128
 _BATCH_WAIT: Final = 1
 """Hundredths of a second that a packet waits for others."""
 
 _RECEIVE_BYTES: Final = 8 << 20
-"""Room in the socket: some 20,000 packets of a flood."""
+"""Room in the socket, which the kernel doubles: for some 65,000 small packets of a flood."""
 _LARGEST_DATAGRAM: Final = 1 << 17
 _U32: Final = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedPacket:
-    """A packet as the kernel copied it, and what the kernel says about it; None where it says nothing.
-
-    `family` is a netfilter protocol family (NFPROTO_*, linux/netfilter.h), `hook` the number of the hook in it,
-    `seq` the packet's number in its group (there is none in the instant between taking the group and asking for
-    numbers). Devices are interface indexes. `link_header` is what came before the
-    network layer, for bridge and netdev hooks. `payload` is the beginning of the packet.
-    """
-
-    family: int
-    hook: int
-    ethertype: int
-    prefix: bytes
-    seq: int | None
-    payload: bytes
-    incoming: int | None = None
-    outgoing: int | None = None
-    incoming_port: int | None = None
-    outgoing_port: int | None = None
-    hardware_type: int | None = None
-    hardware_header: bytes | None = None
-    vlan_protocol: int | None = None
-    vlan_tag: int | None = None
-    link_header: bytes = b""
-    mark: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-
 
 Logged: TypeAlias = LoggedPacket | Lost
 
@@ -131,53 +71,6 @@ class PacketLogUnsupportedError(PacketLogError):
     """There is no packet log here: the kernel has no nfnetlink_log, or this process cannot reach it."""
 
 
-def parse_packets(data: bytes) -> list[LoggedPacket]:
-    """The packets that a netlink datagram tells of, in order. Never raises.
-
-    A message that breaks off, or whose attributes do not fit, yields nothing; the next number will show the gap.
-    """
-    found = (_read_packet(body) for kind, body in messages(data) if kind == NFULNL_MSG_PACKET)
-    return [packet for packet in found if packet is not None]
-
-
-def _read_packet(body: bytes) -> LoggedPacket | None:
-    found = read_attributes(body, FAMILY_HEADER.size) if len(body) >= FAMILY_HEADER.size else None
-    if found is None:
-        return None
-    header = found.get(NFULA_PACKET_HDR, b"")
-    if len(header) < 3:
-        return None
-    # Of a packet that has no link-layer header any more the kernel copies what happens to lie there instead; but then
-    # it names no sender (__build_packet_message()).
-    hardware_type = _number(found.get(NFULA_HWTYPE))
-    hardware_header = found.get(NFULA_HWHEADER) if NFULA_HWADDR in found or hardware_type != 1 else None
-    vlan = read_attributes(found.get(NFULA_VLAN, b"")) or {}
-    return LoggedPacket(
-        body[0],
-        header[2],
-        header[0] << 8 | header[1],
-        found.get(NFULA_PREFIX, b"").partition(b"\0")[0],
-        _number(found.get(NFULA_SEQ)),
-        found.get(NFULA_PAYLOAD, b""),
-        _number(found.get(NFULA_IFINDEX_INDEV)),
-        _number(found.get(NFULA_IFINDEX_OUTDEV)),
-        _number(found.get(NFULA_IFINDEX_PHYSINDEV)),
-        _number(found.get(NFULA_IFINDEX_PHYSOUTDEV)),
-        hardware_type,
-        hardware_header,
-        _number(vlan.get(NFULA_VLAN_PROTO)),
-        _number(vlan.get(NFULA_VLAN_TCI)),
-        found.get(NFULA_L2HDR, b""),
-        _number(found.get(NFULA_MARK)),
-        _number(found.get(NFULA_UID)),
-        _number(found.get(NFULA_GID)),
-    )
-
-
-def _number(value: bytes | None) -> int | None:
-    return int.from_bytes(value, "big") if value is not None else None
-
-
 class Numbers:
     """The numbers of a group's packets, from the taking of the group on, and what is missing in them. Pure."""
 
@@ -195,9 +88,10 @@ class Numbers:
         """The packets, and before each what is missing there and not told yet. Numbers start over after 2**32 - 1."""
         logged: list[Logged] = []
         for packet in packets:
-            if packet.seq is not None:
-                missing = (packet.seq - self._expected) & _U32
-                self._expected = (packet.seq + 1) & _U32
+            seq = packet.seq
+            if seq is not None:
+                missing = (seq - self._expected) & _U32
+                self._expected = (seq + 1) & _U32
                 told = min(missing, self._told)
                 self._told -= told
                 if missing > told:

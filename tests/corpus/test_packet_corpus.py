@@ -9,11 +9,13 @@ import pytest
 from fwguardd.denials.model import Extent, Family
 from fwguardd.denials.packets import PacketReader
 from fwguardd.denials.telling import fields
-from fwguardd.kernel.nflog import COPIED, LoggedPacket
+from fwguardd.kernel.nflog_message import COPIED
+from tests.corpus.denials.copied import copied
 from tests.corpus.test_denial_corpus import SHAPES, Shape, parsed
 
 if TYPE_CHECKING:
     from fwguardd.denials.model import Denial
+    from fwguardd.kernel.nflog_message import LoggedPacket
 
 FAMILIES: Final = {Family.IPV4: 2, Family.IPV6: 10, Family.ARP: 3, Family.OTHER: 5}
 ETHERTYPES: Final = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD, Family.ARP: 0x0806, Family.OTHER: 0}
@@ -34,22 +36,16 @@ TOLD_DIFFERENTLY: Final = {
 SHAPES_WITH_PACKETS: Final = [shape for shape in SHAPES if shape.packet and shape.name not in LONG_CHAINS]
 
 
-def copied(shape: Shape, line: Denial) -> LoggedPacket:
+def copied_shape(shape: Shape, line: Denial) -> LoggedPacket:
     """The packet of a shape as NFLOG would copy it, with what the line says of things around the packet."""
-    hardware = line.hardware
-    ethertype = ETHERTYPES[line.family]
-    if shape.name.startswith("arp"):
-        ethertype = 0x0806
-    octets = hardware.octets if hardware is not None else None
-    return LoggedPacket(
-        5 if "gress" in shape.name else FAMILIES[line.family],
-        0,
-        ethertype,
-        line.watched.prefix.encode(),
-        0,
+    octets = line.hardware.octets if line.hardware is not None else None
+    return copied(
         shape.packet[:COPIED],
-        hardware_type=1,
-        hardware_header=bytes.fromhex(octets.replace(":", "")) if octets else None,
+        prefix=line.watched.prefix.encode(),
+        family=5 if "gress" in shape.name else FAMILIES[line.family],
+        hook=0,
+        ethertype=0x0806 if shape.name.startswith("arp") else ETHERTYPES[line.family],
+        hardware=(1, bytes.fromhex(octets.replace(":", ""))) if octets else None,
         mark=line.mark,
     )
 
@@ -58,7 +54,7 @@ def copied(shape: Shape, line: Denial) -> LoggedPacket:
 def test_a_packet_tells_all_that_its_line_tells(shape: Shape) -> None:
     """Every field of the line's denial is in the packet's, with the same value."""
     line = parsed(shape.text)
-    packet = PacketReader([line.watched], lambda _: None).read(copied(shape, line))
+    packet = PacketReader([line.watched], lambda _: None).read(copied_shape(shape, line))
     assert packet is not None
     left_out = ONLY_IN_A_LINE | TOLD_DIFFERENTLY.get(shape.name, set())
     if line.hardware is not None and line.hardware.octets is None:
@@ -75,7 +71,7 @@ def test_every_difference_is_still_one() -> None:
     for shape in SHAPES_WITH_PACKETS:
         if shape.name in TOLD_DIFFERENTLY:
             line = parsed(shape.text)
-            packet = PacketReader([line.watched], lambda _: None).read(copied(shape, line))
+            packet = PacketReader([line.watched], lambda _: None).read(copied_shape(shape, line))
             assert packet is not None
             said, heard = fields(line), fields(packet)
             assert all(said.get(key) != heard.get(key) for key in TOLD_DIFFERENTLY[shape.name]), shape.name
@@ -86,7 +82,7 @@ def test_a_long_chain_is_told_as_far_as_it_goes(name: str) -> None:
     """A chain of headers that fills a line is told whole when the copy holds it, else up to the end of the copy."""
     shape = next(shape for shape in SHAPES if shape.name == name)
     line = parsed(shape.text)
-    packet = PacketReader([line.watched], lambda _: None).read(copied(shape, line))
+    packet = PacketReader([line.watched], lambda _: None).read(copied_shape(shape, line))
     assert packet is not None
     assert packet.src == line.src
     if len(shape.packet) <= COPIED:

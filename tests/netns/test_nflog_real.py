@@ -24,7 +24,8 @@ from fwguardd.denials.parse import LineReader
 from fwguardd.denials.telling import sentence
 from fwguardd.kernel.devices import DeviceNames
 from fwguardd.kernel.kmsg import KernelLog, Lost, Record, Start
-from fwguardd.kernel.nflog import GroupTakenError, LoggedPacket, PacketLog
+from fwguardd.kernel.nflog import GroupTakenError, PacketLog
+from fwguardd.kernel.nflog_message import LoggedPacket
 from tests.corpus.denials.packets import fragment, icmp_packets, ipv4_option_packets, ipv4_packets, ipv6_packets
 from tests.corpus.denials.scene import send_udp
 from tests.netns.frames import (
@@ -264,11 +265,12 @@ def test_a_renamed_device_is_told_by_its_new_name(host: CopiedHost, names: Devic
         assert denials_of(host, names, packets)[0].devices.incoming == "eth0"
         run("ip link set eth0 down")
         run("ip link set eth0 name outside")
-        names.refresh()
+        assert names.refresh()
         assert denials_of(host, names, packets)[0].devices.incoming == "outside"
-        index = packets[0].incoming
+        index = packets[0].devices[0]
         run("ip link del outside")
-        names.refresh()
+        assert names.refresh()
+        assert not names.refresh()
         assert denials_of(host, names, packets)[0].devices.incoming == f"index:{index}"
 
 

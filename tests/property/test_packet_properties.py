@@ -12,20 +12,19 @@ from hypothesis import strategies as st
 from fwguardd.denials.model import Denial, Meaning, Watched
 from fwguardd.denials.packets import PacketReader
 from fwguardd.denials.telling import fields, sentence
-from fwguardd.kernel.nflog import COPIED, LoggedPacket, parse_packets
+from fwguardd.kernel.nflog_message import COPIED, NFULA_PACKET_HDR, NFULA_PREFIX, LoggedPacket, parse_packets
+from tests.corpus.denials.copied import copied
 from tests.corpus.denials.packets import extension, fragment, icmp_packets, ipv4_packets, ipv6_packets
 from tests.netns.frames import ipv4, ipv6
 
 READER: Final = PacketReader([Watched("denied", "denied: ", Meaning.DENIED)], lambda _: b"eth0")
 PACKETS: Final = [*ipv4_packets().values(), *icmp_packets().values(), *ipv6_packets().values()]
 families = st.sampled_from([0, 1, 2, 3, 5, 7, 10, 255])
-numbers = st.one_of(st.none(), st.integers(0, 0xFFFFFFFF))
-some_bytes = st.binary(max_size=80)
 
 
 def check(payload: bytes, family: int) -> None:
     """Read a packet, and tell it."""
-    denial = READER.read(LoggedPacket(family, 0, 0x0800, b"denied: ", 0, payload))
+    denial = READER.read(copied(payload, prefix=b"denied: ", family=family, hook=0))
     assert isinstance(denial, Denial)
     words = sentence(denial)
     assert words.isprintable() and words.replace("→", "").isascii()
@@ -36,29 +35,18 @@ def check(payload: bytes, family: int) -> None:
 @given(st.one_of(st.binary(max_size=200), st.sampled_from(PACKETS)), families, st.integers(0, 0xFFFF))
 def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> None:
     """Reading is total: any bytes of any family become a denial that can be told in one printable line."""
-    denial = READER.read(LoggedPacket(family, 1, ethertype, b"denied: ", 0, payload))
+    denial = READER.read(copied(payload, prefix=b"denied: ", family=family, ethertype=ethertype))
     assert isinstance(denial, Denial)
     assert sentence(denial).isprintable()
 
 
 @settings(deadline=None)
-@given(numbers, numbers, numbers, st.one_of(st.none(), some_bytes), numbers, some_bytes, numbers, numbers)
-def test_anything_around_a_packet_is_told(
-    incoming: int | None,
-    port: int | None,
-    kind: int | None,
-    header: bytes | None,
-    tag: int | None,
-    link: bytes,
-    uid: int | None,
-    mark: int | None,
-) -> None:
-    """Whatever the kernel says of devices, hardware and owners, reading does not raise."""
-    packet = LoggedPacket(
-        5, 1, 0x0800, b"denied: ", None, link + PACKETS[0], incoming, None, port, None, kind, header, tag, tag, link,
-        mark, uid, uid,
-    )  # fmt: skip
-    denial = READER.read(packet)
+@given(st.dictionaries(st.integers(0, 25), st.binary(max_size=80)), families)
+def test_anything_around_a_packet_is_told(around: dict[int, bytes], family: int) -> None:
+    """Whatever the kernel says of devices, hardware and owners, in however many bytes, reading does not raise."""
+    packet = copied(PACKETS[0], prefix=b"denied: ", family=family)
+    mangled = {**around, NFULA_PACKET_HDR: packet.attributes[NFULA_PACKET_HDR], NFULA_PREFIX: b"denied: "}
+    denial = READER.read(LoggedPacket(family, mangled))
     assert isinstance(denial, Denial)
     assert sentence(denial).isprintable()
 

@@ -11,14 +11,9 @@ import struct
 import pytest
 
 from fwguardd.kernel.kmsg import Lost
-from fwguardd.kernel.nflog import (
-    LoggedPacket,
-    Numbers,
-    PacketLogNotPermittedError,
-    PacketLogUnsupportedError,
-    _refusal,
-    parse_packets,
-)
+from fwguardd.kernel.nflog import Numbers, PacketLogNotPermittedError, PacketLogUnsupportedError, _refusal
+from fwguardd.kernel.nflog_message import LinkLayer, LoggedPacket, parse_packets
+from tests.corpus.denials.copied import copied
 
 PAYLOAD = bytes(range(28))
 
@@ -39,23 +34,28 @@ HEADER = attribute(1, bytes.fromhex("08000100"))
 PREFIX = attribute(10, b"denied: \0")
 SEQ = attribute(12, b"\0\0\0\x07")
 CARRIED = attribute(9, PAYLOAD)
-PACKET = LoggedPacket(2, 1, 0x0800, b"denied: ", 7, PAYLOAD)
+PACKET = copied(PAYLOAD, prefix=b"denied: ", seq=7)
 
 
 def numbered(*numbers: int | None) -> list[LoggedPacket]:
     """Packets with these numbers."""
-    return [LoggedPacket(2, 1, 0x0800, b"", number, b"") for number in numbers]
+    return [copied(b"", seq=number) for number in numbers]
 
 
 def test_a_packet_has_family_hook_prefix_number_and_bytes() -> None:
     """The values are big endian, the prefix ends at its zero byte, and what the kernel does not say is None."""
-    assert parse_packets(message(HEADER, PREFIX, SEQ, CARRIED)) == [PACKET]
+    (packet,) = parse_packets(message(HEADER, PREFIX, SEQ, CARRIED))
+    assert (packet.family, packet.hook, packet.ethertype, packet.prefix) == (2, 1, 0x0800, b"denied: ")
+    assert (packet.seq, packet.payload, packet.link_header) == (7, PAYLOAD, b"")
+    assert (packet.devices, packet.hardware) == ((None, None, None, None), None)
+    assert (packet.mark, packet.uid, packet.gid) == (None, None, None)
+    assert packet == PACKET
 
 
 def test_all_that_the_kernel_may_say_is_read() -> None:
     """Devices, mark, owner, link-layer header and VLAN, each in its place."""
     vlan = attribute(2, b"\x20\x05") + attribute(1, b"\x81\x00")
-    found = parse_packets(
+    (packet,) = parse_packets(
         message(
             HEADER,
             *(attribute(kind, number.to_bytes(4, "big")) for kind, number in ((4, 3), (5, 4), (6, 5), (7, 6), (2, 9))),
@@ -70,18 +70,17 @@ def test_all_that_the_kernel_may_say_is_read() -> None:
             family=5,
         )
     )
-    assert found == [
-        LoggedPacket(
-            5, 1, 0x0800, b"", None, b"", 3, 4, 5, 6, 1, bytes(14), 0x8100, 0x2005, b"link", mark=9, uid=1000, gid=100
-        )
-    ]
+    assert (packet.family, packet.prefix, packet.seq, packet.payload) == (5, b"", None, b"")
+    assert packet.devices == (3, 4, 5, 6)
+    assert packet.hardware == LinkLayer(1, bytes(14), 0x8100, 0x2005)
+    assert (packet.link_header, packet.mark, packet.uid, packet.gid) == (b"link", 9, 1000, 100)
 
 
 def test_the_bytes_before_a_packet_without_ethernet_header_are_no_header() -> None:
     """Of an Ethernet device the kernel names a sender whenever there is a header; what it copies without is not one."""
     header = attribute(15, b"\0\1") + attribute(16, bytes(14))
-    assert parse_packets(message(HEADER, header))[0].hardware_header is None
-    assert parse_packets(message(HEADER, header, attribute(8, bytes(12))))[0].hardware_header == bytes(14)
+    assert parse_packets(message(HEADER, header))[0].hardware is None
+    assert parse_packets(message(HEADER, header, attribute(8, bytes(12))))[0].hardware == LinkLayer(1, bytes(14))
 
 
 def test_a_batch_is_several_messages() -> None:
