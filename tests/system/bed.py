@@ -151,9 +151,9 @@ class Guarded:
         self.bed, self.prefix = bed, prefix
         self.rules = bed.file("/etc/fwguard.d")
         settings = bed.file("/etc/fwguardd.yaml")
-        settings.write_text(
-            f'{settings.read_text()}denials_window: 0s\nprefixes:\n  - {{name: denied, prefix: "{prefix}"}}\n'
-        )
+        # The kernel log by name: in a network namespace that is not the initial one it would not be chosen.
+        own = f'source: kmsg\ndenials_window: 0s\nprefixes:\n  - {{name: denied, prefix: "{prefix}"}}\n'
+        settings.write_text(settings.read_text() + own)
         log = self.rules / "99-log.rules"
         log.write_text(log.read_text().replace("iptables denied: ", prefix))
 
