@@ -66,18 +66,33 @@ class Scans:
         asked = self._sources.get(flow.src)
         if asked is None or now - asked.since >= self._window:
             asked = self._begin(flow.src, now)
-        if asked.ports is not None:
-            asked.ports[f"{flow.proto}/{flow.port}"] = None
-            if 0 < self._limits.scan_ports <= len(asked.ports) and self._allowance.spend(now):
-                ports, asked.ports = tuple(asked.ports), None
-                return Scan(flow.src, ports, now - asked.since)
-            self._bound(asked.ports, self._limits.scan_ports)
-        if asked.hosts is not None:
-            asked.hosts[flow.dst] = None
-            if 0 < self._limits.sweep_hosts <= len(asked.hosts) and self._allowance.spend(now):
-                hosts, asked.hosts = tuple(asked.hosts), None
-                return Sweep(flow.src, hosts, now - asked.since)
-            self._bound(asked.hosts, self._limits.sweep_hosts)
+        return self._look_at_ports(flow, asked, now) or self._look_at_hosts(flow, asked, now)
+
+    def _look_at_ports(self, flow: Flow, asked: _Asked, now: float) -> Scan | None:
+        ports, most = asked.ports, self._limits.scan_ports
+        if ports is None or (port := f"{flow.proto}/{flow.port}") in ports:
+            return None
+        ports[port] = None
+        if len(ports) < most:
+            return None
+        if most and self._allowance.spend(now):
+            asked.ports = None
+            return Scan(flow.src, tuple(ports), now - asked.since)
+        # No more are needed; the next one tells, if it may.
+        ports.popitem()
+        return None
+
+    def _look_at_hosts(self, flow: Flow, asked: _Asked, now: float) -> Sweep | None:
+        hosts, most = asked.hosts, self._limits.sweep_hosts
+        if hosts is None or flow.dst in hosts:
+            return None
+        hosts[flow.dst] = None
+        if len(hosts) < most:
+            return None
+        if most and self._allowance.spend(now):
+            asked.hosts = None
+            return Sweep(flow.src, tuple(hosts), now - asked.since)
+        hosts.popitem()
         return None
 
     def _begin(self, src: str, now: float) -> _Asked:
@@ -86,9 +101,3 @@ class Scans:
             self._sources.popitem(last=False)
         asked = self._sources[src] = _Asked(now)
         return asked
-
-    @staticmethod
-    def _bound(asked: dict[str, None], most: int) -> None:
-        """Forget the last one where no more are needed."""
-        if len(asked) > most:
-            asked.popitem()

@@ -211,21 +211,26 @@ class Tail:
         self._tell_losses(now)
 
     def _hear(self, item: Heard, moment: Moment) -> None:
-        if isinstance(item, Lost):
-            self._counts["lost"] += item.count
-            self._lost_untold += item.count
-        elif isinstance(item, (Denial, Unparsed)):
-            self._hear_read(item, None, moment)
+        if isinstance(item, (Lost, Denial, Unparsed)):
+            if isinstance(item, Lost):
+                self._counts["lost"] += item.count
+                self._lost_untold += item.count
+            else:
+                self._hear_read(item, None, moment)
         else:
-            if item.when is not None:
-                moment = moment._replace(when=item.when)
-            seen = self._reader.glance(item.text) if self._limits.window else None
-            if seen is None:
-                read = self._reader.read(item.text)
-                if read is not None:
-                    self._hear_read(read, item.seq, moment)
-            elif self._weigh(seen, moment):
-                self._tell(self._reader.read(item.text), item.seq)
+            self._hear_line(item, moment)
+
+    def _hear_line(self, line: Line, moment: Moment) -> None:
+        if line.when is not None:
+            moment = moment._replace(when=line.when)
+        text = line.text
+        seen = self._reader.glance(text) if self._limits.window else None
+        if seen is None:
+            read = self._reader.read(text)
+            if read is not None:
+                self._hear_read(read, line.seq, moment)
+        elif self._weigh(seen, moment):
+            self._tell(self._reader.read(text), line.seq)
 
     def _hear_read(self, read: Denial | Unparsed, seq: int | None, moment: Moment) -> None:
         if isinstance(read, Denial):

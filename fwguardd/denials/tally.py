@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from fwguardd.denials.flow import Key
 
+_FRESH: Final = 0.5
+"""Seconds for which a flow counts as heard of just now."""
+
 _TOGETHER: Final = 0.9
 """A summary may come this part of a window after its first line, when another one is due: fewer wake-ups."""
 
@@ -81,7 +84,7 @@ class Tally:
         counted = self._flows.get(key)
         if counted is None:
             key, counted = self._begin(key)
-        else:
+        elif now - counted.seen > _FRESH:
             self._flows.move_to_end(key)
         if not counted.count and now - counted.seen >= self._limits.window:
             counted.told = 0
@@ -175,6 +178,8 @@ class Allowance:
 
     def spend(self, now: float) -> bool:
         """Whether there is one left; if so, there is one less."""
+        if self._left < 1.0 and now == self._since:
+            return False
         self._left = min(float(self._per_second), self._left + (now - self._since) * self._per_second)
         self._since = now
         if self._left < 1.0:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
 
 if TYPE_CHECKING:
@@ -219,6 +220,15 @@ def _save(program: str) -> list[str]:
 def output(command: str) -> str:
     """Run a command; its output."""
     return subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
+
+
+def newest_number() -> int:
+    """The sequence number of the newest record of the kernel log."""
+    with KernelLog(start=Start.OLDEST) as log:
+        newest = 0
+        while found := log.read_available(10_000):
+            newest = max([newest, *(record.seq for record in found if isinstance(record, Record))])
+    return newest
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:

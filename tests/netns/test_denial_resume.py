@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import UnreachableError, ask
-from tests.netns.conftest import wait_until
+from tests.netns.conftest import newest_number, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +164,26 @@ def test_a_kill_at_any_moment_skips_nothing(knocker: Knocker) -> None:
     assert sorted(set(told(events))) == knocker.sent
     numbers = {(event["kmsg_seq"], event["dpt"]) for event in events if event["event"] == "denied"}
     assert len(numbers) == len(knocker.sent)
+
+
+def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
+    """When more is denied between two daemons than the kernel's log holds, what is told and what was lost are all of
+    it, and more only by what others wrote."""
+    first = knocker.start("denials_window: 0s\n")
+    knocker.knock(1001)
+    first.event("denied", dpt=1001)
+    first.stop()
+    before = newest_number()
+    knocker.knock(*[1002] * 5000)
+    newest = newest_number()
+    second = knocker.start("denials_window: 0s\n")
+    wait_until(lambda: int(status(second)["position"]) >= newest, "the newest record", seconds=20)
+    second.stop()
+    records = int(json.loads(bookmark(second).read_bytes())["position"]) - before
+    seen = ended(second)
+    lost = sum(event["count"] for event in seen if event["event"] == "denials.lost")
+    assert lost > 0
+    assert 5000 <= len(told(seen)) + lost <= records
 
 
 def test_the_first_start_begins_at_the_end(knocker: Knocker) -> None:

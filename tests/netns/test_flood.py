@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
-from fwguardd.kernel.kmsg import KernelLog, Record, Start
-from tests.netns.conftest import output, wait_until
+from tests.netns.conftest import newest_number, output, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,15 +39,6 @@ def processor_seconds(pid: int) -> float:
     """What a process has used so far, in user and kernel mode (proc_pid_stat(5))."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def newest_number() -> int:
-    """The sequence number of the newest record of the kernel log."""
-    with KernelLog(start=Start.OLDEST) as log:
-        newest = 0
-        while found := log.read_available(10_000):
-            newest = max([newest, *(record.seq for record in found if isinstance(record, Record))])
-    return newest
 
 
 def logged_packets() -> int:

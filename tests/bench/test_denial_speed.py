@@ -1,0 +1,183 @@
+"""How fast denials go from /dev/kmsg to the journal's socket: real packets, real LOG lines, and the sum is exact.
+
+The kernel's log holds some eight hundred such lines, so they come in bursts of less, and only the reading and telling
+is timed, in time of the processor. A processor may be slower than the one that the promises were made on: it is timed
+with a loop beside each round, and the round's figure grows by as much as that loop takes longer than it did there. On a
+machine with other work to do that is not enough, since others wipe the caches: there half of what is promised is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from fwguardd.denials.model import Meaning, Watched
+from fwguardd.denials.tail import Tail
+from fwguardd.denials.tally import Limits
+from fwguardd.kernel.kmsg import KernelLog, Start
+from fwguardd.outlets.journal import JournalSocket
+from fwguardd.outlets.log import JournalLog
+from tests.netns.frames import (
+    ETH_IPV4,
+    HOST_MAC,
+    Device,
+    LogFromEveryNamespace,
+    ethernet,
+    ipv4,
+    own_network_namespace,
+    tcp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+REFERENCE_SECONDS: Final = 0.028
+"""What the loop takes on the machine that the promises were made on."""
+
+LINES: Final = 500
+BURSTS: Final = 4
+ROUNDS: Final = 9
+
+JOURNALD = """
+import socket, sys
+listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listening.bind(sys.argv[1])
+print("ready", flush=True)
+entries = lines = 0
+while (entry := listening.recv(1 << 20)) != b"end":
+    fields = dict(field.split(b"=", 1) for field in entry.split(b"\\n")[:-1])
+    if fields[b"FWGUARD_EVENT"].startswith(b"denied"):
+        entries += 1
+        lines += int(fields.get(b"FWGUARD_COUNT", 1))
+print(entries, lines)
+"""
+"""Stands in for journald: counts the entries, and the lines that they stand for."""
+
+
+def pace() -> float:
+    """Seconds of the processor that a fixed piece of work takes here."""
+    started = time.process_time()
+    words = {}
+    for number in range(60_000):
+        words[str(number)] = (number, f"-A INPUT -p tcp --dport {number}")
+    return time.process_time() - started
+
+
+class Bench:
+    """A host whose denied packets are told to a stand-in for journald."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.prefix = f"{secrets.token_hex(4)} denied: "
+        path = str(folder / "socket")
+        argv = [sys.executable, "-I", "-S", "-c", JOURNALD, path]
+        self._journald = stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
+        stack.callback(self._journald.kill)
+        assert self._journald.stdout is not None
+        assert self._journald.stdout.readline() == "ready\n"
+        self._socket = JournalSocket(path)
+        stack.callback(self._socket.close)
+        self.log = JournalLog(self._socket)
+        self._logging = stack.enter_context(LogFromEveryNamespace())
+        stack.enter_context(own_network_namespace())
+        self._device = Device(b"eth0")
+        stack.callback(self._device.close)
+        address = HOST_MAC.hex(":")
+        subprocess.run(["ip", "link", "set", "eth0", "address", address, "addrgenmode", "none", "up"], check=True)
+        rule = ["iptables-nft", "-t", "raw", "-A", "PREROUTING", "-j"]
+        subprocess.run([*rule, "LOG", "--log-prefix", self.prefix, "--log-level", "7"], check=True)
+        subprocess.run([*rule, "DROP"], check=True)
+        self._kmsg = stack.enter_context(KernelLog(start=Start.END))
+
+    def tail(self, limits: Limits) -> Tail:
+        """A tail that reads what this host denies."""
+        watched = [Watched("bench", self.prefix, Meaning.DENIED), Watched("other", "[Output Log] ", Meaning.LOGGED)]
+        return Tail(self._kmsg, watched, limits, self.log.tell)
+
+    def send(self) -> None:
+        """Let the host deny some packets, from many sources to many ports."""
+        self._logging.set()
+        for number in range(LINES):
+            packet = ipv4(tcp(spt=1024 + number, dpt=number), 6, src=f"203.0.113.{number % 250}")
+            self._device.send(ethernet(packet, ETH_IPV4))
+
+    def told(self) -> tuple[int, int]:
+        """What the stand-in for journald has got: entries, and lines that they stand for."""
+        while self.log.waiting():
+            time.sleep(0.01)
+        self._socket.send(b"end")
+        while self.log.waiting():
+            time.sleep(0.01)
+        told, _ = self._journald.communicate(timeout=10)
+        entries, lines = told.split()
+        return int(entries), int(lines)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A bench that is put away after the test."""
+    with ExitStack() as stack:
+        yield Bench(stack, tmp_path)
+
+
+def lines_per_second(bench: Bench, tail: Tail) -> tuple[float, float]:
+    """Lines for each second of the processor: as measured, and as they would be on the machine of the promises; the
+    medians of some rounds."""
+    measured, scaled = [], []
+    for _ in range(ROUNDS):
+        used, slowness, before = 0.0, pace(), _lines(tail)
+        for _ in range(BURSTS):
+            bench.send()
+            used += _used(lambda: _read_all(tail))
+        slowness = max(1.0, (slowness + pace()) / 2 / REFERENCE_SECONDS)
+        measured.append((_lines(tail) - before) / used)
+        scaled.append(measured[-1] * slowness)
+    return median(measured), median(scaled)
+
+
+def _used(work: Callable[[], None]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def _lines(tail: Tail) -> int:
+    return int(tail.counts()["lines"] or 0)
+
+
+def _read_all(tail: Tail) -> None:
+    position = None
+    while position != (position := tail.counts()["position"]):
+        tail.read()
+
+
+@pytest.mark.parametrize(
+    ("limits", "promised"),
+    [(Limits(window=0), 20_000), (Limits(window=60), 100_000)],
+    ids=["every line an event", "summaries"],
+)
+def test_denials_reach_the_journal(
+    bench: Bench, limits: Limits, promised: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At least 20,000 events a second with every line told, and 100,000 lines a second with summaries; what the journal
+    got stands for every line that was read, and those are all that the rule made."""
+    tail = bench.tail(limits)
+    measured, scaled = lines_per_second(bench, tail)
+    tail.finish()
+    counts = tail.counts()
+    entries, lines = bench.told()
+    with capsys.disabled():
+        told = f"{entries} events for {lines} lines, {counts['lost']} lost"
+        print(f"\n{measured:,.0f} lines a second here, {scaled:,.0f} scaled; {told}", end="")
+    assert lines == counts["lines"]
+    assert ROUNDS * BURSTS * LINES - int(counts["lost"] or 0) <= lines <= ROUNDS * BURSTS * LINES
+    busy = os.getloadavg()[0] > 1.5
+    assert scaled >= promised / (2 if busy else 1)
