@@ -12,7 +12,7 @@ import pytest
 from fwguardd.ctl.answers import Ink
 from fwguardd.ctl.denials.document import event_object, last_piece, pieces
 from fwguardd.ctl.denials.ecs import ecs
-from fwguardd.ctl.denials.event import Event, of_denial, of_unparsed
+from fwguardd.ctl.denials.event import Event, KernelLine, of_denial, of_unparsed
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.top import BoundedCount, Top
 from fwguardd.denials.model import Denial, Unparsed
@@ -52,9 +52,9 @@ def event(text: str, realtime: int | None = THEN, uptime: int | None = None, tim
     """The event that a line would have become."""
     read = READER.read(text)
     if isinstance(read, Unparsed):
-        return of_unparsed(read, realtime, uptime, "gate")
+        return of_unparsed(read, KernelLine(text, realtime, uptime, "gate"))
     assert isinstance(read, Denial)
-    return of_denial(read, realtime, uptime, "gate", times)
+    return of_denial(read, KernelLine(text, realtime, uptime, "gate", times))
 
 
 SCAN = Event(

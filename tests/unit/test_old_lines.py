@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from ipaddress import ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.ctl.denials.lines import KernelLine, read_line
+from fwguardd.ctl.denials.event import KernelLine
+from fwguardd.ctl.denials.lines import read_line
 from fwguardd.ctl.denials.moments import to_usec
 from fwguardd.ctl.denials.old_lines import Counts, OldLines
 from fwguardd.ctl.denials.stamps import StampReader
+from fwguardd.ctl.denials.top import Top
 from fwguardd.ctl.denials.wanted import Wanted
 from fwguardd.denials.parse import Meaning, Watched
 
 if TYPE_CHECKING:
     from fwguardd.ctl.denials.event import Event
 
+CORPUS = Path(__file__).parents[1] / "corpus" / "denials" / "kernel-lines.txt"
 DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
 OUTPUT = Watched("output", "[Output Log] ", Meaning.LOGGED)
 IP = "LEN=60 TOS=0x00 PREC=0x00 TTL=51 ID=4711 DF "
@@ -218,3 +222,19 @@ def test_filters() -> None:
     assert run(*lines, wanted=Wanted(since=THEN + 1)) == []
     assert run(*lines, wanted=Wanted(until=THEN - 1)) == []
     assert run(head + "iptables denied: IN=odd", wanted=here) == []
+
+
+def test_counting_needs_no_more_than_flows() -> None:
+    """The top of lines that were only glanced at is the top of lines that were read, and so is the account."""
+    lines = [line.split("\t")[2] for line in CORPUS.read_text(encoding="ascii").splitlines()]
+    data = [f"Nov 22 23:33:15 gate kernel: {line}".encode("latin-1") for line in [*lines, "iptables denied: IN=odd"]]
+    data.append(data[0].replace(b"iptables", b"message repeated 3 times: [ iptables") + b"]")
+    for wanted in (Wanted(), Wanted(ports=(range(20, 60),)), Wanted((ip_network("10.9.0.0/16"),), since=THEN)):
+        found = []
+        for flows_only in (True, False):
+            old = OldLines((DENIED, OUTPUT), wanted, StampReader(WRITTEN), flows_only=flows_only)
+            top = Top()
+            top.add(old.events(data))
+            found.append((top.document(1000), old.counts))
+        assert found[0] == found[1]
+        assert found[0][0]["packets"] > 50

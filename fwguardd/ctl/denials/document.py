@@ -7,7 +7,7 @@ tells no time of day has a null timestamp; the time since boot is ``uptime``, in
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
     from fwguardd.ctl.denials.event import Event
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC; without a zone, none is printed.
 
 
 def timestamp(usec: int | None) -> str | None:
     """Microseconds since the epoch as ISO 8601 in UTC; None for a time beyond the calendar."""
     try:
-        return (_EPOCH + timedelta(microseconds=usec)).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if usec is not None else None
+        if usec is not None:
+            return f"{(_EPOCH + timedelta(microseconds=usec)).isoformat(timespec='microseconds')}Z"
     except OverflowError:
-        return None
+        pass
+    return None
 
 
 def event_object(event: Event) -> dict[str, Any]:

@@ -21,74 +21,79 @@ ECS_VERSION: Final = "8.11.0"
 _IANA_NUMBERS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "esp": 50, "ah": 51, "ipv6-icmp": 58, "udplite": 136}
 """IANA's "Assigned Internet Protocol Numbers"."""
 
-_PLACES: Final[Mapping[str, str]] = {
-    "src": "source.ip",
-    "spt": "source.port",
-    "dst": "destination.ip",
-    "dpt": "destination.port",
-    "in": "observer.ingress.interface.name",
-    "out": "observer.egress.interface.name",
-    "len": "network.bytes",
-    "vlan": "network.vlan.id",
-    "name": "rule.name",
-    "line": "event.original",
-    "kmsg_seq": "event.sequence",
-    "first": "event.start",
-    "last": "event.end",
-}
-"""Our fields that the schema has as they are, but for the name."""
-
-_TOLD_OTHERWISE: Final = frozenset({"proto", "family", "mac_src", "mac_dst", "meaning", "vlan", "rule"})
+_PLACED: Final = frozenset(
+    {
+        "src", "spt", "mac_src", "dst", "dpt", "mac_dst", "proto", "family", "in", "out", "len", "vlan", "name", "rule",
+        "meaning", "line", "kmsg_seq", "first", "last",
+    }
+)  # fmt: skip
+"""Our fields that the schema has a place for."""
 
 
 def ecs(event: Event) -> dict[str, Any]:
     """The event as nested objects."""
     found = event.fields
-    document: dict[str, Any] = {"@timestamp": timestamp(event.realtime), "message": event.message}
-    for path, value in (*_event(event).items(), *_network(found).items(), *_ends(event).items()):
-        if value is not None:
-            _put(document, path, value)
-    for key, path in _PLACES.items():
-        if key in found:
-            _put(document, path, found[key])
-    rest = {key: value for key, value in found.items() if key not in _PLACES and key not in _TOLD_OTHERWISE}
-    if event.is_of_packets and "count" in rest:
-        _put(document, "network.packets", rest.pop("count"))
-    if event.uptime is not None:
-        rest["uptime"] = event.uptime / 1_000_000
-    if rest:
-        document["fwguard"] = rest
+    parts = {
+        "event": _event(event),
+        "observer": _observer(event),
+        "network": _network(event),
+        "source": _end(found, "src", "spt", "mac_src"),
+        "destination": _end(found, "dst", "dpt", "mac_dst"),
+        "related": {"ip": list(dict.fromkeys(found[key] for key in ("src", "dst") if key in found)) or None},
+        "rule": {"name": found.get("name"), "id": found.get("rule")},
+        "fwguard": _rest(event),
+    }
+    document = {"@timestamp": timestamp(event.realtime), "message": event.message, "ecs": {"version": ECS_VERSION}}
+    for name, part in parts.items():
+        said = {key: value for key, value in part.items() if value is not None}
+        if said:
+            document[name] = said
     return document
 
 
 def _event(event: Event) -> dict[str, Any]:
+    found = event.fields
     kinds = ["info"]
     if event.is_of_packets:
         kinds = ["connection", "denied" if event.meaning == "denied" else "info"]
     return {
-        "ecs.version": ECS_VERSION,
-        "event.kind": "event",
-        "event.category": ["network"],
-        "event.type": kinds,
-        "event.action": event.meaning if event.is_of_packets else event.name,
-        "event.module": "fwguardd",
-        "event.dataset": f"fwguardd.{event.name}",
-        "observer.type": "firewall",
-        "observer.product": "fwguardd",
-        "observer.version": __version__,
-        "observer.hostname": event.host,
+        "kind": "event",
+        "category": ["network"],
+        "type": kinds,
+        "action": event.meaning if event.is_of_packets else event.name,
+        "module": "fwguardd",
+        "dataset": f"fwguardd.{event.name}",
+        "original": found.get("line"),
+        "sequence": found.get("kmsg_seq"),
+        "start": found.get("first"),
+        "end": found.get("last"),
     }
 
 
-def _network(found: Mapping[str, Any]) -> dict[str, Any]:
-    family, proto = found.get("family"), found.get("proto")
-    known = proto if proto in _IANA_NUMBERS else None
-    number = _IANA_NUMBERS.get(str(proto)) or (int(proto) if proto and str(proto).isdigit() else None)
+def _observer(event: Event) -> dict[str, Any]:
+    found = event.fields
     return {
-        "network.type": family if family in {"ipv4", "ipv6"} else None,
-        "network.transport": known,
-        "network.iana_number": str(number) if number is not None else None,
-        "network.direction": _direction(found),
+        "type": "firewall",
+        "product": "fwguardd",
+        "version": __version__,
+        "hostname": event.host,
+        "ingress": {"interface": {"name": found["in"]}} if "in" in found else None,
+        "egress": {"interface": {"name": found["out"]}} if "out" in found else None,
+    }
+
+
+def _network(event: Event) -> dict[str, Any]:
+    found = event.fields
+    family, proto = found.get("family"), str(found.get("proto", ""))
+    number = _IANA_NUMBERS.get(proto)
+    return {
+        "type": family if family in {"ipv4", "ipv6"} else None,
+        "transport": proto if number is not None else None,
+        "iana_number": str(number) if number is not None else proto if proto.isdigit() else None,
+        "direction": _direction(found),
+        "bytes": found.get("len"),
+        "packets": found.get("count") if event.is_of_packets else None,
+        "vlan": {"id": str(found["vlan"])} if "vlan" in found else None,
     }
 
 
@@ -98,23 +103,17 @@ def _direction(found: Mapping[str, Any]) -> str | None:
     return {(True, False): "ingress", (False, True): "egress"}.get(ways)
 
 
-def _ends(event: Event) -> dict[str, Any]:
-    found = event.fields
-    return {
-        "source.mac": _mac(found.get("mac_src")),
-        "destination.mac": _mac(found.get("mac_dst")),
-        "related.ip": list(dict.fromkeys(str(found[key]) for key in ("src", "dst") if key in found)) or None,
-        "rule.id": found.get("rule"),
-    }
+def _end(found: Mapping[str, Any], address: str, port: str, mac: str) -> dict[str, Any]:
+    """One end of the flow. A MAC address is spelled as RFC 7042 has it, as the schema wants: 00-00-5E-00-53-23."""
+    hardware = str(found[mac]).upper().replace(":", "-") if mac in found else None
+    return {"ip": found.get(address), "port": found.get(port), "mac": hardware}
 
 
-def _mac(address: object) -> str | None:
-    """RFC 7042's spelling, as the schema wants it: 00-00-5E-00-53-23."""
-    return str(address).upper().replace(":", "-") if address else None
-
-
-def _put(document: dict[str, Any], path: str, value: object) -> None:
-    *folders, name = path.split(".")
-    for folder in folders:
-        document = document.setdefault(folder, {})
-    document[name] = value
+def _rest(event: Event) -> dict[str, Any]:
+    """Whatever of ours has no place in the schema."""
+    rest = {key: value for key, value in event.fields.items() if key not in _PLACED}
+    if event.is_of_packets:
+        rest.pop("count", None)
+    if event.uptime is not None:
+        rest["uptime"] = event.uptime / 1_000_000
+    return rest

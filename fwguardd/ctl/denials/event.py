@@ -8,7 +8,7 @@ that is not what its name promises stays the text that it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd import events
 from fwguardd.denials.grammar import TCP_FLAGS
@@ -18,7 +18,8 @@ from fwguardd.denials.telling import fields, sentence
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fwguardd.denials.model import Unparsed
+    from fwguardd.denials.flow import Flow
+    from fwguardd.denials.model import Unparsed, Watched
 
 _PACKETS: Final = frozenset(
     kind.name for kind in (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
@@ -47,6 +48,16 @@ LISTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _PREFIX: Final = "FWGUARD_"
 _MOST_DIGITS: Final = 20
+
+
+class KernelLine(NamedTuple):
+    """A line of the kernel's: its text in the kernel's spelling, when it came, and how many times."""
+
+    text: str
+    realtime: int | None = None
+    uptime: int | None = None
+    host: str | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +96,27 @@ class Event:
         return count if isinstance(count, int) and count > 0 else 1
 
 
-def of_denial(denial: Denial, realtime: int | None, uptime: int | None, host: str | None, times: int) -> Event:
-    """The event that a kernel line would have become; ``times`` is more than 1 where a log daemon folded repeats."""
+def of_denial(denial: Denial, line: KernelLine) -> Event:
+    """The event that a kernel line would have become. Where a log daemon folded repeats, it counts them."""
     kind = events.DENIED if denial.watched.meaning is Meaning.DENIED else events.LOGGED
     found: dict[str, Any] = {**fields(denial), "line": denial.text}
-    if times > 1:
-        found["count"] = times
-    return Event(kind.name, denial, found, realtime, uptime, host)
+    if line.times > 1:
+        found["count"] = line.times
+    return Event(kind.name, denial, found, line.realtime, line.uptime, line.host)
 
 
-def of_unparsed(line: Unparsed, realtime: int | None, uptime: int | None, host: str | None) -> Event:
+def of_flow(flow: Flow, watched: Watched, line: KernelLine) -> Event:
+    """The event of a plain line of TCP or UDP, with no more fields than its flow has: for who only counts."""
+    kind = events.DENIED if watched.meaning is Meaning.DENIED else events.LOGGED
+    found = {"name": watched.name, "src": flow.src, "proto": flow.proto, "dpt": int(flow.port), "count": line.times}
+    return Event(kind.name, "", found, line.realtime, line.uptime, line.host)
+
+
+def of_unparsed(read: Unparsed, line: KernelLine) -> Event:
     """The event that a kernel line of unknown form would have become."""
-    message = f"a kernel line has the prefix {line.watched.prefix!r} and an unknown form: {line.text}"
-    found = {"line": line.text, "expected": line.expected}
-    return Event(events.DENIALS_UNPARSED.name, message, found, realtime, uptime, host)
+    message = f"a kernel line has the prefix {read.watched.prefix!r} and an unknown form: {read.text}"
+    found = {"line": read.text, "expected": read.expected}
+    return Event(events.DENIALS_UNPARSED.name, message, found, line.realtime, line.uptime, line.host)
 
 
 def of_entry(entry: Mapping[str, Any]) -> Event | None:

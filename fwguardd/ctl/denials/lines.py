@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.ctl.denials.event import as_text
+from fwguardd.ctl.denials.event import KernelLine, as_text
 from fwguardd.denials.spelling import kernel_spelling
 from fwguardd.kernel.journal_log import Entry, read_document
 from fwguardd.kernel.kmsg import KERNEL_FACILITY, parse_record
@@ -45,17 +44,6 @@ _REPEATED: Final = re.compile(r"message repeated ([0-9]{1,9}) times: \[ ?(.*)\]"
 """rsyslog's way of writing a line that came several times ($RepeatedMsgReduction)."""
 
 _NOT_SPELLED: Final = re.compile(r"\\x[0-9a-f]{2}|[^ -\[\]-~]")
-
-
-@dataclass(frozen=True, slots=True)
-class KernelLine:
-    """A line of the kernel's: its text in the kernel's spelling, when it came, and how many times."""
-
-    text: str
-    realtime: int | None = None
-    uptime: int | None = None
-    host: str | None = None
-    times: int = 1
 
 
 def read_line(line: bytes, stamps: StampReader) -> KernelLine | None:

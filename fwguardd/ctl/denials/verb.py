@@ -148,7 +148,7 @@ def _read_old_lines(options: argparse.Namespace) -> None:
     with opened(path) as (descriptor, changed):
         stamps = StampReader(changed)
         try:
-            old = OldLines(watched, filters, stamps)
+            old = OldLines(watched, filters, stamps, flows_only=form.top is not None)
         except ValueError as error:
             raise _WrongUsageError(str(error)) from error
         _print(old.events(lines_of(descriptor, place)), form, old.counts)

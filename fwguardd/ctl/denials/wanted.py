@@ -46,8 +46,12 @@ class Wanted:
 
     def takes_packet(self, source: str | None, port: int | None) -> bool:
         """Whether a packet from this address to this port is wanted."""
-        if self.ports and not any(port in ports for ports in self.ports):
-            return False
+        if self.ports:
+            for ports in self.ports:
+                if port in ports:
+                    break
+            else:
+                return False
         return not self.sources or (source is not None and self._takes_source(source))
 
     def takes_time(self, realtime: int) -> bool:
