@@ -120,8 +120,8 @@ class Listener:
             self._open()
         except NoSourceError as error:
             self._why = str(error)
-            next_step = "to try again: fwguardctl reload; the sources are explained in fwguardd.yaml, at source:"
-            self._log.tell(events.DENIALS_CLOSED, f"denials are not told: {error}; {next_step}", reason=str(error))
+            message = f"denials are not told: {error}; fwguardctl reload tries again; see also source: in fwguardd.yaml"
+            self._log.tell(events.DENIALS_CLOSED, message, reason=str(error))
 
     def _open(self) -> None:
         """Open the source at the right place, and begin to read it. Raises NoSourceError."""

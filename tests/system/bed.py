@@ -147,15 +147,20 @@ class Guarded:
     """A bed that fwguardd guards, with a watched prefix that no other machine's lines have."""
 
     def __init__(self, bed: Bed, prefix: str) -> None:
-        """Write the prefix into its settings and its rules."""
+        """Write the prefix into its settings and its rules. Denials come from the kernel log: the network of the bed
+        is not the initial one, so auto would choose another source."""
         self.bed, self.prefix = bed, prefix
         self.rules = bed.file("/etc/fwguard.d")
         settings = bed.file("/etc/fwguardd.yaml")
-        # The kernel log by name: in a network namespace that is not the initial one it would not be chosen.
-        own = f'source: kmsg\ndenials_window: 0s\nprefixes:\n  - {{name: denied, prefix: "{prefix}"}}\n'
-        settings.write_text(settings.read_text() + own)
+        self._shipped = settings.read_text()
+        self.set_source("kmsg")
         log = self.rules / "99-log.rules"
         log.write_text(log.read_text().replace("iptables denied: ", prefix))
+
+    def set_source(self, source: str) -> None:
+        """Have denials come from there, after the next start or reload."""
+        text = f'source: {source}\ndenials_window: 0s\nprefixes:\n  - {{name: denied, prefix: "{self.prefix}"}}\n'
+        self.bed.file("/etc/fwguardd.yaml").write_text(self._shipped + text)
 
     def drop(self, name: str, text: str) -> None:
         """Put a rule file in place as careful programs do: written beside, then renamed."""
