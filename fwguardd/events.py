@@ -196,6 +196,12 @@ DENIALS_READING = EventKind(
     INFO,
     "Denials are read; it says from where, and since when.",
 )
+DENIALS_UNHEARD = EventKind(
+    "denials.unheard",
+    "cd1b31e9a412476f943a43cb8d5a314b",
+    WARNING,
+    "Rules log in a way that the source of denials does not hear; the message names them.",
+)
 DENIALS_LOST = EventKind(
     "denials.lost",
     "743a2c27b37545aab09ca9caf242edd3",

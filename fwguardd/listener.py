@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd import events
 from fwguardd.denials.bookmark import Bookmark, decode, encode
 from fwguardd.denials.tail import NOT_READ, Tail
-from fwguardd.denials.taking import NoSourceError, OldLines, Place, take
+from fwguardd.denials.taking import Choice, NoSourceError, OldLines, Place, take
+from fwguardd.ruleset.logs import places, unheard
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fwguardd.denials.tail import Rules, Source
+    from fwguardd.denials.tail import Source
     from fwguardd.outlets.log import Log
+    from fwguardd.ruleset.logs import LoggingRule
     from fwguardd.settings import Settings
 
 BOOKMARK: Final = "denials.json"
@@ -58,7 +60,8 @@ class Listener:
 
     def __init__(self, settings: Settings, log: Log, boot_id: str) -> None:
         self._settings, self._log, self._boot_id = settings, log, boot_id
-        self._rules: Rules = {}
+        self._rules: tuple[LoggingRule, ...] = ()
+        self._silent: tuple[LoggingRule, ...] = ()
         self._source: Source | None = None
         self._ended: tuple[str, str | None] = ("", None)
         self._why = ""
@@ -91,13 +94,30 @@ class Listener:
             self._stop_reading()
         if self._source is None and self._loop is not None:
             self._try()
+        self._name_rules()
         self._set_timer()
 
-    def use_rules(self, rules: Rules) -> None:
-        """From now on, these rules are in force: family and prefix -> where the one rule with it was written."""
+    def use_rules(self, rules: tuple[LoggingRule, ...]) -> None:
+        """From now on, these rules log."""
         self._rules = rules
-        if self._tail is not None:
-            self._tail.use_rules(rules)
+        self._name_rules()
+
+    def _name_rules(self) -> None:
+        """Let denials name the rules that log them, and tell of rules that log where nobody listens, once."""
+        if self._tail is None or self._source is None:
+            return
+        group = self._settings.nflog_group if self._source.name == Choice.NFLOG.value else None
+        self._tail.use_rules(places(rule for rule in self._rules if rule.group == group))
+        silent = unheard(self._rules, group, [watched.prefix for watched in self._settings.prefixes])
+        if silent and silent != self._silent:
+            named = ", ".join(dict.fromkeys(map(str, silent)))
+            instead = "LOG" if group is None else f"NFLOG to group {group}"
+            message = (
+                f"denials are read from {self._source.name}, and these rules log elsewhere: {named}; let them say "
+            )
+            message += f"{instead}, or choose another source: in fwguardd.yaml"
+            self._log.tell(events.DENIALS_UNHEARD, message, source=self._source.name, rules=tuple(map(str, silent)))
+        self._silent = silent
 
     @contextlib.contextmanager
     def listening(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
@@ -132,7 +152,6 @@ class Listener:
         self._why, self._opened_at = taken.why, time.monotonic()
         if self._tail is None:
             self._tail = Tail(source, settings.prefixes, settings.limits(), self._log.tell, self._has_room)
-            self._tail.use_rules(self._rules)
             if bookmark is not None and bookmark.boot_id == self._boot_id:
                 self._tail.go_on(bookmark.waiting, bookmark.lost)
         else:
@@ -140,6 +159,7 @@ class Listener:
         message = f"denials are read from {source.name}, {self._since(taken.old_lines, bookmark)}"
         because = f": {taken.why}" if taken.why else ""
         self._log.tell(events.DENIALS_READING, message + because, source=source.name, why=taken.why)
+        self._name_rules()
         assert self._loop is not None
         self._loop.add_reader(source.fileno(), self._read)
         self._read()

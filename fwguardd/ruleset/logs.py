@@ -1,11 +1,12 @@
-"""Which rule makes which log line: the prefixes of the LOG and NFLOG rules of a ruleset, and where those were written.
+"""Which rules log packets, and under which prefix: the LOG and NFLOG rules of a ruleset, and where they were written.
 
-A line in the kernel log tells its prefix, and nothing else of the rule that made it. Only where one rule alone has a
-prefix is it known which one it was.
+What is logged tells its prefix, and nothing else of the rule that did it. Only where one rule alone has a prefix is it
+known which one it was. And whoever reads one kind of log hears nothing of the other.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,30 +14,61 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.words import word_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fwguardd.ruleset.model import Family, Origin, Rule, Ruleset
 
 _PREFIX_OPTIONS = {"LOG": "--log-prefix", "NFLOG": "--nflog-prefix"}
 
 
-def logging_rules(rulesets: Mapping[Family, Ruleset]) -> Mapping[tuple[str, str], Origin]:
-    """Family and prefix -> the place where the one rule with that prefix was written. Prefixes that two rules share
-    are not in it, nor are those of rules that came from no file."""
-    origins: dict[tuple[str, str], list[Origin | None]] = {}
-    for family, ruleset in rulesets.items():
-        for _, chain in ruleset.chains():
-            for rule in chain.rules:
-                for prefix in _prefixes(rule):
-                    origins.setdefault((family.value, prefix), []).append(rule.origin)
-    return MappingProxyType({key: only[0] for key, only in origins.items() if len(only) == 1 and only[0] is not None})
+@dataclass(frozen=True, slots=True)
+class LoggingRule:
+    """A rule that logs. `group` is the group that an NFLOG rule copies to; None means LOG, to the kernel log."""
+
+    family: str
+    prefix: str
+    group: int | None
+    origin: Origin | None
+
+    def __str__(self) -> str:
+        target = "LOG" if self.group is None else f"NFLOG to group {self.group}"
+        return f"{self.origin or 'a rule from no file'} ({target})"
 
 
-def _prefixes(rule: Rule) -> Iterator[str]:
+def logging_rules(rulesets: Mapping[Family, Ruleset]) -> tuple[LoggingRule, ...]:
+    """All rules that log under a prefix."""
+    return tuple(
+        found
+        for family, ruleset in rulesets.items()
+        for _, chain in ruleset.chains()
+        for rule in chain.rules
+        for found in _read(family, rule)
+    )
+
+
+def _read(family: Family, rule: Rule) -> Iterator[LoggingRule]:
     if "LOG" not in rule.text:
         return
     words = word_values(rule.text)
     options = dict(pairwise(words))
-    option = _PREFIX_OPTIONS.get(options.get("-j", ""))
-    if option is not None and option in options:
-        yield options[option]
+    target = options.get("-j", "")
+    prefix = options.get(_PREFIX_OPTIONS.get(target, ""))
+    group = options.get("--nflog-group", "0")
+    if prefix is not None and group.isdecimal():
+        yield LoggingRule(family.value, prefix, int(group) if target == "NFLOG" else None, rule.origin)
+
+
+def places(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], Origin]:
+    """Family and prefix -> the place where the one rule with that prefix was written. Prefixes that two rules share
+    are not in it, nor are those of rules that came from no file."""
+    origins: dict[tuple[str, str], list[Origin | None]] = {}
+    for rule in rules:
+        origins.setdefault((rule.family, rule.prefix), []).append(rule.origin)
+    return MappingProxyType({key: only[0] for key, only in origins.items() if len(only) == 1 and only[0] is not None})
+
+
+def unheard(rules: Collection[LoggingRule], group: int | None, watched: Collection[str]) -> tuple[LoggingRule, ...]:
+    """The rules with a watched prefix that log only where nobody listens; ``group`` is where somebody does. A prefix
+    of which some rule is heard is not among them: its author logs in both ways."""
+    heard = {(rule.family, rule.prefix) for rule in rules if rule.group == group}
+    return tuple(rule for rule in rules if rule.prefix in watched and (rule.family, rule.prefix) not in heard)
