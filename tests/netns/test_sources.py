@@ -118,8 +118,9 @@ def test_rules_that_log_elsewhere_are_told(start_daemon: Start) -> None:
     rules = RULES["10-nflog.rules"]
     daemon = start_daemon({"10-nflog.rules": rules, "20-log.rules": '-A OUTPUT -j LOG --log-prefix "[Output Log] "\n'})
     told = daemon.event("denials.unheard")
-    assert f"these rules log elsewhere: {daemon.rules}/10-nflog.rules:2 (NFLOG to group 5); let them say LOG" in (
-        told["message"]
+    assert (
+        f"these rules log elsewhere: {daemon.rules}/10-nflog.rules:2 (NFLOG to group 5); let them say LOG"
+        in (told["message"])
     )
     daemon.config.write_text("settle: 50ms\nsource: nflog\n")
     daemon.process.send_signal(signal.SIGHUP)
