@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,12 @@ def _run(options: argparse.Namespace) -> int:
         return denials_verb.run(options)
     settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
     backend = BACKEND_CHOICES[options.backend] if options.backend else settings.backend
+    if options.verb == "doctor":
+        from fwguardd.ctl.doctor import doctor  # noqa: PLC0415 - only this verb looks at the whole host.
+
+        return doctor(
+            replace(settings, rules_dir=_paths(options, settings)[0], backend=backend), as_document=options.json
+        )
     look = Look(_paths(options, settings), backend, options.json, settings.lint_context())
     if options.verb == "check":
         return check(look)
@@ -86,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
     verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
+    verbs.add_parser("doctor", parents=[common], help="say what on this host will bite")
     daemon_verbs.add_verbs(verbs, common)
     denials_verb.add_verb(verbs)
     rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset")

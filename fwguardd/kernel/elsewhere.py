@@ -29,7 +29,7 @@ from fwguardd.kernel.netlink import (
     open_socket,
     read_attributes,
 )
-from fwguardd.ruleset.elsewhere import BaseChain, TableElsewhere, biting, is_of_iptables
+from fwguardd.ruleset.elsewhere import BaseChain, TableElsewhere, biting, is_made_by_iptables
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def tables_elsewhere(backend: Backend) -> tuple[TableElsewhere, ...]:
 
 
 def nft_tables(*, of_iptables: bool) -> tuple[TableElsewhere, ...]:
-    """The tables of nf_tables with their base chains; those that iptables-nft makes only if they are asked for.
+    """The tables of nf_tables with their base chains; those that iptables-nft makes only if they are asked for: else
+    the chains that somebody else has put into its tables, which iptables does not show.
 
     None where the kernel has no nf_tables. Raises OSError.
     """
@@ -104,14 +105,18 @@ def nft_tables(*, of_iptables: bool) -> tuple[TableElsewhere, ...]:
             (family, name)
             for family, attributes in _dump(asker, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, socket.AF_UNSPEC)
             if (name := _text(attributes, NFTA_TABLE_NAME)) and not _number(attributes, NFTA_TABLE_FLAGS) & 1
-            if family in FAMILIES and (of_iptables or not is_of_iptables(FAMILIES[family], name))
+            if family in FAMILIES
         ]
         chains: dict[tuple[int, str], list[BaseChain]] = {table: [] for table in found}
         for family in {family for family, _ in found}:
             for _, attributes in _dump(asker, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, family):
                 table = family, _text(attributes, NFTA_CHAIN_TABLE)
                 chain = _base_chain(family, attributes)
-                if chain is not None and table in chains:
+                if (
+                    chain is not None
+                    and table in chains
+                    and (of_iptables or not is_made_by_iptables(FAMILIES[family], table[1], chain))
+                ):
                     chains[table].append(chain)
     return tuple(TableElsewhere("nft", FAMILIES[table[0]], table[1], tuple(chains[table])) for table in found)
 

@@ -21,6 +21,10 @@ DROP_IS_FINAL = (
 )
 REWRITES = "the first NAT rule that fits a connection decides its addresses, here or in fwguardd's nat table"
 
+_PRIORITIES = {"raw": (-300,), "mangle": (-150,), "nat": (-100,), "filter": (0,), "security": (50, 150)}
+"""Of the tables of iptables (NF_IP_PRI_* in linux/netfilter_ipv4.h); nat has 100 where it rewrites sources, and
+iptables-nft 1.8.9 makes the table security with 150."""
+
 _MOST_TOLD = 5
 """Tables that one sentence names."""
 
@@ -77,7 +81,7 @@ class TableElsewhere:
     @property
     def maker(self) -> str:
         """Who makes a table of this name; "" for nobody that is known."""
-        if is_of_iptables(self.family, self.name):
+        if any(is_made_by_iptables(self.family, self.name, chain) for chain in self.chains):
             return "iptables-nft"
         owner = owner_of_nft_table(self.family, self.name)
         return owner.title if owner is not None else "firewalld" if self.name == "firewalld" else ""
@@ -99,9 +103,12 @@ class TableElsewhere:
         return f" and policy DROP for {', '.join(closed)}" if closed else ""
 
 
-def is_of_iptables(family: str, name: str) -> bool:
-    """Whether a table of nf_tables is one that iptables-nft makes."""
-    return family in ("ip", "ip6") and name in BUILTIN_CHAINS
+def is_made_by_iptables(family: str, table: str, chain: BaseChain) -> bool:
+    """Whether a base chain of nf_tables is one that iptables-nft makes: by its table, name, hook and priority."""
+    if family not in ("ip", "ip6") or chain.name not in BUILTIN_CHAINS.get(table, ()):
+        return False
+    behind = table == "nat" and chain.name in ("INPUT", "POSTROUTING")
+    return chain.hook == chain.name.lower() and chain.priority in ((100,) if behind else _PRIORITIES[table])
 
 
 def biting(tables: Iterable[TableElsewhere]) -> tuple[TableElsewhere, ...]:

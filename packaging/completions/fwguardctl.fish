@@ -5,7 +5,7 @@ function __fwguardctl_revisions
 end
 
 function __fwguardctl_no_verb
-    not __fish_seen_subcommand_from check diff render status reload confirm rollback history show open drift pause resume denials
+    not __fish_seen_subcommand_from check diff render doctor status reload confirm rollback history show open drift pause resume denials
 end
 
 function __fwguardctl_rules_verb
@@ -16,6 +16,7 @@ complete -c fwguardctl -f
 complete -c fwguardctl -n __fwguardctl_no_verb -a check -d 'Say what is wrong with the rule files, and rehearse them'
 complete -c fwguardctl -n __fwguardctl_no_verb -a diff -d 'Show what a reload would change in the kernel'
 complete -c fwguardctl -n __fwguardctl_no_verb -a render -d 'Print the composed ruleset'
+complete -c fwguardctl -n __fwguardctl_no_verb -a doctor -d 'Say what on this host will bite'
 complete -c fwguardctl -n __fwguardctl_no_verb -a status -d 'What is in force, since when, and what is wrong'
 complete -c fwguardctl -n __fwguardctl_no_verb -a reload -d 'Read the rule files now, and wait for the verdict'
 complete -c fwguardctl -n __fwguardctl_no_verb -a confirm -d 'Keep what reload --confirm has put in force'
@@ -30,7 +31,7 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel de
 
 complete -c fwguardctl -s h -l help -d 'Print a summary'
 complete -c fwguardctl -n __fwguardctl_no_verb -l version -d 'Print the version'
-complete -c fwguardctl -n 'not __fish_seen_subcommand_from check diff render denials' -l socket -r -F -d 'Control socket of the daemon'
+complete -c fwguardctl -n 'not __fish_seen_subcommand_from check diff render doctor denials' -l socket -r -F -d 'Control socket of the daemon'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l json -d 'Print one JSON document'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l config -r -F -d 'Settings file'
 complete -c fwguardctl -n __fwguardctl_rules_verb -l rules-dir -x -a '(__fish_complete_directories)' -d 'Rules directory'

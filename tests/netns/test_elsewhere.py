@@ -11,6 +11,7 @@ import pytest
 from fwguardd.kernel.elsewhere import legacy_tables, nft_tables, tables_elsewhere
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.elsewhere import DROP_IS_FINAL
+from fwguardd.ruleset.model import BUILTIN_CHAINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,31 @@ def test_tables_that_can_do_nothing_are_not_told(start_daemon: Callable[..., Any
     daemon = start_daemon(OURS, QUICK)
     daemon.event("rules.applied")
     assert told(daemon) == []
+
+
+def test_a_chain_that_iptables_does_not_show_is_seen() -> None:
+    """A hand-made base chain in a table that iptables-nft uses too: iptables-save leaves it out."""
+    run("nft", "table ip filter { chain input { type filter hook input priority 0; policy drop; }; }")
+    run("iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
+    assert [str(table) for table in tables_elsewhere(Backend.NFT)] == [
+        "table ip filter, input (filter, priority 0, policy drop, 0 rules)"
+    ]
+    run("nft", "flush ruleset")
+    run("nft", "table ip6 filter { chain INPUT { type filter hook input priority 9; policy drop; }; }")
+    assert [table.place for table in tables_elsewhere(Backend.NFT)] == ["ip6 filter"]
+
+
+def test_what_iptables_makes_is_not_elsewhere() -> None:
+    """Every chain of every table, with its hook and its priority, in both families."""
+    for program in ("iptables-nft", "ip6tables-nft"):
+        for name, builtin in BUILTIN_CHAINS.items():
+            for chain in builtin:
+                run(program, "-t", name, "-A", chain, "-j", "RETURN")
+    assert tables_elsewhere(Backend.NFT) == ()
+    assert sum(len(table.chains) for table in tables_elsewhere(Backend.LEGACY)) == 2 * sum(
+        map(len, BUILTIN_CHAINS.values())
+    )
+    assert {table.maker for table in tables_elsewhere(Backend.LEGACY)} == {"iptables-nft"}
 
 
 def test_every_hook_is_seen_and_legacy_tables_are_read_whole() -> None:

@@ -50,4 +50,5 @@ def test_tables_of_legacy_iptables_are_told_by_their_program() -> None:
     legacy = table(closed, family="ip6", name="filter", backend="legacy")
     assert str(legacy) == "table filter of ip6tables-legacy, 0 rules and policy DROP for FORWARD"
     assert legacy.command == "ip6tables-legacy -t filter -S"
-    assert table(BUSY, family="ip").maker == "iptables-nft"
+    assert table(BaseChain("INPUT", "filter", "input", 0, "drop"), family="ip").maker == "iptables-nft"
+    assert table(CLOSED, family="ip").maker == "", "somebody has put a chain of his own into a table of that name"

@@ -1,0 +1,184 @@
+"""fwguardctl doctor: what on this host will bite, without the daemon, and what could not be seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd.ctl import diagnose
+from fwguardd.ctl.answers import told
+from fwguardd.ctl.paint import Paint, as_json
+from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.kernel import host
+from fwguardd.kernel.elsewhere import tables_elsewhere
+from fwguardd.kernel.generations import GenerationNotices, GenerationNoticesError
+from fwguardd.kernel.iptables import Backend, KernelError, LiveKernel, ToolMissingError, UnknownContentError, find_tool
+from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Start
+from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability, kernel_release
+from fwguardd.ruleset.model import FAMILIES, Finding, Severity
+from fwguardd.ruleset.preserve import Preserve
+
+if TYPE_CHECKING:
+    from fwguardd.kernel.iptables import Tool
+    from fwguardd.settings import Settings
+
+DONE, ANSWER_IS_NO = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What bites, who else lives here, what is good to know, and what could not be seen."""
+
+    findings: tuple[Finding, ...] = ()
+    residents: tuple[diagnose.Resident, ...] = ()
+    notes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    def __add__(self, other: Diagnosis) -> Diagnosis:
+        return Diagnosis(
+            self.findings + other.findings,
+            self.residents + other.residents,
+            self.notes + other.notes,
+            self.unseen + other.unseen,
+        )
+
+
+def doctor(settings: Settings, *, as_document: bool) -> int:
+    """Print what bites. Exit code 1: something does."""
+    diagnosis = examine(settings)
+    if as_document:
+        print(json.dumps(_document(diagnosis)))
+    else:
+        _print(diagnosis, Paint())
+    return ANSWER_IS_NO if diagnosis.findings else DONE
+
+
+def examine(settings: Settings) -> Diagnosis:
+    """Look at everything. Nothing is changed, and nothing is raised."""
+    preserve = Preserve.from_patterns(settings.preserve)
+    tools, tool = _look_at_tools(settings.backend)
+    diagnosis = tools + _look_at_host(preserve) + _look_at_files(settings)
+    if not has_capability(CAP_NET_ADMIN):
+        return diagnosis + Diagnosis(unseen=("the kernel's rules, its log, and /etc/wireguard: that takes root",))
+    if tool is not None:
+        diagnosis += _look_at_live_rules(tool, preserve) + _look_elsewhere(tool) + _look_at_notices(tool)
+    return diagnosis + _look_at_kernel_log()
+
+
+def _look_at_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
+    plain = tool = None
+    try:
+        plain = find_tool(None)
+        tool = plain if chosen in (None, plain.backend) else find_tool(chosen)
+    except ToolMissingError as error:
+        return _only(Finding("missing-program", told(error), hint="apt install iptables")), tool
+    backend = tool.backend.value
+    findings = diagnose.about_tools(
+        host.missing_programs(backend),
+        backend,
+        plain.backend.value,
+        chosen=chosen is not None,
+        legacy_kernel=backend == "nft" or host.has_legacy(kernel_release()),
+    )
+    notes = diagnose.notes(host.ipv6_switched_off(), backend, tool.version)
+    return Diagnosis(tuple(findings), notes=tuple(notes)), tool
+
+
+def _look_at_host(preserve: Preserve) -> Diagnosis:
+    return Diagnosis(
+        (
+            *diagnose.about_services(host.enabled_services(), flushes=host.flushes_at_start()),
+            *diagnose.about_post_ups(host.post_up_rules(), preserve),
+            *diagnose.about_conntrack(host.conntrack()),
+            *diagnose.about_ipv6(host.ipv6_switched_off()),
+        )
+    )
+
+
+def _look_at_live_rules(tool: Tool, preserve: Preserve) -> Diagnosis:
+    try:
+        live = LiveKernel(tool.backend).save(FAMILIES)
+    except UnknownContentError as error:
+        message = f"fwguardd loads nothing while a table holds what iptables cannot show: {told(error)}"
+        return _only(
+            Finding("unknown-content", message, hint="see it with: nft list ruleset; move it to another table")
+        )
+    except KernelError as error:
+        return Diagnosis(unseen=(f"the kernel's rules: {told(error)}",))
+    found = diagnose.residents(live, preserve)
+    return Diagnosis(tuple(diagnose.about_citizens(found)), found)
+
+
+def _look_elsewhere(tool: Tool) -> Diagnosis:
+    try:
+        return Diagnosis(tuple(diagnose.about_elsewhere(tables_elsewhere(tool.backend))))
+    except OSError as error:
+        return Diagnosis(unseen=(f"rules outside of fwguardd's tables: {told(error.strerror)}",))
+
+
+def _look_at_notices(tool: Tool) -> Diagnosis:
+    if tool.backend is Backend.LEGACY:
+        return Diagnosis(notes=("legacy iptables tells nobody of changes: drift is found by the timer",))
+    try:
+        GenerationNotices().close()
+    except (GenerationNoticesError, OSError) as error:
+        hint = "fwguardd finds drift by its timer only; a shorter drift_interval: finds it sooner"
+        return _only(Finding("no-notices", told(error), severity=Severity.WARNING, hint=hint))
+    return Diagnosis()
+
+
+def _look_at_files(settings: Settings) -> Diagnosis:
+    """Whether the rules directory is there and can be trusted; what is in the files is for check."""
+    return Diagnosis(take_snapshot(settings.rules_dir).findings)
+
+
+def _look_at_kernel_log() -> Diagnosis:
+    try:
+        KernelLog(start=Start.END).close()
+    except (KernelLogError, OSError) as error:
+        message = f"the kernel log cannot be read, so that no denial becomes an event: {told(error)}"
+        hint = "run fwguardd as root on the host itself, or in a container with CAP_SYSLOG and /dev/kmsg"
+        return _only(Finding("kernel-log-closed", message, severity=Severity.WARNING, hint=hint))
+    return Diagnosis()
+
+
+def _only(finding: Finding) -> Diagnosis:
+    return Diagnosis((finding,))
+
+
+def _document(diagnosis: Diagnosis) -> dict[str, object]:
+    return {
+        "ok": not diagnosis.findings,
+        "findings": as_json(diagnosis.findings),
+        "citizens": [
+            {
+                "name": resident.citizen.name,
+                "chains": resident.chains,
+                "places": list(resident.places),
+                "preserved": resident.kept,
+                "source": resident.citizen.source,
+            }
+            for resident in diagnosis.residents
+        ],
+        "notes": list(diagnosis.notes),
+        "unseen": list(diagnosis.unseen),
+    }
+
+
+def _print(diagnosis: Diagnosis, paint: Paint) -> None:
+    for finding in diagnosis.findings:
+        print(paint.finding(finding))
+    for title, lines in (
+        ("here too", [str(resident) for resident in diagnosis.residents]),
+        ("good to know", diagnosis.notes),
+        ("not seen", diagnosis.unseen),
+    ):
+        for line in lines:
+            print(f"{paint.bold(title)}: {told(line)}")
+    if not diagnosis.findings:
+        rest = ", as far as could be seen" if diagnosis.unseen else ""
+        print(f"{paint.good('ok')}: nothing on this host will bite{rest}")
+    else:
+        count = len(diagnosis.findings)
+        print("1 thing on this host will bite." if count == 1 else f"{count} things on this host will bite.")
