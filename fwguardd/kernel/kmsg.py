@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
+from fwguardd.kernel.kmsg_loan import borrow
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -29,7 +31,8 @@ KERNEL_FACILITY: Final = 0
 _BUFFER: Final = 8192
 """Bytes. A smaller buffer than a record needs makes the kernel skip the record (EINVAL)."""
 
-_DEVICE: Final = (1, 11)
+DEVICE: Final = "/dev/kmsg"
+_NUMBERS: Final = (1, 11)
 """Major and minor number of /dev/kmsg (Documentation/admin-guide/devices.txt)."""
 
 _HEADER: Final = re.compile(rb"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;\n]*;([^\n]*)")
@@ -121,7 +124,7 @@ class KernelLog:
     Raises `KernelLogNotPermittedError`, `KernelLogMissingError`, `StaleSequenceError`; OSError for anything else.
     """
 
-    def __init__(self, path: str | os.PathLike[str] = "/dev/kmsg", start: Start | After = Start.OLDEST) -> None:
+    def __init__(self, path: str | os.PathLike[str] = DEVICE, start: Start | After = Start.OLDEST) -> None:
         self._fd = _open(path)
         self._expected: int | None = None
         self._waiting: list[Reading] = []
@@ -233,17 +236,25 @@ class KernelLog:
 def _open(path: str | os.PathLike[str]) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except PermissionError as error:
-        raise KernelLogNotPermittedError(
-            f"{os.fspath(path)}: not permitted; with kernel.dmesg_restrict=1 reading it needs CAP_SYSLOG"
-        ) from error
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR}:
-            raise
-        raise KernelLogMissingError(f"{os.fspath(path)}: no such device; is there a /dev here?") from error
+        lent = borrow() if os.fspath(path) == DEVICE else None
+        if lent is None:
+            raise _refusal(path, error) from error
+        fd = lent
     status = os.fstat(fd)
-    if stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) != _DEVICE:
-        # systemd's ProtectKernelLogs= puts another device in its place, which opens and stays silent for ever.
+    if stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) != _NUMBERS:
+        # systemd's ProtectKernelLogs= may put another device in its place, which opens and stays silent for ever.
         os.close(fd)
         raise KernelLogMissingError(f"{os.fspath(path)}: another device is in its place; is ProtectKernelLogs= set?")
     return fd
+
+
+def _refusal(path: str | os.PathLike[str], error: OSError) -> Exception:
+    name = os.fspath(path)
+    if isinstance(error, PermissionError):
+        return KernelLogNotPermittedError(
+            f"{name}: not permitted; with kernel.dmesg_restrict=1 reading it needs CAP_SYSLOG, or fwguardd-kmsg.socket"
+        )
+    if error.errno not in {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR}:
+        return error
+    return KernelLogMissingError(f"{name}: no such device here, and fwguardd-kmsg.socket lends none")

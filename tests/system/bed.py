@@ -56,9 +56,11 @@ class Bed:
         self._console.close()
         _remove_cgroup(self._cgroup)
 
-    def enable(self, *units: str) -> None:
-        """Have units started at the next boot."""
-        subprocess.run(["chroot", str(self.tree), "systemctl", "--quiet", "enable", *units], check=True)
+    def prepare(self, command: str) -> None:
+        """Run a command on its disk, while it is off."""
+        argv = ["chroot", str(self.tree), "env", "-i", f"PATH={PATH}", "LC_ALL=C.UTF-8", *shlex.split(command)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LONGEST, check=False)
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
 
     def boot(self) -> None:
         """Switch it on, and wait until it has started all that it should."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.netns.namespaces import OUTSIDE, SYSCTL
 from tests.system.bed import Bed, Guarded
-from tests.system.installed import install_checkout
+from tests.system.packaged import built_package
 from tests.system.roots import pristine_root
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A bed with fwguardd installed as its package would, not yet booted: nothing is enabled or started."""
     with Bed(pristine_root(), tmp_path_factory.mktemp("bed")) as bed:
-        install_checkout(bed.tree)
+        shutil.copyfile(built_package(), bed.file("/var/tmp/fwguardd.deb"))
+        bed.prepare("dpkg --install /var/tmp/fwguardd.deb")
         yield bed
 
 

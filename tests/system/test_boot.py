@@ -28,7 +28,7 @@ def host(machine: Bed, unguarded: Guarded) -> Guarded:
         machine.file(f"/etc/systemd/system/record-{name}.service").write_text(
             f"{unit}[Install]\nWantedBy=multi-user.target\n"
         )
-    machine.enable("fwguardd", *(f"record-{name}" for name in UNITS))
+    machine.prepare(f"systemctl enable fwguardd {' '.join(f'record-{name}' for name in UNITS)}")
     unguarded.drop("50-app.rules", "-A INPUT -p tcp --dport 8080 -j ACCEPT\n")
     machine.boot()
     return unguarded

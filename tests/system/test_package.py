@@ -19,6 +19,8 @@ UNITS = "lib/systemd/system"
 ONE_OF_EACH = {
     "etc/fwguardd.yaml",
     f"{UNITS}/fwguardd-boot.service",
+    f"{UNITS}/fwguardd-kmsg.socket",
+    f"{UNITS}/fwguardd-kmsg@.service",
     f"{UNITS}/fwguardd-rehearsal.socket",
     f"{UNITS}/fwguardd-rehearsal@.service",
     f"{UNITS}/fwguardd.service",
@@ -151,7 +153,7 @@ def test_only_an_upgrade_starts_anything(tree: Path) -> None:
     scripts = "".join((tree / "DEBIAN" / name).read_text(encoding="utf-8") for name in ("postinst", "prerm", "postrm"))
     assert re.findall(r"deb-systemd-invoke (\S+) (.*?)(?: >| \|\|)", scripts) == [
         ("try-restart", "'fwguardd.service'"),
-        ("stop", "fwguardd.service fwguardd-rehearsal.socket"),
+        ("stop", "fwguardd.service fwguardd-rehearsal.socket fwguardd-kmsg.socket"),
     ]
     assert "systemctl enable --now fwguardd" in scripts
     assert "iptables" not in scripts
