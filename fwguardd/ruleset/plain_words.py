@@ -82,6 +82,8 @@ def _about_argument(match: Said, rule: str) -> str:
         (word.isdigit() and rule.startswith(word), "write -I to insert at a place; -A appends"),
         (word.startswith("//"), "start a comment with #"),
         (re.fullmatch(r"255\.[0-9.]+", word), "join the mask to the address: ADDRESS/MASK"),
+        (f"-j DNAT {word}" in rule, "write --to-destination before it"),
+        (f"-j SNAT {word}" in rule, "write --to-source before it"),
         (f", {word}" in rule, "write lists without blanks: A,B"),
         (True, 'put text with spaces in double quotes, and check for a missing "-" or "--"'),
     )
@@ -190,6 +192,18 @@ _ROWS = tuple(
             _about_ports,
         ),
         (
+            r"Need TCP, UDP, SCTP or DCCP with port specification",
+            "port-without-protocol",
+            "a port without a protocol",
+            "write -p tcp or -p udp before -j",
+        ),
+        (
+            r'The "nat" table is not intended for filtering',
+            "wrong-table",
+            "table nat is not for dropping packets",
+            "write the rule in table filter",
+        ),
+        (
             r"too many ports specified",
             "too-many-ports",
             "a multiport match takes 15 ports at most, and a range counts as two",
@@ -244,6 +258,24 @@ _ROWS = tuple(
             'REJECT has no type "{0}"',
             "iptables-extensions(8) lists the types of REJECT for each family",
         ),
+        (
+            r'Bad value for "([^"]+)" option: "([^"]*)"|([Bb]ad IP address) "([^"]+)"',
+            "bad-value",
+            lambda match, _: f'"{match[2]}" is no value for {match[1]}' if match[1] else f'"{match[4]}" is no address',
+            "correct it; iptables-extensions(8) tells what it may be",
+        ),
+        (
+            r"--tcp-flags requires two args",
+            "missing-value",
+            "--tcp-flags needs two lists",
+            "write the flags to look at, and behind them those that are set: --tcp-flags SYN,ACK SYN",
+        ),
+        (
+            r"Invalid MAC address",
+            "bad-value",
+            "a MAC address is six pairs of digits",
+            "write all six: 02:00:5e:10:00:01",
+        ),
         (r'option "([^"]+)" requires an argument', "missing-value", "nothing follows {0}", "write its value behind it"),
         (
             r'([A-Za-z0-9_]+): option "([^"]+)" must be specified',
@@ -273,7 +305,7 @@ _ROWS = tuple(
             r"multiple (-[a-z]) flags not allowed|[Oo]nly one `([^']+)' allowed",
             "repeated-option",
             lambda match, _: f"{match[1] or match[2]} is said twice in one rule",
-            "write two rules, or a list with commas",
+            lambda match, _: "write two rules" if match[1] == "-j" else "write two rules, or a list with commas",
         ),
         (
             r"Extension ([^ ]+) revision [0-9]+ not supported, missing kernel module",

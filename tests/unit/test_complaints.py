@@ -36,6 +36,18 @@ PARSED = [
     ('Bad ctstate "NOSUCH"', "-m conntrack --ctstate NOSUCH", "bad-value", "NOSUCH"),
     ('bad rate "5/fortnight"\'', "-m limit --limit 5/fortnight", "bad-value", "fortnight"),
     ('option "--dport" requires an argument', "-p tcp --dport", "missing-value", "--dport"),
+    (
+        "Need TCP, UDP, SCTP or DCCP with port specification",
+        "-j REDIRECT --to-ports 1",
+        "port-without-protocol",
+        "port",
+    ),
+    ('The "nat" table is not intended for filtering, the use of DROP is …', "-j DROP", "wrong-table", "nat"),
+    ('owner: Bad value for "--uid-owner" option: "nobody2"', "-m owner --uid-owner nobody2", "bad-value", "nobody2"),
+    ('Bad IP address "eth0"', "-j SNAT --to-source eth0", "bad-value", "eth0"),
+    ("--tcp-flags requires two args.", "-p tcp --tcp-flags SYN", "missing-value", "two lists"),
+    ("Invalid MAC address specified.", "-m mac --mac-source 00:11", "bad-value", "six"),
+    ("multiple -j flags not allowed", "-j DROP -j LOG", "repeated-option", "-j"),
     ("Parameter too long!", "-m comment --comment …", "refused", "too long"),
     ("Invalid target name `abcdefghijklmnopqrstuvwxyz0123' (28 chars max)", "-j …", "refused", "28 chars"),
 ]
