@@ -9,11 +9,13 @@ machine with other work to do that is not enough, since others wipe the caches: 
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +24,7 @@ import pytest
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.tail import Tail
 from fwguardd.denials.tally import Limits
-from fwguardd.kernel.kmsg import KernelLog, Start
+from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from fwguardd.outlets.journal import JournalSocket
 from fwguardd.outlets.log import JournalLog
 from tests.netns.frames import (
@@ -46,6 +48,7 @@ REFERENCE_SECONDS: Final = 0.028
 LINES: Final = 500
 BURSTS: Final = 4
 ROUNDS: Final = 9
+OLD_LINES: Final = 20_000
 
 JOURNALD = """
 import socket, sys
@@ -181,3 +184,70 @@ def test_denials_reach_the_journal(
     assert ROUNDS * BURSTS * LINES - int(counts["lost"] or 0) <= lines <= ROUNDS * BURSTS * LINES
     busy = os.getloadavg()[0] > 1.5
     assert scaled >= promised / (2 if busy else 1)
+
+
+class OldLog:
+    """A source of the kernel lines in a syslog file."""
+
+    name = "file"
+    position = None
+
+    def __init__(self, path: Path) -> None:
+        self._lines = path.open(encoding="ascii")
+
+    def fileno(self) -> int:
+        """The file's."""
+        return self._lines.fileno()
+
+    def read_available(self, limit: int) -> list[Record]:
+        """The next lines, without the head that syslog put before them."""
+        texts = (line.rstrip("\n").partition("] ")[2] for line in islice(self._lines, limit))
+        return [Record(0, 4, 0, 0, text) for text in texts]
+
+    def watch(self, watched: object) -> None:
+        """All lines are handed out."""
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._lines.close()
+
+
+def fail2ban_seconds(path: Path, lines: int) -> float:
+    """What fail2ban takes to find the sources of a file's lines; all of which it must find."""
+    argv = ["fail2ban-regex", "-o", "row", str(path), "iptables denied: .* SRC=<HOST> DST="]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = subprocess.run(argv, check=False, capture_output=True, text=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert found.count("'ip4'") == lines
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_against_fail2ban(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same lines of an old log: whole packets checked, counted and told take no longer than fail2ban's search for
+    their sources does, without the start of its program."""
+    path, empty = tmp_path / "kern.log", tmp_path / "empty.log"
+    link = "IN=eth0 OUT= MAC=52:54:00:12:34:56:52:54:00:12:34:57:08:00"
+    head = f"Nov 22 21:14:25 host kernel: [12345.678901] iptables denied: {link} SRC=203.0.113"
+    ip = "DST=10.0.0.1 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=7 DF PROTO=TCP"
+    with path.open("w", encoding="ascii") as file:
+        for number in range(OLD_LINES):
+            ports = f"SPT={1024 + number} DPT={number % 1000}"
+            file.write(f"{head}.{number % 250} {ip} {ports} WINDOW=64240 RES=0x00 SYN URGP=0 \n")
+    empty.write_text("")
+    theirs = fail2ban_seconds(path, OLD_LINES) - fail2ban_seconds(empty, 0)
+    told: list[str] = []
+    source = OldLog(path)
+    watched = [Watched("denied", "iptables denied: ", Meaning.DENIED)]
+    tail = Tail(source, watched, Limits(), lambda kind, message, /, **_: told.append(f"{kind.name}: {message}"))
+    ours = _used(lambda: _read_whole(tail))
+    source.close()
+    assert tail.counts()["denied"] == OLD_LINES
+    with capsys.disabled():
+        print(f"\n{OLD_LINES / ours:,.0f} lines a second; fail2ban {OLD_LINES / theirs:,.0f}", end="")
+    assert ours <= theirs
+
+
+def _read_whole(tail: Tail) -> None:
+    while _lines(tail) < OLD_LINES:
+        tail.read()
+    tail.finish()
