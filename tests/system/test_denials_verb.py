@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.ctl.denials.event import NUMBERS, of_entry
+from fwguardd.ctl.denials.event import LISTS, NUMBERS, of_entry
+from fwguardd.denials.flow import Flow
 from fwguardd.denials.model import Denial
+from fwguardd.denials.notices import notice_fields, notice_sentence, summary_fields
 from fwguardd.denials.parse import LineReader, Meaning, Watched
+from fwguardd.denials.scan import Scan
+from fwguardd.denials.tally import Summary
 from fwguardd.denials.telling import fields, sentence
 from tests.system.journals import exported, write_journal
 
@@ -26,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "corpus" / "denials" / "kernel-lines.txt"
 COMMAND = [sys.executable, "-m", "fwguardd.ctl.main", "denials"]
 START = 1795390395_000000
-READER = LineReader([Watched("denied", "iptables denied: ", Meaning.DENIED)])
+DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
+READER = LineReader([DENIED])
 SYN = (
     "iptables denied: IN=eth0 OUT= MAC= SRC=203.0.113.9 DST=10.0.0.1 LEN=60 TOS=0x00 PREC=0x00 TTL=51 ID=4711 DF "
     "PROTO=TCP SPT=51234 DPT=23 WINDOW=64240 RES=0x00 SYN URGP=0 "
@@ -76,15 +81,26 @@ def told(denial: Denial) -> dict[str, Any]:
     return {"event": "denied", "message": sentence(denial), "priority": 4, **fields(denial), "line": denial.text}
 
 
+SCAN = Scan("203.0.113.9", tuple(f"tcp/{port}" for port in (1, 2, 3, 10, 20, 9)), 1.5)
+SUMMARY = Summary(
+    Flow("iptables denied: ", "eth0", "", "203.0.113.9", "10.0.0.1", "tcp", "23"), 120, 1795390300.25, 1795390395.5
+)
+NOTICES: list[dict[str, Any]] = [
+    {"event": "denied.summary", "message": "120 more", **summary_fields(SUMMARY, DENIED), "rule": "/etc/9.rules:4"},
+    {"event": "denials.scan", "message": notice_sentence(SCAN), **notice_fields(SCAN)},
+    {"event": "denials.lost", "message": "3 kernel records were overwritten", "count": 3},
+]
+"""What the daemon tells of many packets, and of what it could not read."""
+
+
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of the corpus as told by the daemon, one event told by it when run by hand, two that others made up, one of
-    another kind, and one of the future: a summary."""
+    """All of the corpus as told by the daemon, a summary, notices of a scan and of a loss when it was run by hand, two
+    events that others made up, and one of another kind."""
     made = [exported(told(denial), START + number, unit="fwguardd.service") for number, denial in enumerate(shapes())]
-    by_hand = {"event": "denials.lost", "message": "3 kernel records were overwritten", "count": 3}
     forged = {**told(shapes()[0]), "src": "6.6.6.6"}
     made += [
-        exported(by_hand, START + 10**6, uid=0),
+        *(exported(event, START + 10**6, uid=0) for event in NOTICES),
         exported(forged, START + 10**6, uid=1000),
         exported(forged, START + 10**6, uid=1000, unit="user@1000.service"),
         exported({"event": "rules.applied", "message": "revision 2 is in force"}, START + 10**6),
@@ -106,22 +122,26 @@ def test_every_field_comes_back_from_the_journal(journal: Path) -> None:
     wrote in the daemon's name is not."""
     done = denials("--json", "--journal-dir", str(journal))
     assert (done.returncode, done.stderr) == (0, "")
-    *events, lost = json.loads(done.stdout)["denials"]
+    *events, summary, scan, lost = json.loads(done.stdout)["denials"]
     assert len(events) == len(shapes()) > 300
     for event, denial in zip(events, shapes(), strict=True):
         expected = json.loads(json.dumps({**told(denial), "host": "gate"}))
         del expected["priority"]
         del event["timestamp"]
         assert event == expected
-    assert (lost["event"], lost["count"]) == ("denials.lost", 3)
+    for event, notice in zip((summary, scan, lost), NOTICES, strict=True):
+        assert {key: event[key] for key in notice} == json.loads(json.dumps(notice))
 
 
-def test_the_numbers_are_known(journal: Path) -> None:
-    """No field that is a number on its way out stays text on its way back, whatever packet it tells of."""
-    numbers = {key for denial in shapes() for key, value in fields(denial).items() if isinstance(value, int)}
-    assert numbers <= NUMBERS
-    assert of_entry({"FWGUARD_EVENT": "denied", "FWGUARD_SPT": "x"}) is not None
-    assert journal.exists()
+def test_the_numbers_are_known() -> None:
+    """No field that is a number on its way out stays text on its way back, whatever packet it tells of; what should be
+    a number and is none stays the text that it is."""
+    everything = [*(fields(denial) for denial in shapes()), *NOTICES]
+    assert {key for found in everything for key, value in found.items() if isinstance(value, int)} <= NUMBERS
+    assert {key for found in everything for key, value in found.items() if isinstance(value, tuple)} <= set(LISTS)
+    event = of_entry({"FWGUARD_EVENT": "denied", "FWGUARD_SPT": "x"})
+    assert event is not None
+    assert event.fields == {"spt": "x"}
 
 
 def test_filters_and_top_of_the_journal(journal: Path) -> None:
@@ -131,9 +151,17 @@ def test_filters_and_top_of_the_journal(journal: Path) -> None:
     wanted = [d for d in shapes() if (d.src or "").startswith("10.9.") and d.dpt is not None and 20 <= d.dpt <= 30]
     found = json.loads(done.stdout)
     assert (found["packets"], found["notes"]) == (len(wanted), {})
+    found_more = json.loads(denials("--top", "1", "--json", "--src", "203.0.113.0/24", *here).stdout)
+    assert found_more["packets"] == 120 + sum((d.src or "").startswith("203.0.113.") for d in shapes())
+    assert found_more["top"]["rule"] == [{"key": "9.rules:4", "count": 120}]
+    assert found_more["notes"] == {"denials.scan": 1}
     assert found["top"]["source"] == [{"key": "10.9.0.2", "count": sum(d.src == "10.9.0.2" for d in wanted)}]
     late = denials("--since", "2026-11-22 23:33:16", "--format", "ecs", *here)
-    assert [json.loads(line)["event"]["action"] for line in late.stdout.splitlines()] == ["denials.lost"]
+    assert [json.loads(line)["event"]["action"] for line in late.stdout.splitlines()] == [
+        "denied",
+        "denials.scan",
+        "denials.lost",
+    ]
     none = denials("--src", "6.6.6.6", *here)
     assert (none.returncode, none.stdout, none.stderr) == (0, "", "fwguardctl: no such denials in the journal\n")
 
