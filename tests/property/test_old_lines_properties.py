@@ -83,7 +83,7 @@ def test_every_line_is_counted_and_shown_safely(lines: list[bytes], flows_only: 
     top.add(events)
     for line in [*Table(Ink(colours=True)).lines(events), *top.lines(9, Ink(colours=True))]:
         assert OURS.sub("", line).isprintable()
-    assert len(json.loads("".join(pieces(events)) + last_piece(counts.document()))["denials"]) == len(events)
+    assert len(json.loads("".join(pieces(events)) + last_piece(old.account()))["denials"]) == len(events)
     for event in events:
         assert json.dumps(ecs(event)).isascii()
 

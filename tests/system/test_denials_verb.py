@@ -21,7 +21,7 @@ from fwguardd.denials.parse import LineReader, Meaning, Watched
 from fwguardd.denials.scan import Scan
 from fwguardd.denials.tally import Summary
 from fwguardd.denials.telling import fields, sentence
-from tests.system.journals import exported, write_journal
+from tests.system.journals import GrowingJournal, exported, write_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +182,8 @@ def test_old_lines_in_the_other_forms(kern_log: Path) -> None:
     """JSON is one document with the account in it, ECS a line for each event, and the top counts."""
     document = json.loads(denials("--read", str(kern_log), "--json", "--since", "2026-11-22").stdout)
     assert [event["event"] for event in document["denials"]] == ["denied", "denied", "denials.unparsed"]
-    assert document["read"] == {"lines": 5, "ours": 2, "unparsed": 1, "foreign": 1, "others": 1, "undated": 0}
+    counts = {"lines": 5, "ours": 2, "unparsed": 1, "foreign": 1, "others": 1, "undated": 0}
+    assert document["read"] == {**counts, "assumed_years": [2026]}
     lines = denials("--read", "-", "--format", "ecs", "--dport", "23", text=KERN_LOG).stdout.splitlines()
     assert [json.loads(line)["source"]["ip"] for line in lines] == ["203.0.113.9"]
     top = denials("--read", str(kern_log), "--top").stdout
@@ -204,12 +205,13 @@ def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
         (["--src", "gurke"], 2, "'gurke' is neither an address nor a network"),
         (["--dport", "99999"], 2, "'99999' is neither a port from 0 to 65535 nor a range"),
         (["--read", "-", "--since", "gurke"], 2, "'gurke' is no time that --read understands"),
-        (["--read", "-", "-f"], 2, "tail -f FILE | fwguardctl denials --read -"),
+        (["--read", "/dev/null", "-f"], 2, "tail -F FILE | fwguardctl denials -f --read -"),
         (["--read", "-", "--prefix", ""], 2, "is empty"),
         (["--prefix", "x"], 2, "--prefix goes with --read"),
         (["--top", "-f"], 2, "--top counts what is there"),
         (["--top", "--format", "ecs"], 2, "use --top --json"),
         (["--read", "/does/not/exist"], 5, "/does/not/exist: No such file or directory"),
+        (["--read", "/does/not/\x1b[2J"], 5, "/does/not/\\x1b[2J: No such file"),
         (["--read", "/etc"], 5, "/etc: Is a directory"),
         (["--journal-dir", "/does/not/exist"], 5, "/does/not/exist: Failed to open"),
         (["--since", "gurke", "--journal-dir", "/"], 2, "Failed to parse timestamp: gurke"),
@@ -262,6 +264,57 @@ def test_following_prints_an_object_a_line_and_ends_on_an_interrupt(following: s
     following.send_signal(signal.SIGINT)
     _, complaint = following.communicate(timeout=30)
     assert (following.returncode, complaint) == (130, "")
+
+
+def test_following_tells_what_comes(tmp_path: Path) -> None:
+    """An event that is told while it follows is printed then, and not when some buffer is full."""
+    (tmp_path / "journal").mkdir()
+    with GrowingJournal(tmp_path / "journal") as growing:
+        growing.entry("first", FWGUARD_EVENT="denied", FWGUARD_SRC="192.0.2.1", _UID="0")
+        growing.wait()
+        words = [*COMMAND, "-f", "--journal-dir", str(growing.directory)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("TIME ")
+            assert "192.0.2.1" in process.stdout.readline()
+            growing.entry("forged", FWGUARD_EVENT="denied", FWGUARD_SRC="6.6.6.6", _UID="1000")
+            growing.entry("second", FWGUARD_EVENT="denied", FWGUARD_SRC="192.0.2.2", _UID="0")
+            assert "192.0.2.2" in process.stdout.readline()
+            process.kill()
+
+
+def test_following_standard_input(tmp_path: Path) -> None:
+    """What another program follows is told line by line, and the account when it ends."""
+    words = [*COMMAND, "-f", "--json", "--read", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=_anywhere()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in KERN_LOG.splitlines(keepends=True)[:1] * 3:
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["src"] == "203.0.113.9"
+        _, account = process.communicate(timeout=60)
+    assert "standard input: 3 lines: 3 ours" in account
+
+
+def _anywhere() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "closed"])
+def test_an_answer_that_cannot_be_written(where: str, kern_log: Path) -> None:
+    """A full disk and a closed output are told, and are no traceback."""
+    redirect = ">&-" if where == "closed" else f">{where}"
+    command = f'exec "$@" {redirect}'
+    words = ["sh", "-c", command, "sh", *COMMAND, "--read", str(kern_log)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("fwguardctl: ")
+    assert "standard output" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_following_ends_when_nobody_reads_it(following: subprocess.Popen[str]) -> None:

@@ -53,6 +53,6 @@ def pieces(events: Iterable[Event]) -> Iterator[str]:
         comma = ","
 
 
-def last_piece(counts: Mapping[str, int] | None) -> str:
+def last_piece(account: Mapping[str, object] | None) -> str:
     """The end of the document: what was read, or null where the journal was."""
-    return f'\n], "read": {json.dumps(counts)}}}\n'
+    return f'\n], "read": {json.dumps(account)}}}\n'

@@ -69,7 +69,7 @@ def _stream(query: Query) -> Iterator[Event]:
     ):
         assert process.stdout is not None
         try:
-            for line in lines_of(process.stdout.fileno(), "journalctl", until_unread=query.follow):
+            for line in lines_of(process.stdout.fileno(), "journalctl", live=query.follow):
                 event = _event(line)
                 if event is not None:
                     yield event

@@ -46,10 +46,6 @@ class Counts:
     undated: int = 0
     """Of the first two kinds, those left out because they tell no time of day and a time was asked for."""
 
-    def document(self) -> dict[str, int]:
-        """The numbers with their names."""
-        return asdict(self)
-
 
 class OldLines:
     """Reads lines for a set of watched prefixes. With ``flows_only`` the events have no more fields than it takes to
@@ -81,6 +77,10 @@ class OldLines:
             event = self._event(line)
             if event is not None:
                 yield event
+
+    def account(self) -> dict[str, object]:
+        """What became of the lines, and which years were assumed for stamps that name none."""
+        return {**asdict(self.counts), "assumed_years": sorted(self._stamps.years)}
 
     def _event(self, data: bytes) -> Event | None:
         line = read_line(data, self._stamps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import sys
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +18,7 @@ LONGEST_LINE: Final = 1 << 20
 """Bytes. A longer line is read up to here, and its rest is passed over: no kernel line has more than 8 KiB."""
 
 _CHUNK: Final = 1 << 17
+_STANDARD_INPUT, _STANDARD_OUTPUT = 0, 1
 _COMPRESSED: Final = {b"\x1f\x8b": "zcat", b"\xfd7": "xzcat", b"BZ": "bzcat", b"(\xb5": "zstdcat"}
 _JOURNAL_FILE: Final = b"LPKSHHRH"
 """The first bytes of a journal file (systemd's JOURNAL_FILE_FORMAT)."""
@@ -35,7 +37,7 @@ def opened(path: Path | None) -> Iterator[tuple[int, datetime]]:
     """A descriptor of the file (None is standard input), and when it was last written to, in local time: for what
     has no such time, now. Raises UnreadableError."""
     if path is None:
-        yield sys.stdin.fileno(), datetime.now()  # noqa: DTZ005 - stamps are read as local times.
+        yield _STANDARD_INPUT, _written(_STANDARD_INPUT)
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -44,19 +46,28 @@ def opened(path: Path | None) -> Iterator[tuple[int, datetime]]:
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}; --read wants a file, or - for standard input") from error
     try:
-        yield descriptor, datetime.fromtimestamp(os.fstat(descriptor).st_mtime)  # noqa: DTZ006 - as above.
+        yield descriptor, _written(descriptor)
     finally:
         os.close(descriptor)
 
 
-def lines_of(descriptor: int, place: str, *, until_unread: bool = False) -> Iterator[bytes]:
-    """The lines, without their ends. A last line without an end counts too. With ``until_unread``, wait only as long
-    as somebody reads our standard output, and raise BrokenPipeError when nobody does any more.
+def _written(descriptor: int) -> datetime:
+    """In local time, as stamps are read."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:
+        raise UnreadableError(f"standard input: {error.strerror}") from error
+    return datetime.fromtimestamp(status.st_mtime) if stat.S_ISREG(status.st_mode) else datetime.now()  # noqa: DTZ005, DTZ006
+
+
+def lines_of(descriptor: int, place: str, *, live: bool = False) -> Iterator[bytes]:
+    """The lines, without their ends. A last line without an end counts too. With ``live``, all that was printed
+    is out before more is waited for, and the wait ends with BrokenPipeError when nobody reads our standard output.
 
     Raises UnreadableError.
     """
     rest, skipping, first = b"", False, True
-    while chunk := _read(descriptor, place, until_unread=until_unread):
+    while chunk := _read(descriptor, place, live=live):
         if first:
             _refuse_other_formats(chunk, place)
             first = False
@@ -73,8 +84,8 @@ def lines_of(descriptor: int, place: str, *, until_unread: bool = False) -> Iter
         yield rest
 
 
-def _read(descriptor: int, place: str, *, until_unread: bool) -> bytes:
-    if until_unread:
+def _read(descriptor: int, place: str, *, live: bool) -> bytes:
+    if live:
         _wait(descriptor)
     try:
         return os.read(descriptor, _CHUNK)
@@ -84,9 +95,10 @@ def _read(descriptor: int, place: str, *, until_unread: bool) -> bytes:
 
 def _wait(descriptor: int) -> None:
     """Wait until there is something to read, or nobody to write for."""
+    sys.stdout.flush()
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    poll.register(sys.stdout.fileno(), 0)
+    poll.register(_STANDARD_OUTPUT, 0)
     for ready, _ in poll.poll():
         if ready != descriptor:
             raise BrokenPipeError

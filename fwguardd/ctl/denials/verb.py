@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwguardd.ctl.answers import Ink
 from fwguardd.ctl.denials import document, wanted
 from fwguardd.ctl.denials.ecs import ecs
 from fwguardd.ctl.denials.journal import Query, WrongTimeError, events_in_journal
 from fwguardd.ctl.denials.moments import moment
-from fwguardd.ctl.denials.old_lines import Counts, OldLines
+from fwguardd.ctl.denials.old_lines import OldLines
 from fwguardd.ctl.denials.reading import NotPermittedError, UnreadableError, lines_of, opened
 from fwguardd.ctl.denials.stamps import StampReader
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.top import SHOWN, Top
 from fwguardd.denials.model import Meaning, Watched
+from fwguardd.outlets.console import printable
 from fwguardd.settings import DEFAULT_PATH, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ctl.denials.event import Event
+    from fwguardd.ctl.denials.old_lines import Counts
+
+_Account: TypeAlias = "Callable[[], Mapping[str, object]]"
+"""What became of the lines, asked for when all are read."""
 
 NAME: Final = "denials"
 DONE, WRONG_USAGE, NOT_PERMITTED, FAILED = 0, 2, 4, 5
@@ -69,7 +76,7 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("-f", "--follow", action="store_true", help="go on with what is denied from now on")
+    add("-f", "--follow", action="store_true", help="go on with what is denied from now on; print it as it comes")
     add("--since", metavar="T", help='not before: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
     add("--until", metavar="T", help="not after")
     add("--src", action="append", type=wanted.source, metavar="ADDR", help="from this address or network")
@@ -108,8 +115,10 @@ def join_times(argv: Sequence[str]) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was asked for; the exit code. Raises SettingsError and BrokenPipeError."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return _fail("there is no standard output to print to", FAILED)
     # A terminal or a pipe that cannot show a character gets its code instead of a traceback.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if options.read is not None:
             _read_old_lines(options)
@@ -122,6 +131,13 @@ def run(options: argparse.Namespace) -> int:
         return _fail(error, NOT_PERMITTED)
     except UnreadableError as error:
         return _fail(error, FAILED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Whatever else is read or run says so in an error of its own: this is a full disk. What is left in the buffer
+        # has to go somewhere when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"standard output: {error.strerror}; the answer is not complete", FAILED)
     return DONE
 
 
@@ -138,8 +154,8 @@ def _read_journal(options: argparse.Namespace) -> None:
 
 
 def _read_old_lines(options: argparse.Namespace) -> None:
-    if options.follow:
-        raise _WrongUsageError("-f follows the journal; to follow a file: tail -f FILE | fwguardctl denials --read -")
+    if options.follow and options.read != "-":
+        raise _WrongUsageError("-f follows no file; let tail do it: tail -F FILE | fwguardctl denials -f --read -")
     form = _form(options)
     filters = _filters(options)
     watched = _watched(options)
@@ -151,7 +167,7 @@ def _read_old_lines(options: argparse.Namespace) -> None:
             old = OldLines(watched, filters, stamps, flows_only=form.top is not None)
         except ValueError as error:
             raise _WrongUsageError(str(error)) from error
-        _print(old.events(lines_of(descriptor, place)), form, old.counts)
+        _print(old.events(lines_of(descriptor, place, live=form.live)), form, old.account)
     sys.stdout.flush()
     _say_what_was_read(place, old.counts, stamps)
 
@@ -180,21 +196,19 @@ def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
     return load_settings(options.config, must_exist=options.config != DEFAULT_PATH).prefixes
 
 
-def _print(events: Iterable[Event], form: _Form, counts: Counts | None) -> int:
+def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> int:
     """Print events; how many there were."""
     counted = _Counting(events)
-    for piece in _pieces(counted, form, counts):
+    for piece in _pieces(counted, form, account):
         sys.stdout.write(piece)
-        if form.live:
-            sys.stdout.flush()
     return counted.count
 
 
-def _pieces(events: Iterable[Event], form: _Form, counts: Counts | None) -> Iterator[str]:
+def _pieces(events: Iterable[Event], form: _Form, account: _Account | None) -> Iterator[str]:
     if form.top is not None:
         top = Top()
         top.add(events)
-        read = counts.document() if counts is not None else None
+        read = account() if account is not None else None
         lines = (
             [document.json_line({**top.document(form.top), "read": read})] if form.json else top.lines(form.top, Ink())
         )
@@ -205,7 +219,7 @@ def _pieces(events: Iterable[Event], form: _Form, counts: Counts | None) -> Iter
         yield from (f"{document.json_line(document.event_object(event))}\n" for event in events)
     elif form.json:
         yield from document.pieces(events)
-        yield document.last_piece(counts.document() if counts is not None else None)
+        yield document.last_piece(account() if account is not None else None)
     else:
         table = Table(Ink())
         yield from (f"{line}\n" for line in (table.live_lines(events) if form.live else table.lines(events)))
@@ -255,9 +269,9 @@ def _positive(text: str) -> int:
 
 
 def _say(sentence: object) -> None:
-    print(f"fwguardctl: {sentence}", file=sys.stderr)
+    print(f"fwguardctl: {printable(str(sentence))}", file=sys.stderr)
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     _say(error)
     return code
