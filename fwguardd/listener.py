@@ -139,9 +139,21 @@ class Listener:
         try:
             self._open()
         except NoSourceError as error:
+            if self._tail is not None:
+                self._retry_later(str(error))
+                return
             self._why = str(error)
             message = f"denials are not told: {error}; fwguardctl reload tries again; see also source: in fwguardd.yaml"
             self._log.tell(events.DENIALS_CLOSED, message, reason=str(error))
+
+    def _retry_later(self, reason: str) -> None:
+        """Try again after a while, twice as long as the last time, and tell why; the same reason is told once."""
+        self._retry_wait = min(2 * self._retry_wait or RETRY_FIRST, RETRY_MOST)
+        self._retry_at = time.monotonic() + self._retry_wait
+        if reason != self._why:
+            message = f"denials are not told any more: {reason}; fwguardd tries again in {self._retry_wait:g} s"
+            self._log.tell(events.DENIALS_CLOSED, message, reason=reason)
+        self._why = reason
 
     def _open(self) -> None:
         """Open the source at the right place, and begin to read it. Raises NoSourceError."""
@@ -203,14 +215,10 @@ class Listener:
 
     def _fail(self, reason: str) -> None:
         """The source cannot be read any more."""
-        now = time.monotonic()
-        if now - self._opened_at > RETRY_MOST:
+        if time.monotonic() - self._opened_at > RETRY_MOST:
             self._retry_wait = 0.0
-        self._retry_wait = min(2 * self._retry_wait or RETRY_FIRST, RETRY_MOST)
-        self._retry_at, self._why = now + self._retry_wait, reason
-        message = f"denials are not told any more: {reason}; fwguardd tries again in {self._retry_wait:g} s"
-        self._log.tell(events.DENIALS_CLOSED, message, reason=reason)
         self._stop_reading()
+        self._retry_later(reason)
 
     def _wake(self) -> None:
         """Something is due."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials.sources import JournalSource, NflogSource
 from fwguardd.kernel.devices import DeviceNames
-from fwguardd.kernel.journal_log import Journal, JournalError, JournalLog
+from fwguardd.kernel.journal_log import Journal, JournalError, JournalLog, is_cursor
 from fwguardd.kernel.kmsg import After, KernelLog, KernelLogError, StaleSequenceError, Start
 from fwguardd.kernel.nflog import PacketLog, PacketLogError
 from fwguardd.kernel.privilege import in_initial_network_namespace
@@ -142,7 +142,7 @@ def _open_journal(place: Place, *, asked_for: bool) -> Taken:
     of this boot's kernel: in some hosts journald does not read the kernel log."""
     journal = Journal(place.boot_id)
     position = place.position_in("journal")
-    if position is not None:
+    if position is not None and is_cursor(position):
         return Taken(JournalSource(JournalLog(journal, position)), OldLines.RESUME)
     newest = journal.newest()
     if newest is None and not asked_for:

@@ -56,6 +56,11 @@ class JournalError(OSError):
     """The journal cannot be read, or not any more; the message says why and what to do."""
 
 
+def is_cursor(text: str) -> bool:
+    """Whether a text has the form of a cursor."""
+    return _CURSOR.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Journal:
     """Which journal, and of which boot. ``directory`` None is this host's."""
@@ -94,7 +99,7 @@ class JournalLog:
     """
 
     def __init__(self, journal: Journal, after: str | None = None) -> None:
-        if after is not None and _CURSOR.fullmatch(after) is None:
+        if after is not None and not is_cursor(after):
             raise JournalError(f"{after!r} is no place in a journal")
         self.cursor = after
         # --after-cursor would skip a message when the one at the cursor is gone; so it is asked for, and dropped.
@@ -107,6 +112,8 @@ class JournalLog:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                # What a terminal sends to the daemon, such as SIGINT, is for the daemon alone.
+                process_group=0,
             )
         except OSError as error:
             raise _unusable(error) from error

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LONGEST_LOG_PREFIX = 29
 """Characters of a log prefix that iptables keeps (struct xt_log_info, linux/netfilter/xt_LOG.h, less the final NUL)."""
 
+LONGEST_NFLOG_PREFIX = 63
+"""The same of an NFLOG prefix (struct xt_nflog_info, linux/netfilter/xt_NFLOG.h)."""
+
 # Most rules match none of this, and are spared the word-by-word look: no LOG, no limit, no name, and a protocol.
 _WORTH_A_LOOK = re.compile(
     r"LOG|-m limit|(?:-[io]|interface)[ \t]+[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])"
@@ -101,7 +104,11 @@ def _lint_rules(readings: Iterable[Reading], context: Context) -> Iterator[Findi
 
 
 def _lint_log(rule: Addition, words: Sequence[str], options: Mapping[str, str], context: Context) -> Iterator[Finding]:
-    if options.get("-j", options.get("--jump", "")) != "LOG":
+    target = options.get("-j", options.get("--jump", ""))
+    if target == "NFLOG" and len(options.get("--nflog-prefix", "")) > LONGEST_NFLOG_PREFIX:
+        message = f"the NFLOG prefix has {len(options['--nflog-prefix'])} characters; the kernel keeps "
+        yield _warning("log-prefix-too-long", f"{message}{LONGEST_NFLOG_PREFIX}", rule, "shorten it")
+    if target != "LOG":
         return
     if not {"limit", "hashlimit"} & set(words):
         hint = 'add "-m limit --limit 5/min", or a flood of packets is a flood of lines'

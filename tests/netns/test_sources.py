@@ -84,32 +84,34 @@ def test_a_reload_may_change_the_source(start_daemon: Start, peer: Any) -> None:
     daemon.event("denied", seconds=1.0, dpt=2525)
 
 
+FAULTY = """#!/bin/sh
+[ ! -e "$0.broken" ] || { echo "no journal today" >&2; exit 1; }
+exec /usr/bin/journalctl "$@"
+"""
+"""A journalctl that can be broken."""
+
+
 @one_backend
-def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start) -> None:
-    """When the journalctl dies the daemon says so, and starts another one after a second."""
-    daemon = start_daemon(RULES, "source: journal\n")
+def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start, tmp_path: Path) -> None:
+    """When the journalctl dies the daemon says so, and tries again, with growing waits, until there is another one."""
+    faulty = tmp_path / "bin" / "journalctl"
+    faulty.parent.mkdir()
+    faulty.write_text(FAULTY)
+    faulty.chmod(0o755)
+    daemon = start_daemon(RULES, "source: journal\n", PATH=f"{faulty.parent}:{os.environ['PATH']}")
     assert daemon.event("denials.reading")["source"] == "journal"
     (child,) = children(daemon.process.pid, "journalctl")
+    faulty.with_suffix(".broken").touch()
     os.kill(child, signal.SIGKILL)
     told = daemon.event("denials.unavailable")
     assert "journalctl ended: killed by signal 9; fwguardd tries again in 1 s" in told["message"]
+    told = daemon.event("denials.unavailable")
+    assert "journalctl failed: no journal today; fwguardd tries again in 2 s" in told["message"]
+    faulty.with_suffix(".broken").unlink()
     assert daemon.event("denials.reading", seconds=5.0)["source"] == "journal"
     (again,) = children(daemon.process.pid, "journalctl")
     assert daemon.stop() == 0
     wait_until(lambda: not Path(f"/proc/{again}").exists(), "the end of the journalctl")
-
-
-def children(pid: int, name: str) -> list[int]:
-    """The children of a process that run a program of this name."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            _, _, rest = (folder / "stat").read_text().rpartition(") ")
-            if int(rest.split()[1]) == pid and (folder / "comm").read_text().strip() == name:
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 @one_backend
@@ -126,3 +128,16 @@ def test_rules_that_log_elsewhere_are_told(start_daemon: Start) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     told = daemon.event("denials.unheard")
     assert f"{daemon.rules}/20-log.rules:1 (LOG); let them say NFLOG to group 5" in told["message"]
+
+
+def children(pid: int, name: str) -> list[int]:
+    """The children of a process that run a program of this name."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            _, _, rest = (folder / "stat").read_text().rpartition(") ")
+            if int(rest.split()[1]) == pid and (folder / "comm").read_text().strip() == name:
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found

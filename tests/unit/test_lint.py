@@ -184,6 +184,8 @@ def test_a_log_prefix_gets_one_warning() -> None:
     assert _codes(LOG.replace("denied: ", "denied:")) == {"log-prefix-space"}
     assert _codes("-A INPUT -m limit --limit 1/s -j LOG\n") == {"log-prefix-unwatched"}
     assert _codes("-A INPUT -j NFLOG --nflog-group 1\n") == set()
+    assert _codes(f'-A INPUT -j NFLOG --nflog-prefix "{"p" * 63}"\n') == set()
+    assert _codes(f'-A INPUT -j NFLOG --nflog-prefix "{"p" * 64}"\n') == {"log-prefix-too-long"}
 
 
 def test_a_reject_with_a_limit_is_sane() -> None:
