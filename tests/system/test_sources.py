@@ -13,15 +13,12 @@ if TYPE_CHECKING:
 
 LOG_ALL = '-I INPUT -p udp --dport 7000:7999 -j LOG --log-prefix "{}"\n'
 COPY_ALL = '-I INPUT -p udp --dport 7000:7999 -j NFLOG --nflog-group 5 --nflog-prefix "{}"\n'
-CLOSED = "[Service]\nProtectKernelLogs=yes\n"
 
 
 @pytest.fixture(scope="module")
 def machine(machine: Bed) -> Bed:
-    """A bed whose unit keeps /dev/kmsg from fwguardd."""
-    folder = machine.file("/etc/systemd/system/fwguardd.service.d")
-    folder.mkdir(parents=True)
-    (folder / "closed.conf").write_text(CLOSED)
+    """A bed where nobody lends the kernel log to fwguardd."""
+    machine.file("/etc/systemd/system/fwguardd-kmsg.socket").symlink_to("/dev/null")
     return machine
 
 
