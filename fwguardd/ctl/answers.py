@@ -43,6 +43,7 @@ def status(result: Result, ink: Ink, now: float) -> list[str]:
         ("drift", _drift(result["drift"], ink)),
         *[("", f"  {_difference(text, ink)}") for text in result["drift"]["differences"][:MOST_SHOWN]],
         ("denials", _denials(result["denials"], ink)),
+        *[("", f"  {reason}") for reason in _reason(result["denials"])],
         ("daemon", ink.dim(f"fwguardd {told(result['version'])}, {_tool(result)}")),
         ("files", ink.dim(told(result["rules_dir"]))),
     ]
@@ -109,6 +110,14 @@ def _denials(denials: Result, ink: Ink) -> str:
     troubles += [] if adds_up else ["the sum is wrong: a defect of fwguardd"]
     trouble = f"; {ink.warn(', '.join(troubles))}" if troubles else ", none lost"
     return f"{_count(lines, 'line')} from {told(denials['source'])}: {kinds}{trouble} ({fates})"
+
+
+def _reason(denials: Result) -> list[str]:
+    """Why denials come from where they come, unless it is the plainest case: the host's own kernel log."""
+    source, why = denials.get("source"), denials.get("why")
+    if source is None or not why or (source == "kmsg" and "(not better: " not in why):
+        return []
+    return [f"from {told(source)}: {told(why)}"]
 
 
 def change(result: Result, ink: Ink, confirm: str) -> list[str]:

@@ -89,6 +89,21 @@ def test_status_on_a_good_day(ctl: Ctl) -> None:
     ]
 
 
+def test_status_says_why_denials_come_from_elsewhere(ctl: Ctl, canned: Canned) -> None:
+    """A source that is not the host's own kernel log has its reason in the line below; the kernel log needs none."""
+
+    def shown(**denials: object) -> list[str]:
+        canned.results["status"] = {**STATUS, "denials": {**STATUS["denials"], **denials}}
+        return [line for line in ctl("status")[1].splitlines() if line.startswith("            from ")]
+
+    assert shown(source="nflog", why="LOG is silent here") == ["            from nflog: LOG is silent here"]
+    assert shown(source="nflog", why="") == []
+    assert shown(source="kmsg", why="LOG rules write there") == []
+    assert shown(source="kmsg", why="what is left (not better: taken)") == [
+        "            from kmsg: what is left (not better: taken)"
+    ]
+
+
 def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
     """Status names every trouble: what waits, what is held, what was refused and why, what drifted, what was lost."""
     canned.results["status"] = {
