@@ -155,11 +155,13 @@ def about_conntrack(table: Conntrack | None) -> Iterator[Finding]:
         yield _warning("conntrack-forgets", message, hint)
 
 
-def about_ipv6(switched_off: str) -> Iterator[Finding]:
-    """A kernel without IPv6, into which half of the rules cannot be loaded."""
-    if switched_off == "boot":
-        message = "the kernel was started without IPv6: rules for IPv6 cannot be loaded, and every reload fails"
-        hint = "take ipv6.disable=1 from the kernel's command line; net.ipv6.conf.all.disable_ipv6=1 does what you want"
+def about_ipv6(switched_off: str, backend: str) -> Iterator[Finding]:
+    """A kernel without IPv6: ip6tables-legacy finds no door to it, while nf_tables takes the rules all the same."""
+    if switched_off == "boot" and backend == "legacy":
+        message = "the kernel was started without IPv6: ip6tables-legacy cannot load a rule, and every reload fails"
+        hint = (
+            "backend: nft; or net.ipv6.conf.all.disable_ipv6=1 instead of ipv6.disable=1 on the kernel's command line"
+        )
         yield Finding("no-ipv6", message, hint=hint)
 
 
@@ -182,8 +184,8 @@ def about_tools(
 
 def notes(switched_off: str, backend: str, version: str) -> Iterator[str]:
     """What is good to know, and bites nobody."""
-    if switched_off == "sysctl":
-        yield "IPv6 is switched off on all interfaces (disable_ipv6); its rules are loaded all the same"
+    if switched_off == "sysctl" or (switched_off and backend == "nft"):
+        yield "IPv6 is switched off on this host; its rules are loaded all the same"
     if backend == "nft" and version == "1.8.9":
         yield (
             "iptables-nft 1.8.9: -R behind -A in one input crashes it, and in a rehearsal without root it takes rules"

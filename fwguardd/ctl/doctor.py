@@ -81,8 +81,9 @@ def _look_at_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
         chosen=chosen is not None,
         legacy_kernel=backend == "nft" or host.has_legacy(kernel_release()),
     )
-    notes = diagnose.notes(host.ipv6_switched_off(), backend, tool.version)
-    return Diagnosis(tuple(findings), notes=tuple(notes)), tool
+    ipv6 = host.ipv6_switched_off()
+    notes = diagnose.notes(ipv6, backend, tool.version)
+    return Diagnosis((*findings, *diagnose.about_ipv6(ipv6, backend)), notes=tuple(notes)), tool
 
 
 def _look_at_host(preserve: Preserve) -> Diagnosis:
@@ -91,7 +92,6 @@ def _look_at_host(preserve: Preserve) -> Diagnosis:
             *diagnose.about_services(host.enabled_services(), flushes=host.flushes_at_start()),
             *diagnose.about_post_ups(host.post_up_rules(), preserve),
             *diagnose.about_conntrack(host.conntrack()),
-            *diagnose.about_ipv6(host.ipv6_switched_off()),
         )
     )
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Lines = list[tuple[str, str]]
 
 CAPTURED = Path(__file__).parent / "citizens"
-RELOADS = 100
+RELOADS = 25
+"""The hundred that were promised are made in test_fail2ban.py, beside a program that is at work meanwhile."""
 QUIET = "settle: 30s\nsettle_max: 60s\ndrift_interval: 500ms\n"
 """Nothing is applied unless it is asked for; drift is looked for all the same."""
 
@@ -84,7 +85,7 @@ def blocks(lines: Lines, names: tuple[str, ...]) -> Mapping[tuple[str, str], lis
 def test_citizens_stay_as_they_are(
     start_daemon: Callable[..., Any], backend: str, tmp_path: Path, first: str, later: str
 ) -> None:
-    """Around our rules, over a hundred reloads that each change them, `open`, a rollback and a repair: no captured
+    """Around our rules, over reloads that each change them, `open`, a rollback and a repair: no captured
     rule is lost, moved or counted anew, and none of it is ever called drift."""
     names, socket = (first, later), tmp_path / "run" / "control.sock"
     load(backend, first)
@@ -96,7 +97,7 @@ def test_citizens_stay_as_they_are(
     assert sorted(wanted) == sorted(captured(first) + captured(later))
     assert places["*filter", "FORWARD"] == [first, "ours", later]
 
-    for number in range(RELOADS if first == "docker-classic" else RELOADS // 4):
+    for number in range(RELOADS):
         early, late = (
             f"-I FORWARD -s 192.0.2.{number}/32 -j DROP\n",
             f"-A FORWARD -p tcp --dport {number + 1} -j DROP\n",
@@ -128,7 +129,7 @@ def test_a_copy_of_others_rules_in_a_file_is_left_out(start_daemon: Callable[...
     load(backend, "docker-classic")
     before = theirs(live(backend), ("docker-classic",))
     daemon = start_daemon({"10-saved.v4.rules": (CAPTURED / "docker-classic.v4").read_text()})
-    codes = {daemon.event("rules.finding")["code"] for _ in range(10)}
+    codes = {daemon.event("rules.finding")["code"] for _ in range(2)}
     assert codes == {"preserved-chain", "preserved-rule"}
     daemon.event("rules.unchanged", rules=0)
     assert theirs(live(backend), ("docker-classic",)) == before

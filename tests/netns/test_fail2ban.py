@@ -1,4 +1,4 @@
-"""A real fail2ban, Debian's, beside fwguardd: each keeps what is its own."""
+"""A real fail2ban, Debian's, between the rules of Docker and kube-proxy: everybody keeps what is his own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 
 from fwguardd.control.client import ask
 from tests.netns.conftest import output, wait_until
+from tests.netns.test_citizens import OURS, blocks, live, load, theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RELOADS = 100
-OURS = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"
+OTHERS = ("docker-classic", "kube-proxy")
 JAIL = """
 [DEFAULT]
 bantime = 1h
@@ -96,9 +97,13 @@ def test_no_ban_is_lost_over_a_hundred_reloads(
     start_daemon: Callable[..., Any], fail2ban: Fail2ban, backend: str, tmp_path: Path
 ) -> None:
     """It bans and unbans, in both families, while each of a hundred reloads changes our rules: in the end the kernel
-    holds exactly its bans, it never found a rule of its own gone, and nothing was called drift."""
-    daemon = start_daemon({"10-host.rules": OURS}, "settle: 30s\nsettle_max: 60s\ndrift_interval: 300ms\n")
+    holds exactly its bans, it never found a rule of its own gone, the captured rules around ours are as they were, in
+    order and with their counters, and nothing was called drift."""
+    load(backend, OTHERS[0])
+    daemon = start_daemon(OURS, "settle: 30s\nsettle_max: 60s\ndrift_interval: 1s\n")
     daemon.event("rules.applied")
+    load(backend, OTHERS[1])
+    before = live(backend)
     socket, wanted = tmp_path / "run" / "control.sock", set[str]()
     for number in range(RELOADS):
         address = f"192.0.2.{number + 1}" if number % 2 else f"2001:db8::{number + 1:x}"
@@ -114,6 +119,8 @@ def test_no_ban_is_lost_over_a_hundred_reloads(
     wait_until(lambda: fail2ban.banned() == wanted, "the last bans", 20.0)
     assert 5 < len(wanted) < RELOADS
     assert ask(socket, "drift")["count"] == 0
+    after = live(backend)
+    assert (theirs(after, OTHERS), blocks(after, OTHERS)) == (theirs(before, OTHERS), blocks(before, OTHERS))
     assert ask(socket, "open")["outcome"] == "applied"
     assert fail2ban.banned() == wanted
     assert ask(socket, "reload")["outcome"] == "applied"

@@ -128,15 +128,15 @@ def test_the_connection_table_is_read_from_proc(tmp_path: Path) -> None:
 
 
 def test_ipv6_may_be_switched_off_in_two_ways(tmp_path: Path) -> None:
-    """Without it in the kernel nothing can be loaded; without it on the interfaces all goes well."""
+    """Without it in the kernel ip6tables-legacy can load nothing; without it on the interfaces all goes well."""
     assert host.ipv6_switched_off(tmp_path) == "boot"
     files(tmp_path, {"proc/sys/net/ipv6/conf/all/disable_ipv6": "1\n"})
     assert host.ipv6_switched_off(tmp_path) == "sysctl"
     files(tmp_path, {"proc/sys/net/ipv6/conf/all/disable_ipv6": "0\n"})
     assert host.ipv6_switched_off(tmp_path) == ""
-    assert codes(diagnose.about_ipv6("boot")) == ["no-ipv6"]
-    assert codes(diagnose.about_ipv6("sysctl")) == []
-    assert len(list(diagnose.notes("sysctl", "nft", "1.8.9"))) == 2
+    assert codes(diagnose.about_ipv6("boot", "legacy")) == ["no-ipv6"]
+    assert codes(diagnose.about_ipv6("boot", "nft")) == codes(diagnose.about_ipv6("sysctl", "legacy")) == []
+    assert [len(list(diagnose.notes(off, "nft", "1.8.9"))) for off in ("", "sysctl", "boot")] == [1, 2, 2]
 
 
 def test_tools_and_backends(tmp_path: Path) -> None:
