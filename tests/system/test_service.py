@@ -110,3 +110,20 @@ def test_one_that_hangs_is_replaced(guarded: Guarded) -> None:
     assert bed.show("fwguardd", "NRestarts") == "1"
     assert "watchdog" in bed.output("journalctl --no-pager -b _PID=1 UNIT=fwguardd.service").lower()
     assert guarded.saved() == before
+
+
+def test_legacy_iptables_works_in_it_too(guarded: Guarded) -> None:
+    """What only legacy iptables needs (its lock, raw sockets, its list of tables) is there, in the service and in the
+    rehearsal. The daemon is stopped at the end, and its rules stay."""
+    bed, settings = guarded.bed, guarded.bed.file("/etc/fwguardd.yaml")
+    bed.run("systemctl stop fwguardd")
+    bed.run("nft flush ruleset")
+    bed.run("rm -r /var/lib/fwguard/revisions")
+    settings.write_text(f"{settings.read_text()}backend: legacy\n")
+    bed.run("systemctl start fwguardd")
+    guarded.drop("50-app.rules", GOOD)
+    bed.run("systemctl reload fwguardd")
+    assert "--dport 8080 " in bed.output("iptables-legacy-save")
+    assert "-A INPUT" not in bed.output("iptables-nft-save")
+    bed.run("systemctl stop fwguardd")
+    assert "--dport 8080 " in bed.output("iptables-legacy-save")
