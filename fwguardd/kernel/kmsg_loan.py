@@ -38,7 +38,7 @@ def main() -> int:
         try:
             log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            print(f"<4>fwguardd: /dev/kmsg cannot be opened, so it cannot be lent: {error.strerror}", file=sys.stderr)
+            print(f"fwguardd: /dev/kmsg cannot be opened, so it cannot be lent: {error.strerror}", file=sys.stderr)
             return 1
         connection.sendmsg([b"k"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [log]))])
     return 0

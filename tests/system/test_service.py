@@ -112,6 +112,27 @@ def test_one_that_hangs_is_replaced(guarded: Guarded) -> None:
     assert guarded.saved() == before
 
 
+def test_a_worker_without_a_namespace_does_nothing(guarded: Guarded) -> None:
+    """Should the unit of the workers ever lose its PrivateNetwork=yes, a worker refuses to begin in the host's network,
+    and says so: the rehearsal fails, and the rules are as they were."""
+    bed, before = guarded.bed, guarded.saved()
+    spoiled = bed.file("/etc/systemd/system/fwguardd-rehearsal@.service.d")
+    spoiled.mkdir()
+    (spoiled / "spoiled.conf").write_text("[Service]\nPrivateNetwork=no\n")
+    bed.run("systemctl daemon-reload")
+    bed.run("systemctl restart fwguardd")
+    guarded.drop("50-app.rules", GOOD)
+    failed = bed.run("fwguardctl reload", check=False)
+    assert failed.returncode == 5, failed.stdout
+    assert "the rehearsal worker" in failed.stdout
+    assert bed.journal("MESSAGE=fwguardd: a rehearsal worker refuses to run in the network namespace of its client")
+    assert guarded.saved() == before
+    (spoiled / "spoiled.conf").unlink()
+    bed.run("systemctl daemon-reload")
+    bed.run("systemctl restart fwguardd")
+    guarded.remove("50-app.rules")
+
+
 def test_legacy_iptables_works_in_it_too(guarded: Guarded) -> None:
     """What only legacy iptables needs (its lock, raw sockets, its list of tables) is there, in the service and in the
     rehearsal. The daemon is stopped at the end, and its rules stay."""
