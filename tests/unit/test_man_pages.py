@@ -37,6 +37,7 @@ def _section(name: str, title: str) -> str:
 def _items(text: str, macro: str) -> dict[str, str]:
     """The items of a list that start with a macro: the first word behind it, and all that is said of it."""
     parts = re.split(rf"^\.It {macro} (\S+)", text, flags=re.MULTILINE)[1:]
+    assert len(parts[::2]) == len(set(parts[::2])), f"an item stands twice: {sorted(parts[::2])}"
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
