@@ -15,15 +15,9 @@ from tests.system.packaged import ROOT, built_package, with_version
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNITS = "lib/systemd/system"
+UNITS = {path.name for path in (ROOT / "packaging" / "systemd").iterdir() if path.suffix in (".service", ".socket")}
 ONE_OF_EACH = {
     "etc/fwguardd.yaml",
-    f"{UNITS}/fwguardd-boot.service",
-    f"{UNITS}/fwguardd-kmsg.socket",
-    f"{UNITS}/fwguardd-kmsg@.service",
-    f"{UNITS}/fwguardd-rehearsal.socket",
-    f"{UNITS}/fwguardd-rehearsal@.service",
-    f"{UNITS}/fwguardd.service",
     "usr/bin/fwguardctl",
     "usr/lib/fwguardd/fwguardd-boot",
     "usr/lib/python3/dist-packages/fwguardd/daemon.py",
@@ -99,8 +93,11 @@ def test_everything_a_user_needs_is_in_it(contents: dict[str, Entry]) -> None:
         for path in (ROOT / "packaging" / "emergency").rglob("*.rules")
     }
     code = {f"usr/lib/python3/dist-packages/{path.relative_to(ROOT)}" for path in (ROOT / "fwguardd").rglob("*.py")}
+    # Below /lib or /usr/lib, as the distribution has it.
+    units = {path for path in contents if "lib/systemd/system/" in path and not path.endswith("/")}
+    assert {path.rpartition("/")[2] for path in units} == UNITS
     assert set(contents) >= rules | sets | code
-    rest = {path for path in contents if not path.endswith("/")} - ONE_OF_EACH - rules - sets - code
+    rest = {path for path in contents if not path.endswith("/")} - ONE_OF_EACH - rules - sets - code - units
     assert {re.sub(r"-[0-9.]+\.dist-info/.*", "", path) for path in rest} == {
         "usr/lib/python3/dist-packages/fwguardd",
         "usr/share/lintian/overrides/fwguardd",
@@ -140,7 +137,7 @@ def test_it_asks_for_what_it_uses(tree: Path) -> None:
 def test_units_start_what_is_installed(contents: dict[str, Entry], tree: Path) -> None:
     """Every program that a unit runs is in the package, or in one that every host has."""
     started = set()
-    for unit in (tree / UNITS).iterdir():
+    for unit in tree.glob("**/systemd/system/*"):
         started |= set(re.findall(r"^Exec\w+=[-+!@:]*/(\S+)", unit.read_text(encoding="utf-8"), re.MULTILINE))
     assert started >= PROGRAMS
     assert started - set(contents) == {"usr/bin/python3"}
