@@ -69,7 +69,7 @@ class Daemon:
         """Build the parts. Raises StoreError where the state directory cannot be trusted."""
         self._options, self._settings, self._tool, self._emit = options, settings, tool, log.tell
         self._steward = Steward(settings, tool, log.tell)
-        self._listener = Listener(settings, log, boot_id())
+        self._listener = Listener(settings, log, boot_id(), ran_before=self._steward.memory.in_force is not None)
         self._named: Rehearsed | None = None
         self._systemd = sdnotify.SystemdNotifier()
         self._wake = asyncio.Event()

@@ -58,8 +58,9 @@ MOST_WAITING: Final = 1024
 class Listener:
     """The source, the tail that reads it, and the timers of both."""
 
-    def __init__(self, settings: Settings, log: Log, boot_id: str) -> None:
-        self._settings, self._log, self._boot_id = settings, log, boot_id
+    def __init__(self, settings: Settings, log: Log, boot_id: str, *, ran_before: bool = False) -> None:
+        """``ran_before`` tells that fwguardd has guarded this host before, in whichever boot."""
+        self._settings, self._log, self._boot_id, self._ran_before = settings, log, boot_id, ran_before
         self._rules: tuple[LoggingRule, ...] = ()
         self._silent: tuple[LoggingRule, ...] = ()
         self._source: Source | None = None
@@ -296,8 +297,12 @@ class Listener:
         self._written, self._written_at = self._state(), time.monotonic()
 
     def _read_bookmark(self) -> Bookmark | None:
+        """The bookmark that was left; None at the very first start, and for a damaged one."""
         try:
             with self._path.open("rb") as file:
                 return decode(file.read(LARGEST_BOOKMARK))
+        except FileNotFoundError:
+            # A reboot empties /run: the reading ended in a boot that is over.
+            return Bookmark("", "", None) if self._ran_before else None
         except OSError:
             return None

@@ -213,6 +213,18 @@ def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
     assert told(ended(second)) == [1001, 1002]
 
 
+def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
+    """A host that fwguardd has guarded before, and no bookmark: it was rebooted, and all of this boot's log is told."""
+    first = knocker.start()
+    first.stop()
+    bookmark(first).unlink()
+    knocker.knock(1001, 1002)
+    second = knocker.start()
+    assert "from the oldest one that is left of this boot" in second.reading["message"]
+    second.stop()
+    assert told(ended(second)) == [1001, 1002]
+
+
 def test_a_damaged_bookmark_is_no_bookmark(knocker: Knocker) -> None:
     """With a bookmark that cannot be read the daemon starts all the same, from the end, and says so."""
     first = knocker.start()

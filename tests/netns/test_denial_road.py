@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +44,6 @@ def test_the_output_prefix_is_watched_too(
     daemon.event("rules.applied")
     kernel_log_of_namespaces()
     # The answer to a packet that nobody asked for would leave; instead a new connection out of this host is tried.
-    import socket  # noqa: PLC0415
-
     with socket.socket() as attempt:
         attempt.settimeout(0.2)
         with pytest.raises(OSError, match=r"timed out|not permitted"):
@@ -64,3 +64,26 @@ def test_own_prefixes_are_settings(
     kernel_log_of_namespaces()
     assert not peer.connects("198.51.100.1", 2525, seconds=0.2)
     assert daemon.event("logged", seconds=1.0, dpt=2525)["name"] == "odd"
+
+
+def test_repeated_packets_become_one_summary_and_many_ports_a_scan(
+    start_daemon: Callable[..., Any], kernel_log_of_namespaces: Callable[[], None]
+) -> None:
+    """Of a flow one event comes at once, and a summary of the others when its window ends, though no other packet comes;
+    a source that asks for many ports is told as a scan."""
+    prefix = f"{secrets.token_hex(4)} "
+    rules = {"10-log.rules": f'-A INPUT -p udp --dport 2000:3000 -j LOG --log-prefix "{prefix}"\n'}
+    settings = f'prefixes: [{{name: knock, prefix: "{prefix}"}}]\ndenials_window: 1s\ndenials_first: 1\nscan_ports: 5\n'
+    daemon = start_daemon(rules, settings)
+    daemon.event("rules.applied")
+    kernel_log_of_namespaces()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in [*[2000] * 8, 2001, 2002, 2003, 2004]:
+            sender.sendto(b"", ("127.0.0.1", port))
+    scan = daemon.event("denials.scan", seconds=2.0)
+    assert scan["ports"] == ["udp/2000", "udp/2001", "udp/2002", "udp/2003", "udp/2004"]
+    assert scan["spoofable"] == "yes"
+    summary = daemon.event("denied.summary", seconds=3.0)
+    assert (summary["count"], summary["dpt"], summary["src"]) == (7, 2000, "127.0.0.1")
+    assert summary["rule"] == f"{daemon.rules}/10-log.rules:1"
+    assert [event["dpt"] for event in daemon.seen if event["event"] == "denied"] == [2000, 2001, 2002, 2003, 2004]
