@@ -341,6 +341,24 @@ def test_a_closed_pipe_ends_a_long_answer(tmp_path: Path) -> None:
         assert process.wait(timeout=60) == 5
 
 
+def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
+    """Of a line that never ends only the beginning is kept, be it larger than the memory; it is one line."""
+    path = tmp_path / "kern.log"
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + KERN_LOG.encode())
+    measure = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+    words = [sys.executable, "-c", measure, *COMMAND, "--read", str(path), "--top"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
+    assert "6 lines: 2 ours" in done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 100_000
+
+
 def test_colours_only_on_a_terminal(kern_log: Path) -> None:
     """On a terminal there are colours, unless NO_COLOR is set; the bytes of a log are escaped on it in any case."""
     for env, colours in ({}, True), ({"NO_COLOR": "1"}, False):
