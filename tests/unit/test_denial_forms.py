@@ -216,17 +216,18 @@ def test_ecs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kinds", "direction", "number"),
+    ("told", "kind", "types", "direction", "number"),
     [
-        (event(PING6), ["connection", "denied"], None, "58"),
-        (event(GRE), ["connection", "info"], "egress", "47"),
-        (event(ODD), ["info"], None, None),
-        (SCAN, ["info"], None, None),
+        (event(PING6), "event", ["connection", "denied"], None, "58"),
+        (event(GRE), "event", ["connection", "info"], "egress", "47"),
+        (event(ODD), "event", ["info"], None, None),
+        (SCAN, "alert", ["info"], None, None),
     ],
 )
-def test_ecs_of_the_others(told: Event, kinds: list[str], direction: str | None, number: str | None) -> None:
-    """What is logged and not denied is no denial there either; of what is forwarded no direction is claimed."""
+def test_ecs_of_the_others(told: Event, kind: str, types: list[str], direction: str | None, number: str | None) -> None:
+    """What is logged and not denied is no denial there either; of what is forwarded no direction is claimed; a scan is
+    an alert."""
     found = ecs(told)
-    assert found["event"]["type"] == kinds
+    assert (found["event"]["kind"], found["event"]["type"]) == (kind, types)
     assert found.get("network", {}).get("direction") == direction
     assert found.get("network", {}).get("iana_number") == number

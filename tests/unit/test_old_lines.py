@@ -161,6 +161,19 @@ def test_the_account_adds_up() -> None:
     assert counts == Counts(lines=7, ours=2, unparsed=1, foreign=1, others=3)
 
 
+def test_what_fwguardd_told_of_a_line_is_not_foreign() -> None:
+    """A whole journal holds the kernel's line and fwguardd's event of it: one packet, and nobody's forgery."""
+    kernel = {"_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "17", "MESSAGE": LINE}
+    own = {"_TRANSPORT": "journal", "__REALTIME_TIMESTAMP": "18", "FWGUARD_EVENT": "denied", "FWGUARD_LINE": LINE}
+    events, counts = account(json.dumps(kernel), json.dumps(own))
+    assert (len(events), counts) == (1, Counts(lines=2, ours=1, others=1))
+
+
+def test_a_carriage_return_at_the_end_is_no_part_of_the_line() -> None:
+    """A log that came through another system, or a serial console, is read as if it had not."""
+    assert read(f"Nov 22 23:33:15 gate kernel: {LINE}\r") == read(f"Nov 22 23:33:15 gate kernel: {LINE}")
+
+
 def test_folded_repeats_are_counted_as_packets() -> None:
     """Where rsyslog folded equal lines into one, that one stands for as many packets as it says."""
     [event] = run(f"Nov 22 23:33:15 gate kernel: message repeated 3 times: [ {LINE}]")

@@ -57,8 +57,8 @@ def _event(event: Event) -> dict[str, Any]:
     if event.is_of_packets:
         kinds = ["connection", "denied" if event.meaning == "denied" else "info"]
     return {
-        "kind": "event",
-        "category": ["network"],
+        "kind": "alert" if event.is_notice else "event",
+        "category": ["network", "intrusion_detection"] if event.is_notice else ["network"],
         "type": kinds,
         "action": event.meaning if event.is_of_packets else event.name,
         "module": "fwguardd",

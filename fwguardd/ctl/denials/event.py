@@ -84,6 +84,11 @@ class Event:
         return self.name in _PACKETS
 
     @property
+    def is_notice(self) -> bool:
+        """Whether it tells of a scan or a sweep."""
+        return self.name in _NOTICES
+
+    @property
     def meaning(self) -> str:
         """What became of the packets, in one word."""
         return str(self.fields.get("meaning") or self.name.partition(".")[0])
@@ -92,7 +97,7 @@ class Event:
     def weight(self) -> int:
         """How many packets (or lost records) it stands for: 1, or what a summary counts. What a notice counts are ports
         or hosts; their packets are told elsewhere."""
-        count = self.fields.get("count", 1) if self.name not in _NOTICES else 1
+        count = self.fields.get("count", 1) if not self.is_notice else 1
         return count if isinstance(count, int) and count > 0 else 1
 
 

@@ -48,6 +48,8 @@ _NOT_SPELLED: Final = re.compile(r"\\x[0-9a-f]{2}|[^ -\[\]-~]")
 
 def read_line(line: bytes, stamps: StampReader) -> KernelLine | None:
     """The kernel's line in a line of a file, or None when nothing shows that it is the kernel's. Never raises."""
+    # Files have been through other systems, and serial consoles.
+    line = line.removesuffix(b"\r")
     if line[:1] == b"{":
         return _from_journal(line)
     if line[:1].isdigit():

@@ -29,6 +29,9 @@ _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
 _BYTES_IN_JSON: Final = b'"MESSAGE":['
 """A message that is not UTF-8, as journalctl writes it: no prefix can be seen in it from outside."""
 
+_OWN_EVENT: Final = b'"FWGUARD_EVENT"'
+"""What fwguardd told of a line, in the journal that the line is in as well: it repeats the line, and claims nothing."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -61,6 +64,7 @@ class OldLines:
         self._stamps = stamps
         self._flows_only = flows_only
         self._needles = _needles(watched)
+        self._marks = tuple(needle for needle in self._needles if needle not in {b"", _BYTES_IN_JSON})
         self.counts = Counts()
 
     def events(self, lines: Iterable[bytes]) -> Iterator[Event]:
@@ -85,7 +89,7 @@ class OldLines:
     def _event(self, data: bytes) -> Event | None:
         line = read_line(data, self._stamps)
         if line is None:
-            claims = any(needle in data for needle in self._needles if needle not in {b"", _BYTES_IN_JSON})
+            claims = _OWN_EVENT not in data and any(mark in data for mark in self._marks)
             self.counts.foreign += claims
             self.counts.others += not claims
             return None
