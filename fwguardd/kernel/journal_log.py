@@ -10,7 +10,6 @@ What journald did not get itself, it says with a number, and so do we.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -37,6 +36,7 @@ _USEC: Final = re.compile("[0-9]{1,17}")
 _FIELDS: Final = "MESSAGE,MESSAGE_ID,SYSLOG_FACILITY,_TRANSPORT"
 _PIECE: Final = 1 << 16
 """Bytes of one read: what a pipe holds."""
+_LONGEST_COMPLAINT: Final = 500
 _PATIENCE: Final = 10.0
 """Seconds that a question to the journal may take."""
 
@@ -106,22 +106,23 @@ class JournalLog:
         self._skip = after
         self._rest = b""
         place = [] if after is None else [f"--cursor={after}"]
+        # A pipe for its complaints could fill up while nobody reads it, and journalctl would wait for ever.
+        self._errors = os.memfd_create("journalctl")
         try:
             self._child = subprocess.Popen(
                 journal.command("--follow", "--no-tail", *place),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=self._errors,
                 # What a terminal sends to the daemon, such as SIGINT, is for the daemon alone.
                 process_group=0,
             )
         except OSError as error:
+            os.close(self._errors)
             raise _unusable(error) from error
         assert self._child.stdout is not None
-        assert self._child.stderr is not None
-        self._output, self._errors = self._child.stdout, self._child.stderr
+        self._output = self._child.stdout
         os.set_blocking(self._output.fileno(), False)
-        os.set_blocking(self._errors.fileno(), False)
 
     @property
     def pid(self) -> int:
@@ -138,7 +139,7 @@ class JournalLog:
             self._child.kill()
             self._child.wait()
             self._output.close()
-            self._errors.close()
+            os.close(self._errors)
 
     def __enter__(self) -> Self:
         return self
@@ -182,10 +183,9 @@ class JournalLog:
 
     def _reason(self) -> str:
         status = self._child.wait()
-        with contextlib.suppress(OSError):
-            if said := _last_line(self._errors.read() or b""):
-                return said
-        return f"killed by signal {-status}" if status < 0 else f"exit code {status}"
+        size = os.fstat(self._errors).st_size
+        said = _last_line(os.pread(self._errors, _LONGEST_COMPLAINT, max(0, size - _LONGEST_COMPLAINT)))
+        return said or (f"killed by signal {-status}" if status < 0 else f"exit code {status}")
 
 
 def read_document(document: dict[str, Any]) -> Entry | Lost | None:
@@ -228,7 +228,7 @@ def _bytes(value: object) -> bytes | None:
 
 def _last_line(said: bytes) -> str:
     lines = said.decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:500]
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:_LONGEST_COMPLAINT]
 
 
 def _unusable(error: Exception) -> JournalError:

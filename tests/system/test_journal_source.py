@@ -164,6 +164,15 @@ def test_the_end_of_journalctl_is_noticed(growing: GrowingJournal) -> None:
         assert messages(gather(again, 1)) == [b"three"]
 
 
+def test_what_journalctl_complains_of_is_told(tmp_path: Path) -> None:
+    """When it ends by itself, its last words are the reason; here it finds no boot to follow."""
+    (tmp_path / "empty").mkdir()
+    with JournalLog(Journal(BOOT, tmp_path / "empty")) as log:
+        assert select.select([log], [], [], PATIENCE)[0]
+        with pytest.raises(JournalError, match=r"journalctl ended: .*boot"):
+            log.read_available(10)
+
+
 def test_no_process_is_left_behind(growing: GrowingJournal) -> None:
     """Closing ends the journalctl, and waits for it; a second time does nothing."""
     growing.kernel("one")
