@@ -22,6 +22,7 @@ from fwguardd.control.protocol import Code, Refusal
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.enforce.boot_report import tell_boot_report
 from fwguardd.enforce.guard import Due, Timetable
+from fwguardd.enforce.memory import Unseen
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.enforce.world import Broken, Done, Failure
@@ -176,7 +177,7 @@ class Daemon:
     def _after(self, outcome: Outcome) -> None:
         """Set the times of the next looks, and tell systemd. A broken firewall ends the daemon, for systemd to act."""
         wrote = isinstance(outcome, Done) and outcome.changes > 0
-        starved = outcome.memory.unseen is not None
+        starved = outcome.memory.unseen not in (None, Unseen.HIDDEN)
         again = starved or (isinstance(outcome, Failure) and outcome.passing)
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)
         self._tell_systemd()

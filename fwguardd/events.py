@@ -151,6 +151,12 @@ FIGHT = EventKind(
     ERROR,
     "Somebody undoes each repair; fwguardd stops repairing for a while.",
 )
+HIDDEN = EventKind(
+    "drift.hidden",
+    "2d40448d5fb24a8ba219ad495ee328f9",
+    ERROR,
+    "Somebody put into a table what iptables cannot show; nothing is compared or repaired until it is gone.",
+)
 NOTICES_LOST = EventKind(
     "drift.unnoticed",
     "6f35e63688f642e4b2e69d1ec1752b99",

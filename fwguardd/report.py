@@ -24,6 +24,7 @@ def status(
     world: World, memory: Memory, denials: Mapping[str, Any], guarding: Mapping[str, Any], sentence: str
 ) -> dict[str, Any]:
     """Everything at a glance. ``guarding`` tells why drift is left alone, if it is."""
+    unseen = memory.unseen.value if memory.unseen else None
     return {
         "version": __version__,
         "backend": world.host.tool.backend.value,
@@ -31,7 +32,7 @@ def status(
         "rules_dir": str(world.rules_dir),
         "sentence": sentence,
         "in_force": _in_force(memory),
-        "drift": {**drift(memory.drift), "repair": world.repair, **guarding},
+        "drift": {**drift(memory.drift), "repair": world.repair, "unseen": unseen, **guarding},
         "last_refusal": _last_refusal(memory),
         "pending": _pending(memory.pending, world.host.boot_id),
         "held": {"reason": memory.held.reason} if memory.held else None,

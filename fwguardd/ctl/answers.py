@@ -49,7 +49,8 @@ def status(result: Result, ink: Ink, now: float) -> list[str]:
     ]
     well = result["in_force"] and result["in_force"]["kind"] == "rules" and len(_troubles(result, ink, now)) == 0
     sentence = told(result["sentence"])
-    head = ink.good(sentence) if well and not result["drift"]["count"] else ink.warn(sentence)
+    calm = not result["drift"]["count"] and not result["drift"].get("unseen")
+    head = ink.good(sentence) if well and calm else ink.warn(sentence)
     refusal = result["last_refusal"]
     findings = ["", *_findings(refusal["findings"], ink)] if refusal else []
     return [head, "", *[_row(*row) for row in rows], *findings]
@@ -91,6 +92,8 @@ def _drift(drift: Result, ink: Ink) -> str:
         again = f"{told(fight['chain'])} is changed again each time"
         what = f"repairs are given up for {_span(fight['seconds_left'])}: {again}"
         habit = f"{ink.bad(what)}, by {who}; to repair it now: fwguardctl resume"
+    if drift.get("unseen"):
+        return ink.bad("not known: the kernel cannot be looked at")
     count = ink.bad(_count(drift["count"], "difference")) if drift["count"] else "none"
     return f"{count}; {habit}"
 

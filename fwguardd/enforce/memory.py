@@ -56,11 +56,13 @@ class Refused:
 
 class Unseen(Enum):
     """What is not known while the kernel cannot be looked at: whether anything drifted, whether a ruleset that was
-    written whole is still there, or whether a load that failed left anything, which then has to be undone."""
+    written whole is still there, or whether a load that failed left anything, which then has to be undone. HIDDEN is
+    the look that shows a table which iptables cannot express: no calm helps there, only somebody who removes it."""
 
     LOOK = "look"
     WRITTEN = "written"
     UNDO = "undo"
+    HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class Memory:
             worries.append(f"the files in the rules directory are held: {self.held.reason}")
         if self.drift:
             worries.append(f"{len(self.drift)} differences left alone")
-        if self.unseen is not None:
+        if self.unseen is Unseen.HIDDEN:
+            worries.append("not guarded: a table holds what iptables cannot show; nft list ruleset shows it")
+        elif self.unseen is not None:
             worries.append("the kernel cannot be looked at, because others change it without pause")
         return tuple(worries)

@@ -32,7 +32,7 @@ from fwguardd.enforce.transaction import (
 from fwguardd.enforce.unseen import tell_seen, tell_unseen
 from fwguardd.enforce.world import Broken, Done, Failure, Outcome, Refusal, World, boottime, still
 from fwguardd.kernel.culprit import NOBODY, Culprits
-from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError, UnknownContentError
 from fwguardd.kernel.scratch import ScratchError
 from fwguardd.ruleset.model import Finding, Rehearsed, Severity
 from fwguardd.store.revisions import Kind, PendingConfirmation, StoreError
@@ -279,6 +279,9 @@ def _guard(world: World, memory: Memory, in_force: InForce, culprits: Culprits) 
     except KernelStarvedError as error:
         memory = tell_unseen(world, memory, memory.unseen or Unseen.LOOK, str(error), culprits)
         return Failure(memory, str(error), passing=True)
+    except UnknownContentError as error:
+        unseen = Unseen.UNDO if owed else Unseen.HIDDEN
+        return Failure(tell_unseen(world, memory, unseen, str(error), culprits), str(error), passing=owed)
     except LOAD_ERRORS as error:
         return apply_failed(world, memory, error)
     memory = replace(memory, drift=())
@@ -288,7 +291,8 @@ def _guard(world: World, memory: Memory, in_force: InForce, culprits: Culprits) 
         memory = tell_seen(world, memory, as_wanted=True)
     if isinstance(outcome, Unchanged):
         return Done(memory)
-    message = f"{len(outcome.changes)} differences repaired; revision {in_force.revision} is in force again"
+    count = "1 difference" if len(outcome.changes) == 1 else f"{len(outcome.changes)} differences"
+    message = f"{count} repaired; revision {in_force.revision} is in force again"
     world.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(outcome.changes))
     return Done(memory, len(outcome.changes), frozenset(change.place for change in outcome.changes))
 

@@ -148,11 +148,14 @@ def _run(change: Change, backend: str) -> int:
 
 
 def _send_packets() -> None:
-    """A few packets over the loopback device, in both families."""
+    """A few packets over the loopback device, in both families; they have been counted when they have arrived."""
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        with socket.socket(family, socket.SOCK_DGRAM) as sender, socket.socket(family, socket.SOCK_DGRAM) as receiver:
+            receiver.bind((address, 9))
+            receiver.settimeout(5.0)
             for _ in range(3):
                 sender.sendto(b"x", (address, 9))
+                receiver.recv(1)
 
 
 def _counters(backend: str) -> dict[str, str]:
@@ -282,3 +285,30 @@ def test_resume_repairs_at_once(start_daemon: Start, saved: Saved, backend: str,
     assert ask(control, "resume")["paused_seconds"] is None
     daemon.event("drift.repaired", seconds=0.9)
     assert saved() == before
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_what_iptables_cannot_show_is_told_for_what_it_is(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Where nft puts something into a table of ours that iptables cannot express nothing is compared or repaired: that
+    is told once, with who did it, and status does not claim that there is no drift. Once it is gone, the guard goes on
+    with what else was changed."""
+    control = tmp_path / "run" / "control.sock"
+    daemon = start_daemon({"10.rules": RULES}, FAST)
+    daemon.event("rules.applied")
+    before = saved()
+    pid = _run(Change("nft insert rule ip filter INPUT ct state new limit rate 5/second accept", ()), "nft")
+    event = daemon.event("drift.hidden")
+    assert (event["priority"], event["culprit_pid"], event["culprit_process"]) == (3, pid, "nft")
+    assert "Table `filter' is incompatible" in event["message"]
+    status = ask(control, "status")
+    assert status["drift"]["unseen"] == "hidden"
+    assert "not guarded" in status["sentence"]
+    subprocess.run(["ip6tables-nft", "-F", "INPUT"], check=True)
+    time.sleep(0.6)
+    subprocess.run(["nft", "flush", "chain", "ip", "filter", "INPUT"], check=True)
+    daemon.event("drift.repaired")
+    assert saved() == before
+    assert ask(control, "status")["drift"]["unseen"] is None
+    told = [seen["event"] for seen in daemon.seen]
+    assert told.count("drift.hidden") == 1
+    assert "rules.failed" not in told
