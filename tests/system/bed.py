@@ -77,11 +77,14 @@ class Bed:
     def _wait_for_boot(self) -> None:
         self.leader = int(self._said("booted"))
         assert self.leader, "the machine did not boot"
-        private = Path(f"/proc/{self.leader}/root/run/systemd/private")
-        wait_until(
-            lambda: private.exists() and self.run("systemctl is-system-running --wait", check=False).stdout != "",
-            "boot",
-        )
+        wait_until(self._has_started, "the end of the boot")
+
+    def _has_started(self) -> bool:
+        """Waits by itself as soon as there is a systemd to ask."""
+        if not Path(f"/proc/{self.leader}/root/run/systemd/private").exists():
+            return False
+        state = self.run("systemctl is-system-running --wait", check=False).stdout.strip()
+        return state in ("running", "degraded")
 
     def _said(self, word: str) -> str:
         assert self._machine.stdout is not None

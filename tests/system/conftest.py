@@ -14,7 +14,7 @@ from tests.system.packaged import built_package
 from tests.system.roots import pristine_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,13 @@ def guarded(unguarded: Guarded) -> Guarded:
 
 
 @pytest.fixture
-def kernel_log_of_namespaces() -> Iterator[None]:
-    """LOG lines of network namespaces reach the kernel log. Put back afterwards."""
+def kernel_log_of_namespaces() -> Iterator[Callable[[], None]]:
+    """LOG lines of network namespaces reach the kernel log; call it right before sending. Put back afterwards."""
     before = OUTSIDE.submit(SYSCTL.read_text).result()
-    OUTSIDE.submit(SYSCTL.write_text, "1").result()
-    yield
+
+    def switch_on() -> None:
+        OUTSIDE.submit(SYSCTL.write_text, "1").result()
+
+    switch_on()
+    yield switch_on
     OUTSIDE.submit(SYSCTL.write_text, before).result()
