@@ -169,6 +169,12 @@ def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
     fresh_host.run("systemctl start firewalld")
     beside = _install(fresh_host)
     assert (beside.returncode, "systemctl disable --now firewalld" in beside.stderr) == (1, True)
+    fresh_host.run("systemctl stop firewalld")
+    told = "printf '#!/bin/sh\\necho Status: active\\n' >/usr/sbin/ufw; chmod 755 /usr/sbin/ufw"
+    fresh_host.run(f"sh -c {shlex.quote(told)}")
+    beside = _install(fresh_host)
+    assert (beside.returncode, "then: ufw disable" in beside.stderr) == (1, True)
+    fresh_host.run("rm /usr/sbin/ufw")
     alone = _install(fresh_host, before="mount -t tmpfs none /run")
     assert (alone.returncode, "systemd does not run here" in alone.stderr) == (1, True)
     nobody = fresh_host.run("setpriv --reuid=65534 sh /shared/install", check=False)
@@ -204,6 +210,15 @@ def test_install_at_a_terminal_keeps_only_what_is_confirmed(fresh_host: Bed) -> 
     assert kept.returncode == 0, kept.stdout
     assert ":INPUT DROP" in fresh_host.output("iptables-save")
     assert "is undone" not in fresh_host.output("fwguardctl status")
+
+
+def test_install_does_not_start_where_something_bites(fresh_host: Bed) -> None:
+    """What fwguardctl doctor finds is shown, and nothing is started before somebody has looked at it."""
+    fresh_host.run("systemctl enable nftables")
+    told = _install(fresh_host, "--start")
+    assert (told.returncode, "[other-firewall]" in told.stdout) == (1, True), told.stdout
+    assert "look again with fwguardctl doctor" in told.stdout
+    assert fresh_host.output("iptables-save") == ""
 
 
 def test_install_takes_nobodys_rules_away(fresh_host: Bed) -> None:
