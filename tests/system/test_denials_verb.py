@@ -182,7 +182,7 @@ def test_old_lines_in_the_other_forms(kern_log: Path) -> None:
     """JSON is one document with the account in it, ECS a line for each event, and the top counts."""
     document = json.loads(denials("--read", str(kern_log), "--json", "--since", "2026-11-22").stdout)
     assert [event["event"] for event in document["denials"]] == ["denied", "denied", "denials.unparsed"]
-    counts = {"lines": 5, "ours": 2, "unparsed": 1, "foreign": 1, "others": 1, "undated": 0}
+    counts = {"lines": 5, "ours": 2, "unparsed": 1, "foreign": 1, "others": 1, "left_out": 0, "undated": 0}
     assert document["read"] == {**counts, "assumed_years": [2026]}
     lines = denials("--read", "-", "--format", "ecs", "--dport", "23", text=KERN_LOG).stdout.splitlines()
     assert [json.loads(line)["source"]["ip"] for line in lines] == ["203.0.113.9"]

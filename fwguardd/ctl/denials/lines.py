@@ -3,7 +3,8 @@ r"""One line of a file that a kernel log left behind -> the kernel's text, or no
 Read are records of /dev/kmsg, what dmesg prints, what ``journalctl -k`` prints in its short forms and with ``-o json``,
 and syslog text as in /var/log/kern.log. Only what shows that it is the kernel's is: facility 0, the transport of the
 journal, or the name ``kernel`` where syslog text has the name of the program. Text is no proof: where any program may
-write lines with any name, as in /var/log/syslog, somebody can have written lines in the kernel's name.
+write lines with any name, as in /var/log/syslog, somebody can have written lines in the kernel's name. dmesg tells the
+facility only with --decode or --raw; without, root may have written a line, since nobody else can write to /dev/kmsg.
 
 The text comes out as /dev/kmsg spells it (see `fwguardd.denials.spelling`). Syslog daemons write bytes as they are or
 as the kernel spells them, and do not say which: what reads as the kernel's ``\xHH`` is taken for it.

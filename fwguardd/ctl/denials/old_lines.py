@@ -32,6 +32,11 @@ _BYTES_IN_JSON: Final = b'"MESSAGE":['
 _OWN_EVENT: Final = b'"FWGUARD_EVENT"'
 """What fwguardd told of a line, in the journal that the line is in as well: it repeats the line, and claims nothing."""
 
+_BLOB: Final = b" blob data]"
+_LEFT_OUT: Final = re.compile(r"\[[0-9.]{1,8}[BKMGT]{1,2} blob data\]")
+"""What the short forms of journalctl print for a message with a byte that is not printable, unless --all is said: a
+packet that came by a device with an odd name disappears that way (print_multiline() in src/shared/logs-show.c)."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -46,6 +51,8 @@ class Counts:
     """With a watched prefix in it, but nothing shows that the kernel wrote it: passed over."""
     others: int = 0
     """Anything else."""
+    left_out: int = 0
+    """Of the others, the kernel's lines of which journalctl says only that there is one."""
     undated: int = 0
     """Of the first two kinds, those left out because they tell no time of day and a time was asked for."""
 
@@ -64,7 +71,7 @@ class OldLines:
         self._stamps = stamps
         self._flows_only = flows_only
         self._needles = _needles(watched)
-        self._marks = tuple(needle for needle in self._needles if needle not in {b"", _BYTES_IN_JSON})
+        self._marks = tuple(needle for needle in self._needles if needle not in {b"", _BYTES_IN_JSON, _BLOB})
         self.counts = Counts()
 
     def events(self, lines: Iterable[bytes]) -> Iterator[Event]:
@@ -113,6 +120,7 @@ class OldLines:
         read = self._reader.read(line.text)
         if read is None:
             self.counts.others += 1
+            self.counts.left_out += _LEFT_OUT.fullmatch(line.text) is not None
             return None
         if isinstance(read, Denial):
             self.counts.ours += 1
@@ -134,4 +142,4 @@ def _needles(watched: Iterable[Watched]) -> tuple[bytes, ...]:
     """A line without any of these holds no watched prefix: for each prefix its longest part that no file spells
     otherwise. A prefix that has no such part makes every line be looked at."""
     parts = {max(_PLAIN.findall(item.prefix), key=len, default="").encode() for item in watched}
-    return (*sorted(parts), _BYTES_IN_JSON)
+    return (*sorted(parts), _BYTES_IN_JSON, _BLOB)

@@ -251,6 +251,8 @@ def _say_what_was_read(place: str, counts: Counts, stamps: StampReader) -> None:
         _say(
             f"foreign: {_lines(counts.foreign)} with a watched prefix, but nothing shows the kernel's hand; passed over"
         )
+    if counts.left_out:
+        _say(f"{_lines(counts.left_out)} of the kernel's without text: journalctl leaves out odd bytes, unless --all")
     if counts.undated:
         _say(f"{_lines(counts.undated)} of ours tell no time of day, and are left out by --since and --until")
     if stamps.years:
