@@ -6,6 +6,7 @@ shared, and so is its log: whoever reads LOG lines needs a prefix that nobody el
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MACHINE = Path(__file__).with_name("machine.py")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -177,6 +178,22 @@ class Guarded:
         """Take a rule file away, and wait until that is in force."""
         (self.rules / name).unlink()
         self.bed.run("fwguardctl reload")
+
+    @contextlib.contextmanager
+    def drop_in(self, unit: str, text: str) -> Iterator[None]:
+        """Change a unit's [Service] section, and restart fwguardd with that; back again afterwards."""
+        folder = self.bed.file(f"/etc/systemd/system/{unit}.d")
+        folder.mkdir()
+        (folder / "test.conf").write_text(f"[Service]\n{text}\n")
+        self._begin_anew()
+        yield
+        (folder / "test.conf").unlink()
+        folder.rmdir()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.bed.run("systemctl daemon-reload")
+        self.bed.run("systemctl restart fwguardd")
 
     def add_peer(self) -> None:
         """Another host, 198.51.100.2, on the far end of wan0, which has 198.51.100.1."""

@@ -74,13 +74,20 @@ def test_a_second_boot_has_the_revision(host: Guarded) -> None:
 
 
 def test_a_broken_rules_directory_changes_nothing(host: Guarded) -> None:
-    """With rule files that are refused, a boot has the last revision all the same, and the refusal is told."""
+    """With rule files that are refused, or without their directory, a boot has the last revision all the same, and the
+    refusal is told."""
     host.drop("50-app.rules", "-A INPUT -j NO-SUCH-CHAIN\n")
     host.bed.event("rules.rejected")
     host.bed.reboot()
     assert "--dport 8080 " in recorded(host, "early")
     assert "--dport 8080 " in recorded(host, "network")
     assert "/etc/fwguard.d/50-app.rules:1: error: " in host.bed.show("fwguardd", "StatusText")
+    aside = host.rules.rename(host.rules.with_name("aside"))
+    host.bed.reboot()
+    assert "--dport 8080 " in recorded(host, "early")
+    assert "--dport 8080 " in recorded(host, "network")
+    assert "/etc/fwguard.d: error: the rules directory cannot be read" in host.bed.show("fwguardd", "StatusText")
+    aside.rename(host.rules)
 
 
 def test_a_torn_state_directory_has_the_emergency_set(host: Guarded) -> None:

@@ -98,39 +98,41 @@ def test_others_may_look_and_not_touch(guarded: Guarded) -> None:
 def test_one_that_hangs_is_replaced(guarded: Guarded) -> None:
     """A daemon that gives no sign of life is killed by the watchdog and started again; the rules stay all the while."""
     bed, before = guarded.bed, guarded.saved()
-    sooner = bed.file("/etc/systemd/system/fwguardd.service.d")
-    sooner.mkdir()
-    (sooner / "sooner.conf").write_text("[Service]\nWatchdogSec=1\nRestartSec=0\n")
-    bed.run("systemctl daemon-reload")
-    bed.run("systemctl restart fwguardd")
-    first = bed.show("fwguardd", "MainPID")
-    bed.run(f"kill -STOP {first}")
-    wait_until(lambda: bed.show("fwguardd", "MainPID") not in (first, "0"), "the next daemon")
-    wait_until(lambda: bed.show("fwguardd", "ActiveState") == "active", "its first pass")
-    assert bed.show("fwguardd", "NRestarts") == "1"
-    assert "watchdog" in bed.output("journalctl --no-pager -b _PID=1 UNIT=fwguardd.service").lower()
-    assert guarded.saved() == before
+    with guarded.drop_in("fwguardd.service", "WatchdogSec=1\nRestartSec=0"):
+        first = bed.show("fwguardd", "MainPID")
+        bed.run(f"kill -STOP {first}")
+        wait_until(lambda: bed.show("fwguardd", "MainPID") not in (first, "0"), "the next daemon")
+        wait_until(lambda: bed.show("fwguardd", "ActiveState") == "active", "its first pass")
+        assert bed.show("fwguardd", "NRestarts") == "1"
+        assert "watchdog" in bed.output("journalctl --no-pager _PID=1 UNIT=fwguardd.service").lower()
+        assert guarded.saved() == before
 
 
 def test_a_worker_without_a_namespace_does_nothing(guarded: Guarded) -> None:
     """Should the unit of the workers ever lose its PrivateNetwork=yes, a worker refuses to begin in the host's network,
     and says so: the rehearsal fails, and the rules are as they were."""
     bed, before = guarded.bed, guarded.saved()
-    spoiled = bed.file("/etc/systemd/system/fwguardd-rehearsal@.service.d")
-    spoiled.mkdir()
-    (spoiled / "spoiled.conf").write_text("[Service]\nPrivateNetwork=no\n")
-    bed.run("systemctl daemon-reload")
-    bed.run("systemctl restart fwguardd")
-    guarded.drop("50-app.rules", GOOD)
-    failed = bed.run("fwguardctl reload", check=False)
-    assert failed.returncode == 5, failed.stdout
-    assert "the rehearsal worker" in failed.stdout
-    assert bed.journal("MESSAGE=fwguardd: a rehearsal worker refuses to run in the network namespace of its client")
-    assert guarded.saved() == before
-    (spoiled / "spoiled.conf").unlink()
-    bed.run("systemctl daemon-reload")
-    bed.run("systemctl restart fwguardd")
+    with guarded.drop_in("fwguardd-rehearsal@.service", "PrivateNetwork=no"):
+        guarded.drop("50-app.rules", GOOD)
+        failed = bed.run("fwguardctl reload", check=False)
+        assert failed.returncode == 5, failed.stdout
+        assert "the rehearsal worker" in failed.stdout
+        assert bed.journal("MESSAGE=fwguardd: a rehearsal worker refuses to run in the network namespace of its client")
+        assert guarded.saved() == before
     guarded.remove("50-app.rules")
+
+
+def test_whoever_changes_the_rules_can_be_named(guarded: Guarded) -> None:
+    """Inside the sandbox of the service another user's process is still seen with its command line, user and unit."""
+    bed = guarded.bed
+    bed.run("systemd-run --quiet --unit=stranger --uid=65534 sleep 1000")
+    stranger = bed.show("stranger", "MainPID")
+    look = f"from fwguardd.kernel.culprit import read_culprit; print(read_culprit({stranger}, 'sleep'))"
+    with guarded.drop_in("fwguardd.service", f'ExecStartPost=/usr/bin/python3 -I -c "{look}"'):
+        told = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service", "_TRANSPORT=stdout")]
+    seen = next(line for line in told if line.startswith(f"process {stranger} "))
+    assert '(sleep) "/usr/bin/sleep 1000" by nobody, child of 1 (systemd)' in seen
+    assert seen.endswith("in stranger.service")
 
 
 def test_legacy_iptables_works_in_it_too(guarded: Guarded) -> None:
