@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,13 +37,14 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _booted(packages: Path, shared: Path) -> Bed:
-    bed = Bed(pristine_root(), shared)
+@contextmanager
+def _booted(packages: Path, shared: Path) -> Iterator[Bed]:
     for package in packages.iterdir():
         shutil.copyfile(package, shared / package.name)
     shutil.copyfile(ROOT / "packaging" / "install", shared / "install")
-    bed.boot()
-    return bed
+    with Bed(pristine_root(), shared) as bed:
+        bed.boot()
+        yield bed
 
 
 @pytest.fixture(scope="module")
