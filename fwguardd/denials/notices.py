@@ -47,14 +47,15 @@ def malformed_sentence(summary: Summary, watched: Watched) -> str:
 
 
 def loss_sentence(source: str, count: int) -> str:
-    """What is told of things that a source had and nobody could read."""
+    """What is told of things that a source had and nobody could read, and what to do about it."""
     thing = "packet" if source == "nflog" else "kernel record"
     things = f"1 {thing} was" if count == 1 else f"{count} {thing}s were"
     how = {
         "nflog": "dropped by the kernel, since fwguardd did not read fast enough",
         "journal": "missed by journald",
     }.get(source, "overwritten before fwguardd could read them")
-    return f"{things} {how}; denials may be among them"
+    remedy = "" if source == "nflog" else ", or give the kernel log more room with the boot parameter log_buf_len=4M"
+    return f"{things} {how}; denials may be among them; put a limit on the rules that log{remedy}"
 
 
 def notice_fields(notice: Notice) -> dict[str, FieldValue]:

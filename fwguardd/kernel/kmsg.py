@@ -171,11 +171,17 @@ class KernelLog:
         """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.
 
         The list may be empty too when all that was read was of other facilities; the descriptor stays readable
-        while there is more.
+        while there is more. Raises OSError where the log cannot be read any more, but not before all that was read is
+        handed out.
         """
         readings, self._waiting = self._waiting, []
         for _ in range(limit):
-            data = self._read()
+            try:
+                data = self._read()
+            except OSError:
+                if readings:
+                    break
+                raise
             if data is None:
                 break
             record = parse_record(data)

@@ -235,6 +235,16 @@ def test_close_twice_is_fine(pipe: PacketPipe) -> None:
     assert log.fileno() == -1
 
 
+def test_what_was_read_before_a_failure_is_handed_out(pipe: PacketPipe) -> None:
+    """A log that fails loses nothing of what it gave before: first the records, then the error."""
+    pipe.kernel(5, 6)
+    log = KernelLog(pipe.path, After(4))
+    os.close(log.fileno())
+    assert log.read_available(10) == [line(5)]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        log.read_available(10)
+
+
 def test_position_is_where_to_resume(pipe: PacketPipe) -> None:
     """The position is the number of the last record that was read, of any facility; a reader after it goes on there."""
     with KernelLog(pipe.path) as log:

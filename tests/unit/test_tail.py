@@ -175,6 +175,7 @@ def test_losses_are_told_at_once_and_then_together() -> None:
     assert due is not None and due > time.monotonic()
     road.tail.finish()
     assert [fields["count"] for fields in road.told.of(events.DENIALS_LOST)] == [1, 320]
+    assert all("put a limit on the rules that log" in message for _, message, _ in road.told.events)
     assert road.tail.due() is None
 
 
