@@ -41,6 +41,10 @@ def encode_entry(fields: Mapping[str, Any]) -> bytes:
     lines: list[str] = []
     framed: list[bytes] = []
     for key, value in fields.items():
+        if type(value) is int or (type(value) is str and value and "\n" not in value):
+            # Nearly all fields, and a flood has no time to lose.
+            lines.append(f"{_field_name(key)}={value}\n")
+            continue
         for single in value if isinstance(value, (list, tuple)) else (value,):
             if single is None or single == "":
                 continue
