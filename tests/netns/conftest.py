@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd.control.client import ask
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
 
@@ -155,6 +156,10 @@ class Daemon:
     def drop(self, name: str, text: str) -> None:
         """Put a rule file in place the way that careful programs do: written beside, then renamed."""
         drop(self.rules, name, text)
+
+    def end_pass(self) -> None:
+        """Wait until the pass that told the last event has ended: the one thread that acts answers this behind it."""
+        ask(self.config.parent / "run" / "control.sock", "drift")
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""

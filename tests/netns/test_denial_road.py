@@ -20,6 +20,8 @@ def test_a_denied_syn_becomes_an_event_within_a_second(
     """The event of a denied TCP SYN has source, destination, ports, interface and prefix, and comes within a second."""
     daemon = start_daemon()
     daemon.event("rules.applied")
+    # Only then is it known to the road of denials which rule logs what.
+    daemon.end_pass()
     kernel_log_of_namespaces()
     begun = time.monotonic()
     assert not peer.connects(target, 2323, seconds=0.2)

@@ -31,12 +31,14 @@ def test_a_packet_that_nflog_copied_becomes_an_event(start_daemon: Start, peer: 
     as that of a LOG line, with the packet's bytes in the place of the line."""
     daemon = start_daemon(RULES, "source: nflog\n")
     daemon.event("rules.applied")
+    daemon.end_pass()
     begun = time.monotonic()
     assert not peer.connects(target, 2323, seconds=0.2)
     event = daemon.event("denied", seconds=1.0, src=source, dpt=2323)
     assert time.monotonic() - begun < 1.0
     assert (event["dst"], event["proto"], event["flags"], event["in"]) == (target, "tcp", ["SYN"], "guard0")
     assert event["message"].startswith("denied TCP SYN ")
+    assert event["rule"] == f"{daemon.rules}/10-nflog.rules:2"
     assert bytes.fromhex(event["packet"])[0] >> 4 == (6 if ":" in source else 4)
     assert "line" not in event
 
