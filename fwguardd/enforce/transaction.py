@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError
-from fwguardd.ruleset.diff import Difference, changes, compare
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError, StalePlaceError
+from fwguardd.ruleset.diff import Difference, Kind, changes, compare
 from fwguardd.ruleset.model import Family, Rehearsed, Ruleset
 from fwguardd.ruleset.plan import Plan, emptied, make_plan
 from fwguardd.ruleset.preserve import Preserve, own_part
@@ -24,6 +24,9 @@ from fwguardd.ruleset.preserve import Preserve, own_part
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
+
+MOST_LOOKS = 4
+"""How often a write begins anew because somebody else wrote meanwhile, before it is given up."""
 
 RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds between tries of a load that clashed with somebody else's."""
@@ -105,11 +108,11 @@ def put_in_force(
     wanted = _with_released(rehearsed, released)
     with kernel.exclusive():
         before = kernel.save(tuple(wanted))
-        plans = [make_plan(before[family], ruleset, preserve) for family, ruleset in wanted.items()]
+        plans = _plans(before, wanted, preserve)
         if not any(plan.texts for plan in plans):
             return Unchanged()
         try:
-            _write(kernel, plans)
+            _write(kernel, plans, wanted, preserve)
             _verify(kernel, wanted, preserve)
         except _UnseenError as error:
             unseen = error
@@ -144,7 +147,21 @@ def _differences(
     )
 
 
-def _write(kernel: Kernel, plans: Sequence[Plan]) -> None:
+def _plans(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset], preserve: Preserve) -> list[Plan]:
+    return [make_plan(live[family], ruleset, preserve) for family, ruleset in wanted.items()]
+
+
+def _write(kernel: Kernel, plans: Sequence[Plan], wanted: Mapping[Family, Ruleset], preserve: Preserve) -> None:
+    """Write plans; where somebody took away what one of them counts on, plan again from a new look."""
+    for _ in range(MOST_LOOKS):
+        try:
+            return _write_once(kernel, plans)
+        except StalePlaceError:
+            plans = _plans(kernel.save(tuple(wanted)), wanted, preserve)
+    return _write_once(kernel, plans)
+
+
+def _write_once(kernel: Kernel, plans: Sequence[Plan]) -> None:
     for plan in plans:
         for text in plan.texts:
             _restore_patiently(kernel, plan.family, text)
@@ -163,14 +180,24 @@ def _restore_patiently(kernel: Kernel, family: Family, text: str) -> None:
 
 
 def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> None:
-    try:
-        live = kernel.save(tuple(wanted))
-    except KernelError as error:
-        raise _UnseenError(str(error)) from error
-    left = _differences(wanted, live, preserve)
-    if left:
-        shown = "; ".join(str(difference) for difference in left[:3])
-        raise _NotAsWrittenError(f"after the load the kernel differs in {len(left)} places: {shown}")
+    """Look whether the kernel holds what was written, and put right what only stands in another place.
+
+    A plan counts places, and nf_tables has no lock: where somebody put a rule of theirs before ours between the look
+    and the write, as fail2ban does with its first ban, ours came to stand one place off. From a newer look the plan is
+    right.
+    """
+    for left_tries in reversed(range(MOST_LOOKS)):
+        try:
+            live = kernel.save(tuple(wanted))
+        except KernelError as error:
+            raise _UnseenError(str(error)) from error
+        left = _differences(wanted, live, preserve)
+        if not left:
+            return
+        if not left_tries or any(difference.kind is not Kind.MOVED for difference in left):
+            shown = "; ".join(str(difference) for difference in left[:3])
+            raise _NotAsWrittenError(f"after the load the kernel differs in {len(left)} places: {shown}")
+        _write(kernel, _plans(live, wanted, preserve), wanted, preserve)
 
 
 def _undo(
@@ -184,7 +211,7 @@ def _undo(
     earlier = {family: as_before(before[family], ruleset, preserve) for family, ruleset in written.items()}
     try:
         live = kernel.save(tuple(earlier))
-        _write(kernel, [make_plan(live[family], ruleset, preserve) for family, ruleset in earlier.items()])
+        _write(kernel, _plans(live, earlier, preserve), earlier, preserve)
         _verify(kernel, earlier, preserve)
     except (KernelBusyError, _UnseenError) as second:
         raise UndoOwedError(f"{failure}. To undo it was not possible: {second}") from second

@@ -39,6 +39,10 @@ REMEMBERED_WRITERS = 64
 
 _VERSION = re.compile(r"iptables v([0-9][^ ]*)(?: \((nf_tables|legacy)\))?")
 _LOCKED = ("holding the xtables lock", "Resource temporarily unavailable", "Interrupted system call")
+_STALE = (
+    "Index of insertion too big", "Index of deletion too big", "does a matching rule exist",
+    "RULE_INSERT failed (No such file", "RULE_DELETE failed (No such file",
+)  # fmt: skip
 
 
 class Backend(Enum):
@@ -63,6 +67,10 @@ class KernelStarvedError(KernelBusyError):
 
 class RestoreRefusedError(KernelError):
     """iptables-restore refused a text. Nothing of the table that it complained of was changed."""
+
+
+class StalePlaceError(RestoreRefusedError):
+    """A text names a place or a rule that is not there: somebody has written since the look that it was made from."""
 
 
 class ToolMissingError(KernelError):
@@ -192,4 +200,6 @@ def _classified(name: str, code: int, stderr: str) -> KernelError:
         return KernelBusyError(message)
     if "Permission denied" in stderr or "Operation not permitted" in stderr or "you must be root" in stderr:
         return NotPermittedError(message)
+    if any(phrase in stderr for phrase in _STALE):
+        return StalePlaceError(message)
     return RestoreRefusedError(message) if code > 0 else KernelError(message)

@@ -28,11 +28,12 @@ from fwguardd.kernel.iptables import (
     KernelStarvedError,
     LiveKernel,
     RestoreRefusedError,
+    StalePlaceError,
 )
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
 from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, Ruleset
-from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.preserve import Preserve, own_part
 from fwguardd.ruleset.text import read_rules
 from tests.netns.namespaces import fresh_namespace
 from tests.property.restore_simulator import RefusedError, restore
@@ -233,6 +234,48 @@ def test_a_clash_is_tried_again(fake: FakeKernel) -> None:
     put_in_force(fake, FIRST, NOTHING, PRESERVE)
     fake.restores = [_busy, _busy, _busy]
     assert isinstance(put_in_force(fake, SECOND, NOTHING, PRESERVE), Applied)
+    assert _holds(fake, SECOND)
+
+
+def _meddling(fake: FakeKernel, text: str) -> Callable[[Family, str], None]:
+    """A load into which somebody else gets with a text of his own, between our look and our write."""
+
+    def knob(family: Family, ours: str) -> None:
+        fake.load(family, text)
+        fake.load(family, ours)
+
+    return knob
+
+
+def test_a_rule_that_comes_before_ours_meanwhile_is_no_failure(fake: FakeKernel) -> None:
+    """Places are counted from a look, and somebody puts a jump of his at the head before the write: ours stand in
+    their order in the end, behind his."""
+    third = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p udp -j DROP\n-A INPUT -p tcp -j DROP\n")
+    fourth = rehearsed(
+        "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p udp -j DROP\n-A INPUT -s 192.0.2.1/32 -j DROP\n"
+        "-A INPUT -p tcp -j DROP\n"
+    )
+    put_in_force(fake, third, NOTHING, PRESERVE)
+    fake.restores = [_meddling(fake, "*filter\n:DOCKER - [0:0]\n-I INPUT 1 -j DOCKER\nCOMMIT\n")]
+    assert isinstance(put_in_force(fake, fourth, NOTHING, PRESERVE), Applied)
+    live = fake.live[Family.IPV4]
+    assert live.tables["filter"].chains["INPUT"].rules[0].text == "-j DOCKER"
+    assert compare(fourth.rulesets[Family.IPV4], own_part(live, PRESERVE)) == ()
+
+
+def test_a_place_that_is_gone_meanwhile_is_looked_for_anew(fake: FakeKernel) -> None:
+    """Somebody takes away what the plan counted on: the next one is made from a new look; for ever is a failure."""
+
+    def stale(_family: Family, _text: str) -> None:
+        raise StalePlaceError("iptables-nft-restore: line 3 failed: Index of insertion too big.")
+
+    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    fake.restores = [stale, None, stale]
+    assert isinstance(put_in_force(fake, SECOND, NOTHING, PRESERVE), Applied)
+    assert _holds(fake, SECOND)
+    fake.restores = [stale] * 5
+    with pytest.raises(RolledBackError, match="Index of insertion"):
+        put_in_force(fake, FIRST, NOTHING, PRESERVE)
     assert _holds(fake, SECOND)
 
 

@@ -133,3 +133,27 @@ def test_a_copy_of_others_rules_in_a_file_is_left_out(start_daemon: Callable[...
     assert codes == {"preserved-chain", "preserved-rule"}
     daemon.event("rules.unchanged", rules=0)
     assert theirs(live(backend), ("docker-classic",)) == before
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_jump_that_comes_between_a_look_and_a_write_fails_no_reload(
+    start_daemon: Callable[..., Any], backend: str, tmp_path: Path
+) -> None:
+    """Somebody makes and removes a chain and the jump to it, at the head of INPUT, without a pause: nf_tables has no
+    lock that would keep him out, and every reload is applied all the same, each rule of ours in its place."""
+    daemon = start_daemon(OURS, "settle: 30s\nsettle_max: 60s\ndrift_interval: 1h\n")
+    daemon.event("rules.applied")
+    jump = "INPUT -p tcp -m multiport --dports 22 -j f2b-x"
+    commands = ("-N f2b-x", f"-I {jump}", f"-D {jump}", "-X f2b-x")
+    script = "".join(f"iptables-{backend} -w {command};" for command in commands)
+    loop = subprocess.Popen(["sh", "-c", f"while :; do {script} done"], stderr=subprocess.DEVNULL)
+    try:
+        for number in range(RELOADS):
+            place = "-A" if number % 2 else "-I"
+            (daemon.rules / "30-more.rules").write_text(f"{place} INPUT -p tcp --dport {1000 + number} -j ACCEPT\n")
+            answer = ask(tmp_path / "run" / "control.sock", "reload")
+            assert answer["outcome"] == "applied", answer["reason"]
+    finally:
+        loop.kill()
+        loop.wait()
+    assert ask(tmp_path / "run" / "control.sock", "drift")["count"] == 0
