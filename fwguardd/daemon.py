@@ -226,9 +226,14 @@ class Daemon:
             return report.show(revision)
         if name == "drift":
             try:
-                return report.drift(await steward.look())
+                found = await steward.look()
             except KernelError as error:
                 raise Refusal(Code.FAILED, str(error)) from error
+            if found:
+                # Whoever asks has seen it before the timer: it is dealt with as if it had been noticed.
+                self._timetable.foreign_change(time.monotonic(), gap=steward.look_gap())
+                self._wake.set()
+            return report.drift(found)
         steward.pause(request.seconds("seconds") if name == "pause" else None)
         self._wake.set()
         return {"paused_seconds": steward.paused()}
