@@ -258,7 +258,9 @@ def test_a_pause_ends_by_itself(start_daemon: Start, saved: Saved, backend: str,
     daemon = start_daemon({"10.rules": RULES}, "drift_interval: 1h\n")
     daemon.event("rules.applied")
     before = saved()
-    seconds = 2.5  # The first look after a write comes within: on legacy it is the one that finds the drift.
+    # The looks after the write are 1, 3 and 7 s behind it: one of the first two finds the drift on legacy, and the last
+    # is not the one that repairs it.
+    seconds = 4.0
     ask(control, "pause", {"seconds": seconds})
     begun = time.monotonic()
     subprocess.run([f"iptables-{backend}", "-F", "INPUT"], check=True)
@@ -270,7 +272,7 @@ def test_a_pause_ends_by_itself(start_daemon: Start, saved: Saved, backend: str,
     assert 0 < status["drift"]["paused_seconds"] < seconds
     assert "repairs are paused until " in status["sentence"]
     daemon.event("drift.repaired")
-    assert seconds - 0.1 < daemon.arrived - begun < seconds + 0.4
+    assert seconds - 0.1 < daemon.arrived - begun < seconds + 1.5
     assert saved() == before
     assert ask(control, "status")["drift"]["paused_seconds"] is None
 
