@@ -83,6 +83,15 @@ def test_reload_returns_the_verdict(guarded: Guarded) -> None:
     guarded.remove("50-app.rules")
 
 
+def test_rehearsals_make_no_noise(guarded: Guarded) -> None:
+    """The units that begin and end with each rehearsal leave no line in the journal, and no trace when they end."""
+    told = [str(entry["MESSAGE"]) for entry in guarded.bed.journal("_PID=1")]
+    assert [message for message in told if "rehearsal@" in message] == []
+    assert "failed" not in guarded.bed.output("systemctl list-units --all --no-legend fwguardd-*")
+    assert int(guarded.bed.show("fwguardd-rehearsal.socket", "NAccepted")) > 2
+    assert int(guarded.bed.show("fwguardd-rehearsal.socket", "NConnections")) <= 4
+
+
 def test_others_may_look_and_not_touch(guarded: Guarded) -> None:
     """A member of the group fwguard may use the verbs that read, and no other; others may not even connect."""
     as_member = "setpriv --reuid=65534 --regid=65534 --groups={} fwguardctl "
