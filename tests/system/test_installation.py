@@ -185,6 +185,18 @@ def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
     assert fresh_host.run("dpkg --status fwguardd", check=False).returncode == 1
 
 
+def test_building_without_tools_says_what_is_missing(fresh_host: Bed) -> None:
+    """Somebody who may not install anything is told what to ask for; without a network root is told that apt failed."""
+    for name in ("packaging", "fwguardd"):
+        shutil.copytree(ROOT / name, fresh_host.file(f"/opt/checkout/{name}"))
+    fresh_host.run("chmod -R go+rX /opt/checkout")
+    told = fresh_host.run("setpriv --reuid=65534 --clear-groups /opt/checkout/packaging/build-deb", check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert re.search(r"tools to build with are missing.*\n +sudo apt-get satisfy .*debhelper-compat", told.stderr)
+    told = fresh_host.run("/opt/checkout/packaging/build-deb", check=False)
+    assert (told.returncode, "apt could not install" in told.stderr) == (1, True)
+
+
 def test_install_shows_and_waits(fresh_host: Bed) -> None:
     """Without a terminal it installs, shows what would change, and starts nothing before it is told to."""
     looked = _install(fresh_host)
