@@ -80,6 +80,12 @@ def test_units_run_what_pip_installed(host: Bed) -> None:
     host.run("sh /usr/lib/fwguardd/fwguardd-boot --check")
 
 
+def test_the_package_does_not_come_beside_it(host: Bed) -> None:
+    """The units of install-units would hide those of the package, so packaging/install refuses."""
+    refused = host.run("/shared/packaging/install --no-start", check=False)
+    assert (refused.returncode, "packaging/install-units --remove" in refused.stderr) == (1, True)
+
+
 def test_units_can_be_taken_away(host: Bed) -> None:
     """--remove leaves the rules in force, and the settings."""
     before = host.output("nft --handle --stateless list ruleset")
