@@ -5,6 +5,7 @@ The tests of the first bed are one story, and run in the order in which they sta
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.bed import Bed
+from tests.system.bed import Bed, wait_until
 from tests.system.packaged import ROOT, built_package, with_version
 from tests.system.roots import pristine_root
 
@@ -149,6 +150,11 @@ def test_purging_asks_nothing_and_leaves_nothing(host: Bed) -> None:
 # --- packaging/install ---------------------------------------------------------------------------------------------
 
 
+def _status(bed: Bed) -> str:
+    """What fwguardctl status says; nothing where no daemon runs, or none is installed."""
+    return bed.run("sh -c 'fwguardctl status'", check=False).stdout
+
+
 def _install(bed: Bed, arguments: str = "", *, before: str = "true") -> subprocess.CompletedProcess[str]:
     """Run packaging/install without a terminal, in a mount namespace of its own after a command."""
     script = f"{before}; exec sh /shared/install {arguments} /shared/fwguardd.deb"
@@ -224,6 +230,18 @@ def test_install_at_a_terminal_keeps_only_what_is_confirmed(fresh_host: Bed) -> 
     assert kept.returncode == 0, kept.stdout
     assert ":INPUT DROP" in fresh_host.output("iptables-save")
     assert "is undone" not in fresh_host.output("fwguardctl status")
+
+
+def test_install_outlives_the_connection_that_it_cuts(fresh_host: Bed) -> None:
+    """Whoever loses the terminal cannot answer any more; then the daemon undoes it, and it is the daemon that waits."""
+    typed = "(echo y; sleep 300) | script --quiet --command 'sh /shared/install /shared/fwguardd.deb' /dev/null"
+    fresh_host.run(f"systemd-run --unit=seat sh -c {shlex.quote(typed)}")
+    wait_until(lambda: "waits to be confirmed" in _status(fresh_host), "a change that waits", pause=0.2)
+    fresh_host.run("systemctl kill --signal=KILL seat")
+    wait_until(lambda: fresh_host.show("seat", "ActiveState") != "active", "the end of the terminal")
+    pending = json.loads(fresh_host.output("fwguardctl status --json"))["pending"]
+    assert 0 < pending["seconds_left"] <= 60
+    assert ":INPUT DROP" in fresh_host.output("iptables-save")
 
 
 def test_install_does_not_start_where_something_bites(fresh_host: Bed) -> None:
