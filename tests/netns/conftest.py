@@ -166,6 +166,23 @@ class Daemon:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=10)
 
+    def all_events(self) -> list[dict[str, Any]]:
+        """All that it told, once it has ended, those events included that were passed over."""
+        self.process.wait(timeout=10)
+        self._reader.join(timeout=30)
+        while not self._events.empty():
+            self.seen.append(self._events.get()[1])
+        return list(self.seen)
+
+    def denials_told(self) -> tuple[int, int, int]:
+        """Denials that were told one by one, those in summaries, and the losses, once it has ended."""
+        seen = self.all_events()
+
+        def summed(name: str) -> int:
+            return sum(event["count"] for event in seen if event["event"] == name)
+
+        return sum(event["event"] == "denied" for event in seen), summed("denied.summary"), summed("denials.lost")
+
     def close(self) -> None:
         """End it, however it is."""
         if self.process.poll() is None:

@@ -72,15 +72,6 @@ def guards(daemon: Any) -> bool:
         return False
 
 
-def ended(daemon: Any) -> list[dict[str, Any]]:
-    """All events of a daemon that has ended, those included that were passed over."""
-    daemon.process.wait(timeout=10)
-    daemon._reader.join(timeout=10)
-    while not daemon._events.empty():
-        daemon.seen.append(daemon._events.get()[1])
-    return list(daemon.seen)
-
-
 def told(seen: list[dict[str, Any]]) -> list[int]:
     """The ports that single events tell of."""
     return [event["dpt"] for event in seen if event["event"] == "denied"]
@@ -109,8 +100,8 @@ def test_a_restart_neither_repeats_nor_skips(knocker: Knocker) -> None:
     knocker.knock(3001)
     second.event("denied", dpt=3001)
     second.stop()
-    assert told(ended(first)) == [1001, 1002, 1003]
-    assert told(ended(second)) == [2001, 2002, 3001]
+    assert told(first.all_events()) == [1001, 1002, 1003]
+    assert told(second.all_events()) == [2001, 2002, 3001]
 
 
 def test_a_stop_tells_what_is_counted(knocker: Knocker) -> None:
@@ -121,10 +112,10 @@ def test_a_stop_tells_what_is_counted(knocker: Knocker) -> None:
     first.stop()
     second = knocker.start("denials_first: 2\n")
     second.stop()
-    seen = ended(first)
+    seen = first.all_events()
     assert told(seen) == [1001, 1001]
     assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [8]
-    assert not [event for event in ended(second) if event["event"].startswith("denied")]
+    assert not [event for event in second.all_events() if event["event"].startswith("denied")]
 
 
 def test_a_kill_loses_no_count(knocker: Knocker) -> None:
@@ -139,8 +130,8 @@ def test_a_kill_loses_no_count(knocker: Knocker) -> None:
     knocker.knock(1001)
     wait_until(lambda: status(second)["lines"] == 12, "eight old lines and four new ones")
     second.stop()
-    assert told(ended(first)) == [1001, 1001]
-    seen = ended(second)
+    assert told(first.all_events()) == [1001, 1001]
+    seen = second.all_events()
     assert told(seen) == []
     assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [12]
 
@@ -155,12 +146,12 @@ def test_a_kill_at_any_moment_skips_nothing(knocker: Knocker) -> None:
             knocker.knock(*range(1000 + 1000 * life + 100 * step, 1000 + 1000 * life + 100 * step + 20))
             time.sleep(0.01)
         daemon.process.kill()
-        events += ended(daemon)
+        events += daemon.all_events()
     last = knocker.start("denials_window: 0s\n")
     knocker.knock(9999)
     last.event("denied", dpt=9999)
     last.stop()
-    events += ended(last)
+    events += last.all_events()
     assert sorted(set(told(events))) == knocker.sent
     numbers = {(event["kmsg_seq"], event["dpt"]) for event in events if event["event"] == "denied"}
     assert len(numbers) == len(knocker.sent)
@@ -180,7 +171,7 @@ def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
     wait_until(lambda: int(status(second)["position"]) >= newest, "the newest record", seconds=20)
     second.stop()
     records = int(json.loads(bookmark(second).read_bytes())["position"]) - before
-    seen = ended(second)
+    seen = second.all_events()
     lost = sum(event["count"] for event in seen if event["event"] == "denials.lost")
     assert lost > 0
     assert 5000 <= len(told(seen)) + lost <= records
@@ -210,7 +201,7 @@ def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
     second = knocker.start()
     assert "from the oldest one that is left of this boot" in second.reading["message"]
     second.stop()
-    assert told(ended(second)) == [1001, 1002]
+    assert told(second.all_events()) == [1001, 1002]
 
 
 def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
@@ -222,7 +213,7 @@ def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
     second = knocker.start()
     assert "from the oldest one that is left of this boot" in second.reading["message"]
     second.stop()
-    assert told(ended(second)) == [1001, 1002]
+    assert told(second.all_events()) == [1001, 1002]
 
 
 def test_a_damaged_bookmark_is_no_bookmark(knocker: Knocker) -> None:
@@ -234,4 +225,4 @@ def test_a_damaged_bookmark_is_no_bookmark(knocker: Knocker) -> None:
     second = knocker.start()
     assert "1 older lines" in second.reading["message"]
     second.stop()
-    assert told(ended(second)) == []
+    assert told(second.all_events()) == []

@@ -98,12 +98,7 @@ def test_a_million_denied_packets_are_accounted_for(
     after = answers.read_to_the_end(number_before + records)
     packets, used = logged_packets(), processor_seconds(daemon.process.pid)
     daemon.stop()
-    daemon._reader.join(timeout=10)
-    while not daemon._events.empty():
-        daemon.seen.append(daemon._events.get()[1])
-    told = sum(event["event"] == "denied" for event in daemon.seen)
-    summarised = sum(event["count"] for event in daemon.seen if event["event"] == "denied.summary")
-    lost = sum(event["count"] for event in daemon.seen if event["event"] == "denials.lost")
+    told, summarised, lost = daemon.denials_told()
     took = sorted(answers.took)
     with capsys.disabled():
         print(

@@ -89,12 +89,7 @@ def test_each_copied_packet_is_accounted_for(
     # Between the looks that follow a load, which come at growing distances, nothing wakes it.
     wait_until(lambda: wake_ups_of_a_second(daemon.process.pid) == 0, "a second of silence", seconds=60)
     daemon.stop()
-    daemon._reader.join(timeout=30)
-    while not daemon._events.empty():
-        daemon.seen.append(daemon._events.get()[1])
-    told = sum(event["event"] == "denied" for event in daemon.seen)
-    summarised = sum(event["count"] for event in daemon.seen if event["event"] == "denied.summary")
-    lost = sum(event["count"] for event in daemon.seen if event["event"] == "denials.lost")
+    told, summarised, lost = daemon.denials_told()
     took = sorted(answers.took)
     with capsys.disabled():
         print(
