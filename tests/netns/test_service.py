@@ -94,23 +94,3 @@ def test_no_iptables_ends_with_1(tmp_path: Path) -> None:
     """A settings file that does not exist, though it was named, is told; so is wrong usage, with 2."""
     assert _run("fwguardd", "--config", str(tmp_path / "none.yaml")).returncode == 78
     assert _run("fwguardd", "--backend", "ebpf").returncode == 2
-
-
-def test_the_daemon_sleeps_while_nothing_happens(start_daemon: Callable[..., Any]) -> None:
-    """No wake-ups while nothing happens: in a quiet second the daemon uses no processor time."""
-    daemon = start_daemon(settings="drift_interval: 1h\n")
-    daemon.event("rules.applied")
-    time.sleep(8.0)  # The looks after a write, at 1, 2 and 4 seconds, are over.
-    before = _switches(daemon.process.pid)
-    time.sleep(2.0)
-    assert _switches(daemon.process.pid) - before <= 2
-
-
-def _switches(pid: int) -> int:
-    """How often any thread of a process was woken: voluntary context switches (proc(5))."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                total += int(line.split()[1])
-    return total
