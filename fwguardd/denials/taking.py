@@ -1,8 +1,8 @@
 """Where denials are taken from, and from which place on: the source that was asked for, or the best one there is.
 
-LOG rules write to the kernel log, and only those of the initial network namespace do so by default
-(net.netfilter.nf_log_all_netns). There /dev/kmsg comes first, and the journal, which has what journald read from it,
-second. In any other network namespace NFLOG comes first: the kernel log would have the host's denials, and not ours.
+LOG rules write to the kernel log, so /dev/kmsg comes first. Where it is closed, the journal has what journald read from
+it; but in a network namespace that is not the initial one, as in a container, LOG rules are silent by default
+(net.netfilter.nf_log_all_netns), and NFLOG comes before the journal.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ _LOCAL: Final[Mapping[Choice, str]] = {
     Choice.JOURNAL: "journald keeps what LOG rules write",
     Choice.NFLOG: "it is what is left; rules need -j NFLOG with this group",
 }
+_SWITCHED: Final = "from a network namespace that is not the initial one only while net.netfilter.nf_log_all_netns is 1"
 _ELSEWHERE: Final[Mapping[Choice, str]] = {
+    Choice.KMSG: f"LOG rules write there, {_SWITCHED}",
     Choice.NFLOG: "LOG is silent in a network namespace that is not the initial one; rules need -j NFLOG",
-    Choice.KMSG: "it is what is left; LOG gets there only while net.netfilter.nf_log_all_netns is 1",
-    Choice.JOURNAL: "it is what is left; LOG gets there only while net.netfilter.nf_log_all_netns is 1",
+    Choice.JOURNAL: f"it is what is left; LOG rules write there {_SWITCHED}",
 }
 
 

@@ -115,9 +115,7 @@ class Daemon:
     def __init__(self, folder: Path, backend: str, settings: str, environment: dict[str, str]) -> None:
         self.rules = folder / "rules"
         self.config = folder / "fwguardd.yaml"
-        # LOG lines of a namespace are what most tests are about, and there auto would choose NFLOG.
-        defaults = {"settle:": "settle: 50ms\n", "source:": "source: kmsg\n"}
-        self.config.write_text("".join(line for key, line in defaults.items() if key not in settings) + settings)
+        self.config.write_text(settings if "settle:" in settings else f"settle: 50ms\n{settings}")
         argv = [sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
         argv += ["--config", str(self.config), "--rules-dir", str(self.rules)]
         argv += ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]

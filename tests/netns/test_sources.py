@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.kernel.nflog import PacketLog
-from tests.netns.conftest import wait_until
+from tests.netns.conftest import ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +46,42 @@ def test_a_packet_that_nflog_copied_becomes_an_event(start_daemon: Start, peer: 
 
 
 @one_backend
-def test_auto_takes_nflog_in_a_network_namespace(start_daemon: Start) -> None:
-    """Where LOG is silent auto takes NFLOG, and says why."""
+def test_auto_takes_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> None:
+    """Also in a network namespace, whose LOG rules may be silent: it says on what that hangs."""
     told = start_daemon(RULES, "source: auto\n").event("denials.reading")
-    assert told["source"] == "nflog"
-    assert "LOG is silent in a network namespace" in told["message"]
+    assert told["source"] == "kmsg"
+    assert "only while net.netfilter.nf_log_all_netns is 1" in told["message"]
 
 
-@one_backend
-def test_auto_says_what_is_wrong_with_the_better_one(start_daemon: Start) -> None:
-    """When the group is taken, auto takes what is left, and names who has the group."""
+IN_A_CONTAINER = """mount -t tmpfs dev /dev && mknod /dev/null c 1 3 && exec "$0" -c '
+from fwguardd.denials.taking import Choice, NoSourceError, Place, take
+try:
+    taken = take(Choice.AUTO, Place(None, "boot", 7))
+    print(taken.source.name, taken.why)
+except NoSourceError as error:
+    print("none", error)
+'"""
+"""What auto takes where there is no /dev/kmsg."""
+
+
+def _taken_in_a_container() -> str:
+    argv = ["unshare", "--mount", "sh", "-c", IN_A_CONTAINER, sys.executable]
+    return subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_auto_takes_nflog_in_a_container() -> None:
+    """Where LOG is silent and the kernel log is closed auto takes NFLOG, and says why."""
+    said = _taken_in_a_container()
+    assert said.startswith("nflog LOG is silent in a network namespace")
+    assert "/dev/kmsg" in said
+
+
+def test_auto_says_what_is_wrong_with_each() -> None:
+    """When the group is taken too, it is said who has it."""
     with PacketLog(7) as other:
-        told = start_daemon(RULES, "source: auto\nnflog_group: 7\n").event("denials.reading")
-        assert told["source"] == "kmsg"
-        assert f"NFLOG group 7 is taken by netlink port {other.port}" in told["message"]
+        said = _taken_in_a_container()
+        assert f"NFLOG group 7 is taken by netlink port {other.port}" in said
+    assert "/dev/kmsg" in said
 
 
 @one_backend

@@ -153,8 +153,7 @@ class Guarded:
     """A bed that fwguardd guards, with a watched prefix that no other machine's lines have."""
 
     def __init__(self, bed: Bed, prefix: str) -> None:
-        """Write the prefix into its settings and its rules. Denials come from the kernel log: the network of the bed
-        is not the initial one, so auto would choose another source."""
+        """Write the prefix into its settings and its rules. Denials come from the kernel log."""
         self.bed, self.prefix = bed, prefix
         self.rules = bed.file("/etc/fwguard.d")
         settings = bed.file("/etc/fwguardd.yaml")
