@@ -85,8 +85,8 @@ class Judge:
             return Rejected(_in_order(_each_mistake_once(composition, _with_lines(outcome.findings, lines))))
         if errors_in(composition.findings):
             return Rejected(composition.findings)
-        left_out = unsilenced(lint_preserved(outcome, self._context.preserve), readings)
-        warnings = _in_order((*composition.findings, *left_out))
+        left_out = lint_preserved(outcome, self._context.preserve)
+        warnings = _in_order((*composition.findings, *unsilenced((*left_out, *outcome.warnings), readings)))
         return Accepted(_ours(outcome, self._context.preserve), warnings)
 
     def judge_early(self, snapshot: Snapshot) -> None:

@@ -12,15 +12,28 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnseenError, families_of_sets
 from fwguardd.kernel.scratch import Way
 from fwguardd.ruleset.complaints import Complaint, explain, jump_target, read_complaint
 from fwguardd.ruleset.loops import loop_closed_by
-from fwguardd.ruleset.model import Candidate, Chain, Family, Finding, Origin, Rehearsed, Rule, Ruleset, Table
+from fwguardd.ruleset.model import (
+    Candidate,
+    Chain,
+    Family,
+    Finding,
+    Origin,
+    Rehearsed,
+    Rule,
+    Ruleset,
+    Severity,
+    Table,
+)
 from fwguardd.ruleset.origins import with_origins
 from fwguardd.ruleset.render import read_saved, render, rules_in_order
+from fwguardd.ruleset.sets import named_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from fwguardd.kernel.scratch import Scratch, ScratchPool
 
@@ -51,16 +64,18 @@ class Rehearsals:
         Two namespaces, because two commits to one disturb each other: on nf_tables each would have to start again.
         Raises ScratchError where no rehearsal could take place.
         """
+        twins, unseen = _twins(candidate)
         with contextlib.ExitStack() as lent:
             stages = {
-                family: _Stage(self.backend, lent.enter_context(self.pool.lend())) for family in candidate.rulesets
+                family: _Stage(self.backend, lent.enter_context(self.pool.lend()), twins)
+                for family in candidate.rulesets
             }
             for family, stage in stages.items():
                 stage.begin(candidate.rulesets[family])
             results = {family: stage.results() for family, stage in stages.items()}
             refused = {family: result[-1] for family, result in results.items() if result[-1]["code"] != 0}
             if not refused:
-                return Rehearsed({family: _canonical(candidate, family, results[family]) for family in results})
+                return Rehearsed({family: _canonical(candidate, family, results[family]) for family in results}, unseen)
             findings: list[Finding] = []
             for family, result in refused.items():
                 findings += _all_refusals(stages[family], candidate.rulesets[family], result)
@@ -71,16 +86,39 @@ def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any
     return with_origins(read_saved(family, results[-1]["stdout"]), candidate.rulesets[family])
 
 
+def _twins(candidate: Candidate) -> tuple[Mapping[str, int], tuple[Finding, ...]]:
+    """The family of each ipset of this host that the rules name; and what to tell where nobody may look at the sets.
+
+    There a rehearsal takes it that they exist, and that their family is right.
+    """
+    named = named_sets(candidate)
+    if not named:
+        return {}, ()
+    try:
+        return families_of_sets(named), ()
+    except SetsUnseenError as error:
+        places = sorted(set(named.values()))
+        unseen = (_unseen([name for name in named if named[name] == place], place, str(error)) for place in places)
+        return dict.fromkeys(named, ANY_FAMILY), tuple(unseen)
+
+
+def _unseen(names: Iterable[str], place: Origin, why: str) -> Finding:
+    wanted = " and an ipset ".join(f'"{name}"' for name in names)
+    message = f"nobody looked whether there is an ipset {wanted}: {why}"
+    return Finding("unseen-set", message, place, Severity.WARNING, "check it as root; a reload looks at it in any case")
+
+
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """A scratch namespace that rulesets of one family are tried in, one after the other."""
 
     backend: str
     scratch: Scratch
+    twins: Mapping[str, int]
 
     def begin(self, ruleset: Ruleset) -> None:
         """Begin to load and save a ruleset. Raises ScratchError."""
-        self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset))
+        self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset), self.twins)
 
     def results(self) -> list[dict[str, Any]]:
         """The results of the steps; the last one tells whether the kernel took the ruleset. Raises ScratchError."""

@@ -23,7 +23,7 @@ from fwguardd.kernel.privilege import CAP_SYS_ADMIN, has_capability, in_initial_
 from fwguardd.kernel.processes import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 REHEARSAL_SOCKET = Path("/run/fwguard/rehearsal.sock")
 """Where fwguardd-rehearsal.socket listens. Only root may connect."""
@@ -82,9 +82,14 @@ class Scratch:
         self._socket.settimeout(ANSWER_SECONDS)
         self._stream = self._socket.makefile("rwb")
 
-    def send(self, backend: str, family: int, steps: Sequence[dict[str, Any]]) -> None:
-        """Begin steps in the namespace (`fwguardd.kernel.worker` tells their form). Raises ScratchError."""
-        request = {"backend": backend, "family": family, "steps": list(steps)}
+    def send(
+        self, backend: str, family: int, steps: Sequence[dict[str, Any]], sets: Mapping[str, int] | None = None
+    ) -> None:
+        """Begin steps in the namespace (`fwguardd.kernel.worker` tells their form), once it has twins of these ipsets.
+
+        Raises ScratchError.
+        """
+        request = {"backend": backend, "family": family, "steps": list(steps), "sets": dict(sets or {})}
         try:
             self._stream.write(json.dumps(request).encode() + b"\n")
             self._stream.flush()

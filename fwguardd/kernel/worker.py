@@ -2,11 +2,12 @@
 
 It speaks over the socket on its standard input and does not care who gave it its namespace: `unshare` with privilege,
 a user namespace without, or systemd with PrivateNetwork=yes. It runs iptables' restore and save programs and nothing
-else. It ends when the other side closes the socket, and its namespace ends with it.
+else, and makes empty ipsets. It ends when the other side closes the socket, and its namespace ends with it.
 
 The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "family": 4|6, "steps": [STEP, …]}``,
-a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; the first step that fails is the last. The answer
-is ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or
+a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; the first step that fails is the last. It may have
+``"sets": {NAME: FAMILY, …}`` too, ipsets to make before the first step (`fwguardd.kernel.ipsets`). The answer is
+``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or
 ``{"error": "…"}``.
 """
 
@@ -20,6 +21,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.kernel.ipsets import TwinError, make_twins
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, Running
 from fwguardd.kernel.programs import restore_argv, save_argv
 
@@ -71,10 +73,12 @@ def answer(line: bytes) -> dict[str, Any]:
     """The answer to one request; an ``error`` for a request that makes no sense or a program that does not run."""
     try:
         request = json.loads(line)
+        if request.get("sets"):
+            make_twins(request["sets"])
         return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}
-    except (ProgramMissingError, ProgramTimeoutError) as error:
+    except (ProgramMissingError, ProgramTimeoutError, TwinError) as error:
         return {"error": str(error)}
 
 

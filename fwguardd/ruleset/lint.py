@@ -51,7 +51,7 @@ WARNINGS = frozenset(
     {"log-without-limit", "log-prefix-too-long", "log-prefix-space", "log-prefix-unwatched", "no-target"}
     | {"odd-interface", "short-address", "host-name", "limit-on-drop", "ftp-without-helper", "duplicate-file"}
     | {"unreachable-rule", "duplicate-rule", "unused-chain", "policy-twice", "preserved-chain", "preserved-rule"}
-    | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance"}
+    | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance", "unseen-set"}
 )
 """The codes that a line of a rule file can be silenced for."""
 

@@ -193,6 +193,8 @@ class Rehearsed:
     """What a kernel made of a candidate: the canonical form, each rule with the origin that it came from.
 
     Only a rehearsal makes one. A transaction takes nothing else, so nothing unrehearsed reaches the kernel.
+    ``warnings`` tell what the rehearsal had to assume.
     """
 
     rulesets: Mapping[Family, Ruleset]
+    warnings: tuple[Finding, ...] = field(default=(), compare=False)

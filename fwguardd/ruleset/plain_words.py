@@ -164,8 +164,14 @@ _ROWS = tuple(
         (
             r"Set ([^ ]+) doesn't exist",
             "unknown-set",
-            'the ipset "{0}" does not exist where the rules are rehearsed',
-            "write the addresses themselves: a rehearsal has no sets, so rules that need one cannot be tried",
+            'there is no ipset "{0}" on this host, so the rule cannot be loaded',
+            'create it, now and before fwguardd at boot: "ipset create {0} hash:net", for IPv6 with family inet6',
+        ),
+        (
+            r"protocol family of set ([^ ]+) is (IPv[46])",
+            "set-of-other-family",
+            'the ipset "{0}" is for {1}',
+            lambda match, _: f"write -{match[2][-1]} before the rule; for IPv{10 - int(match[2][-1])} name another set",
         ),
         (
             r"host/network `([^']*[*%][^']*|[0-9.]+(?:-[0-9.]+)?|[0-9a-fA-F:.]*:[0-9a-fA-F:.-]*)' not found",

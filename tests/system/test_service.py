@@ -90,6 +90,18 @@ def test_a_dropped_file_is_in_force(guarded: Guarded) -> None:
     assert "--dport 8080 " not in guarded.saved()
 
 
+def test_rules_may_name_ipsets(guarded: Guarded) -> None:
+    """The sandbox lets the daemon look at the host's sets, and the rehearsal make their twins."""
+    rule = "-A INPUT -m set --match-set blocked src -j DROP"
+    guarded.drop("50-app.rules", f"-4 {rule}\n")
+    assert 'there is no ipset "blocked"' in guarded.bed.run("fwguardctl reload", check=False).stdout
+    make = "from fwguardd.kernel.ipsets import make_twins; import socket; make_twins({'blocked': socket.AF_INET})"
+    guarded.bed.run("python3 -", stdin=make)
+    guarded.bed.run("systemctl reload fwguardd")
+    assert rule in guarded.saved()
+    guarded.remove("50-app.rules")
+
+
 def test_reload_returns_the_verdict(guarded: Guarded) -> None:
     """A reload waits for the pass: 0 for what is in force then; not 0 for a refusal, which systemctl status
     tells, and which leaves the rules as they were."""
