@@ -342,6 +342,18 @@ def test_refused_in_one_family_is_the_emergency_set_in_both(
     assert_emergency(saved)
 
 
+def test_a_missing_ipset_is_the_emergency_set(loader: Loader, saved: Saved) -> None:
+    """A revision that names an ipset loads where the set was made before, and is refused as a whole where not."""
+    rule = "-A INPUT -m set --match-set blocked src -j DROP"
+    loader.keep(ipv4=RULES.replace("-A INPUT -i lo", f"{rule}\n-A INPUT -i lo"))
+    assert (loader.run().returncode, loader.report()["outcome"]) == (1, "emergency")
+    assert "Set blocked doesn't exist" in loader.report()["reason"]
+    assert_emergency(saved)
+    subprocess.run(["ipset", "create", "blocked", "hash:net"], check=True)
+    assert loader.run().returncode == 0
+    assert rule in saved()["ipv4"]
+
+
 def test_every_line_of_the_sets_loads(loader: Loader, saved: Saved) -> None:
     """Each set loads by itself, in both families and backends, and the kernel prints it as it is written."""
     for folder in ("", "minimal/"):
