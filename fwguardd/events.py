@@ -155,7 +155,7 @@ HIDDEN = EventKind(
     "drift.hidden",
     "2d40448d5fb24a8ba219ad495ee328f9",
     ERROR,
-    "Somebody put into a table what iptables cannot show; nothing is compared or repaired until it is gone.",
+    "Somebody put into an owned table what iptables cannot show; nothing is compared or repaired until it is gone.",
 )
 NOTICES_LOST = EventKind(
     "drift.unnoticed",

@@ -193,7 +193,7 @@ class Steward:
         """Tell of tables that see our packets too, unless they are those that were told of last."""
         seen: tuple[TableElsewhere, ...] | str
         try:
-            seen = tables_elsewhere(self._host.tool.backend)
+            seen = tables_elsewhere(self._host.tool.backend, self._kernel.hidden - self.memory.owned)
         except OSError as error:
             seen = f"whether rules outside of fwguardd's tables see this host's packets cannot be told: {error}"
         except Exception as error:  # noqa: BLE001 - the task boundary: a defect here must not go unheard.

@@ -57,7 +57,7 @@ def diff(look: Look) -> int:
             print_findings(verdict, tool, paint)
         return ANSWER_IS_NO
     wanted = verdict.rehearsed.rulesets
-    saved = LiveKernel(tool.backend).save(tuple(wanted))
+    saved = LiveKernel(tool.backend).save(wanted)
     live = {family: own_part(ruleset, look.context.preserve, wanted[family]) for family, ruleset in saved.items()}
     hunks = tuple(hunks_between(live, wanted))
     if look.json:

@@ -110,6 +110,24 @@ def about_citizens(found: Iterable[Resident]) -> Iterator[Finding]:
             yield _warning("not-preserved", message, f"add {name!r} to preserve: in fwguardd.yaml")
 
 
+def about_hidden(
+    hidden: Mapping[Family, frozenset[str]], wanted: Mapping[Family, Ruleset]
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Tables that iptables cannot show: findings about those that the rule files name, notes about all others."""
+    findings, notes = [], []
+    for family, names in hidden.items():
+        for name in sorted(names):
+            place = f"{family.nft_name} {name}"
+            what = f"table {place} holds what iptables cannot show"
+            if family in wanted and name in wanted[family].tables:
+                message = f"{what}, and the rule files name it: fwguardd loads nothing while that is so"
+                hint = f"see it with: nft list table {place}; move it to another table"
+                findings.append(Finding("unknown-content", message, hint=hint))
+            else:
+                notes.append(f"{what}; no rule file names it, and fwguardd leaves it alone")
+    return tuple(findings), tuple(notes)
+
+
 def about_post_ups(rules: Iterable[PostUp], preserve: Preserve) -> Iterator[Finding]:
     """Rules that wg-quick adds, and that nothing tells from drift."""
     for rule in rules:

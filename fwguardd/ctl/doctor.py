@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl import diagnose
 from fwguardd.ctl.answers import told
 from fwguardd.ctl.paint import Paint, as_json
+from fwguardd.enforce.read_directory import compose_files
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.kernel import host
 from fwguardd.kernel.elsewhere import tables_elsewhere
@@ -62,7 +63,7 @@ def examine(settings: Settings) -> Diagnosis:
     if not has_capability(CAP_NET_ADMIN):
         return diagnosis + Diagnosis(unseen=("the kernel's rules, its log, and /etc/wireguard: that takes root",))
     if tool is not None:
-        diagnosis += _look_at_live_rules(tool, preserve) + _look_elsewhere(tool) + _look_at_notices(tool)
+        diagnosis += _look_at_live_rules(tool, preserve, settings) + _look_elsewhere(tool) + _look_at_notices(tool)
     return diagnosis + _look_at_kernel_log()
 
 
@@ -96,18 +97,19 @@ def _look_at_host(preserve: Preserve) -> Diagnosis:
     )
 
 
-def _look_at_live_rules(tool: Tool, preserve: Preserve) -> Diagnosis:
+def _look_at_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> Diagnosis:
     try:
-        live = LiveKernel(tool.backend).save(FAMILIES)
+        saved = LiveKernel(tool.backend).look(FAMILIES)
     except UnknownContentError as error:
-        message = f"fwguardd loads nothing while a table holds what iptables cannot show: {told(error)}"
-        return _only(
-            Finding("unknown-content", message, hint="see it with: nft list ruleset; move it to another table")
-        )
+        message = f"fwguardd loads nothing while the kernel's rules cannot be read: {told(error)}"
+        return _only(Finding("unknown-content", message, hint="see them with: nft list ruleset"))
     except KernelError as error:
         return Diagnosis(unseen=(f"the kernel's rules: {told(error)}",))
-    found = diagnose.residents(live, preserve)
-    return Diagnosis(tuple(diagnose.about_citizens(found)), found)
+    found = diagnose.residents({family: one.shown for family, one in saved.items()}, preserve)
+    composition = compose_files(take_snapshot(settings.rules_dir).files, settings.lint_context())
+    hidden = {family: one.hidden for family, one in saved.items()}
+    findings, notes = diagnose.about_hidden(hidden, composition.candidate.rulesets)
+    return Diagnosis((*findings, *diagnose.about_citizens(found)), found, notes)
 
 
 def _look_elsewhere(tool: Tool) -> Diagnosis:

@@ -57,7 +57,8 @@ class Refused:
 class Unseen(Enum):
     """What is not known while the kernel cannot be looked at: whether anything drifted, whether a ruleset that was
     written whole is still there, or whether a load that failed left anything, which then has to be undone. HIDDEN is
-    the look that shows a table which iptables cannot express: no calm helps there, only somebody who removes it."""
+    the look at a table of ours with something that iptables cannot express: no calm helps there, only somebody who
+    removes it."""
 
     LOOK = "look"
     WRITTEN = "written"

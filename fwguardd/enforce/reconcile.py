@@ -191,7 +191,7 @@ def _named(world: World, before: InForce | None, digest: str, accepted: Accepted
 def _found(world: World, accepted: Accepted) -> InForce:
     """What the kernel held in these tables before, recorded as a revision to go back to. Raises KernelError."""
     wanted = accepted.rehearsed.rulesets
-    live = world.kernel.save(tuple(wanted))
+    live = world.kernel.save(wanted)
     found = {family: as_before(live[family], ruleset, world.preserve) for family, ruleset in wanted.items()}
     why = Why("found in the kernel")
     in_force = new_in_force(world, "", Rehearsed(found), why)

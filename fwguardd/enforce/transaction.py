@@ -38,8 +38,9 @@ Owned = frozenset[tuple[Family, str]]
 class Kernel(Protocol):
     """What a transaction needs of a kernel. `fwguardd.kernel.iptables.LiveKernel` is the real one."""
 
-    def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
-        """All tables of these families. Raises KernelError."""
+    def save(self, wanted: Mapping[Family, Ruleset]) -> Mapping[Family, Ruleset]:
+        """The live tables of the families of these rulesets. One that iptables cannot show is left out, as somebody
+        else's, unless these rulesets name it: then UnknownContentError is raised, and KernelError for all else."""
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text with --noflush. Raises KernelError."""
@@ -107,7 +108,7 @@ def put_in_force(
     unseen: _UnseenError | None = None
     wanted = _with_released(rehearsed, released)
     with kernel.exclusive():
-        before = kernel.save(tuple(wanted))
+        before = kernel.save(wanted)
         plans = _plans(before, wanted, preserve)
         if not any(plan.texts for plan in plans):
             return Unchanged()
@@ -125,7 +126,7 @@ def put_in_force(
 
 def find_drift(kernel: Kernel, rehearsed: Rehearsed, preserve: Preserve) -> tuple[Difference, ...]:
     """How the kernel differs from what was put in force. Raises KernelError."""
-    return _differences(rehearsed.rulesets, kernel.save(tuple(rehearsed.rulesets)), preserve)
+    return _differences(rehearsed.rulesets, kernel.save(rehearsed.rulesets), preserve)
 
 
 def _with_released(rehearsed: Rehearsed, released: Owned) -> dict[Family, Ruleset]:
@@ -157,7 +158,7 @@ def _write(kernel: Kernel, plans: Sequence[Plan], wanted: Mapping[Family, Rulese
         try:
             return _write_once(kernel, plans)
         except StalePlaceError:
-            plans = _plans(kernel.save(tuple(wanted)), wanted, preserve)
+            plans = _plans(kernel.save(wanted), wanted, preserve)
     return _write_once(kernel, plans)
 
 
@@ -188,7 +189,7 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
     """
     for left_tries in reversed(range(MOST_LOOKS)):
         try:
-            live = kernel.save(tuple(wanted))
+            live = kernel.save(wanted)
         except KernelError as error:
             raise _UnseenError(str(error)) from error
         left = _differences(wanted, live, preserve)
@@ -210,7 +211,7 @@ def _undo(
     """Bring back what was before, in the tables that were written. Always raises."""
     earlier = {family: as_before(before[family], ruleset, preserve) for family, ruleset in written.items()}
     try:
-        live = kernel.save(tuple(earlier))
+        live = kernel.save(earlier)
         _write(kernel, _plans(live, earlier, preserve), earlier, preserve)
         _verify(kernel, earlier, preserve)
     except (KernelBusyError, _UnseenError) as second:

@@ -33,7 +33,9 @@ from fwguardd.ruleset.elsewhere import BaseChain, TableElsewhere, biting, is_mad
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from fwguardd.ruleset.model import Family
 
 NFT_MSG_NEWTABLE: Final = 0x0A00
 NFT_MSG_GETTABLE: Final = 0x0A01
@@ -81,17 +83,19 @@ _LEGACY_HOOKS: Final = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def tables_elsewhere(backend: Backend) -> tuple[TableElsewhere, ...]:
-    """The tables outside of ours that can do anything to a packet. Raises OSError where they cannot be seen."""
-    tables = nft_tables(of_iptables=backend is Backend.LEGACY)
+def tables_elsewhere(backend: Backend, hidden: Iterable[tuple[Family, str]] = ()) -> tuple[TableElsewhere, ...]:
+    """The tables outside of ours that can do anything to a packet, ``hidden`` ones included: they look like tables of
+    iptables-nft and hold what iptables cannot show. Raises OSError where they cannot be seen."""
+    places = frozenset((family.nft_name, name) for family, name in hidden)
+    tables = nft_tables(of_iptables=backend is Backend.LEGACY, hidden=places)
     if backend is Backend.NFT:
         tables += legacy_tables()
     return biting(tables)
 
 
-def nft_tables(*, of_iptables: bool) -> tuple[TableElsewhere, ...]:
-    """The tables of nf_tables with their base chains; those that iptables-nft makes only if they are asked for: else
-    the chains that somebody else has put into its tables, which iptables does not show.
+def nft_tables(*, of_iptables: bool, hidden: frozenset[tuple[str, str]] = frozenset()) -> tuple[TableElsewhere, ...]:
+    """The tables of nf_tables with their base chains; those that iptables-nft makes only if they are asked for or in a
+    ``hidden`` table: else the chains that somebody else has put into its tables, which iptables does not show.
 
     None where the kernel has no nf_tables. Raises OSError.
     """
@@ -112,10 +116,11 @@ def nft_tables(*, of_iptables: bool) -> tuple[TableElsewhere, ...]:
             for _, attributes in _dump(asker, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, family):
                 table = family, _text(attributes, NFTA_CHAIN_TABLE)
                 chain = _base_chain(family, attributes)
+                place = FAMILIES[family], table[1]
                 if (
                     chain is not None
                     and table in chains
-                    and (of_iptables or not is_made_by_iptables(FAMILIES[family], table[1], chain))
+                    and (of_iptables or place in hidden or not is_made_by_iptables(*place, chain))
                 ):
                     chains[table].append(chain)
     return tuple(TableElsewhere("nft", FAMILIES[table[0]], table[1], tuple(chains[table])) for table in found)

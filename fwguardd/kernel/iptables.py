@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.render import Saved
 
 LOCK_SECONDS = 5
 """How long a legacy program waits for the lock before it gives up, in seconds (iptables(8), "-w")."""
@@ -82,7 +83,8 @@ class NotPermittedError(KernelError):
 
 
 class UnknownContentError(KernelError):
-    """A live table holds what iptables cannot express. To load rules would destroy it, so nothing is loaded."""
+    """A live table that is ours, or is to be, holds what iptables cannot express. To load rules would destroy it, so
+    nothing is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,12 @@ class LiveKernel:
         self.backend = backend
         self._holds_lock = False
         self._own: deque[int] = deque(maxlen=REMEMBERED_WRITERS)
+        self._hidden: dict[Family, frozenset[str]] = {}
+
+    @property
+    def hidden(self) -> frozenset[tuple[Family, str]]:
+        """The tables that iptables could not show when their family was looked at last."""
+        return frozenset((family, name) for family, names in self._hidden.items() for name in names)
 
     def wrote(self, pid: int) -> bool:
         """Whether a process of this id was one of ours, among the last that wrote."""
@@ -145,10 +153,22 @@ class LiveKernel:
         except OSError as error:
             raise KernelError(f"{lock_path()} cannot be locked: {error.strerror}") from error
 
-    def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
-        """All tables of these families, with counters.
+    def save(self, wanted: Mapping[Family, Ruleset]) -> Mapping[Family, Ruleset]:
+        """The live tables of these families, with counters, less those of others that iptables cannot show.
 
-        Raises UnknownContentError where a table holds what iptables cannot show, and KernelError for all else.
+        Raises UnknownContentError where iptables cannot show a table that these rulesets name, and KernelError for all
+        else.
+        """
+        saved = self.look(tuple(wanted))
+        try:
+            return {family: saved[family].showing(ruleset.tables) for family, ruleset in wanted.items()}
+        except IncompatibleTableError as error:
+            raise UnknownContentError(str(error)) from error
+
+    def look(self, families: Sequence[Family]) -> Mapping[Family, Saved]:
+        """All tables of these families, with counters, and which of them iptables cannot show.
+
+        Raises UnknownContentError where what it shows is not understood, and KernelError for all else.
         """
         argvs = [save_argv(self.backend.value, family.number) for family in families]
         try:
@@ -161,11 +181,13 @@ class LiveKernel:
             if program.code != 0:
                 raise _classified(program.argv[0], program.code, program.stderr)
         try:
-            return {
+            saved = {
                 family: read_saved(family, program.stdout) for family, program in zip(families, finished, strict=True)
             }
-        except (IncompatibleTableError, UnreadableSaveError) as error:
+        except UnreadableSaveError as error:
             raise UnknownContentError(str(error)) from error
+        self._hidden |= {family: one.hidden for family, one in saved.items()}
+        return saved
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.

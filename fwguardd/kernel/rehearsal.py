@@ -83,7 +83,8 @@ class Rehearsals:
 
 
 def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any]]) -> Ruleset:
-    return with_origins(read_saved(family, results[-1]["stdout"]), candidate.rulesets[family])
+    ruleset = candidate.rulesets[family]
+    return with_origins(read_saved(family, results[-1]["stdout"]).showing(ruleset.tables), ruleset)
 
 
 def _twins(candidate: Candidate) -> tuple[Mapping[str, int], tuple[Finding, ...]]:

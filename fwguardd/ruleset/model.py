@@ -28,6 +28,11 @@ class Family(Enum):
         """4 or 6, as in the options -4 and -6 of iptables(8)."""
         return 4 if self is Family.IPV4 else 6
 
+    @property
+    def nft_name(self) -> str:
+        """The name of the family in nft(8), "ADDRESS FAMILIES"."""
+        return "ip" if self is Family.IPV4 else "ip6"
+
 
 FAMILIES = (Family.IPV4, Family.IPV6)
 BOTH = frozenset(FAMILIES)

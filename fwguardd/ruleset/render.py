@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 INCOMPATIBLE = "is incompatible, use 'nft' tool."
-"""What iptables-nft-save prints, as a comment and with exit code 0, for a table that it cannot show whole."""
+"""What iptables-nft-save prints, as a comment and with exit code 0, in place of a table that it cannot show whole."""
 
+_HIDDEN_TABLE = re.compile(rf"# Table `(.+)' {re.escape(INCOMPATIBLE)}$")
 _SAVED_RULE = re.compile(r"\[([0-9]+):([0-9]+)\] -A ([^ ]+) ?(.*)$")
 _SAVED_CHAIN = re.compile(r":([^ ]+) ([^ ]+) \[([0-9]+):([0-9]+)\]$")
 
@@ -37,8 +38,9 @@ class Rendered:
 class IncompatibleTableError(Exception):
     """A live table holds what iptables cannot express, and loading rules would destroy it."""
 
-    def __init__(self, line: str) -> None:
-        super().__init__(f"iptables-save cannot show a table whole ({line.strip('# ')})")
+    def __init__(self, family: Family, table: str) -> None:
+        program = "iptables-save" if family is Family.IPV4 else "ip6tables-save"
+        super().__init__(f"{program} cannot show a table whole (Table `{table}' {INCOMPATIBLE})")
 
 
 class UnreadableSaveError(Exception):
@@ -46,6 +48,25 @@ class UnreadableSaveError(Exception):
 
     def __init__(self, line: str) -> None:
         super().__init__(f"iptables-save printed a line that is not understood: {line[:200]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What iptables-save printed of one family: the tables that it shows, and the names of those that it hides, because
+    they hold what iptables cannot express."""
+
+    shown: Ruleset
+    hidden: frozenset[str] = frozenset()
+
+    def showing(self, tables: Iterable[str]) -> Ruleset:
+        """What is shown, for somebody who needs to see these tables. One that is not there at all hides nothing.
+
+        Raises IncompatibleTableError where one of them is hidden.
+        """
+        for table in tables:
+            if table in self.hidden:
+                raise IncompatibleTableError(self.shown.family, table)
+        return self.shown
 
 
 def render(ruleset: Ruleset, *, tagged: bool = False, commit_every: int | None = None) -> Rendered:
@@ -89,13 +110,14 @@ def _lines(ruleset: Ruleset, *, tagged: bool, commit_every: int | None) -> Itera
         yield "COMMIT", None
 
 
-def read_saved(family: Family, text: str) -> Ruleset:
-    """What iptables-save -c printed, as a ruleset with counters and without origins.
+def read_saved(family: Family, text: str) -> Saved:
+    """What iptables-save -c printed, with counters and without origins.
 
-    Raises IncompatibleTableError where a table cannot be shown whole, and UnreadableSaveError for any line in no known
-    form: to guess at the state of a firewall would be worse than to stop.
+    Raises UnreadableSaveError for any line in no known form: to guess at the state of a firewall would be worse than to
+    stop.
     """
     tables: dict[str, Table] = {}
+    hidden: set[str] = set()
     chains: dict[str, tuple[str | None, Counters, list[Rule]]] = {}
     name = ""
     for line in text.split("\n"):
@@ -111,11 +133,11 @@ def read_saved(family: Family, text: str) -> Ruleset:
             name, chains = line[1:], {}
         elif line == "COMMIT":
             tables[name] = _saved_table(name, chains)
-        elif INCOMPATIBLE in line:
-            raise IncompatibleTableError(line)
-        elif line and not line.startswith("#"):
+        elif match := _HIDDEN_TABLE.match(line):
+            hidden.add(match[1])
+        elif line and (not line.startswith("#") or INCOMPATIBLE in line):
             raise UnreadableSaveError(line)
-    return Ruleset(family, tables)
+    return Saved(Ruleset(family, tables), frozenset(hidden))
 
 
 def _saved_table(name: str, chains: dict[str, tuple[str | None, Counters, list[Rule]]]) -> Table:

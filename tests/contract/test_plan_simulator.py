@@ -68,7 +68,7 @@ def really_restored(backend: str, live: Ruleset, texts: Sequence[str]) -> Rulese
             check=False,
         )
     assert finished.returncode in (0, REFUSED), finished.stderr
-    return read_saved(live.family, finished.stdout) if finished.returncode == 0 else None
+    return read_saved(live.family, finished.stdout).shown if finished.returncode == 0 else None
 
 
 def simulated(live: Ruleset, texts: Sequence[str]) -> Ruleset | None:
@@ -145,7 +145,7 @@ COMMIT
 @given(st.lists(EDITS, min_size=1, max_size=4))
 def test_single_edits_do_in_a_kernel_what_they_do_in_the_simulator(edits: list[str]) -> None:
     """Also those that no plan would hold: positions, rules and chains that are not there, jumps to nowhere."""
-    live = read_saved(Family.IPV4, BEFORE)
+    live = read_saved(Family.IPV4, BEFORE).shown
     texts = ["".join(f"{line}\n" for line in ("*filter", *edits, "COMMIT"))]
     thought = simulated(live, texts)
     real = [really_restored(backend, live, texts) for backend in BACKENDS]

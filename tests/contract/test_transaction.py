@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from fwguardd.kernel.iptables import (
     LiveKernel,
     RestoreRefusedError,
     StalePlaceError,
+    UnknownContentError,
 )
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
@@ -39,11 +41,13 @@ from tests.netns.namespaces import fresh_namespace
 from tests.property.restore_simulator import RefusedError, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
 PRESERVE = Preserve.from_patterns(["DOCKER*"])
 NOTHING = Owned()
+ANYTHING = {family: Ruleset(family, {}) for family in FAMILIES}
+"""For a look at whatever is shown: no table is asked for by its name."""
 
 
 class FakeKernel:
@@ -53,13 +57,16 @@ class FakeKernel:
         self.live = {family: Ruleset(family, {}) for family in FAMILIES}
         self.restores: list[Callable[[Family, str], None] | None] = []
         self.saves: list[Callable[[], None] | None] = []
+        self.hidden = Owned()
         self.written = 0
 
-    def save(self, families: Sequence[Family]) -> Mapping[Family, Ruleset]:
-        """What is live."""
+    def save(self, wanted: Mapping[Family, Ruleset]) -> Mapping[Family, Ruleset]:
+        """What is live, unless it is hidden and wanted."""
         if self.saves and (knob := self.saves.pop(0)) is not None:
             knob()
-        return {family: self.live[family] for family in families}
+        for family, name in sorted(self.hidden & owned_tables(Rehearsed(wanted)), key=str):
+            raise UnknownContentError(f"{family.value}: Table `{name}' is incompatible")
+        return {family: self.live[family] for family in wanted}
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text, unless a knob says otherwise."""
@@ -118,7 +125,7 @@ SECOND = rehearsed(
 
 
 def _holds(kernel: Kernel, wanted: Rehearsed) -> bool:
-    live = kernel.save(FAMILIES)
+    live = kernel.save(ANYTHING)
     return all(not compare(ruleset, live[family]) for family, ruleset in wanted.rulesets.items())
 
 
@@ -141,7 +148,7 @@ def test_released_tables_are_emptied(kernel: Kernel) -> None:
     put_in_force(kernel, FIRST, NOTHING, PRESERVE)
     only_filter = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n")
     put_in_force(kernel, only_filter, owned_tables(FIRST) - owned_tables(only_filter), PRESERVE)
-    for ruleset in kernel.save(FAMILIES).values():
+    for ruleset in kernel.save(ANYTHING).values():
         for name in ("nat", "mangle"):
             assert all(chain.policy == "ACCEPT" and not chain.rules for chain in ruleset.tables[name].chains.values())
 
@@ -154,9 +161,73 @@ def test_chains_of_others_stay_as_they_are(kernel: Kernel) -> None:
     kernel.restore(Family.IPV4, theirs)
     for wanted in (FIRST, SECOND):
         put_in_force(kernel, wanted, NOTHING, PRESERVE)
-        table = kernel.save([Family.IPV4])[Family.IPV4].tables["filter"]
+        table = kernel.save(ANYTHING)[Family.IPV4].tables["filter"]
         assert [rule.text for rule in table.chains["DOCKER-USER"].rules] == ["-s 192.0.2.1/32 -j DROP"]
         assert [rule.text for rule in table.chains["FORWARD"].rules] == ["-j DOCKER-USER"]
+
+
+ONLY_FILTER = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n")
+
+
+@pytest.fixture(params=["fake", "nft"])
+def hiding(request: pytest.FixtureRequest) -> Iterator[tuple[Kernel, Callable[[str], None]]]:
+    """The kernels in which a table can hold what iptables cannot show, and how to put that into both families."""
+    with _kernel(request.param) as made:
+
+        def hide(table: str) -> None:
+            if isinstance(made, FakeKernel):
+                made.hidden |= {(family, table) for family in FAMILIES}
+                return
+            for family in ("ip", "ip6"):
+                text = f"table {family} {table} {{ chain native {{ quota over 1 mbytes drop; }}; }}"
+                subprocess.run(["nft", text], check=True)
+            assert isinstance(made, LiveKernel)
+            assert all(table in saved.hidden for saved in made.look(FAMILIES).values())
+
+        yield made, hide
+
+
+def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[Kernel, Callable[[str], None]]) -> None:
+    """A table that no file names may hold what iptables cannot show: ours are written, compared and repaired beside
+    it."""
+    kernel, hide = hiding
+    hide("nat")
+    assert isinstance(put_in_force(kernel, ONLY_FILTER, NOTHING, PRESERVE), Applied)
+    assert find_drift(kernel, ONLY_FILTER, PRESERVE) == ()
+    kernel.restore(Family.IPV6, "*filter\n-D INPUT 1\nCOMMIT\n")
+    assert find_drift(kernel, ONLY_FILTER, PRESERVE) != ()
+    assert isinstance(put_in_force(kernel, ONLY_FILTER, NOTHING, PRESERVE), Applied)
+    assert _holds(kernel, ONLY_FILTER)
+
+
+@pytest.mark.parametrize("table", ["filter", "nat"])
+def test_a_table_of_ours_that_is_hidden_is_not_written(
+    hiding: tuple[Kernel, Callable[[str], None]], table: str
+) -> None:
+    """To write it would destroy what nobody sees: nothing is written at all, be the table wanted or released."""
+    kernel, hide = hiding
+    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
+    released = owned_tables(FIRST) - owned_tables(ONLY_FILTER)
+    hide(table)
+    with pytest.raises(UnknownContentError, match=f"Table `{table}' is incompatible"):
+        find_drift(kernel, FIRST, PRESERVE)
+    for wanted, let_go in ((SECOND, NOTHING), (ONLY_FILTER, released)):
+        with pytest.raises(UnknownContentError, match=f"Table `{table}' is incompatible"):
+            put_in_force(kernel, wanted, let_go, PRESERVE)
+    live = kernel.save(ANYTHING)
+    shown = {"filter", "nat", "mangle"} - {table}
+    for family, ruleset in FIRST.rulesets.items():
+        for name in shown & ruleset.tables.keys():
+            assert live[family].tables[name] == ruleset.tables[name]
+
+
+def test_a_table_that_was_let_go_may_be_hidden_then(hiding: tuple[Kernel, Callable[[str], None]]) -> None:
+    """What was ours once is a foreign table like any other."""
+    kernel, hide = hiding
+    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
+    put_in_force(kernel, ONLY_FILTER, owned_tables(FIRST) - owned_tables(ONLY_FILTER), PRESERVE)
+    hide("nat")
+    assert isinstance(put_in_force(kernel, ONLY_FILTER, NOTHING, PRESERVE), Unchanged)
 
 
 def _refuse(_family: Family, _text: str) -> None:

@@ -98,10 +98,10 @@ class TrippedKernel(LiveKernel):
         super().__init__(backend)
         self._tripwire = tripwire
 
-    def save(self, families: Any) -> Any:
+    def save(self, wanted: Any) -> Any:
         """As ever."""
         self._tripwire.cross()
-        return super().save(families)
+        return super().save(wanted)
 
     def restore(self, family: Family, text: str) -> None:
         """One program for each table: what a program has done that dies after a COMMIT."""

@@ -85,6 +85,15 @@ def test_what_iptables_cannot_show_is_told(tmp_path: Path) -> None:
     assert (code, "unknown-content" in codes(document)) == (1, True)
 
 
+def test_a_hidden_table_that_no_rule_file_names_is_no_trouble(tmp_path: Path) -> None:
+    """It is noted, with its family, and not called a thing that bites."""
+    subprocess.run(["nft", "table ip6 nat { chain x { masquerade; }; }"], check=True)
+    _, document = doctor(tmp_path, "--backend", "nft")
+    assert "unknown-content" not in codes(document)
+    assert [note for note in document["notes"] if note.startswith("table ip6 nat holds what iptables cannot show")]
+    assert document["unseen"] == []
+
+
 def test_whoever_is_not_root_learns_what_was_not_seen() -> None:
     """It runs for anybody, and says what it could not see."""
     code = (

@@ -36,12 +36,12 @@ class Starving(LiveKernel):
         self._looks, self._loads = looks, loads
         self.looked = self.loaded = 0
 
-    def save(self, families: Any) -> Any:
+    def save(self, wanted: Any) -> Any:
         """As ever, or not in time."""
         self.looked += 1
         if self.looked in self._looks:
             raise KernelStarvedError("iptables-nft-save did not end within 30 s and was killed")
-        return super().save(families)
+        return super().save(wanted)
 
     def restore(self, family: Family, text: str) -> None:
         """As ever, or refused."""
@@ -147,7 +147,7 @@ def test_a_program_that_does_not_end_is_starved(backend: str, monkeypatch: pytes
         monkeypatch.setattr(iptables, name, lambda *_, **__: ["sleep", "10"])
     for name in ("LOOK_SECONDS", "PROGRAM_SECONDS"):
         monkeypatch.setattr(iptables, name, 0.1)
-    for call in (lambda: kernel.save(FAMILIES), lambda: kernel.restore(Family.IPV4, "")):
+    for call in (lambda: kernel.look(FAMILIES), lambda: kernel.restore(Family.IPV4, "")):
         begun = time.monotonic()
         with pytest.raises(KernelStarvedError, match=r"sleep did not end within 0\.1"):
             call()

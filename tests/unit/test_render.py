@@ -70,7 +70,7 @@ def test_small_commits_begin_after_so_many_rules_of_a_table() -> None:
 
 def test_a_save_is_read_with_counters_and_without_origins() -> None:
     """Comments are passed over; a chain with policy "-" is a user-defined one."""
-    ruleset = read_saved(Family.IPV6, SAVED)
+    ruleset = read_saved(Family.IPV6, SAVED).shown
     table = ruleset.tables["filter"]
     assert (ruleset.family, ruleset.rule_count) == (Family.IPV6, 3)
     assert (table.chains["INPUT"].policy, table.chains["INPUT"].counters) == ("DROP", Counters(7, 420))
@@ -79,19 +79,33 @@ def test_a_save_is_read_with_counters_and_without_origins() -> None:
         ("-i lo -j ACCEPT", Counters(1, 60)),
         ("", Counters(0, 0)),
     ]
-    assert render(read_saved(Family.IPV4, "")).text == ""
+    assert render(read_saved(Family.IPV4, "").shown).text == ""
 
 
-def test_a_table_that_is_not_shown_whole_is_no_ruleset() -> None:
-    """iptables-nft-save says so in a comment, with exit code 0; to load rules then would destroy what it hides."""
-    text = "# Table `filter' is incompatible, use 'nft' tool.\n"
-    with pytest.raises(IncompatibleTableError, match="filter"):
-        read_saved(Family.IPV4, text)
+def test_a_table_that_is_not_shown_whole_fails_whoever_needs_it() -> None:
+    """iptables-nft-save says so in a comment, with exit code 0; to load rules then would destroy what it hides. Whoever
+    needs other tables sees those."""
+    saved = read_saved(Family.IPV6, f"# Table `nat' is incompatible, use 'nft' tool.\n{SAVED}")
+    assert saved.hidden == {"nat"}
+    assert saved.showing(["filter", "mangle"]) == read_saved(Family.IPV6, SAVED).shown
+    with pytest.raises(IncompatibleTableError, match=r"^ip6tables-save cannot show .*Table `nat' is incompatible"):
+        saved.showing(["filter", "nat"])
+
+
+UNNAMED = "# A table is incompatible, use 'nft' tool."
 
 
 @pytest.mark.parametrize(
     "line",
-    ["[1:2] -A NOBODY -j ACCEPT", "-A INPUT -j ACCEPT", ":INPUT DROP", "nonsense", "[1:2] -D INPUT 1", "COMMIT now"],
+    [
+        "[1:2] -A NOBODY -j ACCEPT",
+        "-A INPUT -j ACCEPT",
+        ":INPUT DROP",
+        "nonsense",
+        "[1:2] -D INPUT 1",
+        "COMMIT now",
+        UNNAMED,
+    ],
 )
 def test_a_save_with_an_unknown_line_is_refused(line: str) -> None:
     """To guess at the state of a firewall would be worse than to stop."""
