@@ -126,6 +126,8 @@ def test_killed_at_random(bench: Bench, saved: Saved, states: tuple[Tables, Tabl
             where = summary(letters(tables(saved), before, after))
             assert dies or where != "inside a family"
             stopped[where.replace("all A", "all before").replace("all B", "all after")] += 1
+        else:
+            length *= 0.9  # It was over before: on a machine that was busier when a pass was measured.
         bench.start()
         assert tables(saved) == after, f"seed {seed}, instant {number}"
         if stopped.total() == RANDOM_INSTANTS:
