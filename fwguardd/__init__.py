@@ -10,7 +10,7 @@ The house, and who may call whom (a test holds the imports to it)::
       denials          LOG lines, NFLOG packets -> events: parse, packets, flow, tally, telling (pure), taking, tail
       outlets          where events go: the journal, JSON, a terminal
         kernel         I/O, thin: iptables' programs, scratch namespaces and rehearsals, change notices, kmsg, NFLOG
-          ruleset      the language, pure: text, compose, lint, render, complaints, diff, plan
+          ruleset      the language, pure: text, compose, lint, render, complaints, diff, plan; who else lives there
     settings, events   every default; every event
 
 The road of a rule file, one pass of `enforce.reconcile`: snapshot the directory, read, compose, lint, rehearse, look at

@@ -38,7 +38,7 @@ class Limits:
     nothing is called a scan or a sweep."""
 
     window: float = 60.0
-    first: int = 3
+    first: int = 10
     per_second: int = 50
     flows: int = 1000
     scan_ports: int = 15
