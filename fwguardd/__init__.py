@@ -24,7 +24,8 @@ with from then on. The packet counters of the load carry each rule's origin thro
 The types carry the promise: `ruleset.model.Candidate` becomes `Rehearsed` in a rehearsal only, and a transaction takes
 nothing else. What a person can mend is a `Finding`, a value; what cannot be gone on with is an exception.
 
-One asyncio loop waits and one worker thread acts; the road of denials shares nothing with the road of rules.
+One asyncio loop waits and one worker thread acts. The road of denials is handed a table, which rule in force logs with
+which prefix, and shares nothing else with the road of rules.
 """
 
 __version__ = "0.1.0"
