@@ -12,6 +12,7 @@ import fcntl
 import ipaddress
 import os
 import struct
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -160,6 +161,24 @@ def own_network_namespace() -> Iterator[None]:
             yield
         finally:
             _check(_LIBC.setns(before.fileno(), _CLONE_NEWNET), "setns")
+
+
+@contextlib.contextmanager
+def host_with_device() -> Iterator[Device]:
+    """The calling thread in a new network namespace, whose one device, eth0, has the address that frames are for."""
+    with own_network_namespace():
+        device = Device(b"eth0")
+        try:
+            address = HOST_MAC.hex(":")
+            subprocess.run(["ip", "link", "set", "eth0", "address", address, "addrgenmode", "none", "up"], check=True)
+            yield device
+        finally:
+            device.close()
+
+
+def packet_frame(packet: bytes) -> bytes:
+    """An Ethernet frame with an IP packet of either family."""
+    return ethernet(packet, ETH_IPV6 if packet[0] >> 4 == 6 else ETH_IPV4)
 
 
 def _check(result: int, call: str) -> None:

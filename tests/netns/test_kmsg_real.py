@@ -11,7 +11,6 @@ import select
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,15 +21,12 @@ from fwguardd.denials.parse import LineReader
 from fwguardd.denials.telling import sentence
 from fwguardd.kernel.kmsg import After, KernelLog, Lost, Record, StaleSequenceError, Start
 from tests.netns.frames import (
-    ETH_IPV4,
-    ETH_IPV6,
-    HOST_MAC,
     Device,
     LogFromEveryNamespace,
-    ethernet,
+    host_with_device,
     ipv4,
     ipv6,
-    own_network_namespace,
+    packet_frame,
     tcp,
     udp,
 )
@@ -56,7 +52,7 @@ class LoggedHost:
     def send(self, packet: bytes) -> None:
         """Let the host receive a packet."""
         self._logging.set()
-        self._device.send(ethernet(packet, ETH_IPV6 if packet[0] >> 4 == 6 else ETH_IPV4))
+        self._device.send(packet_frame(packet))
 
     def records(self, readings: list[Reading]) -> list[Record]:
         """Those of the readings that are about this host."""
@@ -85,12 +81,7 @@ def logging() -> Iterator[LogFromEveryNamespace]:
 def host(request: pytest.FixtureRequest, logging: LogFromEveryNamespace) -> Iterator[LoggedHost]:
     """A host behind either half of the kernel."""
     prefix = f"{secrets.token_hex(4)} denied: "
-    with ExitStack() as stack:
-        stack.enter_context(own_network_namespace())
-        device = Device(b"eth0")
-        stack.callback(device.close)
-        address = HOST_MAC.hex(":")
-        subprocess.run(["ip", "link", "set", "eth0", "address", address, "addrgenmode", "none", "up"], check=True)
+    with host_with_device() as device:
         for tool in ("iptables", "ip6tables"):
             rule = ["-t", "raw", "-A", "PREROUTING", "-j", "LOG", "--log-prefix", prefix]
             subprocess.run([f"{tool}{request.param}", *rule], check=True)

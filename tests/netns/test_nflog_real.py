@@ -11,7 +11,6 @@ import select
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,14 +29,14 @@ from tests.corpus.denials.packets import fragment, icmp_packets, ipv4_option_pac
 from tests.corpus.denials.scene import send_udp
 from tests.netns.frames import (
     ETH_IPV4,
-    ETH_IPV6,
     HOST_MAC,
     Device,
     LogFromEveryNamespace,
     ethernet,
+    host_with_device,
     ipv4,
     ipv6,
-    own_network_namespace,
+    packet_frame,
     tcp,
     udp,
 )
@@ -73,7 +72,7 @@ class CopiedHost:
     def send(self, packet: bytes) -> None:
         """Let the host receive a packet."""
         self._logging.set()
-        self.device.send(ethernet(packet, ETH_IPV6 if packet[0] >> 4 == 6 else ETH_IPV4))
+        self.device.send(packet_frame(packet))
 
     def packet_count(self) -> int:
         """What the rules' own counters say."""
@@ -95,12 +94,7 @@ def logging() -> Iterator[LogFromEveryNamespace]:
 @pytest.fixture(params=["", "-legacy"], ids=["nft", "legacy"])
 def host(request: pytest.FixtureRequest, logging: LogFromEveryNamespace) -> Iterator[CopiedHost]:
     """A host behind either half of the kernel."""
-    with ExitStack() as stack:
-        stack.enter_context(own_network_namespace())
-        device = Device(b"eth0")
-        stack.callback(device.close)
-        address = HOST_MAC.hex(":")
-        subprocess.run(["ip", "link", "set", "eth0", "address", address, "addrgenmode", "none", "up"], check=True)
+    with host_with_device() as device:
         yield CopiedHost(device, logging, request.param)
 
 
