@@ -1,9 +1,10 @@
-"""A short run of the fuzz target, so that it never rots."""
+"""Short runs of the fuzz targets, so that they never rot."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.property import fuzz_denials
 from tests.property.fuzz_ruleset import breaks, fuzz, smallest
 
 
@@ -19,3 +20,10 @@ def test_an_input_that_breaks_a_promise_is_made_small() -> None:
     """What is printed in the end is little more than what matters."""
     assert smallest(b"-A INPUT -j ACCEPT\n-A bad -j DROP\n", lambda data: b"bad" in data) == b"bad"
     assert not breaks(b"-A INPUT -j ACCEPT\n")
+
+
+def test_fuzzing_denials_for_two_seconds_breaks_no_promise() -> None:
+    """Broken kernel lines and packets are read and told as promised, and many are denials all the same."""
+    figures = fuzz_denials.fuzz(2.0, 1)
+    assert figures.inputs > 50
+    assert figures.denials > figures.glances > 0
