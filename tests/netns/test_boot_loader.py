@@ -536,6 +536,27 @@ def test_a_run_over_other_tables_leaves_nothing_of_them(backend: str, tmp_path: 
 
 
 @pytest.mark.parametrize("backend", ["nft"])
+def test_a_kernel_that_deletes_no_chain_yet_keeps_it_empty(backend: str, tmp_path: Path, saved: Saved) -> None:
+    """Where a chain cannot be deleted in the commit that empties what jumps to it, the revision is in force all the
+    same, and the tables are not replaced for that."""
+    loader = Loader(tmp_path, backend, SHELLS["dash"])
+    loader.keep()
+    subprocess.run(["iptables-nft-restore"], input=f"{POLICIES}:OLD - [0:0]\nCOMMIT\n", text=True, check=True)
+    folder, seen = loader.programs(*RESTORES), tmp_path / "replaced"
+    for name in ("iptables-nft-restore", "ip6tables-nft-restore"):
+        refusal = 'echo "CHAIN_DEL failed (Device or resource busy)" >&2; exit 4'
+        script = f'text=$(cat)\ncase $text in *"-X "*) {refusal} ;; esac\n'
+        script += f'case "$*,$text" in *noflush*) ;; *"*filter"*) echo "$0" >>{seen} ;; esac\n'
+        loader.replace(folder, name, f'{script}printf \'%s\\n\' "$text" | $REAL "$@"')
+    for name in ("iptables-nft-save", "ip6tables-nft-save"):
+        loader.replace(folder, name, 'exec $REAL "$@"')
+    finished = loader.run()
+    assert finished.returncode == 0, finished.stderr
+    assert loaded_lines(saved()["ipv4"]) == sorted([*text_lines(RULES), ":OLD -"])
+    assert seen.read_text().split() == [str(folder / "ip6tables-nft-restore")], "IPv6 had no table to change in place"
+
+
+@pytest.mark.parametrize("backend", ["nft"])
 def test_a_table_that_iptables_cannot_show_is_replaced(backend: str, tmp_path: Path, saved: Saved) -> None:
     """A rule made with nft that no match of iptables expresses does not keep the revision out."""
     loader = Loader(tmp_path, backend, SHELLS["dash"])
