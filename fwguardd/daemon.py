@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ from fwguardd.options import Options, parse_options
 from fwguardd.outlets.log import open_log
 from fwguardd.ruleset.logs import logging_rules
 from fwguardd.settings import Settings, SettingsError
-from fwguardd.steward import Steward
+from fwguardd.steward import LONGEST_TRACEBACK, Steward
 from fwguardd.store.revisions import StoreError
 
 if TYPE_CHECKING:
@@ -294,7 +295,8 @@ class Daemon:
         """Something in the loop failed that nobody waited for: it must not go unheard."""
         error = context.get("exception")
         what = f"{type(error).__name__}: {error}" if error is not None else context.get("message", "unknown")
-        self._emit(events.FAULT, f"a defect of fwguardd: {what}")
+        told = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:] if error is not None else ""
+        self._emit(events.FAULT, f"a defect of fwguardd: {what}; it goes on without that", traceback=told)
 
     def _notice(self, when: float) -> None:
         self._timetable.notice(when)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fwguardd import events, report
 from fwguardd.enforce.guard import LOOK_GAP, NOTICE_GAP, RepairBudget
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
 
     Step = Callable[[World, Memory], Outcome]
 
+Result = TypeVar("Result")
+
+LONGEST_TRACEBACK = 8000
+"""Characters of it that are told, from its end."""
+
 
 class Steward:
     """Keeps the memory between passes, and lets one thing happen at a time."""
@@ -61,7 +67,8 @@ class Steward:
         self._paused_until: float | None = None
         self._budget = RepairBudget()
         self._opponents = NOBODY
-        self._elsewhere: tuple[TableElsewhere, ...] | str = ()
+        self._elsewhere: tuple[TableElsewhere, ...] = ()
+        self._elsewhere_unseen = ""
         self.memory = recall(self.world())
 
     def world(self) -> World:
@@ -183,24 +190,25 @@ class Steward:
 
     def look_ahead(self) -> None:
         """Judge the files while they settle; whatever comes next waits behind it."""
-        self._thread.submit(self._guarded_look_ahead)
+        self._thread.submit(self._guarded, "looking ahead", lambda: look_ahead(self.world(), self.memory))
 
     def look_elsewhere(self) -> None:
         """Look for rules outside of our tables, behind the pass that has just given its answer."""
-        self._thread.submit(self._tell_elsewhere)
+        self._thread.submit(self._guarded, "looking elsewhere", self._tell_elsewhere)
 
     def _tell_elsewhere(self) -> None:
-        """Tell of tables that see our packets too, unless they are those that were told of last."""
-        seen: tuple[TableElsewhere, ...] | str
+        """Tell of tables that see our packets too, and of not being able to look, each unless it was told last."""
         try:
             seen = tables_elsewhere(self._host.tool.backend, self._kernel.hidden - self.memory.owned)
         except OSError as error:
-            seen = f"whether rules outside of fwguardd's tables see this host's packets cannot be told: {error}"
-        except Exception as error:  # noqa: BLE001 - the task boundary: a defect here must not go unheard.
-            seen = f"looking elsewhere failed by a defect of fwguardd: {type(error).__name__}: {error}"
+            if str(error) != self._elsewhere_unseen:
+                message = f"whether rules outside of fwguardd's tables see this host's packets cannot be told: {error}"
+                self._emit(events.ELSEWHERE, message, table=())
+            self._elsewhere_unseen = str(error)
+            return
+        self._elsewhere_unseen = ""
         if seen and seen != self._elsewhere:
-            message, tables = (seen, []) if isinstance(seen, str) else (tell(seen), [str(table) for table in seen])
-            self._emit(events.ELSEWHERE, message, table=tables)
+            self._emit(events.ELSEWHERE, tell(seen), table=tuple(str(table) for table in seen))
         self._elsewhere = seen
 
     def pause(self, seconds: float | None) -> None:
@@ -232,24 +240,29 @@ class Steward:
 
     def _blocking(self, step: Step) -> Outcome:
         """One step, in the thread; then fresh namespaces are made ready for the next."""
-        try:
-            outcome: Outcome = step(self.world(), self.memory)
-        except Exception as error:  # noqa: BLE001 - the task boundary: a defect in a pass must not end the guard.
-            message = f"a pass failed by a defect of fwguardd: {type(error).__name__}: {error}"
-            self._emit(events.FAULT, message)
-            outcome = Failure(self.memory, message, passing=True)
+        outcome = self._guarded("a pass", lambda: step(self.world(), self.memory))
+        if outcome is None:
+            outcome = Failure(self.memory, "a pass failed by a defect of fwguardd: see daemon.fault", passing=True)
         self.memory = outcome.memory
-        if isinstance(outcome, Broken) and self._settings.emergency_dir is not None:
-            self.memory = last_resort(self.world(), self.memory, Path(self._settings.emergency_dir)).memory
-        with contextlib.suppress(ScratchError):
-            self._pool.tend()
+        directory = self._settings.emergency_dir
+        if isinstance(outcome, Broken) and directory is not None:
+            rescued = self._guarded("the last resort", lambda: last_resort(self.world(), self.memory, Path(directory)))
+            self.memory = rescued.memory if rescued is not None else self.memory
+        self._guarded("making ready for the next", self._make_ready)
         return outcome
 
-    def _guarded_look_ahead(self) -> None:
+    def _make_ready(self) -> None:
+        with contextlib.suppress(ScratchError):  # The next rehearsal will not get one either, and says why.
+            self._pool.tend()
+
+    def _guarded(self, what: str, work: Callable[[], Result]) -> Result | None:
+        """The task boundary: a defect is told, with the place it was at, and ends nothing but this piece of work."""
         try:
-            look_ahead(self.world(), self.memory)
-        except Exception as error:  # noqa: BLE001 - the task boundary: a defect here must not go unheard.
-            self._emit(events.FAULT, f"looking ahead failed by a defect of fwguardd: {type(error).__name__}: {error}")
+            return work()
+        except Exception as error:  # noqa: BLE001 - anything that comes here is a defect, and must not go unheard.
+            message = f"{what} failed by a defect of fwguardd: {type(error).__name__}: {error}; it goes on without that"
+            self._emit(events.FAULT, message, traceback=traceback.format_exc()[-LONGEST_TRACEBACK:])
+            return None
 
     def status(self, denials: dict[str, Any]) -> dict[str, Any]:
         """Everything at a glance, for the control socket."""
