@@ -57,6 +57,7 @@ class _Notice(FileSystemEventHandler):  # type: ignore[misc]
         self._on_change = on_change
 
     def on_any_event(self, event: FileSystemEvent) -> None:
+        """Something happened in the directory; in watchdog's thread."""
         if event.event_type in _CHANGES:
             self._on_change()
 

@@ -21,8 +21,9 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from fwguardd.kernel.closing import Closing
 from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     HEADER,
@@ -36,9 +37,6 @@ from fwguardd.kernel.netlink import (
     open_socket,
     read_attributes,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 SO_ATTACH_FILTER: Final = 26
 """asm-generic/socket.h, which Python 3.11 does not repeat."""
@@ -127,7 +125,7 @@ def filter_program(byteorder: Literal["little", "big"] = sys.byteorder) -> bytes
     return b"".join(struct.pack(prefix + "HBBI", *instruction) for instruction in instructions)
 
 
-class GenerationNotices:
+class GenerationNotices(Closing):
     """The commits to nf_tables in the network namespace that the calling thread is in, from the opening on.
 
     Compare the rules once after opening: what was changed before is not told.
@@ -156,14 +154,6 @@ class GenerationNotices:
     def close(self) -> None:
         """Stop listening; a second time does nothing."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read_available(self, limit: int = 64) -> list[Notice]:
         """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.

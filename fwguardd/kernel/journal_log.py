@@ -15,13 +15,13 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from fwguardd.kernel.closing import Closing
 from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 _MISSED_ID: Final = "e9bf28e6e834481bb6f48f548ad13606"
 """SD_MESSAGE_JOURNAL_MISSED, systemd/sd-messages.h."""
@@ -91,7 +91,7 @@ class Journal:
         return ["journalctl", *where, *output, *options, *kernel, "+", *missed]
 
 
-class JournalLog:
+class JournalLog(Closing):
     """A journal, followed from after a cursor, or from the beginning of the boot.
 
     `read_available` gives each message of the kernel's once, in order, and a `Lost` where journald says that it missed
@@ -140,14 +140,6 @@ class JournalLog:
             self._child.wait()
             self._output.close()
             os.close(self._errors)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read_available(self, limit: int) -> list[Kept]:
         """What has arrived, in order: about ``limit`` messages and one pipe full; empty when there is nothing.

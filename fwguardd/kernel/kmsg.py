@@ -19,12 +19,10 @@ import re
 import stat
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
+from fwguardd.kernel.closing import Closing
 from fwguardd.kernel.kmsg_loan import borrow
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 KERNEL_FACILITY: Final = 0
 
@@ -112,7 +110,7 @@ def parse_record(data: bytes) -> Record | None:
     return Record(number >> 3, number & 7, int(seq), int(usec), text.decode("ascii", "backslashreplace"))
 
 
-class KernelLog:
+class KernelLog(Closing):
     """The kernel log, opened for reading without waiting.
 
     `read_available` gives each facility-0 record once, in order, and before the first record after a gap a `Lost`
@@ -158,14 +156,6 @@ class KernelLog:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read_available(self, limit: int) -> list[Reading]:
         """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.

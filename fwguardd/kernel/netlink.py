@@ -57,7 +57,7 @@ def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
         if not 4 <= length <= end - offset:
             return None
         values[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
+        offset += aligned(length)
     return values
 
 

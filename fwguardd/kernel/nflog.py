@@ -16,8 +16,9 @@ import os
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
+from fwguardd.kernel.closing import Closing
 from fwguardd.kernel.kmsg import Lost
 from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
@@ -32,9 +33,6 @@ from fwguardd.kernel.netlink import (
     open_socket,
 )
 from fwguardd.kernel.nflog_message import COPIED, NFULNL_MSG_CONFIG, LoggedPacket, parse_packets
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _CFG_CMD, _CFG_MODE, _CFG_NLBUFSIZ, _CFG_TIMEOUT, _CFG_QTHRESH, _CFG_FLAGS = range(1, 7)
 _CMD_BIND: Final = 1
@@ -100,7 +98,7 @@ class Numbers:
         return logged
 
 
-class PacketLog:
+class PacketLog(Closing):
     """One NFLOG group of the network namespace that the calling thread is in, from the opening on.
 
     `read_available` gives each packet once, in order, and before the first packet after a gap a `Lost` with the
@@ -135,14 +133,6 @@ class PacketLog:
     def close(self) -> None:
         """Give the group back; a second time does nothing."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def read_available(self, limit: int) -> list[Logged]:
         """What has arrived, in order, no more than ``limit`` packets and one batch; empty when there is nothing."""

@@ -93,6 +93,7 @@ class _Teller(structlog.BoundLoggerBase):
     """structlog's machinery with one method: tell an event."""
 
     def tell(self, kind: EventKind, message: str, /, **fields: Any) -> None:
+        """Tell an event, as JSON or for a person."""
         self._proxy_to_logger(
             "msg", kind.name, message=message, message_id=kind.message_id, priority=kind.priority, **fields
         )

@@ -49,6 +49,7 @@ class _Theirs:
     chain: str
 
     def keeps(self, rule: Rule) -> bool:
+        """Whether a live rule of the chain belongs to somebody else."""
         return self.preserve.keeps_rule(rule, self.table, self.chain)
 
 

@@ -156,26 +156,32 @@ class _Fields:
         self._value: dict[str, object] = value
 
     def names(self) -> tuple[str, ...]:
+        """Those of all its values."""
         return tuple(self._value)
 
     def value(self, name: str) -> object:
+        """A value of any type. Raises DamagedError where it is missing, as do those below."""
         if name not in self._value:
             raise _strange(f"{name!r} is missing")
         return self._value[name]
 
     def text(self, name: str) -> str:
+        """A text. Raises DamagedError for anything else."""
         return _text(self.value(name))
 
     def integer(self, name: str) -> int:
+        """A whole number. Raises DamagedError for anything else."""
         return _integer(self.value(name))
 
     def seconds(self, name: str) -> float:
+        """A number, of seconds. Raises DamagedError for anything else."""
         value = self.value(name)
         if not isinstance(value, (int, float)):
             raise _strange(f"{name!r} is no number")
         return float(value)
 
     def items(self, name: str) -> list[object]:
+        """A list. Raises DamagedError for anything else."""
         return _list(self.value(name))
 
 

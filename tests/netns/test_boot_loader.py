@@ -157,10 +157,7 @@ class Loader:
 def loader(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Loader:
     """The loader under each of the shells that a small system may have as /bin/sh."""
     shell = SHELLS[request.param]
-    if shutil.which(shell[0]) is None:
-        pytest.skip(
-            f"{shell[0]} IS NOT INSTALLED, so nothing shows that the loader runs under it: apt install {shell[0]}"
-        )
+    assert shutil.which(shell[0]) is not None, f"nothing shows that the loader runs under it: apt install {shell[0]}"
     return Loader(tmp_path, backend, shell)
 
 

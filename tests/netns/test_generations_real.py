@@ -9,7 +9,6 @@ import os
 import pwd
 import select
 import shlex
-import shutil
 import socket
 import statistics
 import struct
@@ -64,11 +63,6 @@ READS: Final = (
     "ip6tables-nft-save",
 )
 """Among them two that find no such rule: a check, and a deletion, which then commits nothing."""
-
-nft_installed = pytest.mark.skipif(
-    shutil.which("nft") is None,
-    reason="NOT TESTED: nft is not installed here; it is in the package nftables, as packaging/test should install it",
-)
 
 
 @pytest.fixture
@@ -138,7 +132,6 @@ def test_a_restore_of_several_tables_is_a_notice_for_each(notices: GenerationNot
     assert told == [Generation(number + step, pid, "iptables-nft-re") for step in (1, 2)]
 
 
-@nft_installed
 def test_a_change_by_nft_is_one_notice(notices: GenerationNotices) -> None:
     """Changes past iptables are told like any other, in our tables and in others."""
     for step, command in enumerate(("add table inet other", "add rule ip filter INPUT counter accept"), 1):
@@ -153,7 +146,6 @@ def test_a_read_is_no_notice(notices: GenerationNotices, command: str) -> None:
     assert arrived(notices) == []
 
 
-@nft_installed
 def test_a_read_by_nft_is_no_notice(notices: GenerationNotices) -> None:
     """Nor does nft, when it only looks."""
     run("nft list ruleset")

@@ -459,8 +459,6 @@ def in_a_mount_namespace(script: str, state: Path) -> None:
     preamble += "from tests.unit.test_revisions import revision, pending, numbers, fails\n"
     preamble += "def mount(*words): subprocess.run(['mount', *words], check=True)\n"
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this host lets nobody make a mount namespace")
     argv = [*namespace, sys.executable, "-c", preamble + script, str(state)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
