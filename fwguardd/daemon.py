@@ -1,7 +1,7 @@
 """The daemon: builds the parts, then waits for what may happen, and lets the steward act on it.
 
 One event loop waits: for directory notices, signals, timers, the kernel log and the control socket. One thread acts
-(`fwguardd.steward`). The road of rule files and the road of denials share nothing but the log.
+(`fwguardd.supervisor`). The road of rule files and the road of denials share nothing but the log.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING
 
 import sdnotify
 
-from fwguardd import __version__, events, report
-from fwguardd.control.protocol import Code, Refusal
+from fwguardd import __version__, documents, events
+from fwguardd.control.protocol import Code, RequestError
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
-from fwguardd.enforce.boot_report import tell_boot_report
-from fwguardd.enforce.guard import Due, Timetable
-from fwguardd.enforce.memory import Unseen
+from fwguardd.denial_reader import DenialReader
+from fwguardd.enforce.context import Broken, Done, Failed
 from fwguardd.enforce.reconcile import STARTED
+from fwguardd.enforce.reports import report_boot
+from fwguardd.enforce.schedule import Due, Schedule
+from fwguardd.enforce.state import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
-from fwguardd.enforce.world import Broken, Done, Failure
-from fwguardd.kernel.culprit import NOBODY, read_culprit
+from fwguardd.kernel.attribution import NO_AUTHORS, read_author
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, KernelError, Tool, ToolMissingError, find_tool
 from fwguardd.kernel.privilege import (
@@ -38,13 +39,12 @@ from fwguardd.kernel.privilege import (
     lock_runtime_dir,
     require_privilege,
 )
-from fwguardd.listener import Listener
 from fwguardd.options import Options, parse_options
-from fwguardd.outlets.log import open_log
-from fwguardd.ruleset.logs import logging_rules
+from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
-from fwguardd.steward import LONGEST_TRACEBACK, Steward
+from fwguardd.sinks.log import open_sink
 from fwguardd.store.revisions import StoreError
+from fwguardd.supervisor import LONGEST_TRACEBACK, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 
     from fwguardd.control.protocol import Request
     from fwguardd.control.server import Caller
-    from fwguardd.enforce.world import Outcome
-    from fwguardd.outlets.log import Log
+    from fwguardd.enforce.context import Outcome
     from fwguardd.ruleset.model import Rehearsed
+    from fwguardd.sinks.log import Sink
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
@@ -67,18 +67,18 @@ READING_GROUP = "fwguard"
 class Daemon:
     """All parts, and the loop that waits for them."""
 
-    def __init__(self, options: Options, settings: Settings, tool: Tool, log: Log) -> None:
+    def __init__(self, options: Options, settings: Settings, tool: Tool, log: Sink) -> None:
         """Build the parts. Raises StoreError where the state directory cannot be trusted."""
         self._options, self._settings, self._tool, self._emit = options, settings, tool, log.tell
-        self._steward = Steward(settings, tool, log.tell)
-        self._listener = Listener(settings, log, boot_id(), ran_before=self._steward.memory.in_force is not None)
+        self._supervisor = Supervisor(settings, tool, log.tell)
+        self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
         self._named: Rehearsed | None = None
         self._systemd = sdnotify.SystemdNotifier()
         self._wake = asyncio.Event()
-        self._timetable = Timetable(settings.settle, settings.settle_max, settings.drift_interval)
+        self._timetable = Schedule(settings.settle, settings.settle_max, settings.drift_interval)
         self._reload_wanted = False
         self._end: int | None = None
-        self._culprits = NOBODY
+        self._culprits = NO_AUTHORS
         self._held = False
 
     async def run(self) -> int:
@@ -89,14 +89,14 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._want_reload)
         loop.set_exception_handler(self._defect)
         async with contextlib.AsyncExitStack() as parts:
-            parts.callback(self._steward.close)
+            parts.callback(self._supervisor.close)
             watch = DirectoryWatch(
                 self._settings.rules_dir, lambda: loop.call_soon_threadsafe(self._notice, time.monotonic())
             )
             parts.callback(watch.close)
             self._tell_start()
             self._name_rules()
-            parts.enter_context(self._listener.listening(loop))
+            parts.enter_context(self._reader.listening(loop))
             parts.enter_context(self._hearing_of_changes(loop))
             await self._open_control_socket(parts)
             watchdog = asyncio.ensure_future(self._feed_watchdog())
@@ -106,7 +106,7 @@ class Daemon:
             while self._end is None:
                 await self._next_pass(watch)
         self._systemd.notify("STOPPING=1\nSTATUS=Stopped; the rules stay in force")
-        self._emit(events.STOPPING, f"fwguardd stops; the rules stay in force ({self._steward.memory.sentence})")
+        self._emit(events.STOPPING, f"fwguardd stops; the rules stay in force ({self._supervisor.state.sentence})")
         return self._end
 
     def _tell_start(self) -> None:
@@ -115,14 +115,14 @@ class Daemon:
         self._emit(events.STARTED, message, version=__version__, backend=backend, iptables=version)
 
     async def _first_pass(self) -> None:
-        tell_boot_report(self._settings.runtime_dir / "boot", self._emit)
+        report_boot(self._settings.runtime_dir / "boot", self._emit)
         await self._pass(STARTED)
         self._tell_systemd("READY=1")
 
     async def _next_pass(self, watch: DirectoryWatch) -> None:
         """Wait until there is a reason for a pass, and run it."""
-        deadline = None if self._timetable.retrying else self._steward.deadline()
-        held = self._steward.held_for()
+        deadline = None if self._timetable.retrying else self._supervisor.deadline()
+        held = self._supervisor.held_for()
         self._held = self._held or held is not None
         waits = (self._timetable.wait(time.monotonic()), deadline, held)
         with contextlib.suppress(TimeoutError):
@@ -133,22 +133,22 @@ class Daemon:
         if self._reload_wanted:
             self._reload_wanted = False
             await self._reload("SIGHUP")
-        elif self._steward.deadline() == 0.0 and not self._timetable.retrying:
+        elif self._supervisor.deadline() == 0.0 and not self._timetable.retrying:
             await self._pass("not confirmed", look_only=True)
-        elif self._held and self._steward.repairs():
+        elif self._held and self._supervisor.repairs():
             self._held = False
             await self._pass("repairs begin again", look_only=True)
         elif (due := self._timetable.due(time.monotonic())) is Due.LOOK_AHEAD:
             self._timetable.looked_ahead()
-            self._steward.look_ahead()
+            self._supervisor.validate_ahead()
         elif due is not None:
             watch.renew()
             await self._pass(due.value, look_only=due in {Due.NOTICE, Due.TIMER})
 
     async def _pass(self, cause: str, *, look_only: bool = False) -> None:
         self._timetable.pass_begins(time.monotonic(), look_only=look_only)
-        culprits, self._culprits = self._culprits, NOBODY
-        outcome = await self._steward.run_pass(cause, culprits, look_only=look_only)
+        authors, self._culprits = self._culprits, NO_AUTHORS
+        outcome = await self._supervisor.run_pass(cause, authors, look_only=look_only)
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:
             self._timetable.notice(time.monotonic())
         self._after(outcome)
@@ -164,80 +164,80 @@ class Daemon:
             fixed = {name: getattr(self._settings, name) for name in ("rules_dir", "state_dir", "runtime_dir")}
             self._use(replace(loaded, **fixed))
         self._timetable.pass_begins(time.monotonic())
-        outcome = await self._steward.reload(by, confirm_within)
+        outcome = await self._supervisor.reload(by, confirm_within)
         self._after(outcome)
         self._tell_systemd("READY=1")
         return outcome
 
     def _use(self, settings: Settings) -> None:
         self._settings = settings
-        self._steward.use(settings)
+        self._supervisor.use(settings)
         self._timetable.set_durations(settings.settle, settings.settle_max, settings.drift_interval)
-        self._listener.use(settings)
+        self._reader.use(settings)
 
     def _after(self, outcome: Outcome) -> None:
         """Set the times of the next looks, and tell systemd. A broken firewall ends the daemon, for systemd to act."""
         wrote = isinstance(outcome, Done) and outcome.changes > 0
-        starved = outcome.memory.unseen not in (None, Unseen.HIDDEN)
-        again = starved or (isinstance(outcome, Failure) and outcome.passing)
+        starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
+        again = starved or (isinstance(outcome, Failed) and outcome.passing)
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)
         self._tell_systemd()
         self._name_rules()
-        self._steward.look_elsewhere()
+        self._supervisor.look_elsewhere()
         if isinstance(outcome, Broken):
             self._stop(EX_FAILURE)
 
     def _name_rules(self) -> None:
         """Let denials name the rules that log them, when others have come in force."""
-        in_force = self._steward.memory.in_force
+        in_force = self._supervisor.state.in_force
         rehearsed = in_force.rehearsed if in_force is not None else None
         if rehearsed is not self._named:
             self._named = rehearsed
-            self._listener.use_rules(logging_rules(rehearsed.rulesets if rehearsed is not None else {}))
+            self._reader.use_rules(logging_rules(rehearsed.rulesets if rehearsed is not None else {}))
 
     async def _perform(self, request: Request, caller: Caller) -> Mapping[str, Any]:
         """A verb of the control socket. Raises Refusal."""
-        steward, name = self._steward, request.verb.name
+        supervisor, name = self._supervisor, request.verb.name
         if name in ("status", "history", "show", "pause", "resume", "drift"):
             return await self._answer(request)
-        before = steward.memory
+        before = supervisor.state
         if name == "reload":
             outcome = await self._reload(str(caller), request.seconds("confirm_seconds"))
         elif name == "confirm":
-            outcome = await steward.confirm()
+            outcome = await supervisor.confirm()
         elif name == "rollback":
-            outcome = await steward.rollback(request.whole("revision"), str(caller))
+            outcome = await supervisor.rollback(request.whole("revision"), str(caller))
         else:
-            outcome = await steward.open_up(str(caller))
+            outcome = await supervisor.open_firewall(str(caller))
         if name != "reload":
             self._after(outcome)
         self._wake.set()
-        return report.outcome(steward.world(), outcome, before)
+        return documents.outcome(supervisor.context(), outcome, before)
 
     async def _answer(self, request: Request) -> Mapping[str, Any]:
-        steward, name = self._steward, request.verb.name
+        supervisor, name = self._supervisor, request.verb.name
         if name == "status":
-            return steward.status(self._listener.counts())
+            return supervisor.status(self._reader.counts())
         if name == "history":
-            return report.history(steward.world(), steward.memory, request.whole("limit"))
+            return documents.history(supervisor.context(), supervisor.state, request.whole("limit"))
         if name == "show":
-            revision = steward.world().store.get(request.whole("revision") or 0)
+            revision = supervisor.context().store.get(request.whole("revision") or 0)
             if revision is None:
-                raise Refusal(Code.NOT_FOUND, f"revision {request.whole('revision')} is not kept")
-            return report.show(revision)
+                raise RequestError(Code.NOT_FOUND, f"revision {request.whole('revision')} is not kept")
+            return documents.show(revision)
         if name == "drift":
             try:
-                found = await steward.look()
+                found = await supervisor.look()
             except KernelError as error:
-                raise Refusal(Code.FAILED, str(error)) from error
+                raise RequestError(Code.FAILED, str(error)) from error
             if found:
                 # Whoever asks has seen it before the timer: it is dealt with as if it had been noticed.
-                self._timetable.foreign_change(time.monotonic(), gap=steward.look_gap())
+                self._timetable.foreign_change(time.monotonic(), gap=supervisor.look_gap())
                 self._wake.set()
-            return report.drift(found)
-        steward.pause(request.seconds("seconds") if name == "pause" else None)
+            return documents.drift(found)
+        supervisor.pause(request.seconds("seconds") if name == "pause" else None)
         self._wake.set()
-        return {"paused_seconds": steward.paused()}
+        return {"paused_seconds": supervisor.paused()}
 
     async def _open_control_socket(self, parts: contextlib.AsyncExitStack) -> None:
         path, group = self._settings.runtime_dir / "control.sock", local_group(READING_GROUP)
@@ -248,8 +248,8 @@ class Daemon:
             self._emit(events.CONTROL_CLOSED, f"{error}; fwguardctl cannot reach this daemon")
 
     def _tell_systemd(self, *states: str) -> None:
-        steward = self._steward
-        line = report.status_line(steward.sentence, steward.memory, self._listener.counts())
+        supervisor = self._supervisor
+        line = documents.status_line(supervisor.sentence, supervisor.state, self._reader.counts())
         self._systemd.notify("\n".join((*states, f"STATUS={line}")))
 
     async def _feed_watchdog(self) -> None:
@@ -281,14 +281,14 @@ class Daemon:
     def _hear(self, notices: GenerationNotices) -> None:
         for notice in notices.read_available():
             if isinstance(notice, Generation):
-                if self._steward.wrote(notice.pid):
+                if self._supervisor.wrote(notice.pid):
                     continue
                 # At once: a moment later the process is gone, and nobody knows any more who it was.
-                seen = None if self._culprits.full else read_culprit(notice.pid, notice.process)
+                seen = None if self._culprits.full else read_author(notice.pid, notice.process)
                 self._culprits = self._culprits.with_another(seen)
             else:
                 self._culprits = self._culprits.with_another(None)
-            self._timetable.foreign_change(time.monotonic(), gap=self._steward.look_gap())
+            self._timetable.foreign_change(time.monotonic(), gap=self._supervisor.look_gap())
             self._wake.set()
 
     def _defect(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -337,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: Options, settings: Settings, tool: Tool) -> int:
-    return await Daemon(options, settings, tool, open_log(settings.log)).run()
+    return await Daemon(options, settings, tool, open_sink(settings.log)).run()
 
 
 def _cannot_start(reason: str, code: int) -> int:

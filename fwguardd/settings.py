@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fwguardd.denials.parse import Meaning, Watched
-from fwguardd.denials.taking import Choice
-from fwguardd.denials.tally import Limits
+from fwguardd.denials.aggregation import AggregationLimits
+from fwguardd.denials.line_parser import Meaning, Watched
+from fwguardd.denials.sources import SourceChoice
 from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.citizens import DEFAULTS, UnknownCitizenError, expand
-from fwguardd.ruleset.lint import Context
+from fwguardd.ruleset.known_programs import DEFAULTS, UnknownProgramError, expand_patterns
+from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ DEFAULT_PATH = Path("/etc/fwguardd.yaml")
 LARGEST_FILE = 1 << 20
 """Bytes of a settings file that are read; a larger one is a mistake."""
 
-DEFAULT_PRESERVE = expand([DEFAULTS])
+DEFAULT_PRESERVE = expand_patterns([DEFAULTS])
 
 DEFAULT_PREFIXES = (
     Watched("denied", "iptables denied: ", Meaning.DENIED),
@@ -37,7 +37,7 @@ DEFAULT_PREFIXES = (
 )
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = AggregationLimits()
 
 
 class LogFormat(Enum):
@@ -71,7 +71,7 @@ class Settings:
     drift_interval: float = 60.0
     on_drift: OnDrift = OnDrift.REPAIR
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
-    source: Choice = Choice.AUTO
+    source: SourceChoice = SourceChoice.AUTO
     nflog_group: int = 5
     prefixes: tuple[Watched, ...] = DEFAULT_PREFIXES
     denials_window: float = DEFAULT_LIMITS.window
@@ -83,9 +83,9 @@ class Settings:
     keep_revisions: int = 50
     emergency_dir: Path | None = Path("/usr/share/fwguardd")
 
-    def limits(self) -> Limits:
+    def limits(self) -> AggregationLimits:
         """How much is told of denials at once, and how much is counted."""
-        return Limits(
+        return AggregationLimits(
             self.denials_window,
             self.denials_first,
             self.denials_per_second,
@@ -94,9 +94,9 @@ class Settings:
             self.sweep_hosts,
         )
 
-    def lint_context(self) -> Context:
+    def lint_context(self) -> LintContext:
         """What the lints of rule files have to know of the settings."""
-        return Context(tuple(watched.prefix for watched in self.prefixes), Preserve.from_patterns(self.preserve))
+        return LintContext(tuple(watched.prefix for watched in self.prefixes), Preserve.from_patterns(self.preserve))
 
 
 class SettingsError(Exception):
@@ -247,8 +247,8 @@ def _list(node: yaml.Node) -> list[yaml.Node]:
 
 def _patterns(node: yaml.Node) -> tuple[str, ...]:
     try:
-        return expand(_text(entry) for entry in _list(node))
-    except UnknownCitizenError as error:
+        return expand_patterns(_text(entry) for entry in _list(node))
+    except UnknownProgramError as error:
         raise _Fault(_line(node), str(error)) from error
 
 
@@ -284,7 +284,7 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "drift_interval": _duration(0.1, 86400.0),
     "on_drift": _choice({choice.value: choice for choice in OnDrift}),
     "preserve": _patterns,
-    "source": _choice({choice.value: choice for choice in Choice}),
+    "source": _choice({choice.value: choice for choice in SourceChoice}),
     "nflog_group": _whole(0, 65535),
     "prefixes": _prefixes,
     "denials_window": _duration(0.0, 86400.0),

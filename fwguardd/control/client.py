@@ -17,7 +17,7 @@ from fwguardd.control.protocol import (
     LARGEST_ANSWER,
     LARGEST_REQUEST,
     Code,
-    Fault,
+    RequestFault,
     encode_request,
     parse_answer,
 )
@@ -31,15 +31,15 @@ LONG, SHORT = 600.0, 30.0
 """Seconds to wait for an answer. A verb that writes waits for its turn, a rehearsal, and the lock of iptables."""
 
 
-class UnreachableError(Exception):
+class DaemonUnreachableError(Exception):
     """Nobody answers at the control socket, or not in time."""
 
 
-class NotPermittedError(Exception):
+class ControlNotPermittedError(Exception):
     """The user may not connect, or may not use the verb."""
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """The daemon answered, and not with a result."""
 
     def __init__(self, code: Code, message: str) -> None:
@@ -56,11 +56,11 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         _connect(server, socket_path)
         answer = parse_answer(_exchange(server, encode_request(verb, args or {}), verb, wait))
-    if not isinstance(answer, Fault):
+    if not isinstance(answer, RequestFault):
         return answer.result
     if answer.code is Code.NOT_PERMITTED:
-        raise NotPermittedError(f"{answer.message}; try it as root")
-    raise RefusedError(answer.code, answer.message)
+        raise ControlNotPermittedError(f"{answer.message}; try it as root")
+    raise RequestRefusedError(answer.code, answer.message)
 
 
 def _connect(server: socket.socket, path: Path) -> None:
@@ -70,15 +70,17 @@ def _connect(server: socket.socket, path: Path) -> None:
     try:
         server.connect(str(path))
     except PermissionError as error:
-        raise NotPermittedError(f"{path} may not be opened by this user; try it as root") from error
+        raise ControlNotPermittedError(f"{path} may not be opened by this user; try it as root") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise UnreachableError(
+        raise DaemonUnreachableError(
             f"fwguardd does not run, or its control socket is not {path}; look at: systemctl status fwguardd"
         ) from error
     except BlockingIOError as error:
-        raise UnreachableError("fwguardd runs but takes no clients; look at: systemctl status fwguardd") from error
+        raise DaemonUnreachableError(
+            "fwguardd runs but takes no clients; look at: systemctl status fwguardd"
+        ) from error
     except OSError as error:
-        raise UnreachableError(f"{path} cannot be used: {error}; look at: systemctl status fwguardd") from error
+        raise DaemonUnreachableError(f"{path} cannot be used: {error}; look at: systemctl status fwguardd") from error
 
 
 def _exchange(server: socket.socket, request: bytes, verb: str, wait: float) -> bytes:
@@ -97,13 +99,13 @@ def _exchange(server: socket.socket, request: bytes, verb: str, wait: float) -> 
                 break
             data += chunk
     except TimeoutError as error:
-        raise UnreachableError(
+        raise DaemonUnreachableError(
             f"fwguardd has not answered for {wait:g} s; {verb} may still be under way; look at: journalctl -u fwguardd"
         ) from error
     except OSError as error:
-        raise UnreachableError(f"the connection to fwguardd broke: {error}; {_unknown(verb)}") from error
+        raise DaemonUnreachableError(f"the connection to fwguardd broke: {error}; {_unknown(verb)}") from error
     if not data.endswith(b"\n"):
-        raise UnreachableError(f"fwguardd hung up before it had answered; {_unknown(verb)}")
+        raise DaemonUnreachableError(f"fwguardd hung up before it had answered; {_unknown(verb)}")
     return bytes(data[:-1])
 
 

@@ -49,7 +49,7 @@ class Code(StrEnum):
     FAILED = "failed"
 
 
-class Kind(StrEnum):
+class ArgumentType(StrEnum):
     """The type of an argument. Both are numbers; WHOLE ones have no fraction."""
 
     WHOLE = "whole"
@@ -61,7 +61,7 @@ class Argument:
     """An argument of a verb: its type, the bounds of its value, and whether it must be given."""
 
     name: str
-    kind: Kind
+    kind: ArgumentType
     least: float
     most: float
     required: bool = False
@@ -83,14 +83,18 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         verb.name: verb
         for verb in (
             Verb("status", reads=True),
-            Verb("reload", reads=False, arguments=(Argument("confirm_seconds", Kind.SECONDS, 1, _DAY),)),
+            Verb("reload", reads=False, arguments=(Argument("confirm_seconds", ArgumentType.SECONDS, 1, _DAY),)),
             Verb("confirm", reads=False),
-            Verb("rollback", reads=False, arguments=(Argument("revision", Kind.WHOLE, 1, LARGEST_WHOLE),)),
-            Verb("history", reads=True, arguments=(Argument("limit", Kind.WHOLE, 1, LARGEST_WHOLE),)),
-            Verb("show", reads=True, arguments=(Argument("revision", Kind.WHOLE, 1, LARGEST_WHOLE, required=True),)),
+            Verb("rollback", reads=False, arguments=(Argument("revision", ArgumentType.WHOLE, 1, LARGEST_WHOLE),)),
+            Verb("history", reads=True, arguments=(Argument("limit", ArgumentType.WHOLE, 1, LARGEST_WHOLE),)),
+            Verb(
+                "show",
+                reads=True,
+                arguments=(Argument("revision", ArgumentType.WHOLE, 1, LARGEST_WHOLE, required=True),),
+            ),
             Verb("open", reads=False),
             Verb("drift", reads=True),
-            Verb("pause", reads=False, arguments=(Argument("seconds", Kind.SECONDS, 1, _DAY, required=True),)),
+            Verb("pause", reads=False, arguments=(Argument("seconds", ArgumentType.SECONDS, 1, _DAY, required=True),)),
             Verb("resume", reads=False),
         )
     }
@@ -117,7 +121,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RequestFault:
     """Why a request was not done, as data: a code for programs and a sentence for people."""
 
     code: Code
@@ -131,7 +135,7 @@ class Answer:
     result: Mapping[str, Any]
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer to the client, and no error of the one who raises it.
+class RequestError(Exception):
     """Raised by whoever performs a verb, to answer with a code and a sentence instead of a result."""
 
     def __init__(self, code: Code, message: str) -> None:
@@ -146,14 +150,14 @@ class _Misfit(Exception):  # noqa: N818 - control flow inside this module; it ne
         self.code = code
 
 
-def parse_request(data: bytes) -> Request | Fault:
+def parse_request(data: bytes) -> Request | RequestFault:
     """The request that a line is, without its newline. Never raises."""
     if len(data) >= LARGEST_REQUEST:
-        return Fault(Code.BAD_REQUEST, f"a request has at most {LARGEST_REQUEST} bytes")
+        return RequestFault(Code.BAD_REQUEST, f"a request has at most {LARGEST_REQUEST} bytes")
     try:
         return _request(_document(data))
     except _Misfit as misfit:
-        return Fault(misfit.code, str(misfit))
+        return RequestFault(misfit.code, str(misfit))
 
 
 def _request(document: dict[str, Any]) -> Request:
@@ -187,25 +191,27 @@ def _value(verb: Verb, argument: Argument, value: object) -> int | float | None:
             raise _Misfit(f"{name} is missing")
         return None
     # A bool is an int to Python, and no number to whoever wrote "true".
-    types = (int,) if argument.kind is Kind.WHOLE else (int, float)
+    types = (int,) if argument.kind is ArgumentType.WHOLE else (int, float)
     if isinstance(value, bool) or not isinstance(value, types):
-        raise _Misfit(f"{name} must be a {'whole number' if argument.kind is Kind.WHOLE else 'number of seconds'}")
+        raise _Misfit(
+            f"{name} must be a {'whole number' if argument.kind is ArgumentType.WHOLE else 'number of seconds'}"
+        )
     if not argument.least <= value <= argument.most:
         raise _Misfit(f"{name} must be from {argument.least:.16g} to {argument.most:.16g}")
-    return value if argument.kind is Kind.WHOLE else float(value)
+    return value if argument.kind is ArgumentType.WHOLE else float(value)
 
 
-def parse_answer(data: bytes) -> Answer | Fault:
+def parse_answer(data: bytes) -> Answer | RequestFault:
     """What the daemon answered, from its line without the newline. Never raises: what cannot be read is a Fault."""
     try:
         return _answer(_document(data))
     except _Misfit as misfit:
         if misfit.code is Code.UNSUPPORTED_VERSION:
-            return Fault(misfit.code, str(misfit))
-        return Fault(Code.FAILED, f"fwguardd answered something that cannot be read: {misfit}")
+            return RequestFault(misfit.code, str(misfit))
+        return RequestFault(Code.FAILED, f"fwguardd answered something that cannot be read: {misfit}")
 
 
-def _answer(document: dict[str, Any]) -> Answer | Fault:
+def _answer(document: dict[str, Any]) -> Answer | RequestFault:
     ok, result = document.get("ok"), document.get("result")
     if ok is True and isinstance(result, dict):
         return Answer(result)
@@ -213,7 +219,7 @@ def _answer(document: dict[str, Any]) -> Answer | Fault:
     if ok is not False or not isinstance(code, str) or not isinstance(message, str):
         raise _Misfit("neither a result nor a reason")
     # A newer daemon may know more codes than this client does.
-    return Fault(Code(code) if code in list(Code) else Code.FAILED, message)
+    return RequestFault(Code(code) if code in list(Code) else Code.FAILED, message)
 
 
 def encode_request(verb: str, args: Mapping[str, int | float | None]) -> bytes:
@@ -221,16 +227,16 @@ def encode_request(verb: str, args: Mapping[str, int | float | None]) -> bytes:
     return _line({"v": VERSION, "verb": verb, "args": dict(args)})
 
 
-def encode_answer(answer: Answer | Fault) -> bytes:
+def encode_answer(answer: Answer | RequestFault) -> bytes:
     """The line that answers. Never raises: a result that JSON cannot tell, or that is too large, is told as a fault."""
-    if isinstance(answer, Fault):
+    if isinstance(answer, RequestFault):
         return _line({"v": VERSION, "ok": False, "code": answer.code.value, "message": answer.message})
     try:
         line = _line({"v": VERSION, "ok": True, "result": dict(answer.result)})
     except (TypeError, ValueError, RecursionError) as error:
-        return encode_answer(Fault(Code.FAILED, f"the result cannot be told: {error}"))
+        return encode_answer(RequestFault(Code.FAILED, f"the result cannot be told: {error}"))
     if len(line) > LARGEST_ANSWER:
-        return encode_answer(Fault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes"))
+        return encode_answer(RequestFault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes"))
     return line
 
 

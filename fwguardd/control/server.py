@@ -3,11 +3,10 @@
 It takes a connection, learns from the kernel who is at the other end, reads one request, asks whether that one may,
 has the verb performed, answers, and hangs up. It knows no verb's meaning: ``act`` performs, ``may`` permits.
 
-What a client can do to it is bounded by `Limits`: so many are served at once, and the rest are told "busy" at once; a
-few places are kept for root, so that those who may only read cannot keep the administrator out. A request must arrive,
-and an answer be taken, within a few seconds. Only running the verb has no limit here: a verb that has begun is never
-cancelled because its client went away, as half a reload is worse than a whole one that nobody waits for.
-"""
+What a client can do to it is bounded by `ServerLimits`: so many are served at once, and the rest are told "busy" at
+once; a few places are kept for root, so that those who may only read cannot keep the administrator out. A request must
+arrive, and an answer be taken, within a few seconds. Only running the verb has no limit here: a verb that has begun is
+never cancelled because its client went away, as half a reload is worse than a whole one that nobody waits for."""
 
 from __future__ import annotations
 
@@ -25,9 +24,9 @@ from fwguardd.control.protocol import (
     LARGEST_REQUEST,
     Answer,
     Code,
-    Fault,
-    Refusal,
     Request,
+    RequestError,
+    RequestFault,
     Verb,
     encode_answer,
     parse_request,
@@ -47,7 +46,7 @@ LAST_WORD_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """How much of the server the clients may use: how many at once, how many of these places are kept for root, and
     the seconds for a request to arrive, for an answer to be taken, and for verbs to end when the server closes."""
 
@@ -103,10 +102,10 @@ class ControlServer:
         may: Callable[[Caller, Verb], bool] = only_root,
         *,
         group: int | None = None,
-        limits: Limits = Limits(),
+        limits: ServerLimits = ServerLimits(),
     ) -> None:
         self._path, self._act, self._may, self._group, self._limits = path, act, may, group, limits
-        self._listener: socket.socket | None = None
+        self._reader: socket.socket | None = None
         self._made: tuple[int, int] | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._clients: set[asyncio.Task[None]] = set()
@@ -124,7 +123,7 @@ class ControlServer:
         """Make the socket and serve whoever connects. Raises ControlSocketError."""
         try:
             _take_away_stale(self._path)
-            self._listener, self._made = _listen(self._path, self._group)
+            self._reader, self._made = _listen(self._path, self._group)
         except OSError as error:
             raise ControlSocketError(f"the control socket {self._path} cannot be made: {error}") from error
         self._take_clients()
@@ -144,35 +143,35 @@ class ControlServer:
         await asyncio.gather(*left, return_exceptions=True)
 
     def _take_clients(self) -> None:
-        assert self._listener is not None
-        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+        assert self._reader is not None
+        asyncio.get_running_loop().add_reader(self._reader, self._accept, self._reader)
 
     def _stop_listening(self) -> None:
         if self._rest is not None:
             self._rest.cancel()
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        if self._reader is not None:
+            asyncio.get_running_loop().remove_reader(self._reader)
+            self._reader.close()
+            self._reader = None
             with contextlib.suppress(OSError):
                 if _identity(self._path) == self._made:
                     self._path.unlink()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, reader: socket.socket) -> None:
         for _ in range(WAITING_CLIENTS):
             try:
-                client, _address = listener.accept()
+                client, _address = reader.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 # The connection stays readable (accept(2), EMFILE): without a rest the loop would turn for nothing.
-                self._have_a_rest(listener, error)
+                self._have_a_rest(reader, error)
                 return
             self._welcome(client)
 
-    def _have_a_rest(self, listener: socket.socket, error: OSError) -> None:
+    def _have_a_rest(self, reader: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
-        loop.remove_reader(listener)
+        loop.remove_reader(reader)
         self._rest = loop.call_later(REST, self._take_clients)
         loop.call_exception_handler({"message": f"{self._path} takes no clients for a while", "exception": error})
 
@@ -180,7 +179,7 @@ class ControlServer:
         client.settimeout(0)
         caller = _caller(client)
         if len(self._clients) >= self._limits.clients - (self._limits.kept_for_root if caller.uid else 0):
-            busy = Fault(Code.BUSY, f"{len(self._clients)} requests are under way; try again in a moment")
+            busy = RequestFault(Code.BUSY, f"{len(self._clients)} requests are under way; try again in a moment")
             with client, contextlib.suppress(OSError):
                 client.send(encode_answer(busy))
             return
@@ -197,15 +196,15 @@ class ControlServer:
         assert task is not None
         self._silent.discard(task)
         if said is not None:
-            answer = said if isinstance(said, Fault) else await self._answer(said, caller)
+            answer = said if isinstance(said, RequestFault) else await self._answer(said, caller)
             await _send(client, answer, self._limits.answer_within)
 
-    async def _answer(self, line: bytes, caller: Caller) -> Answer | Fault:
+    async def _answer(self, line: bytes, caller: Caller) -> Answer | RequestFault:
         request = parse_request(line)
-        if isinstance(request, Fault):
+        if isinstance(request, RequestFault):
             return request
         if not self._may(caller, request.verb):
-            return Fault(Code.NOT_PERMITTED, f"{request.verb.name} is not permitted to {caller}")
+            return RequestFault(Code.NOT_PERMITTED, f"{request.verb.name} is not permitted to {caller}")
         verb = asyncio.create_task(self._perform(request, caller))
         self._verbs.add(verb)
         verb.add_done_callback(self._verbs.discard)
@@ -216,18 +215,18 @@ class ControlServer:
     async def _perform(self, request: Request, caller: Caller) -> Mapping[str, Any]:
         return await self._act(request, caller)
 
-    def _outcome(self, verb: asyncio.Task[Mapping[str, Any]], request: Request) -> Answer | Fault:
+    def _outcome(self, verb: asyncio.Task[Mapping[str, Any]], request: Request) -> Answer | RequestFault:
         if verb.cancelled():
-            return Fault(Code.FAILED, f"fwguardd stops; whether {request.verb.name} was done is not known")
+            return RequestFault(Code.FAILED, f"fwguardd stops; whether {request.verb.name} was done is not known")
         error = verb.exception()
         if error is None:
             return Answer(verb.result())
-        if isinstance(error, Refusal):
-            return Fault(error.code, error.message)
+        if isinstance(error, RequestError):
+            return RequestFault(error.code, error.message)
         # A defect of whoever performs. The client gets an answer, and the loop is told, so that nothing is hidden.
         message = f"{request.verb.name} failed by a defect of fwguardd: {type(error).__name__}: {error}"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error, "task": verb})
-        return Fault(Code.FAILED, message)
+        return RequestFault(Code.FAILED, message)
 
 
 async def _ended(tasks: set[asyncio.Task[None]], within: float) -> None:
@@ -235,7 +234,7 @@ async def _ended(tasks: set[asyncio.Task[None]], within: float) -> None:
         await asyncio.wait(tasks, timeout=within)
 
 
-async def _receive(client: socket.socket, within: float) -> bytes | Fault | None:
+async def _receive(client: socket.socket, within: float) -> bytes | RequestFault | None:
     """The line that a client sends, or its end without a newline; None if it hangs up without a word."""
     loop = asyncio.get_running_loop()
     data = bytearray()
@@ -247,13 +246,13 @@ async def _receive(client: socket.socket, within: float) -> bytes | Fault | None
                 if not chunk or b"\n" in chunk:
                     break
     except TimeoutError:
-        return Fault(Code.BAD_REQUEST, f"no whole request came within {within:g} s")
+        return RequestFault(Code.BAD_REQUEST, f"no whole request came within {within:g} s")
     except OSError:
         return None
     return bytes(data).split(b"\n", 1)[0] if data else None
 
 
-async def _send(client: socket.socket, answer: Answer | Fault, within: float) -> None:
+async def _send(client: socket.socket, answer: Answer | RequestFault, within: float) -> None:
     # A client that is gone, or that does not take its answer in time, is told nothing more.
     with contextlib.suppress(OSError):
         async with asyncio.timeout(within):
@@ -271,20 +270,20 @@ def _caller(client: socket.socket) -> Caller:
 
 
 def _listen(path: Path, group: int | None) -> tuple[socket.socket, tuple[int, int]]:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    reader = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         # bind(2) gives the file the mode that the socket has before (net/unix/af_unix.c), so that there is no instant
         # at which it is open to others, and the umask of the whole process is left alone.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(str(path))
+        os.fchmod(reader.fileno(), 0o600)
+        reader.bind(str(path))
         if group is not None:
             _give_to(path, group)
         made = _identity(path)
-        listener.listen(WAITING_CLIENTS)
+        reader.listen(WAITING_CLIENTS)
     except OSError:
-        listener.close()
+        reader.close()
         raise
-    return listener, made
+    return reader, made
 
 
 def _give_to(path: Path, group: int) -> None:

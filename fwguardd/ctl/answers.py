@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.ctl.paint import Paint
-from fwguardd.outlets.console import printable
+from fwguardd.ctl.terminal import Painter
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
+from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ MOST_SHOWN = 20
 """Differences that status spells out; the verb drift spells out all."""
 
 
-class Ink(Paint):
+class AnswerPainter(Painter):
     """The colours of findings, and those of a state of affairs."""
 
     def bad(self, text: str) -> str:
@@ -35,7 +35,7 @@ class Ink(Paint):
         return self._in(_YELLOW, text)
 
 
-def status(result: Result, ink: Ink, now: float) -> list[str]:
+def status(result: Result, ink: AnswerPainter, now: float) -> list[str]:
     """The state of the firewall, one fact a line, what matters most first."""
     rows = [
         ("in force", _in_force(result["in_force"], ink, now)),
@@ -60,7 +60,7 @@ def _row(name: str, text: str) -> str:
     return f"{name:10}{text}"
 
 
-def _in_force(in_force: Result | None, ink: Ink, now: float) -> str:
+def _in_force(in_force: Result | None, ink: AnswerPainter, now: float) -> str:
     if in_force is None:
         return ink.bad("nothing by fwguardd")
     since = f"since {_when(in_force['since'])} ({_ago(now - in_force['since'])} ago, {told(in_force['cause'])})"
@@ -70,7 +70,7 @@ def _in_force(in_force: Result | None, ink: Ink, now: float) -> str:
     return f"{ink.bold('revision ' + str(in_force['revision']))}, {_rules(rules)}, {since}"
 
 
-def _troubles(result: Result, ink: Ink, now: float) -> list[tuple[str, str]]:
+def _troubles(result: Result, ink: AnswerPainter, now: float) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if pending := result["pending"]:
         rows.append(("pending", f"{ink.warn(_pending(pending))}; to keep it: fwguardctl confirm"))
@@ -83,7 +83,7 @@ def _troubles(result: Result, ink: Ink, now: float) -> list[tuple[str, str]]:
     return rows
 
 
-def _drift(drift: Result, ink: Ink) -> str:
+def _drift(drift: Result, ink: AnswerPainter) -> str:
     habit = "repaired when seen" if drift["repair"] else "reported only (on_drift: report)"
     if drift["paused_seconds"] is not None:
         habit = ink.warn(f"repairs are held for {_span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
@@ -98,7 +98,7 @@ def _drift(drift: Result, ink: Ink) -> str:
     return f"{count}; {habit}"
 
 
-def _denials(denials: Result, ink: Ink) -> str:
+def _denials(denials: Result, ink: AnswerPainter) -> str:
     if denials.get("source") is None:
         return ink.warn(f"not read; {told(denials.get('why') or 'see: journalctl -u fwguardd')}")
     lines = denials["lines"]
@@ -123,7 +123,7 @@ def _reason(denials: Result) -> list[str]:
     return [f"from {told(source)}: {told(why)}"]
 
 
-def change(result: Result, ink: Ink, confirm: str) -> list[str]:
+def change(result: Result, ink: AnswerPainter, confirm: str) -> list[str]:
     """What a verb that changes the ruleset came to: the findings, then one sentence, then what to do. ``confirm`` is
     the command that keeps a change that waits for it."""
     outcome = result["outcome"]
@@ -139,7 +139,7 @@ def change(result: Result, ink: Ink, confirm: str) -> list[str]:
     return lines
 
 
-def history(result: Result, ink: Ink) -> list[str]:
+def history(result: Result, ink: AnswerPainter) -> list[str]:
     """The revisions as a table, the one in force marked."""
     head = ("", "REVISION", "WHEN", "IPV4", "IPV6", "FILES", "CAUSE", "BY")
     rows = [_revision(revision) for revision in result["revisions"]]
@@ -173,7 +173,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def show(result: Result, ink: Ink) -> list[str]:
+def show(result: Result, ink: AnswerPainter) -> list[str]:
     """One revision: where it comes from, its files as they were, and what the kernel made of them."""
     lines = [
         ink.bold(f"revision {result['revision']}"),
@@ -188,11 +188,11 @@ def show(result: Result, ink: Ink) -> list[str]:
     return lines
 
 
-def _section(title: str, text: str, ink: Ink) -> list[str]:
+def _section(title: str, text: str, ink: AnswerPainter) -> list[str]:
     return ["", ink.bold(f"# {title}"), *[printable(line.expandtabs()) for line in text.split("\n")[:-1] or [text]]]
 
 
-def drift(result: Result, ink: Ink) -> list[str]:
+def drift(result: Result, ink: AnswerPainter) -> list[str]:
     """Every difference between the kernel and the revision in force."""
     if not result["count"]:
         return [f"{ink.good('no drift')}: the kernel holds what is in force"]
@@ -202,13 +202,13 @@ def drift(result: Result, ink: Ink) -> list[str]:
     return [*lines, ink.bad(_count(result["count"], "difference"))]
 
 
-def _difference(text: str, ink: Ink) -> str:
+def _difference(text: str, ink: AnswerPainter) -> str:
     """A difference: - is missing in the kernel, + is there and should not be, ~ is moved, ! is a policy."""
     line = told(text)
     return ink.warn(line) if line[:1] in ("~", "!") else ink.change(line[:1], line)
 
 
-def pause(result: Result, ink: Ink) -> list[str]:
+def pause(result: Result, ink: AnswerPainter) -> list[str]:
     """Whether repairs are held, and for how long."""
     seconds = result["paused_seconds"]
     if seconds is None:
@@ -223,7 +223,7 @@ def _pending(pending: Result) -> str:
     return left + (f"; revision {pending['back_to']} comes back" if pending["back_to"] is not None else "")
 
 
-def _findings(findings: Sequence[Result], ink: Ink) -> list[str]:
+def _findings(findings: Sequence[Result], ink: AnswerPainter) -> list[str]:
     return [ink.finding(_finding(finding)) for finding in findings]
 
 

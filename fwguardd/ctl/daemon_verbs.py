@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.control.client import NotPermittedError, RefusedError, UnreachableError, ask
+from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl import answers
 from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError
 from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, load_settings
@@ -22,6 +22,7 @@ from fwguardd.store.revisions import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
 
 DONE, ANSWER_IS_NO, UNREACHABLE, NOT_PERMITTED, FAILED = 0, 1, 3, 4, 5
 SOCKET_NAME = "control.sock"
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     socket_path = _socket_path(options)
     try:
         result = ask(socket_path, options.verb, _arguments(options))
-    except (UnreachableError, NotPermittedError, RefusedError) as error:
+    except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
         return _not_answered(options, error)
     if options.json:
         print(json.dumps(result))
@@ -90,10 +91,12 @@ def run(options: argparse.Namespace) -> int:
     return _exit_code(options.verb, result)
 
 
-def _not_answered(options: argparse.Namespace, error: UnreachableError | NotPermittedError | RefusedError) -> int:
-    if isinstance(error, RefusedError):
+def _not_answered(
+    options: argparse.Namespace, error: DaemonUnreachableError | ControlNotPermittedError | RequestRefusedError
+) -> int:
+    if isinstance(error, RequestRefusedError):
         return _fail(f"{error.message} [{error.code}]", FAILED)
-    if isinstance(error, NotPermittedError):
+    if isinstance(error, ControlNotPermittedError):
         return _fail(error, NOT_PERMITTED)
     if options.verb == "open" and not hasattr(options, "socket"):
         return _open_alone(options)
@@ -101,11 +104,12 @@ def _not_answered(options: argparse.Namespace, error: UnreachableError | NotPerm
 
 
 def _open_alone(options: argparse.Namespace) -> int:
-    from fwguardd.ctl.open_alone import open_alone  # noqa: PLC0415 - only this verb needs the machinery of the daemon.
+    # Only this verb needs the machinery of the daemon.
+    from fwguardd.ctl.open_without_daemon import open_without_daemon  # noqa: PLC0415
 
     settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
     try:
-        return open_alone(settings, as_json=options.json)
+        return open_without_daemon(settings, as_json=options.json)
     except MissingPrivilegeError as error:
         return _fail(error, NOT_PERMITTED)
     except (RunningAlreadyError, StoreError) as error:
@@ -118,12 +122,12 @@ def _arguments(options: argparse.Namespace) -> dict[str, int | float | None]:
 
 
 def _lines(options: argparse.Namespace, result: Mapping[str, Any], socket_path: Path) -> list[str]:
-    ink = answers.Ink()
+    ink = answers.AnswerPainter()
     if options.verb == "status":
         return answers.status(result, ink, time.time())
     if options.verb in _CHANGES:
         return answers.change(result, ink, _confirm_command(socket_path))
-    tellers: Mapping[str, Callable[[Mapping[str, Any], answers.Ink], list[str]]] = {
+    tellers: Mapping[str, Callable[[Mapping[str, Any], answers.AnswerPainter], list[str]]] = {
         "history": answers.history,
         "show": answers.show,
         "drift": answers.drift,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.citizens import CITIZENS
+from fwguardd.ruleset.known_programs import CITIZENS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Origin, Severity
 from fwguardd.ruleset.preserve import Preserve
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.kernel.host import Conntrack, PostUp
-    from fwguardd.ruleset.citizens import Citizen
-    from fwguardd.ruleset.elsewhere import TableElsewhere
+    from fwguardd.ruleset.known_programs import KnownProgram
     from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset
+    from fwguardd.ruleset.other_tables import OtherTable
 
 FULL = 0.8
 """The part of the connection table that may be in use before it is told."""
@@ -48,10 +48,10 @@ SERVICES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class FoundProgram:
     """A citizen whose chains or rules are in the kernel, and where they stand."""
 
-    citizen: Citizen
+    citizen: KnownProgram
     chains: int
     places: tuple[str, ...]
     kept: bool
@@ -61,13 +61,13 @@ class Resident:
         return f"{self.citizen.title}: {', '.join((chains, *self.places))}"
 
 
-def residents(live: Mapping[Family, Ruleset], preserve: Preserve) -> tuple[Resident, ...]:
+def found_programs(live: Mapping[Family, Ruleset], preserve: Preserve) -> tuple[FoundProgram, ...]:
     """The citizens that are found in the kernel's rules."""
     found = (_resident(citizen, live, preserve) for citizen in CITIZENS)
     return tuple(resident for resident in found if resident is not None)
 
 
-def _resident(citizen: Citizen, live: Mapping[Family, Ruleset], preserve: Preserve) -> Resident | None:
+def _resident(citizen: KnownProgram, live: Mapping[Family, Ruleset], preserve: Preserve) -> FoundProgram | None:
     known = Preserve.from_patterns(citizen.patterns)
     chains, places, kept = 0, [], True
     for family, ruleset in live.items():
@@ -82,7 +82,7 @@ def _resident(citizen: Citizen, live: Mapping[Family, Ruleset], preserve: Preser
                     for rule in chain.rules
                     if known.keeps_rule(rule, table.name, chain.name)
                 )
-    return Resident(citizen, chains, tuple(places), kept) if chains or places else None
+    return FoundProgram(citizen, chains, tuple(places), kept) if chains or places else None
 
 
 def _place(known: Preserve, preserve: Preserve, table: str, chain: Chain) -> str:
@@ -101,7 +101,7 @@ def _place(known: Preserve, preserve: Preserve, table: str, chain: Chain) -> str
     return words.get(tuple(blocks), "among our rules in")
 
 
-def about_citizens(found: Iterable[Resident]) -> Iterator[Finding]:
+def about_citizens(found: Iterable[FoundProgram]) -> Iterator[Finding]:
     """Citizens whose rules would be taken for drift."""
     for resident in found:
         if not resident.kept:
@@ -138,7 +138,7 @@ def about_post_ups(rules: Iterable[PostUp], preserve: Preserve) -> Iterator[Find
             yield Finding("post-up-rule", message, Origin(rule.file, 0), Severity.WARNING, hint)
 
 
-def about_elsewhere(tables: Iterable[TableElsewhere]) -> Iterator[Finding]:
+def about_elsewhere(tables: Iterable[OtherTable]) -> Iterator[Finding]:
     """Tables that see this host's packets beside ours."""
     for table in tables:
         hint = f"see it with: {table.command}; let one of the two do the whole work, or know that both have to agree"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ctl import diagnose
 from fwguardd.ctl.answers import told
-from fwguardd.ctl.paint import Paint, as_json
-from fwguardd.enforce.read_directory import compose_files
+from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.validate import compose_files
 from fwguardd.kernel import host
-from fwguardd.kernel.elsewhere import tables_elsewhere
 from fwguardd.kernel.generations import GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, KernelError, LiveKernel, ToolMissingError, UnknownContentError, find_tool
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Start
+from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability, kernel_release
 from fwguardd.ruleset.model import FAMILIES, Finding, Severity
 from fwguardd.ruleset.preserve import Preserve
@@ -32,7 +32,7 @@ class Diagnosis:
     """What bites, who else lives here, what is good to know, and what could not be seen."""
 
     findings: tuple[Finding, ...] = ()
-    residents: tuple[diagnose.Resident, ...] = ()
+    residents: tuple[diagnose.FoundProgram, ...] = ()
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
 
@@ -51,7 +51,7 @@ def doctor(settings: Settings, *, as_document: bool) -> int:
     if as_document:
         print(json.dumps(_document(diagnosis)))
     else:
-        _print(diagnosis, Paint())
+        _print(diagnosis, Painter())
     return ANSWER_IS_NO if diagnosis.findings else DONE
 
 
@@ -105,7 +105,7 @@ def _look_at_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> D
         return _only(Finding("unknown-content", message, hint="see them with: nft list ruleset"))
     except KernelError as error:
         return Diagnosis(unseen=(f"the kernel's rules: {told(error)}",))
-    found = diagnose.residents({family: one.shown for family, one in saved.items()}, preserve)
+    found = diagnose.found_programs({family: one.shown for family, one in saved.items()}, preserve)
     composition = compose_files(take_snapshot(settings.rules_dir).files, settings.lint_context())
     hidden = {family: one.hidden for family, one in saved.items()}
     findings, notes = diagnose.about_hidden(hidden, composition.candidate.rulesets)
@@ -114,7 +114,7 @@ def _look_at_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> D
 
 def _look_elsewhere(tool: Tool) -> Diagnosis:
     try:
-        return Diagnosis(tuple(diagnose.about_elsewhere(tables_elsewhere(tool.backend))))
+        return Diagnosis(tuple(diagnose.about_elsewhere(other_tables(tool.backend))))
     except OSError as error:
         return Diagnosis(unseen=(f"rules outside of fwguardd's tables: {told(error.strerror)}",))
 
@@ -168,7 +168,7 @@ def _document(diagnosis: Diagnosis) -> dict[str, object]:
     }
 
 
-def _print(diagnosis: Diagnosis, paint: Paint) -> None:
+def _print(diagnosis: Diagnosis, paint: Painter) -> None:
     for finding in diagnosis.findings:
         print(paint.finding(finding))
     for title, lines in (

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from fwguardd import __version__
 from fwguardd.ctl import daemon_verbs
-from fwguardd.ctl.compare import diff
-from fwguardd.ctl.denials import verb as denials_verb
-from fwguardd.ctl.look import Look, check, render_rules
-from fwguardd.kernel.iptables import KernelError, NotPermittedError
-from fwguardd.kernel.scratch import ScratchError
+from fwguardd.ctl.denials import command as denials_command
+from fwguardd.ctl.offline_verbs import OfflineInput, check, diff, render_rules
+from fwguardd.kernel.iptables import IptablesNotPermittedError, KernelError
+from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings, SettingsError, load_settings
 
@@ -30,14 +29,14 @@ WRONG_USAGE, NOT_PERMITTED, FAILED = 2, 4, 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; its exit code."""
-    options = _parser().parse_args(denials_verb.join_times(sys.argv[1:] if argv is None else argv))
+    options = _parser().parse_args(denials_command.join_times(sys.argv[1:] if argv is None else argv))
     try:
         return _run(options)
     except SettingsError as error:
         return _fail(str(error), FAILED)
-    except NotPermittedError as error:
+    except IptablesNotPermittedError as error:
         return _fail(str(error), NOT_PERMITTED)
-    except (KernelError, ScratchError) as error:
+    except (KernelError, NamespaceError) as error:
         return _fail(str(error), FAILED)
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python would complain again when it closes standard output.
@@ -50,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.verb in daemon_verbs.NAMES:
         return daemon_verbs.run(options)
-    if options.verb == denials_verb.NAME:
-        return denials_verb.run(options)
+    if options.verb == denials_command.NAME:
+        return denials_command.run(options)
     settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
     backend = BACKEND_CHOICES[options.backend] if options.backend else settings.backend
     if options.verb == "doctor":
@@ -60,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
         return doctor(
             replace(settings, rules_dir=_paths(options, settings)[0], backend=backend), as_document=options.json
         )
-    look = Look(_paths(options, settings), backend, options.json, settings.lint_context())
+    look = OfflineInput(_paths(options, settings), backend, options.json, settings.lint_context())
     if options.verb == "check":
         return check(look)
     if options.verb == "diff":
@@ -95,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
     verbs.add_parser("doctor", parents=[common], help="say what on this host will bite")
     daemon_verbs.add_verbs(verbs, common)
-    denials_verb.add_verb(verbs)
+    denials_command.add_verb(verbs)
     rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset")
     rendering.add_argument("--family", choices=["4", "6"], help="only this family")
     return parser

@@ -11,7 +11,7 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-from fwguardd.denials.grammar import TCP_FLAGS
+from fwguardd.denials.grammar import TCP_FLAGS, compress_ipv6
 from fwguardd.denials.model import (
     Arp,
     AuthenticationHeader,
@@ -27,7 +27,6 @@ from fwguardd.denials.model import (
     Tcp,
     Udp,
 )
-from fwguardd.denials.spelling import compress_ipv6
 
 if TYPE_CHECKING:
     from fwguardd.denials.model import Extension, Transport

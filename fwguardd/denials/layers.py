@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials import grammar
-from fwguardd.denials.grammar import GrammarError
+from fwguardd.denials.grammar import GrammarError, compress_ipv6
 from fwguardd.denials.model import (
     Arp,
     AuthenticationHeader,
@@ -22,7 +22,6 @@ from fwguardd.denials.model import (
     OptionsHeader,
     Packet,
 )
-from fwguardd.denials.spelling import compress_ipv6
 from fwguardd.denials.transport import (
     IPV4_READERS,
     IPV6_READERS,

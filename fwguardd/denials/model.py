@@ -1,7 +1,7 @@
 r"""What a LOG line says, as values: one small frozen class per layer of the packet, and `Denial` around them.
 
-This module refuses to read text (`fwguardd.denials.parse` does) or packets (`fwguardd.denials.packets` does), and to
-word anything for a person (`fwguardd.denials.telling` does).
+This module refuses to read text (`fwguardd.denials.line_parser` does) or packets (`fwguardd.denials.packets` does), and
+to word anything for a person (`fwguardd.denials.formatting` does).
 
 Every text in these values is printable ASCII: device names and prefixes are spelled as /dev/kmsg spells them,
 `\xHH` for any other byte (Documentation/ABI/testing/dev-kmsg), so that no value can carry a line break or a
@@ -22,7 +22,7 @@ class Meaning(Enum):
     LOGGED = "logged"
 
 
-class Family(Enum):
+class PacketFamily(Enum):
     """What kind of packet the line is about."""
 
     IPV4 = "ipv4"
@@ -267,7 +267,7 @@ class Denial:
     text: str
     devices: Devices
     hardware: Hardware | None
-    family: Family
+    family: PacketFamily
     network: Network | None
     transport: Transport | None
     owner: Owner | None

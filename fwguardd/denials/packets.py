@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.denials.headers import Copy, read_arp, read_ipv4, read_ipv6
-from fwguardd.denials.model import Denial, Devices, Extent, Family, Hardware, Owner
-from fwguardd.denials.spelling import kernel_spelling
+from fwguardd.denials.model import Denial, Devices, Extent, Hardware, Owner, PacketFamily
 from fwguardd.kernel.nflog_message import ARPHRD_ETHER, COPIED
 
 if TYPE_CHECKING:
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from fwguardd.kernel.nflog_message import Around, LoggedPacket
 
 _NFPROTO_IPV4, _NFPROTO_ARP, _NFPROTO_NETDEV, _NFPROTO_IPV6 = 2, 3, 5, 10
-_FAMILIES: Final = {_NFPROTO_IPV4: Family.IPV4, _NFPROTO_ARP: Family.ARP, _NFPROTO_IPV6: Family.IPV6}
-_FAMILIES_BY_ETHERTYPE: Final = {0x0800: Family.IPV4, 0x86DD: Family.IPV6, 0x0806: Family.ARP, 0x8035: Family.ARP}
+_FAMILIES: Final = {_NFPROTO_IPV4: PacketFamily.IPV4, _NFPROTO_ARP: PacketFamily.ARP, _NFPROTO_IPV6: PacketFamily.IPV6}
+_FAMILIES_BY_ETHERTYPE: Final = {
+    0x0800: PacketFamily.IPV4,
+    0x86DD: PacketFamily.IPV6,
+    0x0806: PacketFamily.ARP,
+    0x8035: PacketFamily.ARP,
+}
 """The last is reverse ARP, which has the form of ARP."""
 _EGRESS: Final = 1
 """NF_NETDEV_EGRESS, linux/netfilter.h."""
@@ -92,15 +97,15 @@ class PacketReader:
             return None
         name = self._device_name(index)
         # No device's name can hold a colon (dev_valid_name(), net/core/dev.c), so this one is nobody's.
-        return kernel_spelling(name) if name is not None else f"index:{index}"
+        return kernel_escaped(name) if name is not None else f"index:{index}"
 
 
-def _family(packet: LoggedPacket) -> Family:
+def _family(packet: LoggedPacket) -> PacketFamily:
     found = _FAMILIES.get(packet.family)
-    return found or _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, Family.OTHER)
+    return found or _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, PacketFamily.OTHER)
 
 
-def _whole_length(hooks: int, payload: bytes, family: Family) -> int:
+def _whole_length(hooks: int, payload: bytes, family: PacketFamily) -> int:
     """How long the packet was: longer than the copy only if the copy may have been cut.
 
     IP itself sees to it that a packet is as long as its header claims before the hooks of IP see it, so there the
@@ -109,19 +114,19 @@ def _whole_length(hooks: int, payload: bytes, family: Family) -> int:
     """
     if hooks not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(payload) < COPIED:
         return len(payload)
-    if family is Family.IPV4:
+    if family is PacketFamily.IPV4:
         return int.from_bytes(payload[2:4], "big") if len(payload) >= 4 else 20
-    if family is Family.IPV6:
+    if family is PacketFamily.IPV6:
         return int.from_bytes(payload[4:6], "big") + 40 if len(payload) >= 6 else 40
     return len(payload)
 
 
-def _read(copy: Copy, family: Family) -> tuple[Network | None, Transport | None]:
-    if family is Family.IPV4:
+def _read(copy: Copy, family: PacketFamily) -> tuple[Network | None, Transport | None]:
+    if family is PacketFamily.IPV4:
         return read_ipv4(copy, 0)
-    if family is Family.IPV6:
+    if family is PacketFamily.IPV6:
         return read_ipv6(copy, 0)
-    return read_arp(copy) if family is Family.ARP else None, None
+    return read_arp(copy) if family is PacketFamily.ARP else None, None
 
 
 def _extent(copy: Copy) -> Extent:

@@ -1,9 +1,8 @@
 """Who knocks at many doors: one source that asks for many ports, or at many hosts, within a window.
 
-What counts is that packets ask (`fwguardd.denials.flow.Seen`): answers to forgotten questions are no scan. The source
-address of a packet that was denied proves nothing, since nobody ever answered it: whoever sends packets can write any
-address into them. So these are notices for people, and no reason to block an address by program.
-"""
+What counts is that packets ask (`fwguardd.denials.aggregation.Seen`): answers to forgotten questions are no scan. The
+source address of a packet that was denied proves nothing, since nobody ever answered it: whoever sends packets can
+write any address into them. So these are notices for people, and no reason to block an address by program."""
 
 from __future__ import annotations
 
@@ -11,11 +10,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from fwguardd.denials.tally import Allowance
+from fwguardd.denials.aggregation import TokenBucket
 
 if TYPE_CHECKING:
-    from fwguardd.denials.flow import Flow
-    from fwguardd.denials.tally import Limits
+    from fwguardd.denials.aggregation import AggregationLimits, Flow
 
 _WINDOW_WITHOUT_SUMMARIES: Final = 60.0
 
@@ -55,11 +53,11 @@ class _Asked:
 class Scans:
     """Remembers who asked for what, for so many sources, the latest to come; each of them is told once a window."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: AggregationLimits) -> None:
         self._limits = limits
         self._window = limits.window or _WINDOW_WITHOUT_SUMMARIES
         self._sources: OrderedDict[str, _Asked] = OrderedDict()
-        self._allowance = Allowance(limits.per_second)
+        self._allowance = TokenBucket(limits.per_second)
 
     def look(self, flow: Flow, now: float) -> Notice | None:
         """What to tell of the source of a packet that asked for something."""

@@ -7,70 +7,70 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.memory import InForce, Memory
+from fwguardd.enforce.state import InForce, State
 from fwguardd.enforce.transaction import Owned
 from fwguardd.ruleset.model import Rehearsed
-from fwguardd.store.revisions import Kind, Revision, StoreError
+from fwguardd.store.revisions import Revision, RevisionKind, StoreError
 
 if TYPE_CHECKING:
-    from fwguardd.enforce.world import World
+    from fwguardd.enforce.context import Context
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.model import RuleFile
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Cause:
     """Why something is put in force: the cause, and who asked, "" for nobody."""
 
     cause: str
     by: str = ""
 
 
-def recall(world: World) -> Memory:
+def recall(context: Context) -> State:
     """What the disk remembers. With another tool or kernel the files are judged anew: what they accept may differ."""
-    for fault in world.store.take_faults():
-        world.emit(events.STATE_DAMAGED, fault)
-    memory = Memory(held=world.store.held(), pending=world.store.pending(), touched=world.store.touched())
-    revision = world.store.latest()
+    for fault in context.store.take_faults():
+        context.emit(events.STATE_DAMAGED, fault)
+    state = State(held=context.store.held(), pending=context.store.pending(), touched=context.store.touched())
+    revision = context.store.latest()
     if revision is None:
-        return memory
-    _mend_boot_files(world, memory.pending.back_to if memory.pending else revision.number)
+        return state
+    _mend_boot_files(context, state.pending.back_to if state.pending else revision.number)
     in_force = in_force_of(revision)
-    same = (revision.backend, revision.tool_version, revision.kernel) == _stamp(world)
-    return replace(memory, in_force=in_force if same else replace(in_force, digest=""))
+    same = (revision.backend, revision.tool_version, revision.kernel) == _stamp(context)
+    return replace(state, in_force=in_force if same else replace(in_force, digest=""))
 
 
-def _mend_boot_files(world: World, number: int | None) -> None:
+def _mend_boot_files(context: Context, number: int | None) -> None:
     """Let the next boot load this revision, if a pass that was killed left it at another."""
-    if number is None or world.store.read_boot_revision() == number:
+    if number is None or context.store.read_boot_revision() == number:
         return
-    revision = world.store.get(number)
+    revision = context.store.get(number)
     if revision is not None:
         try:
-            world.store.write_boot_files(revision)
+            context.store.write_boot_files(revision)
         except StoreError as error:
-            world.emit(events.STATE_FAILED, str(error))
+            context.emit(events.STATE_FAILED, str(error))
 
 
-def begin(world: World, memory: Memory, new: InForce) -> None:
+def begin(context: Context, state: State, new: InForce) -> None:
     """Write down which tables are about to be written for the first time: should this process be killed before the
     revision is recorded, the next one lets them go. A disk that fails is told, and stops nothing."""
-    touched = new.owned - memory.owned | memory.touched
-    if touched != world.store.touched():
-        _touch(world, touched)
+    touched = new.owned - state.owned | state.touched
+    if touched != context.store.touched():
+        _touch(context, touched)
 
 
-def end(world: World) -> None:
+def end(context: Context) -> None:
     """What was begun is over: recorded, or undone."""
-    if world.store.touched():
-        _touch(world, Owned())
+    if context.store.touched():
+        _touch(context, Owned())
 
 
-def _touch(world: World, tables: Owned) -> None:
+def _touch(context: Context, tables: Owned) -> None:
     try:
-        world.store.touch(tables)
+        context.store.touch(tables)
     except StoreError as error:
-        world.emit(events.STATE_FAILED, str(error))
+        context.emit(events.STATE_FAILED, str(error))
 
 
 def in_force_of(revision: Revision) -> InForce:
@@ -79,10 +79,10 @@ def in_force_of(revision: Revision) -> InForce:
     return InForce(revision.number, revision.digest, rehearsed, revision.when, revision.cause, revision.kind)
 
 
-def keep(world: World, in_force: InForce, files: tuple[RuleFile, ...], why: Why, *, for_boot: bool) -> None:
+def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause, *, for_boot: bool) -> None:
     """Record what is in force, and let the next boot load it. A disk that fails is told, and changes nothing else: the
     rules are in force and verified."""
-    backend, version, release = _stamp(world)
+    backend, version, release = _stamp(context)
     revision = Revision(
         number=in_force.revision,
         when=in_force.since,
@@ -97,18 +97,20 @@ def keep(world: World, in_force: InForce, files: tuple[RuleFile, ...], why: Why,
         kind=in_force.kind,
     )
     try:
-        world.store.record(revision)
+        context.store.record(revision)
         if for_boot:
-            world.store.write_boot_files(revision)
+            context.store.write_boot_files(revision)
     except StoreError as error:
-        world.emit(events.STATE_FAILED, f"{error}. Revision {in_force.revision} is in force all the same")
+        context.emit(events.STATE_FAILED, f"{error}. Revision {in_force.revision} is in force all the same")
 
 
-def new_in_force(world: World, digest: str, rehearsed: Rehearsed, why: Why, kind: Kind = Kind.RULES) -> InForce:
+def new_in_force(
+    context: Context, digest: str, rehearsed: Rehearsed, why: Cause, kind: RevisionKind = RevisionKind.RULES
+) -> InForce:
     """Something that is about to be put in force, under the next number."""
-    return InForce(world.store.next_number(), digest, rehearsed, time.time(), why.cause, kind)
+    return InForce(context.store.next_number(), digest, rehearsed, time.time(), why.cause, kind)
 
 
-def _stamp(world: World) -> tuple[Backend, str, str]:
-    tool = world.host.tool
-    return tool.backend, tool.version, world.host.kernel_release
+def _stamp(context: Context) -> tuple[Backend, str, str]:
+    tool = context.host.tool
+    return tool.backend, tool.version, context.host.kernel_release

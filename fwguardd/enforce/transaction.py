@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError, StalePlaceError
-from fwguardd.ruleset.diff import Difference, Kind, changes, compare
+from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
 from fwguardd.ruleset.model import Family, Rehearsed, Ruleset
 from fwguardd.ruleset.plan import Plan, emptied, make_plan
 from fwguardd.ruleset.preserve import Preserve, own_part
@@ -105,7 +105,7 @@ def put_in_force(
 
     Raises RolledBackError, UndoFailedError, UndoOwedError, or KernelError where not even the snapshot could be taken.
     """
-    unseen: _UnseenError | None = None
+    unverified: _UnseenError | None = None
     wanted = _with_released(rehearsed, released)
     with kernel.exclusive():
         before = kernel.save(wanted)
@@ -116,12 +116,12 @@ def put_in_force(
             _write(kernel, plans, wanted, preserve)
             _verify(kernel, wanted, preserve)
         except _UnseenError as error:
-            unseen = error
+            unverified = error
         except KernelError as failure:
             _undo(kernel, before, wanted, preserve, failure)
     own = {family: own_part(before[family], preserve, ruleset) for family, ruleset in wanted.items()}
     made = tuple(change for family, ruleset in wanted.items() for change in changes(own[family], ruleset))
-    return Unverified(made, str(unseen)) if unseen is not None else Applied(made)
+    return Unverified(made, str(unverified)) if unverified is not None else Applied(made)
 
 
 def find_drift(kernel: Kernel, rehearsed: Rehearsed, preserve: Preserve) -> tuple[Difference, ...]:
@@ -195,7 +195,7 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
         left = _differences(wanted, live, preserve)
         if not left:
             return
-        if not left_tries or any(difference.kind is not Kind.MOVED for difference in left):
+        if not left_tries or any(difference.kind is not ChangeKind.MOVED for difference in left):
             shown = "; ".join(str(difference) for difference in left[:3])
             raise _NotAsWrittenError(f"after the load the kernel differs in {len(left)} places: {shown}")
         _write(kernel, _plans(live, wanted, preserve), wanted, preserve)

@@ -199,16 +199,16 @@ def _open() -> socket.socket:
         raise _refusal(error.errno) from error
 
 
-def _listen(listener: socket.socket) -> None:
+def _listen(reader: socket.socket) -> None:
     """Join the group, with the filter in place before the first message can come."""
     program = ctypes.create_string_buffer(filter_program())
     # struct sock_fprog: the number of instructions, and where they are. The kernel copies them.
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(program)))
+    reader.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(program)))
     # The order matters. A socket without a port gets no messages, and bind() with no groups leaves those that were
     # joined before it (netlink_bind() in net/netlink/af_netlink.c). Neither says so.
-    listener.bind((0, 0))
+    reader.bind((0, 0))
     try:
-        listener.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        reader.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
     except OSError as error:
         raise _refusal(error.errno) from error
 

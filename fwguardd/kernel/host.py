@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.processes import PATH
-from fwguardd.kernel.programs import program
+from fwguardd.kernel.processes import PATH, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -47,11 +47,11 @@ _ANSWER_SECONDS: Final = 5.0
 _LARGEST_ANSWER: Final = 1 << 16
 
 
-class SetsUnseenError(Exception):
+class SetsUnreadableError(Exception):
     """The sets of this network namespace cannot be looked at: that takes CAP_NET_ADMIN over it, and netlink."""
 
 
-class TwinError(Exception):
+class SetCopyError(Exception):
     """The kernel makes no empty set of this name."""
 
 
@@ -66,16 +66,16 @@ def families_of_sets(names: Iterable[str]) -> dict[str, int]:
             for name in names:
                 answer = _ask(kernel, _CMD_HEADER, _name(name))
                 if answer == errno.EPERM:
-                    raise SetsUnseenError(os.strerror(errno.EPERM))
+                    raise SetsUnreadableError(os.strerror(errno.EPERM))
                 if isinstance(answer, bytes):
                     values = read_attributes(answer, FAMILY_HEADER.size) or {}
                     found[name] = int.from_bytes(values.get(_ATTR_FAMILY, b""), "big")
     except OSError as error:
-        raise SetsUnseenError(error.strerror) from error
+        raise SetsUnreadableError(error.strerror) from error
     return found
 
 
-def make_twins(families: Mapping[str, int]) -> None:
+def make_empty_copies(families: Mapping[str, int]) -> None:
     """Make an empty set of each name and family, where there is none like it yet. Raises TwinError."""
     try:
         with open_socket(NETLINK_NETFILTER) as kernel:
@@ -83,9 +83,9 @@ def make_twins(families: Mapping[str, int]) -> None:
                 answer = _ask(kernel, _CMD_CREATE, _name(name) + _kind(family))
                 if answer != 0:
                     reason = os.strerror(answer) if isinstance(answer, int) else "an answer that cannot be read"
-                    raise TwinError(f"no twin of the ipset {name} could be made: {reason}")
+                    raise SetCopyError(f"no twin of the ipset {name} could be made: {reason}")
     except OSError as error:
-        raise TwinError(f"no twins of ipsets could be made: {error.strerror}") from error
+        raise SetCopyError(f"no twins of ipsets could be made: {error.strerror}") from error
 
 
 def _name(name: str) -> bytes:

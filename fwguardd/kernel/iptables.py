@@ -15,16 +15,24 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, Running, run, run_all
-from fwguardd.kernel.programs import restore_argv, save_argv
+from fwguardd.kernel.processes import (
+    Command,
+    ProgramMissingError,
+    ProgramTimeoutError,
+    Running,
+    restore_argv,
+    run,
+    run_all,
+    save_argv,
+)
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
-from fwguardd.ruleset.render import IncompatibleTableError, UnreadableSaveError, read_saved
+from fwguardd.ruleset.save_format import IncompatibleTableError, UnreadableSaveError, read_saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Family, Ruleset
-    from fwguardd.ruleset.render import Saved
+    from fwguardd.ruleset.save_format import Saved
 
 LOCK_SECONDS = 5
 """How long a legacy program waits for the lock before it gives up, in seconds (iptables(8), "-w")."""
@@ -78,7 +86,7 @@ class ToolMissingError(KernelError):
     """iptables is not installed, or not in a form that fwguardd can use."""
 
 
-class NotPermittedError(KernelError):
+class IptablesNotPermittedError(KernelError):
     """The process lacks CAP_NET_ADMIN."""
 
 
@@ -221,7 +229,7 @@ def _classified(name: str, code: int, stderr: str) -> KernelError:
     if any(phrase in stderr for phrase in _LOCKED):
         return KernelBusyError(message)
     if "Permission denied" in stderr or "Operation not permitted" in stderr or "you must be root" in stderr:
-        return NotPermittedError(message)
+        return IptablesNotPermittedError(message)
     if any(phrase in stderr for phrase in _STALE):
         return StalePlaceError(message)
     return RestoreRefusedError(message) if code > 0 else KernelError(message)

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
 from fwguardd.kernel.closing import Closing
-from fwguardd.kernel.kmsg_loan import borrow
+from fwguardd.kernel.kmsg_fd import borrow
 
 KERNEL_FACILITY: Final = 0
 

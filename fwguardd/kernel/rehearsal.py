@@ -12,10 +12,9 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnseenError, families_of_sets
-from fwguardd.kernel.scratch import Way
-from fwguardd.ruleset.complaints import Complaint, explain, jump_target, read_complaint
-from fwguardd.ruleset.loops import loop_closed_by
+from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
+from fwguardd.kernel.namespaces import NamespaceMethod
+from fwguardd.ruleset.lint_chains import loop_closed_by
 from fwguardd.ruleset.model import (
     Candidate,
     Chain,
@@ -28,14 +27,14 @@ from fwguardd.ruleset.model import (
     Severity,
     Table,
 )
-from fwguardd.ruleset.origins import with_origins
-from fwguardd.ruleset.render import read_saved, render, rules_in_order
-from fwguardd.ruleset.sets import named_sets
+from fwguardd.ruleset.references import named_sets
+from fwguardd.ruleset.restore_errors import RestoreError, explain, jump_target, read_restore_error
+from fwguardd.ruleset.save_format import read_saved, render, rules_in_order, with_origins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fwguardd.kernel.scratch import Scratch, ScratchPool
+    from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
 
 MOST_FINDINGS = 20
 """Refused rules told for one candidate."""
@@ -45,7 +44,7 @@ RULES_PER_COMMIT = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RehearsalRefused:
     """A candidate that the kernel does not take, and why: at least one finding."""
 
     findings: tuple[Finding, ...]
@@ -56,9 +55,9 @@ class Rehearsals:
     """Rehearsals with one backend, in namespaces from one pool."""
 
     backend: str
-    pool: ScratchPool
+    pool: NamespacePool
 
-    def rehearse(self, candidate: Candidate) -> Rehearsed | Refused:
+    def rehearse(self, candidate: Candidate) -> Rehearsed | RehearsalRefused:
         """Load the candidate, each family in a namespace of its own at the same time, and read back what became of it.
 
         Two namespaces, because two commits to one disturb each other: on nf_tables each would have to start again.
@@ -79,7 +78,7 @@ class Rehearsals:
             findings: list[Finding] = []
             for family, result in refused.items():
                 findings += _all_refusals(stages[family], candidate.rulesets[family], result)
-        return Refused(_once(findings))
+        return RehearsalRefused(_once(findings))
 
 
 def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any]]) -> Ruleset:
@@ -97,7 +96,7 @@ def _twins(candidate: Candidate) -> tuple[Mapping[str, int], tuple[Finding, ...]
         return {}, ()
     try:
         return families_of_sets(named), ()
-    except SetsUnseenError as error:
+    except SetsUnreadableError as error:
         places = sorted(set(named.values()))
         unseen = (_unseen([name for name in named if named[name] == place], place, str(error)) for place in places)
         return dict.fromkeys(named, ANY_FAMILY), tuple(unseen)
@@ -114,7 +113,7 @@ class _Stage:
     """A scratch namespace that rulesets of one family are tried in, one after the other."""
 
     backend: str
-    scratch: Scratch
+    scratch: ScratchNamespace
     twins: Mapping[str, int]
 
     def begin(self, ruleset: Ruleset) -> None:
@@ -138,7 +137,7 @@ class _Stage:
 
     def _in_small_commits(self, ruleset: Ruleset) -> bool:
         """Whether this ruleset is too large for one transaction here."""
-        limited = self.scratch.way is Way.USER_NAMESPACE and self.backend == "nft"
+        limited = self.scratch.way is NamespaceMethod.USER_NAMESPACE and self.backend == "nft"
         return limited and ruleset.rule_count > RULES_PER_COMMIT
 
     def _steps(self, ruleset: Ruleset) -> list[dict[str, Any]]:
@@ -163,7 +162,7 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> li
     findings: list[Finding] = []
     refusal: dict[str, Any] | None = result
     while refusal is not None and len(findings) < MOST_FINDINGS:
-        complaint = read_complaint(refusal["stderr"])
+        complaint = read_restore_error(refusal["stderr"])
         number = _guilty_rule(stage, ruleset, complaint)
         if number is None:
             findings.append(_nobodys(ruleset, complaint))
@@ -174,7 +173,7 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> li
     return findings
 
 
-def _finding(ruleset: Ruleset, number: int, complaint: Complaint) -> Finding:
+def _finding(ruleset: Ruleset, number: int, complaint: RestoreError) -> Finding:
     table, chain, rule = _place(ruleset, number)
     told = explain(complaint, rule.text, loop_closed_by(table, chain.name, rule.text), table)
     return Finding(told.code, told.message, rule.origin, hint=told.hint, line_text=rule.text, family=ruleset.family)
@@ -189,7 +188,7 @@ def _place(ruleset: Ruleset, number: int) -> tuple[Table, Chain, Rule]:
     raise IndexError(number)
 
 
-def _nobodys(ruleset: Ruleset, complaint: Complaint) -> Finding:
+def _nobodys(ruleset: Ruleset, complaint: RestoreError) -> Finding:
     """A refusal that no rule is to blame for: a table that the kernel lacks, or no memory."""
     told = explain(complaint, "")
     origin = next((rule.origin for rule in rules_in_order(ruleset) if rule.origin is not None), None)
@@ -198,7 +197,7 @@ def _nobodys(ruleset: Ruleset, complaint: Complaint) -> Finding:
     return Finding(told.code, message, origin and replace(origin, line=0), hint=told.hint, family=ruleset.family)
 
 
-def _guilty_rule(stage: _Stage, ruleset: Ruleset, complaint: Complaint) -> int | None:
+def _guilty_rule(stage: _Stage, ruleset: Ruleset, complaint: RestoreError) -> int | None:
     """The number of the rule that is refused, in the order of rendering; None if it is no rule."""
     named = _rule_at_line(stage, ruleset, complaint)
     if named is not None and (complaint.names_rule or _refused_alone(stage, ruleset, named)):
@@ -212,7 +211,7 @@ def _guilty_rule(stage: _Stage, ruleset: Ruleset, complaint: Complaint) -> int |
     return _bisect(stage, ruleset)
 
 
-def _rule_at_line(stage: _Stage, ruleset: Ruleset, complaint: Complaint) -> int | None:
+def _rule_at_line(stage: _Stage, ruleset: Ruleset, complaint: RestoreError) -> int | None:
     """The rule on the line that the complaint names. The tag in front of the rule is its number."""
     if complaint.line is None:
         return None

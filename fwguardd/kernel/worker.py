@@ -21,9 +21,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.kernel.ipsets import TwinError, make_twins
-from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, Running
-from fwguardd.kernel.programs import restore_argv, save_argv
+from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
+from fwguardd.kernel.processes import (
+    Command,
+    ProgramMissingError,
+    ProgramTimeoutError,
+    Running,
+    restore_argv,
+    save_argv,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,11 +80,11 @@ def answer(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
         if request.get("sets"):
-            make_twins(request["sets"])
+            make_empty_copies(request["sets"])
         return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}
-    except (ProgramMissingError, ProgramTimeoutError, TwinError) as error:
+    except (ProgramMissingError, ProgramTimeoutError, SetCopyError) as error:
         return {"error": str(error)}
 
 

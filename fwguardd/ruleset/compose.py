@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.meant import how_to_declare, nearest, tables_with
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
     FAMILIES,
@@ -28,14 +27,15 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
-from fwguardd.ruleset.strangers import OTHER_LANGUAGE
+from fwguardd.ruleset.suggestions import how_to_declare, nearest_name, tables_with
+from fwguardd.ruleset.syntax_errors import FOREIGN_SYNTAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadInput:
     """What was refused before it could be understood. A chain that may be declared there is not called undeclared: one
     mistake is told once."""
 
@@ -47,7 +47,7 @@ class Unread:
         return self.much or chain in self.words
 
 
-NOTHING_UNREAD = Unread()
+NOTHING_UNREAD = UnreadInput()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Composition:
 
     candidate: Candidate
     findings: tuple[Finding, ...]
-    unread: Unread = NOTHING_UNREAD
+    unread: UnreadInput = NOTHING_UNREAD
 
 
 MOST_FINDINGS = 20
@@ -65,7 +65,7 @@ MOST_FINDINGS = 20
 MOST_CHAINS = 50_000
 """Chains of one table; files that name more were made by a mistake."""
 
-_PASSED_OVER = frozenset({"too-many-errors", "unknown-table", "no-table", OTHER_LANGUAGE})
+_PASSED_OVER = frozenset({"too-many-errors", "unknown-table", "no-table", FOREIGN_SYNTAX})
 """Mistakes after which more than their own line is not read."""
 
 
@@ -137,12 +137,12 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
     return Composition(Candidate(rulesets), _merged(findings), unread)
 
 
-def _unread(findings: Iterable[Finding], *, whole: bool) -> Unread:
+def _unread(findings: Iterable[Finding], *, whole: bool) -> UnreadInput:
     """What the refused lines may have declared. A finding without a line stands for a file, or for the rest of one."""
     findings = tuple(findings)
     much = any(not finding.line_text or finding.code in _PASSED_OVER for finding in findings)
     words = frozenset(word.lstrip(":") for finding in findings for word in finding.line_text.split())
-    return Unread(much or not whole, words)
+    return UnreadInput(much or not whole, words)
 
 
 def _nothing_said(readings: Sequence[Reading]) -> Finding:
@@ -220,7 +220,7 @@ def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]
 
 
 def _undeclared_chains(
-    opened: Mapping[Family, _OpenTables], family: Family, readings: Sequence[Reading], unread: Unread
+    opened: Mapping[Family, _OpenTables], family: Family, readings: Sequence[Reading], unread: UnreadInput
 ) -> Iterator[Finding]:
     """Rules for a chain that is neither built in nor declared: one finding for each chain, at its first rule."""
     undeclared = (
@@ -250,7 +250,7 @@ def _how_undeclared(opened: Mapping[Family, _OpenTables], family: Family, table:
         return f"table {table} has no chain {name}", hint
     message = f"rule for chain {name}, which no file declares in table {table}"
     chains = opened[family][table]
-    meant = nearest(name, (*BUILTIN_CHAINS[table], *(known for known in chains if chains[known].origin)))
+    meant = nearest_name(name, (*BUILTIN_CHAINS[table], *(known for known in chains if chains[known].origin)))
     # Where the other family has the chain, this one alone needs it.
     has_it = any(name in tables.get(table, ()) and tables[table][name].origin for tables in opened.values())
     how = f'"{how_to_declare(name, table, family if has_it else None)}"'

@@ -12,10 +12,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
-from fwguardd.ruleset.meant import nearest
 from fwguardd.ruleset.model import Finding, Origin, Severity
 from fwguardd.ruleset.statements import Addition
-from fwguardd.ruleset.words import word_values
+from fwguardd.ruleset.suggestions import nearest_name
+from fwguardd.ruleset.tokenizer import word_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,14 +57,14 @@ WARNINGS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class LintContext:
     """What a lint has to know beside the rules: the prefixes that become events, and what belongs to others."""
 
     watched_prefixes: tuple[str, ...]
     preserve: Preserve
 
 
-def lint(candidate: Candidate, readings: Sequence[Reading], context: Context) -> tuple[Finding, ...]:
+def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> tuple[Finding, ...]:
     """All warnings about a candidate, less those that their authors silenced, each told once for both families."""
     found: dict[tuple[str, Origin | None], Finding] = {}
     for finding in (
@@ -92,7 +92,7 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> tupl
     return tuple(sorted(kept, key=lambda finding: finding.origin or Origin("", 0)))
 
 
-def _lint_rules(readings: Iterable[Reading], context: Context) -> Iterator[Finding]:
+def _lint_rules(readings: Iterable[Reading], context: LintContext) -> Iterator[Finding]:
     for reading in readings:
         for statement in reading.statements:
             if isinstance(statement, Addition) and _WORTH_A_LOOK.search(statement.text):
@@ -103,7 +103,9 @@ def _lint_rules(readings: Iterable[Reading], context: Context) -> Iterator[Findi
                 yield from _lint_names(statement, words)
 
 
-def _lint_log(rule: Addition, words: Sequence[str], options: Mapping[str, str], context: Context) -> Iterator[Finding]:
+def _lint_log(
+    rule: Addition, words: Sequence[str], options: Mapping[str, str], context: LintContext
+) -> Iterator[Finding]:
     target = options.get("-j", options.get("--jump", ""))
     if target == "NFLOG" and len(options.get("--nflog-prefix", "")) > LONGEST_NFLOG_PREFIX:
         message = f"the NFLOG prefix has {len(options['--nflog-prefix'])} characters; the kernel keeps "
@@ -202,7 +204,7 @@ def _unknown_allowances(readings: Sequence[Reading]) -> Iterator[Finding]:
         for line, codes in sorted(reading.allowed.items()):
             for code in sorted(codes - WARNINGS - told):
                 told.add(code)
-                meant = nearest(code, WARNINGS)
+                meant = nearest_name(code, WARNINGS)
                 message = f'there is no warning "{code}", so this silences nothing; errors cannot be silenced'
                 hint = f"write {meant}" if meant else "write the code as the warning has it, in brackets behind it"
                 yield Finding("unknown-allowance", message, Origin(reading.path, line), Severity.WARNING, hint)

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.align import align, common_ends
+from fwguardd.ruleset.diff import align, common_ends
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import chains_of_others
 

@@ -13,8 +13,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.complaints import jump_target
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.restore_errors import jump_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,14 +1,35 @@
-"""What a rule file says, line by line: the statements that reading yields and composing consumes."""
+"""``# fwguard: allow CODE``: the warnings that an author has read and silenced.
+
+What a rule file says, line by line: the statements that reading yields and composing consumes.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+
+_ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
+
+
+def suppressions(lines: Sequence[str]) -> dict[int, frozenset[str]]:
+    """Codes silenced by ``# fwguard: allow CODE``: on the line itself, or on comment lines right above it."""
+    allowed: dict[int, frozenset[str]] = {}
+    above: frozenset[str] = frozenset()
+    for number, line in enumerate(lines, 1):
+        match = _ALLOW.search(line)
+        here = frozenset(re.split(r"[ \t,]+", match[1])) if match else frozenset()
+        comment = line.lstrip(" \t").startswith("#")
+        if here or above:
+            allowed[number] = here | above
+        above = above | here if comment else frozenset()
+    return allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +85,12 @@ class Reading:
     def line(self, number: int) -> str:
         """The line as written, counted from 1; empty for a line that the file does not have."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+
+_COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")
+
+
+def parse_counters(text: str) -> Counters | None:
+    """``[packets:bytes]`` as iptables-save prints them; None for anything else."""
+    match = _COUNTERS.match(text)
+    return Counters(int(match[1]), int(match[2])) if match and len(text) < 50 else None

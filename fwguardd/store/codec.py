@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
-from fwguardd.store.model import DamagedError, Held, Kind, PendingConfirmation, Revision, Summary
+from fwguardd.store.model import DamagedError, HeldFiles, PendingConfirmation, Revision, RevisionKind, RevisionSummary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,14 +42,14 @@ def encode_revision(revision: Revision) -> bytes:
     return _line(_plain_summary(revision.summary)) + _line(content)
 
 
-def decode_summary(lead: bytes) -> Summary:
+def decode_summary(lead: bytes) -> RevisionSummary:
     """The summary in the first line of a revision's body. Raises DamagedError."""
     fields = _Fields(_read(lead))
     try:
-        backend, kind = Backend(fields.text("backend")), Kind(fields.text("kind"))
+        backend, kind = Backend(fields.text("backend")), RevisionKind(fields.text("kind"))
     except ValueError as error:
         raise _strange(str(error)) from error
-    return Summary(
+    return RevisionSummary(
         fields.integer("number"),
         fields.seconds("when"),
         fields.text("cause"),
@@ -105,15 +105,15 @@ def decode_pending(body: bytes) -> PendingConfirmation:
     )
 
 
-def encode_held(held: Held) -> bytes:
+def encode_held(held: HeldFiles) -> bytes:
     """The body of the file that holds a held digest."""
     return _line(asdict(held))
 
 
-def decode_held(body: bytes) -> Held:
+def decode_held(body: bytes) -> HeldFiles:
     """A held digest. Raises DamagedError."""
     fields = _Fields(_read(body))
-    return Held(fields.text("digest"), fields.text("reason"))
+    return HeldFiles(fields.text("digest"), fields.text("reason"))
 
 
 def encode_touched(touched: Touched) -> bytes:
@@ -210,7 +210,7 @@ def _family(name: str) -> Family:
         raise _strange(str(error)) from error
 
 
-def _plain_summary(summary: Summary) -> Mapping[str, object]:
+def _plain_summary(summary: RevisionSummary) -> Mapping[str, object]:
     return {**asdict(summary), "backend": summary.backend.value, "kind": summary.kind.value}
 
 

@@ -7,25 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.store.codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
-from fwguardd.store.damage import revision_number
 from fwguardd.store.durable import NotSyncedError, replace_file
 from fwguardd.store.model import DamagedError
-from fwguardd.store.seal import scan, seal, unseal
+from fwguardd.store.sealed_files import DamagedFiles, revision_number, scan, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
-    from fwguardd.store.damage import DamagedFolder
     from fwguardd.store.durable import System
-    from fwguardd.store.model import Revision, Summary
+    from fwguardd.store.model import Revision, RevisionSummary
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """What is remembered of a revision's file. The header holds a checksum and so tells a file from any other."""
 
-    summary: Summary
+    summary: RevisionSummary
     header: bytes
 
 
@@ -38,7 +36,7 @@ def seal_revision(revision: Revision) -> tuple[Sealed, bytes]:
 class RevisionFolder:
     """The revisions in one folder. ``tell`` takes a sentence for each file that is found to be amiss."""
 
-    def __init__(self, system: System, path: Path, damaged: DamagedFolder, tell: Callable[[str], None]) -> None:
+    def __init__(self, system: System, path: Path, damaged: DamagedFiles, tell: Callable[[str], None]) -> None:
         self.path = path
         self._system = system
         self._damaged = damaged
@@ -63,7 +61,7 @@ class RevisionFolder:
                     raise DamagedError(f"is revision {summary.number} under the name of another")
                 self._entries[number] = Sealed(summary, scanned.header)
 
-    def summaries(self) -> tuple[Summary, ...]:
+    def summaries(self) -> tuple[RevisionSummary, ...]:
         """The summaries, by number."""
         return tuple(self._entries[number].summary for number in sorted(self._entries))
 

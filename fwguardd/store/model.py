@@ -28,7 +28,7 @@ class DamagedError(Exception):
     """A file is not as it was written. The message is the predicate of a sentence that begins with the file's name."""
 
 
-class Kind(Enum):
+class RevisionKind(Enum):
     """What a revision is: made of rule files, or the deliberate state in which everything is accepted."""
 
     RULES = "rules"
@@ -36,7 +36,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class RevisionSummary:
     """What a list of revisions tells of each. The fields are those of `Revision`, and three counts."""
 
     number: int
@@ -47,7 +47,7 @@ class Summary:
     tool_version: str
     kernel: str
     digest: str
-    kind: Kind
+    kind: RevisionKind
     ipv4_rules: int
     ipv6_rules: int
     file_count: int
@@ -72,12 +72,12 @@ class Revision:
     digest: str
     files: tuple[RuleFile, ...]
     rulesets: Mapping[Family, Ruleset]
-    kind: Kind = Kind.RULES
+    kind: RevisionKind = RevisionKind.RULES
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> RevisionSummary:
         """The same without files and rules."""
-        return Summary(
+        return RevisionSummary(
             self.number,
             self.when,
             self.cause,
@@ -127,7 +127,7 @@ class Expired:
     reason: str
 
 
-def judge_pending(pending: PendingConfirmation, boot_id: str, boottime: float) -> Waiting | Expired:
+def evaluate_pending(pending: PendingConfirmation, boot_id: str, boottime: float) -> Waiting | Expired:
     """What a pending confirmation means in this boot, at this many seconds of CLOCK_BOOTTIME."""
     if pending.boot_id != boot_id:
         return Expired("the host was restarted before anybody confirmed")
@@ -142,7 +142,7 @@ Touched: TypeAlias = "frozenset[tuple[Family, str]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldFiles:
     """Rule files that were undone: those with this digest are not applied until they change or a reload asks."""
 
     digest: str

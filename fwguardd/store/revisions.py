@@ -4,7 +4,7 @@
 
     /var/lib/fwguard/          its owner's alone
       revisions/000041.json    one revision, whole in itself: rule files, canonical rulesets, when, why, by whom
-      boot -> boot-000041-1/   ipv4.rules, ipv6.rules, manifest: for the boot loader (`fwguardd.store.boot`)
+      boot -> boot-000041-1/   ipv4.rules, ipv6.rules, manifest: for the boot loader (`fwguardd.store.boot_files`)
       pending.json             the confirmation that is waited for
       held.json                the digest of rule files that were undone
       touched.json             the tables that a write is about to touch for the first time
@@ -14,7 +14,7 @@ The promises, and what serves each:
 
 1. A crash or a power cut at any instant leaves the old or the new, whole: `fwguardd.store.durable`.
 2. Whatever is not as it was written is noticed, set aside and told, and is no reason not to start: every file carries
-   a checksum over all of its bytes (`fwguardd.store.seal`), and opening the store reads them all.
+   a checksum over all of its bytes (`fwguardd.store.sealed_files`), and opening the store reads them all.
 3. A number is never used twice: the next one is above every number that any name or file in the directory tells of.
 4. A disk that cannot be written can still be read; each write that fails is a `StoreError` that says what it means.
 5. Memory is bounded by the largest revision: of the others only the summaries are held.
@@ -31,23 +31,22 @@ import stat
 from typing import TYPE_CHECKING
 
 from fwguardd.store import codec
-from fwguardd.store.boot import BootFiles
-from fwguardd.store.damage import DamagedFolder, revision_number
+from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import TEMPORARY, HostSystem, NotSyncedError, make_directory, remove_tree, sync_directory
 from fwguardd.store.folder import RevisionFolder, seal_revision
 from fwguardd.store.model import (
     DamagedError,
     Expired,
-    Held,
-    Kind,
+    HeldFiles,
     PendingConfirmation,
     Revision,
+    RevisionKind,
+    RevisionSummary,
     StoreError,
-    Summary,
     Waiting,
-    judge_pending,
+    evaluate_pending,
 )
-from fwguardd.store.note import Note
+from fwguardd.store.sealed_files import DamagedFiles, SealedValue, revision_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,15 +58,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Expired",
-    "Held",
-    "Kind",
+    "HeldFiles",
     "PendingConfirmation",
     "Revision",
+    "RevisionKind",
     "RevisionStore",
+    "RevisionSummary",
     "StoreError",
-    "Summary",
     "Waiting",
-    "judge_pending",
+    "evaluate_pending",
 ]
 
 _UNKNOWN_PENDING = "if a revision was waiting to be confirmed, nobody knows now which one, and nothing will undo it"
@@ -90,15 +89,17 @@ class RevisionStore:
         self._state_dir = state_dir
         self._system: System = system or HostSystem()
         self._faults: dict[str, None] = {}
-        self._damaged = DamagedFolder(self._system, state_dir / "damaged")
+        self._damaged = DamagedFiles(self._system, state_dir / "damaged")
         self._revisions = RevisionFolder(self._system, state_dir / "revisions", self._damaged, self._tell)
         self._boot = BootFiles(self._system, state_dir)
         path, code = state_dir / "pending.json", (codec.PENDING_FORM, codec.encode_pending, codec.decode_pending)
-        self._pending = Note(self._system, path, *code, _UNKNOWN_PENDING)
+        self._pending = SealedValue(self._system, path, *code, _UNKNOWN_PENDING)
         path, form = state_dir / "held.json", codec.HELD_FORM
-        self._held = Note(self._system, path, form, codec.encode_held, codec.decode_held, _UNKNOWN_HELD)
+        self._held = SealedValue(self._system, path, form, codec.encode_held, codec.decode_held, _UNKNOWN_HELD)
         path, form = state_dir / "touched.json", codec.TOUCHED_FORM
-        self._touched = Note(self._system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED)
+        self._touched = SealedValue(
+            self._system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED
+        )
         self._highest = 0
         self._claimed: Sealed | None = None
         self._prepared = self._loaded = False
@@ -116,7 +117,7 @@ class RevisionStore:
         """The number for the next revision: above every number that was ever used, as far as the disk tells."""
         return self._highest + 1
 
-    def summaries(self) -> tuple[Summary, ...]:
+    def summaries(self) -> tuple[RevisionSummary, ...]:
         """The revisions that are kept, oldest first, without reading them."""
         return self._revisions.summaries()
 
@@ -163,7 +164,7 @@ class RevisionStore:
             return None
 
     def pending(self) -> PendingConfirmation | None:
-        """The confirmation that is waited for. What it means now is for `judge_pending` to say."""
+        """The confirmation that is waited for. What it means now is for `evaluate_pending` to say."""
         return self._pending.value
 
     def set_pending(self, pending: PendingConfirmation) -> None:
@@ -180,7 +181,7 @@ class RevisionStore:
             self._prepare()
             self._pending.remove()
 
-    def held(self) -> Held | None:
+    def held(self) -> HeldFiles | None:
         """The rule files that are not to be applied until they change or a reload asks."""
         return self._held.value
 
@@ -189,7 +190,7 @@ class RevisionStore:
         meaning = "after a restart the rule files that were undone would be applied again"
         with self._writing("the held digest cannot be kept", self._held.path, meaning):
             self._prepare()
-            self._held.write(Held(digest, reason))
+            self._held.write(HeldFiles(digest, reason))
 
     def release(self) -> None:
         """Hold nothing. Raises StoreError."""

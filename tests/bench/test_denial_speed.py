@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
-from fwguardd.denials.tail import Tail
-from fwguardd.denials.tally import Limits
+from fwguardd.denials.pipeline import Pipeline
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
-from fwguardd.outlets.journal import JournalSocket
-from fwguardd.outlets.log import JournalLog
+from fwguardd.sinks.journal import JournalSocket
+from fwguardd.sinks.log import JournalSink
 from tests.netns.frames import (
     ETH_IPV4,
     HOST_MAC,
@@ -90,7 +90,7 @@ class Bench:
         assert self._journald.stdout.readline() == "ready\n"
         self._socket = JournalSocket(path)
         stack.callback(self._socket.close)
-        self.log = JournalLog(self._socket)
+        self.log = JournalSink(self._socket)
         self._logging = stack.enter_context(LogFromEveryNamespace())
         stack.enter_context(own_network_namespace())
         self._device = Device(b"eth0")
@@ -102,10 +102,10 @@ class Bench:
         subprocess.run([*rule, "DROP"], check=True)
         self._kmsg = stack.enter_context(KernelLog(start=Start.END))
 
-    def tail(self, limits: Limits) -> Tail:
+    def tail(self, limits: AggregationLimits) -> Pipeline:
         """A tail that reads what this host denies."""
         watched = [Watched("bench", self.prefix, Meaning.DENIED), Watched("other", "[Output Log] ", Meaning.LOGGED)]
-        return Tail(self._kmsg, watched, limits, self.log.tell)
+        return Pipeline(self._kmsg, watched, limits, self.log.tell)
 
     def send(self) -> None:
         """Let the host deny some packets, from many sources to many ports."""
@@ -133,7 +133,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(stack, tmp_path)
 
 
-def rounds(bench: Bench, tail: Tail, promised: float) -> list[tuple[float, float]]:
+def rounds(bench: Bench, tail: Pipeline, promised: float) -> list[tuple[float, float]]:
     """Lines for each second of the processor, round by round: as measured, and as they would be on the machine of the
     promises. There are more rounds for as long as none was as fast as is promised."""
     done: list[tuple[float, float]] = []
@@ -159,11 +159,11 @@ def _used(work: Callable[[], None]) -> float:
     return time.process_time() - begun
 
 
-def _lines(tail: Tail) -> int:
+def _lines(tail: Pipeline) -> int:
     return int(tail.counts()["lines"] or 0)
 
 
-def _read_all(tail: Tail) -> None:
+def _read_all(tail: Pipeline) -> None:
     position = None
     while position != (position := tail.counts()["position"]):
         tail.read()
@@ -171,11 +171,11 @@ def _read_all(tail: Tail) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "promised"),
-    [(Limits(window=0), 20_000), (Limits(window=60), 100_000)],
+    [(AggregationLimits(window=0), 20_000), (AggregationLimits(window=60), 100_000)],
     ids=["every line an event", "summaries"],
 )
 def test_denials_reach_the_journal(
-    bench: Bench, limits: Limits, promised: int, capsys: pytest.CaptureFixture[str]
+    bench: Bench, limits: AggregationLimits, promised: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At least 20,000 events a second with every line told, and 100,000 lines a second with summaries; what the journal
     got stands for every line that was read, and those are all that the rule made."""
@@ -247,7 +247,9 @@ def test_against_fail2ban(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     told: list[str] = []
     source = OldLog(path)
     watched = [Watched("denied", "iptables denied: ", Meaning.DENIED)]
-    tail = Tail(source, watched, Limits(), lambda kind, message, /, **_: told.append(f"{kind.name}: {message}"))
+    tail = Pipeline(
+        source, watched, AggregationLimits(), lambda kind, message, /, **_: told.append(f"{kind.name}: {message}")
+    )
     ours = _used(lambda: _read_whole(tail))
     source.close()
     assert tail.counts()["denied"] == OLD_LINES
@@ -256,7 +258,7 @@ def test_against_fail2ban(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert ours <= theirs
 
 
-def _read_whole(tail: Tail) -> None:
+def _read_whole(tail: Pipeline) -> None:
     while _lines(tail) < OLD_LINES:
         tail.read()
     tail.finish()

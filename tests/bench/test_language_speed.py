@@ -30,7 +30,7 @@ from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import errors_in
 from fwguardd.ruleset.families import families_of_name
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.parser import read_rules
 
 def loop():
     started = time.process_time()

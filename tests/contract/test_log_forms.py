@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.ctl.denials.old_lines import Counts, OldLines
-from fwguardd.ctl.denials.stamps import StampReader
-from fwguardd.ctl.denials.wanted import Wanted
-from fwguardd.denials.parse import Meaning, Watched
+from fwguardd.ctl.denials.filters import Filters
+from fwguardd.ctl.denials.log_files import Counts, LogFileReader, StampReader
+from fwguardd.denials.line_parser import Meaning, Watched
 from tests.system.journals import GrowingJournal
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ SHORT_FORMS = (
 
 def read(data: bytes) -> tuple[list[Event], Counts]:
     """The events that the lines would have become, and the account of the lines."""
-    old = OldLines([DENIED], Wanted(), StampReader(datetime.now()))  # noqa: DTZ005 - stamps are local times.
+    old = LogFileReader([DENIED], Filters(), StampReader(datetime.now()))  # noqa: DTZ005 - stamps are local times.
     return list(old.events(data.splitlines())), old.counts
 
 

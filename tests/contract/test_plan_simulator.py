@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fwguardd.ruleset.model import Chain, Family, Ruleset
 from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import Preserve, own_part
-from fwguardd.ruleset.render import read_saved
+from fwguardd.ruleset.save_format import read_saved
 from tests.property.restore_simulator import RefusedError, restore
 from tests.property.rule_strategies import live_and_wanted
 

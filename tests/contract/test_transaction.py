@@ -35,8 +35,8 @@ from fwguardd.kernel.iptables import (
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
 from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, Ruleset
+from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import Preserve, own_part
-from fwguardd.ruleset.text import read_rules
 from tests.netns.namespaces import fresh_namespace
 from tests.property.restore_simulator import RefusedError, restore
 
@@ -373,10 +373,10 @@ def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: 
     verified."""
     put_in_force(fake, FIRST, NOTHING, PRESERVE)
 
-    def unseen() -> None:
+    def unverified() -> None:
         raise error("iptables-nft-save said nothing")
 
-    fake.saves = [None, unseen]
+    fake.saves = [None, unverified]
     outcome = put_in_force(fake, SECOND, NOTHING, PRESERVE)
     assert isinstance(outcome, Unverified)
     assert outcome.reason == "iptables-nft-save said nothing"

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import pytest
 
+from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import (
     Arp,
     Bare,
@@ -30,8 +32,6 @@ from fwguardd.denials.model import (
     Unparsed,
     Watched,
 )
-from fwguardd.denials.parse import LineReader
-from fwguardd.denials.telling import fields, sentence
 
 HERE: Final = Path(__file__).parent / "denials"
 KERNELS_OWN_CHOICE: Final = {"id", "flow_label", "window"}

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.kernel.rehearsal import Refused, Rehearsals
-from fwguardd.kernel.scratch import ScratchPool
+from fwguardd.kernel.namespaces import NamespacePool
+from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
 from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, errors_in
-from fwguardd.ruleset.render import render, rules_in_order
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.save_format import render, rules_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -109,7 +109,7 @@ def texts_of(rehearsed: Rehearsed) -> dict[str, str]:
 @pytest.fixture(scope="module", params=BACKENDS)
 def rehearsals(request: pytest.FixtureRequest) -> Iterator[Rehearsals]:
     """Rehearsals on each half of the kernel."""
-    pool = ScratchPool()
+    pool = NamespacePool()
     yield Rehearsals(request.param, pool)
     pool.close()
 
@@ -119,7 +119,7 @@ def rehearsed(rehearsals: Rehearsals) -> Rehearsed:
     """What a kernel makes of all rules that it takes."""
     entries = [entry for entry in ENTRIES if rehearsals.backend not in entry.refused]
     outcome = rehearsals.rehearse(candidate_of(file_of(entries)))
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, RehearsalRefused):
         pytest.fail("\n".join(map(str, outcome.findings)))
     return outcome
 
@@ -202,12 +202,12 @@ def _line_of(stderr: str) -> int:
 @pytest.mark.parametrize(("entry", "backend"), REFUSED, ids=[f"{entry.text} {backend}" for entry, backend in REFUSED])
 def test_what_a_rehearsal_refuses_is_refused_for_the_known_reason(entry: Entry, backend: str) -> None:
     """It is told at its line, with the code of the data, and with a hint; should it load one day, the data is wrong."""
-    pool = ScratchPool()
+    pool = NamespacePool()
     try:
         outcome = Rehearsals(backend, pool).rehearse(candidate_of(file_of([entry])))
     finally:
         pool.close()
-    assert isinstance(outcome, Refused), f"{entry.text} is refused no more"
+    assert isinstance(outcome, RehearsalRefused), f"{entry.text} is refused no more"
     (finding,) = outcome.findings
     assert (finding.code, finding.origin and finding.origin.line) == (entry.refused[backend], entry.line)
     assert finding.hint

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from fwguardd.denials.model import Extent, Family
+from fwguardd.denials.formatting import fields
+from fwguardd.denials.model import Extent, PacketFamily
 from fwguardd.denials.packets import PacketReader
-from fwguardd.denials.telling import fields
 from fwguardd.kernel.nflog_message import COPIED
 from tests.corpus.denials.copied import copied
 from tests.corpus.test_denial_corpus import SHAPES, Shape, parsed
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from fwguardd.denials.model import Denial
     from fwguardd.kernel.nflog_message import LoggedPacket
 
-FAMILIES: Final = {Family.IPV4: 2, Family.IPV6: 10, Family.ARP: 3, Family.OTHER: 5}
-ETHERTYPES: Final = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD, Family.ARP: 0x0806, Family.OTHER: 0}
+FAMILIES: Final = {PacketFamily.IPV4: 2, PacketFamily.IPV6: 10, PacketFamily.ARP: 3, PacketFamily.OTHER: 5}
+ETHERTYPES: Final = {
+    PacketFamily.IPV4: 0x0800,
+    PacketFamily.IPV6: 0x86DD,
+    PacketFamily.ARP: 0x0806,
+    PacketFamily.OTHER: 0,
+}
 LONG_CHAINS: Final = ("6-cut-40", "6-cut-options")
 """Packets whose headers fill the line to its end; a copy tells more of the one, and less of the other."""
 ONLY_IN_A_LINE: Final = {"in", "out", "physin", "physout", "uid", "gid"}

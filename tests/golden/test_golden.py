@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.ctl.paint import Paint
-from fwguardd.enforce.read_directory import compose_files
+from fwguardd.ctl.terminal import Painter
+from fwguardd.enforce.validate import compose_files
 from fwguardd.ruleset.model import FAMILIES, RuleFile, errors_in
-from fwguardd.ruleset.render import render
+from fwguardd.ruleset.save_format import render
 from fwguardd.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def composed(directory: Path) -> Composition:
 
 def findings_as_text(composition: Composition) -> str:
     """What a person reads, so that a change of any word is seen by somebody before it ships."""
-    paint = Paint(colours=False)
+    paint = Painter(colours=False)
     return "".join(f"{paint.finding(finding)}\n" for finding in composition.findings)
 
 

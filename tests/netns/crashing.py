@@ -10,17 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.enforce.read_directory import Judge
-from fwguardd.enforce.reconcile import CHANGED, STARTED, Ask, reconcile
-from fwguardd.enforce.record import Why, recall
+from fwguardd.enforce.context import Context, Done, Host, Outcome
+from fwguardd.enforce.reconcile import CHANGED, STARTED, PassRequest, reconcile
+from fwguardd.enforce.record import Cause, recall
+from fwguardd.enforce.rollback import expire
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.undo import expire
-from fwguardd.enforce.world import Done, Host, Outcome, World
+from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.iptables import Backend, LiveKernel, find_tool
+from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.kernel.scratch import ScratchPool
-from fwguardd.ruleset.lint import Context
+from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.revisions import RevisionStore
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fwguardd.events import EventKind
-    from fwguardd.kernel.rehearsal import Refused
+    from fwguardd.kernel.rehearsal import RehearsalRefused
     from fwguardd.ruleset.model import Candidate, Family, Rehearsed
 
     Saved = Callable[[], dict[str, list[str]]]
     Chains = dict[str, tuple[str, tuple[str, ...]]]
     Tables = dict[str, dict[str, Chains]]
-    Step = Callable[[World], object]
+    Step = Callable[[Context], object]
 
 CONFIRM = 0.3
 """Seconds within which a reload has to be confirmed."""
@@ -118,12 +118,12 @@ class Bench:
         self.rules.mkdir()
         self.backend = Backend(backend)
         self.told: list[str] = []
-        self.pool = ScratchPool()
-        self._rehearsed: list[tuple[Candidate, Rehearsed | Refused]] = []
-        self._judge = Judge(self._rehearse, Context((), Preserve.from_patterns([])))
+        self.pool = NamespacePool()
+        self._rehearsed: list[tuple[Candidate, Rehearsed | RehearsalRefused]] = []
+        self._validator = Validator(self._rehearse, LintContext((), Preserve.from_patterns([])))
         self._host = Host(find_tool(self.backend), kernel_release(), boot_id())
 
-    def _rehearse(self, candidate: Candidate, /) -> Rehearsed | Refused:
+    def _rehearse(self, candidate: Candidate, /) -> Rehearsed | RehearsalRefused:
         """A rehearsal on the real kernel, once for each candidate."""
         for known, outcome in self._rehearsed:
             if known == candidate:
@@ -136,18 +136,18 @@ class Bench:
         """Make the rules directory hold these files, each renamed into place; the digest of the directory."""
         put(self.rules, files)
         snapshot = take_snapshot(self.rules)
-        self._judge.judge(snapshot)
+        self._validator.validate(snapshot)
         return snapshot.digest
 
-    def world(self, tripwire: Tripwire | None = None) -> World:
+    def context(self, tripwire: Tripwire | None = None) -> Context:
         """What a daemon that starts now works on."""
         kernel, system = LiveKernel(self.backend), Unforced()
         store = RevisionStore(self.state, system=Tapped(system, tripwire.before_call) if tripwire else system)
         if tripwire is not None:
             kernel, tripwire.armed = TrippedKernel(self.backend, tripwire), True
         nobody = Preserve.from_patterns([])
-        return World(
-            self.rules, self._judge, kernel, nobody, repair=True, store=store, host=self._host, emit=self._emit
+        return Context(
+            self.rules, self._validator, kernel, nobody, repair=True, store=store, host=self._host, emit=self._emit
         )
 
     def _emit(self, kind: EventKind, _message: str, /, **_fields: Any) -> None:
@@ -156,7 +156,7 @@ class Bench:
     def start(self) -> Outcome:
         """What a daemon does first; nothing on the disk may look damaged to it."""
         self.told.clear()
-        outcome = start(self.world())
+        outcome = start(self.context())
         assert isinstance(outcome, Done), outcome
         assert not {"state.damaged", "state.failed", "rules.failed"} & set(self.told), self.told
         return outcome
@@ -175,10 +175,10 @@ class Bench:
             return pid
         code = 1
         try:
-            world = self.world(tripwire)
+            context = self.context(tripwire)
             if ready is not None:
                 os.close(ready)
-            step(world)
+            step(context)
             code = 0
         except BaseException:  # noqa: BLE001 - whatever happens, this process ends here.
             traceback.print_exc()
@@ -196,21 +196,21 @@ def put(folder: Path, files: dict[str, str]) -> None:
             path.unlink()
 
 
-def start(world: World) -> Outcome:
+def start(context: Context) -> Outcome:
     """The first pass of a daemon."""
-    memory = recall(world)
-    return expire(world, memory) or reconcile(world, memory, Ask(Why(STARTED)))
+    state = recall(context)
+    return expire(context, state) or reconcile(context, state, PassRequest(Cause(STARTED)))
 
 
-def change(world: World) -> Outcome:
+def change(context: Context) -> Outcome:
     """The pass after a change."""
-    return reconcile(world, recall(world), Ask(Why(CHANGED)))
+    return reconcile(context, recall(context), PassRequest(Cause(CHANGED)))
 
 
-def reload_to_confirm(world: World, seconds: float = CONFIRM) -> Outcome:
+def reload_to_confirm(context: Context, seconds: float = CONFIRM) -> Outcome:
     """The pass of ``reload --confirm``."""
-    memory = replace(recall(world).judged_anew(), held=None)
-    return reconcile(world, memory, Ask(Why("reload", "somebody"), seconds))
+    state = replace(recall(context).judged_anew(), held=None)
+    return reconcile(context, state, PassRequest(Cause("reload", "somebody"), seconds))
 
 
 def tables(saved: Saved) -> Tables:

@@ -20,8 +20,8 @@ import pytest
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.text import read_rules
-from fwguardd.store.boot import BootFiles
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import Revision
 

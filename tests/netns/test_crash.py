@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.world import boottime
+from fwguardd.enforce.context import boottime
 from fwguardd.store.revisions import RevisionStore
 from tests.netns.crashing import (
     MORE_TABLES,
@@ -142,9 +142,9 @@ def _length(bench: Bench) -> float:
     lengths = []
     for files in (B, A, B, A):
         bench.put(files)
-        world = bench.world()
+        context = bench.context()
         begun = time.monotonic()
-        change(world)
+        change(context)
         lengths.append(time.monotonic() - begun)
     return max(lengths)
 
@@ -185,7 +185,7 @@ def test_a_kill_does_not_shorten_a_deadline(bench: Bench, saved: Saved, states: 
     """What was put in force and recorded stays in force over a kill and a start until its deadline, and no longer."""
     a, b = states
     bench.put(B)
-    reload_to_confirm(bench.world(), 2.0)
+    reload_to_confirm(bench.context(), 2.0)
     pending = RevisionStore(bench.state).pending()
     assert pending is not None
     bench.start()
@@ -214,7 +214,7 @@ def test_killed_at_every_boundary_of_an_undo(bench: Bench, saved: Saved, states:
     stopped: Counter[str] = Counter()
     digest = bench.put(B)
     for at in count():
-        reload_to_confirm(bench.world(), 0.01)
+        reload_to_confirm(bench.context(), 0.01)
         assert tables(saved) == b
         pending = RevisionStore(bench.state).pending()
         assert pending is not None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.control.client import UnreachableError, ask
+from fwguardd.control.client import DaemonUnreachableError, ask
 from tests.netns.conftest import newest_number, wait_until
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def guards(daemon: Any) -> bool:
     """Whether the daemon answers, and has put rules in force."""
     try:
         return ask(Path(daemon.config).parent / "run" / "control.sock", "status")["in_force"] is not None
-    except UnreachableError:
+    except DaemonUnreachableError:
         return False
 
 
@@ -83,7 +83,7 @@ def status(daemon: Any) -> dict[str, Any]:
     return counts
 
 
-def bookmark(daemon: Any) -> Path:
+def checkpoint(daemon: Any) -> Path:
     """Where it is kept."""
     return Path(daemon.config).parent / "run" / "denials.json"
 
@@ -123,7 +123,7 @@ def test_a_kill_loses_no_count(knocker: Knocker) -> None:
     first = knocker.start("denials_first: 2\n")
     knocker.knock(*[1001] * 10)
     wait_until(lambda: status(first)["lines"] == 10, "ten lines")
-    wait_until(lambda: [row[2] for row in json.loads(bookmark(first).read_bytes())["waiting"]] == [8], "the bookmark")
+    wait_until(lambda: [row[2] for row in json.loads(checkpoint(first).read_bytes())["waiting"]] == [8], "the bookmark")
     first.process.kill()
     knocker.knock(*[1001] * 3)
     second = knocker.start("denials_first: 2\n")
@@ -170,7 +170,7 @@ def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
     second = knocker.start("denials_window: 0s\n")
     wait_until(lambda: int(status(second)["position"]) >= newest, "the newest record", seconds=20)
     second.stop()
-    records = int(json.loads(bookmark(second).read_bytes())["position"]) - before
+    records = int(json.loads(checkpoint(second).read_bytes())["position"]) - before
     seen = second.all_events()
     lost = sum(event["count"] for event in seen if event["event"] == "denials.lost")
     assert lost > 0
@@ -196,8 +196,8 @@ def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
     knocker.knock(1001, 1002)
     first.event("denied", dpt=1002)
     first.stop()
-    other = {**json.loads(bookmark(first).read_bytes()), "boot_id": "another", "position": "1"}
-    bookmark(first).write_text(json.dumps(other))
+    other = {**json.loads(checkpoint(first).read_bytes()), "boot_id": "another", "position": "1"}
+    checkpoint(first).write_text(json.dumps(other))
     second = knocker.start()
     assert "from the oldest one that is left of this boot" in second.reading["message"]
     second.stop()
@@ -208,7 +208,7 @@ def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
     """A host that fwguardd has guarded before, and no bookmark: it was rebooted, and all of this boot's log is told."""
     first = knocker.start()
     first.stop()
-    bookmark(first).unlink()
+    checkpoint(first).unlink()
     knocker.knock(1001, 1002)
     second = knocker.start()
     assert "from the oldest one that is left of this boot" in second.reading["message"]
@@ -220,7 +220,7 @@ def test_a_damaged_bookmark_is_no_bookmark(knocker: Knocker) -> None:
     """With a bookmark that cannot be read the daemon starts all the same, from the end, and says so."""
     first = knocker.start()
     first.stop()
-    bookmark(first).write_text("{")
+    checkpoint(first).write_text("{")
     knocker.knock(1001)
     second = knocker.start()
     assert "1 older lines" in second.reading["message"]

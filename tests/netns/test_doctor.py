@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.netns.conftest import SHIPPED, output
-from tests.netns.test_citizens import load
+from tests.netns.test_known_programs import load
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER = {"nft": "legacy", "legacy": "nft"}
@@ -40,7 +40,7 @@ def test_a_clean_host_is_told_to_be_one(tmp_path: Path, backend: str) -> None:
     _, document = doctor(tmp_path, "--backend", backend)
     assert time.monotonic() - begun < 5  # A busy machine: it is about 0.4 s of work.
     assert codes(document) <= {"backend-mismatch"}
-    assert (document["citizens"], document["unseen"]) == ([], [])
+    assert (document["known_programs"], document["unseen"]) == ([], [])
 
 
 def test_citizens_are_told_with_their_place(tmp_path: Path, backend: str) -> None:
@@ -50,7 +50,7 @@ def test_citizens_are_told_with_their_place(tmp_path: Path, backend: str) -> Non
     load(backend, "kube-proxy")
     before = output(f"iptables-{backend}-save -c").splitlines()
     _, document = doctor(tmp_path, "--backend", backend)
-    found = {citizen["name"]: citizen for citizen in document["citizens"]}
+    found = {citizen["name"]: citizen for citizen in document["known_programs"]}
     assert set(found) == {"docker", "kubernetes", "flannel"}
     assert found["docker"]["chains"] == 5
     assert "before our rules in ipv4 filter FORWARD" in found["docker"]["places"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
-from fwguardd.kernel.culprit import read_culprit
+from fwguardd.kernel.attribution import read_author
 from tests.netns.conftest import output
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def test_a_culprit_that_still_runs_is_told_whole(start_daemon: Start) -> None:
         process.stdin.flush()  # It commits now, and waits for more.
         event = daemon.event("drift.detected")
         process.stdin.close()
-    own = read_culprit(os.getpid())
+    own = read_author(os.getpid())
     assert {key: event.get(f"culprit_{key}") for key in ("pid", "process", "command", "user", "unit")} == {
         "pid": process.pid, "process": "iptables-nft-re", "command": shlex.join(argv), "user": own.user,
         "unit": own.unit,

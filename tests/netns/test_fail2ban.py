@@ -12,7 +12,7 @@ import pytest
 
 from fwguardd.control.client import ask
 from tests.netns.conftest import output, wait_until
-from tests.netns.test_citizens import OURS, blocks, live, load, theirs
+from tests.netns.test_known_programs import OURS, blocks, live, load, theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

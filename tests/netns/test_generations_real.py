@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fwguardd.kernel.culprit import Culprit, read_culprit, unit_of
+from fwguardd.kernel.attribution import Author, read_author, unit_of
 from fwguardd.kernel.generations import Generation, GenerationNotices, Missed, parse_notice
 from fwguardd.kernel.netlink import NETLINK_NETFILTER
 
@@ -274,7 +274,7 @@ def test_without_the_capability_the_error_says_which() -> None:
 def test_a_thread_is_told_by_its_own_number(notices: GenerationNotices) -> None:
     """The kernel's pid is that of the thread; the culprit is the process, and names what people know it by."""
     numbers: list[int] = []
-    seen: list[Culprit] = []
+    seen: list[Author] = []
 
     def change() -> None:
         numbers.append(threading.get_native_id())
@@ -282,7 +282,7 @@ def test_a_thread_is_told_by_its_own_number(notices: GenerationNotices) -> None:
         add_tables(1)
         commit = next_commit(notices)
         numbers.append(commit.pid)
-        seen.append(read_culprit(commit.pid, commit.process))
+        seen.append(read_author(commit.pid, commit.process))
 
     thread = threading.Thread(target=change)
     thread.start()
@@ -298,11 +298,11 @@ def test_the_culprit_of_a_change_is_named(notices: GenerationNotices) -> None:
     argv = [sys.executable, "-I", "-S", "-c", code, new_table(b"sneaky").hex()]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         commit = next_commit(notices)
-        culprit = read_culprit(commit.pid, commit.process)
+        author = read_author(commit.pid, commit.process)
         assert process.stdin is not None
         process.stdin.close()
     assert commit.pid == process.pid
-    assert culprit == Culprit(
+    assert author == Author(
         pid=process.pid,
         process=commit.process,
         command=shlex.join(argv),
@@ -311,7 +311,7 @@ def test_the_culprit_of_a_change_is_named(notices: GenerationNotices) -> None:
         unit=unit_of(Path("/proc/self/cgroup").read_text(encoding="utf-8")),
         parent_pid=os.getpid(),
         parent=Path("/proc/self/comm").read_text(encoding="utf-8").removesuffix("\n"),
-        parent_command=read_culprit(os.getpid()).command,
+        parent_command=read_author(os.getpid()).command,
         parent_user=pwd.getpwuid(os.getuid()).pw_name,
         parent_unit=unit_of(Path("/proc/self/cgroup").read_text(encoding="utf-8")),
     )
@@ -319,17 +319,17 @@ def test_the_culprit_of_a_change_is_named(notices: GenerationNotices) -> None:
 
 def test_the_culprit_of_iptables_is_named_as_far_as_it_is_there(notices: GenerationNotices) -> None:
     """It ends a moment after its commit: what is still seen of it is right, and its name is known in any case."""
-    seen: list[Culprit] = []
+    seen: list[Author] = []
     for _ in range(20):
         shell = subprocess.Popen(["sh", "-c", f"iptables-nft -A {RULE}; read end"], stdin=subprocess.PIPE)
         commit = next_commit(notices)
-        culprit = read_culprit(commit.pid, commit.process)
+        author = read_author(commit.pid, commit.process)
         shell.communicate()
-        seen.append(culprit)
-        assert (culprit.pid, culprit.process) == (commit.pid, "iptables-nft")
-        assert culprit.command in (None, f"iptables-nft -A {RULE}")
-        assert (culprit.uid, culprit.parent_pid, culprit.parent) in (
+        seen.append(author)
+        assert (author.pid, author.process) == (commit.pid, "iptables-nft")
+        assert author.command in (None, f"iptables-nft -A {RULE}")
+        assert (author.uid, author.parent_pid, author.parent) in (
             (None, None, None),
             (os.getuid(), shell.pid, "sh"),
         )
-    print(f"of 20 runs of iptables-nft {sum(culprit.command is not None for culprit in seen)} were still seen whole")
+    print(f"of 20 runs of iptables-nft {sum(author.command is not None for author in seen)} were still seen whole")

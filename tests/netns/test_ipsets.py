@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
-from fwguardd.kernel.ipsets import ANY_FAMILY, TwinError, families_of_sets, make_twins
+from fwguardd.kernel.ipsets import ANY_FAMILY, SetCopyError, families_of_sets, make_empty_copies
 from tests.netns.conftest import output
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ def test_the_families_of_sets() -> None:
 def test_twins_are_empty_sets_of_the_same_families(sets: str) -> None:
     """Made where there are none, and left alone where they are; a name that no set can have is told."""
     output("ipset destroy")
-    make_twins(FAMILIES)
-    make_twins(FAMILIES)
+    make_empty_copies(FAMILIES)
+    make_empty_copies(FAMILIES)
     assert families_of_sets(FAMILIES) == FAMILIES
     assert sorted(output("ipset list -n").split()) == sorted(line.split()[1] for line in sets.splitlines())
     assert "add" not in output("ipset save")
-    with pytest.raises(TwinError, match=r"no twin of the ipset x{32} could be made"):
-        make_twins({"x" * 32: ANY_FAMILY})
+    with pytest.raises(SetCopyError, match=r"no twin of the ipset x{32} could be made"):
+        make_empty_copies({"x" * 32: ANY_FAMILY})
 
 
 def test_rules_with_sets_pass_the_check(tmp_path: Path, backend: str, sets: str) -> None:

@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import events
+from fwguardd.denial_reader import BOOKMARK, MOST_WAITING, DenialReader
 from fwguardd.denials.model import Meaning, Watched
-from fwguardd.denials.tail import SLICE
-from fwguardd.denials.taking import Choice
+from fwguardd.denials.pipeline import SLICE
+from fwguardd.denials.sources import SourceChoice
 from fwguardd.kernel.privilege import boot_id
-from fwguardd.listener import BOOKMARK, MOST_WAITING, Listener
-from fwguardd.outlets.journal import JournalSocket
-from fwguardd.outlets.log import JournalLog
 from fwguardd.settings import Settings
+from fwguardd.sinks.journal import JournalSocket
+from fwguardd.sinks.log import JournalSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,24 +55,24 @@ class Host:
             ["iptables-nft", "-A", "INPUT", "-p", "udp", "-j", "LOG", "--log-prefix", self.prefix], check=True
         )
         watched = (Watched("test", self.prefix, Meaning.DENIED),)
-        settings = Settings(runtime_dir=folder, prefixes=watched, denials_window=0.0, source=Choice.KMSG)
+        settings = Settings(runtime_dir=folder, prefixes=watched, denials_window=0.0, source=SourceChoice.KMSG)
         self.path = folder / "socket"
         self.journal = JournalSocket(str(self.path))
-        self.log = JournalLog(self.journal)
-        self.listener = Listener(settings, self.log, boot_id())
+        self.log = JournalSink(self.journal)
+        self.reader = DenialReader(settings, self.log, boot_id())
 
     async def deny(self, lines: int, switch_on: Callable[[], None]) -> None:
         """Let the rule log packets until so many lines are read, in bursts that the kernel's log holds at once. Some of
         them may be lost, when others write to the log at the same time."""
         begun = time.monotonic()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            while (read := int(self.listener.counts()["lines"])) < lines:
+            while (read := int(self.reader.counts()["lines"])) < lines:
                 assert time.monotonic() - begun < 30
                 switch_on()
                 for number in range(BURST):
                     sender.sendto(b"", ("127.0.0.1", 10_000 + number))
                 for _ in range(100):
-                    if self.listener.counts()["lines"] >= read + BURST:
+                    if self.reader.counts()["lines"] >= read + BURST:
                         break
                     await asyncio.sleep(0.005)
 
@@ -83,9 +83,9 @@ def test_a_journal_that_comes_back_gets_all(tmp_path: Path, kernel_log_of_namesp
     host = Host(tmp_path)
 
     async def live() -> tuple[list[dict[str, str]], int]:
-        with host.listener.listening(asyncio.get_running_loop()):
+        with host.reader.listening(asyncio.get_running_loop()):
             await host.deny(LINES, kernel_log_of_namespaces)
-            counts = host.listener.counts()
+            counts = host.reader.counts()
             assert host.log.waiting() <= MOST_WAITING + SLICE
             assert counts["waiting"] > 0
             assert not (tmp_path / BOOKMARK).exists()
@@ -107,7 +107,7 @@ async def _come_back(host: Host) -> list[dict[str, str]]:
 
         def all_told() -> bool:
             entries.extend(read_entries(journald))
-            counts: dict[str, Any] = host.listener.counts()
+            counts: dict[str, Any] = host.reader.counts()
             return counts["waiting"] == 0 and host.log.waiting() == 0
 
         await until(all_told, "all events")
@@ -121,7 +121,7 @@ def test_an_event_of_another_part_is_not_forgotten(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
     async def live() -> list[dict[str, str]]:
-        with host.listener.listening(asyncio.get_running_loop()):
+        with host.reader.listening(asyncio.get_running_loop()):
             await asyncio.get_running_loop().run_in_executor(None, host.log.tell, events.REPAIRED, "from a thread")
             return await _come_back(host)
 

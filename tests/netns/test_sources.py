@@ -54,7 +54,7 @@ def test_auto_takes_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> 
 
 
 IN_A_CONTAINER = """mount -t tmpfs dev /dev && mknod /dev/null c 1 3 && exec "$0" -c '
-from fwguardd.denials.taking import Choice, NoSourceError, Place, take
+from fwguardd.denials.sources import Choice, NoSourceError, Place, take
 try:
     taken = take(Choice.AUTO, Place(None, "boot", 7))
     print(taken.source.name, taken.why)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.memory import Memory, Unseen
-from fwguardd.enforce.reconcile import CHANGED, Ask, reconcile
-from fwguardd.enforce.record import Why, recall
-from fwguardd.enforce.world import Done, Failure, Outcome, World
+from fwguardd.enforce.context import Context, Done, Failed, Outcome
+from fwguardd.enforce.reconcile import CHANGED, PassRequest, reconcile
+from fwguardd.enforce.record import Cause, recall
+from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import Backend, KernelStarvedError, LiveKernel, RestoreRefusedError
 from fwguardd.ruleset.model import FAMILIES, Family
@@ -75,8 +75,8 @@ def b_tables(bench: Bench, saved: Saved) -> Tables:
     return found
 
 
-def _pass(world: World, memory: Memory) -> Outcome:
-    return reconcile(world, memory, Ask(Why(CHANGED)))
+def _pass(context: Context, state: State) -> Outcome:
+    return reconcile(context, state, PassRequest(Cause(CHANGED)))
 
 
 def _told(bench: Bench) -> list[str]:
@@ -86,20 +86,20 @@ def _told(bench: Bench) -> list[str]:
 
 def test_what_was_written_and_cannot_be_seen_is_in_force(bench: Bench, b_tables: Tables, saved: Saved) -> None:
     """It is recorded and guarded; that it was not seen is told once, and once more when it is seen."""
-    world = replace(bench.world(), kernel=Starving(bench.backend, {2, 3}, set()))
+    context = replace(bench.context(), kernel=Starving(bench.backend, {2, 3}, set()))
     bench.put(B)
-    outcome = _pass(world, recall(world))
+    outcome = _pass(context, recall(context))
     assert isinstance(outcome, Done)
     assert outcome.changes > 0
-    assert outcome.memory.unseen is Unseen.WRITTEN
-    assert outcome.memory.in_force is not None
-    assert outcome.memory.in_force.revision == world.store.summaries()[-1].number == world.store.read_boot_revision()
+    assert outcome.state.unverified is UnverifiedState.WRITTEN
+    assert outcome.state.in_force is not None
+    assert outcome.state.in_force.revision == context.store.summaries()[-1].number == context.store.read_boot_revision()
     assert tables(saved) == b_tables
-    again = _pass(world, outcome.memory)
-    assert isinstance(again, Failure) and again.passing
-    assert (again.memory.unseen, _told(bench)) == (Unseen.WRITTEN, ["rules.unseen"])
-    calm = _pass(world, again.memory)
-    assert isinstance(calm, Done) and calm.memory.unseen is None
+    again = _pass(context, outcome.state)
+    assert isinstance(again, Failed) and again.passing
+    assert (again.state.unverified, _told(bench)) == (UnverifiedState.WRITTEN, ["rules.unseen"])
+    calm = _pass(context, again.state)
+    assert isinstance(calm, Done) and calm.state.unverified is None
     assert _told(bench) == ["rules.unseen", "rules.seen"]
     assert tables(saved) == b_tables
 
@@ -113,31 +113,31 @@ def test_what_a_failed_load_left_is_undone_when_it_can_be_seen(
     """Half a load that could not be undone is no broken firewall: it is undone as soon as the kernel can be looked at,
     whatever is done about drift, and nobody is blamed for it."""
     before = tables(saved)
-    world = replace(bench.world(), kernel=Starving(bench.backend, {2, 3}, {2}), repair=repair)
+    context = replace(bench.context(), kernel=Starving(bench.backend, {2, 3}, {2}), repair=repair)
     bench.put(B)
-    outcome = _pass(world, recall(world))
-    assert isinstance(outcome, Failure) and outcome.passing
-    assert outcome.memory.unseen is Unseen.UNDO
+    outcome = _pass(context, recall(context))
+    assert isinstance(outcome, Failed) and outcome.passing
+    assert outcome.state.unverified is UnverifiedState.UNDO
     assert tables(saved) != before
     bench.put(A)
-    outcome = _pass(world, outcome.memory)
-    assert isinstance(outcome, Failure) and outcome.passing
-    outcome = _pass(world, outcome.memory)
-    assert isinstance(outcome, Done) and outcome.memory.unseen is None
+    outcome = _pass(context, outcome.state)
+    assert isinstance(outcome, Failed) and outcome.passing
+    outcome = _pass(context, outcome.state)
+    assert isinstance(outcome, Done) and outcome.state.unverified is None
     assert _told(bench) == ["rules.unseen", "rules.seen", "drift.repaired"]
     assert tables(saved) == before
 
 
 def test_a_look_that_cannot_be_had_is_told_once(bench: Bench) -> None:
     """The guard says that it is blind, once, and that it sees again."""
-    world = replace(bench.world(), kernel=Starving(bench.backend, {1, 2, 3}, set()))
-    memory = recall(world)
+    context = replace(bench.context(), kernel=Starving(bench.backend, {1, 2, 3}, set()))
+    state = recall(context)
     for _ in range(3):
-        memory = _pass(world, memory).memory
-        assert memory.unseen is Unseen.LOOK
-    assert "the kernel cannot be looked at" in memory.sentence
-    memory = _pass(world, memory).memory
-    assert (memory.unseen, _told(bench)) == (None, ["rules.unseen", "rules.seen"])
+        state = _pass(context, state).state
+        assert state.unverified is UnverifiedState.LOOK
+    assert "the kernel cannot be looked at" in state.sentence
+    state = _pass(context, state).state
+    assert (state.unverified, _told(bench)) == (None, ["rules.unseen", "rules.seen"])
 
 
 def test_a_program_that_does_not_end_is_starved(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

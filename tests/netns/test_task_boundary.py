@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.world import Done, Failure, Outcome, World
+from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.kernel.iptables import Backend, find_tool
 from fwguardd.settings import Settings
-from fwguardd.steward import Steward
+from fwguardd.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fwguardd.enforce.memory import Memory
+    from fwguardd.enforce.state import State
     from fwguardd.events import EventKind
 
 Told = list[tuple[str, str, dict[str, Any]]]
@@ -29,7 +29,7 @@ def told() -> Told:
 
 
 @pytest.fixture
-def steward(tmp_path: Path, told: Told) -> Iterator[Steward]:
+def supervisor(tmp_path: Path, told: Told) -> Iterator[Supervisor]:
     """The one who acts, without a loop around it."""
     (tmp_path / "run").mkdir()
 
@@ -37,25 +37,25 @@ def steward(tmp_path: Path, told: Told) -> Iterator[Steward]:
         told.append((kind.name, message, fields))
 
     settings = Settings(rules_dir=tmp_path, state_dir=tmp_path / "state", runtime_dir=tmp_path / "run")
-    made = Steward(settings, find_tool(Backend.NFT), emit)
+    made = Supervisor(settings, find_tool(Backend.NFT), emit)
     yield made
     made.close()
 
 
-def _defective(_world: World, _memory: Memory) -> Outcome:
+def _defective(_world: Context, _memory: State) -> Outcome:
     raise ZeroDivisionError("a defect")
 
 
-def test_a_defect_in_a_pass_ends_that_pass_only(steward: Steward, told: Told) -> None:
+def test_a_defect_in_a_pass_ends_that_pass_only(supervisor: Supervisor, told: Told) -> None:
     """A pass that raises is a failure that is tried again: the memory stays, the defect is told with its place in the
     code, and the next step is taken as ever."""
-    before = steward.memory
-    outcome = asyncio.run(steward._act(_defective))
-    assert isinstance(outcome, Failure)
+    before = supervisor.state
+    outcome = asyncio.run(supervisor._act(_defective))
+    assert isinstance(outcome, Failed)
     assert outcome.passing
-    assert steward.memory is before
+    assert supervisor.state is before
     ((name, message, fields),) = told
     assert name == "daemon.fault"
     assert message == "a pass failed by a defect of fwguardd: ZeroDivisionError: a defect; it goes on without that"
     assert "in _defective" in fields["traceback"]
-    assert isinstance(asyncio.run(steward._act(lambda _, memory: Done(memory))), Done)
+    assert isinstance(asyncio.run(supervisor._act(lambda _, state: Done(state))), Done)

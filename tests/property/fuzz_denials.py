@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fwguardd.denials.flow import see
+from fwguardd.denials.aggregation import see
+from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
 from fwguardd.denials.packets import PacketReader
-from fwguardd.denials.parse import LineReader
-from fwguardd.denials.telling import fields, sentence
-from fwguardd.outlets.journal import encode_entry
+from fwguardd.sinks.journal import encode_entry
 from tests.corpus.denials.copied import copied
 from tests.corpus.denials.packets import icmp_packets, ipv4_packets, ipv6_packets
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import Family, Finding, Ruleset, errors_in
-from fwguardd.ruleset.render import render
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.save_format import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Family, Rule, Ruleset, Table
-from fwguardd.ruleset.words import quote
+from fwguardd.ruleset.tokenizer import quote
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
 PROSE = st.one_of(

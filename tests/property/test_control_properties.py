@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from fwguardd.control.protocol import (
     VERBS,
     Answer,
+    ArgumentType,
     Code,
-    Fault,
-    Kind,
     Request,
+    RequestFault,
     Verb,
     encode_answer,
     encode_request,
@@ -48,16 +48,16 @@ def good_requests(draw: st.DrawFn) -> tuple[Verb, dict[str, Any]]:
         if argument.required or draw(st.booleans()):
             numbers = (
                 st.integers(int(argument.least), int(argument.most))
-                if argument.kind is Kind.WHOLE
+                if argument.kind is ArgumentType.WHOLE
                 else st.floats(argument.least, argument.most)
             )
             args[argument.name] = draw(numbers)
     return verb, args
 
 
-def check(outcome: Request | Fault) -> None:
+def check(outcome: Request | RequestFault) -> None:
     """A request is one that the table allows; a fault is short, printable and in ASCII but for an ellipsis."""
-    if isinstance(outcome, Fault):
+    if isinstance(outcome, RequestFault):
         assert outcome.code in (Code.BAD_REQUEST, Code.UNKNOWN_VERB, Code.UNSUPPORTED_VERSION)
         assert outcome.message.isprintable()
         assert len(outcome.message) < 400
@@ -69,7 +69,7 @@ def check(outcome: Request | Fault) -> None:
         if value is None:
             assert not argument.required
         else:
-            assert type(value) is (int if argument.kind is Kind.WHOLE else float)
+            assert type(value) is (int if argument.kind is ArgumentType.WHOLE else float)
             assert argument.least <= value <= argument.most
 
 
@@ -96,7 +96,7 @@ def test_a_torn_or_changed_request_is_read(request: tuple[Verb, dict[str, Any]],
     """A request that is cut off anywhere, or of which a byte is another, is read without an exception."""
     line = encode_request(request[0].name, request[1])[:-1]
     position = data.draw(st.integers(0, len(line) - 1))
-    assert isinstance(parse_request(line[:position]), Fault)
+    assert isinstance(parse_request(line[:position]), RequestFault)
     check(parse_request(line[:position] + data.draw(st.binary(max_size=2)) + line[position + 1 :]))
 
 
@@ -111,7 +111,7 @@ def test_every_good_request_survives_the_journey(request: tuple[Verb, dict[str, 
 @given(st.binary(max_size=300) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_answer_is_read(data: bytes) -> None:
     """Reading an answer is total: anything is a result or a fault."""
-    assert isinstance(parse_answer(data), (Answer, Fault))
+    assert isinstance(parse_answer(data), (Answer, RequestFault))
 
 
 @given(st.dictionaries(st.text(max_size=10), json_values, max_size=4))
@@ -120,4 +120,6 @@ def test_any_result_is_told(result: dict[str, Any]) -> None:
     line = encode_answer(Answer(result))
     assert line.index(b"\n") == len(line) - 1
     told = parse_answer(line[:-1])
-    assert told == Answer(result) or (isinstance(told, Fault) and any(word in repr(result) for word in ("nan", "inf")))
+    assert told == Answer(result) or (
+        isinstance(told, RequestFault) and any(word in repr(result) for word in ("nan", "inf"))
+    )

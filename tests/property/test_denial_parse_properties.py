@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwguardd.denials.model import Denial, Family, IPv4, IPv6, Meaning, Tcp, Udp, Unparsed, Watched
-from fwguardd.denials.parse import LineReader
-from fwguardd.denials.spelling import compress_ipv6, kernel_spelling, spelled_length
-from fwguardd.denials.telling import fields, sentence
+from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escaped
+from fwguardd.denials.line_parser import LineReader
+from fwguardd.denials.model import Denial, IPv4, IPv6, Meaning, PacketFamily, Tcp, Udp, Unparsed, Watched
 from fwguardd.kernel.kmsg import Record, parse_record
 
 CORPUS: Final = Path(__file__).parents[1] / "corpus" / "denials"
@@ -86,9 +86,13 @@ def test_every_beginning_of_every_corpus_line() -> None:
 def check(text: str) -> None:
     """Read a text; the addresses that come out must be those at their place in it."""
     outcome = CORPUS_READER.read(text)
-    if not isinstance(outcome, Denial) or outcome.family not in {Family.IPV4, Family.IPV6} or outcome.network is None:
+    if (
+        not isinstance(outcome, Denial)
+        or outcome.family not in {PacketFamily.IPV4, PacketFamily.IPV6}
+        or outcome.network is None
+    ):
         return
-    source, destination = addresses_in_place(text[len(kernel_spelling(outcome.watched.prefix.encode())) :])
+    source, destination = addresses_in_place(text[len(kernel_escaped(outcome.watched.prefix.encode())) :])
     assert (outcome.src, outcome.dst) == (source, destination), text
 
 
@@ -117,7 +121,7 @@ def test_hostile_devices_change_nothing_else_ipv4(
     dpt: int,
 ) -> None:
     """Whatever the devices are called, each value of the line is found in its own field, and in no other."""
-    names = kernel_spelling(incoming), kernel_spelling(outgoing or b"")
+    names = kernel_escaped(incoming), kernel_escaped(outgoing or b"")
     outcome = READER.read(
         f"{PREFIX}IN={names[0]} OUT={names[1]} MAC= SRC={src} DST={dst} LEN=28 TOS=0x00 PREC=0x00 TTL=64 ID=1 "
         f"PROTO=UDP SPT={spt} DPT={dpt} LEN=8 "
@@ -134,7 +138,7 @@ def test_hostile_bridge_ports_change_nothing_else_ipv6(
     incoming: bytes, port: bytes, src: ipaddress.IPv6Address, dst: ipaddress.IPv6Address, spt: int, dpt: int
 ) -> None:
     """The same of bridge ports, and of IPv6 addresses, which come out as the standard library compresses them."""
-    names = kernel_spelling(incoming), kernel_spelling(port)
+    names = kernel_escaped(incoming), kernel_escaped(port)
     outcome = READER.read(
         f"{PREFIX}IN={names[0]} OUT= PHYSIN={names[1]} MAC= SRC={src.exploded} DST={dst.exploded} LEN=60 TC=0 "
         f"HOPLIMIT=64 FLOWLBL=0 PROTO=TCP SPT={spt} DPT={dpt} WINDOW=1 RES=0x00 ACK SYN URGP=0 "
@@ -160,10 +164,10 @@ def test_ipv6_is_compressed_as_the_standard_library_does(groups: list[str]) -> N
 @given(st.binary())
 def test_spelling_is_printable_and_keeps_the_length(raw: bytes) -> None:
     """The kernel's spelling of any bytes is printable ASCII, and tells how many bytes it stands for."""
-    spelled = kernel_spelling(raw)
+    spelled = kernel_escaped(raw)
     assert spelled.isascii()
     assert spelled.isprintable()
-    assert spelled_length(spelled) == len(raw)
+    assert escaped_length(spelled) == len(raw)
     assert spelled.encode().decode("unicode_escape").encode("latin-1") == raw
 
 

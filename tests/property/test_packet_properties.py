@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fwguardd.denials.formatting import fields, sentence
 from fwguardd.denials.model import Denial, Meaning, Watched
 from fwguardd.denials.packets import PacketReader
-from fwguardd.denials.telling import fields, sentence
 from fwguardd.kernel.nflog_message import COPIED, NFULA_PACKET_HDR, NFULA_PREFIX, LoggedPacket, parse_packets
 from tests.corpus.denials.copied import copied
 from tests.corpus.denials.packets import extension, fragment, icmp_packets, ipv4_packets, ipv6_packets

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import FAMILIES, Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
-from fwguardd.store.boot import boot_texts
+from fwguardd.store.boot_files import boot_texts
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.revisions import (
     Expired,
-    Held,
-    Kind,
+    HeldFiles,
     PendingConfirmation,
     Revision,
+    RevisionKind,
     RevisionStore,
     StoreError,
     Waiting,
-    judge_pending,
+    evaluate_pending,
 )
 from tests.property.unreliable_disk import MemoryDisk, StoppedError, Tapped, failing_at, stopping_at
 
@@ -74,7 +74,7 @@ REVISIONS = st.builds(
     digest=ANY_TEXT,
     files=FILES,
     rulesets=RULESETS,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(RevisionKind),
 )
 PENDINGS = st.builds(PendingConfirmation, NUMBERS, st.none() | NUMBERS, SECONDS, ANY_TEXT, SECONDS, ANY_TEXT)
 
@@ -107,7 +107,7 @@ def test_notes_come_back_as_they_were(pending: PendingConfirmation, digest: str,
     store.set_pending(pending)
     store.hold(digest, reason)
     again = RevisionStore(STATE, system=disk.after_kill())
-    assert (again.pending(), again.held()) == (pending, Held(digest, reason))
+    assert (again.pending(), again.held()) == (pending, HeldFiles(digest, reason))
     again.clear_pending()
     again.release()
     assert (again.pending(), again.held()) == (None, None)
@@ -118,9 +118,9 @@ def test_notes_come_back_as_they_were(pending: PendingConfirmation, digest: str,
 def test_only_the_time_since_boot_decides(pending: PendingConfirmation, boot: str, now: float, wall: float) -> None:
     """Another boot ends a confirmation; in the same boot the deadline does, and the wall clock has no say."""
     moved = replace(pending, wall_deadline=wall)
-    assert judge_pending(moved, boot, now) == judge_pending(pending, boot, now)
-    assert boot == pending.boot_id or isinstance(judge_pending(pending, boot, now), Expired)
-    here = judge_pending(pending, pending.boot_id, now)
+    assert evaluate_pending(moved, boot, now) == evaluate_pending(pending, boot, now)
+    assert boot == pending.boot_id or isinstance(evaluate_pending(pending, boot, now), Expired)
+    here = evaluate_pending(pending, pending.boot_id, now)
     if now < pending.deadline:
         assert here == Waiting(pending.deadline - now)
     else:
@@ -130,7 +130,7 @@ def test_only_the_time_since_boot_decides(pending: PendingConfirmation, boot: st
 # What follows plays the same scene on unreliable disks: a store with a history, and one change to it.
 
 
-def _revision(number: int, *, kind: Kind = Kind.RULES) -> Revision:
+def _revision(number: int, *, kind: RevisionKind = RevisionKind.RULES) -> Revision:
     """A revision like no other number's, long enough to be written in several calls."""
     path = "/etc/fwguard.d/10-\udcff.rules"
     rules = tuple(
@@ -158,7 +158,7 @@ class Told:
     latest: Revision | None
     boot: int | None
     pending: PendingConfirmation | None
-    held: Held | None
+    held: HeldFiles | None
 
 
 def _told(store: RevisionStore) -> Told:

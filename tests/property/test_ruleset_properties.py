@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import MixedFamilies, families_of_name, infer_families, may_tell_family
 from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Candidate, Family, Finding, Ruleset, Table, errors_in
-from fwguardd.ruleset.render import Rendered, render
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.save_format import Rendered, render
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
-from fwguardd.ruleset.text import read_rules
-from fwguardd.ruleset.words import UnterminatedQuoteError, quote, split_words, word_values
+from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, quote, split_words, word_values
 from tests.property.rule_strategies import (
     IPV4_LITERALS,
     IPV4_WORDS,

@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from fwguardd.outlets.journal import encode_entry
+from fwguardd.sinks.journal import encode_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.ctl.denials.event import LISTS, NUMBERS, of_entry
-from fwguardd.denials.flow import Flow
+from fwguardd.denials.aggregation import Flow, FlowSummary
+from fwguardd.denials.formatting import fields, notice_fields, notice_sentence, sentence, summary_fields
+from fwguardd.denials.line_parser import LineReader, Meaning, Watched
 from fwguardd.denials.model import Denial
-from fwguardd.denials.notices import notice_fields, notice_sentence, summary_fields
-from fwguardd.denials.parse import LineReader, Meaning, Watched
 from fwguardd.denials.scan import Scan
-from fwguardd.denials.tally import Summary
-from fwguardd.denials.telling import fields, sentence
 from tests.system.journals import GrowingJournal, exported, write_journal
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ def told(denial: Denial) -> dict[str, Any]:
 
 
 SCAN = Scan("203.0.113.9", tuple(f"tcp/{port}" for port in (1, 2, 3, 10, 20, 9)), 1.5)
-SUMMARY = Summary(
+SUMMARY = FlowSummary(
     Flow("iptables denied: ", "eth0", "", "203.0.113.9", "10.0.0.1", "tcp", "23"), 120, 1795390300.25, 1795390395.5
 )
 NOTICES: list[dict[str, Any]] = [

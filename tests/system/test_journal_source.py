@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Watched
-from fwguardd.denials.parse import LineReader
 from fwguardd.denials.sources import JournalLine, JournalSource
-from fwguardd.kernel.journal_log import Entry, Journal, JournalError, JournalLog
+from fwguardd.kernel.journal_reader import Entry, Journal, JournalError, JournalReader
 from fwguardd.kernel.kmsg import Lost
 from tests.corpus.test_denial_corpus import SHAPES
 from tests.system.journals import BOOT, GrowingJournal
@@ -22,7 +22,7 @@ from tests.system.journals import BOOT, GrowingJournal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fwguardd.kernel.journal_log import Kept
+    from fwguardd.kernel.journal_reader import Kept
 
 PATIENCE: Final = 10.0
 """Seconds to wait for an entry."""
@@ -36,13 +36,13 @@ def growing(tmp_path: Path) -> Iterator[GrowingJournal]:
         yield journal
 
 
-def follow(growing: GrowingJournal, after: str | None = None) -> JournalLog:
+def follow(growing: GrowingJournal, after: str | None = None) -> JournalReader:
     """A reader of the journal, once there is something in it."""
     growing.wait()
-    return JournalLog(Journal(BOOT, growing.directory), after)
+    return JournalReader(Journal(BOOT, growing.directory), after)
 
 
-def gather(log: JournalLog | JournalSource, wanted: int) -> list[Kept | JournalLine]:
+def gather(log: JournalReader | JournalSource, wanted: int) -> list[Kept | JournalLine]:
     """So many things, waited for as an event loop waits."""
     found: list[Kept | JournalLine] = []
     deadline = time.monotonic() + PATIENCE
@@ -167,7 +167,7 @@ def test_the_end_of_journalctl_is_noticed(growing: GrowingJournal) -> None:
 def test_what_journalctl_complains_of_is_told(tmp_path: Path) -> None:
     """When it ends by itself, its last words are the reason; here it finds no boot to follow."""
     (tmp_path / "empty").mkdir()
-    with JournalLog(Journal(BOOT, tmp_path / "empty")) as log:
+    with JournalReader(Journal(BOOT, tmp_path / "empty")) as log:
         assert select.select([log], [], [], PATIENCE)[0]
         with pytest.raises(JournalError, match=r"journalctl ended: .*boot"):
             log.read_available(10)
@@ -186,7 +186,7 @@ def test_no_process_is_left_behind(growing: GrowingJournal) -> None:
 def test_a_place_that_is_none_is_refused(tmp_path: Path) -> None:
     """A cursor comes from a file; what is no cursor never reaches a command line."""
     with pytest.raises(JournalError, match="no place in a journal"):
-        JournalLog(Journal(BOOT, tmp_path), "--vacuum-size=1")
+        JournalReader(Journal(BOOT, tmp_path), "--vacuum-size=1")
 
 
 def test_a_journal_that_cannot_be_read_says_why(tmp_path: Path) -> None:

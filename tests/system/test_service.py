@@ -18,7 +18,7 @@ REASON = '/etc/fwguard.d/50-app.rules:1: error: "80810" is neither a port'
 
 LATENCY = """
 import time
-from fwguardd.kernel.scratch import Scratch, ScratchPool, Way
+from fwguardd.kernel.namespaces import Scratch, ScratchPool, Way
 
 def first_answer(scratch, began):
     scratch.send("nft", 4, [{"save": True}])
@@ -180,7 +180,7 @@ def test_whoever_changes_the_rules_can_be_named(guarded: Guarded) -> None:
     bed = guarded.bed
     bed.run("systemd-run --quiet --unit=stranger --uid=65534 sleep 1000")
     stranger = bed.show("stranger", "MainPID")
-    look = f"from fwguardd.kernel.culprit import read_culprit; print(read_culprit({stranger}, 'sleep'))"
+    look = f"from fwguardd.kernel.attribution import read_culprit; print(read_culprit({stranger}, 'sleep'))"
     with guarded.drop_in("fwguardd.service", f'ExecStartPost=/usr/bin/python3 -I -c "{look}"'):
         told = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service", "_TRANSPORT=stdout")]
     seen = next(line for line in told if line.startswith(f"process {stranger} "))

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fwguardd.control.protocol import Code, Refusal, Request
-from fwguardd.control.server import Caller, ControlServer, Limits, only_root
+from fwguardd.control.protocol import Code, Request, RequestError
+from fwguardd.control.server import Caller, ControlServer, ServerLimits, only_root
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -35,11 +35,11 @@ class Serving:
         may: Callable[[Caller, Verb], bool] = only_root,
         *,
         group: int | None = None,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
     ) -> None:
         self.path = path
         self.faults: list[dict[str, Any]] = []
-        self._server = ControlServer(path, act, may, group=group, limits=limits or Limits())
+        self._server = ControlServer(path, act, may, group=group, limits=limits or ServerLimits())
         self._opened = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._error: Exception | None = None
@@ -189,7 +189,7 @@ class Deeds:
         elif name == "show":
             return {"text": "x" * LARGE}
         elif name == "rollback":
-            raise Refusal(Code.NOT_FOUND, "there is no revision before this one")
+            raise RequestError(Code.NOT_FOUND, "there is no revision before this one")
         elif name == "confirm":
             raise ZeroDivisionError("a defect")
         elif name == "history":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Origin, Severity
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.parser import read_rules
 
 
 def composed(**files: str) -> Composition:

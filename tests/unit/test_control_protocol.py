@@ -14,8 +14,8 @@ from fwguardd.control.protocol import (
     VERSION,
     Answer,
     Code,
-    Fault,
     Request,
+    RequestFault,
     encode_answer,
     encode_request,
     parse_answer,
@@ -23,7 +23,7 @@ from fwguardd.control.protocol import (
 )
 
 
-def asked(verb: object, args: object = None, version: object = VERSION, **more: object) -> Request | Fault:
+def asked(verb: object, args: object = None, version: object = VERSION, **more: object) -> Request | RequestFault:
     """What the server makes of a request."""
     return parse_request(json.dumps({"v": version, "verb": verb, "args": args, **more}).encode())
 
@@ -92,7 +92,7 @@ def test_arguments_come_out_typed() -> None:
 def test_wrong_arguments_are_bad_requests(verb: str, args: object, why: str) -> None:
     """An argument that is unknown, missing, mistyped or out of bounds refuses the whole request, and is named."""
     fault = asked(verb, args)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.BAD_REQUEST
     assert why in fault.message
 
@@ -101,7 +101,7 @@ def test_wrong_arguments_are_bad_requests(verb: str, args: object, why: str) -> 
 def test_an_unknown_verb_is_told_the_known_ones(verb: str) -> None:
     """An unknown verb has a code of its own, and the message lists the verbs."""
     fault = asked(verb)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.UNKNOWN_VERB
     assert "status, reload, confirm" in fault.message
 
@@ -109,26 +109,28 @@ def test_an_unknown_verb_is_told_the_known_ones(verb: str) -> None:
 @pytest.mark.parametrize("verb", [None, 1, ["status"], {}])
 def test_a_verb_is_a_name(verb: object) -> None:
     """A verb that is no text is a bad request."""
-    assert asked(verb) == Fault(Code.BAD_REQUEST, '"verb" must be the name of a verb')
+    assert asked(verb) == RequestFault(Code.BAD_REQUEST, '"verb" must be the name of a verb')
 
 
 @pytest.mark.parametrize("version", [0, 2, -1, 10**30])
 def test_another_version_is_not_guessed_at(version: int) -> None:
     """Another version of the language is refused as such, before anything else in the request is looked at."""
     fault = asked("no-such-verb", [], version, colour="red")
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.UNSUPPORTED_VERSION
 
 
 @pytest.mark.parametrize("version", [None, True, 1.0, "1"])
 def test_a_version_is_a_whole_number(version: object) -> None:
     """What is no version at all is a bad request."""
-    assert asked("status", {}, version) == Fault(Code.BAD_REQUEST, '"v" must be the version of the protocol, 1')
+    assert asked("status", {}, version) == RequestFault(Code.BAD_REQUEST, '"v" must be the version of the protocol, 1')
 
 
 def test_a_request_holds_nothing_else() -> None:
     """An unknown key beside the verb is a bad request: it might have meant something to the one who sent it."""
-    assert asked("status", dry_run=True) == Fault(Code.BAD_REQUEST, "a request has no 'dry_run', only v, verb and args")
+    assert asked("status", dry_run=True) == RequestFault(
+        Code.BAD_REQUEST, "a request has no 'dry_run', only v, verb and args"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_request_holds_nothing_else() -> None:
 def test_what_is_no_request_is_a_bad_request(data: bytes) -> None:
     """Bytes that are not one JSON object of the right shape are refused with a short, printable sentence."""
     fault = parse_request(data)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.BAD_REQUEST
     assert fault.message.isprintable()
     assert len(fault.message) < 200
@@ -153,14 +155,14 @@ def test_what_is_no_request_is_a_bad_request(data: bytes) -> None:
 def test_a_number_beyond_all_floats_is_out_of_bounds() -> None:
     """A literal that becomes infinite when it is read is out of bounds like any other."""
     fault = parse_request(b'{"v": 1, "verb": "pause", "args": {"seconds": 1e999}}')
-    assert fault == Fault(Code.BAD_REQUEST, "the argument seconds of pause must be from 1 to 86400")
+    assert fault == RequestFault(Code.BAD_REQUEST, "the argument seconds of pause must be from 1 to 86400")
 
 
 def test_a_request_is_bounded_with_its_newline() -> None:
     """A request takes at most the bytes that the protocol says, newline included; one more is refused unread."""
     request = b'{"v": 1, "verb": "status"}'
     assert isinstance(parse_request(request.ljust(LARGEST_REQUEST - 1)), Request)
-    assert parse_request(request.ljust(LARGEST_REQUEST)) == Fault(
+    assert parse_request(request.ljust(LARGEST_REQUEST)) == RequestFault(
         Code.BAD_REQUEST, f"a request has at most {LARGEST_REQUEST} bytes"
     )
 
@@ -168,7 +170,7 @@ def test_a_request_is_bounded_with_its_newline() -> None:
 def test_what_a_client_sent_is_quoted_short_and_escaped() -> None:
     """A message repeats a client's text cut off, and with everything escaped that could move a cursor."""
     fault = asked("\x1b[2J\udc80" + "x" * 5000)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.message.startswith("unknown verb '\\x1b[2J\\udc80xxx")
     assert fault.message.isprintable()
     assert len(fault.message) < 300
@@ -205,13 +207,15 @@ def test_an_answer_survives_the_journey() -> None:
 @pytest.mark.parametrize("code", list(Code))
 def test_a_fault_survives_the_journey(code: Code) -> None:
     """Every code comes out at the client as it went in."""
-    fault = Fault(code, "because of \x07 this")
+    fault = RequestFault(code, "because of \x07 this")
     assert parse_answer(encode_answer(fault)[:-1]) == fault
 
 
 def test_a_code_that_the_client_does_not_know_is_a_failure() -> None:
     """A newer daemon may give newer reasons; its sentence is told all the same."""
-    assert parse_answer(b'{"v": 1, "ok": false, "code": "asleep", "message": "later"}') == Fault(Code.FAILED, "later")
+    assert parse_answer(b'{"v": 1, "ok": false, "code": "asleep", "message": "later"}') == RequestFault(
+        Code.FAILED, "later"
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,14 +228,14 @@ def test_a_code_that_the_client_does_not_know_is_a_failure() -> None:
 def test_an_answer_that_is_none_is_a_failure(data: bytes) -> None:
     """What cannot be read as an answer is never taken for a result."""
     fault = parse_answer(data)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.FAILED
 
 
 def test_an_answer_in_another_version_is_told_as_such() -> None:
     """After an upgrade the client may meet an older or newer daemon, and says what to do."""
     fault = parse_answer(b'{"v": 2, "ok": true, "result": {}}')
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.UNSUPPORTED_VERSION
     assert "systemctl restart fwguardd" in fault.message
 
@@ -240,7 +244,7 @@ def test_an_answer_in_another_version_is_told_as_such() -> None:
 def test_a_result_that_json_cannot_tell_is_a_failure(result: dict[str, Any]) -> None:
     """Encoding is total, too: a defect of the one who performs does not leave the client without an answer."""
     fault = parse_answer(encode_answer(Answer(result))[:-1])
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestFault)
     assert fault.code is Code.FAILED
 
 
@@ -248,10 +252,10 @@ def test_a_result_that_holds_itself_is_a_failure() -> None:
     """A circle in a result is noticed."""
     circle: dict[str, Any] = {}
     circle["self"] = circle
-    assert isinstance(parse_answer(encode_answer(Answer(circle))), Fault)
+    assert isinstance(parse_answer(encode_answer(Answer(circle))), RequestFault)
 
 
 def test_an_answer_is_bounded() -> None:
     """A result beyond the bound is told as a failure, and not sent."""
     line = encode_answer(Answer({"text": "x" * LARGEST_ANSWER}))
-    assert parse_answer(line[:-1]) == Fault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes")
+    assert parse_answer(line[:-1]) == RequestFault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.control.protocol import LARGEST_REQUEST
-from fwguardd.control.server import Caller, ControlSocketError, Limits
+from fwguardd.control.server import Caller, ControlSocketError, ServerLimits
 from tests.unit.serving import (
     LARGE,
     STATUS,
@@ -34,7 +34,7 @@ from tests.unit.serving import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUICK = Limits(request_within=0.5, answer_within=0.5, verbs_end_within=0.3)
+QUICK = ServerLimits(request_within=0.5, answer_within=0.5, verbs_end_within=0.3)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_silent_client_holds_up_nobody(serving: Serving) -> None:
         slow.sendall(b'{"v": 1')
         began = time.monotonic()
         assert result(serving.say(STATUS))
-        assert time.monotonic() - began < Limits().request_within / 2
+        assert time.monotonic() - began < ServerLimits().request_within / 2
 
 
 def test_a_silent_client_is_let_go(quick: Serving) -> None:

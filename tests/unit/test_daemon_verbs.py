@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.control.client import RefusedError, UnreachableError, ask
-from fwguardd.control.protocol import Code, Refusal, Request
-from fwguardd.control.server import Limits
+from fwguardd.control.client import DaemonUnreachableError, RequestRefusedError, ask
+from fwguardd.control.protocol import Code, Request, RequestError
+from fwguardd.control.server import ServerLimits
 from fwguardd.ctl import daemon_verbs
 from fwguardd.settings import DEFAULT_PATH
 from tests.unit.canned import APPLIED, DRIFT, FAILED, FINDING, HISTORY, PENDING, REFUSED, SHOWN, STATUS, Canned
@@ -320,7 +320,7 @@ def test_nothing_from_the_daemon_moves_the_cursor(ctl: Ctl, canned: Canned) -> N
     }  # fmt: skip
     canned.results["drift"] = {"count": 1, "differences": [evil]}
     canned.results["reload"] = {**REFUSED, "findings": [{**FINDING, "file": evil, "hint": evil}], "sentence": evil}
-    canned.results["open"] = Refusal(Code.FAILED, evil)
+    canned.results["open"] = RequestError(Code.FAILED, evil)
     for argv in (["history"], ["show", "1"], ["drift"], ["reload"], ["open"]):
         _, out, complaints = ctl(*argv)
         assert all(line.isprintable() for line in (out + complaints).splitlines())
@@ -342,7 +342,7 @@ def test_colours_are_for_terminals(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_a_refusal_is_told_with_its_code(ctl: Ctl, canned: Canned, code: Code, exit_code: int) -> None:
     """What the daemon refuses goes to standard error, as one sentence; the exit code tells permission from the rest."""
-    canned.results["show"] = Refusal(code, "there is no revision 99")
+    canned.results["show"] = RequestError(code, "there is no revision 99")
     ended, out, complaint = ctl("show", "99", "--json")
     assert (ended, out) == (exit_code, "")
     assert complaint.startswith("fwguardctl: there is no revision 99")
@@ -383,9 +383,8 @@ def test_without_permission_it_ends_with_4(socket_path: Path) -> None:
         [sys.executable, "-c", script, str(socket_path)],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    assert ended.stderr.splitlines()[-1] == (
-        f"fwguardd.control.client.NotPermittedError: {socket_path} may not be opened by this user; try it as root"
-    )
+    message = f"{socket_path} may not be opened by this user; try it as root"
+    assert ended.stderr.splitlines()[-1] == f"fwguardd.control.client.ControlNotPermittedError: {message}"
 
 
 def test_the_socket_is_in_the_runtime_directory(
@@ -421,15 +420,18 @@ def test_a_late_answer_is_not_waited_for(tmp_path: Path) -> None:
         await asyncio.sleep(1)
         return {}
 
-    with Serving(tmp_path / "control.sock", sleep) as serving, pytest.raises(UnreachableError, match="may still be"):
+    with (
+        Serving(tmp_path / "control.sock", sleep) as serving,
+        pytest.raises(DaemonUnreachableError, match="may still be"),
+    ):
         ask(serving.path, "reload", {}, timeout=0.1)
 
 
 def test_a_busy_daemon_is_a_refusal(tmp_path: Path, canned: Canned) -> None:
     """A daemon that has no place left answers before it has heard the request, and the client hears it."""
     with (
-        Serving(tmp_path / "control.sock", canned, limits=Limits(clients=0)) as serving,
-        pytest.raises(RefusedError) as refusal,
+        Serving(tmp_path / "control.sock", canned, limits=ServerLimits(clients=0)) as serving,
+        pytest.raises(RequestRefusedError) as refusal,
     ):
         ask(serving.path, "status")
     assert refusal.value.code is Code.BUSY

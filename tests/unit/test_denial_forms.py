@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.ctl.answers import Ink
-from fwguardd.ctl.denials.document import event_object, last_piece, pieces
-from fwguardd.ctl.denials.ecs import ecs
+from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials.event import Event, KernelLine, of_denial, of_unparsed
+from fwguardd.ctl.denials.formats import ecs, event_object, last_piece, pieces
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.top import BoundedCount, Top
+from fwguardd.denials.line_parser import LineReader, Meaning, Watched
 from fwguardd.denials.model import Denial, Unparsed
-from fwguardd.denials.parse import LineReader, Meaning, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,13 +91,13 @@ TIME                 MEANING      IN → OUT          PROTOCOL                SO
 
 def test_table() -> None:
     """Columns as wide as the first events need, an event a line, and nothing that could move a terminal's cursor."""
-    assert list(Table(Ink(colours=False)).lines(EVENTS)) == TABLE.strip().split("\n")
+    assert list(Table(AnswerPainter(colours=False)).lines(EVENTS)) == TABLE.strip().split("\n")
 
 
 def test_a_live_table_has_its_head_at_once() -> None:
     """Before the first event is there, the head is; no event at all is no head where there is an end."""
-    assert next(Table(Ink(colours=False)).live_lines(iter([]))).startswith("TIME ")
-    assert list(Table(Ink(colours=False)).lines([])) == []
+    assert next(Table(AnswerPainter(colours=False)).live_lines(iter([]))).startswith("TIME ")
+    assert list(Table(AnswerPainter(colours=False)).lines([])) == []
 
 
 def test_only_our_own_escape_sequences_reach_a_terminal() -> None:
@@ -107,7 +106,7 @@ def test_only_our_own_escape_sequences_reach_a_terminal() -> None:
     bad = [Event("denied", "m", hostile, THEN), Event("denials.unparsed", "\x1b[2J", {}, THEN)]
     top = Top()
     top.add(bad)
-    for line in [*Table(Ink(colours=True)).lines(bad), *top.lines(10, Ink(colours=True))]:
+    for line in [*Table(AnswerPainter(colours=True)).lines(bad), *top.lines(10, AnswerPainter(colours=True))]:
         plain = line
         for colour in ("[1m", "[2m", "[32m", "[33m", "[1;31m", "[0m"):
             plain = plain.replace(f"\x1b{colour}", "")
@@ -118,7 +117,7 @@ def test_top_counts_packets() -> None:
     """A summary counts as often as it says; what tells of no packet is named apart."""
     top = Top()
     top.add(EVENTS)
-    assert top.lines(2, Ink(colours=False)) == [
+    assert top.lines(2, AnswerPainter(colours=False)) == [
         "132 packets",
         "",
         "PACKETS         SOURCE",

@@ -6,13 +6,14 @@ import dataclasses
 
 import pytest
 
+from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escaped
 from fwguardd.denials.icmp import icmp_type_name
-from fwguardd.denials.link import LinkReader
+from fwguardd.denials.line_parser import LineReader, LinkReader
 from fwguardd.denials.model import (
     Bare,
     Denial,
     Extent,
-    Family,
     FragmentHeader,
     Hardware,
     Icmp,
@@ -23,13 +24,11 @@ from fwguardd.denials.model import (
     Meaning,
     OptionsHeader,
     Owner,
+    PacketFamily,
     Tcp,
     Unparsed,
     Watched,
 )
-from fwguardd.denials.parse import LineReader
-from fwguardd.denials.spelling import compress_ipv6, kernel_spelling, spelled_length
-from fwguardd.denials.telling import fields, sentence
 
 DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
 OUTPUT = Watched("output", "[Output Log] ", Meaning.LOGGED)
@@ -67,7 +66,7 @@ def test_all_layers_of_a_syn() -> None:
         hardware=Hardware(
             "52:54:00:65:43:21", "52:54:00:12:34:56", 0x0800, "52:54:00:12:34:56:52:54:00:65:43:21:08:00"
         ),
-        family=Family.IPV4,
+        family=PacketFamily.IPV4,
         network=IPv4("203.0.113.9", "10.0.0.1", 60, 0, 0, 51, 4711, ("DF",), 0, None),
         transport=Tcp(51234, 23, None, None, 64240, 0, ("SYN",), 0, None),
         owner=None,
@@ -311,7 +310,7 @@ def test_wrapped_size_is_none_at_all(size: str) -> None:
     assert found.extent is Extent.SHORT_PACKET
 
 
-def test_tail() -> None:
+def test_pipeline() -> None:
     """Owner and mark of the packet, in the order of the kernel's."""
     found = denial(f"[Output Log] IN= OUT=eth0 {IP}{TCP}UID=1000 GID=100 MARK=0xff ")
     assert (found.owner, found.mark) == (Owner(1000, 100), 255)
@@ -384,8 +383,8 @@ def test_ipv6_compression(full: str, short: str) -> None:
 
 def test_kernel_spelling() -> None:
     """Control bytes, the backslash and all from 0x7f on are escaped in lower-case hexadecimal."""
-    assert kernel_spelling(b"a\\b\n\x7f\xff ~") == r"a\x5cb\x0a\x7f\xff ~"
-    assert spelled_length(r"a\x5cb\x0a\x7f\xff ~") == 8
+    assert kernel_escaped(b"a\\b\n\x7f\xff ~") == r"a\x5cb\x0a\x7f\xff ~"
+    assert escaped_length(r"a\x5cb\x0a\x7f\xff ~") == 8
 
 
 def test_icmp_type_names() -> None:

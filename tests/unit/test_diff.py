@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fwguardd.ruleset.diff import Difference, Kind, changes, compare
+from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
 from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
 
 
@@ -123,10 +123,10 @@ def test_changes_are_told_from_before_to_after() -> None:
 
 def test_a_difference_prints_as_a_line_of_a_diff() -> None:
     """Sign, family, table, the line as iptables would have it, and whose it is."""
-    difference = Difference(Family.IPV6, "nat", "OUTPUT", Kind.MISSING, "-j ACCEPT", Origin("a.rules", 3))
+    difference = Difference(Family.IPV6, "nat", "OUTPUT", ChangeKind.MISSING, "-j ACCEPT", Origin("a.rules", 3))
     assert str(difference) == "- ipv6 nat -A OUTPUT -j ACCEPT (a.rules:3)"
-    assert str(Difference(Family.IPV4, "filter", "web", Kind.CHAIN_ADDED)) == "+ ipv4 filter -N web"
+    assert str(Difference(Family.IPV4, "filter", "web", ChangeKind.CHAIN_ADDED)) == "+ ipv4 filter -N web"
     assert (
-        str(Difference(Family.IPV4, "filter", "INPUT", Kind.POLICY, "x instead of y"))
+        str(Difference(Family.IPV4, "filter", "INPUT", ChangeKind.POLICY, "x instead of y"))
         == "! ipv4 filter -P INPUT x instead of y"
     )

@@ -9,7 +9,7 @@ import pytest
 from fwguardd.ctl import diagnose
 from fwguardd.kernel import host
 from fwguardd.kernel.host import Conntrack, PostUp
-from fwguardd.ruleset.citizens import expand
+from fwguardd.ruleset.known_programs import expand_patterns
 from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import Preserve
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.model import Finding
 
-DEFAULTS = Preserve.from_patterns(expand(["defaults"]))
+DEFAULTS = Preserve.from_patterns(expand_patterns(["defaults"]))
 
 
 def files(root: Path, contents: Mapping[str, str]) -> Path:
@@ -55,7 +55,7 @@ def live(*rules: str, chains: Iterable[str] = ()) -> dict[Family, Ruleset]:
 )
 def test_who_lives_here_is_told_with_the_place(rules: list[str], place: str) -> None:
     """A citizen is found by its chains and rules, and where they stand among ours."""
-    found = diagnose.residents(live(*rules, chains=["DOCKER", "DOCKER-USER"]), DEFAULTS)
+    found = diagnose.found_programs(live(*rules, chains=["DOCKER", "DOCKER-USER"]), DEFAULTS)
     assert str(found[0]) == f"Docker: 2 chains, {place}"
     assert codes(diagnose.about_citizens(found)) == []
 
@@ -63,7 +63,7 @@ def test_who_lives_here_is_told_with_the_place(rules: list[str], place: str) -> 
 def test_a_citizen_that_is_not_preserved_is_told() -> None:
     """By its chains, and by its bare rules alone."""
     for rules, chains in ((["-j DOCKER"], ["DOCKER"]), (["-i docker0 -o docker0 -j ACCEPT"], [])):
-        found = diagnose.residents(live(*rules, chains=chains), Preserve.from_patterns(["f2b-*"]))
+        found = diagnose.found_programs(live(*rules, chains=chains), Preserve.from_patterns(["f2b-*"]))
         assert codes(diagnose.about_citizens(found)) == ["not-preserved"]
 
 

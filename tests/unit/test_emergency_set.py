@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.read_directory import compose_files
 from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.validate import compose_files
 from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.lint import Context, lint
+from fwguardd.ruleset.lint import LintContext, lint
 from fwguardd.ruleset.model import Candidate, Family, Ruleset
+from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import Preserve
-from fwguardd.ruleset.render import render
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.save_format import render
 from fwguardd.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_our_own_language_finds_nothing_wrong(folder: str, justified: set[str]) 
     names = [f"{folder}emergency.v{family.number}.rules" for family in Family]
     assert [compose([_reading(name)]).findings for name in names] == [(), ()]
     candidate = Candidate({SETS[name]: _ruleset(name) for name in names})
-    context = Context((), Preserve.from_patterns([]))
+    context = LintContext((), Preserve.from_patterns([]))
     assert {finding.code for finding in lint(candidate, [_reading(name) for name in names], context)} == justified
 
 
@@ -99,7 +99,7 @@ def test_the_minimal_set_needs_no_module_of_its_own(name: str) -> None:
 def test_the_daemon_reads_the_same_set() -> None:
     """The daemon's last resort takes the folder as rule files: it comes to the set of each family, and nothing more."""
     snapshot = take_snapshot(FOLDER)
-    composition = compose_files(snapshot.files, Context((), Preserve.from_patterns([])), snapshot.findings)
+    composition = compose_files(snapshot.files, LintContext((), Preserve.from_patterns([])), snapshot.findings)
     assert composition.findings == ()
     for family, ruleset in composition.candidate.rulesets.items():
         assert render(ruleset).text == render(_ruleset(f"emergency.v{family.number}.rules")).text

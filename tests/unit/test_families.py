@@ -15,7 +15,7 @@ from fwguardd.ruleset.families import (
     narrowed,
 )
 from fwguardd.ruleset.model import BOTH
-from fwguardd.ruleset.words import word_values
+from fwguardd.ruleset.tokenizer import word_values
 
 IPV4 = """
 -s 192.0.2.1

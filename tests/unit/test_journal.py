@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwguardd import events
-from fwguardd.outlets.journal import LONGEST_QUEUE, JournalSocket, encode_entry, entry_of
+from fwguardd.sinks.journal import LONGEST_QUEUE, JournalSocket, encode_entry, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

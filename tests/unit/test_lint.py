@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.read_directory import compose_files
+from fwguardd.enforce.validate import compose_files
 from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.lint import WARNINGS, Context, lint, unsilenced
+from fwguardd.ruleset.lint import WARNINGS, LintContext, lint, unsilenced
 from fwguardd.ruleset.model import Family, Origin, RuleFile
+from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import Preserve
-from fwguardd.ruleset.text import read_rules
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.model import Finding
 
-CONTEXT = Context(("iptables denied: ",), Preserve.from_patterns(["DOCKER*", "f2b-*"]))
+CONTEXT = LintContext(("iptables denied: ",), Preserve.from_patterns(["DOCKER*", "f2b-*"]))
 OPEN = """\
 -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
 -A INPUT -i lo -j ACCEPT

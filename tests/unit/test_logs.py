@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import families_of_name
-from fwguardd.ruleset.logs import LoggingRule, logging_rules, places, unheard
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.references import LoggingRule, logging_rules, origins_by_prefix, rules_not_read
 
 
 def rules_of(**files: str) -> tuple[LoggingRule, ...]:
@@ -22,7 +22,7 @@ def rules_of(**files: str) -> tuple[LoggingRule, ...]:
 
 def named(**files: str) -> dict[tuple[str, str], str]:
     """The places of the one rule with each prefix."""
-    return {key: str(origin) for key, origin in places(rules_of(**files)).items()}
+    return {key: str(origin) for key, origin in origins_by_prefix(rules_of(**files)).items()}
 
 
 def test_the_one_rule_with_a_prefix_is_named() -> None:
@@ -53,7 +53,7 @@ def test_other_rules_log_nothing() -> None:
 
 def test_the_mapping_cannot_be_changed() -> None:
     """Two roads share it, so nobody may write to it."""
-    assert isinstance(places(()), MappingProxyType)
+    assert isinstance(origins_by_prefix(()), MappingProxyType)
 
 
 BOTH_WAYS = '-A INPUT -j LOG --log-prefix "in: "\n-A INPUT -j NFLOG --nflog-group 5 --nflog-prefix "in: "\n'
@@ -66,15 +66,15 @@ def test_a_rule_that_logs_elsewhere_is_unheard() -> None:
         b='-4 -A OUTPUT -j NFLOG --nflog-group 5 --nflog-prefix "out: "\n',
         c='-4 -A OUTPUT -j NFLOG --nflog-prefix "zero: "\n',
     )
-    assert [str(rule) for rule in unheard(rules, None, ["in: ", "out: ", "zero: "])] == [
+    assert [str(rule) for rule in rules_not_read(rules, None, ["in: ", "out: ", "zero: "])] == [
         "b.rules:1 (NFLOG to group 5)",
         "c.rules:1 (NFLOG to group 0)",
     ]
-    assert [str(rule) for rule in unheard(rules, 5, ["in: ", "out: "])] == ["a.rules:1 (LOG)"]
+    assert [str(rule) for rule in rules_not_read(rules, 5, ["in: ", "out: "])] == ["a.rules:1 (LOG)"]
 
 
 def test_a_prefix_that_is_heard_or_not_watched_is_nobodys_trouble() -> None:
     """Who logs under one prefix in both ways is heard; what nobody watches is meant for somebody else."""
-    assert unheard(rules_of(a=BOTH_WAYS), None, ["in: "]) == ()
-    assert unheard(rules_of(a=BOTH_WAYS), 5, ["in: "]) == ()
-    assert unheard(rules_of(a=BOTH_WAYS), 7, ["else: "]) == ()
+    assert rules_not_read(rules_of(a=BOTH_WAYS), None, ["in: "]) == ()
+    assert rules_not_read(rules_of(a=BOTH_WAYS), 5, ["in: "]) == ()
+    assert rules_not_read(rules_of(a=BOTH_WAYS), 7, ["else: "]) == ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
-from fwguardd.ruleset.origins import with_origins
+from fwguardd.ruleset.save_format import with_origins
 
 
 def ruleset(*rules: Rule, policy: str = "ACCEPT") -> Ruleset:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from fwguardd.denials.formatting import sentence
 from fwguardd.denials.model import (
     Arp,
     Bare,
     Denial,
     Extent,
-    Family,
     Hardware,
     Incomplete,
     IPv4,
     Meaning,
     Owner,
+    PacketFamily,
     Tcp,
     Watched,
 )
 from fwguardd.denials.packets import PacketReader
-from fwguardd.denials.telling import sentence
 from fwguardd.kernel.nflog_message import COPIED, LoggedPacket
 from tests.corpus.denials.copied import copied
 from tests.netns.frames import arp, ipv4, ipv6, tcp, udp
@@ -111,7 +111,7 @@ def test_a_packet_may_be_short_before_ip_has_seen_it() -> None:
     """On a device's own hooks a packet can be shorter than its header claims; there the copy is the packet."""
     whole = ipv4(tcp(), 6)
     denial = read(copied(whole[:30], family=5, hook=0))
-    assert (denial.family, denial.extent) == (Family.IPV4, Extent.SHORT_PACKET)
+    assert (denial.family, denial.extent) == (PacketFamily.IPV4, Extent.SHORT_PACKET)
     assert denial.transport == Incomplete("tcp", 10)
     big = ipv4(tcp(options=bytes(40), words=15), 6, options=bytes(40)) + bytes(COPIED)
     assert read(copied(big[:COPIED], family=5, hook=0)).extent is Extent.WHOLE
@@ -129,9 +129,9 @@ def test_arp_and_unknown_frames() -> None:
     """ARP tells its addresses; of an unknown type only the way and the link layer are told."""
     request = read(copied(arp(), family=3, ethertype=0x0806))
     assert isinstance(request.network, Arp)
-    assert (request.src, request.dst, request.family) == ("10.9.0.2", "10.9.0.1", Family.ARP)
+    assert (request.src, request.dst, request.family) == ("10.9.0.2", "10.9.0.1", PacketFamily.ARP)
     unknown = read(copied(bytes(40), family=7, ethertype=0x88CC))
-    assert (unknown.family, unknown.network, unknown.extent) == (Family.OTHER, None, Extent.WHOLE)
+    assert (unknown.family, unknown.network, unknown.extent) == (PacketFamily.OTHER, None, Extent.WHOLE)
 
 
 def test_links_are_kept_up_to_a_bound() -> None:

@@ -14,20 +14,19 @@ import pytest
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
-from fwguardd.store.damage import MOST_KEPT
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.revisions import (
     Expired,
-    Held,
-    Kind,
+    HeldFiles,
     PendingConfirmation,
     Revision,
+    RevisionKind,
     RevisionStore,
     StoreError,
     Waiting,
-    judge_pending,
+    evaluate_pending,
 )
-from fwguardd.store.seal import seal
+from fwguardd.store.sealed_files import MOST_KEPT, seal
 from tests.property.unreliable_disk import Tapped, stopping_at
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +89,7 @@ def test_a_summary_tells_what_a_list_needs(state: Path) -> None:
     made = len(tapped.calls)
     (summary,) = store.summaries()
     assert (summary.number, summary.when, summary.cause) == (1, 1.7e9, "reload")
-    assert (summary.by, summary.kind) == ("uid 0, pid 812 (fwguardctl)", Kind.RULES)
+    assert (summary.by, summary.kind) == ("uid 0, pid 812 (fwguardctl)", RevisionKind.RULES)
     assert (summary.ipv4_rules, summary.ipv6_rules, summary.file_count) == (1, 1, 1)
     assert len(tapped.calls) == made
 
@@ -344,23 +343,23 @@ def test_notes_replace_each_other(state: Path) -> None:
     store.hold("b", "second")
     store = RevisionStore(state)
     assert store.pending() == pending(3, None)
-    assert store.held() == Held("b", "second")
+    assert store.held() == HeldFiles("b", "second")
 
 
 def test_a_confirmation_is_waited_for_until_its_deadline() -> None:
     """Until the deadline there are seconds left; at the deadline, after it, and in another boot there are none."""
     promise = pending(2, 1)
-    assert judge_pending(promise, "this-boot", 100.0) == Waiting(60.0)
-    assert judge_pending(promise, "this-boot", 160.0) == Expired("nobody confirmed in time")
-    assert judge_pending(promise, "this-boot", 1e9) == Expired("nobody confirmed in time")
+    assert evaluate_pending(promise, "this-boot", 100.0) == Waiting(60.0)
+    assert evaluate_pending(promise, "this-boot", 160.0) == Expired("nobody confirmed in time")
+    assert evaluate_pending(promise, "this-boot", 1e9) == Expired("nobody confirmed in time")
     restarted = Expired("the host was restarted before anybody confirmed")
-    assert judge_pending(promise, "next-boot", 100.0) == restarted
+    assert evaluate_pending(promise, "next-boot", 100.0) == restarted
 
 
 def test_boot_files_hold_complete_tables(state: Path) -> None:
     """The boot files are text for iptables-restore, and the manifest says whose they are, in lines for a shell."""
     store = RevisionStore(state)
-    store.write_boot_files(replace(revision(41), kind=Kind.OPEN, backend=Backend.LEGACY))
+    store.write_boot_files(replace(revision(41), kind=RevisionKind.OPEN, backend=Backend.LEGACY))
     text = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
     assert (state / "boot" / "ipv4.rules").read_text() == (state / "boot" / "ipv6.rules").read_text() == text
     manifest = (state / "boot" / "manifest").read_text().splitlines()

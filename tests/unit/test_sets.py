@@ -6,8 +6,8 @@ import pytest
 
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import Candidate, Chain, Family, Origin, Rule, Ruleset, Table
-from fwguardd.ruleset.sets import named_sets
-from fwguardd.ruleset.text import read_rules
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.references import named_sets
 
 
 def _named(text: str) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fwguardd.denials.tally import Limits
-from fwguardd.ruleset.citizens import BY_NAME
+from fwguardd.denials.aggregation import AggregationLimits
+from fwguardd.ruleset.known_programs import BY_NAME
 from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ denials_flows: 3
 scan_ports: 4
 sweep_hosts: 5
 """
-    assert read_settings(PATH, text).limits() == Limits(0.0, 1, 2, 3, 4, 5)
+    assert read_settings(PATH, text).limits() == AggregationLimits(0.0, 1, 2, 3, 4, 5)
 
 
 def test_a_named_file_must_exist() -> None:

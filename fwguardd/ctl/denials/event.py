@@ -1,9 +1,8 @@
 """One denial as this verb knows it, whether fwguardd told it in the journal or an old kernel line would become it.
 
-Its fields are those of `fwguardd.denials.telling`. The journal keeps every value as text; what was a number becomes a
-number again, and a list that had one element is a list again. Whatever else is in an entry never raises: a value
-that is not what its name promises stays the text that it is.
-"""
+Its fields are those of `fwguardd.denials.formatting`. The journal keeps every value as text; what was a number becomes
+a number again, and a list that had one element is a list again. Whatever else is in an entry never raises: a value that
+is not what its name promises stays the text that it is."""
 
 from __future__ import annotations
 
@@ -11,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd import events
+from fwguardd.denials.formatting import fields, sentence
 from fwguardd.denials.grammar import TCP_FLAGS
 from fwguardd.denials.model import Denial, Meaning
-from fwguardd.denials.telling import fields, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fwguardd.denials.flow import Flow
+    from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
 
 _PACKETS: Final = frozenset(

@@ -11,12 +11,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.denials.icmp import icmp_type_name
-from fwguardd.outlets.console import printable
+from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from fwguardd.ctl.answers import Ink
+    from fwguardd.ctl.answers import AnswerPainter
     from fwguardd.ctl.denials.event import Event
 
 HEAD: Final = ("TIME", "MEANING", "IN → OUT", "PROTOCOL", "SOURCE", "DESTINATION", "RULE")
@@ -30,7 +30,7 @@ _LIVE_WIDTHS: Final = (19, 7, 8, 10, 21, 21, 0)
 class Table:
     """The lines of a table, the head first."""
 
-    def __init__(self, ink: Ink) -> None:
+    def __init__(self, ink: AnswerPainter) -> None:
         self._ink = ink
         self._widths = [len(word) for word in HEAD]
 

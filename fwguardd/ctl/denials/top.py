@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.denials.table import icmp, rule
-from fwguardd.outlets.console import printable
+from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fwguardd.ctl.answers import Ink
+    from fwguardd.ctl.answers import AnswerPainter
     from fwguardd.ctl.denials.event import Event
 
 MOST_KEYS: Final = 1 << 17
@@ -29,7 +29,7 @@ KINDS: Final = ("source", "port", "rule")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Ranking:
     """One of the top: its key, its packets, its part of all packets in percent."""
 
     key: str
@@ -81,9 +81,9 @@ class Top:
                 if key:
                     self._counts[kind].add(key, event.weight)
 
-    def places(self, kind: str, number: int) -> list[Place]:
+    def places(self, kind: str, number: int) -> list[Ranking]:
         """The highest of a kind."""
-        return [Place(key, count, 100 * count / self.total) for key, count in self._counts[kind].highest(number)]
+        return [Ranking(key, count, 100 * count / self.total) for key, count in self._counts[kind].highest(number)]
 
     def error(self, kind: str) -> int:
         """What a number of a kind may be too small by."""
@@ -97,7 +97,7 @@ class Top:
         errors = {kind: self.error(kind) for kind in KINDS}
         return {"packets": self.total, "top": top, "count_errors": errors, "notes": dict(self.notes)}
 
-    def lines(self, number: int, ink: Ink) -> list[str]:
+    def lines(self, number: int, ink: AnswerPainter) -> list[str]:
         """The top for a person."""
         lines: list[str] = []
         for kind in KINDS:

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Final
 
+from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Watched
-from fwguardd.denials.parse import LineReader
-from fwguardd.denials.telling import fields, sentence
 
 HERE: Final = Path(__file__).parent
 

@@ -1,0 +1,94 @@
+"""Which denials to show: by source, by destination port, by time. Reads the words of the command line, too.
+
+Addresses come again and again, and asking a network about one costs as much as reading half a line: the answers for
+those seen are kept, up to a bound.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from fwguardd.ctl.denials.event import Event
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_KEPT: Final = 65536
+_HIGHEST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The filters of the command line; an empty one lets everything pass. Times are microseconds since the epoch."""
+
+    sources: tuple[Network, ...] = ()
+    ports: tuple[range, ...] = ()
+    since: int | None = None
+    until: int | None = None
+    _known: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def by_packet(self) -> bool:
+        """Whether anything is asked of the packets themselves."""
+        return bool(self.sources or self.ports)
+
+    @property
+    def by_time(self) -> bool:
+        """Whether anything is asked of the time."""
+        return self.since is not None or self.until is not None
+
+    def takes(self, event: Event) -> bool:
+        """Whether the packets of an event are wanted. What tells of no packet is, unless packets are asked for."""
+        return not self.by_packet or self.takes_packet(event.fields.get("src"), event.fields.get("dpt"))
+
+    def takes_packet(self, source: str | None, port: int | None) -> bool:
+        """Whether a packet from this address to this port is wanted."""
+        if self.ports:
+            for ports in self.ports:
+                if port in ports:
+                    break
+            else:
+                return False
+        return not self.sources or (source is not None and self._takes_source(source))
+
+    def takes_time(self, realtime: int) -> bool:
+        """Whether the time lies between --since and --until, both included."""
+        return (self.since is None or realtime >= self.since) and (self.until is None or realtime <= self.until)
+
+    def _takes_source(self, text: str) -> bool:
+        known = self._known.get(text)
+        if known is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            known = self._known[text] = _is_in(text, self.sources)
+        return known
+
+
+def _is_in(text: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+def source(text: str) -> Network:
+    """The value of --src. Raises ArgumentTypeError."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise ArgumentTypeError(
+            f"{text!r} is neither an address nor a network, such as 203.0.113.9, 203.0.113.0/24 or 2001:db8::/32"
+        ) from None
+
+
+def port(text: str) -> range:
+    """The value of --dport. Raises ArgumentTypeError."""
+    first, dash, last = text.replace(":", "-").partition("-")
+    ends = [int(end) for end in (first, last if dash else first) if end.isascii() and end.isdigit() and len(end) <= 5]
+    if len(ends) != 2 or not ends[0] <= ends[1] <= _HIGHEST_PORT:
+        raise ArgumentTypeError(f"{text!r} is neither a port from 0 to 65535 nor a range of them, such as 23 or 20-25")
+    return range(ends[0], ends[1] + 1)

@@ -1,0 +1,219 @@
+"""When to look, and when to stop repairing: PURE. Times in, times out; no clock is read here.
+
+A burst of notices is one pass: it begins after a time of quiet, and no later than a limit after the first notice. A
+quarter into the quiet the files are judged ahead, so that the wait is no lost time. After
+a write the kernel is looked at again at 1, 2 and 4 seconds, because whoever fights back does it soon; after a failure
+that may pass, likewise with a wait that doubles up to a minute. Else once in a drift interval.
+
+What others change is looked at at once. Two things bound what that may cost: looks that find nothing to repair take
+at most a small share of the time, so that a busy neighbour (kube-proxy, fail2ban under attack) costs little; and
+repairs of one chain come slower and slower, until the fight is given up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+LOOK_AGAIN = (1.0, 2.0, 4.0)
+"""Seconds after a write, each counted from the one before."""
+
+LONGEST_RETRY = 60.0
+"""Seconds between two tries at most."""
+
+NOTICE_GAP = 0.05
+"""Seconds between two passes that foreign changes wake, at least."""
+
+LOOK_GAP = 1.0
+"""The same while nothing is repaired."""
+
+LOOK_SHARE = 0.05
+"""The share of the time that looks may take which foreign changes wake, and which find nothing to repair."""
+
+LOOK_CREDIT = 0.5
+"""Seconds of such looks that may be made at once, before they have to be rare."""
+
+LONGEST_GAP = 60.0
+"""Seconds after which a foreign change is looked at, whatever looks have taken."""
+
+CALM = 0.2
+"""Seconds without a foreign change after which a look is tried again that others' changes had kept from ending."""
+
+
+class Due(Enum):
+    """What there is to do. The value is the cause that a pass tells."""
+
+    LOOK_AHEAD = "look ahead"
+    CHANGE = "change"
+    RETRY = "retry"
+    NOTICE = "notice"
+    TIMER = "timer"
+
+
+class Schedule:
+    """The times of the next passes. All times are seconds on one monotonic clock."""
+
+    def __init__(self, settle: float, settle_max: float, interval: float) -> None:
+        self.set_durations(settle, settle_max, interval)
+        self._first_notice: float | None = None
+        self._last_notice = 0.0
+        self._next_look = 0.0
+        self._looks_left: tuple[float, ...] = ()
+        self._retry_wait = 0.5
+        self._retry_at: float | None = None
+        self._looked_ahead = False
+        self._foreign_at: float | None = None
+        self._began = self._ended = float("-inf")
+        self._look_only = False
+        self._spent = 0.0
+        self._wants_calm = False
+
+    def set_durations(self, settle: float, settle_max: float, interval: float) -> None:
+        """Change the settle times and the drift interval, in seconds."""
+        self._settle, self._settle_max, self._interval = settle, settle_max, interval
+
+    def notice(self, now: float) -> None:
+        """Something in the directory changed."""
+        if self._first_notice is None:
+            self._first_notice = now
+        self._last_notice = now
+        self._looked_ahead = False
+
+    def foreign_change(self, now: float, *, gap: float = NOTICE_GAP) -> None:
+        """Somebody else changed the kernel. A pass is due at once, but at least ``gap`` seconds after the one before,
+        more where looks have taken their share; and once it is calm, where the last look was kept from ending."""
+        if self._wants_calm:
+            self._foreign_at = now + CALM
+        elif self._foreign_at is None:
+            dear = min((self._spent - LOOK_CREDIT) / LOOK_SHARE, LONGEST_GAP)
+            self._foreign_at = max(now, self._ended + max(gap, dear))
+
+    def looked_ahead(self) -> None:
+        """What was noticed until now is being judged ahead."""
+        self._looked_ahead = True
+
+    def pass_begins(self, now: float, *, look_only: bool = False) -> None:
+        """All that was noticed until now is in this pass, unless it only looks at the kernel; what comes from now on is
+        for the next."""
+        if not look_only:
+            self._first_notice = None
+        self._retry_at = None
+        self._foreign_at = None
+        self._began, self._look_only = now, look_only
+
+    def pass_ended(self, now: float, *, wrote: bool, again: bool, starved: bool = False) -> None:
+        """A pass ended. ``wrote``: it changed the kernel. ``again``: it failed in a way that may pass. ``starved``: it
+        could not look at the kernel, because others changed it all the time."""
+        if wrote:
+            self._looks_left = LOOK_AGAIN
+        wait, self._looks_left = (
+            (self._looks_left[0], self._looks_left[1:]) if self._looks_left else (self._interval, ())
+        )
+        self._spent = max(0.0, self._spent - LOOK_SHARE * (now - max(self._ended, 0.0)))
+        if self._look_only and not wrote:
+            self._spent += now - self._began
+        self._ended, self._look_only, self._wants_calm = now, False, starved
+        self._next_look = now + min(wait, self._interval)
+        if again:
+            self._retry_wait = min(self._retry_wait * 2, LONGEST_RETRY)
+            self._retry_at = now + self._retry_wait
+        else:
+            self._retry_wait = 0.5
+
+    @property
+    def settling(self) -> bool:
+        """Whether a change of the files waits for quiet."""
+        return self._first_notice is not None
+
+    @property
+    def retrying(self) -> bool:
+        """Whether the last pass failed in a way that may pass."""
+        return self._retry_at is not None
+
+    def wait(self, now: float) -> float:
+        """Seconds until something is due, if nothing else happens."""
+        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._foreign_at, self._next_look)
+        return max(0.0, min(time for time in times if time is not None) - now)
+
+    def due(self, now: float) -> Due | None:
+        """What a pass is due for at this time; None when there is nothing to do yet."""
+        settled = self._settled_at()
+        if settled is not None and now >= settled:
+            return Due.CHANGE
+        if self._retry_at is not None and now >= self._retry_at:
+            return Due.RETRY
+        if self._foreign_at is not None and now >= self._foreign_at:
+            return Due.NOTICE
+        quiet = self._quiet_at()
+        if quiet is not None and now >= quiet:
+            return Due.LOOK_AHEAD
+        return Due.TIMER if now >= self._next_look else None
+
+    def _quiet_at(self) -> float | None:
+        if self._first_notice is None or self._looked_ahead:
+            return None
+        return self._last_notice + self._settle / 4
+
+    def _settled_at(self) -> float | None:
+        if self._first_notice is None:
+            return None
+        return min(self._last_notice + self._settle, self._first_notice + self._settle_max)
+
+
+@dataclass(frozen=True, slots=True)
+class Fight:
+    """A chain that somebody changes again after each repair, and when repairs begin anew."""
+
+    chain: str
+    author: str
+    until: float
+
+
+class RepairBudget:
+    """How many repairs are too many. Each further repair of one chain within ``window`` seconds waits longer than the
+    one before, and with the ``most``-th it is a fight with somebody, which nobody wins: then nothing is repaired for
+    ``cool_down`` seconds, or until a reload. ``most_in_all`` is the same for repairs of whatever chains."""
+
+    def __init__(self, most: int = 10, window: float = 60.0, cool_down: float = 300.0, most_in_all: int = 150) -> None:
+        self._most, self._most_in_all, self._window, self._cool_down = most, most_in_all, window, cool_down
+        self._repairs: list[tuple[float, str]] = []
+        self._fight: Fight | None = None
+
+    def fight(self, now: float) -> Fight | None:
+        """The fight that was given up, until repairs begin anew."""
+        if self._fight is not None and now >= self._fight.until:
+            self._fight = None
+        return self._fight
+
+    def back_off(self, now: float) -> float:
+        """Seconds to leave between the last repair and the next: none for the first three of a chain, then 0.1,
+        doubled with each, up to the second after which a write is looked at again in any case."""
+        _, count = self._worst(now)
+        return min(0.1 * 2 ** (count - 3), LOOK_AGAIN[0]) if count >= 3 else 0.0
+
+    def spend(self, now: float, chains: Collection[str], author: str) -> Fight | None:
+        """A repair of these chains was made. The fight that is given up, if it was the one too many."""
+        recent = [(when, chain) for when, chain in self._repairs if when > now - self._window]
+        self._repairs = [*recent, *((now, chain) for chain in chains)]
+        chain, count = self._worst(now)
+        passes = len({when for when, _ in self._repairs})
+        if count < self._most and passes < self._most_in_all:
+            return None
+        self._repairs = []
+        self._fight = Fight(chain, author, now + self._cool_down)
+        return self._fight
+
+    def reset(self) -> None:
+        """Somebody asked for repairs: start over."""
+        self._repairs = []
+        self._fight = None
+
+    def _worst(self, now: float) -> tuple[str, int]:
+        """The chain that was repaired most often within the window, and how often."""
+        counts = Counter(chain for when, chain in self._repairs if when > now - self._window)
+        return counts.most_common(1)[0] if counts else ("", 0)

@@ -1,0 +1,259 @@
+"""The well-known citizens of a firewall: programs that write chains and rules of their own, and how to know theirs.
+
+A chain is known by its name. A rule that a citizen puts straight into a built-in chain is known by its text, with the
+place it is put into where the text alone could be anybody's; a jump to a chain of theirs is theirs without a word here.
+Every line names the file of the project that sets the name or the text. What an administrator wrote into somebody's
+configuration, such as the PostUp lines of wg-quick(8), has no form that could be known, and is not here.
+
+Patterns are those of `fwguardd.ruleset.preserve`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULTS = "defaults"
+"""The entry of the setting ``preserve`` that stands for all citizens."""
+
+_WITHOUT = "without "
+_BRIDGE = "br-" + "[0-9a-f]" * 12
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProgram:
+    """A program that writes rules of its own.
+
+    ``tables`` are the tables of iptables that it writes to; ``chains`` and ``rules`` are patterns; ``nft_tables`` are
+    patterns for the tables that it makes in nf_tables itself, as "family name"; ``source`` tells where its project sets
+    all that.
+    """
+
+    name: str
+    title: str
+    tables: tuple[str, ...]
+    source: str
+    chains: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    nft_tables: tuple[str, ...] = ()
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """What the setting ``preserve`` means by the name of this citizen."""
+        return (*self.chains, *self.rules)
+
+
+def _docker_bridge(device: str) -> tuple[str, ...]:
+    """What Docker before 28 puts straight into FORWARD for one bridge, and all versions into nat and raw."""
+    return (
+        f"-t filter -A FORWARD -o {device} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"-t filter -A FORWARD -i {device} ! -o {device} -j ACCEPT",
+        f"-t filter -A FORWARD -i {device} -o {device} -j ACCEPT",
+        f"-t filter -A FORWARD -i {device} -o {device} -j DROP",
+        f"-t nat -A POSTROUTING -s * ! -o {device} -j MASQUERADE",
+        f"-t nat -A POSTROUTING -o {device} -m addrtype --src-type LOCAL -j MASQUERADE",
+        f"-t raw -A PREROUTING -d * ! -i {device} -j DROP",
+    )
+
+
+CITIZENS = (
+    KnownProgram(
+        "docker",
+        "Docker",
+        ("raw", "nat", "filter"),
+        # The bridge of a network with a name of its own (com.docker.network.bridge.name) cannot be known here.
+        "moby/moby integration/network/bridge/iptablesdoc/generated/*.md;"
+        " daemon/libnetwork/drivers/bridge/internal/iptabler/iptabler.go; Docker < 28:"
+        " libnetwork/drivers/bridge/setup_ip_tables_linux.go",
+        ("DOCKER", "DOCKER-*"),
+        (
+            *(rule for device in ("docker0", "docker_gwbridge", _BRIDGE) for rule in _docker_bridge(device)),
+            "-t nat -A POSTROUTING -s */32 -d */32 -p * -m * --dport * -j MASQUERADE",
+            "-t nat -A POSTROUTING -s */128 -d */128 -p * -m * --dport * -j MASQUERADE",
+            "-t filter -A FORWARD -m set --match-set docker-ext-bridges-v[46] dst *",
+            "-t raw -A PREROUTING -d 127.0.0.1/32 ! -i lo -p * -m * --dport * -j DROP",
+        ),
+        ("ip docker-bridges", "ip6 docker-bridges"),
+    ),
+    KnownProgram(
+        "podman",
+        "Podman (netavark)",
+        ("nat", "filter"),
+        "containers/netavark src/firewall/varktables/types.rs, src/firewall/nft.rs",
+        ("NETAVARK_*", "NETAVARK-*"),
+        nft_tables=("inet netavark",),
+    ),
+    KnownProgram(
+        "cni",
+        "CNI plugins",
+        ("nat", "filter"),
+        "containernetworking/plugins plugins/meta/firewall/iptables.go, plugins/meta/firewall/ingresspolicy.go,"
+        " plugins/meta/portmap/portmap.go",
+        ("CNI-*",),
+        nft_tables=("inet cni_hostport", "inet cni_plugins_masquerade"),
+    ),
+    KnownProgram(
+        "kubernetes",
+        "Kubernetes (kube-proxy, kubelet, kube-router)",
+        ("mangle", "nat", "filter"),
+        "kubernetes/kubernetes pkg/proxy/iptables/proxier.go, pkg/kubelet/kubelet_network_linux.go;"
+        " cloudnativelabs/kube-router pkg/controllers/netpol/network_policy_controller.go, as built into k3s",
+        ("KUBE-*",),
+        ('-t filter -m comment --comment "KUBE-ROUTER rule to explicitly ACCEPT traffic *',),
+        ("ip kube-proxy", "ip6 kube-proxy"),
+    ),
+    KnownProgram(
+        "calico",
+        "Calico (Felix)",
+        ("raw", "mangle", "nat", "filter"),
+        "projectcalico/calico felix/rules/rule_defs.go: ChainNamePrefix, AllHistoricChainNamePrefixes, RuleHashPrefix",
+        ("cali-*", "calif[wh]-*", "calit[wh]-*", "calip[io]-*", "felix-*"),
+        ('-m comment --comment "cali:*',),
+        ("ip calico", "ip6 calico"),
+    ),
+    KnownProgram(
+        "cilium",
+        "Cilium",
+        ("raw", "mangle", "nat", "filter"),
+        "cilium/cilium pkg/datapath/iptables/iptables.go: ciliumPrefix, oldCiliumPrefix",
+        ("CILIUM_*", "OLD_CILIUM_*"),
+    ),
+    KnownProgram(
+        "flannel",
+        "flannel",
+        ("nat", "filter"),
+        "flannel-io/flannel pkg/trafficmngr/iptables/iptables.go; before FLANNEL-FWD its rules were bare:"
+        " network/iptables.go",
+        ("FLANNEL-*",),
+        (
+            '-t filter -A FORWARD *-m comment --comment "flanneld forward" -j ACCEPT',
+            '-t nat -A POSTROUTING *-m comment --comment "flanneld masq" -j *',
+        ),
+        ("ip flannel-ipv4", "ip6 flannel-ipv6"),
+    ),
+    KnownProgram(
+        "libvirt",
+        "libvirt",
+        ("mangle", "nat", "filter"),
+        "libvirt/libvirt src/network/network_iptables.c; network filters: src/nwfilter/nwfilter_ebiptables_driver.c",
+        ("LIBVIRT_*", "libvirt-in", "libvirt-out", "libvirt-in-post", "libvirt-host-in"),
+        nft_tables=("ip libvirt_network", "ip6 libvirt_network"),
+    ),
+    KnownProgram(
+        "lxd",
+        "LXD",
+        ("mangle", "nat", "filter"),
+        "canonical/lxd lxd/firewall/drivers/drivers_xtables.go: iptablesCommentPrefix, iptablesChainNICFilterPrefix",
+        ("lxd_nic_*", "lxd_acl_*"),
+        ('*-m comment --comment "generated for LXD *" -j *',),
+        ("inet lxd",),
+    ),
+    KnownProgram(
+        "incus",
+        "Incus",
+        ("mangle", "nat", "filter"),
+        "lxc/incus internal/server/firewall/drivers/drivers_xtables.go: iptablesCommentPrefix,"
+        " iptablesChainNICFilterPrefix",
+        ("incus_nic_*", "incus_acl_*"),
+        ('*-m comment --comment "generated for Incus *" -j *',),
+        ("inet incus",),
+    ),
+    KnownProgram(
+        "fail2ban",
+        "fail2ban",
+        ("filter",),
+        "fail2ban/fail2ban config/action.d/iptables.conf, iptables-ipset.conf, iptables-xt_recent-echo.conf,"
+        " nftables.conf; fail2ban-* before 0.9",
+        ("f2b-*", "fail2ban-*"),
+        ("*-m set --match-set f2b-* src -j *", "*-m recent --update --seconds * --name f2b-* -j *"),
+        ("inet f2b-table",),
+    ),
+    KnownProgram(
+        "crowdsec",
+        "CrowdSec's firewall bouncer",
+        ("filter",),
+        "crowdsecurity/cs-firewall-bouncer pkg/iptables/iptables_context.go: chainName, loggingChainName; before that"
+        " its rules were bare, as in its mode ipset",
+        ("CROWDSEC_CHAIN", "CROWDSEC_LOG"),
+        ("-t filter -m set --match-set crowdsec*-blacklists* src -j *",),
+        ("ip crowdsec", "ip6 crowdsec6"),
+    ),
+    KnownProgram(
+        "tailscale",
+        "Tailscale",
+        ("nat", "filter"),
+        "tailscale/tailscale util/linuxfw/iptables_runner.go: tsChain",
+        ("ts-input", "ts-forward", "ts-postrouting"),
+    ),
+    KnownProgram(
+        "wireguard",
+        "WireGuard (wg-quick)",
+        ("raw", "mangle"),
+        "WireGuard/wireguard-tools src/wg-quick/linux.bash: add_default, the marker of its rules",
+        rules=('*-m comment --comment "wg-quick(8) rule for *" -j *',),
+        nft_tables=("ip wg-quick-*", "ip6 wg-quick-*"),
+    ),
+    KnownProgram(
+        "ufw-docker",
+        "ufw-docker",
+        ("filter",),
+        "chaifeng/ufw-docker ufw-docker: ufw-docker--install",
+        ("ufw-user-forward", "ufw6-user-forward", "ufw-docker-logging-deny", "ufw6-docker-logging-deny"),
+    ),
+    KnownProgram(
+        "sshguard",
+        "sshguard",
+        ("filter",),
+        # It fills the chain, and leaves making it and jumping to it to the administrator.
+        "SSHGuard/sshguard src/fw/sshg-fw-iptables.sh, src/fw/sshg-fw-nft-sets.sh",
+        ("sshguard",),
+        nft_tables=("ip sshguard", "ip6 sshguard"),
+    ),
+)
+"""All of them. The order is that of the documentation."""
+
+BY_NAME = {citizen.name: citizen for citizen in CITIZENS}
+
+
+class UnknownProgramError(ValueError):
+    """A name that is no citizen's. The message says which is meant, or which there are."""
+
+
+def expand_patterns(entries: Iterable[str]) -> tuple[str, ...]:
+    """The patterns that the entries of the setting ``preserve`` stand for, each once, in order.
+
+    ``defaults`` is every citizen, a citizen's name is that one, ``without NAME`` takes one away again; all else is a
+    pattern. Raises UnknownCitizenError.
+    """
+    patterns: dict[str, None] = {}
+    without: set[str] = set()
+    for entry in entries:
+        if entry.startswith(_WITHOUT):
+            without.update(_known_program(entry.removeprefix(_WITHOUT)).patterns)
+        elif entry == DEFAULTS:
+            patterns |= dict.fromkeys(pattern for citizen in CITIZENS for pattern in citizen.patterns)
+        else:
+            patterns |= dict.fromkeys(BY_NAME[entry].patterns if entry in BY_NAME else (entry,))
+    return tuple(pattern for pattern in patterns if pattern not in without)
+
+
+def owner_of_nft_table(family: str, name: str) -> KnownProgram | None:
+    """The citizen that makes a table of this name in nf_tables."""
+    place = f"{family} {name}"
+    for citizen in CITIZENS:
+        if any(fnmatchcase(place, pattern) for pattern in citizen.nft_tables):
+            return citizen
+    return None
+
+
+def _known_program(name: str) -> KnownProgram:
+    if name in BY_NAME:
+        return BY_NAME[name]
+    close = get_close_matches(name, BY_NAME, 1)
+    meant = f"did you mean {close[0]!r}?" if close else f"they are {', '.join(BY_NAME)}"
+    raise UnknownProgramError(f"{name!r} is none of the programs that are known; {meant}")

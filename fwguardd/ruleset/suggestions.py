@@ -1,0 +1,86 @@
+"""What a person probably meant: the name that is nearly the word they wrote, and how to write a thing that is missing.
+
+Only hints come from here. Nothing is ever read as what it may have been meant to be.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.model import BUILTIN_CHAINS, VERDICTS, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TARGETS = (
+    *sorted(VERDICTS),
+    *("REJECT", "LOG", "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "MARK", "CONNMARK", "CT", "NFLOG", "NFQUEUE"),
+    *("TCPMSS", "TPROXY", "SET", "NETMAP", "NOTRACK", "DSCP", "TTL", "HL"),
+)
+"""The targets that people name; iptables-extensions(8) has the others."""
+
+OWNERS = {
+    **dict.fromkeys(("--source", "--destination", "--protocol", "--in-interface", "--out-interface"), ""),
+    **dict.fromkeys(("--match", "--jump", "--goto"), ""),
+    **dict.fromkeys(("--dport", "--sport"), "-p tcp"),
+    **dict.fromkeys(("--syn", "--tcp-flags"), "-p tcp"),
+    **dict.fromkeys(("--dports", "--sports"), "-m multiport"),
+    "--icmp-type": "-p icmp",
+    "--icmpv6-type": "-p ipv6-icmp",
+    "--ctstate": "-m conntrack",
+    "--state": "-m state",
+    **dict.fromkeys(("--limit", "--limit-burst"), "-m limit"),
+    "--comment": "-m comment",
+    **dict.fromkeys(("--seconds", "--hitcount", "--update"), "-m recent"),
+    "--mac-source": "-m mac",
+    "--uid-owner": "-m owner",
+    "--match-set": "-m set",
+    **dict.fromkeys(("--src-range", "--dst-range"), "-m iprange"),
+    **dict.fromkeys(("--log-prefix", "--log-level"), "-j LOG"),
+    "--reject-with": "-j REJECT",
+    "--to-destination": "-j DNAT",
+    "--to-source": "-j SNAT",
+    "--to-ports": "-j REDIRECT",
+    "--set-mark": "-j MARK",
+}
+"""The options that people name, each with what it belongs to, which has to stand before it; "" is iptables itself."""
+
+OPTIONS = tuple(OWNERS)
+
+MATCHES = (
+    *("conntrack", "state", "multiport", "limit", "hashlimit", "comment", "recent", "icmp", "icmp6", "tcp", "udp"),
+    *("addrtype", "iprange", "mac", "mark", "owner", "set", "string", "connlimit", "pkttype", "physdev", "time"),
+)
+"""The matches that people name."""
+
+PROTOCOLS = ("tcp", "udp", "icmp", "ipv6-icmp", "icmpv6", "sctp", "gre", "esp", "ah", "igmp", "all")
+"""The protocols that people name."""
+
+_OTHER_TONGUES = {
+    **dict.fromkeys(("allow", "permit", "pass"), "ACCEPT"),
+    **dict.fromkeys(("deny", "block", "discard"), "DROP"),
+}
+
+
+def nearest_name(word: str, names: Iterable[str]) -> str:
+    """The name that differs from the word in case, or by a slip of the finger; empty where none does."""
+    by_case = {name.upper(): name for name in sorted(names)}
+    close = get_close_matches(word.upper(), by_case, n=1, cutoff=0.66)
+    return by_case[close[0]] if close else ""
+
+
+def nearest_target(word: str, chains: Iterable[str] = ()) -> str:
+    """The target or chain that was probably meant; empty where there is none. Other firewalls have other words."""
+    return _OTHER_TONGUES.get(word.lower(), "") or nearest_name(word.rstrip(";,\\"), (*TARGETS, *chains))
+
+
+def how_to_declare(chain: str, table: str, family: Family | None = None) -> str:
+    """A line that declares a chain, wherever in a file it stands."""
+    option = f"-{family.number} " if family is not None else ""
+    return f"{option}-N {chain}" if table == "filter" else f"{option}-t {table} -N {chain}"
+
+
+def tables_with(chain: str) -> tuple[str, ...]:
+    """The tables in which a chain of this name is built in."""
+    return tuple(table for table, chains in BUILTIN_CHAINS.items() if chain in chains)

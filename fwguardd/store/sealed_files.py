@@ -1,0 +1,222 @@
+"""Sealed files: a header line that says what the rest must be, and the rest.
+
+The header names the form, the number of bytes that follow, and their sha256. It is spelled in exactly one way, so any
+byte of the file that is not as it was written is noticed, those of the header included. The body begins with a line of
+its own, the lead, which `scan` hands out without holding the rest in memory.
+
+A note: one small value in a sealed file of its own, or no file and no value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from fwguardd.store.durable import (
+    NotRegularError,
+    NotSyncedError,
+    make_directory,
+    read_chunks,
+    remove_file,
+    remove_tree,
+    replace_file,
+    sync_directory,
+)
+from fwguardd.store.model import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fwguardd.store.durable import System
+
+
+_LONGEST_HEADER = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A sealed file that is whole: its header, which tells it from any other, and the first line of its body."""
+
+    header: bytes
+    lead: bytes
+
+
+def seal(form: str, body: bytes) -> bytes:
+    """The bytes of a sealed file."""
+    return _header(form, len(body), hashlib.sha256(body).hexdigest()) + b"\n" + body
+
+
+def unseal(system: System, path: Path, form: str) -> bytes:
+    """The body of a sealed file. Raises DamagedError if it is not whole or not of this form, and OSError."""
+    header, pieces = _opened(system, path)
+    body = b"".join(pieces)
+    _compare(form, header, len(body), hashlib.sha256(body).hexdigest())
+    return body
+
+
+def scan(system: System, path: Path, form: str) -> Scanned:
+    """Read a sealed file to its end, keeping only the lead. Raises as `unseal` does."""
+    header, pieces = _opened(system, path)
+    digest, size, lead, in_lead = hashlib.sha256(), 0, bytearray(), True
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+        if in_lead:
+            part, newline, _ = piece.partition(b"\n")
+            lead += part
+            in_lead = not newline
+    _compare(form, header, size, digest.hexdigest())
+    return Scanned(header, bytes(lead))
+
+
+def _opened(system: System, path: Path) -> tuple[bytes, Iterator[bytes]]:
+    """The header, without its newline, and the pieces of the body."""
+    chunks = read_chunks(system, path)
+    try:
+        header, _, rest = next(chunks, b"").partition(b"\n")
+    except NotRegularError as error:
+        raise DamagedError("is no plain file") from error
+    return header, itertools.chain((rest,), chunks)
+
+
+def _header(form: str, size: int, sha256: str) -> bytes:
+    return json.dumps({"form": form, "bytes": size, "sha256": sha256}).encode()
+
+
+def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
+    if header == _header(form, size, sha256):
+        return
+    if not header and not size:
+        raise DamagedError("is empty")
+    try:
+        told = json.loads(header[:_LONGEST_HEADER])
+    except ValueError as error:
+        raise DamagedError("does not begin with a header that can be read") from error
+    if not isinstance(told, dict) or told.get("form") != form:
+        name = told.get("form") if isinstance(told, dict) else None
+        raise DamagedError(f"is in a form that this version does not know ({str(name)[:60]!r}, not {form!r})")
+    if told.get("bytes") != size:
+        raise DamagedError(f"is torn: {size:,} bytes follow its header, which tells of {str(told.get('bytes'))[:20]}")
+    raise DamagedError("is not what was written: its checksum is wrong")
+
+
+MOST_KEPT = 20
+"""Entries that the folder holds at most."""
+
+_ENTRY = re.compile(r"([0-9]{6,})-(.+)")
+_REVISION = re.compile(r"([0-9]{6,})\.json|boot-([0-9]{6,})-[0-9]+")
+
+
+def revision_number(name: str) -> int | None:
+    """The number of the revision that a file or a boot directory of this name is for; None for any other name."""
+    match = _REVISION.fullmatch(name)
+    number = int(match[1] or match[2]) if match else 0
+    return number if number > 0 else None
+
+
+class DamagedFiles:
+    """The folder of damaged files. Entries are named ``NNNNNN-NAME``, in the order in which they came."""
+
+    def __init__(self, system: System, path: Path) -> None:
+        self._system = system
+        self._path = path
+
+    def take(self, damaged: Path, fault: str) -> str:
+        """Move a file or directory here. A sentence that names it, the fault, and where it is now; raises nothing."""
+        try:
+            make_directory(self._system, self._path)
+            target = self._path / f"{self._next():06d}-{damaged.name}"
+            self._system.rename(damaged, target)
+        except OSError as error:
+            return f"{damaged} {fault}; it could not be moved aside: {error.strerror}"
+        # Should the move be undone by a power cut, or the room not be made, the next start does it again.
+        with contextlib.suppress(OSError):
+            sync_directory(self._system, self._path)
+            sync_directory(self._system, damaged.parent)
+            self._make_room()
+        return f"{damaged} {fault}; moved to {target}"
+
+    def revisions(self) -> tuple[int, ...]:
+        """The numbers of the revisions that were moved here. Raises OSError."""
+        numbers = (revision_number(name) for _, name in self._entries())
+        return tuple(number for number in numbers if number is not None)
+
+    def _next(self) -> int:
+        return max((place for place, _ in self._entries()), default=0) + 1
+
+    def _entries(self) -> list[tuple[int, str]]:
+        """The entries, oldest first."""
+        with contextlib.suppress(FileNotFoundError):
+            matches = (_ENTRY.fullmatch(name) for name in self._system.listdir(self._path))
+            return sorted((int(match[1]), match[2]) for match in matches if match)
+        return []
+
+    def _make_room(self) -> None:
+        entries = self._entries()
+        highest = max(entries, key=lambda entry: (revision_number(entry[1]) or 0, entry[0]))
+        for place, name in [entry for entry in entries if entry != highest][: max(0, len(entries) - MOST_KEPT)]:
+            remove_tree(self._system, self._path / f"{place:06d}-{name}")
+
+
+Value = TypeVar("Value")
+
+
+class SealedValue(Generic[Value]):
+    """A value and the file that keeps it. ``value`` is always what a reader of the file would find.
+
+    ``without`` is a clause for people: what it means that the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        path: Path,
+        form: str,
+        encode: Callable[[Value], bytes],
+        decode: Callable[[bytes], Value],
+        without: str,
+    ) -> None:
+        self.path = path
+        self.value: Value | None = None
+        self._system = system
+        self._form = form
+        self._encode = encode
+        self._decode = decode
+        self._without = without
+
+    def load(self, damaged: DamagedFiles) -> str | None:
+        """Read the file. What is wrong with it, as a sentence; the value is None then."""
+        self.value = None
+        try:
+            self.value = self._decode(unseal(self._system, self.path, self._form))
+        except FileNotFoundError:
+            return None
+        except DamagedError as damage:
+            return f"{damaged.take(self.path, str(damage))}; {self._without}"
+        except OSError as error:
+            return f"{self.path} cannot be read: {error.strerror}; {self._without}"
+        return None
+
+    def write(self, value: Value) -> None:
+        """Keep a value in place of the one before. Raises OSError, and NotSyncedError where it is in place."""
+        try:
+            replace_file(self._system, self.path, seal(self._form, self._encode(value)))
+        except NotSyncedError:
+            self.value = value
+            raise
+        self.value = value
+
+    def remove(self) -> None:
+        """Keep no value. Raises OSError, and NotSyncedError where it is gone."""
+        try:
+            remove_file(self._system, self.path)
+        except NotSyncedError:
+            self.value = None
+            raise
+        self.value = None

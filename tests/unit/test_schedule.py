@@ -1,0 +1,185 @@
+"""The timetable: when a pass is due."""
+
+from __future__ import annotations
+
+from fwguardd.enforce.schedule import (
+    CALM,
+    LONGEST_GAP,
+    LONGEST_RETRY,
+    LOOK_SHARE,
+    NOTICE_GAP,
+    Due,
+    RepairBudget,
+    Schedule,
+)
+
+
+def _after_a_pass(*, wrote: bool = False, again: bool = False) -> Schedule:
+    timetable = Schedule(settle=0.2, settle_max=2.0, interval=60.0)
+    timetable.pass_begins(99.9)
+    timetable.pass_ended(100.0, wrote=wrote, again=again)
+    return timetable
+
+
+def test_a_burst_is_one_pass_after_quiet() -> None:
+    """A pass is due settle after the last notice, not after the first."""
+    timetable = _after_a_pass()
+    for when in (101.0, 101.1, 101.25):
+        timetable.notice(when)
+    timetable.looked_ahead()
+    assert timetable.due(101.4) is None
+    assert timetable.due(101.46) is Due.CHANGE
+
+
+def test_a_burst_without_end_is_not_waited_for() -> None:
+    """A pass is due settle_max after the first notice, however many come."""
+    timetable = _after_a_pass()
+    for tick in range(100):
+        timetable.notice(101.0 + tick * 0.1)
+    timetable.looked_ahead()
+    assert timetable.due(103.0) is Due.CHANGE
+
+
+def test_the_files_are_judged_ahead_once_in_each_quiet() -> None:
+    """A quarter into the quiet there is time to look ahead; again only after another notice."""
+    timetable = _after_a_pass()
+    timetable.notice(101.0)
+    assert timetable.due(101.04) is None
+    assert timetable.due(101.06) is Due.LOOK_AHEAD
+    timetable.looked_ahead()
+    assert timetable.due(101.07) is None
+    timetable.notice(101.1)
+    assert timetable.due(101.16) is Due.LOOK_AHEAD
+
+
+def test_after_a_write_it_looks_again_soon() -> None:
+    """After a write the kernel is looked at after 1, 2 and 4 seconds, then once in an interval."""
+    timetable = _after_a_pass(wrote=True)
+    waits = []
+    now = 100.0
+    for _ in range(4):
+        waits.append(timetable.wait(now))
+        now += waits[-1]
+        assert timetable.due(now) is Due.TIMER
+        timetable.pass_begins(now)
+        timetable.pass_ended(now, wrote=False, again=False)
+    assert waits == [1.0, 2.0, 4.0, 60.0]
+
+
+def test_failures_that_may_pass_are_tried_again_with_growing_waits() -> None:
+    """Each further failure doubles the wait, up to a minute; a success starts over."""
+    timetable = Schedule(settle=0.2, settle_max=2.0, interval=86400.0)
+    waits = []
+    for _ in range(9):
+        timetable.pass_begins(100.0)
+        timetable.pass_ended(100.0, wrote=False, again=True)
+        waits.append(timetable.wait(100.0))
+    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert waits[-1] == LONGEST_RETRY
+    timetable.pass_begins(100.0)
+    timetable.pass_ended(100.0, wrote=False, again=False)
+    assert timetable.wait(100.0) == 86400.0
+
+
+def test_a_notice_during_a_pass_is_for_the_next_one() -> None:
+    """What changes while a pass runs is never lost: the mark is cleared before the files are read."""
+    timetable = _after_a_pass()
+    timetable.notice(101.0)
+    timetable.pass_begins(101.2)
+    timetable.notice(101.5)
+    timetable.pass_ended(101.6, wrote=True, again=False)
+    timetable.looked_ahead()
+    assert timetable.due(101.71) is Due.CHANGE
+
+
+def test_a_settle_time_of_nothing_is_no_wait() -> None:
+    """With settle 0 the pass itself is due at once, and there is nothing to look ahead for."""
+    timetable = Schedule(settle=0.0, settle_max=0.0, interval=60.0)
+    timetable.pass_ended(100.0, wrote=False, again=False)
+    timetable.notice(101.0)
+    assert timetable.due(101.0) is Due.CHANGE
+
+
+def test_a_foreign_change_is_looked_at_at_once() -> None:
+    """At once, but a short gap after the pass before; a second change in the meantime delays nothing."""
+    timetable = _after_a_pass()
+    timetable.foreign_change(110.0)
+    assert timetable.due(110.0) is Due.NOTICE
+    timetable.pass_begins(110.0, look_only=True)
+    timetable.pass_ended(110.02, wrote=True, again=False)
+    for when in (110.03, 110.06):
+        timetable.foreign_change(when)
+    assert timetable.due(110.06) is None
+    assert timetable.due(110.02 + NOTICE_GAP) is Due.NOTICE
+
+
+def test_looks_for_nothing_take_a_small_share_of_the_time() -> None:
+    """Somebody who changes his own chains all the time makes looks rare: a few at once, then a small share of the time,
+    and never rarer than once in a minute."""
+    for length in (0.02, 0.3, 20.0):
+        timetable, now, looked, longest = _after_a_pass(), 1000.0, 0.0, 0.0
+        while now < 4600.0:
+            timetable.foreign_change(now)
+            longest = max(longest, timetable.wait(now))
+            now += timetable.wait(now)
+            timetable.pass_begins(now, look_only=True)
+            now, looked = now + length, looked + length
+            timetable.pass_ended(now, wrote=False, again=False)
+        assert longest <= LONGEST_GAP
+        assert looked / 3600 < (1.1 * LOOK_SHARE if length < 1 else 0.3)
+
+
+def test_repairs_are_not_slowed_down_by_the_share_of_looks() -> None:
+    """What repairs something was worth its time."""
+    timetable = _after_a_pass()
+    for number in range(100):
+        timetable.foreign_change(110.0 + number)
+        assert timetable.due(110.0 + number) is Due.NOTICE
+        timetable.pass_begins(110.0 + number, look_only=True)
+        timetable.pass_ended(110.5 + number, wrote=True, again=False)
+
+
+def test_a_look_that_was_kept_from_ending_waits_for_calm() -> None:
+    """While others write without pause there is nothing to be seen: the next look comes once they stop, or with the
+    next try."""
+    timetable = _after_a_pass()
+    timetable.pass_begins(110.0, look_only=True)
+    timetable.pass_ended(140.0, wrote=False, again=True, starved=True)
+    for tick in range(8):
+        timetable.foreign_change(140.0 + tick * 0.1)
+    assert timetable.due(140.85) is None
+    assert timetable.due(140.7 + CALM) is Due.NOTICE
+    assert timetable.due(141.0) is Due.RETRY
+
+
+def test_repairs_of_one_chain_come_slower_and_end() -> None:
+    """Three at once, then each after a longer wait; the tenth within a minute is the last for five minutes."""
+    budget, now, waits = RepairBudget(), 100.0, []
+    for _ in range(9):
+        assert budget.spend(now, {"ipv4 filter INPUT"}, "somebody") is None
+        waits.append(round(budget.back_off(now), 3))
+        now += waits[-1]
+    assert waits == [0.0, 0.0, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    fight = budget.spend(now, {"ipv4 filter INPUT", "ipv6 filter INPUT"}, "somebody")
+    assert fight is not None
+    assert (fight.chain, fight.author, fight.until) == ("ipv4 filter INPUT", "somebody", now + 300)
+    assert budget.fight(now + 299) == fight
+    assert budget.fight(now + 300) is None
+    assert budget.back_off(now + 300) == 0.0
+
+
+def test_repairs_of_many_chains_are_no_fight() -> None:
+    """Nobody fights who changes another chain each time, unless it never ends; what is long ago does not count."""
+    budget = RepairBudget()
+    assert not [n for n in range(149) if budget.spend(100.0 + n / 10, {f"ipv4 filter C{n}"}, "")]
+    assert budget.spend(115.0, {"ipv4 nat OUTPUT"}, "") is not None
+    slow = RepairBudget()
+    assert not [n for n in range(500) if slow.spend(100.0 + 7 * n, {"ipv4 filter INPUT"}, "")]
+
+
+def test_who_asks_for_repairs_gets_them() -> None:
+    """A reload or a resume ends what was given up."""
+    budget = RepairBudget(most=1)
+    assert budget.spend(100.0, {"ipv4 filter INPUT"}, "somebody") is not None
+    budget.reset()
+    assert budget.fight(100.0) is None
