@@ -3,6 +3,8 @@
 Names and ids are a contract: people filter by them, and the message catalog explains them. Priorities are those of
 syslog(3). No event of the denial road is above warning, since journald syncs its files to disk for each message at
 critical or above.
+
+This module is pure.
 """
 
 from __future__ import annotations

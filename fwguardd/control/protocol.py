@@ -14,6 +14,8 @@ newline at its end.
 
 A request is refused whole if anything in it is unknown, of another type, out of bounds or said twice, because a verb
 that does something else than was asked is worse than one that does nothing. Reading never raises, whatever arrives.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""What on this host will bite: facts in, findings out. PURE: nothing is read or printed here.
+"""What on this host will bite: facts in, findings out.
 
 Each finding says what there is, why it bites, and, as its hint, what to do. A note is a fact that bites nobody.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ Every line is either told or counted, and every count is handed out once: what `
 counts in the summaries, plus `Aggregator.waiting`, is the number of lines that were counted, always.
 
 `now` is a clock that never jumps, in seconds; `when` is seconds since 1970. Nobody has to wake up while
-`Aggregator.due` is None."""
+`Aggregator.due` is None.
+
+This module is pure.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Both are kept together, as of one instant. Whoever begins from a bookmark reads each line after the place, and counts on
 from there: no line is skipped, and none is counted twice. Lines that were told after the bookmark was made are told
 again; their numbers in the kernel log (`kmsg_seq`) show that.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 This module refuses to guess: no names of services, hosts or vendors. Fields are there only when the line had them.
 
 Summaries and notices as flat event fields, and as the sentences that a person reads.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ what they should not (python/cpython#106052). This module refuses to turn what i
 How names and addresses are spelled: bytes as /dev/kmsg escapes them, IPv6 addresses as RFC 5952 compresses them.
 
 This module refuses to unescape: everything printed about a denial stays printable ASCII.
+
+This module is pure.
 """
 
 from __future__ import annotations

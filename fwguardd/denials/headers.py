@@ -3,6 +3,8 @@
 What is told, and in which cases a packet counts as too short, is what net/netfilter/nf_log_syslog.c prints, so that a
 denial does not depend on how it was heard of. Every function takes the copy and an offset, and none raises, whatever
 the bytes. This module refuses to know prefixes and devices.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The tables are IANA's "ICMP Parameters" and "ICMPv6 Parameters". This module refuses to name codes: the number
 stands beside the name.
+
+This module is pure.
 """
 
 from __future__ import annotations

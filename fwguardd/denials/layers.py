@@ -3,6 +3,8 @@
 Every function takes the whole line and the position where its layer begins, and gives the position where the next
 one begins; none looks anywhere else, so a value can never come from another layer's text. Where the text is not
 the kernel's, `GrammarError` says where and what was wanted. This module refuses to know prefixes and devices.
+
+This module is pure.
 """
 
 from __future__ import annotations

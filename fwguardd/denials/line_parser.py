@@ -16,6 +16,8 @@ given to it: others can be forged by any process that may write to /dev/kmsg or 
 
 A rule's own prefix that merely begins with a watched one, as `iptables denied: IN=` begins with `iptables denied: `,
 is for the kernel log the same text as a device with a longer name. It changes the device's name and nothing else.
+
+This module is pure.
 """
 
 from __future__ import annotations

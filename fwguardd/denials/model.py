@@ -6,6 +6,8 @@ to word anything for a person (`fwguardd.denials.formatting` does).
 Every text in these values is printable ASCII: device names and prefixes are spelled as /dev/kmsg spells them,
 `\xHH` for any other byte (Documentation/ABI/testing/dev-kmsg), so that no value can carry a line break or a
 terminal's control sequence into a log. Addresses are IPv4 dotted quads and IPv6 as RFC 5952 compresses it.
+
+This module is pure.
 """
 
 from __future__ import annotations

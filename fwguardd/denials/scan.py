@@ -2,7 +2,10 @@
 
 What counts is that packets ask (`fwguardd.denials.aggregation.Seen`): answers to forgotten questions are no scan. The
 source address of a packet that was denied proves nothing, since nobody ever answered it: whoever sends packets can
-write any address into them. So these are notices for people, and no reason to block an address by program."""
+write any address into them. So these are notices for people, and no reason to block an address by program.
+
+This module is pure.
+"""
 
 from __future__ import annotations
 

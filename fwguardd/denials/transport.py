@@ -3,6 +3,8 @@
 As in `fwguardd.denials.layers`, each function begins at a given position and says where it stopped. The kernel
 prints the packet inside an ICMP error, but not a packet inside that one: the caller passes the reader for what is
 in the brackets, or None where there cannot be any.
+
+This module is pure.
 """
 
 from __future__ import annotations

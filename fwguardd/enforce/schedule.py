@@ -1,4 +1,4 @@
-"""When to look, and when to stop repairing: PURE. Times in, times out; no clock is read here.
+"""When to look, and when to stop repairing: times in, times out.
 
 A burst of notices is one pass: it begins after a time of quiet, and no later than a limit after the first notice. A
 quarter into the quiet the files are judged ahead, so that the wait is no lost time. After
@@ -8,6 +8,8 @@ that may pass, likewise with a wait that doubles up to a minute. Else once in a 
 What others change is looked at at once. Two things bound what that may cost: looks that find nothing to repair take
 at most a small share of the time, so that a busy neighbour (kube-proxy, fail2ban under attack) costs little; and
 repairs of one chain come slower and slower, until the fight is given up.
+
+This module is pure.
 """
 
 from __future__ import annotations

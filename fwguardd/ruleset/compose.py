@@ -3,6 +3,8 @@
 All files are one ruleset: they are taken in byte order of their names, a table may be continued in any of them, and
 chains need no particular order. Composing refuses what has two meanings (a policy said twice, differently) and what
 can have none (a rule for a chain that no file declares).
+
+This module is pure.
 """
 
 from __future__ import annotations

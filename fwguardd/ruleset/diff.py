@@ -5,6 +5,8 @@ text are paired by their surroundings, as difflib does it. So the work grows lit
 ten thousand rules differ at both ends.
 
 The difference between two rulesets, as policies, chains and rules.
+
+This module is pure.
 """
 
 from __future__ import annotations

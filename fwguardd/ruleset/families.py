@@ -3,6 +3,8 @@
 A word tells a family when it is an address literal, an ICMP protocol, a reject type, or an extension that iptables
 or ip6tables alone has (the ``libipt_`` and ``libip6t_`` modules of xtables, and osf). Words that are free text, such
 as a comment or a log prefix, tell nothing. Options may be cut short, as getopt_long(3) has it.
+
+This module is pure.
 """
 
 from __future__ import annotations

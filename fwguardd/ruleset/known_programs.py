@@ -6,6 +6,8 @@ Every line names the file of the project that sets the name or the text. What an
 configuration, such as the PostUp lines of wg-quick(8), has no form that could be known, and is not here.
 
 Patterns are those of `fwguardd.ruleset.preserve`.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 An author silences one with ``# fwguard: allow CODE`` on the line or on a comment line right above it. Nothing here
 needs to know iptables' options beyond those that it warns of.
+
+This module is pure.
 """
 
 from __future__ import annotations

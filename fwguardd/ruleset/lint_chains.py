@@ -5,6 +5,8 @@ Warnings about chains as wholes: what a closed chain forgot, what no packet reac
 Warnings about closed chains: what a closed INPUT or OUTPUT forgot to let through, and a host closed for IPv4 alone.
 
 A chain is closed by its policy, or by a last rule that drops or rejects whatever comes so far.
+
+This module is pure.
 """
 
 from __future__ import annotations

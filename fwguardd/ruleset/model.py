@@ -5,6 +5,8 @@ made of it in a rehearsal, and the one that is live: they differ in whether a ru
 counters, and neither takes part in a comparison. Two chains are equal when they do the same thing to a packet.
 
 Rule text is opaque. Only the kernel and iptables know what an option means and how it is spelled in the end.
+
+This module is pure.
 """
 
 from __future__ import annotations

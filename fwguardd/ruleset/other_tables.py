@@ -1,8 +1,10 @@
-"""Rules that see this host's packets and are not in fwguardd's tables, and what they do to it: PURE.
+"""Rules that see this host's packets and are not in fwguardd's tables, and what they do to it.
 
 A packet has to pass every base chain of its hook, whoever made it, in the order of their priorities (nft(8), "CHAINS";
 NF_HOOK in linux/netfilter.h). A drop is final, an accept is not: it ends the one base chain only. So what others drop
 stays dropped whatever our rules accept, and what others accept still has to pass ours.
+
+This module is pure.
 """
 
 from __future__ import annotations

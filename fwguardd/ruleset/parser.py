@@ -1,9 +1,9 @@
-"""The language of rule files: iptables-restore's, with the freedoms that people take.
+"""Rule files -> statements: the language of iptables-restore(8), and the commands of iptables(8) that people write.
 
-`read_rules` turns the bytes of one file into statements with origins, and into findings for what it refuses. It never
-raises, whatever the bytes are. It refuses what iptables-restore would misread without a word (measured with 1.8.9):
-NUL bytes, carriage returns, unclosed quotes, lines over 10,239 bytes, options that run a program or print a text
-instead of adding a rule, and characters that look like a dash, a quote or a space and are none.
+`read_rules` turns the bytes of one file into statements with origins, and into findings for the lines that it refuses.
+It never raises. It refuses whatever iptables-restore 1.8.9 accepts but misreads (measured).
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ transaction began.
 
 A rule is deleted by its text where that is unique in its chain: should somebody insert a rule of theirs between our
 look and our write, the numbers are off by one, and the text still means ours.
+
+This module is pure.
 """
 
 from __future__ import annotations

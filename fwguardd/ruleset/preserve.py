@@ -3,6 +3,8 @@
 A pattern is a shell pattern (fnmatch(3)). One that starts with a dash or holds a space is for the text of rules, as
 iptables-save prints it after ``-A CHAIN``; with ``-t TABLE``, ``-A CHAIN`` or both before it, for rules in that place
 only. Any other is for names of user-defined chains. A rule that jumps to a preserved chain is preserved with it.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Each row is a pattern for the tool's own words, a code, a sentence and what to do; either may be made from the match and
 the text of the rule. The first row that matches counts. Words of 1.8.9, both backends (iptables/xshared.c,
 libxtables/xtables.c and extensions/ of iptables).
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ What is logged tells its prefix, and nothing else of the rule that did it. Only 
 known which one it was. And whoever reads one kind of log hears nothing of the other.
 
 Which ipsets do the rules name? Only their names: what is in a set is the business of whoever fills it.
+
+This module is pure.
 """
 
 from __future__ import annotations

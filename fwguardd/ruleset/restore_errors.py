@@ -3,6 +3,8 @@
 The shapes are those of 1.8.9, both backends, and of the other 1.8 versions; whatever matches none of them is passed
 on in the tool's own words. A complaint may name no line, or the line of COMMIT, or (nft, for a chain that does not
 exist) the line after: `RestoreError.line` is then None or only a hint, and the rehearsal finds the rule by trying.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ Whose rule is it? The rules that a rehearsal printed -> the lines that they were
 Mostly one rule is made from one line. A list of addresses, or a name that has several, becomes a rule for each. Then
 the tags tell (`fwguardd.ruleset.save_format`): the packet counters that the rules were loaded with.
 ip6tables-nft-restore 1.8.9 loses counters, so there the rules that a list becomes are counted instead; behind a name
-that only a resolver can count, origins are left open rather than guessed."""
+that only a resolver can count, origins are left open rather than guessed.
+
+This module is pure.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """``# fwguard: allow CODE``: the warnings that an author has read and silenced.
 
 What a rule file says, line by line: the statements that reading yields and composing consumes.
+
+This module is pure.
 """
 
 from __future__ import annotations

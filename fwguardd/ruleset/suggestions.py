@@ -1,6 +1,8 @@
 """What a person probably meant: the name that is nearly the word they wrote, and how to write a thing that is missing.
 
 Only hints come from here. Nothing is ever read as what it may have been meant to be.
+
+This module is pure.
 """
 
 from __future__ import annotations

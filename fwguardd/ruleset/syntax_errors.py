@@ -10,6 +10,8 @@ Lines and words that are from another language, a shell's above all: refused, wi
 
 Rule files are often made out of the scripts of tutorials. iptables-restore takes ``-i $EXT_IF`` for an interface of
 that name, with exit code 0, and ``'Dropped: '`` for two words; here both are told.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ by nothing else; a double quote opens anywhere and its closing quote ends the wo
 the next character literal, outside it is an ordinary character; single quotes are ordinary characters.
 
 A line of a rule file -> its words, up to a trailing comment; what cannot be cut into words is refused.
+
+This module is pure.
 """
 
 from __future__ import annotations

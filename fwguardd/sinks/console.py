@@ -1,6 +1,8 @@
 """Events for a person at a terminal: a time, a mark for how much it matters, the sentence, and details below it.
 
 Whatever an event carries may come from a hostile packet or file name, so control characters are shown escaped.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 All are frozen values. What a pending confirmation means at a given moment is decided here too, by a pure function:
 only the time since boot counts, because the wall clock may be set, and a confirmation does not outlive the boot in
 which it was promised.
+
+This module is pure.
 """
 
 from __future__ import annotations

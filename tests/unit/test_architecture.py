@@ -1,8 +1,9 @@
-"""The rules of the house, held by reading the code itself."""
+"""Rules about the code as a whole: which package may import which, what is pure, how long a function may be."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,37 +32,43 @@ ALLOWED = {
     "__main__": {"daemon"},
     "__init__": set[str](),
 }
-"""Which rooms a room may import from. The version, in the package itself, is for everyone."""
+"""Which packages each package may import from. Every one may import ``fwguardd.__version__``."""
 
-PURE_ROOMS = (
-    "ruleset/*.py",
-    "denials/[!ps]*.py",
-    "denials/packets.py",
-    "denials/scan.py",
-    "enforce/schedule.py",
-    "control/protocol.py",
-    "ctl/denials/[!ci]*.py",
-)
-IMPURE = {"os", "subprocess", "socket", "asyncio", "time", "logging", "signal", "select", "threading", "pathlib", "io"}
+PURE = "This module is pure."
+"""The last sentence of the docstring of a module that computes values from values and does nothing else."""
 
-
-def _imports(path: Path) -> set[str]:
-    modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            assert node.module is not None
-            if node.module == "fwguardd":
-                modules |= {f"fwguardd.{alias.name}" for alias in node.names}
-            else:
-                modules.add(node.module)
-    return modules
+IMPURE = {
+    *("os", "io", "pathlib", "tempfile", "shutil", "glob", "fcntl", "mmap", "sys", "pwd", "grp", "argparse", "getpass"),
+    *("subprocess", "signal", "multiprocessing", "threading", "concurrent", "asyncio", "select", "selectors", "ctypes"),
+    *("socket", "urllib", "logging", "syslog", "time", "random", "secrets", "uuid", "platform", "resource"),
+}
+"""Modules of the standard library that reach outside the process, read a clock, or are not deterministic."""
+IMPURE_CALLS = {"open", "print", "input", "now", "today", "utcnow"}
 
 
 def _module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_module(path) for path in FILES}
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module that a file names in an import, also those that only a type checker imports."""
+    return _imported_by(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _imported_by(tree: ast.AST) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used here"
+            assert node.module is not None
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name if name in MODULES else node.module for name in names}
+    return modules
 
 
 def _functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -80,12 +87,12 @@ def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_one_way(path: Path) -> None:
-    """A room imports only from the rooms below it, as the package's docstring draws them."""
-    room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    """A package imports only from the packages below it, as the docstring of fwguardd lists them."""
+    package = path.relative_to(PACKAGE).with_suffix("").parts[0]
     for module in _imports(path):
         parts = module.split(".")
-        if parts[0] == "fwguardd" and len(parts) > 1 and parts[1] != "__version__":
-            assert parts[1] in ALLOWED[room], f"{path.relative_to(ROOT)} must not import {module}"
+        if parts[0] == "fwguardd" and len(parts) > 1:
+            assert parts[1] in ALLOWED[package], f"{path.relative_to(ROOT)} must not import {module}"
 
 
 def test_no_import_cycles() -> None:
@@ -105,12 +112,53 @@ def test_no_import_cycles() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize("pattern", PURE_ROOMS)
-def test_pure_rooms_do_no_io(pattern: str) -> None:
-    """A pure room imports nothing that reaches outside the process or reads a clock."""
-    for path in PACKAGE.glob(pattern):
-        touched = {module.split(".")[0] for module in _imports(path)} & IMPURE
-        assert not touched, f"{path.relative_to(ROOT)} imports {touched}"
+def _is_marked_pure(path: Path) -> bool:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.endswith(f"\n\n{PURE}")
+
+
+def _runtime_imports(path: Path) -> set[str]:
+    """What a module imports when it runs: all but the imports under ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return _imported_by(tree)
+
+
+def _called_names(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
+            names.add(node.func.id if isinstance(node.func, ast.Name) else node.func.attr)
+    return names
+
+
+PURE_FILES = [path for path in FILES if _is_marked_pure(path)]
+
+
+@pytest.mark.parametrize("path", PURE_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_marked_as_pure_is_pure(path: Path) -> None:
+    """A pure module imports only the deterministic part of the standard library and other pure modules.
+
+    Imports that only a type checker follows do not count. It calls nothing that opens a file, prints or reads a clock.
+    """
+    pure = {_module(other) for other in PURE_FILES}
+    for module in _runtime_imports(path):
+        top = module.split(".")[0]
+        if module == "fwguardd":
+            continue  # Its version.
+        if top == "fwguardd":
+            assert module in pure, f"{path.relative_to(ROOT)} imports {module}, which is not marked as pure"
+        else:
+            assert top in sys.stdlib_module_names - IMPURE, f"{path.relative_to(ROOT)} imports {module}"
+    assert not _called_names(path) & IMPURE_CALLS
+
+
+def test_every_module_of_the_ruleset_is_pure() -> None:
+    """Reading, composing, comparing and planning rulesets needs neither a kernel nor a file."""
+    modules = {path for path in (PACKAGE / "ruleset").glob("*.py") if path.name != "__init__.py"}
+    assert modules <= set(PURE_FILES)
 
 
 def test_functions_are_short() -> None:

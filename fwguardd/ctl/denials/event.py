@@ -2,7 +2,10 @@
 
 Its fields are those of `fwguardd.denials.formatting`. The journal keeps every value as text; what was a number becomes
 a number again, and a list that had one element is a list again. Whatever else is in an entry never raises: a value that
-is not what its name promises stays the text that it is."""
+is not what its name promises stays the text that it is.
+
+This module is pure.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ An event as Elastic Common Schema has it (ECS 8.11), for a SIEM: one JSON object
 
 What has a place in the schema is there; every field of ours that has none stands under ``fwguard``, the schema's way
 for custom fields. Source: the ECS field reference of that version.
+
+This module is pure.
 """
 
 from __future__ import annotations

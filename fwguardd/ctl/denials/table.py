@@ -2,6 +2,8 @@
 
 It is written as the events come, so the first ones decide how wide the columns are, and a wider value widens its
 column from there on. Nothing is cut off. Whatever an event carries can be hostile: everything is shown escaped.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A moment is an ISO 8601 date or time (``2026-11-22``, ``2026-11-22 23:30``, ``2026-11-22T23:30:00Z``), a time of today
 (``23:30``), ``now``, ``today``, ``yesterday``, ``tomorrow``, seconds since the epoch (``@1763854395``), or a distance:
 ``1h ago``, ``2 days ago``, ``-15m``, ``+1h 30min``. Without an offset local time is meant.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The memory is bounded, however many addresses an attacker makes up: when a count
 one in the middle is taken off all, and those that come to nothing are forgotten (Misra and Gries, "Finding repeated
 elements", 1982, in the mergeable form of Agarwal et al., 2012). A number is then too small by at most what was taken
 off in all, which is kept and told. With fewer keys than the bound it is exact.
+
+This module is pure.
 """
 
 from __future__ import annotations
