@@ -21,8 +21,9 @@ A rehearsal loads the candidate with the real iptables into the real kernel, in 
 afterwards (`kernel.rehearsal`). What iptables-save prints there is the canonical text: what the live kernel is compared
 with from then on. The packet counters of the load carry each rule's origin through the kernel and back.
 
-The types carry the promise: `ruleset.model.Candidate` becomes `Rehearsed` in a rehearsal only, and a transaction takes
-nothing else. What a person can mend is a `Finding`, a value; what cannot be gone on with is an exception.
+The types carry the promise: a transaction takes a `ruleset.canonical.Canonical` and nothing else. Rule files become one
+in a rehearsal only, and a test holds who may make one otherwise. What a person can mend is a `Finding`, a value; what
+cannot be gone on with is an exception.
 
 One asyncio loop waits and one worker thread acts. The road of denials is handed a table, which rule in force logs with
 which prefix, and shares nothing else with the road of rules.

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from fwguardd.control.protocol import Request
     from fwguardd.control.server import Caller
     from fwguardd.enforce.context import Outcome
-    from fwguardd.ruleset.model import Rehearsed
+    from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.log import Sink
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
@@ -72,7 +72,7 @@ class Daemon:
         self._options, self._settings, self._tool, self._emit = options, settings, tool, log.tell
         self._supervisor = Supervisor(settings, tool, log.tell)
         self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
-        self._named: Rehearsed | None = None
+        self._named: Canonical | None = None
         self._systemd = sdnotify.SystemdNotifier()
         self._wake = asyncio.Event()
         self._timetable = Schedule(settings.settle, settings.settle_max, settings.drift_interval)
@@ -190,10 +190,10 @@ class Daemon:
     def _name_rules(self) -> None:
         """Let denials name the rules that log them, when others have come in force."""
         in_force = self._supervisor.state.in_force
-        rehearsed = in_force.rehearsed if in_force is not None else None
-        if rehearsed is not self._named:
-            self._named = rehearsed
-            self._reader.use_rules(logging_rules(rehearsed.rulesets if rehearsed is not None else {}))
+        canonical = in_force.canonical if in_force is not None else None
+        if canonical is not self._named:
+            self._named = canonical
+            self._reader.use_rules(logging_rules(canonical.rulesets if canonical is not None else {}))
 
     async def _perform(self, request: Request, caller: Caller) -> Mapping[str, Any]:
         """A verb of the control socket. Raises Refusal."""

@@ -182,7 +182,7 @@ class Supervisor:
 
     def _blocking_look(self) -> tuple[Difference, ...]:
         in_force, context = self.state.in_force, self.context()
-        return find_drift(context.kernel, in_force.rehearsed, context.preserve) if in_force is not None else ()
+        return find_drift(context.kernel, in_force.canonical, context.preserve) if in_force is not None else ()
 
     async def open_firewall(self, by: str) -> Outcome:
         """Accept everything."""

@@ -20,13 +20,11 @@ from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.state import InForce, RefusedFiles, State, UnverifiedState
 from fwguardd.enforce.transaction import (
     Applied,
-    Owned,
     RolledBackError,
     Unchanged,
     UndoFailedError,
     UndoOwedError,
     Unverified,
-    as_before,
     find_drift,
     put_in_force,
 )
@@ -34,7 +32,9 @@ from fwguardd.enforce.validate import Invalid, Valid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError, UnknownContentError
 from fwguardd.kernel.namespaces import NamespaceError
-from fwguardd.ruleset.model import Finding, Rehearsed, Severity
+from fwguardd.ruleset.canonical import Canonical, Owned
+from fwguardd.ruleset.model import Finding, Severity
+from fwguardd.ruleset.preserve import own_part
 from fwguardd.store.revisions import PendingConfirmation, RevisionKind, StoreError
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def _apply(context: Context, state: State, snapshot: Snapshot, accepted: Valid, 
         except KernelError as error:
             return apply_failed(context, state, error)
     new = _named(context, before, snapshot.digest, accepted, ask.why)
-    released = (state.owned | (before.owned if before else Owned())) - new.owned
     try:
         pending = _promised(context, state, before, new, ask)
         begin(context, state, new)
-        outcome = put_in_force(context.kernel, new.rehearsed, released, context.preserve)
+        release = replace(state, in_force=before).release(new.owned)
+        outcome = put_in_force(context.kernel, new.canonical, context.preserve, release)
     except StoreError as error:
         return failed(context, state, f"nothing was changed: {error}. {still(state)}", passing=False)
     except LOAD_ERRORS as error:
@@ -183,8 +183,8 @@ def _apply(context: Context, state: State, snapshot: Snapshot, accepted: Valid, 
 
 def _named(context: Context, before: InForce | None, digest: str, accepted: Valid, why: Cause) -> InForce:
     """What was accepted, under the number that it has: a new one only if it is another ruleset."""
-    if before is not None and before.kind is RevisionKind.RULES and before.rehearsed == accepted.rehearsed:
-        return replace(before, digest=digest, rehearsed=accepted.rehearsed)
+    if before is not None and before.kind is RevisionKind.RULES and before.canonical == accepted.rehearsed:
+        return replace(before, digest=digest, canonical=accepted.rehearsed)
     return new_in_force(context, digest, accepted.rehearsed, why)
 
 
@@ -192,9 +192,9 @@ def _found(context: Context, accepted: Valid) -> InForce:
     """What the kernel held in these tables before, recorded as a revision to go back to. Raises KernelError."""
     wanted = accepted.rehearsed.rulesets
     live = context.kernel.save(wanted)
-    found = {family: as_before(live[family], ruleset, context.preserve) for family, ruleset in wanted.items()}
+    own = {family: own_part(live[family], context.preserve, ruleset) for family, ruleset in wanted.items()}
     why = Cause("found in the kernel")
-    in_force = new_in_force(context, "", Rehearsed(found), why)
+    in_force = new_in_force(context, "", Canonical.from_kernel(own, wanted), why)
     keep(context, in_force, (), why, for_boot=False)
     return in_force
 
@@ -269,13 +269,13 @@ def _guard(context: Context, state: State, in_force: InForce, authors: Authors) 
         state = _let_go(context, state, in_force)
     owed = state.unverified is UnverifiedState.UNDO
     try:
-        drift = find_drift(context.kernel, in_force.rehearsed, context.preserve)
+        drift = find_drift(context.kernel, in_force.canonical, context.preserve)
         # As sets: a rule that somebody adds once more tells nobody anything new.
         if drift and frozenset(drift) != frozenset(state.drift) and not owed:
             _tell_drift(context, in_force, drift, authors)
         if not drift or not (context.repair or owed):
             return Done(replace(report_verified(context, state, as_wanted=not drift), drift=drift))
-        outcome = put_in_force(context.kernel, in_force.rehearsed, Owned(), context.preserve)
+        outcome = put_in_force(context.kernel, in_force.canonical, context.preserve)
     except KernelStarvedError as error:
         state = report_unverified(context, state, state.unverified or UnverifiedState.LOOK, str(error), authors)
         return Failed(state, str(error), passing=True)
@@ -299,19 +299,19 @@ def _guard(context: Context, state: State, in_force: InForce, authors: Authors) 
 
 def _let_go(context: Context, state: State, in_force: InForce) -> State:
     """Empty the tables that a killed pass had begun to write and that are not ours in the revision in force."""
-    left = state.touched - in_force.owned
+    release = state.release(in_force.owned)
     try:
-        outcome = put_in_force(context.kernel, in_force.rehearsed, left, context.preserve)
+        outcome = put_in_force(context.kernel, in_force.canonical, context.preserve, release)
     except KernelStarvedError:
         return state  # The look for drift, which comes next, will not be had either, and says so.
     except LOAD_ERRORS as error:
         return apply_failed(context, state, error).state
     if isinstance(outcome, Unverified):
         return report_unverified(context, state, UnverifiedState.UNDO, outcome.reason)
-    names = ", ".join(sorted(f"{family.value} {name}" for family, name in left))
+    names = ", ".join(sorted(f"{family.value} {name}" for family, name in release.tables))
     if names:
         message = f"a pass cut short had begun to write {names}: let go; revision {in_force.revision} is in force"
-        context.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(left))
+        context.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(release.tables))
     end(context)
     return replace(state, touched=Owned())
 

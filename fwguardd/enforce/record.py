@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.state import InForce, State
-from fwguardd.enforce.transaction import Owned
-from fwguardd.ruleset.model import Rehearsed
+from fwguardd.ruleset.canonical import Canonical, Owned
 from fwguardd.store.revisions import Revision, RevisionKind, StoreError
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ def _touch(context: Context, tables: Owned) -> None:
 
 def in_force_of(revision: Revision) -> InForce:
     """A revision from the disk, as what is in force."""
-    rehearsed = Rehearsed(revision.rulesets)
-    return InForce(revision.number, revision.digest, rehearsed, revision.when, revision.cause, revision.kind)
+    canonical = Canonical.from_revision(revision.rulesets)
+    return InForce(revision.number, revision.digest, canonical, revision.when, revision.cause, revision.kind)
 
 
 def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause, *, for_boot: bool) -> None:
@@ -93,7 +92,7 @@ def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: 
         kernel=release,
         digest=in_force.digest,
         files=files,
-        rulesets=in_force.rehearsed.rulesets,
+        rulesets=in_force.canonical.rulesets,
         kind=in_force.kind,
     )
     try:
@@ -105,10 +104,10 @@ def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: 
 
 
 def new_in_force(
-    context: Context, digest: str, rehearsed: Rehearsed, why: Cause, kind: RevisionKind = RevisionKind.RULES
+    context: Context, digest: str, canonical: Canonical, why: Cause, kind: RevisionKind = RevisionKind.RULES
 ) -> InForce:
     """Something that is about to be put in force, under the next number."""
-    return InForce(context.store.next_number(), digest, rehearsed, time.time(), why.cause, kind)
+    return InForce(context.store.next_number(), digest, canonical, time.time(), why.cause, kind)
 
 
 def _stamp(context: Context) -> tuple[Backend, str, str]:

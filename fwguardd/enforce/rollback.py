@@ -14,11 +14,11 @@ from fwguardd.enforce.context import Context, Done, Failed, Outcome, boottime, s
 from fwguardd.enforce.reconcile import LOAD_ERRORS, apply_failed, earlier_revision, failed, report_written
 from fwguardd.enforce.record import Cause, begin, end, in_force_of, keep, new_in_force
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.transaction import Owned, Unchanged, put_in_force
+from fwguardd.enforce.transaction import Unchanged, put_in_force
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.namespaces import NamespaceError
-from fwguardd.ruleset.model import FAMILIES, Rehearsed, Ruleset
-from fwguardd.ruleset.plan import emptied
+from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
+from fwguardd.ruleset.model import FAMILIES
 from fwguardd.store.revisions import Expired, HeldFiles, RevisionKind, StoreError, evaluate_pending
 
 if TYPE_CHECKING:
@@ -86,11 +86,12 @@ def rollback(context: Context, state: State, number: int | None, by: str) -> Out
 
 def open_firewall(context: Context, state: State, by: str) -> Outcome:
     """Accept everything in the tables that are ours, in one commit for each; chains of others stay as they are."""
-    owned = state.in_force.owned if state.in_force else Owned((family, "filter") for family in FAMILIES)
-    names = {family: [name for owner, name in owned if owner is family] for family in FAMILIES}
-    rehearsed = Rehearsed({family: Ruleset(family, emptied(tables)) for family, tables in names.items() if tables})
+    owned = Owned((family, "filter") for family in FAMILIES)
+    if state.in_force is not None:
+        owned = state.in_force.owned
+    emptied = Canonical.emptied(Emptying.for_open(owned))
     digest = take_snapshot(context.rules_dir).digest
-    outcome = _put(context, state, rehearsed, Cause("opened", by), RevisionKind.OPEN, digest)
+    outcome = _put(context, state, emptied, Cause("opened", by), RevisionKind.OPEN, digest)
     if not isinstance(outcome, Done):
         return outcome
     return replace(outcome, state=_settle(context, outcome.state, digest, "opened"))
@@ -110,28 +111,25 @@ def load_emergency_set(context: Context, state: State, directory: Path) -> Outco
 def _put_back(context: Context, state: State, revision: Revision | None, why: Cause) -> Outcome:
     """Put a kept revision in force; without one, what is owned is let go: emptied, as before the first revision."""
     if revision is None:
-        owned = state.in_force.owned if state.in_force else Owned()
-        names = {family: [name for owner, name in owned if owner is family] for family in FAMILIES}
-        empty = {family: Ruleset(family, emptied(tables)) for family, tables in names.items() if tables}
-        return _put(context, state, Rehearsed(empty), why, RevisionKind.OPEN, "")
+        emptied = Canonical.emptied(state.release(Owned()))
+        return _put(context, state, emptied, why, RevisionKind.OPEN, "")
     earlier = in_force_of(revision)
-    return _put(context, state, earlier.rehearsed, why, revision.kind, revision.digest, revision)
+    return _put(context, state, earlier.canonical, why, revision.kind, revision.digest, revision)
 
 
 def _put(
     context: Context,
     state: State,
-    rehearsed: Rehearsed,
+    canonical: Canonical,
     why: Cause,
     kind: RevisionKind,
     digest: str,
     source: Revision | None = None,
 ) -> Outcome:
-    new = new_in_force(context, digest, rehearsed, why, kind)
-    released = state.owned - new.owned
+    new = new_in_force(context, digest, canonical, why, kind)
     begin(context, state, new)
     try:
-        applied = put_in_force(context.kernel, rehearsed, released, context.preserve)
+        applied = put_in_force(context.kernel, canonical, context.preserve, state.release(new.owned))
     except LOAD_ERRORS as error:
         return apply_failed(context, state, error)
     keep(context, new, source.files if source else (), why, for_boot=True)

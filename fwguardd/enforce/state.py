@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.transaction import Owned, owned_tables
-from fwguardd.ruleset.model import FAMILIES, Finding, Rehearsed
+from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
+from fwguardd.ruleset.model import FAMILIES, Finding
 from fwguardd.store.model import RevisionKind
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class InForce:
 
     revision: int
     digest: str
-    rehearsed: Rehearsed
+    canonical: Canonical
     since: float
     cause: str
     kind: RevisionKind = RevisionKind.RULES
@@ -29,13 +29,13 @@ class InForce:
     @property
     def owned(self) -> Owned:
         """The tables that it owns."""
-        return owned_tables(self.rehearsed)
+        return self.canonical.owned
 
     @property
     def rules(self) -> dict[str, int]:
         """Rules of each family."""
         return {
-            family.value: self.rehearsed.rulesets[family].rule_count if family in self.rehearsed.rulesets else 0
+            family.value: self.canonical.rulesets[family].rule_count if family in self.canonical.rulesets else 0
             for family in FAMILIES
         }
 
@@ -87,6 +87,10 @@ class State:
     def owned(self) -> Owned:
         """All tables that fwguardd answers for: those in force, and those that a killed pass has begun to write."""
         return (self.in_force.owned if self.in_force else Owned()) | self.touched
+
+    def release(self, wanted: Owned) -> Emptying:
+        """The tables of ours that the ruleset to be put in force does not name: they are emptied with it."""
+        return Emptying.for_release(self.owned, wanted)
 
     def judged_anew(self) -> State:
         """The same, with the files to be judged again though they did not change: what they name may have."""

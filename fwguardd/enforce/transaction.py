@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError, StalePlaceError
+from fwguardd.ruleset.canonical import Canonical, Emptying
 from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
-from fwguardd.ruleset.model import Family, Rehearsed, Ruleset
-from fwguardd.ruleset.plan import Plan, emptied, make_plan
+from fwguardd.ruleset.model import Family, Ruleset
+from fwguardd.ruleset.plan import Plan, make_plan
 from fwguardd.ruleset.preserve import Preserve, own_part
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ MOST_LOOKS = 4
 
 RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds between tries of a load that clashed with somebody else's."""
-
-Owned = frozenset[tuple[Family, str]]
-"""Tables that are ours, by family and name."""
 
 
 class Kernel(Protocol):
@@ -93,20 +91,15 @@ class _NotAsWrittenError(KernelError):
     """Every program said yes, and the kernel holds something else."""
 
 
-def owned_tables(rehearsed: Rehearsed) -> Owned:
-    """The tables that a rehearsed ruleset owns."""
-    return frozenset((family, name) for family, ruleset in rehearsed.rulesets.items() for name in ruleset.tables)
-
-
 def put_in_force(
-    kernel: Kernel, rehearsed: Rehearsed, released: Owned, preserve: Preserve
+    kernel: Kernel, canonical: Canonical, preserve: Preserve, release: Emptying | None = None
 ) -> Applied | Unverified | Unchanged:
-    """Make the kernel hold what was rehearsed, and empty the tables that are released.
+    """Make the kernel hold these rulesets, and empty the tables that are released.
 
     Raises RolledBackError, UndoFailedError, UndoOwedError, or KernelError where not even the snapshot could be taken.
     """
     unverified: _UnseenError | None = None
-    wanted = _with_released(rehearsed, released)
+    wanted = _with_released(canonical, release)
     with kernel.exclusive():
         before = kernel.save(wanted)
         plans = _plans(before, wanted, preserve)
@@ -124,17 +117,21 @@ def put_in_force(
     return Unverified(made, str(unverified)) if unverified is not None else Applied(made)
 
 
-def find_drift(kernel: Kernel, rehearsed: Rehearsed, preserve: Preserve) -> tuple[Difference, ...]:
+def find_drift(kernel: Kernel, canonical: Canonical, preserve: Preserve) -> tuple[Difference, ...]:
     """How the kernel differs from what was put in force. Raises KernelError."""
-    return _differences(rehearsed.rulesets, kernel.save(rehearsed.rulesets), preserve)
+    return _differences(canonical.rulesets, kernel.save(canonical.rulesets), preserve)
 
 
-def _with_released(rehearsed: Rehearsed, released: Owned) -> dict[Family, Ruleset]:
-    wanted = dict(rehearsed.rulesets)
-    for family in {family for family, _ in released}:
-        names = [name for owner, name in released if owner is family]
-        tables = wanted[family].tables if family in wanted else {}
-        wanted[family] = Ruleset(family, {**emptied(names), **tables})
+def _with_released(canonical: Canonical, release: Emptying | None) -> Mapping[Family, Ruleset]:
+    """The rulesets to load: those of the revision, and the released tables, emptied."""
+    if release is None:
+        return canonical.rulesets
+    wanted = dict(canonical.rulesets)
+    for family, emptied in Canonical.emptied(release).rulesets.items():
+        tables = dict(emptied.tables)
+        if family in wanted:
+            tables.update(wanted[family].tables)
+        wanted[family] = Ruleset(family, tables)
     return wanted
 
 
@@ -209,7 +206,8 @@ def _undo(
     failure: KernelError,
 ) -> None:
     """Bring back what was before, in the tables that were written. Always raises."""
-    earlier = {family: as_before(before[family], ruleset, preserve) for family, ruleset in written.items()}
+    own = {family: own_part(before[family], preserve, ruleset) for family, ruleset in written.items()}
+    earlier = Canonical.from_kernel(own, written).rulesets
     try:
         live = kernel.save(earlier)
         _write(kernel, _plans(live, earlier, preserve), earlier, preserve)
@@ -219,9 +217,3 @@ def _undo(
     except KernelError as second:
         raise UndoFailedError(f"{failure}. The undo failed too: {second}") from second
     raise RolledBackError(str(failure)) from failure
-
-
-def as_before(before: Ruleset, written: Ruleset, preserve: Preserve) -> Ruleset:
-    """Our part of the tables that were written, as they were; a table that was not there was empty."""
-    own = own_part(before, preserve, written)
-    return Ruleset(before.family, {name: own.tables.get(name, emptied([name])[name]) for name in written.tables})

@@ -11,9 +11,8 @@ from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, lint, unsilenced
 from fwguardd.ruleset.lint_chains import lint_preserved
-from fwguardd.ruleset.model import Candidate, Finding, Origin, Rehearsed, Severity, errors_in
+from fwguardd.ruleset.model import Candidate, Finding, Origin, Severity, errors_in
 from fwguardd.ruleset.parser import read_rules
-from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.restore_errors import jump_target
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import RuleFile
-    from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.statements import Reading
 
 
@@ -34,7 +33,7 @@ _OF_RULES_THAT_LOAD = frozenset({"host-name", "no-target", "odd-interface", "sho
 class Rehearse(Protocol):
     """A rehearsal. `fwguardd.kernel.rehearsal.Rehearsals.rehearse` is the real one."""
 
-    def __call__(self, candidate: Candidate, /) -> Rehearsed | RehearsalRefused:
+    def __call__(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """What a kernel makes of the candidate. Raises ScratchError."""
 
 
@@ -42,7 +41,7 @@ class Rehearse(Protocol):
 class Valid:
     """Rule files that a kernel takes, and the warnings about them."""
 
-    rehearsed: Rehearsed
+    rehearsed: Canonical
     warnings: tuple[Finding, ...]
 
 
@@ -87,7 +86,7 @@ class Validator:
             return Invalid(composition.findings)
         left_out = lint_preserved(outcome, self._context.preserve)
         warnings = _in_order((*composition.findings, *unsilenced((*left_out, *outcome.warnings), readings)))
-        return Valid(_ours(outcome, self._context.preserve), warnings)
+        return Valid(outcome.without_others(self._context.preserve), warnings)
 
     def validate_early(self, snapshot: Snapshot) -> None:
         """Judge a snapshot that may not be the last word, for `validator` to find. Raises ScratchError."""
@@ -171,11 +170,6 @@ def _with_more(finding: Finding, more: int) -> Finding:
         return finding
     lines = f"{more} more line{'s' * (more > 1)} of this file"
     return replace(finding, message=f"{finding.message}; so {'are' if more > 1 else 'is'} {lines}")
-
-
-def _ours(rehearsed: Rehearsed, preserve: Preserve) -> Rehearsed:
-    """What was rehearsed, less what belongs to others; the lint has told its author."""
-    return Rehearsed({family: own_part(ruleset, preserve) for family, ruleset in rehearsed.rulesets.items()})
 
 
 def errors_and_warnings(findings: Iterable[Finding]) -> tuple[int, int]:

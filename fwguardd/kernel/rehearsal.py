@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
 from fwguardd.kernel.namespaces import NamespaceMethod
+from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.lint_chains import loop_closed_by
 from fwguardd.ruleset.model import (
     Candidate,
@@ -21,7 +22,6 @@ from fwguardd.ruleset.model import (
     Family,
     Finding,
     Origin,
-    Rehearsed,
     Rule,
     Ruleset,
     Severity,
@@ -57,7 +57,7 @@ class Rehearsals:
     backend: str
     pool: NamespacePool
 
-    def rehearse(self, candidate: Candidate) -> Rehearsed | RehearsalRefused:
+    def rehearse(self, candidate: Candidate) -> Canonical | RehearsalRefused:
         """Load the candidate, each family in a namespace of its own at the same time, and read back what became of it.
 
         Two namespaces, because two commits to one disturb each other: on nf_tables each would have to start again.
@@ -74,7 +74,8 @@ class Rehearsals:
             results = {family: stage.results() for family, stage in stages.items()}
             refused = {family: result[-1] for family, result in results.items() if result[-1]["code"] != 0}
             if not refused:
-                return Rehearsed({family: _canonical(candidate, family, results[family]) for family in results}, unseen)
+                rulesets = {family: _canonical(candidate, family, results[family]) for family in results}
+                return Canonical.rehearsed(rulesets, unseen)
             findings: list[Finding] = []
             for family, result in refused.items():
                 findings += _all_refusals(stages[family], candidate.rulesets[family], result)

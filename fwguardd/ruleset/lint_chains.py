@@ -21,7 +21,8 @@ from fwguardd.ruleset.restore_errors import jump_target
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.model import Candidate, Rehearsed, Table
+    from fwguardd.ruleset.canonical import Canonical
+    from fwguardd.ruleset.model import Candidate, Table
     from fwguardd.ruleset.preserve import Preserve
 
 
@@ -123,7 +124,7 @@ def _lint_jumps(chain: Chain, targets: Sequence[str | None], preserve: Preserve)
             yield Finding("preserved-chain", message, rule.origin, Severity.WARNING, hint)
 
 
-def lint_preserved(rehearsed: Rehearsed, preserve: Preserve) -> Iterator[Finding]:
+def lint_preserved(rehearsed: Canonical, preserve: Preserve) -> Iterator[Finding]:
     """Rules that are left out because their canonical text is that of a rule of somebody else's."""
     for ruleset in rehearsed.rulesets.values():
         for table, chain in ruleset.chains():

@@ -193,15 +193,3 @@ class Candidate:
     """What the rule files say, composed and free of errors that can be seen without a kernel."""
 
     rulesets: Mapping[Family, Ruleset]
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """What a kernel made of a candidate: the canonical form, each rule with the origin that it came from.
-
-    Only a rehearsal makes one. A transaction takes nothing else, so nothing unrehearsed reaches the kernel.
-    ``warnings`` tell what the rehearsal had to assume.
-    """
-
-    rulesets: Mapping[Family, Ruleset]
-    warnings: tuple[Finding, ...] = field(default=(), compare=False)

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import align, common_ends
-from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import chains_of_others
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from fwguardd.ruleset.preserve import Preserve
 
@@ -90,11 +90,6 @@ def _strictness(table: Table) -> int:
     rules = sum(jump in rule.text for chain in table.chains.values() for rule in chain.rules for jump in _DROPPING)
     accepting = sum("-j ACCEPT" in rule.text for chain in table.chains.values() for rule in chain.rules)
     return policies * 1_000_000 + rules - accepting
-
-
-def emptied(names: Iterable[str]) -> dict[str, Table]:
-    """Tables as fwguardd leaves them when it lets them go: nothing in them, everything accepted."""
-    return {name: Table(name, {chain: Chain(chain, "ACCEPT") for chain in BUILTIN_CHAINS[name]}) for name in names}
 
 
 def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[str], list[str]]:

@@ -12,14 +12,12 @@ from fwguardd.enforce import transaction
 from fwguardd.enforce.transaction import (
     Applied,
     Kernel,
-    Owned,
     RolledBackError,
     Unchanged,
     UndoFailedError,
     UndoOwedError,
     Unverified,
     find_drift,
-    owned_tables,
     put_in_force,
 )
 from fwguardd.kernel.iptables import (
@@ -32,9 +30,10 @@ from fwguardd.kernel.iptables import (
     StalePlaceError,
     UnknownContentError,
 )
+from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, owned_tables
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
-from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, Ruleset
+from fwguardd.ruleset.model import FAMILIES, Family, Ruleset
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import Preserve, own_part
 from tests.netns.namespaces import fresh_namespace
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 PRESERVE = Preserve.from_patterns(["DOCKER*"])
-NOTHING = Owned()
 ANYTHING = {family: Ruleset(family, {}) for family in FAMILIES}
 """For a look at whatever is shown: no table is asked for by its name."""
 
@@ -64,7 +62,7 @@ class FakeKernel:
         """What is live, unless it is hidden and wanted."""
         if self.saves and (knob := self.saves.pop(0)) is not None:
             knob()
-        for family, name in sorted(self.hidden & owned_tables(Rehearsed(wanted)), key=str):
+        for family, name in sorted(self.hidden & owned_tables(wanted), key=str):
             raise UnknownContentError(f"{family.value}: Table `{name}' is incompatible")
         return {family: self.live[family] for family in wanted}
 
@@ -110,9 +108,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     return FakeKernel()
 
 
-def rehearsed(text: str) -> Rehearsed:
+def rehearsed(text: str) -> Canonical:
     """Rules that are written in canonical form already, as rehearsed."""
-    return Rehearsed(compose([read_rules("t.rules", text.encode())]).candidate.rulesets)
+    return Canonical.rehearsed(compose([read_rules("t.rules", text.encode())]).candidate.rulesets)
 
 
 FIRST = rehearsed(
@@ -124,7 +122,7 @@ SECOND = rehearsed(
 )
 
 
-def _holds(kernel: Kernel, wanted: Rehearsed) -> bool:
+def _holds(kernel: Kernel, wanted: Canonical) -> bool:
     live = kernel.save(ANYTHING)
     return all(not compare(ruleset, live[family]) for family, ruleset in wanted.rulesets.items())
 
@@ -132,22 +130,22 @@ def _holds(kernel: Kernel, wanted: Rehearsed) -> bool:
 def test_what_is_wanted_is_in_force(kernel: Kernel) -> None:
     """All owned tables of both families are as wanted, and the way back is as good as the way there."""
     for wanted in (FIRST, SECOND, FIRST):
-        assert isinstance(put_in_force(kernel, wanted, NOTHING, PRESERVE), Applied)
+        assert isinstance(put_in_force(kernel, wanted, PRESERVE), Applied)
         assert _holds(kernel, wanted)
         assert find_drift(kernel, wanted, PRESERVE) == ()
 
 
 def test_what_is_in_force_is_not_written_again(kernel: Kernel) -> None:
     """An unchanged ruleset writes nothing."""
-    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
-    assert isinstance(put_in_force(kernel, FIRST, NOTHING, PRESERVE), Unchanged)
+    put_in_force(kernel, FIRST, PRESERVE)
+    assert isinstance(put_in_force(kernel, FIRST, PRESERVE), Unchanged)
 
 
 def test_released_tables_are_emptied(kernel: Kernel) -> None:
     """A table that is let go holds nothing and accepts everything."""
-    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
+    put_in_force(kernel, FIRST, PRESERVE)
     only_filter = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n")
-    put_in_force(kernel, only_filter, owned_tables(FIRST) - owned_tables(only_filter), PRESERVE)
+    put_in_force(kernel, only_filter, PRESERVE, Emptying.for_release(FIRST.owned, only_filter.owned))
     for ruleset in kernel.save(ANYTHING).values():
         for name in ("nat", "mangle"):
             assert all(chain.policy == "ACCEPT" and not chain.rules for chain in ruleset.tables[name].chains.values())
@@ -160,7 +158,7 @@ def test_chains_of_others_stay_as_they_are(kernel: Kernel) -> None:
     )
     kernel.restore(Family.IPV4, theirs)
     for wanted in (FIRST, SECOND):
-        put_in_force(kernel, wanted, NOTHING, PRESERVE)
+        put_in_force(kernel, wanted, PRESERVE)
         table = kernel.save(ANYTHING)[Family.IPV4].tables["filter"]
         assert [rule.text for rule in table.chains["DOCKER-USER"].rules] == ["-s 192.0.2.1/32 -j DROP"]
         assert [rule.text for rule in table.chains["FORWARD"].rules] == ["-j DOCKER-USER"]
@@ -192,11 +190,11 @@ def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[Kernel
     it."""
     kernel, hide = hiding
     hide("nat")
-    assert isinstance(put_in_force(kernel, ONLY_FILTER, NOTHING, PRESERVE), Applied)
+    assert isinstance(put_in_force(kernel, ONLY_FILTER, PRESERVE), Applied)
     assert find_drift(kernel, ONLY_FILTER, PRESERVE) == ()
     kernel.restore(Family.IPV6, "*filter\n-D INPUT 1\nCOMMIT\n")
     assert find_drift(kernel, ONLY_FILTER, PRESERVE) != ()
-    assert isinstance(put_in_force(kernel, ONLY_FILTER, NOTHING, PRESERVE), Applied)
+    assert isinstance(put_in_force(kernel, ONLY_FILTER, PRESERVE), Applied)
     assert _holds(kernel, ONLY_FILTER)
 
 
@@ -206,14 +204,14 @@ def test_a_table_of_ours_that_is_hidden_is_not_written(
 ) -> None:
     """To write it would destroy what nobody sees: nothing is written at all, be the table wanted or released."""
     kernel, hide = hiding
-    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
-    released = owned_tables(FIRST) - owned_tables(ONLY_FILTER)
+    put_in_force(kernel, FIRST, PRESERVE)
+    released = Emptying.for_release(FIRST.owned, ONLY_FILTER.owned)
     hide(table)
     with pytest.raises(UnknownContentError, match=f"Table `{table}' is incompatible"):
         find_drift(kernel, FIRST, PRESERVE)
-    for wanted, let_go in ((SECOND, NOTHING), (ONLY_FILTER, released)):
+    for wanted, release in ((SECOND, None), (ONLY_FILTER, released)):
         with pytest.raises(UnknownContentError, match=f"Table `{table}' is incompatible"):
-            put_in_force(kernel, wanted, let_go, PRESERVE)
+            put_in_force(kernel, wanted, PRESERVE, release)
     live = kernel.save(ANYTHING)
     shown = {"filter", "nat", "mangle"} - {table}
     for family, ruleset in FIRST.rulesets.items():
@@ -224,10 +222,10 @@ def test_a_table_of_ours_that_is_hidden_is_not_written(
 def test_a_table_that_was_let_go_may_be_hidden_then(hiding: tuple[Kernel, Callable[[str], None]]) -> None:
     """What was ours once is a foreign table like any other."""
     kernel, hide = hiding
-    put_in_force(kernel, FIRST, NOTHING, PRESERVE)
-    put_in_force(kernel, ONLY_FILTER, owned_tables(FIRST) - owned_tables(ONLY_FILTER), PRESERVE)
+    put_in_force(kernel, FIRST, PRESERVE)
+    put_in_force(kernel, ONLY_FILTER, PRESERVE, Emptying.for_release(FIRST.owned, ONLY_FILTER.owned))
     hide("nat")
-    assert isinstance(put_in_force(kernel, ONLY_FILTER, NOTHING, PRESERVE), Unchanged)
+    assert isinstance(put_in_force(kernel, ONLY_FILTER, PRESERVE), Unchanged)
 
 
 def _refuse(_family: Family, _text: str) -> None:
@@ -264,30 +262,30 @@ FAULTS = {"refuses": _refuse, "is killed": _kill, "hangs": _hang, "starves": _st
 @pytest.mark.parametrize("knob", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize(("before", "after"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["there", "back"])
 def test_a_fault_at_any_step_changes_nothing(
-    fake: FakeKernel, knob: Callable[[Family, str], None], before: Rehearsed, after: Rehearsed
+    fake: FakeKernel, knob: Callable[[Family, str], None], before: Canonical, after: Canonical
 ) -> None:
     """A load that refuses, is killed, hangs or lies, at whichever step: what was in force before is in force after."""
-    put_in_force(fake, before, NOTHING, PRESERVE)
+    put_in_force(fake, before, PRESERVE)
     steps = _steps_of(fake, after)
     assert steps >= 2
     for step in range(steps):
         fake.restores = [None] * step + [knob]
         with pytest.raises(RolledBackError):
-            put_in_force(fake, after, NOTHING, PRESERVE)
+            put_in_force(fake, after, PRESERVE)
         assert _holds(fake, before), f"step {step} of {steps}"
 
 
-def _steps_of(fake: FakeKernel, wanted: Rehearsed) -> int:
+def _steps_of(fake: FakeKernel, wanted: Canonical) -> int:
     """How many loads it takes from what is live to what is wanted; nothing is changed."""
     live, before = dict(fake.live), fake.written
-    put_in_force(fake, wanted, NOTHING, PRESERVE)
+    put_in_force(fake, wanted, PRESERVE)
     fake.live, steps = live, fake.written - before
     return steps
 
 
 def test_a_fault_that_wrote_half_is_undone(fake: FakeKernel) -> None:
     """A program that was killed after the first of its tables leaves them as they were before."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
 
     def half(family: Family, text: str) -> None:
         first_table = text[: text.index("COMMIT\n") + len("COMMIT\n")]
@@ -296,15 +294,15 @@ def test_a_fault_that_wrote_half_is_undone(fake: FakeKernel) -> None:
 
     fake.restores = [None, half]
     with pytest.raises(RolledBackError, match="code -9"):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
     assert _holds(fake, FIRST)
 
 
 def test_a_clash_is_tried_again(fake: FakeKernel) -> None:
     """A lock that is held for a moment, or a clash of generations, delays a load and does not fail it."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [_busy, _busy, _busy]
-    assert isinstance(put_in_force(fake, SECOND, NOTHING, PRESERVE), Applied)
+    assert isinstance(put_in_force(fake, SECOND, PRESERVE), Applied)
     assert _holds(fake, SECOND)
 
 
@@ -326,9 +324,9 @@ def test_a_rule_that_comes_before_ours_meanwhile_is_no_failure(fake: FakeKernel)
         "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p udp -j DROP\n-A INPUT -s 192.0.2.1/32 -j DROP\n"
         "-A INPUT -p tcp -j DROP\n"
     )
-    put_in_force(fake, third, NOTHING, PRESERVE)
+    put_in_force(fake, third, PRESERVE)
     fake.restores = [_meddling(fake, "*filter\n:DOCKER - [0:0]\n-I INPUT 1 -j DOCKER\nCOMMIT\n")]
-    assert isinstance(put_in_force(fake, fourth, NOTHING, PRESERVE), Applied)
+    assert isinstance(put_in_force(fake, fourth, PRESERVE), Applied)
     live = fake.live[Family.IPV4]
     assert live.tables["filter"].chains["INPUT"].rules[0].text == "-j DOCKER"
     assert compare(fourth.rulesets[Family.IPV4], own_part(live, PRESERVE)) == ()
@@ -340,44 +338,44 @@ def test_a_place_that_is_gone_meanwhile_is_looked_for_anew(fake: FakeKernel) -> 
     def stale(_family: Family, _text: str) -> None:
         raise StalePlaceError("iptables-nft-restore: line 3 failed: Index of insertion too big.")
 
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [stale, None, stale]
-    assert isinstance(put_in_force(fake, SECOND, NOTHING, PRESERVE), Applied)
+    assert isinstance(put_in_force(fake, SECOND, PRESERVE), Applied)
     assert _holds(fake, SECOND)
     fake.restores = [stale] * 5
     with pytest.raises(RolledBackError, match="Index of insertion"):
-        put_in_force(fake, FIRST, NOTHING, PRESERVE)
+        put_in_force(fake, FIRST, PRESERVE)
     assert _holds(fake, SECOND)
 
 
 def test_a_lock_that_is_held_for_ever_changes_nothing(fake: FakeKernel) -> None:
     """After the last try the load is given up, the holder is named, and nothing has changed."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [_busy] * 4
     with pytest.raises(RolledBackError, match=r"process 812 \(iptables\)"):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
     assert _holds(fake, FIRST)
 
 
 def test_an_undo_that_fails_is_told_for_what_it_is(fake: FakeKernel) -> None:
     """When even the undo fails there is an error of its own, with both reasons, and nothing else is tried."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, _kill, _kill, _kill, _kill]
     with pytest.raises(UndoFailedError, match=r"line 3 failed.*The undo failed too.*code -9"):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
 
 
 @pytest.mark.parametrize("error", [KernelStarvedError, KernelError])
 def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: type[KernelError]) -> None:
     """Every program said yes and the look after that cannot be had: what was written stays, and is told as not
     verified."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
 
     def unverified() -> None:
         raise error("iptables-nft-save said nothing")
 
     fake.saves = [None, unverified]
-    outcome = put_in_force(fake, SECOND, NOTHING, PRESERVE)
+    outcome = put_in_force(fake, SECOND, PRESERVE)
     assert isinstance(outcome, Unverified)
     assert outcome.reason == "iptables-nft-save said nothing"
     assert outcome.changes
@@ -388,38 +386,38 @@ def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: 
 def test_an_undo_that_nobody_can_look_for_is_owed(fake: FakeKernel, knob: Callable[[Family, str], None]) -> None:
     """A load failed and what it left cannot be looked at: that is an undo to come, not one that failed, and what was
     in force before can be brought back later."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores, fake.saves = [None, knob], [None, _unseen]
     with pytest.raises(UndoOwedError, match="iptables-nft-save did not end within 30 s"):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
     assert not _holds(fake, FIRST)
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     assert _holds(fake, FIRST)
 
 
 @pytest.mark.parametrize("step", ["the write", "the look behind it"])
 def test_an_undo_that_is_kept_from_its_end_is_owed(fake: FakeKernel, step: str) -> None:
     """The same where the undo could look, but not write, or not see what it wrote."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, *([_starve] if step == "the write" else [])]
     fake.saves = [None, None, _unseen]
     with pytest.raises(UndoOwedError):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
 
 
 def test_a_load_that_starved_is_not_tried_again_at_once(fake: FakeKernel) -> None:
     """It took a minute, and the next try would take another, while passes and verbs wait."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [_starve]
     with pytest.raises(RolledBackError):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
     assert fake.restores == []
     assert _holds(fake, FIRST)
 
 
 def test_a_snapshot_that_fails_writes_nothing(fake: FakeKernel) -> None:
     """Without a snapshot there is no way back, so there is no way forth."""
-    put_in_force(fake, FIRST, NOTHING, PRESERVE)
+    put_in_force(fake, FIRST, PRESERVE)
     before = fake.written
 
     def unreadable() -> None:
@@ -427,7 +425,7 @@ def test_a_snapshot_that_fails_writes_nothing(fake: FakeKernel) -> None:
 
     fake.saves = [unreadable]
     with pytest.raises(KernelError, match="code 4"):
-        put_in_force(fake, SECOND, NOTHING, PRESERVE)
+        put_in_force(fake, SECOND, PRESERVE)
     assert fake.written == before
     assert _holds(fake, FIRST)
 
@@ -436,7 +434,7 @@ def test_stricter_tables_are_written_first(fake: FakeKernel) -> None:
     """Where one table takes over from another what is dropped, there is no moment in which neither drops it."""
     before = rehearsed("-P INPUT DROP\n*raw\n-P PREROUTING ACCEPT\n")
     after = rehearsed("-P INPUT ACCEPT\n*raw\n-P PREROUTING DROP\n")
-    put_in_force(fake, before, NOTHING, PRESERVE)
+    put_in_force(fake, before, PRESERVE)
     moments: list[tuple[str | None, str | None]] = []
 
     def one_by_one(family: Family, text: str) -> None:
@@ -448,6 +446,6 @@ def test_stricter_tables_are_written_first(fake: FakeKernel) -> None:
     for first, second in ((before, after), (after, before)):
         assert _holds(fake, first)
         fake.restores = [one_by_one, one_by_one]
-        put_in_force(fake, second, NOTHING, PRESERVE)
+        put_in_force(fake, second, PRESERVE)
     assert len(moments) == 8
     assert all("DROP" in moment for moment in moments)

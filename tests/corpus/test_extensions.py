@@ -17,9 +17,10 @@ import pytest
 
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
+from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
-from fwguardd.ruleset.model import FAMILIES, Family, Rehearsed, errors_in
+from fwguardd.ruleset.model import FAMILIES, Family, errors_in
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.save_format import render, rules_in_order
 
@@ -101,7 +102,7 @@ def file_of(entries: list[Entry]) -> dict[str, str]:
     return {"extensions.txt": "\n".join(lines)}
 
 
-def texts_of(rehearsed: Rehearsed) -> dict[str, str]:
+def texts_of(rehearsed: Canonical) -> dict[str, str]:
     """What was rehearsed, as a rule file for each family."""
     return {f"x.v{family.number}.rules": render(ruleset).text for family, ruleset in rehearsed.rulesets.items()}
 
@@ -115,7 +116,7 @@ def rehearsals(request: pytest.FixtureRequest) -> Iterator[Rehearsals]:
 
 
 @pytest.fixture(scope="module")
-def rehearsed(rehearsals: Rehearsals) -> Rehearsed:
+def rehearsed(rehearsals: Rehearsals) -> Canonical:
     """What a kernel makes of all rules that it takes."""
     entries = [entry for entry in ENTRIES if rehearsals.backend not in entry.refused]
     outcome = rehearsals.rehearse(candidate_of(file_of(entries)))
@@ -136,7 +137,7 @@ def test_every_extension_has_a_rule_in_each_of_its_families() -> None:
     assert len(ENTRIES) > 200
 
 
-def test_every_rule_comes_back_using_its_extension(rehearsals: Rehearsals, rehearsed: Rehearsed) -> None:
+def test_every_rule_comes_back_using_its_extension(rehearsals: Rehearsals, rehearsed: Canonical) -> None:
     """Each line became a rule in each of its families, with its origin, and uses what it is there for."""
     for entry in ENTRIES:
         if rehearsals.backend in entry.refused:
@@ -151,10 +152,10 @@ def test_every_rule_comes_back_using_its_extension(rehearsals: Rehearsals, rehea
             assert made and all(entry.uses(text) for text in made), f"{entry.text} became {made}"
 
 
-def test_the_canonical_text_is_a_fixpoint_of_the_whole_road(rehearsals: Rehearsals, rehearsed: Rehearsed) -> None:
+def test_the_canonical_text_is_a_fixpoint_of_the_whole_road(rehearsals: Rehearsals, rehearsed: Canonical) -> None:
     """Read as rule files, composed and rehearsed again, the rules come out as they went in."""
     again = rehearsals.rehearse(candidate_of(texts_of(rehearsed)))
-    assert isinstance(again, Rehearsed), again
+    assert isinstance(again, Canonical), again
     for family in FAMILIES:
         before, after = rehearsed.rulesets[family], again.rulesets[family]
         assert [rule.text for rule in rules_in_order(after)] == [rule.text for rule in rules_in_order(before)]
@@ -162,7 +163,7 @@ def test_the_canonical_text_is_a_fixpoint_of_the_whole_road(rehearsals: Rehearsa
     assert texts_of(again) == texts_of(rehearsed)
 
 
-def test_the_canonical_text_loads_where_the_road_composed_it_from_it(rehearsed: Rehearsed) -> None:
+def test_the_canonical_text_loads_where_the_road_composed_it_from_it(rehearsed: Canonical) -> None:
     """Composing what was rehearsed gives just that: no word of it means another family, chain or table to us."""
     for family in FAMILIES:
         text = render(rehearsed.rulesets[family]).text
@@ -171,7 +172,7 @@ def test_the_canonical_text_loads_where_the_road_composed_it_from_it(rehearsed: 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.value)
 def test_every_rule_can_be_deleted_by_its_canonical_text(
-    rehearsals: Rehearsals, rehearsed: Rehearsed, family: Family, tmp_path: Path
+    rehearsals: Rehearsals, rehearsed: Canonical, family: Family, tmp_path: Path
 ) -> None:
     """Plans delete rules so: the text must mean the rule to the program that printed it, for every extension."""
     (tmp_path / "all").write_text(render(rehearsed.rulesets[family]).text, encoding="utf-8")

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from fwguardd.events import EventKind
     from fwguardd.kernel.rehearsal import RehearsalRefused
-    from fwguardd.ruleset.model import Candidate, Family, Rehearsed
+    from fwguardd.ruleset.canonical import Canonical
+    from fwguardd.ruleset.model import Candidate, Family
 
     Saved = Callable[[], dict[str, list[str]]]
     Chains = dict[str, tuple[str, tuple[str, ...]]]
@@ -119,11 +120,11 @@ class Bench:
         self.backend = Backend(backend)
         self.told: list[str] = []
         self.pool = NamespacePool()
-        self._rehearsed: list[tuple[Candidate, Rehearsed | RehearsalRefused]] = []
+        self._rehearsed: list[tuple[Candidate, Canonical | RehearsalRefused]] = []
         self._validator = Validator(self._rehearse, LintContext((), Preserve.from_patterns([])))
         self._host = Host(find_tool(self.backend), kernel_release(), boot_id())
 
-    def _rehearse(self, candidate: Candidate, /) -> Rehearsed | RehearsalRefused:
+    def _rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """A rehearsal on the real kernel, once for each candidate."""
         for known, outcome in self._rehearsed:
             if known == candidate:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 
+from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.diff import changes, compare
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Rule, Ruleset, Table
-from fwguardd.ruleset.plan import emptied, make_plan
+from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import STRICT, Preserve, own_part
 from tests.property.restore_simulator import restore
 from tests.property.rule_strategies import PRESERVED, live_and_wanted
@@ -112,9 +113,8 @@ def test_the_way_there_and_back_again(rulesets: tuple[Ruleset, Ruleset]) -> None
     """What a plan did, the plan for the rollback undoes: our part is as it was before."""
     live, wanted = rulesets
     final = carried_out(live, wanted, PRESERVE)
-    own = own_part(live, PRESERVE)
-    tables = {name: own.tables.get(name, emptied([name])[name]) for name in wanted.tables}
-    earlier = Ruleset(live.family, tables)
+    own = {live.family: own_part(live, PRESERVE)}
+    earlier = Canonical.from_kernel(own, {live.family: wanted}).rulesets[live.family]
     assert compare(earlier, own_part(carried_out(final, earlier, PRESERVE), PRESERVE)) == ()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Family, Rule, Ruleset, Table
-from fwguardd.ruleset.plan import emptied, make_plan
+from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import STRICT, Preserve
 
 DOCKER = Preserve.from_patterns(["DOCKER*"])
@@ -114,7 +115,7 @@ def test_a_chain_that_others_use_is_not_removed() -> None:
 
 def test_a_table_that_is_let_go_is_emptied() -> None:
     """Nothing in it, everything accepted; a table that is not there is written whole."""
-    empty = Ruleset(Family.IPV4, emptied(["filter"]))
+    empty = Canonical.emptied(Emptying.for_open(Owned({(Family.IPV4, "filter")}))).rulesets[Family.IPV4]
     assert tuple(empty.tables["filter"].chains) == BUILTIN_CHAINS["filter"]
     assert lines(ruleset("DROP", INPUT="a", FORWARD="", OUTPUT=""), empty) == [
         [":INPUT ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", "-D INPUT a"]
