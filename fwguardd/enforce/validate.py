@@ -13,7 +13,7 @@ from fwguardd.ruleset.lint import LintContext, lint, unsilenced
 from fwguardd.ruleset.lint_chains import lint_preserved
 from fwguardd.ruleset.model import Candidate, Finding, Origin, Severity, errors_in
 from fwguardd.ruleset.parser import read_rules
-from fwguardd.ruleset.restore_errors import jump_target
+from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -28,7 +28,8 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.references import named_sets
-from fwguardd.ruleset.restore_errors import RestoreError, explain, jump_target, read_restore_error
+from fwguardd.ruleset.restore_errors import RestoreError, explain, read_restore_error
+from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.save_format import read_saved, render, rules_in_order, with_origins
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Ruleset, Severity, Table
-from fwguardd.ruleset.restore_errors import jump_target
+from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

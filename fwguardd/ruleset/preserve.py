@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
-from fwguardd.ruleset.restore_errors import jump_target
+from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,11 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.families import is_free_text
-from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.reasons import Explanation, explain_reason
+from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.suggestions import how_to_declare, nearest_target
-from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, word_values
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.model import Table
@@ -33,10 +31,6 @@ _PROGRAM = re.compile(
 )
 _NOISE = re.compile(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
 _MISSING_CHAIN = (re.compile(r"Chain '([^']+)' does not exist"), re.compile(r"Couldn't load target `([^']+)'"))
-
-_JUMPS = frozenset({"-j", "--jump", "-g", "--goto"})
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_JUMP = re.compile(r"(?:^|[ \t])(?:-j|--jump|-g|--goto)[ \t]+([^ \t]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +83,3 @@ def _missing_chain(target: str, table: Table | None) -> Explanation:
     if meant:
         return Explanation("undeclared-chain", message, f"write {meant} if you mean that, or declare the chain: {how}")
     return Explanation("undeclared-chain", message, f"declare it: {how}; or correct its spelling")
-
-
-def jump_target(rule: str) -> str | None:
-    """The word after -j or -g in a rule's text, if it is a chain or an extension; None for none and for a verdict."""
-    plain = rule if '"' not in rule else _QUOTED.sub('""', rule)
-    if '"' in plain.replace('""', ""):
-        return None  # A quote stays open: nothing after it is what it seems.
-    match = _JUMP.search(plain)
-    if match is None or ('"' not in match[1] and " --comment -" not in plain):
-        return match[1] if match and match[1] not in VERDICTS else None
-    try:
-        words = word_values(rule)
-    except UnterminatedQuoteError:
-        return None
-    for place in range(1, len(words)):
-        if words[place - 1] in _JUMPS and not is_free_text(words, place - 1):
-            return None if words[place] in VERDICTS else words[place]
-    return None

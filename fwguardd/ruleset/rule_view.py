@@ -8,6 +8,8 @@ getopt_long(3) allows, ``--option=value``, ``-jACCEPT``, ``!`` before an option 
 How many values an option takes is known to iptables alone. Here the values of an option are the words up to the next
 one that starts with a dash. Options of iptables itself and options of free text, such as --comment, take the next
 word whatever it is.
+
+This module is pure.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.ruleset.restore_errors import RestoreError, explain, jump_target, read_restore_error
+from fwguardd.ruleset.restore_errors import RestoreError, explain, read_restore_error
 
 TRY = "Try `{0}-restore -h' or '{0}-restore --help' for more information.\n"
 PROGRAMS = {"nft": ("iptables-nft", "(nf_tables)"), "legacy": ("iptables", "(legacy)")}
@@ -246,26 +246,3 @@ def test_warnings_are_no_part_of_the_words() -> None:
         read_restore_error(stderr + parse_error("nft", "invalid mask `33' specified")).words
         == "invalid mask `33' specified"
     )
-
-
-@pytest.mark.parametrize(
-    ("rule", "target"),
-    [
-        ("-p tcp -j web", "web"),
-        ("-g web", "web"),
-        ("--jump web -p tcp", "web"),
-        ("-j LOG --log-prefix x", "LOG"),
-        ("-j ACCEPT", None),
-        ("-j RETURN", None),
-        ("-p tcp", None),
-        ("", None),
-        ('-m comment --comment "to -j nowhere" -j web', "web"),
-        ('-m comment --comment "-j" -j web', "web"),
-        ("-m comment --comment -j -j web", "web"),
-        ('-m comment --comment "open -j web', None),
-        ("-i x-j -j web", "web"),
-    ],
-)
-def test_the_target_of_a_jump(rule: str, target: str | None) -> None:
-    """The chain or extension behind -j or -g; none for a verdict, whatever a comment says."""
-    assert jump_target(rule) == target
