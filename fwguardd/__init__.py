@@ -1,32 +1,70 @@
-"""fwguardd keeps a host's iptables firewall equal to the files in /etc/fwguard.d, and tells what the kernel denied.
+"""fwguardd keeps a host's iptables firewall equal to the files in /etc/fwguard.d, and reports what the kernel denied.
 
-The house, and who may call whom (a test holds the imports to it)::
+Package layout. Each package imports only from packages below it; tests/unit/test_architecture.py has the exact list::
 
-    daemon, ctl        the two programs: what waits and lets the steward act, one thing at a time; what asks and looks
-      listener         the road of denials in the daemon's loop: source, timers, where it stands
-      control          the socket between the two: protocol (pure), server, client
-      enforce          decide and carry out: rule_files, read_directory, reconcile, transaction; undo, guard, watch
-      store            what is kept on disk: revisions, boot files, what waits to be confirmed
-      denials          LOG lines, NFLOG packets -> events: parse, packets, flow, tally, telling (pure), taking, tail
-      outlets          where events go: the journal, JSON, a terminal
-        kernel         I/O, thin: iptables' programs, scratch namespaces and rehearsals, change notices, kmsg, NFLOG
-          ruleset      the language, pure: text, compose, lint, render, complaints, diff, plan; who else lives there
-    settings, events   every default; every event
+    daemon, ctl          the two programs: fwguardd (event loop and worker thread), fwguardctl (command line)
+      supervisor         runs passes, verbs and timeouts in the worker thread, one after the other
+      denial_reader      reads denials in the event loop: source, timers, checkpoint
+      control            the control socket between the programs: protocol (pure), server, client
+      documents          the state of the daemon as the JSON documents of the control socket
+      enforce            decides and applies: rule_files, validate, reconcile, transaction, rollback, schedule, watch
+      store              files in the state directory: revisions, boot files, pending confirmation
+      sinks              where events go: journal, JSON lines, terminal
+      options, settings  the daemon's command line; every setting with its default
+      denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, formatting, pipeline
+        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices, /dev/kmsg, NFLOG
+          ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
+          events         every event: name, MESSAGE_ID, priority, meaning
 
-The road of a rule file, one pass of `enforce.reconcile`: snapshot the directory, read, compose, lint, rehearse, look at
-the live kernel, write the smallest change, verify, or undo and verify that. Whatever fails, at whatever instant, the
-ruleset in force before is in force after. While a burst of changes settles the files are already rehearsed.
+Pipeline 1, rule files -> kernel, is one pass (`enforce.reconcile`): take a snapshot of the directory, parse, compose,
+lint, rehearse, read the live tables, write the smallest change, verify. If a step fails, the ruleset that was in force
+before is in force afterwards: the change is rolled back, and that is verified too. A rehearsal (`kernel.rehearsal`)
+loads the candidate with the host's iptables into the running kernel, in a temporary network namespace; what
+iptables-save prints there is the canonical text, which the live tables are compared with from then on.
 
-A rehearsal loads the candidate with the real iptables into the real kernel, in a network namespace that is thrown away
-afterwards (`kernel.rehearsal`). What iptables-save prints there is the canonical text: what the live kernel is compared
-with from then on. The packet counters of the load carry each rule's origin through the kernel and back.
+Pipeline 2, kernel log -> events (`denials.pipeline`): read records, keep LOG lines with a watched prefix, parse,
+aggregate by flow, emit. Every line that was read is part of an event or of a count, and every lost record is counted.
 
-The types carry the promise: a transaction takes a `ruleset.canonical.Canonical` and nothing else. Rule files become one
-in a rehearsal only, and a test holds who may make one otherwise. What a person can mend is a `Finding`, a value; what
-cannot be gone on with is an exception.
+The event loop waits; the worker thread is the only code that changes the kernel. The pipelines share only a table that
+says which rule in force logs with which prefix.
 
-One asyncio loop waits and one worker thread acts. The road of denials is handed a table, which rule in force logs with
-which prefix, and shares nothing else with the road of rules.
+Types that carry promises: a transaction takes only a `ruleset.canonical.Canonical`. Rule files become one only in a
+rehearsal, and a test lists the other places that may make one. A pass returns `Done`, `Refused`, `Failed` or `Broken`
+(`enforce.context`), each with the `State` after it. What an author can correct is a `Finding`, a value; what prevents
+going on is an exception.
+
+Glossary::
+
+    canonical text       rules in the spelling of iptables-save
+    candidate            a composed ruleset that has not been rehearsed
+    checkpoint           the position in the source of denials, with the counts that are not reported yet
+    counter              the packets and bytes that a rule or policy has matched
+    denial               a packet that a rule with a watched prefix has logged
+    drift                a difference between the live tables and the ruleset in force
+    emergency set        rules that are loaded when no revision can be: ssh, DHCP and little else
+    family               IPv4 or IPv6
+    fight                repeated drift in the same chains; repairs stop for a while
+    finding              an error or a warning about rule files: code, file, line, message, advice
+    flow                 denials of one source address to one port of one destination address
+    held files           rule files that are not applied until they change or a reload asks for it
+    in force             loaded, and verified by reading the kernel
+    known program        a program whose chains and rules are recognized, such as Docker
+    lint                 a check of rules that iptables accepts; it makes warnings
+    origin               file and line of a rule
+    owned table          a table that a rule file names; fwguardd decides about all rules in it that are not preserved
+    pass                 one run of pipeline 1
+    pending confirmation a revision that is rolled back unless it is confirmed in time
+    preserve             to leave chains and rules of other programs unchanged in an owned table
+    rehearsal            loading a candidate in a temporary network namespace
+    repair               loading the ruleset in force again because of drift
+    revision             a numbered ruleset that was in force, kept on disk with its files
+    ruleset              the tables of one family, with chains, policies and rules
+    sink                 a destination of events
+    source               where denials are read from: kmsg, journal or nflog
+    suppression          the comment `# fwguard: allow CODE`, which silences a warning
+    tag                  packet counters that a rule is rehearsed with, to find its origin in the canonical text
+    transaction          loading both families so that either all tables change or none do
+    unverified           the kernel could not be read, so whether the ruleset is in force is not known
 """
 
 __version__ = "0.1.0"

@@ -1,9 +1,10 @@
-"""Turns packaging/CHANGELOG.md into a Debian changelog, on standard output: there is one place where changes are told.
+"""Convert packaging/CHANGELOG.md to a Debian changelog, on standard output: changes are written down in one place only.
 
     changelog.py VERSION CHANGELOG.md
 
-The newest section must be that of VERSION. Each section is dated, "## 1.2.3 (2026-11-22)", or "(unreleased)", which the
-newest one may be until it is released; its date is then that of the file, so that a build can be repeated.
+The newest section must be that of VERSION. Each section has a date, as in "## 1.2.3 (2026-11-22)"; the newest may say
+"(unreleased)" instead until it is released: its date is then the modification time of the file, so that builds are
+reproducible.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def entry(heading: re.Match[str], body: str, written: datetime) -> str:
     when = written if unreleased else datetime.fromisoformat(heading["when"]).replace(tzinfo=UTC)
     bullets = [" ".join(bullet.split()) for bullet in re.split(r"^- ", body, flags=re.MULTILINE)[1:]]
     if not bullets:
-        raise ValueError(f"the changelog says nothing about {heading['version']}")
+        raise ValueError(f"the changelog has no entry for version {heading['version']}")
     lines = [textwrap.fill(text, 78, initial_indent="  * ", subsequent_indent="    ") for text in bullets]
     head = f"fwguardd ({heading['version']}) {'UNRELEASED' if unreleased else 'unstable'}; urgency=medium"
     return "\n".join([head, "", *lines, "", f" -- {MAINTAINER}  {format_datetime(when)}", ""])
 
 
 def main() -> int:
-    """Print it."""
+    """Print the Debian changelog. Returns the exit code."""
     version, path = sys.argv[1], Path(sys.argv[2])
     written = datetime.fromtimestamp(int(path.stat().st_mtime), tz=UTC)
     try:

@@ -126,11 +126,13 @@ def test_an_upgrade_starts_nothing_that_was_stopped(host: Bed) -> None:
 
 
 def test_removal_leaves_rules_and_settings(host: Bed) -> None:
-    """The daemon ends; the rules stay loaded, which is said, and so do settings, rule files and revisions."""
+    """The daemon stops; the rules stay loaded, and so do settings, rule files and revisions. The output says so, and
+    how to accept everything."""
     host.run("systemctl start fwguardd")
     before = _rules(host)
     told = host.output(f"{NO_QUESTIONS} dpkg --remove fwguardd")
     assert "stay in force until the next boot" in told
+    assert "$p -P $c ACCEPT; $p -F $c" in told
     for unit in UNITS:
         assert host.run(f"systemctl is-active {unit}", check=False).stdout == "inactive\n"
     assert _rules(host) == before
@@ -138,13 +140,17 @@ def test_removal_leaves_rules_and_settings(host: Bed) -> None:
 
 
 def test_purging_asks_nothing_and_leaves_nothing(host: Bed) -> None:
-    """Settings, shipped rule files and state go without a question; a rule file that somebody wrote is not dpkg's."""
+    """Settings, shipped rule files and state go without a question; a rule file of the administrator stays. The
+    commands that the output names then accept everything."""
     before = _rules(host)
-    host.run("dpkg --purge fwguardd")
+    purged = host.output("dpkg --purge fwguardd")
     assert _rules(host) == before
     left = host.output("find /etc /usr /lib /var/lib /run -xdev -not -path '/run/log/*' -name '*fwguard*'").split()
     assert [path for path in left if not path.startswith("/usr/share/doc")] == ["/etc/fwguard.d"]
     assert host.output("ls /etc/fwguard.d") == "50-mine.rules\n"
+    (command,) = re.findall(r"^ +(for p in .*)$", purged, re.MULTILINE)
+    host.run(f"sh -c {shlex.quote(command)}")
+    assert not re.search("DROP|^-A (INPUT|FORWARD|OUTPUT) ", host.output("iptables-save -t filter"), re.MULTILINE)
 
 
 # --- packaging/install ---------------------------------------------------------------------------------------------
@@ -184,7 +190,7 @@ def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
     assert (beside.returncode, "then: ufw disable" in beside.stderr) == (1, True)
     fresh_host.run("rm /usr/sbin/ufw")
     alone = _install(fresh_host, before="mount -t tmpfs none /run")
-    assert (alone.returncode, "systemd does not run here" in alone.stderr) == (1, True)
+    assert (alone.returncode, "does not run systemd" in alone.stderr) == (1, True)
     nobody = fresh_host.run("setpriv --reuid=65534 sh /shared/install", check=False)
     assert (nobody.returncode, "sudo packaging/install" in nobody.stderr) == (1, True)
     assert _install(fresh_host, "--now").returncode == 2
@@ -198,7 +204,7 @@ def test_building_without_tools_says_what_is_missing(fresh_host: Bed) -> None:
     fresh_host.run("chmod -R go+rX /opt/checkout")
     told = fresh_host.run("setpriv --reuid=65534 --clear-groups /opt/checkout/packaging/build-deb", check=False)
     assert (told.returncode, told.stdout) == (1, "")
-    assert re.search(r"tools to build with are missing.*\n +sudo apt-get satisfy .*debhelper-compat", told.stderr)
+    assert re.search(r"build dependencies are missing.*\n +sudo apt-get satisfy .*debhelper-compat", told.stderr)
     told = fresh_host.run("/opt/checkout/packaging/build-deb", check=False)
     assert (told.returncode, "apt could not install" in told.stderr) == (1, True)
 
@@ -208,14 +214,14 @@ def test_install_shows_and_waits(fresh_host: Bed) -> None:
     looked = _install(fresh_host)
     assert looked.returncode == 0, looked.stderr
     assert "+ -P INPUT DROP" in looked.stdout
-    assert "the firewall is as it was" in looked.stdout
+    assert "the firewall is unchanged" in looked.stdout
     assert fresh_host.output("iptables-save") == ""
     started = _install(fresh_host, "--start")
     assert started.returncode == 0, started.stderr
     assert "revision 1 in force" in started.stdout
     assert "--dport 22 " in fresh_host.output("iptables-save")
     again = _install(fresh_host)
-    assert (again.returncode, "guards this host already" in again.stdout) == (0, True)
+    assert (again.returncode, "runs on this host already" in again.stdout) == (0, True)
 
 
 def test_install_at_a_terminal_keeps_only_what_is_confirmed(fresh_host: Bed) -> None:
@@ -249,7 +255,7 @@ def test_install_does_not_start_where_something_bites(fresh_host: Bed) -> None:
     fresh_host.run("systemctl enable nftables")
     told = _install(fresh_host, "--start")
     assert (told.returncode, "[other-firewall]" in told.stdout) == (1, True), told.stdout
-    assert "look again with fwguardctl doctor" in told.stdout
+    assert "check again with fwguardctl doctor" in told.stdout
     assert fresh_host.output("iptables-save") == ""
 
 

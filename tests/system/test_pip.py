@@ -1,4 +1,7 @@
-"""fwguardd from a wheel, in an environment of its own, as pip and pipx install it; offline."""
+"""fwguardd from its wheel, in a virtual environment, as pip and pipx install it; offline.
+
+The tests are one story, and run in the order in which they stand here.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,19 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = "/opt/fwguardd/bin"
-WITH_IT = f"env PATH={BIN}:/usr/sbin:/usr/bin:/sbin:/bin"
+INSTALLED = {
+    "/usr/lib/fwguardd": "packaging/fwguardd-boot",
+    "/usr/lib/systemd/catalog": "packaging/fwguardd.catalog",
+    "/usr/share/fwguardd": "packaging/emergency",
+    "/usr/local/share/man": "packaging/man",
+    "/usr/local/share": "packaging/completions",
+}
+"""Directories that fwguardd-install-units fills without a change, and where the files are in the checkout."""
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """A booted machine with the wheel of this checkout in a virtual environment, and the checkout's other files."""
+    """A booted machine with the wheel of this checkout in a virtual environment, and the files of the checkout."""
     shared = tmp_path_factory.mktemp("host")
     with Bed(pristine_root(), shared) as bed:
         wheel = _wheel(tmp_path_factory.mktemp("wheel"))
@@ -40,7 +50,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 
 def _wheel(folder: Path) -> Path:
-    """Built as pip builds it, of a copy, since setuptools leaves its traces in the tree."""
+    """Built as pip builds it, of a copy, since setuptools writes into the tree."""
     for name in ("etc", "fwguardd", "packaging"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
@@ -51,6 +61,12 @@ def _wheel(folder: Path) -> Path:
     return wheel
 
 
+def _files(path: Path) -> set[tuple[str, bytes]]:
+    """Name and content of a file, or of all files in a directory."""
+    paths = [path] if path.is_file() else path.rglob("*")
+    return {(found.name, found.read_bytes()) for found in paths if found.is_file()}
+
+
 def test_the_commands_work(host: Bed) -> None:
     """Both programs are there and know their version; the shipped rules pass a check."""
     assert host.output(f"{BIN}/fwguardctl --version") == f"fwguardctl {__version__}\n"
@@ -58,21 +74,31 @@ def test_the_commands_work(host: Bed) -> None:
     assert host.output(f"{BIN}/fwguardctl check /shared/etc/fwguard.d").startswith("ok: ")
 
 
-def test_units_need_a_program(host: Bed) -> None:
-    """Where no fwguardd is in PATH, or it is in a home that the sandbox hides, that is said, and nothing is written."""
-    missing = host.run("/shared/packaging/install-units", check=False)
-    assert (missing.returncode, "there is no fwguardd in PATH" in missing.stderr) == (1, True)
+def test_a_checkout_needs_the_programs(host: Bed) -> None:
+    """From a checkout: without fwguardd in PATH, or with one in a home directory, which the sandbox of the service
+    hides, the script says so and writes nothing."""
+    missing = host.run("/shared/packaging/fwguardd-install-units", check=False)
+    assert (missing.returncode, "fwguardd is not in PATH" in missing.stderr) == (1, True)
     host.run(f"sh -c 'mkdir -p /root/bin; cp {BIN}/fwguardd {BIN}/fwguardctl /root/bin'")
-    hidden = host.run("env PATH=/root/bin:/usr/bin:/bin /shared/packaging/install-units", check=False)
-    assert (hidden.returncode, "lies in a home" in hidden.stderr) == (1, True)
+    hidden = host.run("env PATH=/root/bin:/usr/bin:/bin /shared/packaging/fwguardd-install-units", check=False)
+    assert (hidden.returncode, "is in a home directory" in hidden.stderr) == (1, True)
     assert host.run("test -e /etc/fwguard.d -o -e /usr/share/fwguardd", check=False).returncode == 1
 
 
-def test_units_run_what_pip_installed(host: Bed) -> None:
-    """install-units writes the units with the right paths: the service starts, rehearses with its Python, reloads."""
-    told = host.output(f"{WITH_IT} /shared/packaging/install-units")
-    assert "nothing is started" in told
+def test_the_wheel_has_what_the_service_needs(host: Bed) -> None:
+    """Units, boot loader, emergency rules, settings, rules, manual pages and completions come from the wheel alone, and
+    are those of the checkout."""
+    host.run("mv /shared/packaging /shared/etc /root")
+    output = host.output(f"{BIN}/fwguardd-install-units")
+    assert "nothing is started" in output
     assert host.output("iptables-save") == ""
+    for installed, source in {**INSTALLED, "/etc/fwguard.d": "etc/fwguard.d"}.items():
+        assert _files(host.file(installed)) >= _files(ROOT / source), installed
+    assert host.file("/etc/fwguardd.yaml").read_bytes() == (ROOT / "etc" / "fwguardd.yaml").read_bytes()
+
+
+def test_units_run_what_pip_installed(host: Bed) -> None:
+    """The units have the paths of the virtual environment: the service starts, rehearses with its Python, reloads."""
     host.run("systemctl enable --now fwguardd")
     assert host.output(f"cat /proc/{host.show('fwguardd', 'MainPID')}/cmdline").startswith(f"{BIN}/python")
     assert "--dport 22 " in host.output("iptables-save")
@@ -80,17 +106,27 @@ def test_units_run_what_pip_installed(host: Bed) -> None:
     host.run("sh /usr/lib/fwguardd/fwguardd-boot --check")
 
 
+def test_the_service_comes_back_after_a_reboot(host: Bed) -> None:
+    """The boot loader and the daemon are enabled together: both have run after a boot, and the rules are loaded."""
+    host.reboot()
+    assert host.show("fwguardd-boot", "Result") == "success"
+    assert host.show("fwguardd", "ActiveState") == "active"
+    assert "--dport 22 " in host.output("iptables-save")
+
+
 def test_the_package_does_not_come_beside_it(host: Bed) -> None:
-    """The units of install-units would hide those of the package, so packaging/install refuses."""
-    refused = host.run("/shared/packaging/install --no-start", check=False)
-    assert (refused.returncode, "packaging/install-units --remove" in refused.stderr) == (1, True)
+    """The units in /usr/local would hide those of the package, so packaging/install refuses."""
+    refused = host.run("/root/packaging/install --no-start", check=False)
+    assert (refused.returncode, "fwguardd-install-units --remove" in refused.stderr) == (1, True)
 
 
-def test_units_can_be_taken_away(host: Bed) -> None:
-    """--remove leaves the rules in force, and the settings."""
+def test_units_can_be_removed(host: Bed) -> None:
+    """--remove leaves the rules in force, and the files in /etc; it says how to accept everything."""
     before = host.output("nft --handle --stateless list ruleset")
-    host.run(f"{WITH_IT} /shared/packaging/install-units --remove")
+    output = host.output(f"{BIN}/fwguardd-install-units --remove")
+    assert "fwguardctl open" in output
     assert host.output("nft --handle --stateless list ruleset") == before
-    assert host.output("find /usr /etc -name '*fwguardd*' -not -path '/usr/share/doc/*'").split() == [
-        "/etc/fwguardd.yaml"
+    assert host.output("find /usr /etc -name '*fwguard*' -not -path '/usr/share/doc/*'").split() == [
+        "/etc/fwguard.d",
+        "/etc/fwguardd.yaml",
     ]

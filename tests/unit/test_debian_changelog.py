@@ -1,4 +1,4 @@
-"""packaging/CHANGELOG.md is the one place where changes are told; the package's changelog is made of it."""
+"""The changelog of the Debian package is generated from packaging/CHANGELOG.md."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_each_version_is_an_entry() -> None:
 @pytest.mark.parametrize(
     ("text", "version"), [(TWO_VERSIONS, "0.1.0"), ("# Changes\n", "0.1.0"), ("## 0.1.0 (unreleased)\n", "0.1.0")]
 )
-def test_a_version_that_says_nothing_is_refused(text: str, version: str) -> None:
+def test_a_version_without_an_entry_is_refused(text: str, version: str) -> None:
     """A package is not built with the changelog of another version, or with none."""
-    with pytest.raises(ValueError, match=r"changelog (does not begin|says nothing)"):
+    with pytest.raises(ValueError, match=r"changelog (does not begin|has no entry)"):
         _debian_changelog(text, version)
 
 
