@@ -42,7 +42,7 @@ from fwguardd.kernel.privilege import (
 from fwguardd.options import Options, parse_options
 from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
-from fwguardd.sinks.log import open_sink
+from fwguardd.sinks.stream import open_sink
 from fwguardd.store.revisions import StoreError
 from fwguardd.supervisor import LONGEST_TRACEBACK, Supervisor
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from fwguardd.control.server import Caller
     from fwguardd.enforce.context import Outcome
     from fwguardd.ruleset.canonical import Canonical
-    from fwguardd.sinks.log import Sink
+    from fwguardd.sinks.sink import Sink
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
@@ -69,8 +69,8 @@ class Daemon:
 
     def __init__(self, options: Options, settings: Settings, tool: Tool, log: Sink) -> None:
         """Build the parts. Raises StoreError where the state directory cannot be trusted."""
-        self._options, self._settings, self._tool, self._emit = options, settings, tool, log.tell
-        self._supervisor = Supervisor(settings, tool, log.tell)
+        self._options, self._settings, self._tool, self._emit = options, settings, tool, log.emit
+        self._supervisor = Supervisor(settings, tool, log.emit)
         self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
         self._named: Canonical | None = None
         self._systemd = sdnotify.SystemdNotifier()

@@ -20,6 +20,7 @@ from fwguardd.denials.checkpoint import Checkpoint, decode, encode
 from fwguardd.denials.pipeline import NOT_READ, Pipeline
 from fwguardd.denials.sources import Backlog, NoSourceError, ReadPosition, SourceChoice, open_source
 from fwguardd.ruleset.references import origins_by_prefix, rules_not_read
+from fwguardd.sinks.sink import dropped_events
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from fwguardd.denials.pipeline import Source
     from fwguardd.ruleset.references import LoggingRule
     from fwguardd.settings import Settings
-    from fwguardd.sinks.log import Sink
+    from fwguardd.sinks.sink import Sink
 
 BOOKMARK: Final = "denials.json"
 """The file in the runtime directory."""
@@ -84,7 +85,7 @@ class DenialReader:
         counts = dict(NOT_READ) if self._tail is None else self._tail.counts()
         if self._source is None:
             counts |= {"source": None, "position": None}
-        return {**counts, "why": self._why, "dropped_events": self._log.dropped()}
+        return {**counts, "why": self._why, "dropped_events": dropped_events(self._log)}
 
     def use(self, settings: Settings) -> None:
         """From now on, these settings. Another source is opened at once, and one that could not be opened is tried."""
@@ -117,7 +118,7 @@ class DenialReader:
                 f"denials are read from {self._source.name}, and these rules log elsewhere: {named}; let them say "
             )
             message += f"{instead}, or choose another source: in fwguardd.yaml"
-            self._log.tell(events.DENIALS_UNHEARD, message, source=self._source.name, rules=tuple(map(str, silent)))
+            self._log.emit(events.RULES_NOT_READ, message, source=self._source.name, rules=tuple(map(str, silent)))
         self._silent = silent
 
     @contextlib.contextmanager
@@ -127,7 +128,7 @@ class DenialReader:
         Here too events that a slow journald did not take are handed on, whoever told them.
         """
         self._loop = loop
-        self._log.when_waiting(self._events_wait)
+        self._log.on_waiting(self._events_wait)
         self._try()
         try:
             yield
@@ -145,7 +146,7 @@ class DenialReader:
                 return
             self._why = str(error)
             message = f"denials are not told: {error}; fwguardctl reload tries again; see also source: in fwguardd.yaml"
-            self._log.tell(events.DENIALS_CLOSED, message, reason=str(error))
+            self._log.emit(events.DENIALS_UNAVAILABLE, message, reason=str(error))
 
     def _retry_later(self, reason: str) -> None:
         """Try again after a while, twice as long as the last time, and tell why; the same reason is told once."""
@@ -153,7 +154,7 @@ class DenialReader:
         self._retry_at = time.monotonic() + self._retry_wait
         if reason != self._why:
             message = f"denials are not told any more: {reason}; fwguardd tries again in {self._retry_wait:g} s"
-            self._log.tell(events.DENIALS_CLOSED, message, reason=reason)
+            self._log.emit(events.DENIALS_UNAVAILABLE, message, reason=reason)
         self._why = reason
 
     def _open(self) -> None:
@@ -164,14 +165,14 @@ class DenialReader:
         source = self._source = taken.source
         self._why, self._opened_at = taken.why, time.monotonic()
         if self._tail is None:
-            self._tail = Pipeline(source, settings.prefixes, settings.limits(), self._log.tell, self._has_room)
+            self._tail = Pipeline(source, settings.prefixes, settings.limits(), self._log.emit, self._has_room)
             if checkpoint is not None and checkpoint.boot_id == self._boot_id:
                 self._tail.go_on(checkpoint.waiting, checkpoint.lost)
         else:
             self._tail.use_source(source)
         message = f"denials are read from {source.name}, {self._since(taken.old_lines, checkpoint)}"
         because = f": {taken.why}" if taken.why else ""
-        self._log.tell(events.DENIALS_READING, message + because, source=source.name, why=taken.why)
+        self._log.emit(events.DENIALS_READING, message + because, source=source.name, why=taken.why)
         self._name_rules()
         assert self._loop is not None
         self._loop.add_reader(source.fileno(), self._read)
@@ -194,7 +195,7 @@ class DenialReader:
         if self._tail is not None:
             self._tail.finish()
             # What a slow journald has not taken ends with this process: the next one reads those lines again.
-            if not self._log.waiting():
+            if not self._log.flush():
                 self._write_checkpoint()
         self._stop_reading()
 
@@ -232,7 +233,7 @@ class DenialReader:
 
     def _keep_up(self) -> None:
         moved = self._tail is not None and time.monotonic() - self._written_at > QUIET_GAP
-        if self._checkpoint_due() == 0.0 or (moved and not self._log.waiting()):
+        if self._checkpoint_due() == 0.0 or (moved and not self._log.flush()):
             self._write_checkpoint()
         self._set_timer()
 
@@ -240,7 +241,7 @@ class DenialReader:
         """Wake up when the next thing is due, and not at all when nothing is."""
         assert self._loop is not None
         now = time.monotonic()
-        waits = [self._checkpoint_due(), FLUSH_GAP if self._log.waiting() else None]
+        waits = [self._checkpoint_due(), FLUSH_GAP if self._log.flush() else None]
         if self._tail is not None and (due := self._tail.due()) is not None:
             waits.append(due - now)
         if self._retry_at is not None:
@@ -261,7 +262,7 @@ class DenialReader:
             self._loop.call_soon_threadsafe(self._set_timer)
 
     def _has_room(self) -> bool:
-        return self._log.waiting() < MOST_WAITING
+        return self._log.flush() < MOST_WAITING
 
     def _state(self) -> tuple[object, ...]:
         """What changes when there is something new to write down."""
@@ -276,7 +277,7 @@ class DenialReader:
         While events wait for journald it is not moved: a kill would lose them with the queue, and they are to be read
         again then.
         """
-        if self._tail is None or self._state() == self._written or self._log.waiting():
+        if self._tail is None or self._state() == self._written or self._log.flush():
             return None
         return max(0.0, self._written_at + BOOKMARK_GAP - time.monotonic())
 

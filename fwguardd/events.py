@@ -1,8 +1,10 @@
-"""Every event that fwguardd tells, in one table: name, MESSAGE_ID, priority, sentence, fields.
+"""Every event of fwguardd: its name, MESSAGE_ID, priority, meaning and fields.
 
-Names and ids are a contract: people filter by them, and the message catalog explains them. Priorities are those of
-syslog(3). No event of the denial road is above warning, since journald syncs its files to disk for each message at
-critical or above.
+Names, ids and fields are a contract: administrators filter by them, and the message catalog and the manual explain
+them. An event has those of its fields for which there is a value.
+
+Priorities are those of syslog(3). No event about packets is above warning: journald syncs its files to disk for each
+message at critical or above.
 
 This module is pure.
 """
@@ -12,8 +14,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fwguardd.event_fields import (
+    AUTHORS,
+    CAUSE,
+    CHANGES,
+    CODE,
+    DIFFERENCES,
+    FILE,
+    FLOW,
+    KMSG_SEQ,
+    LINE,
+    PACKET,
+    PREFIX,
+    REASON,
+    REVISION,
+    RULE,
+    RULES,
+    SOURCE,
+    SPOOFABLE,
+    SUMMARY,
+    TRACEBACK,
+    list_of,
+    number,
+    text,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fwguardd.event_fields import Field
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
 
@@ -26,219 +55,276 @@ class EventKind:
     message_id: str
     priority: int
     meaning: str
+    fields: tuple[Field, ...] = ()
 
 
 class Emit(Protocol):
-    """Whoever is told of events: takes the kind, the sentence for people, and the fields for programs."""
+    """Takes an event: its kind, a sentence for people, and the fields for programs."""
 
     def __call__(self, kind: EventKind, message: str, /, **fields: Any) -> None:
-        """Tell one event. Never raises, never waits."""
+        """Emit one event, from any thread. Never raises, never waits."""
 
 
 STARTED = EventKind(
     "daemon.started",
     "8496bacebfa44361b52a67b9000d6380",
     INFO,
-    "The daemon runs; it says with which iptables and which directory.",
+    "The daemon has started; the message names its iptables and its rules directory.",
+    (
+        text("version", "The version of fwguardd."),
+        text("backend", "The backend of iptables: nft or legacy."),
+        text("iptables", "The version of iptables."),
+    ),
 )
 STOPPING = EventKind(
-    "daemon.stopping", "f35fff0c10d64c6fbb0affdebc3251e6", INFO, "The daemon stops. The rules stay in force."
+    "daemon.stopping",
+    "f35fff0c10d64c6fbb0affdebc3251e6",
+    INFO,
+    "The daemon is stopping; the rules stay in force.",
 )
 SETTINGS_REJECTED = EventKind(
     "settings.rejected",
     "27bf84cb541a44acb1d94b6a0739b8b4",
     ERROR,
-    "A reload found bad settings; those before stay in force.",
+    "A reload found an error in the settings; the settings from before stay in force.",
 )
 APPLIED = EventKind(
-    "rules.applied", "571ef592ad3e4e63a163335d8bf3c27c", NOTICE, "A ruleset was put in force and verified."
+    "rules.applied",
+    "571ef592ad3e4e63a163335d8bf3c27c",
+    NOTICE,
+    "A ruleset was put in force and verified.",
+    (REVISION, RULES, CAUSE, CHANGES, DIFFERENCES),
 )
 UNCHANGED = EventKind(
     "rules.unchanged",
     "953d574e8a1640b8a164ae962e52a332",
     DEBUG,
-    "The kernel already holds what the files say; nothing was written.",
+    "The kernel already holds what the rule files say; nothing was written.",
+    (REVISION, RULES, CAUSE),
 )
 REJECTED = EventKind(
     "rules.rejected",
     "ffa9a18b1dcf46a3b8d4beb53d048f02",
     ERROR,
-    "The rule files cannot be put in force; what was in force stays in force.",
+    "The rule files have errors; the ruleset that was in force stays in force.",
+    (list_of("finding", "One finding, with file and line."), CODE, FILE, REVISION, *AUTHORS),
 )
 TAKEN_BACK = EventKind(
     "rules.taken-back",
     "b77ab85725ed4469b75194550bcdb0c6",
     NOTICE,
-    "A refused change was taken back; the files are again those that are in force.",
+    "A refused change was reverted: the rule files are again those of the revision in force.",
+    (REVISION,),
 )
 FINDING = EventKind(
     "rules.finding",
     "d44d59dedaf54cac9490a55998fbd9f7",
     WARNING,
-    "Something in a rule file that its author should know.",
+    "A rule file holds something that its author should check.",
+    (CODE, FILE),
 )
 APPLY_FAILED = EventKind(
     "rules.failed",
     "4816a63490954bc283c2782eec36558c",
     ERROR,
     "Putting a ruleset in force failed; the message says what is in force now.",
+    (REVISION,),
 )
 BROKEN = EventKind(
     "rules.broken",
     "ada8c0d019ac4c79bb3627fa39611a47",
     ERROR,
     "A load failed half-way and could not be undone: the kernel may hold parts of two rulesets.",
+    (REVISION,),
 )
-UNSEEN = EventKind(
+UNVERIFIED = EventKind(
     "rules.unseen",
     "029f6beb3d5948c4a98883e24c51a4c0",
     WARNING,
-    "The kernel cannot be looked at, because others change it without pause; what was written last counts as in force.",
+    "The kernel's rules could not be read while other programs changed them; the last revision counts as in force.",
+    (REVISION, REASON, *AUTHORS),
 )
-SEEN = EventKind(
+VERIFIED = EventKind(
     "rules.seen",
     "3481f6d708b64377b81dfd83d705c8fb",
     NOTICE,
-    "The kernel could be looked at again, and holds what it should.",
+    "The kernel's rules could be read again, and are those of the revision in force.",
+    (REVISION,),
 )
-ELSEWHERE = EventKind(
+OTHER_RULES = EventKind(
     "rules.elsewhere",
     "338eff82fce9413582b5bcb4c309bba1",
     WARNING,
-    "Rules outside of fwguardd's tables see this host's packets too; told once, and again when that changed.",
+    "Rules outside of fwguardd's tables see this host's packets too; emitted again when they change.",
+    (list_of("table", "One such table, with its hooks, priorities and policies."),),
 )
 CONFIRMED = EventKind(
     "rules.confirmed",
     "372082bbacda42e9a955d0181680c8fa",
     NOTICE,
-    "Somebody confirmed a revision that would have been undone.",
+    "A revision that waited for confirmation was confirmed.",
+    (REVISION,),
 )
 UNCONFIRMED = EventKind(
     "rules.unconfirmed",
     "21e93e7ff6de49db98f8977832114cd0",
     WARNING,
-    "Nobody confirmed a revision in time; it is undone.",
+    "A revision was not confirmed in time and is undone.",
+    (REVISION,),
 )
 STATE_DAMAGED = EventKind(
     "state.damaged",
     "a757a80df5e04b168a26452b290c50db",
     WARNING,
-    "Something that fwguardd keeps on disk was damaged, and was set aside.",
+    "A file in the state directory was damaged, and was set aside.",
 )
 STATE_FAILED = EventKind(
     "state.failed",
     "a7edb848f9094b6d83c883f183bbe999",
     ERROR,
-    "Something could not be kept on disk; what is in force is not touched by that.",
+    "The state directory could not be written; the rules in force are not affected.",
 )
 BOOT_REPORT = EventKind(
     "boot.report",
     "b9689b853f0d4f368751bea9ac0b2d93",
     NOTICE,
     "What the boot loader put in force before the daemon started.",
+    (
+        text("outcome", "What was loaded: revision, emergency, or none."),
+        text("revision", "The revision that the boot loader was to load."),
+        REASON,
+    ),
 )
 CONTROL_CLOSED = EventKind(
     "control.unavailable",
     "3da292d324f74b06912e7bfc61a97a18",
     WARNING,
-    "The control socket cannot be made; fwguardctl cannot reach the daemon.",
+    "The control socket could not be created; fwguardctl cannot reach the daemon.",
 )
 DRIFT = EventKind(
-    "drift.detected", "bc6a8bd14da0471c88c7d250c3bba467", WARNING, "Somebody else changed what fwguardd owns."
+    "drift.detected",
+    "bc6a8bd14da0471c88c7d250c3bba467",
+    WARNING,
+    "Another program changed what fwguardd owns.",
+    (REVISION, CHANGES, DIFFERENCES, *AUTHORS),
 )
-REPAIRED = EventKind("drift.repaired", "e1a5bd4b7a9a4c60bedfe62f7867dcfb", NOTICE, "Drift was undone.")
+REPAIRED = EventKind(
+    "drift.repaired",
+    "e1a5bd4b7a9a4c60bedfe62f7867dcfb",
+    NOTICE,
+    "Drift was repaired.",
+    (REVISION, CHANGES),
+)
 FIGHT = EventKind(
     "drift.fight",
     "9532392743f24eaca09be76449d1cd00",
     ERROR,
-    "Somebody undoes each repair; fwguardd stops repairing for a while.",
+    "Another program undoes each repair; fwguardd stops repairing for a while.",
+    (text("chain", "The chain that was repaired most often."), *AUTHORS),
 )
 HIDDEN = EventKind(
     "drift.hidden",
     "2d40448d5fb24a8ba219ad495ee328f9",
     ERROR,
-    "Somebody put into an owned table what iptables cannot show; nothing is compared or repaired until it is gone.",
+    "An owned table holds what iptables cannot show, and is neither compared nor repaired until that is removed.",
+    (REVISION, REASON, *AUTHORS),
 )
 NOTICES_LOST = EventKind(
     "drift.unnoticed",
     "6f35e63688f642e4b2e69d1ec1752b99",
     WARNING,
-    "Changes of others cannot be noticed at once; they are found by the timer.",
+    "The kernel's change notices are not available; changes are found by the timer.",
 )
 DENIED = EventKind(
-    "denied", "07242b5be33a42b685615e71d6680c85", WARNING, "The kernel logged a packet that a rule denied."
+    "denied",
+    "07242b5be33a42b685615e71d6680c85",
+    WARNING,
+    "The kernel logged a packet that a rule denied.",
+    PACKET,
 )
 LOGGED = EventKind(
     "logged",
     "2261b77b57e84aa3afca54fe6037f89e",
     INFO,
-    "The kernel logged a packet under a prefix that means no denial.",
+    "The kernel logged a packet under a prefix that does not mean a denial.",
+    PACKET,
 )
 DENIED_SUMMARY = EventKind(
     "denied.summary",
     "ca53d4fe354e462a8e3b58c8f66f8754",
     WARNING,
-    "So many more denied packets of a flow were logged between two times; they were not told one by one.",
+    "Further denied packets of a flow, counted instead of reported one by one.",
+    (*PREFIX, *FLOW, RULE, *SUMMARY),
 )
 LOGGED_SUMMARY = EventKind(
     "logged.summary",
     "4f650d3ad770439abb8685aed83363eb",
     INFO,
-    "So many more packets of a flow were logged between two times, under a prefix that means no denial.",
+    "Further packets of a flow, counted instead of reported one by one, under a prefix that does not mean a denial.",
+    (*PREFIX, *FLOW, RULE, *SUMMARY),
 )
 SCAN = EventKind(
     "denials.scan",
     "016a84b632fb4b92a9e5c9cffc84508f",
     WARNING,
-    "One source was denied many ports within a short time. Its address may be forged.",
+    "One source was denied at many ports within a short time; its address may be forged.",
+    (FLOW[2], number("count", "The number of ports."), list_of("ports", "One port, such as tcp/23."), SPOOFABLE),
 )
 SWEEP = EventKind(
     "denials.sweep",
     "97c4a6c550a747b7bd68f4a86a40e34f",
     WARNING,
-    "One source was denied at many hosts within a short time. Its address may be forged.",
+    "One source was denied at many hosts within a short time; its address may be forged.",
+    (FLOW[2], number("count", "The number of hosts."), list_of("hosts", "One destination address."), SPOOFABLE),
 )
 DENIALS_READING = EventKind(
     "denials.reading",
     "45fb116cd3ad4c469f9122077c9bc51a",
     INFO,
-    "Denials are read; it says from where, and since when.",
+    "Denials are read; the message says from which source, and from which line on.",
+    (SOURCE, text("why", "Why this source was chosen; missing where the settings name it.")),
 )
-DENIALS_UNHEARD = EventKind(
+RULES_NOT_READ = EventKind(
     "denials.unheard",
     "cd1b31e9a412476f943a43cb8d5a314b",
     WARNING,
-    "Rules log in a way that the source of denials does not hear; the message names them.",
+    "Rules log to a place that is not the source of denials; the message names them.",
+    (SOURCE, list_of("rules", "One rule that logs to another place, by file and line.")),
 )
 DENIALS_LOST = EventKind(
     "denials.lost",
     "743a2c27b37545aab09ca9caf242edd3",
     WARNING,
     "Kernel records or copied packets were lost before they could be read; their number is exact.",
+    (SOURCE, number("count", "The number of records or packets that were lost.")),
 )
 DENIALS_UNPARSED = EventKind(
     "denials.unparsed",
     "403c82be62db44868257d9e55c833eab",
     WARNING,
     "A kernel line has a watched prefix and an unknown form.",
+    (LINE, text("expected", "What the grammar expects where the line differs."), KMSG_SEQ, *PREFIX, *SUMMARY),
 )
-DENIALS_CLOSED = EventKind(
+DENIALS_UNAVAILABLE = EventKind(
     "denials.unavailable",
     "6bb73e423ff141a2b84ddd55652b25b2",
     WARNING,
-    "No source of denials can be read; they are not told until one can. The message says why and what comes next.",
+    "Denials cannot be read; the message says why and when the next attempt is.",
+    (REASON,),
 )
 DROPPED = EventKind(
     "events.dropped",
     "76c60437edc64a7380755f3fd8456c8f",
     WARNING,
-    "Journald did not take events for so long that some of them were dropped.",
+    "Events were dropped because journald did not accept them for too long.",
+    (number("count", "The number of events that were dropped."),),
 )
 FAULT = EventKind(
     "daemon.fault",
     "f1e09e33018f45e7b55b3a8218f81f34",
     ERROR,
-    "A defect in fwguardd: a part of it failed and goes on without the failed step.",
+    "A defect in fwguardd: one step failed, and the daemon continues without it.",
+    (TRACEBACK,),
 )
 
 ALL_EVENTS: Mapping[str, EventKind] = {

@@ -203,12 +203,12 @@ class Supervisor:
         except OSError as error:
             if str(error) != self._elsewhere_unseen:
                 message = f"whether rules outside of fwguardd's tables see this host's packets cannot be told: {error}"
-                self._emit(events.ELSEWHERE, message, table=())
+                self._emit(events.OTHER_RULES, message, table=())
             self._elsewhere_unseen = str(error)
             return
         self._elsewhere_unseen = ""
         if seen and seen != self._elsewhere:
-            self._emit(events.ELSEWHERE, describe(seen), table=tuple(str(table) for table in seen))
+            self._emit(events.OTHER_RULES, describe(seen), table=tuple(str(table) for table in seen))
         self._elsewhere = seen
 
     def pause(self, seconds: float | None) -> None:

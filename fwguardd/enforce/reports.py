@@ -69,7 +69,7 @@ def report_unverified(
 ) -> State:
     """Remember that the kernel could not be looked at, and say so, unless that was said already."""
     if state.unverified is not unverified:
-        kind = events.HIDDEN if unverified is UnverifiedState.HIDDEN else events.UNSEEN
+        kind = events.HIDDEN if unverified is UnverifiedState.HIDDEN else events.UNVERIFIED
         number = state.in_force.revision if state.in_force else 0
         revision = f"revision {number}" if number else "what was before"
         what = _WHAT[unverified].format(revision=revision)
@@ -85,5 +85,7 @@ def report_verified(context: Context, state: State, *, as_wanted: bool) -> State
         return state
     if as_wanted and state.in_force is not None:
         number = state.in_force.revision
-        context.emit(events.SEEN, f"the kernel can be looked at again, and holds revision {number}", revision=number)
+        context.emit(
+            events.VERIFIED, f"the kernel can be looked at again, and holds revision {number}", revision=number
+        )
     return replace(state, unverified=None)

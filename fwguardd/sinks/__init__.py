@@ -1,1 +1,2 @@
-"""Where events go: the journal, or a person's terminal."""
+"""Sinks take events: `sink` is the interface and the fan-out, `journal` sends events to systemd-journald, `stream`
+writes them as JSON lines or, by `console`, for a terminal, and chooses the sink that the settings want."""

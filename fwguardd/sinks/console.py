@@ -1,6 +1,6 @@
-"""Events for a person at a terminal: a time, a mark for how much it matters, the sentence, and details below it.
+"""Events for a terminal: the time, the priority in one word, the message, the name, and details on lines below.
 
-Whatever an event carries may come from a hostile packet or file name, so control characters are shown escaped.
+The values of an event can come from a hostile packet or file name, so control characters are shown escaped.
 
 This module is pure.
 """
@@ -35,15 +35,25 @@ class ConsoleRenderer:
         clock = str(event["timestamp"])[11:19]
         head = f"{self._paint(_DIM, clock)} {self._paint(colour, f'{word:5}')} {printable(event['message'])}"
         name = self._paint(_DIM, f"[{event['event']}]")
-        details = [text for key in _DETAILS for text in event.get(key, ()) if text not in event["message"]]
-        return "\n".join([f"{head} {name}", *(f"{'':15}{printable(text)}" for text in details)])
+        lines = [f"{head} {name}"]
+        for key in _DETAILS:
+            lines += [f"{'':15}{printable(text)}" for text in event.get(key, ()) if text not in event["message"]]
+        return "\n".join(lines)
 
     def _paint(self, colour: str, text: str) -> str:
-        return f"{colour}{text}{_RESET}" if self._colours else text
+        if not self._colours:
+            return text
+        return f"{colour}{text}{_RESET}"
 
 
 def printable(text: str) -> str:
     """The text with everything that could move a terminal's cursor escaped."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

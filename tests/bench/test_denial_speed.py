@@ -26,8 +26,7 @@ from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.pipeline import Pipeline
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
-from fwguardd.sinks.journal import JournalSocket
-from fwguardd.sinks.log import JournalSink
+from fwguardd.sinks.journal import JournalSink, JournalSocket
 from tests.netns.frames import (
     ETH_IPV4,
     HOST_MAC,
@@ -105,7 +104,7 @@ class Bench:
     def tail(self, limits: AggregationLimits) -> Pipeline:
         """A tail that reads what this host denies."""
         watched = [Watched("bench", self.prefix, Meaning.DENIED), Watched("other", "[Output Log] ", Meaning.LOGGED)]
-        return Pipeline(self._kmsg, watched, limits, self.log.tell)
+        return Pipeline(self._kmsg, watched, limits, self.log.emit)
 
     def send(self) -> None:
         """Let the host deny some packets, from many sources to many ports."""
@@ -116,10 +115,10 @@ class Bench:
 
     def told(self) -> tuple[int, int]:
         """What the stand-in for journald has got: entries, and lines that they stand for."""
-        while self.log.waiting():
+        while self.log.flush():
             time.sleep(0.01)
         self._socket.send(b"end")
-        while self.log.waiting():
+        while self.log.flush():
             time.sleep(0.01)
         told, _ = self._journald.communicate(timeout=10)
         entries, lines = told.split()

@@ -16,8 +16,8 @@ from fwguardd.denials.pipeline import SLICE
 from fwguardd.denials.sources import SourceChoice
 from fwguardd.kernel.privilege import boot_id
 from fwguardd.settings import Settings
-from fwguardd.sinks.journal import JournalSocket
-from fwguardd.sinks.log import JournalSink
+from fwguardd.sinks.journal import JournalSink, JournalSocket
+from fwguardd.sinks.sink import dropped_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ def test_a_journal_that_comes_back_gets_all(tmp_path: Path, kernel_log_of_namesp
         with host.reader.listening(asyncio.get_running_loop()):
             await host.deny(LINES, kernel_log_of_namespaces)
             counts = host.reader.counts()
-            assert host.log.waiting() <= MOST_WAITING + SLICE
+            assert host.log.flush() <= MOST_WAITING + SLICE
             assert counts["waiting"] > 0
             assert not (tmp_path / BOOKMARK).exists()
             return await _come_back(host), int(counts["lines"])
@@ -95,7 +95,7 @@ def test_a_journal_that_comes_back_gets_all(tmp_path: Path, kernel_log_of_namesp
     host.journal.close()
     denied = [entry for entry in entries if entry["FWGUARD_EVENT"] in ("denied", "denied.summary")]
     assert sum(int(entry.get("FWGUARD_COUNT", 1)) for entry in denied) == lines
-    assert host.log.dropped() == 0
+    assert dropped_events(host.log) == 0
     assert (tmp_path / BOOKMARK).exists()
 
 
@@ -108,7 +108,7 @@ async def _come_back(host: Host) -> list[dict[str, str]]:
         def all_told() -> bool:
             entries.extend(read_entries(journald))
             counts: dict[str, Any] = host.reader.counts()
-            return counts["waiting"] == 0 and host.log.waiting() == 0
+            return counts["waiting"] == 0 and host.log.flush() == 0
 
         await until(all_told, "all events")
         entries += read_entries(journald)
@@ -122,7 +122,7 @@ def test_an_event_of_another_part_is_not_forgotten(tmp_path: Path) -> None:
 
     async def live() -> list[dict[str, str]]:
         with host.reader.listening(asyncio.get_running_loop()):
-            await asyncio.get_running_loop().run_in_executor(None, host.log.tell, events.REPAIRED, "from a thread")
+            await asyncio.get_running_loop().run_in_executor(None, host.log.emit, events.REPAIRED, "from a thread")
             return await _come_back(host)
 
     assert "from a thread" in [entry["MESSAGE"] for entry in asyncio.run(live())]

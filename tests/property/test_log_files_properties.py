@@ -11,17 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwguardd.ctl.answers import AnswerPainter
-from fwguardd.ctl.denials.event import LISTS, NUMBERS, Event, of_entry
+from fwguardd.ctl.denials.event import Event, of_entry
 from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.formats import ecs, last_piece, pieces
 from fwguardd.ctl.denials.log_files import LogFileReader, StampReader
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.time_specs import time_spec
 from fwguardd.ctl.denials.top import Top
+from fwguardd.denials.grammar import TCP_FLAGS
 from fwguardd.denials.line_parser import LineReader, Meaning, Watched
+from fwguardd.event_fields import FieldType
+from fwguardd.events import DENIED
 from fwguardd.sinks.journal import encode_entry
 from tests.unit.test_journal import decode
 
+NUMBERS = sorted(field.name for field in DENIED.fields if field.type is FieldType.NUMBER)
 WATCHED = (Watched("denied", "iptables denied: ", Meaning.DENIED), Watched("odd", "\\\u00e9", Meaning.LOGGED))
 WRITTEN = datetime(2026, 11, 23, 12, 0, 0)  # noqa: DTZ001 - local time is meant.
 CORPUS = Path(__file__).parents[1] / "corpus" / "denials" / "kernel-lines.txt"
@@ -99,13 +103,11 @@ def test_a_moment_is_a_number_or_a_sentence(text: str) -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(sorted(NUMBERS)), st.integers(0, 2**63)),
+    st.dictionaries(st.sampled_from(NUMBERS), st.integers(0, 2**63)),
     st.dictionaries(st.sampled_from(["src", "dst", "in", "line", "name", "rule"]), st.text(min_size=1)),
-    st.lists(st.sampled_from(LISTS["flags"]), unique=True).map(
-        lambda flags: tuple(sorted(flags, key=LISTS["flags"].index))
-    ),
+    st.lists(st.sampled_from(TCP_FLAGS), unique=True).map(lambda flags: tuple(sorted(flags, key=TCP_FLAGS.index))),
 )
-def test_what_the_daemon_tells_is_what_is_read_back(
+def test_an_event_is_read_back_from_the_journal_as_it_was(
     numbers: dict[str, int], texts: dict[str, str], flags: tuple[str, ...]
 ) -> None:
     """Numbers, texts and lists go through the journal's protocol, and journalctl's JSON, and are the same again."""

@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fwguardd"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-_BELOW = {"ruleset", "kernel", "denials", "store", "enforce", "control", "sinks", "settings", "events"}
+_BELOW = {"ruleset", "kernel", "denials", "store", "enforce", "control", "sinks", "settings", "events", "event_fields"}
 ALLOWED = {
     "ruleset": {"ruleset"},
     "denials": {"denials", "kernel", "events"},
     "kernel": {"kernel", "ruleset"},
     "settings": {"denials", "kernel", "ruleset"},
-    "events": set[str](),
+    "events": {"event_fields"},
+    "event_fields": set[str](),
     "sinks": {"sinks", "events", "settings"},
     "store": {"store", "kernel", "ruleset"},
     "enforce": {"enforce", "store", "kernel", "ruleset", "events"},

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fwguardd import events
 from fwguardd.sinks.journal import LONGEST_QUEUE, JournalSocket, encode_entry, entry_of
+from fwguardd.sinks.sink import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +46,8 @@ def journald(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def outlet(tmp_path: Path) -> Iterator[JournalSocket]:
-    """Our end."""
+def journal(tmp_path: Path) -> Iterator[JournalSocket]:
+    """A socket that is connected to it."""
     made = JournalSocket(str(tmp_path / "socket"))
     yield made
     made.close()
@@ -91,28 +92,28 @@ def test_any_value_arrives_as_it_was(fields: dict[str, str | int]) -> None:
         assert arrived == wanted
 
 
-def test_a_journal_that_comes_back_is_found(outlet: JournalSocket, tmp_path: Path) -> None:
+def test_a_journal_that_comes_back_is_found(journal: JournalSocket, tmp_path: Path) -> None:
     """When journald's socket is made anew, the next entry goes to the new one, and none is lost."""
     for number in range(3):
         (tmp_path / "socket").unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
             listening.bind(str(tmp_path / "socket"))
-            outlet.send(encode_entry({"count": number}))
+            journal.send(encode_entry({"count": number}))
             listening.settimeout(2)
             assert decode(listening.recv(65536)) == [("FWGUARD_COUNT", b"%d" % number)]
 
 
-def test_entries_arrive_in_order(journald: socket.socket, outlet: JournalSocket) -> None:
+def test_entries_arrive_in_order(journald: socket.socket, journal: JournalSocket) -> None:
     """One datagram an entry."""
     for number in range(5):
-        outlet.send(encode_entry({"count": number}))
+        journal.send(encode_entry({"count": number}))
     assert [decode(journald.recv(65536)) for _ in range(5)] == [[("FWGUARD_COUNT", b"%d" % n)] for n in range(5)]
 
 
-def test_a_large_entry_goes_as_a_sealed_file(journald: socket.socket, outlet: JournalSocket) -> None:
+def test_a_large_entry_goes_as_a_sealed_file(journald: socket.socket, journal: JournalSocket) -> None:
     """What no datagram can carry arrives as a descriptor of the same bytes."""
     entry = encode_entry({"text": "x" * 3_000_000})
-    outlet.send(entry)
+    journal.send(entry)
     data, fds, _, _ = socket.recv_fds(journald, 16, 1)
     assert (data, len(fds)) == (b"", 1)
     with mmap.mmap(fds[0], 0, prot=mmap.PROT_READ) as content:
@@ -120,22 +121,26 @@ def test_a_large_entry_goes_as_a_sealed_file(journald: socket.socket, outlet: Jo
     os.close(fds[0])
 
 
-def test_a_journal_that_is_away_is_not_waited_for(outlet: JournalSocket, tmp_path: Path) -> None:
-    """Entries wait while nobody listens, arrive when somebody does, and what did not fit is counted and told."""
+def test_a_journal_that_is_away_blocks_nothing(journal: JournalSocket, tmp_path: Path) -> None:
+    """Entries are queued while no journald runs and sent when one does; those that did not fit are counted, in the
+    statistics and in one entry."""
     path = tmp_path / "socket"
     for number in range(LONGEST_QUEUE + 7):
-        outlet.send(encode_entry({"count": number}))
-    assert outlet.flush() == LONGEST_QUEUE
+        journal.send(encode_entry({"count": number}), "denied")
+    assert journal.flush() == LONGEST_QUEUE
+    assert journal.statistics() == Statistics("journal", {}, {"denied": 7})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(path))
         listening.settimeout(2)
         seen: list[dict[str, bytes]] = []
         while len(seen) < LONGEST_QUEUE + 1:
-            outlet.flush()
+            journal.flush()
             assert len(seen) <= LONGEST_QUEUE
             seen.append(dict(decode(listening.recv(65536))))
     losses = [entry for entry in seen if entry.get("FWGUARD_EVENT") == b"events.dropped"]
     assert [entry["FWGUARD_COUNT"] for entry in losses] == [b"7"]
+    passed = {"denied": LONGEST_QUEUE, "events.dropped": 1}
+    assert journal.statistics() == Statistics("journal", passed, {"denied": 7})
 
 
 def test_every_event_has_an_identity_of_its_own() -> None:
@@ -150,7 +155,8 @@ def test_every_event_has_an_identity_of_its_own() -> None:
         assert kind.meaning.endswith(".")
 
 
-def test_no_event_of_the_denial_road_is_above_warning() -> None:
+def test_no_event_about_packets_is_above_warning() -> None:
     """Journald syncs its files for each message at critical or above; a flood must not make it do so."""
-    for kind in (events.DENIED, events.LOGGED, events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_CLOSED):
-        assert kind.priority >= events.WARNING
+    for kind in events.ALL_EVENTS.values():
+        if kind.name.startswith(("denied", "logged", "denials.")):
+            assert kind.priority >= events.WARNING

@@ -99,6 +99,23 @@ def test_the_daemon_page_tells_every_event() -> None:
     assert set(told) == set(wanted)
 
 
+def test_the_daemon_page_documents_every_field() -> None:
+    """Each field of an event with its meanings, types and units, as the schema has them, and no other field."""
+    documented = {
+        name: " ".join(text.split(".El")[0].split())
+        for name, text in _items(_section("fwguardd.8", "EVENT FIELDS"), "Sy").items()
+    }
+    wanted: dict[str, dict[str, None]] = {}
+    for kind in events.ALL_EVENTS.values():
+        for field in kind.fields:
+            value = ", ".join(filter(None, (field.type.value, field.unit)))
+            wanted.setdefault(field.name, {})[f"{field.meaning} .Pq {value}"] = None
+    expected = {name: " ".join(meanings) for name, meanings in wanted.items()}
+    missing = "\n".join(f".It Sy {name}\n{text}" for name, text in expected.items() if documented.get(name) != text)
+    assert not missing, f"fwguardd.8 does not say (a sentence a line):\n{missing}"
+    assert list(documented) == sorted(expected)
+
+
 def test_the_command_page_tells_every_verb() -> None:
     """Each verb, with the arguments and options that it alone has, and no other."""
     items = _items(_section("fwguardctl.8", "VERBS"), "Cm")

@@ -14,6 +14,7 @@ from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.pipeline import SLICE, SUMMARIES_A_TURN, Pipeline
 from fwguardd.kernel.kmsg import Lost, Record
 from fwguardd.ruleset.model import Origin
+from tests.unit.emitted import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,8 @@ class Told:
         self.events: list[tuple[EventKind, str, dict[str, Any]]] = []
 
     def __call__(self, kind: EventKind, message: str, /, **fields: Any) -> None:
-        """Remember it."""
+        """Hold it to the schema, and remember it."""
+        check_fields(kind, fields)
         self.events.append((kind, message, fields))
 
     def of(self, *kinds: EventKind) -> list[dict[str, Any]]:

@@ -14,39 +14,27 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd import events
 from fwguardd.denials.formatting import fields, sentence
-from fwguardd.denials.grammar import TCP_FLAGS
 from fwguardd.denials.model import Denial, Meaning
+from fwguardd.event_fields import FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
+    from fwguardd.event_fields import Field
 
 _PACKETS: Final = frozenset(
     kind.name for kind in (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
 )
 _NOTICES: Final = frozenset({events.SCAN.name, events.SWEEP.name})
 _GAPS: Final = frozenset(
-    kind.name for kind in (events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_CLOSED, events.DROPPED)
+    kind.name for kind in (events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_UNAVAILABLE, events.DROPPED)
 )
 EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
 """What the road of denials tells: packets and summaries of packets, notices of scans, and where it was blind."""
 
-NUMBERS: Final = frozenset(
-    {
-        "ack", "arp_operation", "available", "count", "dpt", "flow_label", "frag", "gid", "icmp_code", "icmp_id",
-        "icmp_pointer", "icmp_seq", "icmp_type", "id", "inner_dpt", "inner_spt", "kmsg_seq", "len", "mark", "mtu",
-        "seq", "spi", "spt", "tos", "ttl", "udp_len", "uid", "urgent", "vlan", "window",
-    }
-)  # fmt: skip
-LISTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "flags": TCP_FLAGS,
-    "ip_flags": ("CE", "DF", "MF"),
-    "ports": (),
-    "hosts": (),
-}
-"""What is a list, and its order where it has one: journald keeps all values of a field, but not their order."""
+_FIELDS: Final = {kind: {field.name: field for field in events.ALL_EVENTS[kind].fields} for kind in EVENT_NAMES}
 
 _PREFIX: Final = "FWGUARD_"
 _MOST_DIGITS: Final = 20
@@ -131,11 +119,12 @@ def of_entry(entry: Mapping[str, Any]) -> Event | None:
     name = as_text(entry.get("FWGUARD_EVENT"))
     if name not in EVENT_NAMES:
         return None
-    found = {
-        key[len(_PREFIX) :].lower(): _value(key[len(_PREFIX) :].lower(), value)
-        for key, value in entry.items()
-        if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None
-    }
+    known = _FIELDS[name]
+    found = {}
+    for key, value in entry.items():
+        if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None:
+            field = key[len(_PREFIX) :].lower()
+            found[field] = _value(known.get(field), value)
     host = as_text(entry.get("_HOSTNAME")) or None
     return Event(name, as_text(entry.get("MESSAGE")), found, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
 
@@ -158,11 +147,22 @@ def as_number(value: object) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
-def _value(name: str, value: object) -> str | int | tuple[str, ...]:
-    if name in LISTS:
-        several = value if isinstance(value, list) and any(isinstance(one, (str, list)) for one in value) else [value]
-        return tuple(sorted((as_text(one) for one in several), key=lambda one: (*LISTS[name], one).index(one)))
-    if name in NUMBERS:
+def _value(field: Field | None, value: object) -> str | int | tuple[str, ...]:
+    """A value of the journal with the type that the schema gives it; text where it has none, or is not of it."""
+    if field is not None and field.type is FieldType.LIST:
+        return _elements(field, value)
+    text = as_text(value)
+    if field is not None and field.type is FieldType.NUMBER:
         number = as_number(value)
-        return as_text(value) if number is None else number
-    return as_text(value)
+        if number is not None:
+            return number
+    return text
+
+
+def _elements(field: Field, value: object) -> tuple[str, ...]:
+    """Journald keeps all values of a field, but not their order; one that is not in a fixed order comes last."""
+    if isinstance(value, list) and any(isinstance(each, (str, list)) for each in value):
+        elements = [as_text(each) for each in value]
+    else:
+        elements = [as_text(value)]
+    return tuple(sorted(elements, key=lambda element: (*field.order, element).index(element)))

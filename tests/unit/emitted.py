@@ -1,0 +1,24 @@
+"""Holds an event to the schema: its fields are those of its kind, and their values have the types that it promises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fwguardd.event_fields import FieldType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fwguardd.events import EventKind
+
+_TYPES: Final = {FieldType.TEXT: (str,), FieldType.NUMBER: (int,), FieldType.LIST: (list, tuple)}
+
+
+def check_fields(kind: EventKind, fields: Mapping[str, Any]) -> None:
+    """Fail if an event of this kind must not have these fields. None stands for a field that the event has not got."""
+    known = {field.name: field for field in kind.fields}
+    for name, value in fields.items():
+        assert name in known, f"{kind.name} has a field {name!r} that fwguardd/event_fields.py does not have"
+        assert value is None or isinstance(value, _TYPES[known[name].type]), f"{kind.name}: {name}={value!r}"
+        if isinstance(value, (list, tuple)) and known[name].order:
+            assert set(value) <= set(known[name].order)
