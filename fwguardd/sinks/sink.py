@@ -1,6 +1,8 @@
 """The interface of sinks, their counts, and the sink that hands each event to several others.
 
 Emitting an event never blocks and never raises: an event that its sink cannot take is queued, or dropped and counted.
+
+This module is pure.
 """
 
 from __future__ import annotations
