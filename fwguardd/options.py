@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory")
     parser.add_argument("--state-dir", type=Path, metavar="D", help="where revisions are kept")
     parser.add_argument("--runtime-dir", type=Path, metavar="D", help="where the lock and the control socket are")
-    parser.add_argument("--backend", choices=list(BACKEND_CHOICES), help="half of the kernel to write to")
+    parser.add_argument("--backend", choices=list(BACKEND_CHOICES), help="iptables backend to write to")
     parser.add_argument("--log", choices=list(LOG_CHOICES), help="where and how events are told")
     parser.add_argument("--version", action="version", version=f"fwguardd {__version__}")
     return parser

@@ -1,11 +1,12 @@
-"""The verbs that look at rule files and change nothing: check and render. Neither needs the daemon, nor root.
+"""The verbs that read rule files and change nothing: check, diff and render. They do not need the daemon.
 
-fwguardctl diff: what a reload would change in the kernel, chain by chain, as a unified diff with origins.
+check and render work for every user; diff reads the rules in the kernel, which needs root.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
 from fwguardd.enforce.validate import Invalid, Valid, Validator, Verdict, compose_files, errors_and_warnings
-from fwguardd.kernel.iptables import LiveKernel, Tool, find_tool
+from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool, find_tool
 from fwguardd.kernel.namespaces import NamespacePool
+from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.model import FAMILIES, Chain, Family, Finding, RuleFile, errors_in
 from fwguardd.ruleset.preserve import own_part
@@ -27,119 +29,35 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.lint import LintContext
-    from fwguardd.ruleset.model import Origin, Rule, Ruleset
+    from fwguardd.ruleset.model import Origin, Rehearsed, Rule, Ruleset
 
 
 DONE, ANSWER_IS_NO = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class OfflineInput:
-    """What to look at, and how to print it."""
-
-    paths: tuple[Path, ...]
-    backend: Backend | None
-    json: bool
-    context: LintContext
-
-
-def validated(look: OfflineInput) -> tuple[Verdict, Tool]:
-    """The verdict of the daemon's own road on the files. Raises ScratchError, ToolMissingError."""
-    tool = find_tool(look.backend)
-    pool = NamespacePool()
-    pool.tend()
-    try:
-        return Validator(Rehearsals(tool.backend.value, pool).rehearse, look.context).validate(
-            snapshot_of(look.paths)
-        ), tool
-    finally:
-        pool.close()
-
-
-def check(look: OfflineInput) -> int:
-    """Read, compose, lint and rehearse; print the findings. Raises ScratchError, ToolMissingError."""
-    verdict, tool = validated(look)
-    if look.json:
-        print(json.dumps(_check_document(verdict, tool)))
-    else:
-        print_findings(verdict, tool, Painter())
-    return DONE if isinstance(verdict, Valid) else ANSWER_IS_NO
-
-
-def _check_document(verdict: Verdict, tool: Tool) -> dict[str, object]:
-    findings = verdict.warnings if isinstance(verdict, Valid) else verdict.findings
-    rules = {family.value: 0 for family in FAMILIES}
-    if isinstance(verdict, Valid):
-        rules |= {family.value: ruleset.rule_count for family, ruleset in verdict.rehearsed.rulesets.items()}
-    errors, warnings = errors_and_warnings(findings)
-    return {
-        "ok": isinstance(verdict, Valid),
-        "errors": errors,
-        "warnings": warnings,
-        "rules": rules,
-        "backend": tool.backend.value,
-        "iptables": tool.version,
-        "findings": as_json(findings),
-    }
-
-
-def print_findings(verdict: Verdict, tool: Tool, paint: Painter) -> None:
-    """Findings as compilers print them, and a last line that sums up."""
-    findings = verdict.warnings if isinstance(verdict, Valid) else verdict.findings
-    for finding in findings:
-        print(paint.finding(finding))
-    errors, warnings = errors_and_warnings(findings)
-    told = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-    if isinstance(verdict, Invalid):
-        print(f"{told}. A reload would change nothing.")
-        return
-    counts = ", ".join(f"{ruleset.rule_count} {family.value}" for family, ruleset in verdict.rehearsed.rulesets.items())
-    print(f"{paint.good('ok')}: {counts} rules, rehearsed with {tool}; {told}")
-
-
-def render_rules(look: OfflineInput, families: Sequence[Family]) -> int:
-    """Print the composed ruleset as iptables-restore text, or the findings that stand in its way."""
-    snapshot = snapshot_of(look.paths)
-    composition = compose_files(snapshot.files, look.context, snapshot.findings)
-    if errors_in(composition.findings):
-        paint = Painter()
-        for finding in composition.findings:
-            print(json.dumps(as_json([finding])[0]) if look.json else paint.finding(finding))
-        return ANSWER_IS_NO
-    texts = {family: render(composition.candidate.rulesets[family]).text for family in families}
-    if look.json:
-        print(json.dumps({family.value: text for family, text in texts.items()}))
-        return DONE
-    for family, text in texts.items():
-        if len(texts) > 1:
-            print(f"# {family.value}")
-        print(text, end="")
-    return DONE
-
-
-def snapshot_of(paths: Sequence[Path]) -> Snapshot:
-    """One directory as the daemon reads it, or single files as if they were all there is."""
-    if len(paths) == 1 and paths[0].is_dir():
-        return take_snapshot(paths[0])
-    if len(paths) == 1 and not paths[0].exists():
-        return take_snapshot(paths[0]) if not paths[0].suffix else _files(paths)
-    return _files(paths)
-
-
-def _files(paths: Sequence[Path]) -> Snapshot:
-    read = [read_rule_file(path) for path in paths]
-    files = tuple(item for item in read if isinstance(item, RuleFile))
-    findings = tuple(item for item in read if isinstance(item, Finding))
-    return Snapshot(paths[0].parent, files, findings, "")
-
 
 CONTEXT_LINES = 2
 """Unchanged rules shown around a change."""
 
 
 @dataclass(frozen=True, slots=True)
+class OfflineInput:
+    """What to read, and how to print the result: ``paths`` is one directory, or rule files.
+
+    ``rules_dir`` is the daemon's own directory, from the settings. Paths outside of it are drafts.
+    """
+
+    paths: tuple[Path, ...]
+    rules_dir: Path
+    backend: Backend | None
+    json: bool
+    context: LintContext
+
+
+@dataclass(frozen=True, slots=True)
 class DiffLine:
-    """A line of the diff: "-" is in the kernel and would go, "+" would come, " " stays. ``origin`` is of what comes."""
+    """A line of the diff: "-" is in the kernel and would be removed, "+" would be added, " " stays.
+
+    ``origin`` is where a line that stays or would be added is written.
+    """
 
     sign: str
     text: str
@@ -156,96 +74,247 @@ class Hunk:
     lines: tuple[DiffLine, ...]
 
 
-def diff(look: OfflineInput) -> int:
-    """Print what a reload would change. Exit code 1: the files are refused, so it would change nothing.
-
-    Raises KernelError, ScratchError.
-    """
-    verdict, tool = validated(look)
-    paint = Painter()
-    if isinstance(verdict, Invalid):
-        if look.json:
-            print(json.dumps({"ok": False, "findings": as_json(verdict.findings), "changes": []}))
-        else:
-            print_findings(verdict, tool, paint)
-        return ANSWER_IS_NO
-    wanted = verdict.rehearsed.rulesets
-    saved = LiveKernel(tool.backend).save(wanted)
-    live = {family: own_part(ruleset, look.context.preserve, wanted[family]) for family, ruleset in saved.items()}
-    hunks = tuple(hunks_between(live, wanted))
-    if look.json:
-        print(json.dumps({"ok": True, "findings": as_json(verdict.warnings), "changes": [_document(h) for h in hunks]}))
+def check(source: OfflineInput) -> int:
+    """Read, compose, lint and rehearse; print the findings. Raises NamespaceError, ToolMissingError."""
+    result, tool = validated(source)
+    if source.json:
+        print(json.dumps(_check_document(result, tool)))
     else:
-        _print(hunks, paint)
+        print_findings(result, tool, Painter())
+    if isinstance(result, Invalid):
+        return ANSWER_IS_NO
     return DONE
 
 
+def render_rules(source: OfflineInput, families: Sequence[Family]) -> int:
+    """Print the composed ruleset as iptables-restore text, or the findings if a file has an error."""
+    snapshot = snapshot_of(source.paths, source.rules_dir)
+    composition = compose_files(snapshot.files, source.context, snapshot.findings)
+    if errors_in(composition.findings):
+        _print_each(composition.findings, as_documents=source.json)
+        return ANSWER_IS_NO
+    texts = {family.value: render(composition.candidate.rulesets[family]).text for family in families}
+    if source.json:
+        print(json.dumps(texts))
+        return DONE
+    for family, text in texts.items():
+        if len(texts) > 1:
+            print(f"# {family}")
+        print(text, end="")
+    return DONE
+
+
+def diff(source: OfflineInput) -> int:
+    """Print what a reload would change. Exit code 1: the files have errors, so a reload would change nothing.
+
+    Raises IptablesNotPermittedError, KernelError, NamespaceError.
+    """
+    if not has_capability(CAP_NET_ADMIN):
+        # iptables-legacy-save would print an empty ruleset without an error.
+        message = "diff compares the files with the rules in the kernel, and only root may read these"
+        raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
+    result, tool = validated(source)
+    paint = Painter()
+    if isinstance(result, Valid):
+        hunks = _hunks_to_load(result.rehearsed, tool, source)
+        if source.json:
+            print(json.dumps(_diff_document(result.warnings, hunks, ok=True)))
+        else:
+            _print_hunks(hunks, paint)
+        return DONE
+    if source.json:
+        print(json.dumps(_diff_document(result.findings, (), ok=False)))
+    else:
+        print_findings(result, tool, paint)
+    return ANSWER_IS_NO
+
+
+def validated(source: OfflineInput) -> tuple[Verdict, Tool]:
+    """The result of the validation that a reload runs too. Raises NamespaceError, ToolMissingError."""
+    tool = find_tool(source.backend)
+    snapshot = snapshot_of(source.paths, source.rules_dir)
+    pool = NamespacePool()
+    try:
+        pool.tend()
+        return Validator(Rehearsals(tool.backend.value, pool).rehearse, source.context).validate(snapshot), tool
+    finally:
+        pool.close()
+
+
+def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
+    """One directory as the daemon reads it, or single files as if there were no others.
+
+    Files in ``rules_dir`` have to pass the daemon's check of owner and mode. Drafts may belong to any user.
+    """
+    first = paths[0]
+    # A missing path with a suffix was meant as a file, and one without as a directory.
+    if len(paths) == 1 and (first.is_dir() or not (first.exists() or first.suffix)):
+        return take_snapshot(first, draft=_is_draft(first, rules_dir))
+    files: list[RuleFile] = []
+    findings: list[Finding] = []
+    for path in paths:
+        outcome = read_rule_file(path, draft=_is_draft(path, rules_dir))
+        if isinstance(outcome, RuleFile):
+            files.append(outcome)
+        else:
+            findings.append(outcome)
+    return Snapshot(first.parent, tuple(files), tuple(findings), "")
+
+
+def _is_draft(path: Path, rules_dir: Path) -> bool:
+    """Whether a path is neither the daemon's rules directory nor in it."""
+    return os.path.realpath(rules_dir) not in (os.path.realpath(path), os.path.realpath(path.parent))
+
+
+def print_findings(result: Verdict, tool: Tool, paint: Painter) -> None:
+    """Findings as compilers print them, and a last line that sums up."""
+    findings = _findings(result)
+    for finding in findings:
+        print(paint.finding(finding))
+    errors, warnings = errors_and_warnings(findings)
+    totals = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+    if isinstance(result, Invalid):
+        print(f"{totals}. A reload would change nothing.")
+        return
+    rules = ", ".join(f"{number} {family}" for family, number in _rule_counts(result).items())
+    print(f"{paint.good('ok')}: {rules} rules, rehearsed with {tool}; {totals}")
+
+
+def _print_each(findings: Sequence[Finding], *, as_documents: bool) -> None:
+    paint = Painter()
+    for finding in findings:
+        if as_documents:
+            print(json.dumps(finding.document()))
+        else:
+            print(paint.finding(finding))
+
+
+def _findings(result: Verdict) -> tuple[Finding, ...]:
+    if isinstance(result, Valid):
+        return result.warnings
+    return result.findings
+
+
+def _rule_counts(result: Valid) -> dict[str, int]:
+    return {family.value: ruleset.rule_count for family, ruleset in result.rehearsed.rulesets.items()}
+
+
+def _check_document(result: Verdict, tool: Tool) -> dict[str, object]:
+    findings = _findings(result)
+    rules = dict.fromkeys((family.value for family in FAMILIES), 0)
+    if isinstance(result, Valid):
+        rules |= _rule_counts(result)
+    errors, warnings = errors_and_warnings(findings)
+    return {
+        "ok": isinstance(result, Valid),
+        "errors": errors,
+        "warnings": warnings,
+        "rules": rules,
+        "backend": tool.backend.value,
+        "iptables": tool.version,
+        "findings": as_json(findings),
+    }
+
+
+def _hunks_to_load(rehearsed: Rehearsed, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
+    """The differences between the rules in the kernel and the rehearsed ones."""
+    wanted = rehearsed.rulesets
+    saved = LiveKernel(tool.backend).save(wanted)
+    live: dict[Family, Ruleset] = {}
+    for family, ruleset in saved.items():
+        live[family] = own_part(ruleset, source.context.preserve, wanted[family])
+    return tuple(hunks_between(live, wanted))
+
+
 def hunks_between(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset]) -> Iterator[Hunk]:
-    """The chains that differ, in the order of the wanted rulesets, then those that would go."""
+    """The chains that differ, in the order of the wanted rulesets, then those that would be removed."""
     for family, ruleset in wanted.items():
         for table in ruleset.tables.values():
-            there = live[family].tables.get(table.name)
-            chains = there.chains if there is not None else {}
-            for chain in table.chains.values():
-                empty = Chain(chain.name, "ACCEPT" if chain.policy is not None else None)
-                yield from _hunk(family, table.name, chains.get(chain.name), chain, empty)
+            chains: Mapping[str, Chain] = {}
+            if table.name in live[family].tables:
+                chains = live[family].tables[table.name].chains
+            for name, chain in table.chains.items():
+                yield from _hunk(family, table.name, chains.get(name), chain)
             for name, chain in chains.items():
                 if name not in table.chains:
-                    yield from _hunk(family, table.name, chain, None, Chain(name, None))
+                    yield from _hunk(family, table.name, chain, None)
 
 
-def _hunk(family: Family, table: str, live: Chain | None, wanted: Chain | None, empty: Chain) -> Iterator[Hunk]:
+def _hunk(family: Family, table: str, live: Chain | None, wanted: Chain | None) -> Iterator[Hunk]:
+    """What would change in a chain that is in the kernel, in the files, or in both; nothing if they are equal."""
+    present = wanted or live
+    assert present is not None
+    empty = _empty_chain(present)
     before, after = live or empty, wanted or empty
     lines: list[DiffLine] = []
-    if empty.policy is None and (live is None or wanted is None):
-        lines.append(DiffLine("-" if wanted is None else "+", f"-N {empty.name}", after.origin))
+    if empty.policy is None and live is None:
+        lines.append(DiffLine("+", f"-N {empty.name}", after.origin))
+    if empty.policy is None and wanted is None:
+        lines.append(DiffLine("-", f"-N {empty.name}"))
     if before.policy != after.policy:
-        lines += [
-            DiffLine("-", f"-P {empty.name} {before.policy}"),
-            DiffLine("+", f"-P {empty.name} {after.policy}", after.origin),
-        ]
+        lines.append(DiffLine("-", f"-P {empty.name} {before.policy}"))
+        lines.append(DiffLine("+", f"-P {empty.name} {after.policy}", after.origin))
     lines += _rule_lines(empty.name, before.rules, after.rules)
     if lines:
         yield Hunk(family, table, empty.name, tuple(lines))
+
+
+def _empty_chain(chain: Chain) -> Chain:
+    """The chain as the kernel has it before anything is loaded."""
+    if chain.policy is None:
+        return Chain(chain.name, None)
+    return Chain(chain.name, "ACCEPT")
 
 
 def _rule_lines(chain: str, before: tuple[Rule, ...], after: tuple[Rule, ...]) -> Iterator[DiffLine]:
     matcher = SequenceMatcher(None, [rule.text for rule in before], [rule.text for rule in after], autojunk=False)
     for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
         for tag, first, end, new_first, new_end in group:
-            if tag == "equal":
-                yield from (DiffLine(" ", f"-A {chain} {rule.text}", rule.origin) for rule in after[new_first:new_end])
-            else:
-                yield from (DiffLine("-", f"-A {chain} {rule.text}") for rule in before[first:end])
-                yield from (DiffLine("+", f"-A {chain} {rule.text}", rule.origin) for rule in after[new_first:new_end])
+            sign = " "
+            if tag != "equal":
+                sign = "+"
+                for rule in before[first:end]:
+                    yield DiffLine("-", f"-A {chain} {rule.text}")
+            for rule in after[new_first:new_end]:
+                yield DiffLine(sign, f"-A {chain} {rule.text}", rule.origin)
 
 
-def _document(hunk: Hunk) -> dict[str, Any]:
-    return {
-        "family": hunk.family.value,
-        "table": hunk.table,
-        "chain": hunk.chain,
-        "lines": [
-            {
-                "sign": line.sign,
-                "text": line.text,
-                "file": line.origin.path if line.origin else None,
-                "line": line.origin.line if line.origin else None,
-            }
-            for line in hunk.lines
-        ],
-    }
+def _diff_document(findings: Sequence[Finding], hunks: Sequence[Hunk], *, ok: bool) -> dict[str, Any]:
+    return {"ok": ok, "findings": as_json(findings), "changes": [_hunk_document(hunk) for hunk in hunks]}
 
 
-def _print(hunks: tuple[Hunk, ...], paint: Painter) -> None:
+def _hunk_document(hunk: Hunk) -> dict[str, Any]:
+    lines: list[dict[str, Any]] = []
+    for line in hunk.lines:
+        path = number = None
+        if line.origin is not None:
+            path, number = line.origin.path, line.origin.line
+        lines.append({"sign": line.sign, "text": line.text, "file": path, "line": number})
+    return {"family": hunk.family.value, "table": hunk.table, "chain": hunk.chain, "lines": lines}
+
+
+def _print_hunks(hunks: tuple[Hunk, ...], paint: Painter) -> None:
     if not hunks:
-        print(paint.good("The kernel holds what the files say: a reload would change nothing."))
+        print(paint.good("No differences: a reload would change nothing."))
         return
+    counts = {"+": 0, "-": 0, " ": 0}
     for hunk in hunks:
         print(paint.bold(f"@@ {hunk.family.value} {hunk.table} {hunk.chain} @@"))
         for line in hunk.lines:
-            origin = f"  {paint.dim(f'# {printable(str(line.origin))}')}" if line.origin and line.sign != " " else ""
-            print(f"{paint.change(line.sign, f'{line.sign} {printable(line.text)}')}{origin}")
-    added = sum(line.sign == "+" for hunk in hunks for line in hunk.lines)
-    removed = sum(line.sign == "-" for hunk in hunks for line in hunk.lines)
-    print(f"{len(hunks)} chain{'s' * (len(hunks) != 1)} would change: {added} added, {removed} removed.")
+            counts[line.sign] += 1
+            print(_painted(line, paint))
+    print(f"{_count(len(hunks), 'chain')} would change: {counts['+']} added, {counts['-']} removed.")
+
+
+def _painted(line: DiffLine, paint: Painter) -> str:
+    text = paint.change(line.sign, f"{line.sign} {printable(line.text)}")
+    if line.origin is None or line.sign == " ":
+        return text
+    return f"{text}  {paint.dim(f'# {printable(str(line.origin))}')}"
+
+
+def _count(number: int, noun: str) -> str:
+    """A number and a noun, as in "1 error" and "2 errors"."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"

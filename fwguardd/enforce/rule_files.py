@@ -45,9 +45,12 @@ class Snapshot:
     digest: str
 
 
-def take_snapshot(directory: Path) -> Snapshot:
-    """Read the rules directory once. What cannot be read or trusted is a finding; nothing is raised."""
-    problem = _directory_problem(directory)
+def take_snapshot(directory: Path, *, draft: bool = False) -> Snapshot:
+    """Read the rules directory once. What cannot be read or trusted is a finding; nothing is raised.
+
+    A draft is a directory that the daemon does not load: any user may own it and its files, and write them.
+    """
+    problem = _directory_problem(directory, draft=draft)
     if problem is not None:
         return _snapshot(directory, [], [problem])
     files: list[RuleFile] = []
@@ -55,7 +58,7 @@ def take_snapshot(directory: Path) -> Snapshot:
     for name in sorted((path.name for path in directory.iterdir()), key=os.fsencode):
         if _SILENT.match(name):
             continue
-        outcome = _consider(directory / name, name)
+        outcome = _consider(directory / name, name, draft=draft)
         if isinstance(outcome, RuleFile):
             files.append(outcome)
         elif outcome is not None:
@@ -63,15 +66,15 @@ def take_snapshot(directory: Path) -> Snapshot:
     return _snapshot(directory, files, findings)
 
 
-def read_rule_file(path: Path) -> RuleFile | Finding:
-    """One rule file, if it can be trusted; the finding that says why not."""
+def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
+    """One rule file, if it can be trusted or is a draft; the finding that says why not."""
     shown = printable(str(path))
     try:
         status = path.stat()
-        problem = _distrust(status, shown)
+        problem = _distrust(status, shown, draft=draft)
         if problem is not None:
             return problem
-        return _read_stable(path, shown)
+        return _read_stable(path, shown, draft=draft)
     except OSError as error:
         hint = "remove it, or mend what it points to" if path.is_symlink() else "check that it exists and can be read"
         return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
@@ -94,7 +97,7 @@ def _snapshot(directory: Path, files: list[RuleFile], findings: list[Finding]) -
     return Snapshot(directory, tuple(files), tuple(findings), digest.hexdigest())
 
 
-def _directory_problem(directory: Path) -> Finding | None:
+def _directory_problem(directory: Path, *, draft: bool) -> Finding | None:
     shown = printable(str(directory))
     try:
         status = directory.stat()
@@ -105,13 +108,13 @@ def _directory_problem(directory: Path) -> Finding | None:
         return Finding("no-directory", "the rules directory is no directory", Origin(shown, 0))
     if not os.access(directory, os.R_OK | os.X_OK):
         return Finding("no-directory", "the rules directory cannot be read: Permission denied", Origin(shown, 0))
-    return _wrong_owner_or_mode(status, shown)
+    return None if draft else _wrong_owner_or_mode(status, shown)
 
 
-def _consider(path: Path, name: str) -> RuleFile | Finding | None:
+def _consider(path: Path, name: str, *, draft: bool) -> RuleFile | Finding | None:
     """What one directory entry is: a rule file, something to tell, or nothing of interest."""
     if name.endswith(RULES_ENDING):
-        return read_rule_file(path)
+        return read_rule_file(path, draft=draft)
     if path.is_dir():
         return None
     origin = Origin(printable(str(path)), 0)
@@ -119,7 +122,7 @@ def _consider(path: Path, name: str) -> RuleFile | Finding | None:
     return Finding("ignored-file", 'only names that end in ".rules" are read', origin, Severity.WARNING, hint)
 
 
-def _distrust(status: os.stat_result, shown: str) -> Finding | None:
+def _distrust(status: os.stat_result, shown: str, *, draft: bool) -> Finding | None:
     if not stat.S_ISREG(status.st_mode):
         return Finding(
             "not-a-file", "not a regular file", Origin(shown, 0), hint="a rule file is a plain file; remove this"
@@ -129,7 +132,7 @@ def _distrust(status: os.stat_result, shown: str) -> Finding | None:
         return Finding(
             "file-too-large", message, Origin(shown, 0), hint="split it, or use an ipset for long lists of addresses"
         )
-    return _wrong_owner_or_mode(status, shown)
+    return None if draft else _wrong_owner_or_mode(status, shown)
 
 
 def _wrong_owner_or_mode(status: os.stat_result, shown: str) -> Finding | None:
@@ -142,14 +145,14 @@ def _wrong_owner_or_mode(status: os.stat_result, shown: str) -> Finding | None:
     return None
 
 
-def _read_stable(path: Path, shown: str) -> RuleFile | Finding:
+def _read_stable(path: Path, shown: str, *, draft: bool) -> RuleFile | Finding:
     """Read until size and time of change are the same before and after. Raises OSError."""
     # O_NONBLOCK: between the look at it and this call the name may have become a FIFO, which would hang an open().
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no path of its own.
         for _ in range(_READ_TRIES):
             before = os.fstat(fd)
-            problem = _distrust(before, shown)
+            problem = _distrust(before, shown, draft=draft)
             if problem is not None:
                 return problem
             data = _read_up_to(fd, LARGEST_FILE + 1)

@@ -1,8 +1,9 @@
-"""fwguardctl check and render: the verdict of the daemon's own road, for anyone."""
+"""fwguardctl check, diff and render: the result that a reload would have, for every user."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_the_first_twenty_mistakes_are_told(rules: Path, backend: str) -> None:
 
 
 def test_a_name_that_cannot_be_resolved_is_told(rules: Path, backend: str) -> None:
-    """An unknown host, an unknown set and an unknown match are told in plain words, each at its line."""
+    """An unknown host, an unknown set and an unknown match are reported, each at its line."""
     text = (
         "-A INPUT -s no.such.host.invalid -j ACCEPT\n"
         "-A INPUT -m set --match-set nosuchset src -j ACCEPT\n"
@@ -125,6 +126,32 @@ def test_diff_shows_what_a_reload_would_change(rules: Path, backend: str) -> Non
     assert "@@ ipv4 filter INPUT @@" in shown
     assert "- -A INPUT -s 192.0.2.9/32 -j DROP" in shown
     assert "1 chain would change: 0 added, 1 removed." in shown
+
+
+def test_diff_without_root_names_the_reason(rules: Path, backend: str) -> None:
+    """Only root may read the rules in the kernel: the message says so and what to run, with exit code 4."""
+    ended = _ctl("diff", "--rules-dir", str(rules), "--backend", backend, user=NOBODY)
+    assert (ended.returncode, ended.stdout) == (4, ""), ended.stderr
+    assert ended.stderr == (
+        "fwguardctl: diff compares the files with the rules in the kernel, and only root may read these; "
+        "run it as root; to check the files alone, run: fwguardctl check\n"
+    )
+
+
+def test_root_may_check_the_draft_of_another_user(rules: Path, tmp_path: Path, backend: str) -> None:
+    """A path outside of the daemon's own directory may belong to any user. The daemon's own directory may not."""
+    for path in (rules, *rules.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+    (rules / "00-base.rules").chmod(0o664)
+    config = tmp_path / "fwguardd.yaml"
+    for own, codes in ((tmp_path / "other", []), (rules, ["untrusted-owner"])):
+        config.write_text(f"rules_dir: {own}\n")
+        ended = _ctl("check", str(rules), "--config", str(config), "--backend", backend, "--json")
+        assert [finding["code"] for finding in json.loads(ended.stdout)["findings"]] == codes
+        ended = _ctl("diff", "--rules-dir", str(rules), "--config", str(config), "--backend", backend, "--json")
+        assert [finding["code"] for finding in json.loads(ended.stdout)["findings"]] == codes
+    ended = _ctl("check", str(rules / "00-base.rules"), "--config", str(config), "--backend", backend, "--json")
+    assert "untrusted-owner" in {finding["code"] for finding in json.loads(ended.stdout)["findings"]}
 
 
 def test_check_changes_nothing(rules: Path, backend: str, saved: Callable[[], dict[str, list[str]]]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fwguardd import options
-from fwguardd.ctl import main as ctl
+from fwguardd.ctl import command_line as ctl
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "completions"
 BASH_LIBRARY = "/usr/share/bash-completion/bash_completion"

@@ -28,9 +28,10 @@ ALLOWED = {
     "documents": {"enforce", "sinks", "store", "ruleset"},
     "supervisor": {"documents", *_BELOW},
     "denial_reader": _BELOW,
-    "ctl": {"ctl", "supervisor", "documents", *_BELOW},
+    "dependencies": set[str](),
+    "ctl": {"ctl", "dependencies", "supervisor", "documents", *_BELOW},
     "daemon": {"options", "documents", "supervisor", "denial_reader", *_BELOW},
-    "__main__": {"daemon"},
+    "__main__": {"daemon", "dependencies"},
     "__init__": set[str](),
 }
 """Which packages each package may import from. Every one may import ``fwguardd.__version__``."""

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from fwguardd import events, options
-from fwguardd.ctl import main as ctl
+from fwguardd.ctl import command_line as ctl
 from fwguardd.ruleset.known_programs import BY_NAME
 from fwguardd.settings import Settings, read_settings
 

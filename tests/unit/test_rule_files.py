@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.rule_files import LARGEST_FILE, printable, take_snapshot
+from fwguardd.enforce.rule_files import LARGEST_FILE, printable, read_rule_file, take_snapshot
+from fwguardd.ruleset.model import RuleFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +119,18 @@ def test_files_of_other_users_are_refused(rules: Path) -> None:
     os.chown(rules / "a.rules", 65534, 65534)
     (finding,) = take_snapshot(rules).findings
     assert (finding.code, finding.hint) == ("untrusted-owner", f"chown root {rules}/a.rules")
+
+
+def test_a_draft_may_belong_to_any_user(rules: Path) -> None:
+    """A directory that the daemon does not load is read whoever owns it and its files, and whoever can write them."""
+    (rules / "a.rules").write_text(RULE)
+    (rules / "a.rules").chmod(0o664)
+    os.chown(rules / "a.rules", 65534, 65534)
+    os.chown(rules, 65534, 65534)
+    rules.chmod(0o775)
+    snapshot = take_snapshot(rules, draft=True)
+    assert (len(snapshot.files), snapshot.findings) == (1, ())
+    assert isinstance(read_rule_file(rules / "a.rules", draft=True), RuleFile)
 
 
 def test_a_file_beyond_bounds_is_refused_unread(rules: Path) -> None:

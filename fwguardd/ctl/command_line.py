@@ -1,0 +1,115 @@
+"""The command line of fwguardctl: which verbs and options there are, and which function runs each verb.
+
+Exit codes: 0 done; 1 the answer is no; 2 wrong usage; 3 the daemon cannot be reached; 4 not permitted; 5 failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fwguardd import __version__
+from fwguardd.ctl import daemon_verbs
+from fwguardd.ctl.denials import command as denials_command
+from fwguardd.ctl.offline_verbs import OfflineInput, check, diff, render_rules
+from fwguardd.kernel.iptables import IptablesNotPermittedError, KernelError
+from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.ruleset.model import FAMILIES, Family
+from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOT_PERMITTED, FAILED = 4, 5
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+_FAMILIES = {None: FAMILIES, "4": (Family.IPV4,), "6": (Family.IPV6,)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; its exit code."""
+    if argv is None:
+        argv = sys.argv[1:]
+    options = _parser().parse_args(denials_command.join_times(argv))
+    try:
+        return _run(options)
+    except IptablesNotPermittedError as error:
+        return _fail(str(error), NOT_PERMITTED)
+    except (SettingsError, KernelError, NamespaceError) as error:
+        return _fail(str(error), FAILED)
+    except BrokenPipeError:
+        # The reader of the output has closed it. Python would report that again when it flushes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verb in daemon_verbs.NAMES:
+        return daemon_verbs.run(options)
+    if options.verb == denials_command.NAME:
+        return denials_command.run(options)
+    settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
+    if options.backend:
+        settings = replace(settings, backend=BACKEND_CHOICES[options.backend])
+    if options.verb == "doctor":
+        from fwguardd.ctl.doctor import doctor  # noqa: PLC0415 - only this verb needs these modules.
+
+        return doctor(replace(settings, rules_dir=options.rules_dir or settings.rules_dir), as_document=options.json)
+    source = _offline_input(options, settings)
+    if options.verb == "check":
+        return check(source)
+    if options.verb == "diff":
+        return diff(source)
+    return render_rules(source, _FAMILIES[options.family])
+
+
+def _offline_input(options: argparse.Namespace, settings: Settings) -> OfflineInput:
+    paths = tuple(getattr(options, "paths", ())) or (options.rules_dir or settings.rules_dir,)
+    return OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fwguardctl", description="Check rule files, and query and control fwguardd, which guards the firewall."
+    )
+    parser.add_argument("--version", action="version", version=f"fwguardctl {__version__}")
+    parser.add_argument(
+        "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    common.add_argument(
+        "--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)"
+    )
+    common.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory")
+    common.add_argument("--backend", choices=list(BACKEND_CHOICES), help="iptables backend to rehearse with")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_offline_verbs(verbs, common)
+    daemon_verbs.add_verbs(verbs, common)
+    denials_command.add_verb(verbs)
+    return parser
+
+
+def _add_offline_verbs(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    checking = verbs.add_parser(
+        "check", parents=[common], help="check the rule files and load them in a scratch network namespace"
+    )
+    checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
+    verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
+    rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset for iptables-restore")
+    rendering.add_argument("--family", choices=["4", "6"], help="only this family")
+    verbs.add_parser("doctor", parents=[common], help="report what on this host interferes with fwguardd")
+
+
+def _fail(reason: str, code: int) -> int:
+    print(f"fwguardctl: {reason}", file=sys.stderr)
+    return code

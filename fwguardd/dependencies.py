@@ -1,0 +1,24 @@
+"""The third-party Python packages that fwguardd imports, and the message where one of them is not installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+DEBIAN_PACKAGES = {
+    "sdnotify": "python3-sdnotify",
+    "structlog": "python3-structlog",
+    "watchdog": "python3-watchdog",
+    "yaml": "python3-yaml",
+}
+"""The Debian package of each imported module."""
+
+
+def report_missing(program: str, error: ModuleNotFoundError) -> None:
+    """Print which Debian packages to install. Raises ``error`` again if it names none of our dependencies."""
+    if error.name not in DEBIAN_PACKAGES:
+        raise error
+    missing = sorted(name for name in DEBIAN_PACKAGES if find_spec(name) is None)
+    packages = " ".join(DEBIAN_PACKAGES[name] for name in missing)
+    message = f"{program}: Python modules are not installed: {', '.join(missing)}"
+    print(f"{message}; install them with: apt install {packages}", file=sys.stderr)
