@@ -101,7 +101,7 @@ def _add_offline_verbs(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     checking = verbs.add_parser(
-        "check", parents=[common], help="check the rule files and load them in a scratch network namespace"
+        "check", parents=[common], help="check the rule files and load them in a temporary network namespace"
     )
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
     verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")

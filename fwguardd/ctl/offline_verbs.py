@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.lint import LintContext
-    from fwguardd.ruleset.model import Origin, Rehearsed, Rule, Ruleset
+    from fwguardd.ruleset.model import Origin, Rule, Ruleset
 
 
 DONE, ANSWER_IS_NO = 0, 1
@@ -116,7 +116,7 @@ def diff(source: OfflineInput) -> int:
     result, tool = validated(source)
     paint = Painter()
     if isinstance(result, Valid):
-        hunks = _hunks_to_load(result.rehearsed, tool, source)
+        hunks = _hunks_to_load(result, tool, source)
         if source.json:
             print(json.dumps(_diff_document(result.warnings, hunks, ok=True)))
         else:
@@ -216,9 +216,9 @@ def _check_document(result: Verdict, tool: Tool) -> dict[str, object]:
     }
 
 
-def _hunks_to_load(rehearsed: Rehearsed, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
+def _hunks_to_load(result: Valid, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
     """The differences between the rules in the kernel and the rehearsed ones."""
-    wanted = rehearsed.rulesets
+    wanted = result.rehearsed.rulesets
     saved = LiveKernel(tool.backend).save(wanted)
     live: dict[Family, Ruleset] = {}
     for family, ruleset in saved.items():
