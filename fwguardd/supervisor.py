@@ -255,7 +255,7 @@ class Supervisor:
 
     def _make_ready(self) -> None:
         with contextlib.suppress(NamespaceError):  # The next rehearsal will not get one either, and says why.
-            self._pool.tend()
+            self._pool.refill()
 
     def _guarded(self, what: str, work: Callable[[], Result]) -> Result | None:
         """The task boundary: a defect is told, with the place it was at, and ends nothing but this piece of work."""

@@ -135,7 +135,7 @@ def validated(source: OfflineInput) -> tuple[Verdict, Tool]:
     snapshot = snapshot_of(source.paths, source.rules_dir)
     pool = NamespacePool()
     try:
-        pool.tend()
+        pool.refill()
         return Validator(Rehearsals(tool.backend.value, pool).rehearse, source.context).validate(snapshot), tool
     finally:
         pool.close()

@@ -1,9 +1,9 @@
-"""A scratch network namespace with a rehearsal worker in it, made and thrown away for each rehearsal.
+"""A temporary network namespace with a rehearsal worker in it, for each rehearsal a new one.
 
-Three ways lead to one: `unshare --net` with CAP_SYS_ADMIN; fwguardd-rehearsal.socket, where systemd starts a worker for
-each connection in a namespace of its own (systemd.exec(5), PrivateNetwork=), so that the daemon needs no privilege to
-make any; and `unshare --user --net` for an ordinary user. The last has a limit of its own: the kernel grants a user
-namespace no large socket buffers, so iptables-nft-restore must commit every few rules there.
+There are three methods to make one: `unshare --net` with CAP_SYS_ADMIN; fwguardd-rehearsal.socket, where systemd starts
+a worker in a namespace of its own for each connection (systemd.exec(5), PrivateNetwork=), so that the daemon needs no
+privilege; and `unshare --user --net` for an ordinary user. The last one has a limit: the kernel grants a user namespace
+no large socket buffers, so iptables-nft-restore must commit every few rules there.
 """
 
 from __future__ import annotations
@@ -38,75 +38,83 @@ _WORKER = (
 
 
 class NamespaceMethod(Enum):
-    """How a scratch namespace is made."""
+    """How a temporary namespace is made."""
 
     PRIVILEGED = "a network namespace"
-    SERVICE = "a network namespace lent by fwguardd-rehearsal.socket"
+    SERVICE = "a network namespace of fwguardd-rehearsal.socket"
     USER_NAMESPACE = "a network namespace inside a user namespace"
 
     @property
-    def remedy(self) -> str:
-        """Where to look when it does not work."""
-        return _REMEDIES[self]
+    def advice(self) -> str:
+        """What to do when this method fails."""
+        return _ADVICE[self]
 
 
-_REMEDIES = {
-    NamespaceMethod.PRIVILEGED: "see the kernel's log",
+_ADVICE = {
+    NamespaceMethod.PRIVILEGED: "see the kernel log: journalctl -k",
     NamespaceMethod.SERVICE: "see: journalctl -u 'fwguardd-rehearsal@*'",
-    NamespaceMethod.USER_NAMESPACE: "if user namespaces are forbidden here: systemctl start fwguardd-rehearsal.socket",
+    NamespaceMethod.USER_NAMESPACE: (
+        "if this host forbids user namespaces, run the command as root, or as root: "
+        "systemctl start fwguardd-rehearsal.socket"
+    ),
 }
 
 
 class NamespaceError(Exception):
-    """No scratch namespace could be made, or its worker did not answer. Nothing was rehearsed, nothing was changed."""
+    """No temporary namespace could be made, or its worker did not answer. Nothing was rehearsed or changed."""
 
 
 def namespace_method() -> NamespaceMethod:
-    """The way that this process's privileges allow. Root of a user namespace has its limits too."""
+    """The method that this process's privileges allow.
+
+    Root of a user namespace has no large socket buffers either, so only the machine's own root counts as privileged.
+    """
     if has_capability(CAP_SYS_ADMIN) and in_initial_user_namespace():
         return NamespaceMethod.PRIVILEGED
-    return NamespaceMethod.SERVICE if os.access(REHEARSAL_SOCKET, os.R_OK | os.W_OK) else NamespaceMethod.USER_NAMESPACE
+    if os.access(REHEARSAL_SOCKET, os.R_OK | os.W_OK):
+        return NamespaceMethod.SERVICE
+    return NamespaceMethod.USER_NAMESPACE
 
 
 class ScratchNamespace:
-    """One worker in one fresh namespace. Starting it does not wait: a spare one is ready when it is needed."""
+    """One worker in one new namespace. Starting it does not wait, so a spare one is ready when it is needed."""
 
-    def __init__(self, way: NamespaceMethod) -> None:
-        """Start the worker. Raises ScratchError where `unshare` cannot be run, or nobody lends a namespace."""
-        self.way = way
+    def __init__(self, method: NamespaceMethod) -> None:
+        """Start the worker. Raises NamespaceError where `unshare` or the connection to systemd's socket fails."""
+        self.method = method
         self._pid: int | None = None
-        if way is NamespaceMethod.SERVICE:
-            self._socket = _connected()
+        if method is NamespaceMethod.SERVICE:
+            self._socket = _connect()
         else:
-            self._socket, self._pid = _started(way)
+            self._socket, self._pid = _start(method)
         self._socket.settimeout(ANSWER_SECONDS)
         self._stream = self._socket.makefile("rwb")
 
     def send(
         self, backend: str, family: int, steps: Sequence[dict[str, Any]], sets: Mapping[str, int] | None = None
     ) -> None:
-        """Begin steps in the namespace (`fwguardd.kernel.worker` tells their form), once it has twins of these ipsets.
+        """Begin steps in the namespace (`fwguardd.kernel.worker` describes them), after making empty ipsets.
 
-        Raises ScratchError.
+        ``sets`` are their names and families. Raises NamespaceError.
         """
         request = {"backend": backend, "family": family, "steps": list(steps), "sets": dict(sets or {})}
         try:
             self._stream.write(json.dumps(request).encode() + b"\n")
             self._stream.flush()
         except OSError as error:
-            raise NamespaceError(f"the rehearsal worker is gone ({error.strerror})") from error
+            raise self._ended(error.strerror) from error
 
     def receive(self) -> list[dict[str, Any]]:
-        """Wait for the results of the steps that were sent. Raises ScratchError."""
+        """Wait for the results of the steps that were sent. Raises NamespaceError."""
         try:
             line = self._stream.readline()
         except TimeoutError as error:
-            raise NamespaceError(f"the rehearsal did not answer within {ANSWER_SECONDS:g} s") from error
+            message = f"the rehearsal worker did not answer within {ANSWER_SECONDS:g} s, so nothing was rehearsed"
+            raise NamespaceError(f"{message}; {self.method.advice}") from error
         except OSError as error:
-            raise NamespaceError(f"the rehearsal worker is gone ({error.strerror})") from error
+            raise self._ended(error.strerror) from error
         if not line:
-            what = f"{self.way.value} could not be made, or the rehearsal worker in it ended early"
-            raise NamespaceError(f"{what}; {self.way.remedy}")
+            raise self._ended("it closed the connection")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise NamespaceError(answer["error"])
@@ -114,13 +122,13 @@ class ScratchNamespace:
         return results
 
     def is_alive(self) -> bool:
-        """Whether the worker still holds its end of the connection, for one that nothing was sent to yet."""
+        """Whether the worker still has its end of the connection open. Only before anything was sent to it."""
         end = select.poll()
         end.register(self._socket, select.POLLIN)
         return not end.poll(0)
 
     def close(self) -> None:
-        """End the worker, and with it the namespace. One that systemd started ends by itself when it is hung up on."""
+        """End the worker, and with it the namespace. One that systemd started ends when the connection is closed."""
         with contextlib.suppress(OSError):
             self._stream.close()
         self._socket.close()
@@ -129,8 +137,12 @@ class ScratchNamespace:
                 os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
 
+    def _ended(self, reason: object) -> NamespaceError:
+        what = f"{self.method.value} could not be made, or the rehearsal worker in it has ended ({reason})"
+        return NamespaceError(f"{what}, so nothing was rehearsed; {self.method.advice}")
 
-def _connected() -> socket.socket:
+
+def _connect() -> socket.socket:
     """A connection that systemd starts a worker on. It does not wait for the worker."""
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -138,15 +150,17 @@ def _connected() -> socket.socket:
         ours.connect(str(REHEARSAL_SOCKET))
     except OSError as error:
         ours.close()
-        message = f"{REHEARSAL_SOCKET} does not answer: {error.strerror or error}"
+        message = f"cannot connect to {REHEARSAL_SOCKET}: {error.strerror or error}"
         raise NamespaceError(f"{message}; see: systemctl status fwguardd-rehearsal.socket") from error
     return ours
 
 
-def _started(way: NamespaceMethod) -> tuple[socket.socket, int]:
+def _start(method: NamespaceMethod) -> tuple[socket.socket, int]:
     """The connection to a worker that is a child of this process, and its process id."""
     ours, theirs = socket.socketpair()
-    options = ["--net"] if way is NamespaceMethod.PRIVILEGED else ["--user", "--map-root-user", "--net"]
+    options = ["--net"]
+    if method is NamespaceMethod.USER_NAMESPACE:
+        options = ["--user", "--map-root-user", "--net"]
     argv = ["unshare", *options, "--", sys.executable, "-I", "-S", "-B", "-c", _WORKER]
     with theirs:
         try:
@@ -156,18 +170,19 @@ def _started(way: NamespaceMethod) -> tuple[socket.socket, int]:
                 {"PATH": PATH, "LC_ALL": "C"},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                 setsigdef=[signal.SIGPIPE],
-                setpgroup=0,  # A terminal's Ctrl-C is for the daemon, not for what it is in the middle of.
+                setpgroup=0,  # Ctrl-C in a terminal is meant for the daemon, which ends its workers itself.
             )
         except OSError as error:
             ours.close()
-            raise NamespaceError(f"unshare cannot be run: {error.strerror}") from error
+            raise NamespaceError(f"cannot run unshare: {error.strerror}; apt install util-linux") from error
     return ours, pid
 
 
 class NamespacePool:
-    """Scratch namespaces, some always ready: a rehearsal waits neither for the start of a worker nor for its end.
+    """Temporary namespaces, some of them started in advance: a rehearsal waits neither for the start of a worker nor
+    for the end of one.
 
-    ``choose`` tells the way, each time that one is made: what lends namespaces may come and go.
+    ``choose`` gives the method, each time that one is made: fwguardd-rehearsal.socket may be started and stopped.
     """
 
     def __init__(self, choose: Callable[[], NamespaceMethod] = namespace_method, spares: int = 2) -> None:
@@ -176,19 +191,16 @@ class NamespacePool:
         self._ready: list[ScratchNamespace] = []
         self._used: list[ScratchNamespace] = []
 
-    def tend(self) -> None:
-        """Throw away what was used, and have spare ones ready; for a time when nobody waits. Raises ScratchError."""
-        self._close(self._used)
+    def refill(self) -> None:
+        """Close the used ones and start spare ones, at a time when no rehearsal waits. Raises NamespaceError."""
+        _close_all(self._used)
         while len(self._ready) < self._wanted:
             self._ready.append(ScratchNamespace(self._choose()))
 
     @contextlib.contextmanager
-    def lend(self) -> Iterator[ScratchNamespace]:
-        """A fresh one. Raises ScratchError."""
-        scratch = self._ready.pop() if self._ready else ScratchNamespace(self._choose())
-        if not scratch.is_alive():
-            self._used.append(scratch)
-            scratch = ScratchNamespace(self._choose())
+    def acquire(self) -> Iterator[ScratchNamespace]:
+        """A new one, for one rehearsal. Raises NamespaceError."""
+        scratch = self._take()
         try:
             yield scratch
         finally:
@@ -196,9 +208,19 @@ class NamespacePool:
 
     def close(self) -> None:
         """End them all."""
-        self._close(self._used)
-        self._close(self._ready)
+        _close_all(self._used)
+        _close_all(self._ready)
 
-    def _close(self, scratches: list[ScratchNamespace]) -> None:
-        while scratches:
-            scratches.pop().close()
+    def _take(self) -> ScratchNamespace:
+        """A spare one whose worker is still there, else one that is started now."""
+        while self._ready:
+            scratch = self._ready.pop()
+            if scratch.is_alive():
+                return scratch
+            self._used.append(scratch)
+        return ScratchNamespace(self._choose())
+
+
+def _close_all(namespaces: list[ScratchNamespace]) -> None:
+    while namespaces:
+        namespaces.pop().close()

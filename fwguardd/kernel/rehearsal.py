@@ -67,7 +67,7 @@ class Rehearsals:
         twins, unseen = _twins(candidate)
         with contextlib.ExitStack() as lent:
             stages = {
-                family: _Stage(self.backend, lent.enter_context(self.pool.lend()), twins)
+                family: _Stage(self.backend, lent.enter_context(self.pool.acquire()), twins)
                 for family in candidate.rulesets
             }
             for family, stage in stages.items():
@@ -139,7 +139,7 @@ class _Stage:
 
     def _in_small_commits(self, ruleset: Ruleset) -> bool:
         """Whether this ruleset is too large for one transaction here."""
-        limited = self.scratch.way is NamespaceMethod.USER_NAMESPACE and self.backend == "nft"
+        limited = self.scratch.method is NamespaceMethod.USER_NAMESPACE and self.backend == "nft"
         return limited and ruleset.rule_count > RULES_PER_COMMIT
 
     def _steps(self, ruleset: Ruleset) -> list[dict[str, Any]]:

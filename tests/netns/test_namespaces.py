@@ -1,4 +1,4 @@
-"""Rehearsal workers: in whose namespace they work, and in whose they refuse to."""
+"""Rehearsal workers: the namespaces that they work in, and the one that they refuse to work in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS: list[dict[str, Any]] = [{"restore": RULES, "noflush": False}, {"save": Tr
 
 
 def worker(connection: socket.socket, *before: str) -> subprocess.Popen[bytes]:
-    """A worker on a connection, started by whatever ``before`` says."""
+    """A worker on a connection, started by the command ``before``."""
     argv = [*before, sys.executable, "-B", "-m", "fwguardd.kernel.worker"]
     return subprocess.Popen(argv, cwd=ROOT, stdin=connection.fileno(), stderr=subprocess.PIPE)
 
@@ -42,8 +42,8 @@ def request(backend: str) -> bytes:
 
 
 def test_a_worker_refuses_its_clients_namespace(backend: str, saved: Callable[[], dict[str, list[str]]]) -> None:
-    """A worker that finds itself in the namespace of whoever connected ends at once: a unit or a starter that forgot to
-    give it one of its own costs nobody the firewall."""
+    """A worker that is in the network namespace of its client ends at once: a unit that gives it no namespace of its
+    own does not replace the host's firewall."""
     ours, theirs = socket.socketpair()
     before = saved()
     with ours, theirs, worker(theirs) as running:
@@ -55,11 +55,11 @@ def test_a_worker_refuses_its_clients_namespace(backend: str, saved: Callable[[]
     assert saved() == before
 
 
-def test_a_worker_serves_who_connects_from_elsewhere(
+def test_a_worker_serves_a_client_in_another_namespace(
     backend: str, tmp_path: Path, saved: Callable[[], dict[str, list[str]]]
 ) -> None:
-    """A connection made with connect(2) counts as its client's, whoever listens: so a worker that systemd starts knows
-    its client's namespace too. The rules are loaded in the worker's, and nowhere else."""
+    """A connection made with connect(2) belongs to its client's namespace, so a worker that systemd starts knows that
+    namespace too. The rules are loaded in the worker's namespace only."""
     before = saved()
     with socket.socket(socket.AF_UNIX) as reader, socket.socket(socket.AF_UNIX) as ours:
         reader.bind(str(tmp_path / "socket"))
@@ -77,54 +77,65 @@ def test_a_worker_serves_who_connects_from_elsewhere(
     assert saved() == before
 
 
-def test_a_spare_that_died_is_not_lent(backend: str) -> None:
+def test_a_spare_that_ended_is_not_used(backend: str) -> None:
     """A spare worker that ended while it waited is replaced when a rehearsal needs it."""
     pool = NamespacePool(spares=1)
     try:
-        pool.tend()
+        pool.refill()
         (spare,) = pool._ready
         assert spare.is_alive()
         assert spare._pid is not None
         os.kill(spare._pid, 9)
         wait_until(lambda: not spare.is_alive(), "the end of the spare")
-        with pool.lend() as lent:
-            assert lent is not spare
-            lent.send(backend, 4, STEPS)
-            assert lent.receive()[-1]["code"] == 0
+        with pool.acquire() as scratch:
+            assert scratch is not spare
+            scratch.send(backend, 4, STEPS)
+            assert scratch.receive()[-1]["code"] == 0
     finally:
         pool.close()
 
 
-def test_a_socket_that_nobody_serves_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody lends a namespace, nothing is rehearsed, and the error names the socket and where to look."""
+def test_a_socket_without_a_listener_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where systemd does not listen, nothing is rehearsed, and the error names the socket and the command to run."""
     monkeypatch.setattr(namespaces, "REHEARSAL_SOCKET", tmp_path / "rehearsal.sock")
-    with pytest.raises(NamespaceError, match=r"rehearsal\.sock does not answer: .*systemctl status fwguardd-rehearsal"):
+    with pytest.raises(NamespaceError, match=r"cannot connect to .*rehearsal\.sock: .*; see: systemctl status"):
         ScratchNamespace(NamespaceMethod.SERVICE)
 
 
-def test_a_lender_that_hangs_up_is_told(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where systemd cannot start the worker it closes the connection, and that is an error and no empty ruleset."""
+def test_a_closed_connection_is_an_error(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where systemd cannot start the worker it closes the connection: an error that says so, not an empty ruleset."""
     monkeypatch.setattr(namespaces, "REHEARSAL_SOCKET", tmp_path / "rehearsal.sock")
     with socket.socket(socket.AF_UNIX) as reader:
         reader.bind(str(tmp_path / "rehearsal.sock"))
         reader.listen()
-        lent = ScratchNamespace(NamespaceMethod.SERVICE)
-        assert lent.is_alive()
+        scratch = ScratchNamespace(NamespaceMethod.SERVICE)
+        assert scratch.is_alive()
         reader.accept()[0].close()
-        assert not lent.is_alive()
-        with pytest.raises(NamespaceError, match=r"the rehearsal worker"):
-            _rehearse(lent, backend)
-        lent.close()
+        assert not scratch.is_alive()
+        with pytest.raises(NamespaceError, match=r"worker in it has ended .*nothing was rehearsed; see: journalctl"):
+            _rehearse(scratch, backend)
+        scratch.close()
 
 
-def _rehearse(lent: ScratchNamespace, backend: str) -> None:
-    lent.send(backend, 4, STEPS)
-    lent.receive()
+def test_a_worker_that_ended_is_an_error_with_advice(backend: str) -> None:
+    """Where `unshare` fails the error names the namespace that could not be made, and what to do."""
+    scratch = ScratchNamespace(NamespaceMethod.USER_NAMESPACE)
+    assert scratch._pid is not None
+    os.kill(scratch._pid, 9)
+    wait_until(lambda: not scratch.is_alive(), "the end of the worker")
+    with pytest.raises(NamespaceError, match=r"^a network namespace inside a user namespace could not be made"):
+        _rehearse(scratch, backend)
+    scratch.close()
 
 
-def test_privilege_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With CAP_SYS_ADMIN nobody has to lend a namespace; without, systemd is asked if it may be, else a user namespace
-    has to do."""
+def _rehearse(scratch: ScratchNamespace, backend: str) -> None:
+    scratch.send(backend, 4, STEPS)
+    scratch.receive()
+
+
+def test_the_method_follows_from_the_privileges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CAP_SYS_ADMIN a namespace is made directly; without it by systemd if its socket can be used, and else in a
+    user namespace."""
     monkeypatch.setattr(namespaces, "REHEARSAL_SOCKET", tmp_path / "rehearsal.sock")
     assert namespace_method() is NamespaceMethod.PRIVILEGED
     monkeypatch.setattr(namespaces, "has_capability", lambda _number: False)

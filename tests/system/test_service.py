@@ -18,23 +18,23 @@ REASON = '/etc/fwguard.d/50-app.rules:1: error: "80810" is neither a port'
 
 LATENCY = """
 import time
-from fwguardd.kernel.namespaces import Scratch, ScratchPool, Way
+from fwguardd.kernel.namespaces import NamespaceMethod, NamespacePool, ScratchNamespace
 
 def first_answer(scratch, began):
     scratch.send("nft", 4, [{"save": True}])
     scratch.receive()
     return time.perf_counter() - began
 
-cold, ready, pool = [], [], ScratchPool(lambda: Way.SERVICE)
+cold, ready, pool = [], [], NamespacePool(lambda: NamespaceMethod.SERVICE)
 for _ in range(5):
     began = time.perf_counter()
-    scratch = Scratch(Way.SERVICE)
+    scratch = ScratchNamespace(NamespaceMethod.SERVICE)
     cold.append(first_answer(scratch, began))
     scratch.close()
-    pool.tend()
+    pool.refill()
     time.sleep(0.4)
     began = time.perf_counter()
-    with pool.lend() as scratch:
+    with pool.acquire() as scratch:
         ready.append(first_answer(scratch, began))
 pool.close()
 print(min(cold) * 1000, min(ready) * 1000)
@@ -95,7 +95,7 @@ def test_rules_may_name_ipsets(guarded: Guarded) -> None:
     rule = "-A INPUT -m set --match-set blocked src -j DROP"
     guarded.drop("50-app.rules", f"-4 {rule}\n")
     assert 'there is no ipset "blocked"' in guarded.bed.run("fwguardctl reload", check=False).stdout
-    make = "from fwguardd.kernel.ipsets import make_twins; import socket; make_twins({'blocked': socket.AF_INET})"
+    make = "import socket; from fwguardd.kernel import ipsets; ipsets.make_empty_copies({'blocked': socket.AF_INET})"
     guarded.bed.run("python3 -", stdin=make)
     guarded.bed.run("systemctl reload fwguardd")
     assert rule in guarded.saved()
@@ -180,7 +180,7 @@ def test_whoever_changes_the_rules_can_be_named(guarded: Guarded) -> None:
     bed = guarded.bed
     bed.run("systemd-run --quiet --unit=stranger --uid=65534 sleep 1000")
     stranger = bed.show("stranger", "MainPID")
-    look = f"from fwguardd.kernel.attribution import read_culprit; print(read_culprit({stranger}, 'sleep'))"
+    look = f"from fwguardd.kernel.attribution import read_author; print(read_author({stranger}, 'sleep'))"
     with guarded.drop_in("fwguardd.service", f'ExecStartPost=/usr/bin/python3 -I -c "{look}"'):
         told = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service", "_TRANSPORT=stdout")]
     seen = next(line for line in told if line.startswith(f"process {stranger} "))
