@@ -169,7 +169,7 @@ def _with_more(finding: Finding, more: int) -> Finding:
     if not more:
         return finding
     lines = f"{more} more line{'s' * (more > 1)} of this file"
-    return replace(finding, message=f"{finding.message}; so {'are' if more > 1 else 'is'} {lines}")
+    return replace(finding, message=f"{finding.message}; the same holds for {lines}")
 
 
 def errors_and_warnings(findings: Iterable[Finding]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
 from fwguardd.kernel.namespaces import NamespaceMethod
 from fwguardd.ruleset.canonical import Canonical
-from fwguardd.ruleset.lint_chains import loop_closed_by
+from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.model import (
     Candidate,
     Chain,

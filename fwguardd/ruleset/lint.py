@@ -1,7 +1,7 @@
-"""What iptables swallows without a word and a person would regret: warnings, each with a code and what to do about it.
+"""Warnings about single rules and files: what iptables accepts and the author probably does not mean.
 
-An author silences one with ``# fwguard: allow CODE`` on the line or on a comment line right above it. Nothing here
-needs to know iptables' options beyond those that it warns of.
+Each warning has a code and a hint. ``# fwguard: allow CODE`` silences it, on the line or on a comment line right above
+it. `fwguardd.ruleset.lint_chains` has the warnings about chains.
 
 This module is pure.
 """
@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
 from fwguardd.ruleset.model import Finding, Origin, Severity
+from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.statements import Addition
 from fwguardd.ruleset.suggestions import nearest_name
-from fwguardd.ruleset.tokenizer import word_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.preserve import Preserve
@@ -32,22 +31,17 @@ LONGEST_LOG_PREFIX = 29
 LONGEST_NFLOG_PREFIX = 63
 """The same of an NFLOG prefix (struct xt_nflog_info, linux/netfilter/xt_NFLOG.h)."""
 
-# Most rules match none of this, and are spared the word-by-word look: no LOG, no limit, no name, and a protocol.
-_WORTH_A_LOOK = re.compile(
-    r"LOG|-m limit|(?:-[io]|interface)[ \t]+[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])"
-    r"|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[0-9.]+(?![^ \t])"
-    r"|(?:-s|-d|--src|--dst|--source|--destination)[ \t]+!?[ \t]*[^ \t]*[g-zG-Z]"
+# Few rules match any of this: LOG, a limit, an odd interface, a short address or a host name, a port without protocol.
+# The view of a rule is made for those only.
+_MAY_WARN = re.compile(
+    r"LOG|limit|(?:-[io]|interface)[ \t=]+[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])"
+    r"|(?:-[sd]|--s(?:rc|ou[a-z]*)|--d(?:st|es[a-z]*))[ \t=]+!?[ \t]*(?:[0-9.]+(?![^ \t])|[^ \t]*[g-zG-Z])"
     r"|^(?!.*-p(?:roto|[ \t])).*port"
 )
-_ADDRESS_OPTIONS = frozenset({"-s", "--source", "--src", "-d", "--destination", "--dst"})
-_INTERFACE_OPTIONS = frozenset({"-i", "-o", "--in-interface", "--out-interface"})
 _ODD_INTERFACE = re.compile(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _SHORT_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
 _ADDRESS = re.compile(r"[0-9a-fA-F:.,/]+$")
-_PORT_OPTIONS = frozenset(
-    {"--dport", "--sport", "--dports", "--sports", "--ports", "--destination-port", "--source-port"}
-)
-_PROTOCOL_OPTIONS = frozenset({"-p", "--protocol", "--proto"})
+_PORT_OPTIONS = ("--dport", "--dports", "--ports", "--sport", "--sports")
 
 WARNINGS = frozenset(
     {"log-without-limit", "log-prefix-too-long", "log-prefix-space", "log-prefix-unwatched", "no-target"}
@@ -55,34 +49,36 @@ WARNINGS = frozenset(
     | {"unreachable-rule", "duplicate-rule", "unused-chain", "policy-twice", "preserved-chain", "preserved-rule"}
     | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance", "unseen-set"}
 )
-"""The codes that a line of a rule file can be silenced for."""
+"""The codes that can be silenced in a rule file."""
 
 
 @dataclass(frozen=True, slots=True)
 class LintContext:
-    """What a lint has to know beside the rules: the prefixes that become events, and what belongs to others."""
+    """The settings that lints depend on: the log prefixes that become events, and the patterns of ``preserve``."""
 
     watched_prefixes: tuple[str, ...]
     preserve: Preserve
 
 
 def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> tuple[Finding, ...]:
-    """All warnings about a candidate, less those that their authors silenced, each told once for both families."""
+    """All warnings about a candidate without the silenced ones. One that holds for both families is listed once."""
     found: dict[tuple[str, Origin | None], Finding] = {}
     for finding in (
         *_lint_rules(readings, context),
         *lint_chains(candidate, context.preserve),
         *_duplicate_files(readings),
-        *_unknown_allowances(readings),
+        *_unknown_suppressions(readings),
     ):
         key = (finding.code, finding.origin)
-        # What both families are told is of no family.
-        found[key] = replace(found[key], family=None) if key in found else finding
+        if key in found:
+            found[key] = replace(found[key], family=None)
+        else:
+            found[key] = finding
     return unsilenced(found.values(), readings)
 
 
 def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> tuple[Finding, ...]:
-    """Findings in order of place, with the lines as written, less the warnings that their authors silenced."""
+    """The findings in order of place, with the lines as written, without the warnings that are silenced."""
     by_path = {reading.path: reading for reading in readings}
     kept: list[Finding] = []
     for finding in findings:
@@ -97,119 +93,127 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> tupl
 def _lint_rules(readings: Iterable[Reading], context: LintContext) -> Iterator[Finding]:
     for reading in readings:
         for statement in reading.statements:
-            if isinstance(statement, Addition) and _WORTH_A_LOOK.search(statement.text):
-                words = word_values(statement.text)
-                options = dict(pairwise(words))
-                yield from _lint_log(statement, words, options, context)
-                yield from _lint_match(statement, words, options)
-                yield from _lint_names(statement, words)
+            if isinstance(statement, Addition) and _MAY_WARN.search(statement.text):
+                view = RuleView.of(statement.text)
+                if view.target == "LOG":
+                    yield from _lint_log(statement, view, context)
+                yield from _lint_nflog(statement, view)
+                yield from _lint_limit(statement, view)
+                yield from _lint_ports(statement, view)
+                yield from _lint_names(statement, view)
 
 
-def _lint_log(
-    rule: Addition, words: Sequence[str], options: Mapping[str, str], context: LintContext
-) -> Iterator[Finding]:
-    target = options.get("-j", options.get("--jump", ""))
-    if target == "NFLOG" and len(options.get("--nflog-prefix", "")) > LONGEST_NFLOG_PREFIX:
-        message = f"the NFLOG prefix has {len(options['--nflog-prefix'])} characters; the kernel keeps "
-        yield _warning("log-prefix-too-long", f"{message}{LONGEST_NFLOG_PREFIX}", rule, "shorten it")
-    if target != "LOG":
-        return
-    if not {"limit", "hashlimit"} & set(words):
-        hint = 'add "-m limit --limit 5/min", or a flood of packets is a flood of lines'
-        yield _warning("log-without-limit", "LOG without a limit", rule, hint)
-    prefix = _log_prefix(words)
-    watched = " or ".join(f'"{watched}"' for watched in context.watched_prefixes)
+def _lint_log(rule: Addition, view: RuleView, context: LintContext) -> Iterator[Finding]:
+    if not view.uses("limit") and not view.uses("hashlimit"):
+        hint = 'add "-m limit --limit 5/min": without it a flood of packets floods the kernel log'
+        yield _warning("log-without-limit", "LOG without a rate limit", rule, hint)
+    prefix = view.value("--log-prefix") or ""
     if len(prefix) > LONGEST_LOG_PREFIX:
         message = f"the log prefix has {len(prefix)} characters; the kernel keeps {LONGEST_LOG_PREFIX}"
         yield _warning("log-prefix-too-long", message, rule, "shorten it")
     if prefix and not prefix.endswith(" "):
-        message = f'the log prefix "{prefix}" does not end in a space, and runs into the line: "{prefix}IN=eth0"'
+        message = f'the log prefix "{prefix}" does not end with a space, so log lines start with "{prefix}IN=eth0"'
         yield _warning("log-prefix-space", message, rule, f'write "{prefix} ", with a space before the closing quote')
+    yield from _lint_watched_prefix(rule, prefix, context.watched_prefixes)
+
+
+def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) -> Iterator[Finding]:
+    quoted = " or ".join(f'"{one}"' for one in watched)
     if not prefix:
-        message = "no event will tell of what this logs: it has no prefix"
-        yield _warning("log-prefix-unwatched", message, rule, f"add --log-prefix with a watched prefix: {watched}")
-    elif not {prefix, f"{prefix} "} & set(context.watched_prefixes):
-        message = f'no event will tell of "{prefix}": the prefix is not watched'
+        message = "LOG without a prefix: no denial is reported for this rule"
+        yield _warning("log-prefix-unwatched", message, rule, f"add --log-prefix {quoted}")
+    elif prefix not in watched and f"{prefix} " not in watched:
+        message = f'the log prefix "{prefix}" is not watched: no denial is reported for this rule'
         yield _warning(
-            "log-prefix-unwatched", message, rule, f"add it to prefixes: in fwguardd.yaml, or write {watched}"
+            "log-prefix-unwatched", message, rule, f"add it to prefixes: in fwguardd.yaml, or write {quoted}"
         )
 
 
-def _log_prefix(words: Sequence[str]) -> str:
-    """The log prefix, of an option that may be cut short; empty where there is none."""
-    for option, value in pairwise((*words, "")):
-        if option.startswith("--log-p"):
-            _, equals, attached = option.partition("=")
-            return attached if equals else value
-    return ""
+def _lint_nflog(rule: Addition, view: RuleView) -> Iterator[Finding]:
+    prefix = view.value("--nflog-prefix") or ""
+    if view.target == "NFLOG" and len(prefix) > LONGEST_NFLOG_PREFIX:
+        message = f"the NFLOG prefix has {len(prefix)} characters; the kernel keeps {LONGEST_NFLOG_PREFIX}"
+        yield _warning("log-prefix-too-long", message, rule, "shorten it")
 
 
-def _lint_match(rule: Addition, words: Sequence[str], options: Mapping[str, str]) -> Iterator[Finding]:
-    if options.get("-j") == "DROP" and "limit" in words and "hashlimit" not in words:
-        message = "DROP with a limit: what exceeds the limit goes on to the next rules"
-        yield _warning(
-            "limit-on-drop", message, rule, "put the limit on a rule that accepts, and drop the rest after it"
-        )
-    ports = _PORT_OPTIONS & set(words)
-    if ports and not _PROTOCOL_OPTIONS & set(words):
-        message = f"{min(ports)} without a protocol"
-        yield Finding("port-without-protocol", message, rule.origin, hint="write -p tcp or -p udp before it")
+def _lint_limit(rule: Addition, view: RuleView) -> Iterator[Finding]:
+    if view.target == "DROP" and view.uses("limit") and not view.uses("hashlimit"):
+        message = "DROP with -m limit: packets above the limit are not dropped here, but go on to the next rule"
+        hint = "put the limit on a rule that accepts, and drop the rest after it"
+        yield _warning("limit-on-drop", message, rule, hint)
 
 
-def _lint_names(rule: Addition, words: Sequence[str]) -> Iterator[Finding]:
-    for option, value in pairwise(words):
-        if option in _ADDRESS_OPTIONS and value != "!":
-            yield from _lint_address(rule, value)
-        elif option in _INTERFACE_OPTIONS and (match := _ODD_INTERFACE.match(value)):
-            message, hint = _about_interface(value, match)
-            yield _warning("odd-interface", message, rule, hint)
+def _lint_ports(rule: Addition, view: RuleView) -> Iterator[Finding]:
+    if view.has("-p"):
+        return
+    for option in _PORT_OPTIONS:
+        if view.has(option):
+            message = f"{option} without a protocol"
+            yield Finding("port-without-protocol", message, rule.origin, hint="write -p tcp or -p udp before it")
+            return
+
+
+def _lint_names(rule: Addition, view: RuleView) -> Iterator[Finding]:
+    for option in view.options:
+        if option.name in ("-s", "-d") and option.value:
+            yield from _lint_address(rule, option.value)
+        elif option.name in ("-i", "-o"):
+            yield from _lint_interface(rule, option.value)
 
 
 def _lint_address(rule: Addition, value: str) -> Iterator[Finding]:
     if not _ADDRESS.match(value):
-        message = f'"{value}" is a name: it is looked up when the rules load, and not again when its address changes'
-        hint = "write the address; before the network is up no name can be looked up"
+        message = f'"{value}" is a host name: it is resolved when the rules load, not again when its address changes'
+        hint = "write the address; at boot the rules load before names can be resolved"
         yield _warning("host-name", message, rule, hint)
     elif _SHORT_ADDRESS.match(value):
         numbers = value.rstrip(".").split(".")
         whole = ".".join([*numbers, *["0"] * (4 - len(numbers))])
-        message = f'"{value}" without a mask is the one address {whole}'
+        message = f'"{value}" without a mask means the single address {whole}'
         yield _warning("short-address", message, rule, f"write {whole}/{8 * len(numbers)}")
 
 
-def _about_interface(name: str, match: re.Match[str]) -> tuple[str, str]:
+def _lint_interface(rule: Addition, name: str) -> Iterator[Finding]:
+    match = _ODD_INTERFACE.match(name)
+    if match is None:
+        return
     if match["alias"]:
-        return (
-            f'"{name}" is the label of an address: no packet comes or goes by an interface of that name',
-            f"write {match['alias']}, and the address with -d or -s",
-        )
-    if match["star"]:
-        return f'"{name}" matches an interface of just that name', f'write "{match["star"]}+": + is any ending'
-    return (
-        f'"{name}" is an address, and no interface has that name',
-        "write the interface, or the address with -s or -d",
-    )
+        message = f'"{name}" is the label of an address, not an interface: no packet matches it'
+        hint = f"write {match['alias']}, and match the address with -d or -s"
+    elif match["star"]:
+        message = f'"{name}" matches only an interface with exactly this name'
+        hint = f'write "{match["star"]}+": a + at the end matches any ending'
+    else:
+        message = f'"{name}" is an address, not an interface'
+        hint = "write the interface, or match the address with -s or -d"
+    yield _warning("odd-interface", message, rule, hint)
 
 
 def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:
     first: dict[tuple[str, ...], str] = {}
     for reading in readings:
         if reading.statements and first.setdefault(reading.lines, reading.path) != reading.path:
-            message = f"the same content as {first[reading.lines]}"
+            message = f"the file has the same content as {first[reading.lines]}"
             yield Finding("duplicate-file", message, Origin(reading.path, 0), Severity.WARNING, "remove one of the two")
 
 
-def _unknown_allowances(readings: Sequence[Reading]) -> Iterator[Finding]:
-    """What would silence nothing: told where it is first said, which is before the lines that it holds for."""
+def _unknown_suppressions(readings: Sequence[Reading]) -> Iterator[Finding]:
+    """Codes in ``# fwguard: allow`` that no warning has: one finding each, at the first line that the code is for."""
     for reading in readings:
-        told: set[str] = set()
+        reported: set[str] = set()
         for line, codes in sorted(reading.allowed.items()):
-            for code in sorted(codes - WARNINGS - told):
-                told.add(code)
-                meant = nearest_name(code, WARNINGS)
-                message = f'there is no warning "{code}", so this silences nothing; errors cannot be silenced'
-                hint = f"write {meant}" if meant else "write the code as the warning has it, in brackets behind it"
-                yield Finding("unknown-allowance", message, Origin(reading.path, line), Severity.WARNING, hint)
+            for code in sorted(codes - WARNINGS - reported):
+                reported.add(code)
+                yield _unknown_suppression(code, Origin(reading.path, line))
+
+
+def _unknown_suppression(code: str, origin: Origin) -> Finding:
+    message = f'there is no warning "{code}", so this comment silences nothing; errors cannot be silenced'
+    hint = "write the code that stands in brackets behind the warning"
+    nearest = nearest_name(code, WARNINGS)
+    if nearest:
+        hint = f"write {nearest}"
+    return Finding("unknown-allowance", message, origin, Severity.WARNING, hint)
 
 
 def _warning(code: str, message: str, rule: Addition, hint: str) -> Finding:

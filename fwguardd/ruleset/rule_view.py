@@ -196,15 +196,21 @@ class RuleView:
         yield "-m" if kind == "-p" and found else kind, name, tuple(found)
 
 
-def jump_target(text: str) -> str | None:
-    """`RuleView.jump_target` of a text, for loops over all rules: most texts need not be read whole for it."""
+def target_of(text: str) -> str | None:
+    """`RuleView.target` of a text, for loops over all rules: most texts need not be read whole for it."""
     plain = _QUOTED.sub("\n", text) if '"' in text else text
     before, jump, after = f" {plain}".partition(" -j ")
     target = after.partition(" ")[0]
     if not jump or not target or "\n" in target or '"' in plain or "\t" in plain:
-        return RuleView.of(text).jump_target
+        return RuleView.of(text).target
     if before and before.rpartition(" ")[2][:1] in ("", "-"):
-        return RuleView.of(text).jump_target  # Behind an option, "-j" may be the value of that option.
+        return RuleView.of(text).target  # Behind an option, "-j" may be the value of that option.
+    return target
+
+
+def jump_target(text: str) -> str | None:
+    """`RuleView.jump_target` of a text, for loops over all rules."""
+    target = target_of(text)
     return None if target in VERDICTS else target
 
 

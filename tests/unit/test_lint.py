@@ -196,9 +196,9 @@ def test_a_reject_with_a_limit_is_sane() -> None:
 @pytest.mark.parametrize(
     ("rule", "hint"),
     [
-        ("-i eth0:1", "write eth0, and the address with -d or -s"),
-        ("-o eth*", 'write "eth+": + is any ending'),
-        ("-i 192.168.1.1", "write the interface, or the address with -s or -d"),
+        ("-i eth0:1", "write eth0, and match the address with -d or -s"),
+        ("-o eth*", 'write "eth+": a + at the end matches any ending'),
+        ("-i 192.168.1.1", "write the interface, or match the address with -s or -d"),
         ("-s 10", "write 10.0.0.0/8"),
         ("-d 192.168.1", "write 192.168.1.0/24"),
     ],
@@ -215,7 +215,7 @@ def test_what_belongs_to_others_is_told_once_for_each_file() -> None:
     findings = compose_files((RuleFile("a.rules", text), RuleFile("b.rules", text)), CONTEXT).findings
     told = [finding for finding in findings if finding.code == "preserved-chain"]
     assert [finding.origin for finding in told] == [Origin("a.rules", 1), Origin("b.rules", 3)]
-    assert told[0].message.endswith("; so are 2 more lines of this file")
+    assert told[0].message.endswith("; the same holds for 2 more lines of this file")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.ruleset.lint_chains import loop_closed_by
+from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.model import Chain, Rule, Table
 
 

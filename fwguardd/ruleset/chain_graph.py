@@ -1,0 +1,49 @@
+"""Where the chains of a table lead to by the jumps of their rules.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.rule_view import jump_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fwguardd.ruleset.model import Table
+
+
+def chains_reached(table: Table, starts: Iterable[str]) -> tuple[str, ...]:
+    """The names of the given chains of the table, and of all chains that packets in them can get to by jumps."""
+    reached = dict.fromkeys(starts)
+    waiting = list(reached)
+    while waiting:
+        for rule in table.chains[waiting.pop()].rules:
+            target = jump_target(rule.text)
+            if target is not None and target in table.chains and target not in reached:
+                reached[target] = None
+                waiting.append(target)
+    return tuple(reached)
+
+
+def loop_closed_by(table: Table, chain: str, rule_text: str) -> tuple[str, ...]:
+    """The chains of the loop that a rule in ``chain`` closes, from that chain back to it; empty if it closes none."""
+    target = jump_target(rule_text)
+    if target is None or target not in table.chains:
+        return ()
+    if target == chain:
+        return (chain, chain)
+    paths: dict[str, tuple[str, ...]] = {target: (chain, target)}
+    waiting = [target]
+    while waiting:
+        current = waiting.pop()
+        for rule in table.chains[current].rules:
+            following = jump_target(rule.text)
+            if following == chain:
+                return (*paths[current], chain)
+            if following is not None and following in table.chains and following not in paths:
+                paths[following] = (*paths[current], following)
+                waiting.append(following)
+    return ()
