@@ -1,8 +1,6 @@
 """How fast rule files are read and composed, and how much memory that takes, in a fresh process of the system's Python.
 
-The bounds are the project's promises, for the machine that they were made on. Time is that of the processor, so that
-other work on the machine does not count. A processor may be slower: it is timed with a loop first, and the bounds grow
-by as much as that loop takes longer than it did there.
+Time is that of the processor. Memory, unlike time, is the same on a busy machine: its bounds are asserted.
 """
 
 from __future__ import annotations
@@ -17,10 +15,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[2]
-REFERENCE_SECONDS = 0.035
-"""What the loop takes on the machine that the promises were made on."""
+    from tests.bench.conftest import Recorder
 
+    Rounds = Callable[[int], int]
+
+ROOT = Path(__file__).resolve().parents[2]
 MEASURE = r"""
 import json, re, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -31,13 +30,6 @@ from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import errors_in
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.parser import read_rules
-
-def loop():
-    started = time.process_time()
-    words = {}
-    for number in range(60_000):
-        words[str(number)] = (number, "-A INPUT -p tcp --dport %d" % number)
-    return time.process_time() - started
 
 def once():
     started = time.process_time()
@@ -51,8 +43,7 @@ rounds = int(sys.argv[3])
 seconds, snapshot, composition = once()
 peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 print(json.dumps({
-    "seconds": min([seconds, *(once()[0] for _ in range(rounds - 1))]),
-    "pace": min(loop() for _ in range(5)),
+    "seconds": [seconds, *(once()[0] for _ in range(rounds - 1))],
     "mebibytes": peak / 1024,
     "errors": len(errors_in((*snapshot.findings, *composition.findings))),
     "rules": max((ruleset.rule_count for ruleset in composition.candidate.rulesets.values()), default=0),
@@ -63,20 +54,19 @@ print(json.dumps({
 class Figures(NamedTuple):
     """What one process measured."""
 
-    seconds: float
+    milliseconds: list[float]
     mebibytes: float
     errors: int
     rules: int
-    slower: float
 
 
 def measured(directory: Path, rounds: int) -> Figures:
-    """The best time of so many rounds, and the peak of memory after the first of them, in a process of its own."""
+    """The times of so many rounds, and the peak of memory after the first of them, in a process of its own."""
     directory.chmod(0o755)
     argv = ["/usr/bin/python3", "-I", "-c", MEASURE, str(ROOT), str(directory), str(rounds)]
     answer = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
-    slower = max(1.0, answer["pace"] / REFERENCE_SECONDS)
-    return Figures(answer["seconds"], answer["mebibytes"], answer["errors"], answer["rules"], slower)
+    milliseconds = [1000 * seconds for seconds in answer["seconds"]]
+    return Figures(milliseconds, answer["mebibytes"], answer["errors"], answer["rules"])
 
 
 def rule(number: int) -> str:
@@ -90,16 +80,15 @@ def rule(number: int) -> str:
     return kinds[number % len(kinds)]()
 
 
-def test_ten_thousand_rules_in_five_hundred_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """At most 150 ms and 60 MB from the directory to two composed rulesets."""
+def test_ten_thousand_rules_in_five_hundred_files(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
+    """From the directory to two composed rulesets, in at most 60 MB."""
     for file in range(500):
         rules = "".join(f"{rule(file * 20 + number)}\n" for number in range(20))
         (tmp_path / f"{file:03d}.rules").write_text(f"# service {file}\n{rules}", encoding="utf-8")
-    figures = measured(tmp_path, 5)
-    with capsys.disabled():
-        print(f"\n10,000 rules, 500 files: {figures.seconds * 1000:.0f} ms, {figures.mebibytes:.0f} MiB", end="")
+    figures = measured(tmp_path, rounds(15))
+    record("10,000 rules in 500 files", "ms", figures.milliseconds)
+    record("10,000 rules in 500 files", "MiB", [figures.mebibytes])
     assert (figures.errors, figures.rules) == (0, 10_000)
-    assert figures.seconds <= 0.150 * figures.slower
     assert figures.mebibytes <= 60
 
 
@@ -122,16 +111,11 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_read_or_refused_quickly(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At most 1 s and 100 MB to refuse a file, whatever it holds."""
+def test_hostile_files_are_read_or_refused(name: str, tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
+    """At most 100 MB to refuse a file, whatever it holds."""
     make, errors = HOSTILE[name]
     (tmp_path / "hostile.rules").write_bytes(make())
-    figures = measured(tmp_path, 2)
-    with capsys.disabled():
-        print(f"\n{name}: {figures.seconds * 1000:.0f} ms, {figures.mebibytes:.0f} MiB", end="")
+    figures = measured(tmp_path, rounds(5))
+    record(name, "ms", figures.milliseconds)
     assert figures.errors == errors
-    # A hundred thousand valid rules are no attack: they may take half as long again.
-    assert figures.seconds <= (1.0 if errors else 1.5) * figures.slower
     assert figures.mebibytes <= 100

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import datetime
 from ipaddress import ip_network
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.inputs import lines_of, opened
 from fwguardd.ctl.denials.log_files import LogFileReader, StampReader
 from fwguardd.settings import DEFAULT_PREFIXES
-from tests.bench.test_denial_speed import REFERENCE_SECONDS, pace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
+    from tests.bench.conftest import Recorder
+
+    Rounds = Callable[[int], int]
 
 LINES: Final = 40_000
-ROUNDS: Final = 5
-PROMISED: Final = 50_000
-"""Lines a second."""
-
 FORM: Final = (
     "Nov 22 %02d:%02d:%02d gate kernel: [%5d.%06d] iptables denied: IN=eth0 OUT= MAC=52:54:00:12:34:56:52:54:00:65:43:"
     "21:08:00 SRC=203.0.%d.%d DST=198.51.100.4 LEN=60 TOS=0x00 PREC=0x00 TTL=51 ID=%d DF PROTO=TCP SPT=%d DPT=%d "
@@ -43,13 +39,12 @@ def write_log(path: Path) -> None:
             )
 
 
-def test_old_lines_are_read_fast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """At least 50,000 lines a second with a filter; half of that where others use the same processor's caches."""
+def test_old_lines(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
+    """Lines of an old log that are read for each second of the processor, with a filter."""
     path = tmp_path / "kern.log"
     write_log(path)
-    measured, scaled = [], []
-    for _ in range(ROUNDS):
-        slowness = pace()
+    speeds = []
+    for _ in range(rounds(9)):
         begun = time.process_time()
         old = LogFileReader(
             DEFAULT_PREFIXES,
@@ -58,10 +53,6 @@ def test_old_lines_are_read_fast(tmp_path: Path, capsys: pytest.CaptureFixture[s
         )
         with opened(path) as (descriptor, _):
             found = sum(1 for _ in old.events(lines_of(descriptor, str(path))))
-        measured.append(LINES / (time.process_time() - begun))
-        scaled.append(measured[-1] * max(1.0, (slowness + pace()) / 2 / REFERENCE_SECONDS))
+        speeds.append(LINES / (time.process_time() - begun))
         assert (found, old.counts.ours) == (LINES // 200, LINES)
-    with capsys.disabled():
-        print(f"\n{median(measured):,.0f} lines a second here, {median(scaled):,.0f} scaled", end="")
-    busy = os.getloadavg()[0] > 1.5
-    assert median(scaled) >= PROMISED / (2 if busy else 1)
+    record("denials --read with a filter", "lines/s", speeds)

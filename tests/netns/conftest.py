@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ import pytest
 from fwguardd.control.client import ask
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "etc" / "fwguard.d"
@@ -43,7 +45,7 @@ def namespace() -> Iterator[None]:
 
 @pytest.fixture(params=["nft", "legacy"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Both halves of the kernel."""
+    """Each of the two backends."""
     return str(request.param)
 
 
@@ -72,7 +74,7 @@ class Peer:
         """Run a command on the peer."""
         return output(f"nsenter --net=/proc/{self._holder.pid}/ns/net {command}")
 
-    def connects(self, address: str, port: int, seconds: float = 1.0) -> bool:
+    def connects(self, address: str, port: int, seconds: float = 20.0) -> bool:
         """Whether a TCP connection from the peer comes about."""
         family = "AF_INET6" if ":" in address else "AF_INET"
         code = (
@@ -112,11 +114,14 @@ def kernel_log_of_namespaces() -> Iterator[Callable[[], None]]:
 class Daemon:
     """A real fwguardd in the test's namespace, its events as they come."""
 
-    def __init__(self, folder: Path, backend: str, settings: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, backend: str, settings: str, environment: dict[str, str], *, enter: Sequence[str] = ()
+    ) -> None:
+        """Start it, by the program ``enter`` if one is given, which has to become it."""
         self.rules = folder / "rules"
         self.config = folder / "fwguardd.yaml"
         self.config.write_text(settings if "settle:" in settings else f"settle: 50ms\n{settings}")
-        argv = [sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
+        argv = [*enter, sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
         argv += ["--config", str(self.config), "--rules-dir", str(self.rules)]
         argv += ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
         self.process = subprocess.Popen(
@@ -128,8 +133,10 @@ class Daemon:
             env=os.environ | environment,
         )
         self.seen: list[dict[str, Any]] = []
+        self.backend = backend
         self._events: queue.Queue[tuple[float, dict[str, Any]]] = queue.Queue()
         self.arrived = 0.0
+        """When the event that `event` returned last was read, by time.monotonic(): for the benches."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -138,15 +145,15 @@ class Daemon:
         for line in self.process.stdout:
             self._events.put((time.monotonic(), json.loads(line)))
 
-    def event(self, name: str, seconds: float = 10.0, **fields: object) -> dict[str, Any]:
+    def event(self, name: str, **fields: object) -> dict[str, Any]:
         """The next event of this name with these fields; events before it are passed over."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + LONGEST
         while True:
             try:
                 self.arrived, event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 ended = "" if self.process.poll() is None else f"; it ended with {self.process.returncode}"
-                raise AssertionError(f"no {name} {fields} within {seconds} s{ended}; seen: {self.seen}") from None
+                raise AssertionError(f"no {name} {fields} within {LONGEST:g} s{ended}; seen: {self.seen}") from None
             self.seen.append(event)
             if event["event"] == name and all(event.get(key) == value for key, value in fields.items()):
                 return event
@@ -155,25 +162,41 @@ class Daemon:
         """Put a rule file in place the way that careful programs do: written beside, then renamed."""
         drop(self.rules, name, text)
 
+    def ask(self, verb: str) -> dict[str, Any]:
+        """The result of a verb of the control socket."""
+        return dict(ask(self.config.parent / "run" / "control.sock", verb))
+
     def end_pass(self) -> None:
-        """Wait until the pass that told the last event has ended: the one thread that acts answers this behind it."""
-        ask(self.config.parent / "run" / "control.sock", "drift")
+        """Wait until the pass that emitted the last event has ended: the worker thread answers this verb after it."""
+        self.ask("drift")
+
+    def repair(self) -> dict[str, Any]:
+        """Change the rules and wait for the repair: a whole pass that began after everything so far. Tests in which
+        nothing must happen wait for this in place of a span of time."""
+        argv = [f"iptables-{self.backend}", "-A", "OUTPUT", "-s", "203.0.113.1", "-j", "DROP"]
+        subprocess.run([*argv, "-w", "60"], check=True)
+        return self.event("drift.repaired")
+
+    def events_until_its_end(self, name: str) -> list[dict[str, Any]]:
+        """Stop it; all events of this name that it has ever emitted."""
+        self.stop()
+        return [event for event in self.all_events() if event["event"] == name]
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=10)
+        return self.process.wait(LONGEST)
 
     def all_events(self) -> list[dict[str, Any]]:
-        """All that it told, once it has ended, those events included that were passed over."""
-        self.process.wait(timeout=10)
-        self._reader.join(timeout=30)
+        """All events that it emitted until its end, those included that were passed over."""
+        self.process.wait(LONGEST)
+        self._reader.join(LONGEST)
         while not self._events.empty():
             self.seen.append(self._events.get()[1])
         return list(self.seen)
 
-    def denials_told(self) -> tuple[int, int, int]:
-        """Denials that were told one by one, those in summaries, and the losses, once it has ended."""
+    def denials_emitted(self) -> tuple[int, int, int]:
+        """Denials that were emitted one by one until its end, those in summaries, and those that were lost."""
         seen = self.all_events()
 
         def summed(name: str) -> int:
@@ -188,7 +211,7 @@ class Daemon:
         self.process.wait()
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
-            self._reader.join(timeout=5)
+            self._reader.join(LONGEST)
             stream.close()
 
 
@@ -204,7 +227,9 @@ def start_daemon(tmp_path: Path, backend: str) -> Iterator[Callable[..., Daemon]
     """Starts a daemon on a copy of the shipped rules, or on given ones."""
     started: list[Daemon] = []
 
-    def start(rules: dict[str, str] | None = None, settings: str = "", **environment: str) -> Daemon:
+    def start(
+        rules: dict[str, str] | None = None, settings: str = "", *, enter: Sequence[str] = (), **environment: str
+    ) -> Daemon:
         folder = tmp_path / "rules"
         if not folder.exists():
             folder.mkdir()
@@ -212,12 +237,39 @@ def start_daemon(tmp_path: Path, backend: str) -> Iterator[Callable[..., Daemon]
                 shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
             for name, text in (rules or {}).items():
                 (folder / name).write_text(text)
-        started.append(Daemon(tmp_path, backend, settings, environment))
+        started.append(Daemon(tmp_path, backend, settings, environment, enter=enter))
         return started[-1]
 
     yield start
     for daemon in started:
         daemon.close()
+
+
+class Programs:
+    """The iptables programs of a backend, with wrappers before them that count how often each is run."""
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        folder.mkdir()
+        self._log = folder / "log"
+        self._log.touch()
+        for family in ("iptables", "ip6tables"):
+            for name in (f"{family}-{backend}", f"{family}-{backend}-save", f"{family}-{backend}-restore"):
+                wrapper = folder / name
+                wrapper.write_text(f'#!/bin/sh\necho {name} >>{self._log}\nexec /usr/sbin/{name} "$@"\n')
+                wrapper.chmod(0o755)
+        mount = f'mount --bind {folder} /usr/local/sbin && exec "$@"'
+        self.enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh")
+        """Starts a daemon in a mount namespace in which the wrappers lie in /usr/local/sbin, first on its PATH."""
+
+    def run(self) -> Counter[str]:
+        """How often each program has been run so far."""
+        return Counter(self._log.read_text().split())
+
+
+@pytest.fixture
+def programs(tmp_path: Path, backend: str) -> Programs:
+    """Counts the programs that are run by a daemon that is started with ``enter=programs.enter``."""
+    return Programs(tmp_path / "counted", backend)
 
 
 @pytest.fixture
@@ -249,14 +301,6 @@ def newest_number() -> int:
         while found := log.read_available(10_000):
             newest = max([newest, *(record.seq for record in found if isinstance(record, Record))])
     return newest
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
-    """Wait for something that takes a moment."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.002)
 
 
 @pytest.fixture

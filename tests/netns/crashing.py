@@ -25,6 +25,7 @@ from fwguardd.ruleset.preserve import Preserve
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.revisions import RevisionStore
 from tests.property.unreliable_disk import Tapped
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,5 +285,5 @@ def kill(pid: int, *, with_children: bool) -> None:
             signal.pidfd_send_signal(left[-1], signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     for descriptor in left:
-        assert select.select([descriptor], [], [], 10.0)[0], "a program outlives its daemon for 10 s"
+        assert select.select([descriptor], [], [], LONGEST)[0], "a program outlives its daemon"
         os.close(descriptor)

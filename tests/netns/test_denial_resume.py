@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import DaemonUnreachableError, ask
-from tests.netns.conftest import newest_number, wait_until
+from tests.netns.conftest import newest_number
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +169,7 @@ def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
     knocker.knock(*[1002] * 5000)
     newest = newest_number()
     second = knocker.start("denials_window: 0s\n")
-    wait_until(lambda: int(status(second)["position"]) >= newest, "the newest record", seconds=20)
+    wait_until(lambda: int(status(second)["position"]) >= newest, "the newest record")
     second.stop()
     records = int(json.loads(checkpoint(second).read_bytes())["position"]) - before
     seen = second.all_events()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,8 @@ def codes(document: dict[str, Any]) -> set[str]:
 
 
 def test_a_clean_host_is_told_to_be_one(tmp_path: Path, backend: str) -> None:
-    """Nothing bites, nothing went unseen; and a thousand rules cost little: it is quick."""
-    begun = time.monotonic()
+    """No problem is found, and nothing could not be checked."""
     _, document = doctor(tmp_path, "--backend", backend)
-    assert time.monotonic() - begun < 5  # A busy machine: it is about 0.4 s of work.
     assert codes(document) <= {"backend-mismatch"}
     assert (document["known_programs"], document["unseen"]) == ([], [])
 

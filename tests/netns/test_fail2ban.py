@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
-from tests.netns.conftest import output, wait_until
+from tests.netns.conftest import output
 from tests.netns.test_known_programs import OURS, blocks, live, load, theirs
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

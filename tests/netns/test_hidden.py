@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.netns.conftest import output, wait_until
+from tests.netns.conftest import output
 from tests.netns.test_verbs import FIRST, MORE, OPEN_8080, ROOT, SLOW, ctl
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

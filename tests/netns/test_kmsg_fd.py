@@ -18,6 +18,8 @@ from fwguardd.kernel.kmsg import KernelLog, KernelLogMissingError, Record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.kernel_log
+
 ROOT = Path(__file__).resolve().parents[2]
 LENDER = [sys.executable, "-B", "-m", "fwguardd.kernel.kmsg_fd"]
 

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.kmsg import Reading
 
+pytestmark = pytest.mark.kernel_log
+
 ROOT: Final = Path(__file__).parents[2]
-PATIENCE: Final = 5.0
+PATIENCE: Final = 60.0
 """Seconds to wait for a line."""
 
 

@@ -20,7 +20,7 @@ from fwguardd.kernel.namespaces import (
     ScratchNamespace,
     namespace_method,
 )
-from tests.netns.conftest import wait_until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

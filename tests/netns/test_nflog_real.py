@@ -44,9 +44,11 @@ from tests.netns.frames import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.kernel_log
+
 ROOT: Final = Path(__file__).parents[2]
 GROUP: Final = 5
-PATIENCE: Final = 5.0
+PATIENCE: Final = 60.0
 """Seconds to wait for a packet or a line."""
 LOG_EVERYTHING: Final = ("--log-ip-options", "--log-tcp-options", "--log-tcp-sequence", "--log-uid")
 

@@ -18,6 +18,7 @@ from fwguardd.kernel.privilege import boot_id
 from fwguardd.settings import Settings
 from fwguardd.sinks.journal import JournalSink, JournalSocket
 from fwguardd.sinks.sink import dropped_events
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ BURST = 300
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something, while the loop turns."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LONGEST
     while not condition():
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.005)
@@ -64,10 +65,10 @@ class Host:
     async def deny(self, lines: int, switch_on: Callable[[], None]) -> None:
         """Let the rule log packets until so many lines are read, in bursts that the kernel's log holds at once. Some of
         them may be lost, when others write to the log at the same time."""
-        begun = time.monotonic()
+        deadline = time.monotonic() + LONGEST
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             while (read := int(self.reader.counts()["lines"])) < lines:
-                assert time.monotonic() - begun < 30
+                assert time.monotonic() < deadline
                 switch_on()
                 for number in range(BURST):
                     sender.sendto(b"", ("127.0.0.1", 10_000 + number))

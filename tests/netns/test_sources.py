@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fwguardd.kernel.nflog import PacketLog
-from tests.netns.conftest import ROOT, wait_until
+from tests.netns.conftest import ROOT
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +29,13 @@ RULES = {"10-nflog.rules": f"-P INPUT DROP\n-A INPUT -p tcp {NFLOG} --nflog-grou
 
 @pytest.mark.parametrize(("source", "target"), [("198.51.100.2", "198.51.100.1"), ("2001:db8::2", "2001:db8::1")])
 def test_a_packet_that_nflog_copied_becomes_an_event(start_daemon: Start, peer: Any, source: str, target: str) -> None:
-    """With NFLOG rules a denied SYN is told within a second, in a namespace where LOG would be silent: the same event
+    """With NFLOG rules a denied SYN becomes an event, in a namespace where LOG would be silent: the same event
     as that of a LOG line, with the packet's bytes in the place of the line."""
     daemon = start_daemon(RULES, "source: nflog\n")
     daemon.event("rules.applied")
     daemon.end_pass()
-    begun = time.monotonic()
     assert not peer.connects(target, 2323, seconds=0.2)
-    event = daemon.event("denied", seconds=1.0, src=source, dpt=2323)
-    assert time.monotonic() - begun < 1.0
+    event = daemon.event("denied", src=source, dpt=2323)
     assert (event["dst"], event["proto"], event["flags"], event["in"]) == (target, "tcp", ["SYN"], "guard0")
     assert event["message"].startswith("denied TCP SYN ")
     assert event["rule"] == f"{daemon.rules}/10-nflog.rules:2"
@@ -107,7 +105,7 @@ def test_a_reload_may_change_the_source(start_daemon: Start, peer: Any) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     assert daemon.event("denials.reading")["source"] == "nflog"
     assert not peer.connects("198.51.100.1", 2525, seconds=0.2)
-    daemon.event("denied", seconds=1.0, dpt=2525)
+    daemon.event("denied", dpt=2525)
 
 
 FAULTY = """#!/bin/sh
@@ -134,7 +132,7 @@ def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start, t
     told = daemon.event("denials.unavailable")
     assert "journalctl failed: no journal today; fwguardd tries again in 2 s" in told["message"]
     faulty.with_suffix(".broken").unlink()
-    assert daemon.event("denials.reading", seconds=5.0)["source"] == "journal"
+    assert daemon.event("denials.reading")["source"] == "journal"
     (again,) = children(daemon.process.pid, "journalctl")
     assert daemon.stop() == 0
     wait_until(lambda: not Path(f"/proc/{again}").exists(), "the end of the journalctl")

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fwguardd.control.client import ask
+from tests.scale import scaled
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Any]
     End = tuple[int, socket.AddressFamily]
 
-RELOADS = 200
+RELOADS = scaled(gate=100, long=5000)
 ACCEPTED, DROPPED = 4000, 4001
 """Ports: packets to one are accepted by both rulesets, packets to the other dropped by both."""
 
@@ -40,7 +41,7 @@ while not select.select([sys.stdin], [], [], max(0.0, begun + number * INTERVAL 
     for target, address in targets:
         target.sendto(number.to_bytes(4, "big"), address)
     number += 1
-print(number, time.monotonic() - begun)
+print(number)
 """
 """Numbered packets to both ports, each at its time on the monotonic clock: one that is late is followed by the next at
 once."""
@@ -86,15 +87,15 @@ class Stream:
     def end(self) -> int:
         """Stop sending, and wait for what is under way; how many were sent to each port over each family.
 
-        All of them reached this host, at the rate that was asked for, and no socket's buffer was ever full.
+        All of them reached this host, and no socket's buffer was ever full.
         """
-        told, _ = self._sender.communicate("stop\n", timeout=10)
-        sent, seconds = int(told.split()[0]), float(told.split()[1])
-        time.sleep(0.2)
-        print(f"{sent} packets to each port over each family in {seconds:.1f} s")
-        for family, arrived in _arrived().items():
-            assert arrived - self._before[family] >= 2 * sent
-        assert sent / seconds > 0.95 * RATE
+        answer, _ = self._sender.communicate("stop\n", timeout=LONGEST)
+        sent = int(answer)
+
+        def all_arrived() -> bool:
+            return all(arrived - self._before[family] >= 2 * sent for family, arrived in _arrived().items())
+
+        wait_until(all_arrived, f"{sent} packets to each port over each family")
         for table in ("udp", "udp6"):
             lines = Path(f"/proc/thread-self/net/{table}").read_text().splitlines()[1:]
             assert all(line.split()[-1] == "0" for line in lines), "a receiver was too slow"
@@ -108,7 +109,7 @@ class Stream:
             with socket.socket(family, socket.SOCK_DGRAM) as last:
                 last.sendto(b"", receiver.getsockname())
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(LONGEST)
         for receiver in self._sockets.values():
             receiver.close()
 
@@ -149,14 +150,11 @@ def stream(peer: Any) -> Iterator[Callable[[], Stream]]:
 
 def _wait_for(stream: Stream, port: int, packets: int) -> None:
     ends = [(port, family) for family in ADDRESSES]
-    deadline = time.monotonic() + 10
-    while any(len(stream.received[end]) < packets for end in ends):
-        assert time.monotonic() < deadline, f"received {[len(stream.received[end]) for end in ends]} packets"
-        time.sleep(0.01)
+    wait_until(lambda: all(len(stream.received[end]) >= packets for end in ends), f"{packets} packets to port {port}")
 
 
 def _exchange(daemon: Any, first: dict[str, str], changes: dict[str, str]) -> None:
-    """Two hundred reloads, from one revision to the other and back; each of them is really put in force."""
+    """Many reloads, from one revision to the other and back; each of them is really put in force."""
     control = Path(daemon.config).parent / "run" / "control.sock"
     for number in range(RELOADS):
         there = number % 2 == 0
@@ -173,8 +171,9 @@ def _exchange(daemon: Any, first: dict[str, str], changes: dict[str, str]) -> No
         daemon.event("rules.applied", revision=number + 2, cause="reload")
 
 
+@pytest.mark.long
 def test_no_packet_is_lost_and_none_slips_through(start_daemon: Start, stream: Callable[[], Stream]) -> None:
-    """Two hundred reloads between two rulesets lose no packet of a stream that both accept, and let none pass of one
+    """Reloads between two rulesets lose no packet of a stream that both accept, and let none pass of one
     that both drop; a third ruleset, that accepts it, does."""
     daemon = start_daemon(ACCEPTING, ONLY_RELOADS)
     daemon.event("rules.applied")

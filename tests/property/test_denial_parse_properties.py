@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import time
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escap
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, IPv4, IPv6, Meaning, PacketFamily, Tcp, Udp, Unparsed, Watched
 from fwguardd.kernel.kmsg import Record, parse_record
+from tests.waiting import must_end
 
 CORPUS: Final = Path(__file__).parents[1] / "corpus" / "denials"
 LINES: Final = sorted(
@@ -200,9 +200,10 @@ def test_any_bytes_are_a_record_or_none(data: bytes) -> None:
     ],
 )
 def test_time_is_linear_in_the_text(piece: str) -> None:
-    """A megabyte of the same piece, after every point where a loop of the grammar may begin, is read in two seconds.
+    """A megabyte of the same piece, after every point where a loop of the grammar may begin, is read.
 
-    Were any of them quadratic, it would take hours.
+    Were any of them quadratic, it would take hours. The loops are those of regular expressions, whose steps cannot be
+    counted, so the test only asks that the reading ends.
     """
     ipv4 = "IN=a OUT= MAC= SRC=1.2.3.4 DST=1.2.3.4 LEN=1 TOS=0x00 PREC=0x00 TTL=1 ID=1 "
     ipv6 = f"IN=a OUT= MAC= SRC={'0000:' * 7}0001 DST={'0000:' * 7}0001 LEN=1 TC=0 HOPLIMIT=1 FLOWLBL=0 "
@@ -210,6 +211,5 @@ def test_time_is_linear_in_the_text(piece: str) -> None:
     beginnings += [ipv4 + "PROTO=ICMP TYPE=3 CODE=1 ", ipv4 + "PROTO=TCP SPT=", ipv6 + "OPT ( "]
     for beginning in beginnings:
         text = PREFIX + beginning + piece * (1_000_000 // len(piece))
-        began = time.process_time()
-        assert isinstance(READER.read(text), (Denial, Unparsed))
-        assert time.process_time() - began < 2.0
+        with must_end(f"reading {len(text)} characters"):
+            assert isinstance(READER.read(text), (Denial, Unparsed))

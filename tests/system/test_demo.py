@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.kernel_log
+
 ROOT = Path(__file__).resolve().parents[2]
 SYSCTL = Path("/proc/sys/net/netfilter/nf_log_all_netns")
 LONGEST = 180.0

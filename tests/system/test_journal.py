@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from tests.system.bed import Bed, Guarded
 
+pytestmark = pytest.mark.kernel_log
+
 FLOOD = 400
 LOG_ALL = '-I INPUT -p udp --dport 7000:7999 -j LOG --log-prefix "{}"\n'
 NARROW = "[Journal]\nRateLimitIntervalSec=1h\nRateLimitBurst=10\n"

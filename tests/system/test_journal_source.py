@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.journal_reader import Kept
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 """Seconds to wait for an entry."""
 ANOTHER_BOOT: Final = "c0ffee00-0000-4000-8000-000000000002"
 

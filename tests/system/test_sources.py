@@ -11,6 +11,8 @@ from tests.system.bed import wait_until
 if TYPE_CHECKING:
     from tests.system.bed import Bed, Guarded
 
+pytestmark = pytest.mark.kernel_log
+
 LOG_ALL = '-I INPUT -p udp --dport 7000:7999 -j LOG --log-prefix "{}"\n'
 COPY_ALL = '-I INPUT -p udp --dport 7000:7999 -j NFLOG --nflog-group 5 --nflog-prefix "{}"\n'
 

@@ -112,7 +112,7 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def eventually(condition: Callable[[], bool], within: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Wait until something holds; fail if it does not in time."""
     deadline = time.monotonic() + within
     while not condition():

@@ -180,9 +180,9 @@ def test_a_silent_client_holds_up_nobody(serving: Serving) -> None:
     """Others are served while some have not yet said a word."""
     with serving.connect(), serving.connect() as slow:
         slow.sendall(b'{"v": 1')
-        began = time.monotonic()
         assert result(serving.say(STATUS))
-        assert time.monotonic() - began < ServerLimits().request_within / 2
+        # The other two still wait: neither was let go before the answer came.
+        assert serving.tasks() >= 2
 
 
 def test_a_silent_client_is_let_go(quick: Serving) -> None:

@@ -417,11 +417,11 @@ def test_a_late_answer_is_not_waited_for(tmp_path: Path) -> None:
     """A daemon that does not answer in time counts as out of reach, and the message says that the verb may go on."""
 
     async def sleep(request: Request, caller: Caller) -> Mapping[str, Any]:  # noqa: ARG001
-        await asyncio.sleep(1)
+        await asyncio.sleep(3600)
         return {}
 
     with (
-        Serving(tmp_path / "control.sock", sleep) as serving,
+        Serving(tmp_path / "control.sock", sleep, limits=ServerLimits(verbs_end_within=0.1)) as serving,
         pytest.raises(DaemonUnreachableError, match="may still be"),
     ):
         ask(serving.path, "reload", {}, timeout=0.1)

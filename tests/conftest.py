@@ -1,0 +1,114 @@
+"""What all tests share: the seed of random choices, the marks of whole directories, and the lock of the kernel log."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import hypothesis
+import pytest
+
+from tests.scale import SCALE, examples
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+TESTS: Final = Path(__file__).parent
+DEFAULT_EXAMPLES: Final = 100
+"""Those of a property that does not say how many it wants."""
+
+MARKS: Final = {"netns": ("root",), "system": ("root", "systems"), "bench": ("bench",), "property": ("long",)}
+"""The marks of every test in a directory."""
+
+SEED: Final = pytest.StashKey[int]()
+
+hypothesis.settings.register_profile(
+    "fwguardd", max_examples=examples(DEFAULT_EXAMPLES), deadline=None, print_blob=True
+)
+hypothesis.settings.load_profile("fwguardd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --seed."""
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=int(os.environ["FWGUARD_TEST_SEED"]) if os.environ.get("FWGUARD_TEST_SEED") else None,
+        help="the seed of all random choices, hypothesis' included; default: $FWGUARD_TEST_SEED, or a new one",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed before hypothesis reads its own option. A worker of pytest-xdist has got both from its parent."""
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(config.option.seed)
+    config.stash[SEED] = config.option.seed
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The seed is printed with every run."""
+    return f"seed: {config.stash[SEED]} (repeat with --seed={config.stash[SEED]}), scale: {SCALE}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The seed is printed with every failure."""
+    report = yield
+    if report.failed:
+        report.sections.append(("Seed", f"repeat with --seed={item.config.stash[SEED]}"))
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of whole directories, and keep those together that share a kernel log or a booted machine.
+
+    The groups are those of pytest-xdist (--dist loadgroup): the tests of a group run one after the other in the same
+    process.
+    """
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        for name in MARKS.get(folder, ()):
+            item.add_marker(name)
+        if "kernel_log_of_namespaces" in getattr(item, "fixturenames", ()):
+            item.add_marker("kernel_log")
+        if not item.config.pluginmanager.hasplugin("xdist"):
+            continue
+        if item.get_closest_marker("kernel_log"):
+            item.add_marker(pytest.mark.xdist_group("kernel_log"))
+        elif folder == "system":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run, for tests that choose at random."""
+    return request.config.stash[SEED]
+
+
+@pytest.fixture(scope="session")
+def _kernel_log_lock() -> Iterator[int]:
+    """A file that every checkout on this host locks while it uses the kernel log."""
+    path = Path(tempfile.gettempdir()) / "fwguardd-tests-kernel-log.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture(autouse=True)
+def _one_reader_of_the_kernel_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests that use the kernel log wait for each other, in whichever process and checkout they run."""
+    if request.node.get_closest_marker("kernel_log") is None:
+        yield
+        return
+    descriptor: int = request.getfixturevalue("_kernel_log_lock")
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+    fcntl.flock(descriptor, fcntl.LOCK_UN)

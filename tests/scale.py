@@ -1,0 +1,32 @@
+"""How much work the tests do: little for packaging/test --quick, much for --long. Read here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, TypeVar
+
+VARIABLE: Final = "FWGUARD_TEST_SCALE"
+"""The environment variable that packaging/test sets to one of `SCALES`; the default is "gate"."""
+
+SCALES: Final = ("quick", "gate", "long")
+
+SCALE: Final = os.environ.get(VARIABLE, "gate")
+if SCALE not in SCALES:
+    raise ValueError(f"{VARIABLE}: expected one of {', '.join(SCALES)}, found {SCALE!r}")
+
+
+Size = TypeVar("Size", int, float)
+
+
+def scaled(gate: Size, long: Size) -> Size:
+    """A number of repetitions, packets or seconds: ``gate`` as a rule, ``long`` with packaging/test --long."""
+    if SCALE == "long":
+        return long
+    return gate
+
+
+def examples(gate: int) -> int:
+    """A number of hypothesis examples: as given; a tenth of it, at least five, for --quick; 30 times it for --long."""
+    if SCALE == "quick":
+        return max(5, gate // 10)
+    return scaled(gate, 30 * gate)
