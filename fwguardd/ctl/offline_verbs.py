@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
 from fwguardd.enforce.validate import Invalid, Valid, Validator, Verdict, compose_files, errors_and_warnings
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool, find_tool
@@ -19,7 +20,6 @@ from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.model import FAMILIES, Chain, Family, Finding, RuleFile, errors_in
-from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
 
@@ -219,11 +219,8 @@ def _check_document(result: Verdict, tool: Tool) -> dict[str, object]:
 def _hunks_to_load(result: Valid, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
     """The differences between the rules in the kernel and the rehearsed ones."""
     wanted = result.rehearsed.rulesets
-    saved = LiveKernel(tool.backend).save(wanted)
-    live: dict[Family, Ruleset] = {}
-    for family, ruleset in saved.items():
-        live[family] = own_part(ruleset, source.context.preserve, wanted[family])
-    return tuple(hunks_between(live, wanted))
+    look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
+    return tuple(hunks_between(look.own, wanted))
 
 
 def hunks_between(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset]) -> Iterator[Hunk]:

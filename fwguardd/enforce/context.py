@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fwguardd.enforce.look import Kernel
     from fwguardd.enforce.state import State
-    from fwguardd.enforce.transaction import Kernel
     from fwguardd.enforce.validate import Validator
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, boottime, still
+from fwguardd.enforce.look import look_at
 from fwguardd.enforce.record import Cause, begin, end, keep, new_in_force
 from fwguardd.enforce.reports import report_unverified, report_verified
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
@@ -22,8 +23,8 @@ from fwguardd.enforce.transaction import (
     Applied,
     RolledBackError,
     Unchanged,
+    UndoDelayedError,
     UndoFailedError,
-    UndoOwedError,
     Unverified,
     find_drift,
     put_in_force,
@@ -34,7 +35,6 @@ from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarved
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Canonical, Owned
 from fwguardd.ruleset.model import Finding, Severity
-from fwguardd.ruleset.preserve import own_part
 from fwguardd.store.revisions import PendingConfirmation, RevisionKind, StoreError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ CHANGED = "change"
 RECENT = 600.0
 """Seconds after a change for which a reload that wants a confirmation means that change."""
 
-LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoOwedError, KernelError)
+LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoDelayedError, KernelError)
 """What putting a ruleset in force may raise; `apply_failed` tells it."""
 
 MOST_SHOWN = 20
@@ -191,10 +191,9 @@ def _named(context: Context, before: InForce | None, digest: str, accepted: Vali
 def _found(context: Context, accepted: Valid) -> InForce:
     """What the kernel held in these tables before, recorded as a revision to go back to. Raises KernelError."""
     wanted = accepted.rehearsed.rulesets
-    live = context.kernel.save(wanted)
-    own = {family: own_part(live[family], context.preserve, ruleset) for family, ruleset in wanted.items()}
+    look = look_at(context.kernel, wanted, context.preserve)
     why = Cause("found in the kernel")
-    in_force = new_in_force(context, "", Canonical.from_kernel(own, wanted), why)
+    in_force = new_in_force(context, "", Canonical.from_kernel(look.own, wanted), why)
     keep(context, in_force, (), why, for_boot=False)
     return in_force
 
@@ -318,7 +317,7 @@ def _let_go(context: Context, state: State, in_force: InForce) -> State:
 
 def _end_unless_broken(context: Context, state: State, error: Exception) -> None:
     """A load that was undone touched nothing in the end, beyond what an earlier pass had."""
-    if not isinstance(error, (UndoFailedError, UndoOwedError)) and not state.touched:
+    if not isinstance(error, (UndoFailedError, UndoDelayedError)) and not state.touched:
         end(context)
 
 
@@ -360,7 +359,7 @@ def apply_failed(context: Context, state: State, error: Exception) -> Failed | B
         message = f"a load failed half-way and could not be undone: {error}"
         context.emit(events.BROKEN, message, revision=state.in_force.revision if state.in_force else 0)
         return Broken(state, message)
-    if isinstance(error, UndoOwedError):
+    if isinstance(error, UndoDelayedError):
         state = replace(state, touched=state.touched | context.store.touched())
         return Failed(report_unverified(context, state, UnverifiedState.UNDO, str(error)), str(error), passing=True)
     passing = isinstance(error, KernelBusyError) or isinstance(error.__cause__, KernelBusyError)

@@ -26,12 +26,14 @@ from fwguardd.kernel.processes import (
     save_argv,
 )
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
-from fwguardd.ruleset.save_format import IncompatibleTableError, UnreadableSaveError, read_saved
+from fwguardd.ruleset.operations import render_plan
+from fwguardd.ruleset.save_format import UnreadableSaveError, read_saved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.save_format import Saved
 
 LOCK_SECONDS = 5
@@ -42,6 +44,9 @@ PROGRAM_SECONDS = 60.0
 
 LOOK_SECONDS = 30.0
 """The longest that one look may take; 100,000 rules take 2 s."""
+
+RETRY_WAITS = (0.05, 0.2, 0.8)
+"""Seconds between tries of a load that clashed with that of another program."""
 
 REMEMBERED_WRITERS = 64
 """Process ids of our own writers that are remembered, to tell their commits from others'."""
@@ -161,19 +166,7 @@ class LiveKernel:
         except OSError as error:
             raise KernelError(f"{lock_path()} cannot be locked: {error.strerror}") from error
 
-    def save(self, wanted: Mapping[Family, Ruleset]) -> Mapping[Family, Ruleset]:
-        """The live tables of these families, with counters, less those of others that iptables cannot show.
-
-        Raises UnknownContentError where iptables cannot show a table that these rulesets name, and KernelError for all
-        else.
-        """
-        saved = self.look(tuple(wanted))
-        try:
-            return {family: saved[family].showing(ruleset.tables) for family, ruleset in wanted.items()}
-        except IncompatibleTableError as error:
-            raise UnknownContentError(str(error)) from error
-
-    def look(self, families: Sequence[Family]) -> Mapping[Family, Saved]:
+    def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
         """All tables of these families, with counters, and which of them iptables cannot show.
 
         Raises UnknownContentError where what it shows is not understood, and KernelError for all else.
@@ -196,6 +189,10 @@ class LiveKernel:
             raise UnknownContentError(str(error)) from error
         self._hidden |= {family: one.hidden for family, one in saved.items()}
         return saved
+
+    def commit(self, plans: Sequence[Plan]) -> None:
+        """Carry out plans, one after the other. Raises as `restore` does."""
+        commit_plans(self.restore, plans)
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.
@@ -220,6 +217,28 @@ class LiveKernel:
                 os.close(lock)
         if finished.code != 0:
             raise _classified(argv[0], finished.code, finished.stderr)
+
+
+def commit_plans(restore: Callable[[Family, str], None], plans: Sequence[Plan]) -> None:
+    """Load the texts of plans in order, with ``restore``. Raises what that raises."""
+    for plan in plans:
+        for text in render_plan(plan):
+            _restore_patiently(restore, plan.family, text)
+
+
+def _restore_patiently(restore: Callable[[Family, str], None], family: Family, text: str) -> None:
+    """Load a text; where another program wrote in the same instant, again after a wait, each longer than the last.
+
+    A program that did not end within `PROGRAM_SECONDS` is not started again: passes and verbs wait meanwhile.
+    """
+    for wait in RETRY_WAITS:
+        try:
+            return restore(family, text)
+        except KernelStarvedError:
+            raise
+        except KernelBusyError:
+            time.sleep(wait)
+    return restore(family, text)
 
 
 def _classified(name: str, code: int, stderr: str) -> KernelError:

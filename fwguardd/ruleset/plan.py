@@ -1,13 +1,12 @@
-"""What to write so that the kernel holds what it should: the smallest input for iptables-restore --noflush.
+"""What to write so that the kernel holds what it should: the smallest list of operations.
 
-Only what differs is written. Rules that stay are not touched, and so keep their counters; rules of others keep their
-place: each stays behind the rule of ours that it stood behind, or at the head, or behind all of ours. Everything is one
-commit of each table, so there is no moment between before and after. Chains that are no longer wanted are emptied in
-that commit and removed by a second one, because nf_tables does not remove a chain that was referenced when the
-transaction began.
+Only what differs is written. Rules that stay are not touched, and so keep their counters. Rules of other programs keep
+their place: each stays behind the rule of ours that it stood behind, or at the head, or behind all of ours. Each table
+is one transaction of the kernel, so there is no moment between before and after. Chains that are no longer wanted are
+emptied in that transaction and removed in a later one.
 
-A rule is deleted by its text where that is unique in its chain: should somebody insert a rule of theirs between our
-look and our write, the numbers are off by one, and the text still means ours.
+A rule is deleted by its text where that is unique in its chain. If another program inserts a rule between our look and
+our write, the numbers are off by one, and the text still names our rule.
 
 This module is pure.
 """
@@ -19,169 +18,259 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import align, common_ends
-from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Rule, Ruleset, Table
-from fwguardd.ruleset.preserve import chains_of_others
+from fwguardd.ruleset.model import ZERO, Chain, Counters, Rule, Ruleset, Table
+from fwguardd.ruleset.operations import (
+    Append,
+    Delete,
+    DeleteNumber,
+    FlushChain,
+    Insert,
+    MakeChain,
+    Operation,
+    Plan,
+    RemoveChain,
+    SetPolicy,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from fwguardd.ruleset.preserve import Preserve
+    _Place = tuple[int, str]
+    """The number that a new rule has in the end, counted from 1 at the start of the middle, and its text."""
 
+    _NewRule = tuple[str, Counters]
+    """The text of a new rule and the counters that it starts with."""
 
 _MANY = 64
-"""Rules of a chain that has nothing in common with what it shall be, from which on it is flushed and written anew."""
+"""From this many rules on, a chain that keeps none of them is flushed and written anew: each deletion by text is a
+search through the chain."""
 
 _DROPPING = ("-j DROP", "-j REJECT")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Texts for iptables-restore --noflush --counters, in order; none when there is nothing to write."""
+def make_plan(live: Ruleset, own: Ruleset, wanted: Ruleset) -> Plan:
+    """The way from ``live`` to ``wanted`` in the tables that ``wanted`` has. Other tables are not touched.
 
-    family: Family
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Theirs:
-    """What belongs to others in one chain."""
-
-    preserve: Preserve
-    table: str
-    chain: str
-
-    def keeps(self, rule: Rule) -> bool:
-        """Whether a live rule of the chain belongs to somebody else."""
-        return self.preserve.keeps_rule(rule, self.table, self.chain)
+    ``own`` is the part of ``live`` that does not belong to other programs (`preserve.own_part`, with this ``wanted``).
+    """
+    operations: list[Operation] = []
+    removals: list[Operation] = []
+    for name in _stricter_first(live, wanted):
+        nothing = Table(name, {})
+        edit = _TableEdit(live.tables.get(name, nothing), own.tables.get(name, nothing), wanted.tables[name])
+        operations += edit.operations()
+        removals += edit.removals()
+    return Plan(live.family, (*operations, *removals))
 
 
-def make_plan(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Plan:
-    """The way from ``live`` to ``wanted`` in the tables that ``wanted`` has. Other tables are not touched."""
-    main: list[str] = []
-    cleanup: list[str] = []
-    for name, table in _stricter_first(live, wanted):
-        here = live.tables.get(name, Table(name, {}))
-        lines, stale = _table_lines(here, table, preserve)
-        if lines:
-            main += [f"*{name}", *lines, "COMMIT"]
-        if stale:
-            cleanup += [f"*{name}", *(f"-X {chain}" for chain in stale), "COMMIT"]
-    return Plan(live.family, tuple("".join(f"{line}\n" for line in lines) for lines in (main, cleanup) if lines))
+def _stricter_first(live: Ruleset, wanted: Ruleset) -> list[str]:
+    """The names of the wanted tables, those that drop more than before ahead of those that drop less.
 
-
-def _stricter_first(live: Ruleset, wanted: Ruleset) -> list[tuple[str, Table]]:
-    """The wanted tables, those that drop more than before ahead of those that drop less.
-
-    Each table is a commit of its own, and a packet has to pass all of them. Between two commits some are new and some
-    are old; where none is loosened before all that are tightened are in force, no packet passes in between that neither
-    the ruleset before nor the one after lets through. A table that does both counts as what it does more.
+    Each table is a transaction of its own, and a packet has to pass all of them. Between two transactions some are new
+    and some are old. Where none is loosened before all that are tightened are in force, no packet passes in between
+    that neither the ruleset before nor the one after lets through. A table that does both counts as what it does more.
     """
 
-    def loosened(entry: tuple[str, Table]) -> int:
-        name, table = entry
-        return _strictness(live.tables.get(name, Table(name, {}))) - _strictness(table)
+    def loosened(name: str) -> int:
+        return _strictness(live.tables.get(name, Table(name, {}))) - _strictness(wanted.tables[name])
 
-    return sorted(wanted.tables.items(), key=loosened)
+    return sorted(wanted.tables, key=loosened)
 
 
 def _strictness(table: Table) -> int:
     """How strict a table is: policies that drop count most, then rules that drop, less those that accept."""
-    policies = sum(chain.policy == "DROP" for chain in table.chains.values())
-    rules = sum(jump in rule.text for chain in table.chains.values() for rule in chain.rules for jump in _DROPPING)
-    accepting = sum("-j ACCEPT" in rule.text for chain in table.chains.values() for rule in chain.rules)
-    return policies * 1_000_000 + rules - accepting
+    strictness = 0
+    for chain in table.chains.values():
+        if chain.policy == "DROP":
+            strictness += 1_000_000
+        for rule in chain.rules:
+            if "-j ACCEPT" in rule.text:
+                strictness -= 1
+            for jump in _DROPPING:
+                if jump in rule.text:
+                    strictness += 1
+    return strictness
 
 
-def _table_lines(live: Table, wanted: Table, preserve: Preserve) -> tuple[list[str], list[str]]:
-    """The lines between ``*table`` and ``COMMIT``, and the chains to remove afterwards."""
-    declarations: list[str] = []
-    edits: list[str] = []
-    for chain in wanted.chains.values():
-        here = live.chains.get(chain.name)
-        if here is None or here.policy != chain.policy:
-            counters = here.counters if here is not None else ZERO
-            declarations.append(f":{chain.name} {chain.policy or '-'} {counters}")
-        theirs = _Theirs(preserve, wanted.name, chain.name)
-        edits += _edits(chain.name, here.rules if here else (), chain.rules, theirs)
-    stale = _stale_chains(live, wanted.chains, preserve)
-    edits += [f"-F {chain}" for chain in stale if live.chains[chain].rules]
-    if edits or declarations:
-        declarations += _policy_counters(live, wanted)
-    return [*declarations, *edits], stale
+@dataclass(frozen=True, slots=True)
+class _TableEdit:
+    """The operations on one table."""
+
+    live: Table
+    own: Table
+    wanted: Table
+
+    def operations(self) -> list[Operation]:
+        """All but the removal of chains. Chains are made before any rule, since a rule may jump to them."""
+        declarations: list[Operation] = []
+        edits: list[Operation] = []
+        for chain in self.wanted.chains.values():
+            declarations += self._declaration(chain)
+            edits += self._chain_edits(chain)
+        for chain in self._stale():
+            if self.live.chains[chain.name].rules:
+                edits.append(FlushChain(self.wanted.name, chain.name))
+        if edits or declarations:
+            declarations += self._policies_that_stay()
+        return declarations + edits
+
+    def removals(self) -> Iterator[Operation]:
+        """The removal of the chains of ours that are no longer wanted."""
+        for chain in self._stale():
+            yield RemoveChain(self.wanted.name, chain.name)
+
+    def _declaration(self, chain: Chain) -> Iterator[Operation]:
+        """The operation that makes a chain, or sets its policy, where it is not there or has another policy."""
+        live = self.live.chains.get(chain.name)
+        if live is not None and live.policy == chain.policy:
+            return
+        if chain.policy is None:
+            yield MakeChain(self.wanted.name, chain.name)
+        elif live is None:
+            yield SetPolicy(self.wanted.name, chain.name, chain.policy)
+        else:
+            yield SetPolicy(self.wanted.name, chain.name, chain.policy, live.counters)
+
+    def _policies_that_stay(self) -> Iterator[Operation]:
+        """These are set again with their counters: legacy iptables zeroes those of a table that it writes."""
+        for chain in self.live.chains.values():
+            wanted = self.wanted.chains.get(chain.name)
+            if chain.policy is None or wanted is None or chain.counters == ZERO:
+                continue
+            if wanted.policy == chain.policy:
+                yield SetPolicy(self.wanted.name, chain.name, chain.policy, chain.counters)
+
+    def _stale(self) -> Iterator[Chain]:
+        """User-defined chains of ours that are no longer wanted."""
+        for chain in self.own.chains.values():
+            if chain.policy is None and chain.name not in self.wanted.chains:
+                yield chain
+
+    def _chain_edits(self, wanted: Chain) -> list[Operation]:
+        """The operations that turn the live rules of a chain into the wanted ones, around those of other programs."""
+        none = Chain(wanted.name, None)
+        live, own = self.live.chains.get(wanted.name, none), self.own.chains.get(wanted.name, none)
+        here, there = _texts(live.rules), _texts(wanted.rules)
+        if here == there:
+            return []
+        head, tail = common_ends(here, there)
+        middle = _Middle(live.rules[head : len(here) - tail], there[head : len(there) - tail], head, tail)
+        return _ChainEdit(self.wanted.name, live, own, middle).operations()
 
 
-def _policy_counters(live: Table, wanted: Table) -> list[str]:
-    """Policies that stay, said again with their counters: legacy iptables zeroes those of a table that it writes."""
-    return [
-        f":{chain.name} {chain.policy} {chain.counters}"
-        for chain in live.chains.values()
-        if chain.policy is not None and chain.counters != ZERO and _same_policy(chain, wanted)
-    ]
+@dataclass(frozen=True, slots=True)
+class _Middle:
+    """The rules of a chain that differ, live and wanted, and how many equal ones stand before and after them."""
+
+    live: Sequence[Rule]
+    wanted: Sequence[str]
+    head: int
+    tail: int
 
 
-def _same_policy(chain: Chain, wanted: Table) -> bool:
-    return chain.name in wanted.chains and wanted.chains[chain.name].policy == chain.policy
+@dataclass(frozen=True, slots=True)
+class _ChainEdit:
+    """The operations on one chain."""
+
+    table: str
+    live: Chain
+    own: Chain
+    middle: _Middle
+
+    def operations(self) -> list[Operation]:
+        """Deletions from the last rule to the first, then insertions from the first to the last."""
+        middle = self.middle
+        if not middle.live and not middle.tail:
+            return self._appended(_with_counters(middle.wanted, ()))
+        kept, places = _places(middle, self._ours())
+        removed = [number for number in range(len(middle.live)) if number not in kept]
+        new = _with_counters([text for _, text in places], [middle.live[number] for number in removed])
+        if len(removed) == len(self.live.rules) and min(len(removed), len(new)) > _MANY:
+            return [FlushChain(self.table, self.live.name), *self._appended(new)]
+        return [*self._deletions(removed), *self._insertions(places, new)]
+
+    def _appended(self, rules: Sequence[_NewRule]) -> list[Operation]:
+        return [Append(self.table, self.live.name, text, counters) for text, counters in rules]
+
+    def _insertions(self, places: Sequence[tuple[int, str]], new: Sequence[_NewRule]) -> Iterator[Operation]:
+        for (place, _), (text, counters) in zip(places, new, strict=True):
+            yield Insert(self.table, self.live.name, self.middle.head + place, text, counters)
+
+    def _ours(self) -> list[int]:
+        """The numbers of the live rules in the middle that do not belong to other programs."""
+        if len(self.own.rules) == len(self.live.rules):
+            return list(range(len(self.middle.live)))
+        texts = set(_texts(self.own.rules))
+        return [number for number, rule in enumerate(self.middle.live) if rule.text in texts]
+
+    def _deletions(self, removed: Sequence[int]) -> list[Operation]:
+        """Deletions of these rules of the middle, from the last to the first."""
+        operations: list[Operation] = []
+        if not removed:
+            return operations
+        times = Counter(_texts(self.live.rules))
+        for number in reversed(removed):
+            text = self.middle.live[number].text
+            if text and times[text] == 1:
+                operations.append(Delete(self.table, self.live.name, text))
+            else:
+                operations.append(DeleteNumber(self.table, self.live.name, self.middle.head + number + 1))
+        return operations
 
 
-def _stale_chains(live: Table, wanted: Collection[str], preserve: Preserve) -> list[str]:
-    theirs = chains_of_others(live, preserve)
-    return [
-        chain.name
-        for chain in live.chains.values()
-        if chain.policy is None and chain.name not in wanted and chain.name not in theirs
-    ]
+def _texts(rules: Sequence[Rule]) -> list[str]:
+    return [rule.text for rule in rules]
 
 
-def _edits(chain: str, live: tuple[Rule, ...], wanted: tuple[Rule, ...], theirs: _Theirs) -> list[str]:
-    """The lines that turn one list of rules into the other, others' rules in it left where they are."""
-    head, tail = common_ends([rule.text for rule in live], [rule.text for rule in wanted])
-    here, there = live[head : len(live) - tail], wanted[head : len(wanted) - tail]
-    if not here and not tail:
-        return [_line("-A", chain, Rule(rule.text)) for rule in there]
-    kept, places = _places(here, there, theirs, above=head > 0, below=tail > 0)
-    had: dict[str, list[Counters]] = defaultdict(list)
-    for number in reversed(range(len(here))):
-        if number not in kept:
-            had[here[number].text].append(here[number].counters)
-    new = [(place, Rule(rule.text, None, had[rule.text].pop() if had[rule.text] else ZERO)) for place, rule in places]
-    if not kept and not head and not tail and len(here) > _MANY and len(there) > _MANY:
-        return [f"-F {chain}", *(_line("-A", chain, rule) for _, rule in new)]
-    count = Counter(rule.text for rule in live) if here else Counter[str]()
-    deletions = [
-        _deletion(chain, here[number], head + number, count) for number in range(len(here)) if number not in kept
-    ]
-    return [*reversed(deletions), *(_line(f"-I {chain} {head + place}", "", rule) for place, rule in new)]
+def _with_counters(texts: Sequence[str], removed: Sequence[Rule]) -> list[_NewRule]:
+    """New rules, with the counters of the removed rules that have the same text."""
+    had: defaultdict[str, list[Counters]] = defaultdict(list)
+    for rule in reversed(removed):
+        had[rule.text].append(rule.counters)
+    new: list[_NewRule] = []
+    for text in texts:
+        counters = ZERO
+        if had[text]:
+            counters = had[text].pop()
+        new.append((text, counters))
+    return new
 
 
-def _line(verb: str, chain: str, rule: Rule) -> str:
-    return " ".join(part for part in (str(rule.counters), verb, chain, rule.text) if part)
-
-
-def _deletion(chain: str, rule: Rule, number: int, count: Counter[str]) -> str:
-    return f"-D {chain} {rule.text}" if rule.text and count[rule.text] == 1 else f"-D {chain} {number + 1}"
-
-
-def _places(
-    live: Sequence[Rule], wanted: Sequence[Rule], theirs: _Theirs, *, above: bool, below: bool
-) -> tuple[set[int], list[tuple[int, Rule]]]:
+def _places(middle: _Middle, ours: Sequence[int]) -> tuple[set[int], list[_Place]]:
     """The numbers of the live rules that stay, and the rules to insert with the places that they have in the end.
 
-    Others' rules stay, each behind the nearest rule above it that stays; those that stood behind all of ours stand
-    there in the end too, where whoever appends to a chain finds himself after the next boot as well. ``above`` and
-    ``below`` tell that rules of ours stand before ``live``, and behind it.
+    Rules of other programs stay, each behind the nearest rule above it that stays. Those that stood behind all of ours
+    stand there in the end too, where a program that appends its rules puts them after the next boot as well.
     """
-    ours = [number for number, rule in enumerate(live) if not theirs.keeps(rule)]
-    same = align([live[number].text for number in ours], [rule.text for rule in wanted])
-    stays = {ours[here]: there for here, there in same}
-    behind_all = len(live) if below or not (ours or above) else max(ours, default=-1)
-    kept = set(range(len(live))) - set(ours) | set(stays)
-    new: list[tuple[int, Rule]] = []
-    done = place = 0
-    for number in sorted(kept):
-        for rule in wanted[done : len(wanted) if number > behind_all else stays.get(number, done)]:
-            place += 1
-            new.append((place, rule))
-        done = len(wanted) if number > behind_all else stays.get(number, done - 1) + 1
-        place += 1
-    new += [(place + n, rule) for n, rule in enumerate(wanted[done:], 1)]
+    stays: dict[int, int] = {}
+    live = _texts(middle.live)
+    for number, place in align([live[number] for number in ours], middle.wanted):
+        stays[ours[number]] = place
+    last = _last_of_ours(middle, ours)
+    kept = set(range(len(middle.live))).difference(ours) | stays.keys()
+    new: list[_Place] = []
+    done = 0  # The wanted rules that have a place already, those that stay included.
+    for rank, number in enumerate(sorted(kept)):
+        following = done
+        if number in stays:
+            following = stays[number]
+        elif number > last:
+            following = len(middle.wanted)
+        for text in middle.wanted[done:following]:
+            new.append((rank + len(new) + 1, text))
+        done = following
+        if number in stays:
+            done += 1
+    for text in middle.wanted[done:]:
+        new.append((len(kept) + len(new) + 1, text))
     return kept, new
+
+
+def _last_of_ours(middle: _Middle, ours: Sequence[int]) -> int:
+    """The number of the rule behind which all rules of other programs stand behind all of ours.
+
+    Where rules of ours follow the middle, or the chain has none of ours at all, no rule stands behind it.
+    """
+    if middle.tail or not (ours or middle.head):
+        return len(middle.live)
+    return max(ours, default=-1)

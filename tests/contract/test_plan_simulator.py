@@ -16,10 +16,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fwguardd.ruleset.model import Chain, Family, Ruleset
-from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import Preserve, own_part
 from fwguardd.ruleset.save_format import read_saved
-from tests.property.restore_simulator import RefusedError, restore
+from tests.property.restore_simulator import RefusedError, planned, restore
 from tests.property.rule_strategies import live_and_wanted
 
 if TYPE_CHECKING:
@@ -108,13 +107,13 @@ def lost_counters(backend: str, family: Family) -> frozenset[str]:
 def test_plans_do_in_a_kernel_what_they_do_in_the_simulator(backend: str, rulesets: tuple[Ruleset, Ruleset]) -> None:
     """Rules, order, policies and counters are the same, those of others included; and then nothing is left to plan."""
     live, wanted = rulesets
-    plan = make_plan(live, wanted, PRESERVE)
-    real, thought = really_restored(backend, live, plan.texts), simulated(live, plan.texts)
+    texts = planned(live, wanted, PRESERVE)
+    real, thought = really_restored(backend, live, texts), simulated(live, texts)
     assert real is not None and thought is not None
     lost = lost_counters(backend, live.family)
     assert described(real, loses=lost) == described(thought, loses=lost)
-    assert make_plan(real, wanted, PRESERVE).texts == ()
-    assert make_plan(own_part(real, PRESERVE, wanted), wanted, PRESERVE).texts == ()
+    assert planned(real, wanted, PRESERVE) == ()
+    assert planned(own_part(real, PRESERVE, wanted), wanted, PRESERVE) == ()
 
 
 RULES = ("-i a -j ACCEPT", "-i b -j DROP", "-j other", "-j nowhere")

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce import transaction
 from fwguardd.enforce.transaction import (
     Applied,
-    Kernel,
     RolledBackError,
     Unchanged,
+    UndoDelayedError,
     UndoFailedError,
-    UndoOwedError,
     Unverified,
     find_drift,
     put_in_force,
 )
+from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import (
     Backend,
     KernelBusyError,
@@ -29,42 +28,49 @@ from fwguardd.kernel.iptables import (
     RestoreRefusedError,
     StalePlaceError,
     UnknownContentError,
+    commit_plans,
 )
-from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, owned_tables
+from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
 from fwguardd.ruleset.model import FAMILIES, Family, Ruleset
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import Preserve, own_part
+from fwguardd.ruleset.save_format import Saved
 from tests.netns.namespaces import fresh_namespace
 from tests.property.restore_simulator import RefusedError, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from fwguardd.ruleset.operations import Plan
+
 PRESERVE = Preserve.from_patterns(["DOCKER*"])
-ANYTHING = {family: Ruleset(family, {}) for family in FAMILIES}
-"""For a look at whatever is shown: no table is asked for by its name."""
 
 
 class FakeKernel:
-    """A kernel in memory, with knobs: what the next calls of restore and save do instead of what they should."""
+    """A kernel in memory, with knobs: what the next calls of restore and look do instead of what they should."""
 
     def __init__(self) -> None:
         self.live = {family: Ruleset(family, {}) for family in FAMILIES}
         self.restores: list[Callable[[Family, str], None] | None] = []
-        self.saves: list[Callable[[], None] | None] = []
+        self.looks: list[Callable[[], None] | None] = []
         self.hidden = Owned()
         self.written = 0
 
-    def save(self, wanted: Mapping[Family, Ruleset]) -> Mapping[Family, Ruleset]:
-        """What is live, unless it is hidden and wanted."""
-        if self.saves and (knob := self.saves.pop(0)) is not None:
+    def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
+        """What is live, and what is hidden."""
+        if self.looks and (knob := self.looks.pop(0)) is not None:
             knob()
-        for family, name in sorted(self.hidden & owned_tables(wanted), key=str):
-            raise UnknownContentError(f"{family.value}: Table `{name}' is incompatible")
-        return {family: self.live[family] for family in wanted}
+        return {family: Saved(self.live[family], self._hidden_tables(family)) for family in families}
+
+    def _hidden_tables(self, family: Family) -> frozenset[str]:
+        return frozenset(name for owner, name in self.hidden if owner is family)
+
+    def commit(self, plans: Sequence[Plan]) -> None:
+        """Load plans as the live kernel does."""
+        commit_plans(self.restore, plans)
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text, unless a knob says otherwise."""
@@ -85,8 +91,11 @@ class FakeKernel:
         return nullcontext()
 
 
+AnyKernel = FakeKernel | LiveKernel
+
+
 @contextmanager
-def _kernel(kind: str) -> Iterator[Kernel]:
+def _kernel(kind: str) -> Iterator[AnyKernel]:
     if kind == "fake":
         yield FakeKernel()
     else:
@@ -95,7 +104,7 @@ def _kernel(kind: str) -> Iterator[Kernel]:
 
 
 @pytest.fixture(params=["fake", "nft", "legacy"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+def kernel(request: pytest.FixtureRequest) -> Iterator[AnyKernel]:
     """The fake, and both halves of the real kernel."""
     with _kernel(request.param) as made:
         yield made
@@ -104,7 +113,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     """The fake alone, for faults; its transactions do not wait between tries."""
-    monkeypatch.setattr(transaction, "RETRY_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(iptables, "RETRY_WAITS", (0.0, 0.0, 0.0))
     return FakeKernel()
 
 
@@ -122,12 +131,17 @@ SECOND = rehearsed(
 )
 
 
-def _holds(kernel: Kernel, wanted: Canonical) -> bool:
-    live = kernel.save(ANYTHING)
+def _live(kernel: AnyKernel) -> Mapping[Family, Ruleset]:
+    """Everything that iptables shows."""
+    return {family: saved.shown for family, saved in kernel.look(FAMILIES).items()}
+
+
+def _holds(kernel: AnyKernel, wanted: Canonical) -> bool:
+    live = _live(kernel)
     return all(not compare(ruleset, live[family]) for family, ruleset in wanted.rulesets.items())
 
 
-def test_what_is_wanted_is_in_force(kernel: Kernel) -> None:
+def test_what_is_wanted_is_in_force(kernel: AnyKernel) -> None:
     """All owned tables of both families are as wanted, and the way back is as good as the way there."""
     for wanted in (FIRST, SECOND, FIRST):
         assert isinstance(put_in_force(kernel, wanted, PRESERVE), Applied)
@@ -135,23 +149,23 @@ def test_what_is_wanted_is_in_force(kernel: Kernel) -> None:
         assert find_drift(kernel, wanted, PRESERVE) == ()
 
 
-def test_what_is_in_force_is_not_written_again(kernel: Kernel) -> None:
+def test_what_is_in_force_is_not_written_again(kernel: AnyKernel) -> None:
     """An unchanged ruleset writes nothing."""
     put_in_force(kernel, FIRST, PRESERVE)
     assert isinstance(put_in_force(kernel, FIRST, PRESERVE), Unchanged)
 
 
-def test_released_tables_are_emptied(kernel: Kernel) -> None:
+def test_released_tables_are_emptied(kernel: AnyKernel) -> None:
     """A table that is let go holds nothing and accepts everything."""
     put_in_force(kernel, FIRST, PRESERVE)
     only_filter = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n")
     put_in_force(kernel, only_filter, PRESERVE, Emptying.for_release(FIRST.owned, only_filter.owned))
-    for ruleset in kernel.save(ANYTHING).values():
+    for ruleset in _live(kernel).values():
         for name in ("nat", "mangle"):
             assert all(chain.policy == "ACCEPT" and not chain.rules for chain in ruleset.tables[name].chains.values())
 
 
-def test_chains_of_others_stay_as_they_are(kernel: Kernel) -> None:
+def test_chains_of_others_stay_as_they_are(kernel: AnyKernel) -> None:
     """What is preserved is there before and after, to the letter, counters included."""
     theirs = (
         "*filter\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -s 192.0.2.1/32 -j DROP\nCOMMIT\n"
@@ -159,7 +173,7 @@ def test_chains_of_others_stay_as_they_are(kernel: Kernel) -> None:
     kernel.restore(Family.IPV4, theirs)
     for wanted in (FIRST, SECOND):
         put_in_force(kernel, wanted, PRESERVE)
-        table = kernel.save(ANYTHING)[Family.IPV4].tables["filter"]
+        table = _live(kernel)[Family.IPV4].tables["filter"]
         assert [rule.text for rule in table.chains["DOCKER-USER"].rules] == ["-s 192.0.2.1/32 -j DROP"]
         assert [rule.text for rule in table.chains["FORWARD"].rules] == ["-j DOCKER-USER"]
 
@@ -168,7 +182,7 @@ ONLY_FILTER = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n")
 
 
 @pytest.fixture(params=["fake", "nft"])
-def hiding(request: pytest.FixtureRequest) -> Iterator[tuple[Kernel, Callable[[str], None]]]:
+def hiding(request: pytest.FixtureRequest) -> Iterator[tuple[AnyKernel, Callable[[str], None]]]:
     """The kernels in which a table can hold what iptables cannot show, and how to put that into both families."""
     with _kernel(request.param) as made:
 
@@ -185,7 +199,7 @@ def hiding(request: pytest.FixtureRequest) -> Iterator[tuple[Kernel, Callable[[s
         yield made, hide
 
 
-def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[Kernel, Callable[[str], None]]) -> None:
+def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[AnyKernel, Callable[[str], None]]) -> None:
     """A table that no file names may hold what iptables cannot show: ours are written, compared and repaired beside
     it."""
     kernel, hide = hiding
@@ -200,7 +214,7 @@ def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[Kernel
 
 @pytest.mark.parametrize("table", ["filter", "nat"])
 def test_a_table_of_ours_that_is_hidden_is_not_written(
-    hiding: tuple[Kernel, Callable[[str], None]], table: str
+    hiding: tuple[AnyKernel, Callable[[str], None]], table: str
 ) -> None:
     """To write it would destroy what nobody sees: nothing is written at all, be the table wanted or released."""
     kernel, hide = hiding
@@ -212,14 +226,14 @@ def test_a_table_of_ours_that_is_hidden_is_not_written(
     for wanted, release in ((SECOND, None), (ONLY_FILTER, released)):
         with pytest.raises(UnknownContentError, match=f"Table `{table}' is incompatible"):
             put_in_force(kernel, wanted, PRESERVE, release)
-    live = kernel.save(ANYTHING)
+    live = _live(kernel)
     shown = {"filter", "nat", "mangle"} - {table}
     for family, ruleset in FIRST.rulesets.items():
         for name in shown & ruleset.tables.keys():
             assert live[family].tables[name] == ruleset.tables[name]
 
 
-def test_a_table_that_was_let_go_may_be_hidden_then(hiding: tuple[Kernel, Callable[[str], None]]) -> None:
+def test_a_table_that_was_let_go_may_be_hidden_then(hiding: tuple[AnyKernel, Callable[[str], None]]) -> None:
     """What was ours once is a foreign table like any other."""
     kernel, hide = hiding
     put_in_force(kernel, FIRST, PRESERVE)
@@ -374,7 +388,7 @@ def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: 
     def unverified() -> None:
         raise error("iptables-nft-save said nothing")
 
-    fake.saves = [None, unverified]
+    fake.looks = [None, unverified]
     outcome = put_in_force(fake, SECOND, PRESERVE)
     assert isinstance(outcome, Unverified)
     assert outcome.reason == "iptables-nft-save said nothing"
@@ -387,8 +401,8 @@ def test_an_undo_that_nobody_can_look_for_is_owed(fake: FakeKernel, knob: Callab
     """A load failed and what it left cannot be looked at: that is an undo to come, not one that failed, and what was
     in force before can be brought back later."""
     put_in_force(fake, FIRST, PRESERVE)
-    fake.restores, fake.saves = [None, knob], [None, _unseen]
-    with pytest.raises(UndoOwedError, match="iptables-nft-save did not end within 30 s"):
+    fake.restores, fake.looks = [None, knob], [None, _unseen]
+    with pytest.raises(UndoDelayedError, match="iptables-nft-save did not end within 30 s"):
         put_in_force(fake, SECOND, PRESERVE)
     assert not _holds(fake, FIRST)
     put_in_force(fake, FIRST, PRESERVE)
@@ -400,8 +414,8 @@ def test_an_undo_that_is_kept_from_its_end_is_owed(fake: FakeKernel, step: str) 
     """The same where the undo could look, but not write, or not see what it wrote."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, *([_starve] if step == "the write" else [])]
-    fake.saves = [None, None, _unseen]
-    with pytest.raises(UndoOwedError):
+    fake.looks = [None, None, _unseen]
+    with pytest.raises(UndoDelayedError):
         put_in_force(fake, SECOND, PRESERVE)
 
 
@@ -423,7 +437,7 @@ def test_a_snapshot_that_fails_writes_nothing(fake: FakeKernel) -> None:
     def unreadable() -> None:
         raise KernelError("iptables-nft-save failed with code 4")
 
-    fake.saves = [unreadable]
+    fake.looks = [unreadable]
     with pytest.raises(KernelError, match="code 4"):
         put_in_force(fake, SECOND, PRESERVE)
     assert fake.written == before

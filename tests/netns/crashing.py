@@ -100,10 +100,10 @@ class TrippedKernel(LiveKernel):
         super().__init__(backend)
         self._tripwire = tripwire
 
-    def save(self, wanted: Any) -> Any:
+    def look(self, families: Any) -> Any:
         """As ever."""
         self._tripwire.cross()
-        return super().save(wanted)
+        return super().look(families)
 
     def restore(self, family: Family, text: str) -> None:
         """One program for each table: what a program has done that dies after a COMMIT."""

@@ -36,12 +36,12 @@ class Starving(LiveKernel):
         self._looks, self._loads = looks, loads
         self.looked = self.loaded = 0
 
-    def save(self, wanted: Any) -> Any:
+    def look(self, families: Any) -> Any:
         """As ever, or not in time."""
         self.looked += 1
         if self.looked in self._looks:
             raise KernelStarvedError("iptables-nft-save did not end within 30 s and was killed")
-        return super().save(wanted)
+        return super().look(families)
 
     def restore(self, family: Family, text: str) -> None:
         """As ever, or refused."""

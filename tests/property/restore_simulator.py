@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass, field
 
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Rule, Ruleset, Table
+from fwguardd.ruleset.operations import render_plan
+from fwguardd.ruleset.plan import make_plan
+from fwguardd.ruleset.preserve import Preserve, own_part
 
 _DECLARATION = re.compile(r":(\S+) (\S+) \[(\d+):(\d+)\]")
 _EDIT = re.compile(r"(?:\[(\d+):(\d+)\] )?(-[AIDFX]) (\S+)(?: (\d+)(?= |$))?(?: (.*))?")
@@ -30,6 +33,11 @@ class _Chain:
 
 
 _Chains = dict[str, _Chain]
+
+
+def planned(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> tuple[str, ...]:
+    """The texts of the plan from one ruleset to the other."""
+    return render_plan(make_plan(live, own_part(live, preserve, wanted), wanted))
 
 
 def restore(live: Ruleset, text: str) -> Ruleset:

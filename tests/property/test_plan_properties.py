@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.diff import changes, compare
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Rule, Ruleset, Table
-from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import STRICT, Preserve, own_part
-from tests.property.restore_simulator import restore
+from tests.property.restore_simulator import planned, restore
 from tests.property.rule_strategies import PRESERVED, live_and_wanted
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ modest = settings(deadline=None, max_examples=60)
 
 def carried_out(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Ruleset:
     """The live ruleset after all texts of the plan were loaded."""
-    for text in make_plan(live, wanted, preserve).texts:
+    for text in planned(live, wanted, preserve):
         live = restore(live, text)
     return live
 
@@ -102,9 +101,9 @@ def test_nothing_is_planned_where_all_is_as_wanted(rulesets: tuple[Ruleset, Rule
     """After a plan was carried out there is no other one, with or without things of others."""
     live, wanted = rulesets
     final = carried_out(live, wanted, PRESERVE)
-    assert make_plan(final, wanted, PRESERVE).texts == ()
-    assert make_plan(own_part(final, PRESERVE), wanted, STRICT).texts == ()
-    assert make_plan(live, own_part(live, PRESERVE), PRESERVE).texts == ()
+    assert planned(final, wanted, PRESERVE) == ()
+    assert planned(own_part(final, PRESERVE), wanted, STRICT) == ()
+    assert planned(live, own_part(live, PRESERVE), PRESERVE) == ()
 
 
 @modest

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Family, Rule, Ruleset, Table
-from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import STRICT, Preserve
+from tests.property.restore_simulator import planned
 
 DOCKER = Preserve.from_patterns(["DOCKER*"])
 
@@ -44,7 +44,7 @@ def counted(plain: Ruleset) -> Ruleset:
 
 def lines(live: Ruleset, wanted: Ruleset, preserve: Preserve = STRICT) -> list[list[str]]:
     """The lines of each text of the plan, without the table around them."""
-    return [text.splitlines()[1:-1] for text in make_plan(live, wanted, preserve).texts]
+    return [text.splitlines()[1:-1] for text in planned(live, wanted, preserve)]
 
 
 def test_nothing_is_planned_where_nothing_differs() -> None:

@@ -1,0 +1,97 @@
+"""One look at the kernel: what the tables of a ruleset hold, and how that differs from what they should hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fwguardd.kernel.iptables import UnknownContentError
+from fwguardd.ruleset.diff import Difference, changes, compare
+from fwguardd.ruleset.plan import make_plan
+from fwguardd.ruleset.preserve import own_part
+from fwguardd.ruleset.save_format import IncompatibleTableError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.operations import Plan
+    from fwguardd.ruleset.preserve import Preserve
+    from fwguardd.ruleset.save_format import Saved
+
+
+class Kernel(Protocol):
+    """What a transaction needs of a kernel. `fwguardd.kernel.iptables.LiveKernel` is the real one."""
+
+    def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
+        """The live tables of these families, with counters, and the names of those that iptables cannot show.
+
+        Raises KernelError.
+        """
+
+    def commit(self, plans: Sequence[Plan]) -> None:
+        """Carry out plans, one after the other, trying again for a short time where another program writes meanwhile.
+
+        A table is changed whole or not at all; of several, the first may be changed when a later one fails. Raises
+        StalePlaceError where a rule or place that a plan counts on is gone, and KernelError for all else.
+        """
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other programs from writing between a look and a write, where there is a lock for that.
+
+        Raises KernelError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the kernel held at one moment, seen for the sake of the tables in ``wanted``.
+
+    ``saved`` is all that iptables shows of their families, and which tables it hides; ``own`` is what of it does not
+    belong to other programs, chains that ``wanted`` names included.
+    """
+
+    wanted: Mapping[Family, Ruleset]
+    saved: Mapping[Family, Saved]
+    own: Mapping[Family, Ruleset]
+
+    def differences(self) -> tuple[Difference, ...]:
+        """How the kernel differs from what is wanted: missing is what has to be added."""
+        found: list[Difference] = []
+        for family, ruleset in self.wanted.items():
+            found += compare(ruleset, self.own[family])
+        return tuple(found)
+
+    def changes(self) -> tuple[Difference, ...]:
+        """What has to be done to the kernel: added is what has to be added."""
+        made: list[Difference] = []
+        for family, ruleset in self.wanted.items():
+            made += changes(self.own[family], ruleset)
+        return tuple(made)
+
+    def plans(self) -> tuple[Plan, ...]:
+        """The way to what is wanted; none for a family that holds it already."""
+        plans: list[Plan] = []
+        for family, ruleset in self.wanted.items():
+            plan = make_plan(self.saved[family].shown, self.own[family], ruleset)
+            if plan.operations:
+                plans.append(plan)
+        return tuple(plans)
+
+
+def look_at(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
+    """Look at the families of these rulesets.
+
+    Raises UnknownContentError where iptables cannot show a table that they name, and KernelError for all else. A table
+    that they do not name may be hidden: it belongs to another program.
+    """
+    saved = kernel.look(tuple(wanted))
+    own: dict[Family, Ruleset] = {}
+    for family, ruleset in wanted.items():
+        try:
+            live = saved[family].showing(ruleset.tables)
+        except IncompatibleTableError as error:
+            raise UnknownContentError(str(error)) from error
+        own[family] = own_part(live, preserve, ruleset)
+    return Look(wanted, saved, own)
