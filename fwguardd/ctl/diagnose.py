@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.known_programs import CITIZENS
+from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Origin, Severity
 from fwguardd.ruleset.preserve import Preserve
 
@@ -65,7 +65,7 @@ class FoundProgram:
 
 def found_programs(live: Mapping[Family, Ruleset], preserve: Preserve) -> tuple[FoundProgram, ...]:
     """The citizens that are found in the kernel's rules."""
-    found = (_resident(citizen, live, preserve) for citizen in CITIZENS)
+    found = (_resident(citizen, live, preserve) for citizen in KNOWN_PROGRAMS)
     return tuple(resident for resident in found if resident is not None)
 
 

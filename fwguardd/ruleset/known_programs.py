@@ -1,11 +1,12 @@
-"""The well-known citizens of a firewall: programs that write chains and rules of their own, and how to know theirs.
+"""Known programs: those that write chains and rules of their own, and the patterns that recognise them.
 
-A chain is known by its name. A rule that a citizen puts straight into a built-in chain is known by its text, with the
-place it is put into where the text alone could be anybody's; a jump to a chain of theirs is theirs without a word here.
-Every line names the file of the project that sets the name or the text. What an administrator wrote into somebody's
-configuration, such as the PostUp lines of wg-quick(8), has no form that could be known, and is not here.
+A chain is recognised by its name. A rule that a program puts straight into a built-in chain is recognised by its text,
+together with its table and chain if the text alone is not specific. Jumps to the chains of a program are preserved too
+and need no pattern. Each entry names the source file of the project that sets the name or the text. Rules that an
+administrator wrote into the configuration of a program, such as the PostUp lines of wg-quick(8), have no fixed form and
+are not listed.
 
-Patterns are those of `fwguardd.ruleset.preserve`.
+The patterns are those of `fwguardd.ruleset.preserve`.
 
 This module is pure.
 """
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULTS = "defaults"
-"""The entry of the setting ``preserve`` that stands for all citizens."""
+"""The entry of the setting ``preserve`` that stands for all known programs."""
 
 _WITHOUT = "without "
 _BRIDGE = "br-" + "[0-9a-f]" * 12
@@ -32,8 +33,8 @@ class KnownProgram:
     """A program that writes rules of its own.
 
     ``tables`` are the tables of iptables that it writes to; ``chains`` and ``rules`` are patterns; ``nft_tables`` are
-    patterns for the tables that it makes in nf_tables itself, as "family name"; ``source`` tells where its project sets
-    all that.
+    patterns for the tables that it makes in nf_tables itself, as "family name"; ``source`` names the files of its
+    project that set all that.
     """
 
     name: str
@@ -46,12 +47,12 @@ class KnownProgram:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """What the setting ``preserve`` means by the name of this citizen."""
+        """The patterns that the name of the program stands for in the setting ``preserve``."""
         return (*self.chains, *self.rules)
 
 
 def _docker_bridge(device: str) -> tuple[str, ...]:
-    """What Docker before 28 puts straight into FORWARD for one bridge, and all versions into nat and raw."""
+    """The rules of Docker for one bridge: before version 28 in FORWARD, in all versions in nat and raw."""
     return (
         f"-t filter -A FORWARD -o {device} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         f"-t filter -A FORWARD -i {device} ! -o {device} -j ACCEPT",
@@ -63,12 +64,12 @@ def _docker_bridge(device: str) -> tuple[str, ...]:
     )
 
 
-CITIZENS = (
+KNOWN_PROGRAMS = (
     KnownProgram(
         "docker",
         "Docker",
         ("raw", "nat", "filter"),
-        # The bridge of a network with a name of its own (com.docker.network.bridge.name) cannot be known here.
+        # A bridge that is named by the user (com.docker.network.bridge.name) is not recognised.
         "moby/moby integration/network/bridge/iptablesdoc/generated/*.md;"
         " daemon/libnetwork/drivers/bridge/internal/iptabler/iptabler.go; Docker < 28:"
         " libnetwork/drivers/bridge/setup_ip_tables_linux.go",
@@ -211,51 +212,56 @@ CITIZENS = (
         "sshguard",
         "sshguard",
         ("filter",),
-        # It fills the chain, and leaves making it and jumping to it to the administrator.
+        # The administrator makes the chain and the jump to it; sshguard fills it.
         "SSHGuard/sshguard src/fw/sshg-fw-iptables.sh, src/fw/sshg-fw-nft-sets.sh",
         ("sshguard",),
         nft_tables=("ip sshguard", "ip6 sshguard"),
     ),
 )
-"""All of them. The order is that of the documentation."""
+"""All known programs, in the order of the documentation."""
 
-BY_NAME = {citizen.name: citizen for citizen in CITIZENS}
+BY_NAME = {program.name: program for program in KNOWN_PROGRAMS}
 
 
 class UnknownProgramError(ValueError):
-    """A name that is no citizen's. The message says which is meant, or which there are."""
+    """A name that is not one of a known program. The message suggests the nearest name, or lists all of them."""
 
 
 def expand_patterns(entries: Iterable[str]) -> tuple[str, ...]:
     """The patterns that the entries of the setting ``preserve`` stand for, each once, in order.
 
-    ``defaults`` is every citizen, a citizen's name is that one, ``without NAME`` takes one away again; all else is a
-    pattern. Raises UnknownCitizenError.
+    ``defaults`` stands for all known programs, a name for that program, and ``without NAME`` excludes one; any other
+    entry is a pattern. Raises UnknownProgramError.
     """
     patterns: dict[str, None] = {}
-    without: set[str] = set()
+    excluded: set[str] = set()
     for entry in entries:
         if entry.startswith(_WITHOUT):
-            without.update(_known_program(entry.removeprefix(_WITHOUT)).patterns)
+            excluded.update(_known_program(entry.removeprefix(_WITHOUT)).patterns)
         elif entry == DEFAULTS:
-            patterns |= dict.fromkeys(pattern for citizen in CITIZENS for pattern in citizen.patterns)
+            for program in KNOWN_PROGRAMS:
+                patterns |= dict.fromkeys(program.patterns)
+        elif entry in BY_NAME:
+            patterns |= dict.fromkeys(BY_NAME[entry].patterns)
         else:
-            patterns |= dict.fromkeys(BY_NAME[entry].patterns if entry in BY_NAME else (entry,))
-    return tuple(pattern for pattern in patterns if pattern not in without)
+            patterns[entry] = None
+    return tuple(pattern for pattern in patterns if pattern not in excluded)
 
 
 def owner_of_nft_table(family: str, name: str) -> KnownProgram | None:
-    """The citizen that makes a table of this name in nf_tables."""
+    """The known program that makes a table of this name in nf_tables; None if there is none."""
     place = f"{family} {name}"
-    for citizen in CITIZENS:
-        if any(fnmatchcase(place, pattern) for pattern in citizen.nft_tables):
-            return citizen
+    for program in KNOWN_PROGRAMS:
+        if any(fnmatchcase(place, pattern) for pattern in program.nft_tables):
+            return program
     return None
 
 
 def _known_program(name: str) -> KnownProgram:
     if name in BY_NAME:
         return BY_NAME[name]
+    advice = f"the known programs are {', '.join(BY_NAME)}"
     close = get_close_matches(name, BY_NAME, 1)
-    meant = f"did you mean {close[0]!r}?" if close else f"they are {', '.join(BY_NAME)}"
-    raise UnknownProgramError(f"{name!r} is none of the programs that are known; {meant}")
+    if close:
+        advice = f"did you mean {close[0]!r}?"
+    raise UnknownProgramError(f"{name!r} is not a known program; {advice}")

@@ -1,9 +1,7 @@
-"""Which rules log packets, and under which prefix: the LOG and NFLOG rules of a ruleset, and where they were written.
+"""What rules refer to outside of a ruleset: the log prefixes that denials carry, and ipsets.
 
-What is logged tells its prefix, and nothing else of the rule that did it. Only where one rule alone has a prefix is it
-known which one it was. And whoever reads one kind of log hears nothing of the other.
-
-Which ipsets do the rules name? Only their names: what is in a set is the business of whoever fills it.
+A logged packet carries the prefix of the rule that logged it, and nothing else of the rule. The rule is known only if
+no other rule of the family has the same prefix.
 
 This module is pure.
 """
@@ -12,26 +10,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import chain, pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Origin
+from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.save_format import rules_in_order
-from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, word_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fwguardd.ruleset.model import Candidate, Family, Rule, Ruleset
 
+LONGEST_SET_NAME = 31
+"""Bytes of a set's name (IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h, less the final NUL)."""
 
-_PREFIX_OPTIONS = {"LOG": "--log-prefix", "NFLOG": "--nflog-prefix"}
+_DIRECTIONS = re.compile(r"(?:src|dst)(?:,(?:src|dst))*")
 
 
 @dataclass(frozen=True, slots=True)
 class LoggingRule:
-    """A rule that logs. `group` is the group that an NFLOG rule copies to; None means LOG, to the kernel log."""
+    """A rule that logs. ``group`` is the group that an NFLOG rule copies to; None means LOG, to the kernel log."""
 
     family: str
     prefix: str
@@ -44,26 +43,26 @@ class LoggingRule:
 
 
 def logging_rules(rulesets: Mapping[Family, Ruleset]) -> tuple[LoggingRule, ...]:
-    """All rules that log under a prefix."""
-    return tuple(
-        found
-        for family, ruleset in rulesets.items()
-        for _, chain in ruleset.chains()
-        for rule in chain.rules
-        for found in _read(family, rule)
-    )
+    """All rules that log with a prefix."""
+    found: list[LoggingRule] = []
+    for family, ruleset in rulesets.items():
+        for rule in rules_in_order(ruleset):
+            if "LOG" in rule.text:
+                found += _logging_rule(family, rule)
+    return tuple(found)
 
 
-def _read(family: Family, rule: Rule) -> Iterator[LoggingRule]:
-    if "LOG" not in rule.text:
-        return
-    words = word_values(rule.text)
-    options = dict(pairwise(words))
-    target = options.get("-j", "")
-    prefix = options.get(_PREFIX_OPTIONS.get(target, ""))
-    group = options.get("--nflog-group", "0")
-    if prefix is not None and group.isdecimal():
-        yield LoggingRule(family.value, prefix, int(group) if target == "NFLOG" else None, rule.origin)
+def _logging_rule(family: Family, rule: Rule) -> Iterator[LoggingRule]:
+    view = RuleView.of(rule.text)
+    if view.target == "LOG":
+        prefix = view.value("--log-prefix")
+        if prefix is not None:
+            yield LoggingRule(family.value, prefix, None, rule.origin)
+    elif view.target == "NFLOG":
+        prefix = view.value("--nflog-prefix")
+        group = view.value("--nflog-group") or "0"
+        if prefix is not None and group.isdecimal():
+            yield LoggingRule(family.value, prefix, int(group), rule.origin)
 
 
 def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], Origin]:
@@ -72,49 +71,44 @@ def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], 
     origins: dict[tuple[str, str], list[Origin | None]] = {}
     for rule in rules:
         origins.setdefault((rule.family, rule.prefix), []).append(rule.origin)
-    return MappingProxyType({key: only[0] for key, only in origins.items() if len(only) == 1 and only[0] is not None})
+    single: dict[tuple[str, str], Origin] = {}
+    for key, places in origins.items():
+        if len(places) == 1 and places[0] is not None:
+            single[key] = places[0]
+    return MappingProxyType(single)
 
 
 def rules_not_read(
     rules: Collection[LoggingRule], group: int | None, watched: Collection[str]
 ) -> tuple[LoggingRule, ...]:
-    """The rules with a watched prefix that log only where nobody listens; ``group`` is where somebody does. A prefix
-    of which some rule is heard is not among them: its author logs in both ways."""
-    heard = {(rule.family, rule.prefix) for rule in rules if rule.group == group}
-    return tuple(rule for rule in rules if rule.prefix in watched and (rule.family, rule.prefix) not in heard)
-
-
-LONGEST_NAME = 31
-"""Bytes of a set's name (IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h, less the final NUL)."""
-
-_DIRECTIONS = re.compile(r"(?:src|dst)(?:,(?:src|dst))*")
+    """The rules with a watched prefix whose log is not read. ``group`` is what is read: a group of NFLOG, or None for
+    the kernel log. A prefix that is read of another rule is not reported: its author logs in both ways."""
+    read = {(rule.family, rule.prefix) for rule in rules if rule.group == group}
+    return tuple(rule for rule in rules if rule.prefix in watched and (rule.family, rule.prefix) not in read)
 
 
 def named_sets(candidate: Candidate) -> dict[str, Origin]:
-    """The name of each ipset that the rules need, with the first place where one does."""
+    """The name of each ipset that rules refer to, with the first place where one does."""
     named: dict[str, Origin] = {}
-    for rule in chain.from_iterable(map(rules_in_order, candidate.rulesets.values())):
-        # Every such rule loads the match "set" or the target SET; most rules do neither.
-        if "set" in rule.text or "SET" in rule.text:
-            place = rule.origin or Origin("", 0)
-            for name in _names(rule.text):
-                named[name] = min(named.get(name, place), place)
+    for ruleset in candidate.rulesets.values():
+        for rule in rules_in_order(ruleset):
+            # Every such rule names the match "set" or the target SET; most rules have neither.
+            if "set" in rule.text or "SET" in rule.text:
+                place = rule.origin or Origin("", 0)
+                for name in _set_names(rule.text):
+                    named[name] = min(named.get(name, place), place)
     return named
 
 
-def _names(text: str) -> Iterator[str]:
-    """The words before directions. Every option that takes a set takes ``NAME src,dst…`` (iptables-extensions(8)), so
-    that tells it however the option is cut short, or joined to the name with "=". What no set can be called is left
-    to iptables, which says so."""
-    try:
-        words = word_values(text)
-    except UnterminatedQuoteError:
-        return
-    for before, word in pairwise(words):
-        name = before.partition("=")[2] if before.startswith("--") else before
-        if _DIRECTIONS.fullmatch(word) and name and not name.startswith("-") and _fits(name):
-            yield name
+def _set_names(text: str) -> Iterator[str]:
+    """The values of options that directions follow. Every option that takes a set takes ``NAME src,dst…``
+    (iptables-extensions(8)), also one that is cut short. A name that no set can have is left to iptables to refuse."""
+    for option in RuleView.of(text).options:
+        if len(option.values) > 1 and _DIRECTIONS.fullmatch(option.values[1]):
+            name = option.value
+            if name and not name.startswith("-") and _fits(name):
+                yield name
 
 
 def _fits(name: str) -> bool:
-    return len(name.encode("utf-8", "surrogateescape")) <= LONGEST_NAME
+    return len(name.encode("utf-8", "surrogateescape")) <= LONGEST_SET_NAME

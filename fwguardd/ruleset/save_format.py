@@ -1,14 +1,13 @@
-"""Rulesets -> the text that iptables-restore takes, with the origin of every line; and the text that it prints, back.
+"""Rulesets as text for iptables-restore, and what iptables-save prints as rulesets.
 
-Rendering a ruleset, reading the text and composing it gives the same ruleset again. Every line of the text knows the
-origin that it came from, so that a complaint about line N ends at somebody's file.
+Rendering a ruleset, reading the text and composing it gives the same ruleset again. Each line of a rendered text has
+the origin that it came from, so that an error in line N of it is reported with a rule file and its line.
 
-Whose rule is it? The rules that a rehearsal printed -> the lines that they were made from.
-
-Mostly one rule is made from one line. A list of addresses, or a name that has several, becomes a rule for each. Then
-the tags tell (`fwguardd.ruleset.save_format`): the packet counters that the rules were loaded with.
-ip6tables-nft-restore 1.8.9 loses counters, so there the rules that a list becomes are counted instead; behind a name
-that only a resolver can count, origins are left open rather than guessed.
+`with_origins` finds the origin of each rule that a rehearsal printed. A rule with a list of addresses, or with a name
+that resolves to several, becomes a rule for each. The rules are therefore loaded with their numbers as packet counters,
+and each one that iptables-save prints carries the number of the rule that it was made from. ip6tables-nft-restore 1.8.9
+loses counters; there the rules that a list becomes are counted. Behind a name the number is unknown, and the origins
+are left open.
 
 This module is pure.
 """
@@ -16,17 +15,14 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
-from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, word_values
+from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from fwguardd.ruleset.model import Origin
 
 
 INCOMPATIBLE = "is incompatible, use 'nft' tool."
@@ -39,7 +35,7 @@ _SAVED_CHAIN = re.compile(r":([^ ]+) ([^ ]+) \[([0-9]+):([0-9]+)\]$")
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Text for iptables-restore, and for each of its lines the origin; None where a line is nobody's."""
+    """Text for iptables-restore, and for each of its lines the origin; None for a line that came from no file."""
 
     text: str
     origins: tuple[Origin | None, ...]
@@ -50,32 +46,32 @@ class Rendered:
 
 
 class IncompatibleTableError(Exception):
-    """A live table holds what iptables cannot express, and loading rules would destroy it."""
+    """A live table holds rules that iptables cannot express. Loading rules would destroy them."""
 
     def __init__(self, family: Family, table: str) -> None:
         program = "iptables-save" if family is Family.IPV4 else "ip6tables-save"
-        super().__init__(f"{program} cannot show a table whole (Table `{table}' {INCOMPATIBLE})")
+        super().__init__(f"{program} cannot show all rules of a table (Table `{table}' {INCOMPATIBLE})")
 
 
 class UnreadableSaveError(Exception):
-    """iptables-save printed a line that is in no known form."""
+    """iptables-save printed a line of unknown form."""
 
     def __init__(self, line: str) -> None:
-        super().__init__(f"iptables-save printed a line that is not understood: {line[:200]!r}")
+        super().__init__(f"iptables-save printed a line of unknown form: {line[:200]!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What iptables-save printed of one family: the tables that it shows, and the names of those that it hides, because
-    they hold what iptables cannot express."""
+    """What iptables-save printed of one family: the tables that it shows, and the names of those that it hides because
+    they hold rules that iptables cannot express."""
 
     shown: Ruleset
     hidden: frozenset[str] = frozenset()
 
     def showing(self, tables: Iterable[str]) -> Ruleset:
-        """What is shown, for somebody who needs to see these tables. One that is not there at all hides nothing.
+        """The tables that are shown.
 
-        Raises IncompatibleTableError where one of them is hidden.
+        Raises IncompatibleTableError if one of the named tables is hidden. One that does not exist is not hidden.
         """
         for table in tables:
             if table in self.hidden:
@@ -127,49 +123,52 @@ def _lines(ruleset: Ruleset, *, tagged: bool, commit_every: int | None) -> Itera
 def read_saved(family: Family, text: str) -> Saved:
     """What iptables-save -c printed, with counters and without origins.
 
-    Raises UnreadableSaveError for any line in no known form: to guess at the state of a firewall would be worse than to
-    stop.
+    Raises UnreadableSaveError for a line of unknown form. The state of a firewall is never guessed.
     """
-    tables: dict[str, Table] = {}
-    hidden: set[str] = set()
-    chains: dict[str, tuple[str | None, Counters, list[Rule]]] = {}
-    name = ""
+    reader = _SaveReader({}, set())
     for line in text.split("\n"):
-        if match := _SAVED_RULE.match(line):
-            packets, seen, chain, rule = match.groups()
-            if chain not in chains:
-                raise UnreadableSaveError(line)
-            chains[chain][2].append(Rule(rule, None, Counters(int(packets), int(seen))))
-        elif match := _SAVED_CHAIN.match(line):
-            chain, policy, packets, seen = match.groups()
-            chains[chain] = (None if policy == "-" else policy, Counters(int(packets), int(seen)), [])
+        match = _SAVED_RULE.match(line)
+        if match is not None and match[3] in reader.rules:
+            packets, octets, chain, rule = match.groups()
+            reader.rules[chain].append(Rule(rule, None, Counters(int(packets), int(octets))))
+        else:
+            reader.read(line)
+    return Saved(Ruleset(family, reader.tables), frozenset(reader.hidden))
+
+
+@dataclass(slots=True)
+class _SaveReader:
+    """The tables that were read, and the chains of the one that is being read."""
+
+    tables: dict[str, Table]
+    hidden: set[str]
+    table: str = ""
+    chains: dict[str, Chain] = field(default_factory=dict)
+    rules: dict[str, list[Rule]] = field(default_factory=dict)
+
+    def read(self, line: str) -> None:
+        """Take in a line that is not a rule. Raises UnreadableSaveError."""
+        if match := _SAVED_CHAIN.match(line):
+            name, policy, packets, octets = match.groups()
+            counters = Counters(int(packets), int(octets))
+            self.chains[name] = Chain(name, None if policy == "-" else policy, counters=counters)
+            self.rules[name] = []
         elif line.startswith("*"):
-            name, chains = line[1:], {}
+            self.table, self.chains, self.rules = line[1:], {}, {}
         elif line == "COMMIT":
-            tables[name] = _saved_table(name, chains)
+            chains = {name: replace(chain, rules=tuple(self.rules[name])) for name, chain in self.chains.items()}
+            self.tables[self.table] = Table(self.table, chains)
         elif match := _HIDDEN_TABLE.match(line):
-            hidden.add(match[1])
+            self.hidden.add(match[1])
         elif line and (not line.startswith("#") or INCOMPATIBLE in line):
             raise UnreadableSaveError(line)
-    return Saved(Ruleset(family, tables), frozenset(hidden))
 
 
-def _saved_table(name: str, chains: dict[str, tuple[str | None, Counters, list[Rule]]]) -> Table:
-    return Table(
-        name,
-        {
-            chain: Chain(chain, policy, tuple(rules), None, counters)
-            for chain, (policy, counters, rules) in chains.items()
-        },
-    )
-
-
-_ADDRESS_OPTIONS = frozenset({"-s", "--source", "--src", "-d", "--destination", "--dst"})
-_LITERAL = frozenset("0123456789abcdefABCDEF.:/")
+_LITERAL_LIST = re.compile(r"[0-9a-fA-F.:/,]*")
 
 
 def with_origins(saved: Ruleset, source: Ruleset) -> Ruleset:
-    """A ruleset that was loaded tagged and saved, with origins; only the tables that ``source`` has."""
+    """A ruleset that was loaded with tags and saved, with origins; only the tables that ``source`` has."""
     tables: dict[str, Table] = {}
     first = 0
     for table in source.tables.values():
@@ -204,15 +203,11 @@ def _counted(written: Sequence[Rule]) -> Iterator[Origin | None]:
 
 
 def _expansions(text: str) -> int | None:
-    """How many rules iptables makes of one: for each pair of a source and a destination. None with a host name."""
-    try:
-        words = word_values(text)
-    except UnterminatedQuoteError:
-        return None
+    """How many rules iptables makes of one: one for each pair of a source and a destination. None with a host name."""
     count = 1
-    for option, value in pairwise(words):
-        if option in _ADDRESS_OPTIONS:
-            if not set(value) <= _LITERAL | {","}:
+    for option in RuleView.of(text).options:
+        if option.name in ("-s", "-d"):
+            if not _LITERAL_LIST.fullmatch(option.value):
                 return None
-            count *= value.count(",") + 1
+            count *= option.value.count(",") + 1
     return count

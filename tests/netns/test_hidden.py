@@ -123,7 +123,7 @@ def test_nothing_is_loaded_over_a_hidden_table_that_is_ours_to_be(
     before = output("nft list ruleset")
     daemon = start_daemon({"10-first.rules": FIRST}, QUICK)
     message = daemon.event("rules.failed")["message"]
-    assert f"{program}-save cannot show a table whole (Table `filter' is incompatible" in message
+    assert f"{program}-save cannot show all rules of a table (Table `filter' is incompatible" in message
     assert "Nothing was loaded, and the kernel is as it was" in message
     assert output("nft list ruleset") == before
 

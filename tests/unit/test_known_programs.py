@@ -1,4 +1,4 @@
-"""The well-known citizens: each of their chains and rules is known as theirs, as their projects print or set them."""
+"""Known programs: each of their chains and rules, as their projects print or set them, is recognised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fwguardd.ruleset.known_programs import BY_NAME, CITIZENS, owner_of_nft_table
+from fwguardd.ruleset.known_programs import BY_NAME, KNOWN_PROGRAMS, owner_of_nft_table
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Rule
 from fwguardd.ruleset.preserve import Preserve
 
@@ -82,20 +82,22 @@ filter INPUT -m comment --comment "jump to DOCKER" -j ACCEPT
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_are_known(name: str) -> None:
-    """Each name that a project gives to its chains is known as its own, and as nobody else's."""
+    """Each name that a project gives to its chains is recognised as its own, and as that of no other program."""
     for chain in CHAINS[name].split():
-        knowing = [citizen.name for citizen in CITIZENS if Preserve.from_patterns(citizen.patterns).keeps_name(chain)]
+        knowing = [
+            program.name for program in KNOWN_PROGRAMS if Preserve.from_patterns(program.patterns).keeps_name(chain)
+        ]
         assert knowing == [name], chain
 
 
 @pytest.mark.parametrize("line", RULES)
 def test_rules_are_known(line: str) -> None:
-    """Each rule that a project puts into a built-in chain is known as its own, and as nobody else's."""
+    """Each rule that a project puts into a built-in chain is recognised as its own, and as that of no other program."""
     name, table, chain, text = line.split(" ", 3)
     knowing = [
-        citizen.name
-        for citizen in CITIZENS
-        if Preserve.from_patterns(citizen.patterns).keeps_rule(Rule(text), table, chain)
+        program.name
+        for program in KNOWN_PROGRAMS
+        if Preserve.from_patterns(program.patterns).keeps_rule(Rule(text), table, chain)
     ]
     assert knowing == [name]
 
@@ -104,24 +106,24 @@ def test_rules_are_known(line: str) -> None:
 def test_what_an_administrator_writes_is_nobodys(line: str) -> None:
     """Rules that people write themselves are not taken for somebody else's: they would be left out of the files."""
     table, chain, text = line.split(" ", 2)
-    everybody = Preserve.from_patterns(pattern for citizen in CITIZENS for pattern in citizen.patterns)
+    everybody = Preserve.from_patterns(pattern for program in KNOWN_PROGRAMS for pattern in program.patterns)
     assert not everybody.keeps_rule(Rule(text), table, chain)
 
 
-def test_every_citizen_names_its_source() -> None:
+def test_every_known_program_names_its_source() -> None:
     """A name that cannot be a chain's, tables that iptables has, and the file of a project for each line."""
-    assert len(BY_NAME) == len(CITIZENS)
-    for citizen in CITIZENS:
-        assert citizen.patterns
-        assert "/" in citizen.source
-        assert set(citizen.tables) <= set(BUILTIN_CHAINS)
-        for rule in citizen.rules:
+    assert len(BY_NAME) == len(KNOWN_PROGRAMS)
+    for program in KNOWN_PROGRAMS:
+        assert program.patterns
+        assert "/" in program.source
+        assert set(program.tables) <= set(BUILTIN_CHAINS)
+        for rule in program.rules:
             table = rule.split()[1] if rule.startswith("-t ") else None
-            assert table is None or table in citizen.tables, rule
+            assert table is None or table in program.tables, rule
 
 
 def test_tables_of_nf_tables_have_owners() -> None:
-    """A table that a citizen makes in nf_tables is known by its family and name."""
+    """A table that a program makes in nf_tables is known by its family and name."""
     owners = [owner_of_nft_table(*place.split()) for place in ("ip wg-quick-wg0", "inet f2b-table", "inet filter")]
     assert [owner.name if owner else None for owner in owners] == ["wireguard", "fail2ban", None]
 
@@ -130,4 +132,4 @@ def test_the_documentation_names_all() -> None:
     """The shipped settings list every name that `preserve` takes, and nothing that is none."""
     text = (ROOT / "etc" / "fwguardd.yaml").read_text()
     listed = text[text.index("stands for all programs") : text.index("# The name of one stands")]
-    assert listed.split("\n", 1)[1].replace("#", "").split() == [citizen.name for citizen in CITIZENS]
+    assert listed.split("\n", 1)[1].replace("#", "").split() == [program.name for program in KNOWN_PROGRAMS]
