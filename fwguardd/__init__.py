@@ -3,7 +3,10 @@
 Package layout. Each package imports only from packages below it; tests/unit/test_architecture.py has the exact list::
 
     daemon, ctl          the two programs: fwguardd (event loop and worker thread), fwguardctl (command line)
-      supervisor         runs passes, verbs and timeouts in the worker thread, one after the other
+      verbs              the verbs of the control socket: one table from the name to the function
+      supervisor         event loop: decides what the worker thread does next, and whether drift is repaired
+      worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
+      systemd            notifications that never block, and the watchdog of both threads
       denial_reader      reads denials in the event loop: source, timers, checkpoint
       control            the control socket between the programs: protocol (pure), server, client
       documents          the state of the daemon as the JSON documents of the control socket

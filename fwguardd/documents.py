@@ -1,78 +1,117 @@
-"""What the daemon knows, as the documents that the control socket's verbs answer with. Their keys are a contract."""
+"""Builds the results of the control socket's verbs (`control.documents`) from what the daemon knows."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from fwguardd import __version__
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, boottime
-from fwguardd.ruleset.model import FAMILIES, errors_in
+from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime
+from fwguardd.ruleset.model import errors_in
 from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
 from fwguardd.store.revisions import RevisionKind, Waiting, evaluate_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from fwguardd.enforce.state import State
+    from fwguardd.control.documents import (
+        DenialsDocument,
+        DriftDocument,
+        DriftStateDocument,
+        FileDocument,
+        FindingDocument,
+        HeldDocument,
+        HistoryDocument,
+        InForceDocument,
+        OutcomeDocument,
+        PendingDocument,
+        RefusalDocument,
+        RevisionDocument,
+        RuleCounts,
+        ShowDocument,
+        StatusDocument,
+    )
+    from fwguardd.enforce.context import Host, Outcome
+    from fwguardd.enforce.state import InForce, RefusedFiles, State
     from fwguardd.ruleset.diff import Difference
-    from fwguardd.store.revisions import PendingConfirmation, Revision, RevisionSummary
+    from fwguardd.ruleset.model import Finding
+    from fwguardd.store.revisions import HeldFiles, PendingConfirmation, Revision, RevisionSummary
 
 
 def status(
-    context: Context, state: State, denials: Mapping[str, Any], guarding: Mapping[str, Any], sentence: str
-) -> dict[str, Any]:
-    """Everything at a glance. ``guarding`` tells why drift is left alone, if it is."""
-    unverified = state.unverified.value if state.unverified else None
+    host: Host,
+    rules_dir: str,
+    state: State,
+    sentence: str,
+    drift_state: DriftStateDocument,
+    denials: DenialsDocument,
+) -> StatusDocument:
+    """The state of everything. ``sentence`` is the state in one sentence."""
     return {
         "version": __version__,
-        "backend": context.host.tool.backend.value,
-        "iptables": context.host.tool.version,
-        "rules_dir": str(context.rules_dir),
+        "backend": host.tool.backend.value,
+        "iptables": host.tool.version,
+        "rules_dir": rules_dir,
         "sentence": sentence,
-        "in_force": _in_force(state),
-        "drift": {**drift(state.drift), "repair": context.repair, "unseen": unverified, **guarding},
-        "last_refusal": _last_refusal(state),
-        "pending": _pending(state.pending, context.host.boot_id),
-        "held": {"reason": state.held.reason} if state.held else None,
-        "denials": dict(denials),
+        "in_force": _in_force(state.in_force),
+        "drift": drift_state,
+        "last_refusal": _last_refusal(state.refused),
+        "pending": _pending(state.pending, host.boot_id),
+        "held": _held(state.held),
+        "denials": denials,
     }
 
 
-def status_line(sentence: str, state: State, denials: Mapping[str, Any]) -> str:
+def status_line(sentence: str, state: State, denials: DenialsDocument) -> str:
     """The state in one line, for STATUS= of sd_notify(3): the first error of a refusal, and how many packets were
-    denied since the start, as of now. Whatever a file name could do to a terminal is escaped."""
-    refused = errors_in(state.refused.findings)[:1] if state.refused is not None else ()
-    parts = [sentence, *(str(finding) for finding in refused)]
+    denied since the start, as of now. Control characters, as a file name may hold them, are escaped."""
+    parts = [sentence]
+    if state.refused is not None:
+        parts.extend(str(finding) for finding in errors_in(state.refused.findings)[:1])
     if denials["denied"]:
         parts.append(f"denials: {denials['denied']}")
     return printable("; ".join(parts))
 
 
-def outcome(context: Context, done: Outcome, before: State) -> dict[str, Any]:
-    """What a reload, a rollback, a confirmation or an opening came to."""
-    in_force = done.state.in_force
-    return {
+def outcome(host: Host, before: State, done: Outcome, state: State) -> OutcomeDocument:
+    """What a reload, a rollback, a confirmation or an opening came to; ``state`` is the state after it."""
+    in_force = state.in_force
+    document: OutcomeDocument = {
         "outcome": _word(done, before),
-        "revision": in_force.revision if in_force else None,
-        "rules": in_force.rules if in_force else {family.value: 0 for family in FAMILIES},
-        "changes": done.changes if isinstance(done, Done) else 0,
-        "findings": [finding.document() for finding in done.findings] if isinstance(done, Refused) else [],
-        "reason": done.reason if isinstance(done, (Failed, Broken)) else None,
-        "pending": _pending(done.state.pending, context.host.boot_id),
-        "sentence": done.state.sentence,
+        "revision": None,
+        "rules": {"ipv4": 0, "ipv6": 0},
+        "changes": 0,
+        "findings": [],
+        "reason": None,
+        "pending": _pending(state.pending, host.boot_id),
+        "sentence": state.sentence,
     }
+    if in_force is not None:
+        document["revision"], document["rules"] = in_force.revision, _rules(in_force)
+    if isinstance(done, Done):
+        document["changes"] = done.changes
+    elif isinstance(done, Refused):
+        document["findings"] = _findings(done.findings)
+    else:
+        document["reason"] = done.reason
+    return document
 
 
-def history(context: Context, state: State, limit: int | None) -> dict[str, Any]:
-    """The revisions that are kept, newest first."""
-    summaries = sorted(context.store.summaries(), key=lambda summary: -summary.number)
-    return {"revisions": [_summary(summary, state) for summary in summaries[:limit]], "damaged": []}
+def history(revisions: Sequence[RevisionSummary], state: State, limit: int | None) -> HistoryDocument:
+    """The revisions that are kept, newest first; ``revisions`` are in order of their numbers."""
+    current = None
+    if state.in_force is not None:
+        current = state.in_force.revision
+    newest_first = list(reversed(revisions))[:limit]
+    return {"revisions": [_revision(summary, current) for summary in newest_first], "damaged": []}
 
 
-def show(revision: Revision) -> dict[str, Any]:
+def show(revision: Revision) -> ShowDocument:
     """One revision, with its files and the canonical text of each family."""
+    files: list[FileDocument] = [
+        {"path": file.path, "text": file.data.decode("utf-8", "replace")} for file in revision.files
+    ]
     return {
         "revision": revision.number,
         "when": revision.when,
@@ -81,13 +120,13 @@ def show(revision: Revision) -> dict[str, Any]:
         "backend": revision.backend.value,
         "iptables": revision.tool_version,
         "kernel": revision.kernel,
-        "files": [{"path": file.path, "text": file.data.decode("utf-8", "replace")} for file in revision.files],
+        "files": files,
         "texts": {family.value: render(ruleset).text for family, ruleset in revision.rulesets.items()},
     }
 
 
-def drift(differences: Sequence[Difference]) -> dict[str, Any]:
-    """How the kernel differs from what is in force."""
+def drift(differences: Sequence[Difference]) -> DriftDocument:
+    """How the kernel differs from the revision in force."""
     return {"count": len(differences), "differences": [str(difference) for difference in differences]}
 
 
@@ -96,37 +135,55 @@ def _word(done: Outcome, before: State) -> str:
         return "refused"
     if isinstance(done, (Failed, Broken)):
         return "failed"
-    same = before.in_force and done.state.in_force and before.in_force.revision == done.state.in_force.revision
-    return "unchanged" if same and not done.changes else "applied"
+    if done.changes or before.in_force is None or done.state.in_force is None:
+        return "applied"
+    return "unchanged" if before.in_force.revision == done.state.in_force.revision else "applied"
 
 
-def _in_force(state: State) -> dict[str, Any] | None:
-    if state.in_force is None:
+def _in_force(in_force: InForce | None) -> InForceDocument | None:
+    if in_force is None:
         return None
     return {
-        "revision": state.in_force.revision,
-        "since": state.in_force.since,
-        "cause": state.in_force.cause,
-        "rules": state.in_force.rules,
-        "kind": state.in_force.kind.value,
+        "revision": in_force.revision,
+        "since": in_force.since,
+        "cause": in_force.cause,
+        "rules": _rules(in_force),
+        "kind": in_force.kind.value,
     }
 
 
-def _last_refusal(state: State) -> dict[str, Any] | None:
-    if state.refused is None:
+def _rules(in_force: InForce) -> RuleCounts:
+    counts = in_force.rules
+    return {"ipv4": counts["ipv4"], "ipv6": counts["ipv6"]}
+
+
+def _last_refusal(refused: RefusedFiles | None) -> RefusalDocument | None:
+    if refused is None:
         return None
-    return {"when": state.refused.when, "findings": [finding.document() for finding in state.refused.findings]}
+    return {"when": refused.when, "findings": _findings(refused.findings)}
 
 
-def _pending(pending: PendingConfirmation | None, boot_id: str) -> dict[str, Any] | None:
+def _findings(findings: Iterable[Finding]) -> list[FindingDocument]:
+    return [cast("FindingDocument", finding.document()) for finding in findings]
+
+
+def _held(held: HeldFiles | None) -> HeldDocument | None:
+    if held is None:
+        return None
+    return {"reason": held.reason}
+
+
+def _pending(pending: PendingConfirmation | None, boot_id: str) -> PendingDocument | None:
     if pending is None:
         return None
+    left = 0.0
     meaning = evaluate_pending(pending, boot_id, boottime())
-    left = meaning.seconds_left if isinstance(meaning, Waiting) else 0.0
+    if isinstance(meaning, Waiting):
+        left = meaning.seconds_left
     return {"revision": pending.number, "back_to": pending.back_to, "seconds_left": left}
 
 
-def _summary(summary: RevisionSummary, state: State) -> dict[str, Any]:
+def _revision(summary: RevisionSummary, current: int | None) -> RevisionDocument:
     return {
         "revision": summary.number,
         "when": summary.when,
@@ -135,6 +192,6 @@ def _summary(summary: RevisionSummary, state: State) -> dict[str, Any]:
         "kind": RevisionKind(summary.kind).value,
         "rules": {"ipv4": summary.ipv4_rules, "ipv6": summary.ipv6_rules},
         "files": summary.file_count,
-        "in_force": state.in_force is not None and state.in_force.revision == summary.number,
+        "in_force": current == summary.number,
         "age_seconds": max(0.0, time.time() - summary.when),
     }

@@ -1,21 +1,21 @@
-"""fwguardctl open where no daemon answers: whoever is about to lose a host must not have to start one first.
+"""fwguardctl open where no daemon answers: an emergency must not require a daemon to be started first.
 
-The same act as the daemon's, with the daemon's lock held, recorded as a revision; a daemon that is started later leaves
-everything open until a reload.
+The same action as the daemon's, with the daemon's lock held, recorded as a revision. A daemon that is started later
+leaves everything open until a reload.
 """
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import documents
-from fwguardd.enforce.context import Done
+from fwguardd.enforce.context import Done, Host
 from fwguardd.kernel.iptables import find_tool
-from fwguardd.kernel.privilege import lock_runtime_dir, require_privilege
-from fwguardd.supervisor import Supervisor
+from fwguardd.kernel.privilege import boot_id, kernel_release, lock_runtime_dir, require_privilege
+from fwguardd.progress import Progress
+from fwguardd.worker import Orders, Worker
 
 if TYPE_CHECKING:
     from fwguardd.events import EventKind
@@ -27,20 +27,21 @@ DONE, FAILED = 0, 5
 def open_without_daemon(settings: Settings, *, as_json: bool) -> int:
     """Accept everything now. Raises MissingPrivilegeError, RunningAlreadyError, StoreError, KernelError."""
     require_privilege()
+    orders = Orders(settings)
     with lock_runtime_dir(settings.runtime_dir):
-        supervisor = Supervisor(settings, find_tool(settings.backend), _silent)
+        host = Host(find_tool(settings.backend), kernel_release(), boot_id())
+        worker = Worker(settings, host, _discard, Progress())
         try:
-            before = supervisor.state
-            outcome = asyncio.run(supervisor.open_firewall(f"{getpass.getuser()}, without a daemon"))
+            report = worker.open_firewall(orders, f"{getpass.getuser()}, without a daemon")
         finally:
-            supervisor.close()
+            worker.close(orders)
+    document = documents.outcome(host, report.before, report.outcome, report.state)
     if as_json:
-        print(json.dumps(documents.outcome(supervisor.context(), outcome, before)))
+        print(json.dumps(document))
     else:
-        told = outcome.state.sentence if isinstance(outcome, Done) else getattr(outcome, "reason", "")
-        print(f"no daemon runs; done without it: {told}")
-    return DONE if isinstance(outcome, Done) else FAILED
+        print(f"no daemon is running; fwguardctl did it: {document['reason'] or document['sentence']}")
+    return DONE if isinstance(report.outcome, Done) else FAILED
 
 
-def _silent(_kind: EventKind, _message: str, /, **_fields: Any) -> None:
-    """The outcome tells it all; there is no log to tell it to."""
+def _discard(_kind: EventKind, _message: str, /, **_fields: Any) -> None:
+    """Events go nowhere: the outcome is printed, and there is no log here."""

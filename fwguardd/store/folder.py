@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.store.codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
-from fwguardd.store.durable import NotSyncedError, replace_file
+from fwguardd.store.durable import HostSystem, NotSyncedError, replace_file
 from fwguardd.store.model import DamagedError
 from fwguardd.store.sealed_files import DamagedFiles, revision_number, scan, seal, unseal
 
@@ -106,3 +106,12 @@ class RevisionFolder:
             self._tell(self._damaged.take(path, str(damage)))
         except OSError as error:
             self._tell(f"{path} cannot be read: {error.strerror}")
+
+
+def read_revision(state_dir: Path, number: int) -> Revision:
+    """A revision from its file, without a store: it changes nothing, and any thread may call it.
+
+    Raises DamagedError, and OSError where there is no such file or it cannot be read.
+    """
+    path = state_dir / "revisions" / f"{number:06d}.json"
+    return decode_revision(unseal(HostSystem(), path, REVISION_FORM))

@@ -125,7 +125,7 @@ def test_a_fight_is_given_up(start_daemon: StartDaemon, saved: Saved, tmp_path: 
     assert run <= 12, "looks after it was given up"
     assert (status["drift"]["repair"], status["drift"]["count"]) == (False, 1)
     assert status["drift"]["fight"]["culprit"] == fight["culprit"]
-    assert "given up" in status["sentence"]
+    assert "are suspended until" in status["sentence"]
     assert ask(control, "reload")["outcome"] in ("applied", "unchanged")
     assert saved() == before
     daemon.stop()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd.control.client import ask
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Supervisor:
+class NotifySocket:
     """The other end of $NOTIFY_SOCKET."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
 
-    def receive(self, wanted: str) -> str:
-        """Wait for a notification that holds a line which starts like this; the whole of it."""
+    def wait_for(self, wanted: str) -> str:
+        """Wait for a notification with a line that starts like this; the whole of it."""
         deadline = time.monotonic() + LONGEST
         while True:
             self._socket.settimeout(max(0.01, deadline - time.monotonic()))
@@ -36,36 +38,69 @@ class Supervisor:
             if any(line.startswith(wanted) for line in message.splitlines()):
                 return message
 
+    def is_full(self) -> bool:
+        """Whether a sender would have to wait."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            try:
+                sender.sendto(b"FILL=1", str(self.path))
+            except BlockingIOError:
+                return True
+        return False
+
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    """A stand-in for systemd's end of the notification protocol."""
-    made = Supervisor(tmp_path / "notify")
+def notifications(tmp_path: Path) -> Iterator[NotifySocket]:
+    """Systemd's end of the notification protocol."""
+    made = NotifySocket(tmp_path / "notify")
     yield made
     made.close()
 
 
-def test_systemd_gets_each_step(start_daemon: Callable[..., Any], supervisor: Supervisor, tmp_path: Path) -> None:
+def test_systemd_is_notified_of_each_step(start_daemon: Callable[..., Any], notifications: NotifySocket) -> None:
     """READY once the first pass is over, WATCHDOG again and again, RELOADING and READY around a reload, STOPPING at the
     end, and a STATUS that says what is in force or refused."""
-    notify = str(tmp_path / "notify")
-    daemon = start_daemon(NOTIFY_SOCKET=notify, WATCHDOG_USEC="400000")
-    assert "STATUS=revision 1 in force, 50 rules" in supervisor.receive("READY=1")
-    supervisor.receive("WATCHDOG=1")
-    supervisor.receive("WATCHDOG=1")
+    daemon = start_daemon(NOTIFY_SOCKET=str(notifications.path), WATCHDOG_USEC="400000")
+    assert "STATUS=revision 1 in force, 50 rules" in notifications.wait_for("READY=1")
+    notifications.wait_for("WATCHDOG=1")
+    notifications.wait_for("WATCHDOG=1")
     daemon.process.send_signal(signal.SIGHUP)
-    assert "MONOTONIC_USEC=" in supervisor.receive("RELOADING=1")
-    supervisor.receive("READY=1")
+    assert "MONOTONIC_USEC=" in notifications.wait_for("RELOADING=1")
+    notifications.wait_for("READY=1")
     daemon.drop("50-bad.rules", "-A INPUT -j NOWHERE\n")
-    status = supervisor.receive("STATUS=revision 1")
+    status = notifications.wait_for("STATUS=revision 1")
     assert "the files in the rules directory are refused" in status
     assert "50-bad.rules:1: error: " in status
     daemon.process.send_signal(signal.SIGTERM)
-    supervisor.receive("STOPPING=1")
+    notifications.wait_for("STOPPING=1")
+
+
+def test_a_systemd_that_does_not_read_stops_nothing(
+    start_daemon: Callable[..., Any],
+    saved: Callable[[], dict[str, list[str]]],
+    notifications: NotifySocket,
+    tmp_path: Path,
+    backend: str,
+) -> None:
+    """While the notification socket is full, drift is repaired and requests are answered; when it is read again, the
+    newest state arrives."""
+    daemon = start_daemon(settings="drift_interval: 200ms\n", NOTIFY_SOCKET=str(notifications.path))
+    notifications.wait_for("READY=1")
+    before = saved()
+    while not notifications.is_full():
+        pass
+    subprocess.run([f"iptables-{backend}", "-F", "INPUT"], check=True)
+    daemon.event("drift.repaired")
+    assert saved() == before
+    daemon.drop("50-bad.rules", "-A INPUT -j NOWHERE\n")
+    daemon.event("rules.rejected")
+    daemon.end_pass()
+    assert ask(tmp_path / "run" / "control.sock", "status")["last_refusal"]
+    while "50-bad.rules:1: error: " not in notifications.wait_for("STATUS=revision 1"):
+        pass
 
 
 def _run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -75,24 +110,25 @@ def _run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str
 
 
 def test_bad_settings_end_with_78(tmp_path: Path) -> None:
-    """The daemon does not start on settings that it does not understand: EX_CONFIG, file, line, and the right word."""
+    """The daemon does not start with wrong settings: EX_CONFIG, and the message names file, line and value."""
     config = tmp_path / "fwguardd.yaml"
     config.write_text("on_drift: repair\ndrift_interval: 10 minutes\n")
     ended = _run("fwguardd", "--config", str(config))
     assert ended.returncode == 78
-    assert f"{config}:2: error: '10 minutes' is no duration; write it as 200ms, 30s, 5m or 1h" in ended.stderr
-    assert "the firewall is as it was" in ended.stderr
+    assert f"{config}:2: error: '10 minutes' is " in ended.stderr
+    assert "write it as 200ms, 30s, 5m or 1h" in ended.stderr
+    assert ended.stderr.endswith(" The firewall is unchanged.\n")
 
 
 def test_without_privilege_it_ends_with_77(tmp_path: Path) -> None:
-    """An ordinary user is told which capability is missing: EX_NOPERM."""
+    """A user other than root learns which capability is missing: EX_NOPERM."""
     tmp_path.chmod(0o777)
     ended = _run("fwguardd", "--runtime-dir", str(tmp_path / "run"), user=65534)
     assert ended.returncode == 77
     assert "CAP_NET_ADMIN" in ended.stderr
 
 
-def test_no_iptables_ends_with_1(tmp_path: Path) -> None:
-    """A settings file that does not exist, though it was named, is told; so is wrong usage, with 2."""
+def test_a_settings_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    """A settings file that was named and does not exist ends the daemon with 78, wrong usage with 2."""
     assert _run("fwguardd", "--config", str(tmp_path / "none.yaml")).returncode == 78
     assert _run("fwguardd", "--backend", "ebpf").returncode == 2

@@ -1,16 +1,17 @@
-"""The task boundary: what a defect of fwguardd's own may end, and what is said of it."""
+"""The task boundary: what a bug in fwguardd may end, and what is reported of it."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.context import Context, Done, Failed, Outcome
+from fwguardd.enforce.context import Context, Done, Failed, Host, Outcome
 from fwguardd.kernel.iptables import Backend, find_tool
+from fwguardd.kernel.privilege import boot_id, kernel_release
+from fwguardd.progress import Progress
 from fwguardd.settings import Settings
-from fwguardd.supervisor import Supervisor
+from fwguardd.worker import Orders, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,43 +20,48 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import State
     from fwguardd.events import EventKind
 
-Told = list[tuple[str, str, dict[str, Any]]]
+Emitted = list[tuple[str, str, dict[str, Any]]]
 
 
 @pytest.fixture
-def told() -> Told:
-    """The events that were told."""
+def emitted() -> Emitted:
+    """The events that were emitted."""
     return []
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path, told: Told) -> Iterator[Supervisor]:
-    """The one who acts, without a loop around it."""
+def orders(tmp_path: Path) -> Orders:
+    """Orders with directories of the test."""
     (tmp_path / "run").mkdir()
+    return Orders(Settings(rules_dir=tmp_path, state_dir=tmp_path / "state", runtime_dir=tmp_path / "run"))
+
+
+@pytest.fixture
+def worker(orders: Orders, emitted: Emitted) -> Iterator[Worker]:
+    """The worker, in the thread of the test."""
 
     def emit(kind: EventKind, message: str, /, **fields: Any) -> None:
-        told.append((kind.name, message, fields))
+        emitted.append((kind.name, message, fields))
 
-    settings = Settings(rules_dir=tmp_path, state_dir=tmp_path / "state", runtime_dir=tmp_path / "run")
-    made = Supervisor(settings, find_tool(Backend.NFT), emit)
+    host = Host(find_tool(Backend.NFT), kernel_release(), boot_id())
+    made = Worker(orders.settings, host, emit, Progress())
     yield made
-    made.close()
+    made.close(orders)
 
 
-def _defective(_world: Context, _memory: State) -> Outcome:
+def _defective(_context: Context, _state: State) -> Outcome:
     raise ZeroDivisionError("a defect")
 
 
-def test_a_defect_in_a_pass_ends_that_pass_only(supervisor: Supervisor, told: Told) -> None:
-    """A pass that raises is a failure that is tried again: the memory stays, the defect is told with its place in the
-    code, and the next step is taken as ever."""
-    before = supervisor.state
-    outcome = asyncio.run(supervisor._act(_defective))
-    assert isinstance(outcome, Failed)
-    assert outcome.passing
-    assert supervisor.state is before
-    ((name, message, fields),) = told
+def test_a_bug_in_a_pass_ends_that_pass_only(worker: Worker, orders: Orders, emitted: Emitted) -> None:
+    """A pass that raises is a failure that is tried again: the state stays, the bug is reported with its place in the
+    code, and the next step is taken as always."""
+    report = worker._act("a pass", orders, _defective)
+    assert isinstance(report.outcome, Failed)
+    assert report.outcome.passing
+    assert report.state is report.before
+    ((name, message, fields),) = emitted
     assert name == "daemon.fault"
-    assert message == "a pass failed by a defect of fwguardd: ZeroDivisionError: a defect; it goes on without that"
+    assert message == "a pass failed because of a bug in fwguardd: ZeroDivisionError: a defect; fwguardd continues"
     assert "in _defective" in fields["traceback"]
-    assert isinstance(asyncio.run(supervisor._act(lambda _, state: Done(state))), Done)
+    assert isinstance(worker._act("a pass", orders, lambda _, state: Done(state)).outcome, Done)

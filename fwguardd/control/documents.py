@@ -1,0 +1,190 @@
+"""The results of the control socket's verbs, as JSON objects with fixed keys.
+
+The keys are a contract: a key is never renamed or removed, and a reader ignores keys that it does not know. Keys that
+came after the first release are NotRequired, since a daemon of an earlier version leaves them out. Times are seconds
+since 1970, durations are in seconds, and None means that there is nothing of the kind. This module is pure.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class RuleCounts(TypedDict):
+    """The number of rules of each family."""
+
+    ipv4: int
+    ipv6: int
+
+
+class FindingDocument(TypedDict):
+    """A finding about a rule file; what is not known is None. ``severity`` is "error" or "warning"."""
+
+    file: str | None
+    line: int | None
+    column: int | None
+    severity: str
+    code: str
+    message: str
+    hint: str | None
+    text: str | None
+    family: str | None
+
+
+class InForceDocument(TypedDict):
+    """The revision in force. ``kind`` is "rules" or "open"."""
+
+    revision: int
+    since: float
+    cause: str
+    rules: RuleCounts
+    kind: str
+
+
+class FightDocument(TypedDict):
+    """Repairs that were given up: of which chain, who changes it, and for how long."""
+
+    chain: str
+    culprit: str
+    seconds_left: float
+
+
+class DriftDocument(TypedDict):
+    """How the kernel differs from the revision in force: the number of differences, and each in words."""
+
+    count: int
+    differences: list[str]
+
+
+class DriftStateDocument(DriftDocument):
+    """The drift that was found last and left alone, and whether drift is repaired.
+
+    ``unseen`` says why the kernel cannot be compared: "look", "written", "undo" or "hidden".
+    """
+
+    repair: bool
+    paused_seconds: float | None
+    fight: NotRequired[FightDocument | None]
+    unseen: NotRequired[str | None]
+
+
+class RefusalDocument(TypedDict):
+    """The refusal of the files that are in the directory now."""
+
+    when: float
+    findings: list[FindingDocument]
+
+
+class PendingDocument(TypedDict):
+    """A revision that waits to be confirmed, and the one that comes back otherwise."""
+
+    revision: int
+    back_to: int | None
+    seconds_left: float
+
+
+class HeldDocument(TypedDict):
+    """Why the files in the directory are not applied until they change or a reload is requested."""
+
+    reason: str
+
+
+class DenialsDocument(TypedDict):
+    """What was read of the kernel log since the daemon started, and what became of it.
+
+    ``lines`` = ``denied`` + ``logged`` + ``unparsed`` = ``told`` + ``summarised`` + ``waiting``. ``source`` is None
+    while no source is read. ``why`` says why this source, or none, is read.
+    """
+
+    source: str | None
+    position: str | None
+    lines: int
+    denied: int
+    logged: int
+    unparsed: int
+    told: int
+    summarised: int
+    waiting: int
+    lost: int
+    why: NotRequired[str]
+    dropped_events: NotRequired[int]
+
+
+class StatusDocument(TypedDict):
+    """The result of status."""
+
+    version: str
+    backend: str
+    iptables: str
+    rules_dir: str
+    sentence: str
+    in_force: InForceDocument | None
+    drift: DriftStateDocument
+    last_refusal: RefusalDocument | None
+    pending: PendingDocument | None
+    held: HeldDocument | None
+    denials: DenialsDocument
+
+
+class OutcomeDocument(TypedDict):
+    """The result of reload, confirm, rollback and open.
+
+    ``outcome`` is "applied", "unchanged", "refused" or "failed"; ``sentence`` says what is in force afterwards.
+    """
+
+    outcome: str
+    revision: int | None
+    rules: RuleCounts
+    changes: int
+    findings: list[FindingDocument]
+    reason: str | None
+    pending: PendingDocument | None
+    sentence: str
+
+
+class RevisionDocument(TypedDict):
+    """One line of history."""
+
+    revision: int
+    when: float
+    cause: str
+    by: str | None
+    kind: str
+    rules: RuleCounts
+    files: int
+    in_force: bool
+    age_seconds: NotRequired[float]
+
+
+class HistoryDocument(TypedDict):
+    """The result of history: the revisions that are kept, newest first, and files that were found damaged."""
+
+    revisions: list[RevisionDocument]
+    damaged: list[str]
+
+
+class FileDocument(TypedDict):
+    """A rule file as it was."""
+
+    path: str
+    text: str
+
+
+class ShowDocument(TypedDict):
+    """The result of show. ``texts`` holds the canonical text of each family."""
+
+    revision: int
+    when: float
+    cause: str
+    by: str | None
+    backend: str
+    iptables: str
+    kernel: str
+    files: list[FileDocument]
+    texts: dict[str, str]
+
+
+class PauseDocument(TypedDict):
+    """The result of pause and resume: for how long drift is left alone."""
+
+    paused_seconds: float | None

@@ -1,0 +1,91 @@
+"""How far the worker thread has come, for the watchdog: which step it is in, and when the next mark is due.
+
+The decision behind the limit: a pass has no upper bound of its own (50,000 rules with twenty faults take minutes of
+rehearsals), but each piece of it has one. A program of iptables is killed after 60 s (`kernel.iptables`), and a
+rehearsal worker has to answer within 150 s (`kernel.namespaces`). So the worker thread sets a mark before each piece,
+and is stuck when none follows within `SECONDS_PER_MARK`, twice the longest of these bounds, plus `SECONDS_PER_RULE` for
+each rule: the search for the faulty rules of a file loads all of them many times under one mark.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd.kernel.iptables import LiveKernel
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from fwguardd.kernel.iptables import Backend
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.save_format import Saved
+
+SECONDS_PER_MARK = 300.0
+"""Seconds from one mark to the next, whatever the number of rules."""
+
+SECONDS_PER_RULE = 0.02
+"""Seconds that are added for each rule: 50,000 rules have 1,000 s more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A step that the worker thread began, and the time on the monotonic clock by which the next mark is due."""
+
+    step: str
+    due: float
+
+
+class Progress:
+    """The latest mark. The worker thread writes it and the event loop reads it.
+
+    No lock is needed: a mark is a frozen value, and one reference is replaced by another.
+    """
+
+    def __init__(self, seconds_per_mark: float = SECONDS_PER_MARK) -> None:
+        self._seconds_per_mark = seconds_per_mark
+        self._rules = 0
+        self._mark: Mark | None = None
+
+    def begin(self, step: str, rules: int) -> None:
+        """A step begins that has to do with this many rules. In the worker thread."""
+        self._rules = rules
+        self.mark(step)
+
+    def allow_for(self, rules: int) -> None:
+        """The step has to do with this many rules, if that is more than was known. In the worker thread."""
+        self._rules = max(self._rules, rules)
+
+    def mark(self, step: str) -> None:
+        """The next piece of the step begins. In the worker thread."""
+        self._mark = Mark(step, time.monotonic() + self._seconds_per_mark + SECONDS_PER_RULE * self._rules)
+
+    def end(self) -> None:
+        """The step has ended, and the worker thread waits for the next. In the worker thread."""
+        self._mark = None
+
+    def overdue(self) -> str | None:
+        """The step that should have ended, or set another mark, by now; None while all is well. In the event loop."""
+        mark = self._mark
+        if mark is None or time.monotonic() < mark.due:
+            return None
+        return mark.step
+
+
+class MarkingKernel(LiveKernel):
+    """The live kernel; each run of a program of iptables sets a mark first."""
+
+    def __init__(self, backend: Backend, progress: Progress) -> None:
+        super().__init__(backend)
+        self._progress = progress
+
+    def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
+        """As in the base class."""
+        self._progress.mark("reading the ruleset from the kernel")
+        return super().look(families)
+
+    def restore(self, family: Family, text: str) -> None:
+        """As in the base class."""
+        self._progress.mark("loading rules into the kernel")
+        super().restore(family, text)

@@ -1,0 +1,296 @@
+"""The worker thread: it changes the kernel and the state directory, one step after the other.
+
+The daemon has two threads, and each object belongs to one of them:
+
+=================  ==================================================================================================
+event loop         `daemon.Daemon`, `supervisor.Supervisor`, the control socket, timers, the denial reader
+worker thread      `Worker`: the revision store, the kernel, the validator, the scratch namespaces, the current state
+=================  ==================================================================================================
+
+They exchange values only. The event loop hands over `Orders` and gets a `Report`; both are frozen. `WorkerThread` is
+the only way from one to the other: the `Worker` is made in the thread, and only steps that run in the thread reach it.
+Two exceptions are documented where they stand: `progress.Progress`, and `WorkerThread.wrote`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from fwguardd import events
+from fwguardd.enforce.context import Broken, Context, Failed, Host, Outcome
+from fwguardd.enforce.reconcile import PassRequest, reconcile, validate_ahead
+from fwguardd.enforce.record import Cause, recall
+from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
+from fwguardd.enforce.transaction import find_drift
+from fwguardd.enforce.validate import Validator
+from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
+from fwguardd.kernel.other_tables import other_tables
+from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
+from fwguardd.progress import MarkingKernel, Progress
+from fwguardd.ruleset.other_tables import describe
+from fwguardd.ruleset.preserve import Preserve
+from fwguardd.store.revisions import RevisionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from fwguardd.enforce.state import State
+    from fwguardd.events import Emit
+    from fwguardd.ruleset.canonical import Canonical
+    from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.model import Candidate
+    from fwguardd.ruleset.other_tables import OtherTable
+    from fwguardd.settings import Settings
+    from fwguardd.store.revisions import RevisionSummary
+
+    Step = Callable[[Context, State], Outcome]
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+LONGEST_TRACEBACK = 8000
+"""Characters of a traceback that an event holds, from its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the event loop wants of the next steps: the settings, and why drift is left alone, "" if it is repaired."""
+
+    settings: Settings
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step came to: the state before and after it, its outcome, and the revisions that are kept, oldest first.
+
+    ``state`` is that of the outcome, unless the emergency set was loaded after it.
+    """
+
+    before: State
+    outcome: Outcome
+    state: State
+    revisions: tuple[RevisionSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the state directory said when the worker thread began."""
+
+    state: State
+    revisions: tuple[RevisionSummary, ...]
+
+
+class Worker:
+    """Does the work, in plain blocking code; each step begins with the state that the last one left.
+
+    Belongs to the worker thread: every method runs in it.
+    """
+
+    def __init__(self, settings: Settings, host: Host, emit: Emit, progress: Progress) -> None:
+        """Open the state directory. Raises StoreError where it cannot be trusted."""
+        backend = host.tool.backend
+        self._host, self._emit, self._progress = host, emit, progress
+        self._pool = NamespacePool()
+        self._rehearsals = Rehearsals(backend.value, self._pool)
+        self._validator = Validator(self._rehearse, settings.lint_context())
+        self._store = RevisionStore(settings.state_dir, settings.keep_revisions)
+        self._kernel = MarkingKernel(backend, progress)
+        self._other_tables: tuple[OtherTable, ...] = ()
+        self._other_tables_error = ""
+        self._state = recall(self._context(Orders(settings)))
+
+    @property
+    def rule_count(self) -> int:
+        """The number of rules in force."""
+        return self._state.in_force.rule_count if self._state.in_force is not None else 0
+
+    def opened(self, _orders: Orders) -> Opened:
+        """What the state directory says."""
+        return Opened(self._state, self._store.summaries())
+
+    def run_pass(self, orders: Orders, request: PassRequest) -> Report:
+        """A pass; but first a revision that was not confirmed in time is undone."""
+
+        def step(context: Context, state: State) -> Outcome:
+            return expire(context, state) or reconcile(context, state, request)
+
+        return self._act("a pass", orders, step)
+
+    def reload(self, orders: Orders, by: str, confirm_within: float | None) -> Report:
+        """A pass that validates all files again, held ones too."""
+
+        def step(context: Context, state: State) -> Outcome:
+            self._validator.forget(orders.settings.lint_context())
+            anew = replace(state.judged_anew(), held=None)
+            outcome = reconcile(context, anew, PassRequest(Cause("reload", by), confirm_within))
+            if isinstance(outcome, Failed):
+                left = outcome.state
+                return replace(outcome, state=replace(state, touched=left.touched, unverified=left.unverified))
+            return outcome
+
+        return self._act("a reload", orders, step)
+
+    def confirm(self, orders: Orders) -> Report:
+        """Keep the revision that waits to be confirmed."""
+        return self._act("a confirmation", orders, confirm)
+
+    def rollback(self, orders: Orders, number: int | None, by: str) -> Report:
+        """Put an earlier revision in force; None is the one before."""
+        return self._act("a rollback", orders, lambda context, state: rollback(context, state, number, by))
+
+    def open_firewall(self, orders: Orders, by: str) -> Report:
+        """Accept everything."""
+        return self._act("opening the firewall", orders, lambda context, state: open_firewall(context, state, by))
+
+    def find_drift(self, orders: Orders) -> tuple[Difference, ...]:
+        """How the kernel differs from the revision in force, now. Raises KernelError."""
+        context, in_force = self._context(orders), self._state.in_force
+        if in_force is None:
+            return ()
+        return find_drift(context.kernel, in_force.canonical, context.preserve)
+
+    def validate_ahead(self, orders: Orders) -> None:
+        """Validate the files while they settle, so that the pass finds the result ready."""
+        self._guarded("validating ahead", lambda: validate_ahead(self._context(orders), self._state))
+
+    def report_other_tables(self, _orders: Orders) -> None:
+        """Report tables of other programs that also filter this host's packets, each time that they change."""
+        self._guarded("looking for other tables", self._find_other_tables)
+
+    def wrote(self, pid: int) -> bool:
+        """Whether a process that changed the kernel was one of ours. From any thread, see `WorkerThread.wrote`."""
+        return self._kernel.wrote(pid)
+
+    def close(self, _orders: Orders) -> None:
+        """End the spare namespaces."""
+        self._pool.close()
+
+    def _context(self, orders: Orders) -> Context:
+        return Context(
+            rules_dir=orders.settings.rules_dir,
+            validator=self._validator,
+            kernel=self._kernel,
+            preserve=Preserve.from_patterns(orders.settings.preserve),
+            repair=not orders.why_not,
+            store=self._store,
+            host=self._host,
+            emit=self._emit,
+            why_not=orders.why_not,
+        )
+
+    def _act(self, what: str, orders: Orders, step: Step) -> Report:
+        """One step; then fresh namespaces are prepared for the next."""
+        before = self._state
+        outcome = self._guarded(what, lambda: step(self._context(orders), before))
+        if outcome is None:
+            outcome = Failed(before, f"{what} failed because of a bug in fwguardd: see daemon.fault", passing=True)
+        self._state = outcome.state
+        if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
+            self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
+        self._guarded("preparing namespaces", self._prepare_namespaces)
+        return Report(before, outcome, self._state, self._store.summaries())
+
+    def _load_emergency_set(self, orders: Orders, directory: Path) -> None:
+        context, state = self._context(orders), self._state
+        loaded = self._guarded("loading the emergency set", lambda: load_emergency_set(context, state, directory))
+        if loaded is not None:
+            self._state = loaded.state
+
+    def _prepare_namespaces(self) -> None:
+        self._progress.mark("preparing namespaces")
+        with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
+            self._pool.refill()
+
+    def _rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
+        """A rehearsal, with marks. Raises NamespaceError where it is not possible."""
+        self._progress.allow_for(sum(ruleset.rule_count for ruleset in candidate.rulesets.values()))
+        self._progress.mark("a rehearsal")
+        result = self._rehearsals.rehearse(candidate)
+        self._progress.mark("evaluating a rehearsal")
+        return result
+
+    def _find_other_tables(self) -> None:
+        try:
+            found = other_tables(self._host.tool.backend, self._kernel.hidden - self._state.owned)
+        except OSError as error:
+            if str(error) != self._other_tables_error:
+                message = f"could not check whether other tables filter this host's packets: {error}"
+                self._emit(events.OTHER_RULES, message, table=())
+            self._other_tables_error = str(error)
+            return
+        self._other_tables_error = ""
+        if found and found != self._other_tables:
+            self._emit(events.OTHER_RULES, describe(found), table=tuple(str(table) for table in found))
+        self._other_tables = found
+
+    def _guarded(self, what: str, work: Callable[[], Result]) -> Result | None:
+        """The task boundary: a bug is reported with its place in the code, and ends nothing but this piece of work."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - whatever arrives here is a bug, and has to be reported.
+            message = f"{what} failed because of a bug in fwguardd: {type(error).__name__}: {error}; fwguardd continues"
+            self._emit(events.FAULT, message, traceback=traceback.format_exc()[-LONGEST_TRACEBACK:])
+            return None
+
+
+class WorkerThread:
+    """The event loop's end of the worker thread. Belongs to the event loop.
+
+    The `Worker` is held in a future that only `_run`, in the worker thread, takes it out of. ``orders`` may be replaced
+    at any time; each step reads them when it begins.
+    """
+
+    def __init__(self, make: Callable[[], Worker], orders: Orders, progress: Progress) -> None:
+        """Start the thread and make the `Worker` in it. Raises what ``make`` raises."""
+        self.orders = orders
+        self._progress = progress
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
+        self._worker = self._executor.submit(make)
+        self._worker.result()
+
+    def submit(
+        self,
+        step: Callable[Concatenate[Worker, Orders, Arguments], Result],
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Future[Result]:
+        """Queue a step behind all that were queued before; it is never interrupted."""
+
+        def call(worker: Worker) -> Result:
+            return step(worker, self.orders, *args, **kwargs)
+
+        return self._executor.submit(self._run, step.__name__, call)
+
+    def _run(self, name: str, step: Callable[[Worker], Result]) -> Result:
+        """In the worker thread."""
+        worker = self._worker.result()
+        self._progress.begin(name.replace("_", " "), worker.rule_count)
+        try:
+            return step(worker)
+        finally:
+            self._progress.end()
+
+    def overdue(self) -> str | None:
+        """The step in which the worker thread is stuck; None while it makes progress or waits."""
+        return self._progress.overdue()
+
+    def wrote(self, pid: int) -> bool:
+        """Whether a process that changed the kernel was one of ours.
+
+        A notice of the kernel has to be judged at once, so this looks into an object of the worker thread: for a number
+        in a deque of numbers, which the interpreter does in one step.
+        """
+        return self._worker.result().wrote(pid)
+
+    def close(self) -> None:
+        """Wait until the queued steps have ended, then end the thread."""
+        self.submit(Worker.close)
+        self._executor.shutdown()

@@ -1,0 +1,204 @@
+"""Notifications to systemd and its watchdog, on a real socket and with a real worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from fwguardd.progress import SECONDS_PER_RULE, Progress
+from fwguardd.settings import Settings
+from fwguardd.systemd import SystemdNotifier, Watchdog, watchdog_interval
+from fwguardd.worker import Orders, Worker, WorkerThread
+from tests.unit.serving import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The other end of $NOTIFY_SOCKET."""
+    path = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as reader:
+        reader.bind(path)
+        yield reader
+
+
+def received(reader: socket.socket) -> list[str]:
+    """The notifications that have arrived."""
+    messages = []
+    while True:
+        try:
+            messages.append(reader.recv(65536).decode("utf-8"))
+        except BlockingIOError:
+            return messages
+
+
+def fill(notifier: SystemdNotifier) -> None:
+    """Send until the socket takes no more."""
+    for number in range(10_000):
+        notifier.notify(FILL=number)
+        if notifier._unsent:
+            return
+    raise AssertionError("the socket never filled")
+
+
+@pytest.fixture
+def notifier(systemd: socket.socket) -> Iterator[SystemdNotifier]:  # noqa: ARG001 - the socket has to be there first.
+    """A notifier that is connected to it."""
+    made = SystemdNotifier()
+    yield made
+    made.close()
+
+
+def test_without_a_socket_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of systemd a notification is no error."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    SystemdNotifier().notify(READY=1)
+
+
+def test_a_status_is_utf_8(systemd: socket.socket, notifier: SystemdNotifier) -> None:
+    """Characters beyond Latin-1, as file names have them, arrive; bytes that are not UTF-8 are escaped."""
+    notifier.notify(STATUS="rules → 接続 \udcff")
+    assert received(systemd) == ["STATUS=rules → 接続 \\udcff"]
+
+
+def test_a_full_socket_does_not_block(systemd: socket.socket, notifier: SystemdNotifier) -> None:
+    """Notifications to a reader that does not read return; what it did not get comes with the next one: the newest
+    value of each variable, the newest phase only, and no stale sign of life."""
+    fill(notifier)
+    notifier.notify(RELOADING=1, MONOTONIC_USEC=5)
+    notifier.notify(READY=1, STATUS="old")
+    notifier.notify(STATUS="new")
+    notifier.notify(WATCHDOG=1)
+    received(systemd)
+    notifier.notify(MARK="end")
+    (message,) = received(systemd)
+    lines = message.splitlines()
+    assert lines[0].startswith("FILL=")
+    assert lines[1:] == ["READY=1", "STATUS=new", "MARK=end"]
+
+
+def test_what_was_not_sent_follows_when_there_is_room(systemd: socket.socket, notifier: SystemdNotifier) -> None:
+    """The event loop sends it by itself, and then no longer waits for the socket."""
+
+    async def run() -> list[str]:
+        loop = asyncio.get_running_loop()
+        notifier.resend_in(loop)
+        fill(notifier)
+        notifier.notify(READY=1)
+        assert not any("READY=1" in message for message in received(systemd))
+        messages: list[str] = []
+        while not messages:
+            await asyncio.sleep(0.01)
+            messages = received(systemd)
+        assert not loop.remove_writer(cast("socket.socket", notifier._socket))
+        return messages
+
+    (message,) = asyncio.run(run())
+    assert message.endswith("READY=1")
+
+
+def test_a_reader_that_is_gone_is_no_error(systemd: socket.socket, notifier: SystemdNotifier) -> None:
+    """A socket that nobody reads any more costs nothing: no exception, and no loop that waits for room in it."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        notifier.resend_in(loop)
+        systemd.close()
+        notifier.notify(STATUS="x")
+        assert not loop.remove_writer(cast("socket.socket", notifier._socket))
+
+    asyncio.run(run())
+
+
+class _Idle:
+    """Stands in the worker's place: it owns nothing."""
+
+    rule_count = 0
+
+    def close(self, orders: Orders) -> None:
+        """Nothing to close."""
+
+
+def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifier: SystemdNotifier) -> None:
+    """Systemd gets signs of life while the worker thread waits or works; none, and one report that names the step,
+    once a step takes longer than it may; and signs of life again should the step end after all."""
+    progress, release, reports = Progress(seconds_per_mark=0.2), threading.Event(), list[str]()
+    thread = WorkerThread(lambda: cast("Worker", _Idle()), Orders(Settings()), progress)
+    watchdog = Watchdog(notifier, thread.overdue, reports.append)
+
+    def hang_for_ever(_worker: Worker, _orders: Orders) -> None:
+        release.wait(60)
+
+    watchdog.feed()
+    assert received(systemd) == ["WATCHDOG=1"]
+    stuck = thread.submit(hang_for_ever)
+    try:
+        eventually(lambda: thread.overdue() is not None)
+        watchdog.feed()
+        watchdog.feed()
+        assert received(systemd) == []
+        assert reports == ["hang for ever"]
+    finally:
+        release.set()
+    stuck.result(10)
+    eventually(lambda: thread.overdue() is None)
+    watchdog.feed()
+    assert received(systemd) == ["WATCHDOG=1"]
+    thread.close()
+
+
+def test_marks_and_rules_give_more_time() -> None:
+    """A long step is not stuck while it sets marks, and a step with many rules has more time between two of them."""
+    short, long = Progress(seconds_per_mark=0.0), Progress(seconds_per_mark=0.0)
+    short.begin("a pass", rules=0)
+    long.begin("a pass", rules=0)
+    long.allow_for(int(3600 / SECONDS_PER_RULE))
+    assert (short.overdue(), long.overdue()) == ("a pass", "a pass")
+    short.mark("a rehearsal")
+    long.mark("a rehearsal")
+    assert (short.overdue(), long.overdue()) == ("a rehearsal", None)
+    short.end()
+    assert short.overdue() is None
+
+
+def test_the_worker_lives_in_its_thread_only() -> None:
+    """It is made and used in the worker thread, and steps run in the order in which they were queued."""
+    made: list[int] = []
+
+    def make() -> Worker:
+        made.append(threading.get_ident())
+        return cast("Worker", _Idle())
+
+    def step(_worker: Worker, orders: Orders, number: int) -> tuple[int, int, Orders]:
+        return threading.get_ident(), number, orders
+
+    first, second = Orders(Settings(), "paused"), Orders(Settings())
+    thread = WorkerThread(make, first, Progress())
+    results = [thread.submit(step, 1).result(10)]
+    thread.orders = second
+    results.append(thread.submit(step, 2).result(10))
+    thread.close()
+    assert made[0] != threading.get_ident()
+    assert results == [(made[0], 1, first), (made[0], 2, second)]
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "seconds"),
+    [("400000", "", 0.4), ("400000", str(os.getpid()), 0.4), ("400000", "1", None), ("", "", None), ("x", "", None)],
+)
+def test_the_interval_is_the_one_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, seconds: float | None
+) -> None:
+    """WATCHDOG_USEC counts where WATCHDOG_PID is this process or is not set."""
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    monkeypatch.setenv("WATCHDOG_PID", pid)
+    assert watchdog_interval() == seconds

@@ -1,0 +1,72 @@
+"""The table of the control socket's verbs in the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from fwguardd.control.protocol import VERBS, Code, Request, RequestError, Verb
+from fwguardd.control.server import Caller
+from fwguardd.verbs import MOST_READS, ControlVerbs, RevisionReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT_CALLER = Caller(uid=0, gid=0, pid=1, process="test")
+
+
+class _Untouchable:
+    """Fails the test when anything of it is used."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AssertionError(f"{name} was used")
+
+
+def test_every_verb_of_the_protocol_has_a_function() -> None:
+    """The verbs that a request may name are those that the daemon performs, no more and no fewer."""
+    assert ControlVerbs.TABLE.keys() == VERBS.keys()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_verb_without_a_function_does_nothing(reads: bool) -> None:  # noqa: FBT001 - a parameter of the test.
+    """A verb that is added to the protocol only is refused as unknown; no part of the daemon is used for it."""
+    untouchable = _Untouchable()
+    verbs = ControlVerbs(untouchable, untouchable, untouchable)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="explode is not implemented") as refused:
+        asyncio.run(verbs(Request(Verb("explode", reads=reads), {}), ROOT_CALLER))
+    assert refused.value.code is Code.UNKNOWN_VERB
+
+
+def test_reads_of_revisions_are_bounded(tmp_path: Path) -> None:
+    """So many reads are accepted at once, and one more is refused as busy; afterwards there is room again."""
+
+    async def ask() -> list[Code]:
+        reader = RevisionReader(tmp_path)
+        requests = (reader.show(number) for number in range(MOST_READS + 1))
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        answers.extend(await asyncio.gather(reader.show(1), return_exceptions=True))
+        reader.close()
+        return [answer.code for answer in answers if isinstance(answer, RequestError)]
+
+    assert asyncio.run(ask()) == [Code.NOT_FOUND] * MOST_READS + [Code.BUSY, Code.NOT_FOUND]
+
+
+def test_a_damaged_revision_is_an_answer(tmp_path: Path) -> None:
+    """A revision whose file is damaged is a failure that names it, and the file stays where it is."""
+    (tmp_path / "revisions").mkdir()
+    path = tmp_path / "revisions" / "000007.json"
+    path.write_text("torn")
+
+    async def ask() -> None:
+        reader = RevisionReader(tmp_path)
+        try:
+            await reader.show(7)
+        finally:
+            reader.close()
+
+    with pytest.raises(RequestError, match="revision 7 cannot be read") as refused:
+        asyncio.run(ask())
+    assert refused.value.code is Code.FAILED
+    assert path.read_text() == "torn"
