@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from fwguardd import __version__
 from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime
-from fwguardd.ruleset.model import errors_in
 from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
 from fwguardd.store.revisions import RevisionKind, Waiting, evaluate_pending
@@ -68,7 +67,7 @@ def status_line(sentence: str, state: State, denials: DenialsDocument) -> str:
     denied since the start, as of now. Control characters, as a file name may hold them, are escaped."""
     parts = [sentence]
     if state.refused is not None:
-        parts.extend(str(finding) for finding in errors_in(state.refused.findings)[:1])
+        parts.extend(str(finding) for finding in state.refused.findings.errors[:1])
     if denials["denied"]:
         parts.append(f"denials: {denials['denied']}")
     return printable("; ".join(parts))

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
-from fwguardd.enforce.validate import Invalid, Valid, Validator, Verdict, compose_files, errors_and_warnings
+from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator, compose_files
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool, find_tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.ruleset.model import FAMILIES, Chain, Family, Finding, RuleFile, errors_in
+from fwguardd.ruleset.model import FAMILIES, Chain, Family, Finding, Findings, RuleFile
 from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
 
@@ -90,7 +90,7 @@ def render_rules(source: OfflineInput, families: Sequence[Family]) -> int:
     """Print the composed ruleset as iptables-restore text, or the findings if a file has an error."""
     snapshot = snapshot_of(source.paths, source.rules_dir)
     composition = compose_files(snapshot.files, source.context, snapshot.findings)
-    if errors_in(composition.findings):
+    if composition.findings.errors:
         _print_each(composition.findings, as_documents=source.json)
         return ANSWER_IS_NO
     texts = {family.value: render(composition.candidate.rulesets[family]).text for family in families}
@@ -118,7 +118,7 @@ def diff(source: OfflineInput) -> int:
     if isinstance(result, Valid):
         hunks = _hunks_to_load(result, tool, source)
         if source.json:
-            print(json.dumps(_diff_document(result.warnings, hunks, ok=True)))
+            print(json.dumps(_diff_document(result.findings, hunks, ok=True)))
         else:
             _print_hunks(hunks, paint)
         return DONE
@@ -129,7 +129,7 @@ def diff(source: OfflineInput) -> int:
     return ANSWER_IS_NO
 
 
-def validated(source: OfflineInput) -> tuple[Verdict, Tool]:
+def validated(source: OfflineInput) -> tuple[Validation, Tool]:
     """The result of the validation that a reload runs too. Raises NamespaceError, ToolMissingError."""
     tool = find_tool(source.backend)
     snapshot = snapshot_of(source.paths, source.rules_dir)
@@ -158,7 +158,7 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
             files.append(outcome)
         else:
             findings.append(outcome)
-    return Snapshot(first.parent, tuple(files), tuple(findings), "")
+    return Snapshot(first.parent, tuple(files), Findings(findings), "")
 
 
 def _is_draft(path: Path, rules_dir: Path) -> bool:
@@ -166,12 +166,11 @@ def _is_draft(path: Path, rules_dir: Path) -> bool:
     return os.path.realpath(rules_dir) not in (os.path.realpath(path), os.path.realpath(path.parent))
 
 
-def print_findings(result: Verdict, tool: Tool, paint: Painter) -> None:
+def print_findings(result: Validation, tool: Tool, paint: Painter) -> None:
     """Findings as compilers print them, and a last line that sums up."""
-    findings = _findings(result)
-    for finding in findings:
+    for finding in result.findings:
         print(paint.finding(finding))
-    errors, warnings = errors_and_warnings(findings)
+    errors, warnings = len(result.findings.errors), len(result.findings.warnings)
     totals = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
     if isinstance(result, Invalid):
         print(f"{totals}. A reload would change nothing.")
@@ -189,30 +188,22 @@ def _print_each(findings: Sequence[Finding], *, as_documents: bool) -> None:
             print(paint.finding(finding))
 
 
-def _findings(result: Verdict) -> tuple[Finding, ...]:
-    if isinstance(result, Valid):
-        return result.warnings
-    return result.findings
-
-
 def _rule_counts(result: Valid) -> dict[str, int]:
     return {family.value: ruleset.rule_count for family, ruleset in result.rehearsed.rulesets.items()}
 
 
-def _check_document(result: Verdict, tool: Tool) -> dict[str, object]:
-    findings = _findings(result)
+def _check_document(result: Validation, tool: Tool) -> dict[str, object]:
     rules = dict.fromkeys((family.value for family in FAMILIES), 0)
     if isinstance(result, Valid):
         rules |= _rule_counts(result)
-    errors, warnings = errors_and_warnings(findings)
     return {
         "ok": isinstance(result, Valid),
-        "errors": errors,
-        "warnings": warnings,
+        "errors": len(result.findings.errors),
+        "warnings": len(result.findings.warnings),
         "rules": rules,
         "backend": tool.backend.value,
         "iptables": tool.version,
-        "findings": as_json(findings),
+        "findings": as_json(result.findings),
     }
 
 

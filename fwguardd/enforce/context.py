@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Validator
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
-    from fwguardd.ruleset.model import Finding
+    from fwguardd.ruleset.model import Findings
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.store.revisions import RevisionStore
 
@@ -61,7 +61,7 @@ class Refused:
     """The files cannot be put in force; what was in force still is."""
 
     state: State
-    findings: tuple[Finding, ...]
+    findings: Findings
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,13 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, KernelStarvedError, UnknownContentError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Canonical, Owned
-from fwguardd.ruleset.model import Finding, Severity
 from fwguardd.store.revisions import PendingConfirmation, RevisionKind, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.model import Finding, Findings
 
 STARTED = "start"
 """The cause of the first pass."""
@@ -107,7 +107,7 @@ def _keep(context: Context, state: State, ask: PassRequest) -> Outcome:
 
 
 def validate_ahead(context: Context, state: State) -> None:
-    """Judge the files while they settle, so that a pass finds the verdict ready. Tells nothing and changes nothing."""
+    """Judge the files while they settle, so that a pass finds the result ready. Tells nothing and changes nothing."""
     snapshot = take_snapshot(context.rules_dir)
     if not state.settles(snapshot.digest):
         with contextlib.suppress(NamespaceError):
@@ -116,20 +116,18 @@ def validate_ahead(context: Context, state: State) -> None:
 
 def _judge_and_apply(context: Context, state: State, snapshot: Snapshot, ask: PassRequest) -> Outcome:
     try:
-        verdict = context.validator.validate(snapshot)
+        result = context.validator.validate(snapshot)
     except NamespaceError as error:
         return failed(context, state, f"no rehearsal was possible: {error}. {still(state)}", passing=True)
-    if isinstance(verdict, Invalid):
-        return _refused(context, state, snapshot, verdict.findings, ask.authors)
-    for warning in verdict.warnings:
+    if isinstance(result, Invalid):
+        return _refused(context, state, snapshot, result.findings, ask.authors)
+    for warning in result.findings:
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
-    return _apply(context, state, snapshot, verdict, ask)
+    return _apply(context, state, snapshot, result, ask)
 
 
-def _refused(
-    context: Context, state: State, snapshot: Snapshot, findings: Sequence[Finding], authors: Authors
-) -> Refused:
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findings, authors: Authors) -> Refused:
+    errors = findings.errors
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     message = f"{snapshot.directory} is refused, {count}. {errors[0]}. {still(state)}"
     context.emit(
@@ -140,10 +138,10 @@ def _refused(
         file=str(errors[0].origin or snapshot.directory),
         revision=state.in_force.revision if state.in_force else 0,
     )
-    state = replace(state, refused=RefusedFiles(snapshot.digest, time.time(), tuple(findings)))
+    state = replace(state, refused=RefusedFiles(snapshot.digest, time.time(), findings))
     if state.in_force is not None and state.in_force.kind is RevisionKind.RULES:
         state = _guard(context, state, state.in_force, authors).state
-    return Refused(state, tuple(findings))
+    return Refused(state, findings)
 
 
 def _apply(context: Context, state: State, snapshot: Snapshot, accepted: Valid, ask: PassRequest) -> Outcome:

@@ -100,12 +100,12 @@ def open_firewall(context: Context, state: State, by: str) -> Outcome:
 def load_emergency_set(context: Context, state: State, directory: Path) -> Outcome:
     """After an undo that failed: put the emergency set in force, the rule files of a directory that nobody edits."""
     try:
-        verdict = context.validator.validate(take_snapshot(directory))
+        result = context.validator.validate(take_snapshot(directory))
     except NamespaceError as error:
         return failed(context, state, f"the emergency set cannot be rehearsed: {error}", passing=False)
-    if isinstance(verdict, Invalid):
-        return failed(context, state, f"the emergency set is refused: {verdict.findings[0]}", passing=False)
-    return _put(context, state, verdict.rehearsed, Cause("emergency"), RevisionKind.RULES, "")
+    if isinstance(result, Invalid):
+        return failed(context, state, f"the emergency set is refused: {result.findings.errors[0]}", passing=False)
+    return _put(context, state, result.rehearsed, Cause("emergency"), RevisionKind.RULES, "")
 
 
 def _put_back(context: Context, state: State, revision: Revision | None, why: Cause) -> Outcome:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Finding, Origin, RuleFile, Severity
+from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ class Snapshot:
 
     directory: Path
     files: tuple[RuleFile, ...]
-    findings: tuple[Finding, ...]
+    findings: Findings
     digest: str
 
 
@@ -94,7 +94,7 @@ def _snapshot(directory: Path, files: list[RuleFile], findings: list[Finding]) -
             digest.update(len(part).to_bytes(8, "big") + part)
     for finding in findings:
         digest.update(str(finding).encode("utf-8", "surrogateescape"))
-    return Snapshot(directory, tuple(files), tuple(findings), digest.hexdigest())
+    return Snapshot(directory, tuple(files), Findings(findings), digest.hexdigest())
 
 
 def _directory_problem(directory: Path, *, draft: bool) -> Finding | None:

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
-from fwguardd.ruleset.model import FAMILIES, Finding
+from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.store.model import RevisionKind
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class RefusedFiles:
 
     digest: str
     when: float
-    findings: tuple[Finding, ...]
+    findings: Findings
 
 
 class UnverifiedState(Enum):

@@ -1,5 +1,7 @@
-"""Steps 1 to 5 of the road: a rules directory -> what a kernel makes of it, or findings. The daemon and
-`fwguardctl check` walk this same road, so that a check never promises what a reload then refuses."""
+"""A rules directory -> what a kernel makes of it, or findings: read, compose, lint, rehearse.
+
+The daemon and `fwguardctl check` both use this module, so what `check` accepts, a reload accepts.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, lint, unsilenced
 from fwguardd.ruleset.lint_chains import lint_preserved
-from fwguardd.ruleset.model import Candidate, Finding, Origin, Severity, errors_in
+from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from fwguardd.enforce.rule_files import Snapshot
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import RuleFile
     from fwguardd.ruleset.statements import Reading
 
+_ONCE_PER_FILE = frozenset({"preserved-chain", "preserved-rule"})
+"""Warnings that a saved dump of a Docker host would otherwise bury all others under."""
 
-_TOLD_ONCE_A_FILE = frozenset({"preserved-chain", "preserved-rule"})
-
-_OF_RULES_THAT_LOAD = frozenset({"host-name", "no-target", "odd-interface", "short-address"})
+_EFFECTS_OF_A_RULE = frozenset({"host-name", "no-target", "odd-interface", "short-address"})
+"""Warnings about what a rule does once it is loaded. They are dropped where the kernel refuses the rule."""
 
 
 class Rehearse(Protocol):
@@ -39,61 +42,62 @@ class Rehearse(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Rule files that a kernel takes, and the warnings about them."""
+    """Rule files that a kernel takes. No finding is an error."""
 
     rehearsed: Canonical
-    warnings: tuple[Finding, ...]
+    findings: Findings
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Rule files that cannot be put in force. At least one finding is an error."""
+    """Rule files that cannot be loaded. At least one finding is an error."""
 
-    findings: tuple[Finding, ...]
+    findings: Findings
 
 
-Verdict = Valid | Invalid
+Validation = Valid | Invalid
 
 
 class Validator:
-    """Judges snapshots of a rules directory, and does no work twice: a file whose bytes are the same is not read again,
-    and a verdict that was reached early, while a burst of changes settled, is not reached again."""
+    """Validates snapshots of a rules directory. It parses a file again only when its bytes have changed, and reuses a
+    result that was computed early, while a burst of changes settled."""
 
     def __init__(self, rehearse: Rehearse, context: LintContext) -> None:
         self._rehearse = rehearse
         self._context = context
         self._readings: dict[str, tuple[bytes, Reading]] = {}
-        self._early: tuple[str, Verdict] | None = None
+        self._early: tuple[str, Validation] | None = None
 
-    def validate(self, snapshot: Snapshot) -> Verdict:
-        """Read, compose, lint and rehearse the files of a snapshot. Raises ScratchError where no rehearsal can be.
+    def validate(self, snapshot: Snapshot) -> Validation:
+        """Read, compose, lint and rehearse the files of a snapshot. Raises ScratchError where no rehearsal is possible.
 
-        Files with mistakes that can be seen without a kernel are rehearsed all the same, less the lines that hold
-        them: their author learns of all mistakes at once.
+        Files with errors are rehearsed too, without the lines that were refused, so that one run reports the errors
+        that the parser finds and those that the kernel finds.
         """
         early, self._early = self._early, None
         if early is not None and early[0] == snapshot.digest:
             return early[1]
         readings = self._read(snapshot.files)
-        composition = complete(readings, snapshot.findings, self._context)
+        composition = _compose_and_lint(readings, snapshot.findings, self._context)
         if not composition.candidate.rulesets:
-            return Invalid(_placed(composition.findings, snapshot))
+            # A finding about no file is about the directory.
+            return Invalid(composition.findings.placed_at(Origin(str(snapshot.directory), 0)))
         outcome = self._rehearse(composition.candidate)
         if isinstance(outcome, RehearsalRefused):
-            lines = {file.path: file.data for file in snapshot.files}
-            return Invalid(_in_order(_each_mistake_once(composition, _with_lines(outcome.findings, lines))))
-        if errors_in(composition.findings):
-            return Invalid(composition.findings)
-        left_out = lint_preserved(outcome, self._context.preserve)
-        warnings = _in_order((*composition.findings, *unsilenced((*left_out, *outcome.warnings), readings)))
-        return Valid(outcome.without_others(self._context.preserve), warnings)
+            refusals = outcome.findings.with_lines({reading.path: reading.lines for reading in readings})
+            return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE))
+        if composition.findings.errors:
+            return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE))
+        preserved = lint_preserved(outcome, self._context.preserve)
+        warnings = Findings((*composition.findings, *unsilenced((*preserved, *outcome.warnings), readings)))
+        return Valid(outcome.without_others(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE))
 
     def validate_early(self, snapshot: Snapshot) -> None:
-        """Judge a snapshot that may not be the last word, for `validator` to find. Raises ScratchError."""
+        """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises ScratchError."""
         self._early = snapshot.digest, self.validate(snapshot)
 
     def forget(self, context: LintContext) -> None:
-        """Let nothing that was reached early count, because what the files name may have changed; lint like this."""
+        """Drop the early result, because what the files name may have changed; lint with this context from now on."""
         self._early, self._context = None, context
 
     def _read(self, files: Iterable[RuleFile]) -> list[Reading]:
@@ -101,93 +105,45 @@ class Validator:
         for file in files:
             data, reading = known.get(file.path, (None, None))
             if reading is None or data != file.data:
-                reading = read_rules(file.path, file.data, families_of_name(file.path))
+                reading = _read_file(file)
             self._readings[file.path] = file.data, reading
         return [reading for _, reading in self._readings.values()]
 
 
-def _placed(findings: Iterable[Finding], snapshot: Snapshot) -> tuple[Finding, ...]:
-    """What is told of no file is told of the directory."""
-    directory = Origin(str(snapshot.directory), 0)
-    return tuple(finding if finding.origin else replace(finding, origin=directory) for finding in findings)
-
-
-def compose_files(files: Iterable[RuleFile], context: LintContext, findings: tuple[Finding, ...] = ()) -> Composition:
+def compose_files(files: Iterable[RuleFile], context: LintContext, findings: Findings = NO_FINDINGS) -> Composition:
     """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read."""
-    return complete(
-        [read_rules(file.path, file.data, families_of_name(file.path)) for file in files], findings, context
-    )
+    readings = [_read_file(file) for file in files]
+    composition = _compose_and_lint(readings, findings, context)
+    return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE))
 
 
-def complete(readings: Sequence[Reading], findings: tuple[Finding, ...], context: LintContext) -> Composition:
-    """Readings composed and linted, with ``findings`` about what could not be read."""
-    composition = compose(readings, whole=not errors_in(findings))
-    if findings and not readings and errors_in(findings):
-        # The unreadable files say it all; "there is no rule file" would only confuse.
-        return Composition(composition.candidate, findings)
+def _read_file(file: RuleFile) -> Reading:
+    return read_rules(file.path, file.data, families_of_name(file.path))
+
+
+def _compose_and_lint(readings: Sequence[Reading], unreadable: Findings, context: LintContext) -> Composition:
+    """Compose and lint what was read. ``unreadable`` are the findings about files that could not be read."""
+    composition = compose(readings, whole=not unreadable.errors)
+    if not readings and unreadable.errors:
+        # That there is no rule file follows from the errors.
+        return replace(composition, findings=unreadable)
     composed = unsilenced(composition.findings, readings)
     warnings = lint(composition.candidate, readings, context)
-    return replace(composition, findings=_in_order((*findings, *composed, *warnings)))
+    return replace(composition, findings=Findings((*unreadable, *composed, *warnings)))
 
 
-def _each_mistake_once(composition: Composition, refused: Sequence[Finding]) -> tuple[Finding, ...]:
-    """All findings, less what another one explains: a jump to a chain that may be declared on a line that was refused,
-    a kernel that says no without a reason where the reason is known, and warnings of what a refused rule would do."""
-    guilty = {finding.origin for finding in refused}
-    told = [one for one in composition.findings if one.code not in _OF_RULES_THAT_LOAD or one.origin not in guilty]
-    known = {finding.origin for finding in errors_in(composition.findings)}
-    return (*told, *(one for one in refused if not _is_explained(one, composition, known)))
+def _without_consequences(composition: Composition, refusals: Findings) -> Findings:
+    """The findings of composing and of the rehearsal, less those that follow from another error."""
+    refused = {finding.origin for finding in refusals}
+    known = {finding.origin for finding in composition.findings.errors}
+    composed = (one for one in composition.findings if one.code not in _EFFECTS_OF_A_RULE or one.origin not in refused)
+    others = (one for one in refusals if not _follows_from_an_error(one, composition, known))
+    return Findings((*composed, *others))
 
 
-def _is_explained(refusal: Finding, composition: Composition, known: AbstractSet[Origin | None]) -> bool:
+def _follows_from_an_error(refusal: Finding, composition: Composition, known: AbstractSet[Origin | None]) -> bool:
+    """Whether a jump goes to a chain that a refused line may declare, or the kernel gave no reason for refusing a rule
+    that already has an error."""
     if refusal.code == "undeclared-chain":
         return composition.unread.may_declare(jump_target(refusal.line_text))
     return refusal.code == "refused-by-kernel" and refusal.origin in known
-
-
-def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings in order of place; one place and kind is told once, and what holds for many lines of a file too."""
-    unique: dict[tuple[object, ...], Finding] = {}
-    for finding in findings:
-        unique.setdefault((finding.origin, finding.code, finding.message if finding.origin is None else ""), finding)
-    return _gathered(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))
-
-
-def _gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """What belongs to others is told once for each file: the rules of a Docker host would bury all else."""
-    first: dict[object, Finding] = {}
-    more: dict[object, int] = {}
-    for finding in findings:
-        path = finding.origin.path if finding.origin else ""
-        key = (finding.code, path) if finding.code in _TOLD_ONCE_A_FILE else finding
-        more[key] = more.get(key, -1) + 1
-        first.setdefault(key, finding)
-    return tuple(_with_more(finding, more[key]) for key, finding in first.items())
-
-
-def _with_more(finding: Finding, more: int) -> Finding:
-    if not more:
-        return finding
-    lines = f"{more} more line{'s' * (more > 1)} of this file"
-    return replace(finding, message=f"{finding.message}; the same holds for {lines}")
-
-
-def errors_and_warnings(findings: Iterable[Finding]) -> tuple[int, int]:
-    """How many of the findings are errors, and how many are warnings."""
-    severities = [finding.severity for finding in findings]
-    return severities.count(Severity.ERROR), severities.count(Severity.WARNING)
-
-
-def _with_lines(findings: Iterable[Finding], files: Mapping[str, bytes]) -> tuple[Finding, ...]:
-    """Findings of a rehearsal with the line as its author wrote it."""
-    return tuple(
-        replace(finding, line_text=_line(files[finding.origin.path], finding.origin.line))
-        if finding.origin is not None and finding.origin.path in files
-        else finding
-        for finding in findings
-    )
-
-
-def _line(data: bytes, number: int) -> str:
-    lines = data.split(b"\n")
-    return lines[number - 1].decode("utf-8", "replace") if 0 < number <= len(lines) else ""

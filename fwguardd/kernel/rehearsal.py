@@ -17,10 +17,13 @@ from fwguardd.kernel.namespaces import NamespaceMethod
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.model import (
+    MOST_FINDINGS,
+    NO_FINDINGS,
     Candidate,
     Chain,
     Family,
     Finding,
+    Findings,
     Origin,
     Rule,
     Ruleset,
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
 
-MOST_FINDINGS = 20
-"""Refused rules told for one candidate."""
-
 RULES_PER_COMMIT = 150
 """Rules of one transaction in a user namespace: 197 long ones are the measured limit of its socket buffer."""
 
@@ -48,7 +48,7 @@ RULES_PER_COMMIT = 150
 class RehearsalRefused:
     """A candidate that the kernel does not take, and why: at least one finding."""
 
-    findings: tuple[Finding, ...]
+    findings: Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Rehearsals:
             findings: list[Finding] = []
             for family, result in refused.items():
                 findings += _all_refusals(stages[family], candidate.rulesets[family], result)
-        return RehearsalRefused(_once(findings))
+        return RehearsalRefused(Findings(findings))
 
 
 def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any]]) -> Ruleset:
@@ -88,20 +88,20 @@ def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any
     return with_origins(read_saved(family, results[-1]["stdout"]).showing(ruleset.tables), ruleset)
 
 
-def _twins(candidate: Candidate) -> tuple[Mapping[str, int], tuple[Finding, ...]]:
+def _twins(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
     """The family of each ipset of this host that the rules name; and what to tell where nobody may look at the sets.
 
     There a rehearsal takes it that they exist, and that their family is right.
     """
     named = named_sets(candidate)
     if not named:
-        return {}, ()
+        return {}, NO_FINDINGS
     try:
-        return families_of_sets(named), ()
+        return families_of_sets(named), NO_FINDINGS
     except SetsUnreadableError as error:
         places = sorted(set(named.values()))
         unseen = (_unseen([name for name in named if named[name] == place], place, str(error)) for place in places)
-        return dict.fromkeys(named, ANY_FAMILY), tuple(unseen)
+        return dict.fromkeys(named, ANY_FAMILY), Findings(unseen)
 
 
 def _unseen(names: Iterable[str], place: Origin, why: str) -> Finding:
@@ -148,15 +148,6 @@ class _Stage:
             return [restore, {"save": True}]
         empty = "".join(f"*{table}\nCOMMIT\n" for table in ruleset.tables)
         return [{"restore": empty, "noflush": False}, restore | {"noflush": True}, {"save": True}]
-
-
-def _once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings in order of place; what both families refuse for the same reason is told once."""
-    unique: dict[tuple[object, ...], Finding] = {}
-    for finding in findings:
-        key = (finding.origin, finding.code)
-        unique[key] = replace(finding, family=None) if key in unique else finding
-    return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))
 
 
 def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> list[Finding]:

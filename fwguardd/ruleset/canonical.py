@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Ruleset, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NO_FINDINGS, Chain, Family, Findings, Ruleset, Table
 from fwguardd.ruleset.preserve import own_part
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class Canonical:
 
     rulesets: Mapping[Family, Ruleset]
     provenance: Provenance = field(compare=False)
-    warnings: tuple[Finding, ...] = field(default=(), compare=False)
+    warnings: Findings = field(default=NO_FINDINGS, compare=False)
 
     @classmethod
-    def rehearsed(cls, rulesets: Mapping[Family, Ruleset], warnings: tuple[Finding, ...] = ()) -> Canonical:
+    def rehearsed(cls, rulesets: Mapping[Family, Ruleset], warnings: Findings = NO_FINDINGS) -> Canonical:
         """What a kernel made of a candidate in a scratch namespace, each rule with its origin."""
         return cls(rulesets, Provenance.REHEARSAL, warnings)
 

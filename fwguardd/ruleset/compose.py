@@ -9,47 +9,32 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
     FAMILIES,
+    MOST_FINDINGS,
     ZERO,
     Candidate,
     Chain,
     Counters,
     Family,
     Finding,
+    Findings,
     Origin,
     Rule,
     Ruleset,
     Severity,
     Table,
 )
-from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
+from fwguardd.ruleset.statements import NOTHING_UNREAD, Addition, Declaration, Reading, TableStart, UnreadInput
 from fwguardd.ruleset.suggestions import how_to_declare, nearest_name, tables_with
-from fwguardd.ruleset.syntax_errors import FOREIGN_SYNTAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadInput:
-    """What was refused before it could be understood. A chain that may be declared there is not called undeclared: one
-    mistake is told once."""
-
-    much: bool = False
-    words: frozenset[str] = frozenset()
-
-    def may_declare(self, chain: str | None) -> bool:
-        """Whether the declaration of this chain may be among it."""
-        return self.much or chain in self.words
-
-
-NOTHING_UNREAD = UnreadInput()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +42,12 @@ class Composition:
     """The outcome of composing: a candidate, which is worth a rehearsal only if no finding is an error."""
 
     candidate: Candidate
-    findings: tuple[Finding, ...]
+    findings: Findings
     unread: UnreadInput = NOTHING_UNREAD
 
 
-MOST_FINDINGS = 20
-"""Undeclared chains told for one family; a ruleset with more of them has another trouble."""
-
 MOST_CHAINS = 50_000
 """Chains of one table; files that name more were made by a mistake."""
-
-_PASSED_OVER = frozenset({"too-many-errors", "unknown-table", "no-table", FOREIGN_SYNTAX})
-"""Mistakes after which more than their own line is not read."""
 
 
 @dataclass(slots=True)
@@ -122,29 +101,23 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
     if not any(reading.statements for reading in ordered):
         if not findings:
             findings.append(_nothing_said(ordered))
-        return Composition(Candidate({}), tuple(findings))
+        return Composition(Candidate({}), Findings(findings))
     opened: dict[Family, _OpenTables] = {family: {} for family in FAMILIES}
-    unread = _unread(findings, whole=whole)
+    unread = UnreadInput(anything=not whole)
+    for reading in ordered:
+        unread |= reading.unread
     try:
         findings += _add_all(opened, ordered)
     except _TooManyChainsError as error:
-        return Composition(Candidate({}), _merged((*findings, error.finding)))
+        return Composition(Candidate({}), Findings((*findings, error.finding)))
     rulesets = {}
     for family, tables in opened.items():
         undeclared = tuple(_undeclared_chains(opened, family, ordered, unread))
         findings += undeclared
         if len(undeclared) >= MOST_FINDINGS:
-            return Composition(Candidate({}), _merged(findings))
+            return Composition(Candidate({}), Findings(findings))
         rulesets[family] = _close(family, tables)
-    return Composition(Candidate(rulesets), _merged(findings), unread)
-
-
-def _unread(findings: Iterable[Finding], *, whole: bool) -> UnreadInput:
-    """What the refused lines may have declared. A finding without a line stands for a file, or for the rest of one."""
-    findings = tuple(findings)
-    much = any(not finding.line_text or finding.code in _PASSED_OVER for finding in findings)
-    words = frozenset(word.lstrip(":") for finding in findings for word in finding.line_text.split())
-    return UnreadInput(much or not whole, words)
+    return Composition(Candidate(rulesets), Findings(findings), unread)
 
 
 def _nothing_said(readings: Sequence[Reading]) -> Finding:
@@ -278,12 +251,3 @@ def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
             rules = () if opened.origin is None and tables_with(chain) else opened.rules
             closed[chain] = Chain(chain, None, rules, opened.origin)
     return Table(name, closed)
-
-
-def _merged(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings in order of place, with what holds for both families told once, and as of both."""
-    unique: dict[tuple[str, str, Origin | None], Finding] = {}
-    for finding in findings:
-        key = (finding.code, finding.message, finding.origin)
-        unique[key] = replace(finding, family=None) if key in unique else finding
-    return tuple(sorted(unique.values(), key=lambda finding: finding.origin or Origin("", 0)))

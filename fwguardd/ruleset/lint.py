@@ -9,11 +9,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
-from fwguardd.ruleset.model import Finding, Origin, Severity
+from fwguardd.ruleset.model import Finding, Findings, Origin, Severity
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.statements import Addition
 from fwguardd.ruleset.suggestions import nearest_name
@@ -60,34 +60,26 @@ class LintContext:
     preserve: Preserve
 
 
-def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> tuple[Finding, ...]:
+def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> Findings:
     """All warnings about a candidate without the silenced ones. One that holds for both families is listed once."""
-    found: dict[tuple[str, Origin | None], Finding] = {}
-    for finding in (
+    found = (
         *_lint_rules(readings, context),
         *lint_chains(candidate, context.preserve),
         *_duplicate_files(readings),
         *_unknown_suppressions(readings),
-    ):
-        key = (finding.code, finding.origin)
-        if key in found:
-            found[key] = replace(found[key], family=None)
-        else:
-            found[key] = finding
-    return unsilenced(found.values(), readings)
+    )
+    return unsilenced(found, readings)
 
 
-def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> tuple[Finding, ...]:
-    """The findings in order of place, with the lines as written, without the warnings that are silenced."""
+def unsilenced(findings: Iterable[Finding], readings: Iterable[Reading]) -> Findings:
+    """The findings with the lines as written, without the warnings that are silenced."""
     by_path = {reading.path: reading for reading in readings}
     kept: list[Finding] = []
     for finding in findings:
         reading = by_path.get(finding.origin.path) if finding.origin else None
-        if reading is None or finding.origin is None:
+        if reading is None or not reading.suppresses(finding):
             kept.append(finding)
-        elif finding.severity is Severity.ERROR or finding.code not in reading.allowed.get(finding.origin.line, ()):
-            kept.append(finding.with_line(reading.line(finding.origin.line)))
-    return tuple(sorted(kept, key=lambda finding: finding.origin or Origin("", 0)))
+    return Findings(kept).with_lines({path: reading.lines for path, reading in by_path.items()})
 
 
 def _lint_rules(readings: Iterable[Reading], context: LintContext) -> Iterator[Finding]:

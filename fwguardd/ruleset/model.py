@@ -1,4 +1,4 @@
-"""The nouns of a firewall: family, table, chain, rule, ruleset, and what is to be told about them.
+"""The nouns of a firewall: family, table, chain, rule and ruleset; and findings, the mistakes in rule files.
 
 Everything here is a frozen value. One set of types serves the ruleset that people wrote, the one that the kernel
 made of it in a rehearsal, and the one that is live: they differ in whether a rule knows its origin and its
@@ -11,12 +11,14 @@ This module is pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
 class Family(Enum):
@@ -57,7 +59,7 @@ VERDICTS = frozenset({"ACCEPT", "DROP", "RETURN", "QUEUE"})
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """A rule file as it was at one instant: its path as it is told to people, and its bytes."""
+    """A rule file as it was at one instant: its path as it is printed, and its bytes."""
 
     path: str
     data: bytes
@@ -76,7 +78,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Packets and bytes that a rule or a policy has seen."""
+    """Packets and bytes that a rule or a policy has counted."""
 
     packets: int
     bytes: int
@@ -144,10 +146,11 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to tell the author of a rule file.
+    """A mistake in the rule files, or a warning about them, for their author.
 
     ``code`` is stable and names the kind; ``column`` counts characters from 1 and is 0 where it would not help;
-    ``line_text`` is the line as written; ``hint`` says what to do, as an imperative without a full stop.
+    ``line_text`` is the line as written; ``hint`` says what to do, as an imperative without a full stop. ``family`` is
+    None where the finding holds for both families, or where the family does not matter.
     """
 
     code: str
@@ -159,12 +162,13 @@ class Finding:
     line_text: str = ""
     family: Family | None = None
 
-    def with_line(self, line: str) -> Finding:
-        """The same finding with the line as its author wrote it."""
-        return replace(self, line_text=line)
+    @property
+    def place(self) -> Origin:
+        """The origin, by which findings are sorted: one without an origin comes before all others."""
+        return self.origin or Origin("", 0)
 
     def document(self) -> dict[str, str | int | None]:
-        """The same for programs; the keys are a contract. What is not known is None."""
+        """The finding as JSON values; the keys are a contract. What is not known is None."""
         return {
             "file": self.origin.path if self.origin else None,
             "line": self.origin.line if self.origin else None,
@@ -183,13 +187,83 @@ class Finding:
         return f"{where}{self.severity.value}: {self.message} [{self.code}]{hint}"
 
 
-def errors_in(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """The findings that stop a ruleset from being loaded."""
-    return tuple(finding for finding in findings if finding.severity is Severity.ERROR)
+MOST_FINDINGS = 20
+"""Errors that one step reports: the parser for a file, composing and the rehearsal for a family. Where there are more,
+a last finding ``too-many-errors`` says so."""
+
+
+class Findings(tuple[Finding, ...]):
+    """Findings in order of place, those without a place first.
+
+    One place and code is one finding, however many steps found it: the first stays, and names no family where it holds
+    for both. Findings without a place are told apart by their message.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, findings: Iterable[Finding] = ()) -> Self:
+        """The findings, merged and sorted."""
+        merged: dict[tuple[object, ...], Finding] = {}
+        for finding in findings:
+            key = (finding.origin, finding.code, finding.message if finding.origin is None else "")
+            first = merged.setdefault(key, finding)
+            if first.family is not finding.family:
+                merged[key] = replace(first, family=None)
+        return super().__new__(cls, sorted(merged.values(), key=attrgetter("place")))
+
+    @property
+    def errors(self) -> Findings:
+        """The findings that stop a ruleset from being loaded."""
+        return Findings(finding for finding in self if finding.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> Findings:
+        """The findings that stop nothing."""
+        return Findings(finding for finding in self if finding.severity is Severity.WARNING)
+
+    def placed_at(self, origin: Origin) -> Findings:
+        """The same findings; those without a place get this one."""
+        return Findings(finding if finding.origin else replace(finding, origin=origin) for finding in self)
+
+    def with_lines(self, files: Mapping[str, Sequence[str]]) -> Findings:
+        """The same findings, those in one of these files (path to lines) with the line as its author wrote it."""
+        return Findings(_with_line(finding, files) for finding in self)
+
+    def once_per_file(self, codes: Collection[str]) -> Findings:
+        """Of each of these codes the first finding of each file, which then says for how many more lines it holds."""
+        kept: list[Finding] = []
+        first: dict[tuple[str, str], int] = {}
+        more: Counter[int] = Counter()
+        for finding in self:
+            key = (finding.code, finding.origin.path if finding.origin else "")
+            if finding.code in codes and key in first:
+                more[first[key]] += 1
+            else:
+                first.setdefault(key, len(kept))
+                kept.append(finding)
+        for place, count in more.items():
+            kept[place] = replace(kept[place], message=f"{kept[place].message}; {_the_same_for(count)}")
+        return Findings(kept)
+
+
+NO_FINDINGS = Findings()
+
+
+def _with_line(finding: Finding, files: Mapping[str, Sequence[str]]) -> Finding:
+    origin = finding.origin
+    if origin is None or origin.path not in files:
+        return finding
+    line = "".join(files[origin.path][origin.line - 1 : origin.line]) if origin.line else ""
+    return replace(finding, line_text=line)
+
+
+def _the_same_for(count: int) -> str:
+    lines = f"{count} more line{'s' * (count > 1)}"
+    return f"the same holds for {lines} of this file"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the rule files say, composed and free of errors that can be seen without a kernel."""
+    """The rulesets that the rule files declare, before a kernel has loaded them."""
 
     rulesets: Mapping[Family, Ruleset]

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Origin
+from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Origin, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,22 +71,71 @@ class Addition:
 Statement = TableStart | Declaration | Addition
 
 
+MOST_UNREAD = 100_000
+"""Characters of refused lines that are searched for names of chains. More of them may declare anything."""
+
+_RULE = re.compile(r"(?:^|[ \t])(?:-[AI]|--append|--insert|-[jg]|--jump|--goto)(?:[ \t=]|$)")
+_DECLARATION = re.compile(r"^[ \t]*:|(?:^|[ \t])(?:-[NP]|--new|--policy)")
+_NAME = re.compile(r"""[^ \t:;,(){}"'=]+""")
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadInput:
+    """The chains that refused input may declare: any chain, or one of these words. A rule for such a chain is not
+    reported as one for an undeclared chain, because correcting the refused line may be all that it needs."""
+
+    anything: bool = False
+    words: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_lines(cls, lines: Sequence[str]) -> UnreadInput:
+        """What refused lines may declare. A line that can only be a rule declares nothing."""
+        if sum(map(len, lines)) > MOST_UNREAD:
+            return cls(anything=True)
+        words: set[str] = set()
+        for line in lines:
+            if _RULE.search(line) and not _DECLARATION.search(line):
+                continue
+            if "$" in line or "`" in line:
+                return cls(anything=True)  # The value of a shell variable may be a name.
+            words.update(line.split())
+            words.update(name.removeprefix("-N") for name in _NAME.findall(line))
+        return cls(words=frozenset(words))
+
+    def __or__(self, other: UnreadInput) -> UnreadInput:
+        return UnreadInput(self.anything or other.anything, self.words | other.words)
+
+    def may_declare(self, chain: str | None) -> bool:
+        """Whether the declaration of this chain may be among it."""
+        return self.anything or chain in self.words
+
+
+NOTHING_UNREAD = UnreadInput()
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One rule file, read: its statements in order, what is wrong with it, and what it asks not to be told.
 
-    ``allowed`` maps a line number to the codes of the warnings that its author has silenced for that line.
+    ``allowed`` maps a line number to the codes of the warnings that its author has suppressed for that line.
     """
 
     path: str
     statements: tuple[Statement, ...]
-    findings: tuple[Finding, ...]
+    findings: Findings
     lines: tuple[str, ...] = field(repr=False)
     allowed: Mapping[int, frozenset[str]]
+    unread: UnreadInput = NOTHING_UNREAD
 
     def line(self, number: int) -> str:
         """The line as written, counted from 1; empty for a line that the file does not have."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+    def suppresses(self, finding: Finding) -> bool:
+        """Whether the finding is a warning about a line of this file whose author suppressed it."""
+        if finding.origin is None or finding.severity is Severity.ERROR:
+            return False
+        return finding.code in self.allowed.get(finding.origin.line, ())
 
 
 _COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")

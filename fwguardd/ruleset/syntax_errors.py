@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import PROSE_OPTIONS, is_free_text, is_plainly_free_text
 from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, VERDICTS
-from fwguardd.ruleset.suggestions import OPTIONS
+from fwguardd.ruleset.suggestions import OPTIONS, nearest_name
 from fwguardd.ruleset.tokenizer import ODD_CHARACTER, LineFault
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LONGEST_CHAIN_NAME = 28
 """Bytes of a chain name (XT_EXTENSION_MAXNAMELEN less the final NUL, linux/netfilter/x_tables.h)."""
 
-IMPERATIVES = {
+_IMPERATIVES = {
     **dict.fromkeys(("-D", "--delete"), "remove the line that adds the rule instead"),
     **dict.fromkeys(("-R", "--replace"), "edit the line that adds the rule instead"),
     **dict.fromkeys(("-F", "--flush"), "leave it out: only what the files say is in force, every time"),
@@ -104,6 +104,27 @@ def refuse_chain_name(name: str) -> None:
     if not name or name[0] in "-!#" or odd or " " in name or '"' in name:
         hint = "leave out the quotes" if '"' in name else "use letters, digits, _ and -, and begin with a letter"
         raise LineFault("chain-name", f'"{name}" cannot be the name of a chain', hint)
+
+
+def refuse_unknown_table(name: str, consequence: str = "", column: int = 0) -> None:
+    """A table that the kernel does not have. Raises LineFault."""
+    if name in BUILTIN_CHAINS:
+        return
+    message = "the name of the table is missing"
+    if name:
+        message = f'there is no table "{name}"'
+    meant = nearest_name(name, BUILTIN_CHAINS)
+    hint = f"the tables are {', '.join(BUILTIN_CHAINS)}"
+    if meant:
+        hint = f"write {meant}"
+    raise LineFault("unknown-table", message + consequence, hint, column)
+
+
+def refuse_imperative(word: Word) -> None:
+    """A verb that changes the live ruleset. Raises LineFault."""
+    hint = _IMPERATIVES.get(word.value) or _IMPERATIVES.get(word.value[:2])
+    if hint is not None:
+        raise LineFault("imperative", f"{word.value} does not belong in a rule file", hint, word.start + 1)
 
 
 def refuse_policy(table: str, chain: str, policy: str) -> None:

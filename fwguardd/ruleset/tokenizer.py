@@ -251,6 +251,16 @@ def cut_words(raw: str, origin: Origin) -> TokenizedLine:
     return TokenizedLine(raw, tuple(words), origin)
 
 
+def refuse_long_line(raw: str) -> None:
+    """A line that iptables-restore would cut. Raises LineFault."""
+    length = len(raw)
+    if not raw.isascii():
+        length = len(raw.encode())
+    if length > LONGEST_LINE:
+        message = f"the line has {length:,} bytes; iptables cuts lines of more than {LONGEST_LINE:,}"
+        raise LineFault("line-too-long", message, "split the rule")
+
+
 def refuse_continuation(raw: str, words: Sequence[Word]) -> None:
     """A backslash at the end of the words, as a shell has it. Raises LineFault."""
     if not words:

@@ -27,7 +27,6 @@ from pathlib import Path
 
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.model import errors_in
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.parser import read_rules
 
@@ -45,7 +44,7 @@ peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()
 print(json.dumps({
     "seconds": [seconds, *(once()[0] for _ in range(rounds - 1))],
     "mebibytes": peak / 1024,
-    "errors": len(errors_in((*snapshot.findings, *composition.findings))),
+    "errors": len(snapshot.findings.errors) + len(composition.findings.errors),
     "rules": max((ruleset.rule_count for ruleset in composition.candidate.rulesets.values()), default=0),
 }))
 """

@@ -20,7 +20,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
-from fwguardd.ruleset.model import FAMILIES, Family, errors_in
+from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.save_format import render, rules_in_order
 
@@ -90,7 +90,7 @@ REFUSED = [(entry, backend) for entry in ENTRIES for backend in entry.refused]
 def candidate_of(files: Mapping[str, str]) -> Candidate:
     """Rule files, read and composed without a mistake."""
     composition = compose(read_rules(name, text.encode(), families_of_name(name)) for name, text in files.items())
-    assert not errors_in(composition.findings), composition.findings[0]
+    assert not composition.findings.errors, composition.findings[0]
     return composition.candidate
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from fwguardd.ctl.terminal import Painter
 from fwguardd.enforce.validate import compose_files
-from fwguardd.ruleset.model import FAMILIES, RuleFile, errors_in
+from fwguardd.ruleset.model import FAMILIES, RuleFile
 from fwguardd.ruleset.save_format import render
 from fwguardd.settings import Settings
 
@@ -46,7 +46,7 @@ def findings_as_text(composition: Composition) -> str:
 def ruleset_as_text(composition: Composition, family: Family) -> str | None:
     """The text for iptables-restore; None where nothing would be loaded."""
     ruleset = composition.candidate.rulesets.get(family)
-    return None if ruleset is None or errors_in(composition.findings) else render(ruleset).text
+    return None if ruleset is None or composition.findings.errors else render(ruleset).text
 
 
 def check(path: Path, text: str | None) -> None:

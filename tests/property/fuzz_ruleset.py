@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.compose import compose
-from fwguardd.ruleset.model import Family, Finding, Ruleset, errors_in
+from fwguardd.ruleset.model import Family, Findings, Ruleset
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.save_format import render
 
@@ -64,7 +64,7 @@ class Figures:
     codes: Counter[str] = field(default_factory=Counter)
 
 
-def examine(data: bytes) -> tuple[Finding, ...]:
+def examine(data: bytes) -> Findings:
     """Read, compose and render one input; its findings. Raises whatever the code raises, or BrokenPromiseError."""
     reading = read_rules("x.rules", data)
     composition = compose([reading])
@@ -73,7 +73,7 @@ def examine(data: bytes) -> tuple[Finding, ...]:
             raise BrokenPromiseError(f"no place for {finding}")
         str(finding)
     _both_ways_read_the_same(reading, data)
-    if not errors_in(composition.findings):
+    if not composition.findings.errors:
         for family, ruleset in composition.candidate.rulesets.items():
             _comes_back(family, ruleset)
     return composition.findings
@@ -84,7 +84,7 @@ def _comes_back(family: Family, ruleset: Ruleset) -> None:
     if not text:
         return
     again = compose([read_rules(f"x.v{family.number}.rules", text.encode(), frozenset({family}))])
-    if errors_in(again.findings):
+    if again.findings.errors:
         raise BrokenPromiseError(f"its own text is refused: {again.findings[0]}")
     if again.candidate.rulesets.get(family, Ruleset(family, {})) != ruleset:
         raise BrokenPromiseError("its own text is read as something else")
@@ -142,7 +142,7 @@ def fuzz(seconds: float, seed: int) -> Figures:
             raise BrokenPromiseError(f"{error!r} for {smallest(data, breaks)!r}") from error
         figures.slowest = max(figures.slowest, time.process_time() - started)
         figures.inputs += 1
-        figures.taken += not errors_in(findings)
+        figures.taken += not findings.errors
         figures.codes.update({finding.code for finding in findings})
     if figures.slowest > SLOWEST:
         raise BrokenPromiseError(f"one input took {figures.slowest:.1f} s")

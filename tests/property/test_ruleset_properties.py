@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import MixedFamilies, families_of_name, infer_families, may_tell_family
-from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Candidate, Family, Finding, Ruleset, Table, errors_in
+from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Candidate, Family, Finding, Ruleset, Table
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.save_format import Rendered, render
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
@@ -43,7 +43,7 @@ def read_all(files: Mapping[str, bytes]) -> list[Reading]:
 def composed(files: Mapping[str, bytes]) -> Candidate:
     """What the files say, if it is free of errors; other examples are passed over."""
     composition = compose(read_all(files))
-    assume(not errors_in(composition.findings))
+    assume(not composition.findings.errors)
     return composition.candidate
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
-from fwguardd.ruleset.model import BOTH, ZERO, Counters, Finding, Origin
-from fwguardd.ruleset.parser import MOST_FINDINGS, read_rules
+from fwguardd.ruleset.model import BOTH, MOST_FINDINGS, ZERO, Counters, Finding, Origin
+from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.statements import Addition, Declaration, Statement, TableStart, suppressions
 from fwguardd.ruleset.tokenizer import LONGEST_LINE, MOST_LINES
 
