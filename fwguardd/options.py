@@ -1,4 +1,4 @@
-"""The daemon's command line: options win over settings, also when the settings are read again."""
+"""The command line of the daemon. Options take precedence over settings, also after a reload of the settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said: the settings file, and the settings that win over it."""
+    """The options given: the settings file, and the settings that take precedence over it."""
 
     config: Path
     given: Mapping[str, Any]
 
     def load(self) -> Settings:
-        """The settings file with the command line on top. Raises SettingsError."""
+        """The settings of the file, with the options in their place. Raises SettingsError."""
         settings = load_settings(self.config, must_exist=self.config != DEFAULT_PATH)
         return replace(settings, **self.given)
 
@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)"
     )
     parser.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory")
-    parser.add_argument("--state-dir", type=Path, metavar="D", help="where revisions are kept")
-    parser.add_argument("--runtime-dir", type=Path, metavar="D", help="where the lock and the control socket are")
+    parser.add_argument("--state-dir", type=Path, metavar="D", help="directory of the revisions")
+    parser.add_argument("--runtime-dir", type=Path, metavar="D", help="directory of the lock and the control socket")
     parser.add_argument("--backend", choices=list(BACKEND_CHOICES), help="iptables backend to write to")
-    parser.add_argument("--log", choices=list(LOG_CHOICES), help="where and how events are told")
+    parser.add_argument("--log", choices=list(LOG_CHOICES), help="where events are written, and in which form")
     parser.add_argument("--version", action="version", version=f"fwguardd {__version__}")
     return parser

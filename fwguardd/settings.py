@@ -1,7 +1,7 @@
-"""fwguardd.yaml -> Settings. Every default lives here; every mistake is told with file, line and what would be right.
+"""fwguardd.yaml -> Settings. Every default is defined here, and every error names the file, the line and what is valid.
 
-A missing file is not a mistake: every key has a default. An unknown key, a wrong type or a wrong unit is one, because
-a setting that is silently not in force is worse than a daemon that does not start.
+The file may be missing, because every key has a default. An unknown key, a wrong type or a wrong unit is an error: a
+setting that is silently not in force is worse than a daemon that does not start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = Path("/etc/fwguardd.yaml")
 LARGEST_FILE = 1 << 20
-"""Bytes of a settings file that are read; a larger one is a mistake."""
+"""Bytes that a settings file may have."""
 
 DEFAULT_PRESERVE = expand_patterns([DEFAULTS])
 
@@ -36,12 +36,12 @@ DEFAULT_PREFIXES = (
     Watched("output", "[Output Log] ", Meaning.LOGGED),
 )
 
-
 DEFAULT_LIMITS = AggregationLimits()
 
 
 class LogFormat(Enum):
-    """Where and in which form events are told. AUTO is the journal under systemd, else what suits standard error."""
+    """Where events are written, and in which form. AUTO is the journal under systemd; elsewhere it is CONSOLE on a
+    terminal and JSON otherwise."""
 
     AUTO = "auto"
     JOURNAL = "journal"
@@ -84,7 +84,7 @@ class Settings:
     emergency_dir: Path | None = Path("/usr/share/fwguardd")
 
     def limits(self) -> AggregationLimits:
-        """How much is told of denials at once, and how much is counted."""
+        """How many denials are reported as single events, and how many are counted in summaries."""
         return AggregationLimits(
             self.denials_window,
             self.denials_first,
@@ -95,7 +95,7 @@ class Settings:
         )
 
     def lint_context(self) -> LintContext:
-        """What the lints of rule files have to know of the settings."""
+        """What the lint of rule files needs of the settings."""
         return LintContext(tuple(watched.prefix for watched in self.prefixes), Preserve.from_patterns(self.preserve))
 
 
@@ -103,7 +103,9 @@ class SettingsError(Exception):
     """Settings that cannot be used. The message names file, line and fault."""
 
     def __init__(self, path: Path, line: int, message: str) -> None:
-        place = f"{path}:{line}" if line else str(path)
+        place = str(path)
+        if line:
+            place = f"{path}:{line}"
         super().__init__(f"{place}: error: {message}")
 
 
@@ -137,16 +139,16 @@ def read_settings(path: Path, data: bytes) -> Settings:
         raise SettingsError(path, 0, f"larger than {LARGEST_FILE} bytes")
     try:
         node = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
-        return Settings(**_values(node)) if node is not None else Settings()
+        return Settings(**_values(node))
     except UnicodeDecodeError as error:
         raise SettingsError(path, data.count(b"\n", 0, error.start) + 1, "not UTF-8") from error
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise SettingsError(path, line, f"not YAML: {error.problem}") from error
+        mark = error.problem_mark
+        raise SettingsError(path, mark.line + 1 if mark else 0, f"not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise SettingsError(path, 0, f"not YAML: {error}") from error
     except RecursionError as error:
-        raise SettingsError(path, 0, "not settings: nested too deeply") from error
+        raise SettingsError(path, 0, "nested too deeply") from error
     except _Fault as fault:
         raise SettingsError(path, fault.line, str(fault)) from fault
 
@@ -155,25 +157,27 @@ def duration(text: str) -> float:
     """Seconds for a duration such as 200ms, 30s, 5m or 1h. Raises ValueError."""
     match = _DURATION.match(text)
     if not match:
-        raise ValueError(f"{text!r} is no duration; write it as 200ms, 30s, 5m or 1h")
+        raise ValueError(f"{text!r} is not a duration; write it as 200ms, 30s, 5m or 1h")
     return float(match[1]) * _UNITS[match[2]]
 
 
-def _values(node: yaml.Node) -> dict[str, Any]:
+def _values(node: yaml.Node | None) -> dict[str, Any]:
+    if node is None:
+        return {}
     return {key: _READERS[key](value) for key, value in _pairs(node, _READERS, "the file").items()}
 
 
 def _pairs(node: yaml.Node, known: Mapping[str, object], what: str) -> dict[str, yaml.Node]:
-    """The entries of a mapping, each key known and said once."""
+    """The entries of a mapping, in which every key is known and occurs once."""
     if not isinstance(node, yaml.MappingNode):
-        raise _Fault(_line(node), f'{what} must hold "key: value" lines')
+        raise _Fault(_line(node), f'expected "key: value" lines in {what}')
     pairs: dict[str, yaml.Node] = {}
     for key_node, value in node.value:
         key = str(key_node.value)
         if key not in known:
             raise _Fault(_line(key_node), f"unknown setting {key!r}{_similar(key, known)}")
         if key in pairs:
-            raise _Fault(_line(key_node), f"setting {key!r} is said twice")
+            raise _Fault(_line(key_node), f"setting {key!r} is set twice")
         pairs[key] = value
     return pairs
 
@@ -182,7 +186,9 @@ def _similar(key: str, known: Mapping[str, object]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import.
 
     close = get_close_matches(key, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(sorted(known))}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; the settings are {', '.join(sorted(known))}"
 
 
 def _line(node: yaml.Node) -> int:
@@ -191,26 +197,28 @@ def _line(node: yaml.Node) -> int:
 
 def _text(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.value == "":
-        raise _Fault(_line(node), "a text is needed here")
+        raise _Fault(_line(node), "expected a string")
     return str(node.value)
 
 
 def _path(node: yaml.Node) -> Path:
     path = Path(_text(node))
     if not path.is_absolute():
-        raise _Fault(_line(node), f"{str(path)!r} is no absolute path")
+        raise _Fault(_line(node), f"{str(path)!r} is not an absolute path")
     return path
 
 
 def _optional_path(node: yaml.Node) -> Path | None:
-    return None if isinstance(node, yaml.ScalarNode) and node.value == "none" else _path(node)
+    if isinstance(node, yaml.ScalarNode) and node.value == "none":
+        return None
+    return _path(node)
 
 
 def _whole(least: int, most: int) -> Callable[[yaml.Node], int]:
     def read(node: yaml.Node) -> int:
         text = _text(node)
         if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
-            raise _Fault(_line(node), f"{text!r} is no whole number from {least} to {most}")
+            raise _Fault(_line(node), f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return read
@@ -241,7 +249,7 @@ def _choice(choices: Mapping[str, Any]) -> Callable[[yaml.Node], Any]:
 
 def _list(node: yaml.Node) -> list[yaml.Node]:
     if not isinstance(node, yaml.SequenceNode):
-        raise _Fault(_line(node), "a list is needed here; write each entry on a line of its own after a dash")
+        raise _Fault(_line(node), "expected a list; write each entry on a line of its own after a dash")
     return list(node.value)
 
 
@@ -256,7 +264,7 @@ def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
     watched = tuple(_prefix(entry) for entry in _list(node))
     for index, entry in enumerate(watched):
         if entry.prefix in {other.prefix for other in watched[:index]}:
-            raise _Fault(_line(node), f"the prefix {entry.prefix!r} is watched twice")
+            raise _Fault(_line(node), f"the prefix {entry.prefix!r} is listed twice")
     return watched
 
 
@@ -265,8 +273,10 @@ def _prefix(node: yaml.Node) -> Watched:
     pairs = _pairs(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
     for key in ("name", "prefix"):
         if key not in pairs:
-            raise _Fault(_line(node), f"a prefix needs a {key}")
-    meaning = _choice(meanings)(pairs["meaning"]) if "meaning" in pairs else Meaning.DENIED
+            raise _Fault(_line(node), f"the {key} of the prefix is missing")
+    meaning = Meaning.DENIED
+    if "meaning" in pairs:
+        meaning = _choice(meanings)(pairs["meaning"])
     return Watched(_text(pairs["name"]), _text(pairs["prefix"]), meaning)
 
 

@@ -1,9 +1,8 @@
-"""The rules directory as a trusted snapshot: every rule file read once, nothing followed that cannot be trusted.
+"""The rules directory as a snapshot: every rule file is read once, and only if it can be trusted.
 
-Whoever can write a rule file decides who reaches this host, so a file counts only if it is a regular file that root or
-the daemon's own user owns and that nobody else can write; the same holds for the directory. What editors and package
-managers leave behind is passed over in silence. Any other plain file gets a warning: whoever dropped it there must
-learn why nothing happened.
+A user who can write a rule file can open the host. So a rule file must be a regular file that root or the daemon's own
+user owns and that no other user can write; the same holds for the directory. Files that editors and package managers
+leave behind are ignored without a warning. Any other file is ignored with one.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _READ_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All rule files of a directory in byte order of names, what is wrong with the others, and a digest of both."""
+    """The rule files of a directory in byte order of names, findings about the others, and a digest of both."""
 
     directory: Path
     files: tuple[RuleFile, ...]
@@ -46,7 +45,7 @@ class Snapshot:
 
 
 def take_snapshot(directory: Path, *, draft: bool = False) -> Snapshot:
-    """Read the rules directory once. What cannot be read or trusted is a finding; nothing is raised.
+    """Read the rules directory once. A file that cannot be read or trusted is a finding. Raises nothing.
 
     A draft is a directory that the daemon does not load: any user may own it and its files, and write them.
     """
@@ -67,7 +66,7 @@ def take_snapshot(directory: Path, *, draft: bool = False) -> Snapshot:
 
 
 def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
-    """One rule file, if it can be trusted or is a draft; the finding that says why not."""
+    """One rule file; a finding if it cannot be read, or cannot be trusted and is not a draft."""
     shown = printable(str(path))
     try:
         status = path.stat()
@@ -76,7 +75,9 @@ def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
             return problem
         return _read_stable(path, shown, draft=draft)
     except OSError as error:
-        hint = "remove it, or mend what it points to" if path.is_symlink() else "check that it exists and can be read"
+        hint = "check that it exists and can be read"
+        if path.is_symlink():
+            hint = "remove the symbolic link, or correct its target"
         return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
 
 
@@ -105,14 +106,16 @@ def _directory_problem(directory: Path, *, draft: bool) -> Finding | None:
         message = f"the rules directory cannot be read: {error.strerror}"
         return Finding("no-directory", message, Origin(shown, 0), hint=f"create it with: install -d -m 755 {shown}")
     if not stat.S_ISDIR(status.st_mode):
-        return Finding("no-directory", "the rules directory is no directory", Origin(shown, 0))
+        return Finding("no-directory", "the rules directory is not a directory", Origin(shown, 0))
     if not os.access(directory, os.R_OK | os.X_OK):
         return Finding("no-directory", "the rules directory cannot be read: Permission denied", Origin(shown, 0))
-    return None if draft else _wrong_owner_or_mode(status, shown)
+    if draft:
+        return None
+    return _wrong_owner_or_mode(status, shown)
 
 
 def _consider(path: Path, name: str, *, draft: bool) -> RuleFile | Finding | None:
-    """What one directory entry is: a rule file, something to tell, or nothing of interest."""
+    """One directory entry: a rule file, a finding, or None for one that is ignored without a warning."""
     if name.endswith(RULES_ENDING):
         return read_rule_file(path, draft=draft)
     if path.is_dir():
@@ -124,30 +127,29 @@ def _consider(path: Path, name: str, *, draft: bool) -> RuleFile | Finding | Non
 
 def _distrust(status: os.stat_result, shown: str, *, draft: bool) -> Finding | None:
     if not stat.S_ISREG(status.st_mode):
-        return Finding(
-            "not-a-file", "not a regular file", Origin(shown, 0), hint="a rule file is a plain file; remove this"
-        )
+        return Finding("not-a-file", "not a regular file", Origin(shown, 0), hint="remove it")
     if status.st_size > LARGEST_FILE:
-        message = f"{status.st_size:,} bytes are more than a rule file may have ({LARGEST_FILE:,})"
-        return Finding(
-            "file-too-large", message, Origin(shown, 0), hint="split it, or use an ipset for long lists of addresses"
-        )
-    return None if draft else _wrong_owner_or_mode(status, shown)
+        message = f"the file has {status.st_size:,} bytes; a rule file may have {LARGEST_FILE:,}"
+        hint = "split it, or use an ipset for long lists of addresses"
+        return Finding("file-too-large", message, Origin(shown, 0), hint=hint)
+    if draft:
+        return None
+    return _wrong_owner_or_mode(status, shown)
 
 
 def _wrong_owner_or_mode(status: os.stat_result, shown: str) -> Finding | None:
     if status.st_uid not in (0, os.geteuid()):
-        message = f"owned by user {status.st_uid}, who could open this host"
+        message = f"owned by user {status.st_uid}, who could change the rules"
         return Finding("untrusted-owner", message, Origin(shown, 0), hint=f"chown root {shown}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        message = f"mode {stat.S_IMODE(status.st_mode):04o} lets others than its owner write it"
+        message = f"mode {stat.S_IMODE(status.st_mode):04o} lets users other than the owner write to it"
         return Finding("untrusted-mode", message, Origin(shown, 0), hint=f"chmod go-w {shown}")
     return None
 
 
 def _read_stable(path: Path, shown: str, *, draft: bool) -> RuleFile | Finding:
     """Read until size and time of change are the same before and after. Raises OSError."""
-    # O_NONBLOCK: between the look at it and this call the name may have become a FIFO, which would hang an open().
+    # O_NONBLOCK: between the check and this call the name may have become a FIFO, which would hang an open().
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no path of its own.
         for _ in range(_READ_TRIES):
@@ -157,13 +159,12 @@ def _read_stable(path: Path, shown: str, *, draft: bool) -> RuleFile | Finding:
                 return problem
             data = _read_up_to(fd, LARGEST_FILE + 1)
             after = os.fstat(fd)
-            if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and len(
-                data
-            ) == after.st_size:
+            unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+            if unchanged and len(data) == after.st_size:
                 return RuleFile(shown, data)
         assert file is not None
     hint = "write it elsewhere and rename it into place"
-    return Finding("changing-file", "the file changes while it is read", Origin(shown, 0), hint=hint)
+    return Finding("changing-file", "the file changed while it was read", Origin(shown, 0), hint=hint)
 
 
 def _read_up_to(fd: int, most: int) -> bytes:

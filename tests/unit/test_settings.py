@@ -17,25 +17,25 @@ PATH = Path("/etc/fwguardd.yaml")
 
 MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
     "unknown key": ("settel: 1s", 1, "unknown setting 'settel'; did you mean 'settle'?"),
-    "key said twice": ("settle: 1s\nsettle: 2s", 2, "setting 'settle' is said twice"),
-    "wrong unit": ("\ndrift_interval: 10", 2, "'10' is no duration; write it as 200ms, 30s, 5m or 1h"),
+    "key set twice": ("settle: 1s\nsettle: 2s", 2, "setting 'settle' is set twice"),
+    "wrong unit": ("\ndrift_interval: 10", 2, "'10' is not a duration; write it as 200ms, 30s, 5m or 1h"),
     "out of range": ("settle: 2h", 1, "2h is out of range"),
     "wrong choice": ("backend: ebpf", 1, "'ebpf' is not one of auto, nft, legacy"),
-    "relative path": ("rules_dir: rules", 1, "'rules' is no absolute path"),
-    "no mapping": ("- a\n- b", 1, 'must hold "key: value" lines'),
-    "no list": ("preserve: DOCKER", 1, "a list is needed here"),
+    "relative path": ("rules_dir: rules", 1, "'rules' is not an absolute path"),
+    "no mapping": ("- a\n- b", 1, 'expected "key: value" lines in the file'),
+    "no list": ("preserve: DOCKER", 1, "expected a list"),
     "unknown program": ("preserve:\n  - without dokcer", 2, "did you mean 'docker'?"),
-    "no text": ("rules_dir:\n  - a", 2, "a text is needed here"),
+    "no text": ("rules_dir:\n  - a", 2, "expected a string"),
     "not YAML": ("a: [1,", 1, "not YAML"),
-    "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "a prefix needs a name"),
-    "prefix twice": ('prefixes: [{name: a, prefix: "x "}, {name: b, prefix: "x "}]', 1, "watched twice"),
-    "no memory": ("denials_flows: 0", 1, "'0' is no whole number from 1 to 10000"),
+    "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "the name of the prefix is missing"),
+    "prefix twice": ('prefixes: [{name: a, prefix: "x "}, {name: b, prefix: "x "}]', 1, "listed twice"),
+    "no memory": ("denials_flows: 0", 1, "'0' is not a whole number from 1 to 10000"),
     "not UTF-8": (b"settle: 1s\n# \xff", 2, "not UTF-8"),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_each_mistake_is_told_with_its_line(case: str) -> None:
+def test_each_error_names_its_line(case: str) -> None:
     """File, line and what would be right; never a traceback, never a setting silently not in force."""
     text, line, message = MISTAKES[case]
     data = text if isinstance(text, bytes) else text.encode()
@@ -46,7 +46,7 @@ def test_each_mistake_is_told_with_its_line(case: str) -> None:
 
 
 def test_an_empty_file_is_all_defaults() -> None:
-    """Nothing said is everything as it is by default; so is no file at all."""
+    """An empty file means the defaults, and so does a missing file."""
     assert read_settings(PATH, b"") == Settings()
     assert read_settings(PATH, b"# only comments\n") == Settings()
     assert load_settings(Path("/nonexistent/fwguardd.yaml")) == Settings()
@@ -65,7 +65,7 @@ sweep_hosts: 5
 
 
 def test_a_named_file_must_exist() -> None:
-    """A settings file that was named and is not there is a mistake, not a reason for defaults."""
+    """A settings file that the command line names must exist."""
     with pytest.raises(SettingsError, match="does not exist"):
         load_settings(Path("/nonexistent/fwguardd.yaml"), must_exist=True)
 
@@ -80,7 +80,7 @@ def test_the_shipped_file_shows_the_defaults() -> None:
 
 
 def test_values_arrive() -> None:
-    """What is said is what counts."""
+    """A value in the file replaces the default."""
     settings = read_settings(PATH, b"settle: 1s\npreserve: []\non_drift: report\n")
     assert (settings.settle, settings.preserve, settings.on_drift.value) == (1.0, (), "report")
     assert Settings().preserve == DEFAULT_PRESERVE
@@ -108,6 +108,6 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-5s", "5d", "1e3s", "٣s"])
 def test_what_is_no_duration(text: str) -> None:
-    """A number without a unit is not guessed at."""
-    with pytest.raises(ValueError, match="is no duration"):
+    """A number without a unit is refused: the unit is never guessed."""
+    with pytest.raises(ValueError, match="is not a duration"):
         duration(text)
