@@ -1,9 +1,9 @@
-"""Rehearsing a candidate: loading it in a scratch namespace, on the real kernel, before it may touch the live one.
+"""Rehearsals: a candidate is loaded in a temporary network namespace, on the real kernel, before it is loaded live.
 
-A rehearsal gives the canonical text that iptables-save will print, with the origin of every rule in it; or the refusal,
-brought home to the author's file and line. iptables names a line it stumbled over, or COMMIT for what the kernel
-refused: the rule is then found by bisecting. After each finding the rule is taken out and the rest is tried again, so
-that an author learns of all mistakes at once.
+The result is the canonical text that iptables-save will print, with the origin of every rule; or the findings that
+explain why rules are refused, each with its file and line. iptables names a line, or only COMMIT for what the kernel
+refused: then the rule is found by bisection. After each finding the rule is removed and the rest is tried again, so
+that one check reports all mistakes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_
 from fwguardd.kernel.namespaces import NamespaceMethod
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.chain_graph import loop_closed_by
+from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
 from fwguardd.ruleset.model import (
     MOST_FINDINGS,
     NO_FINDINGS,
@@ -31,22 +32,21 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.references import named_sets
-from fwguardd.ruleset.restore_errors import RestoreError, explain, read_restore_error
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.save_format import read_saved, render, rules_in_order, with_origins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
 
 RULES_PER_COMMIT = 150
-"""Rules of one transaction in a user namespace: 197 long ones are the measured limit of its socket buffer."""
+"""Rules of one transaction in a user namespace, whose socket buffer holds 197 long ones (measured)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RehearsalRefused:
-    """A candidate that the kernel does not take, and why: at least one finding."""
+    """A candidate that the kernel refuses, and why: at least one finding."""
 
     findings: Findings
 
@@ -59,15 +59,15 @@ class Rehearsals:
     pool: NamespacePool
 
     def rehearse(self, candidate: Candidate) -> Canonical | RehearsalRefused:
-        """Load the candidate, each family in a namespace of its own at the same time, and read back what became of it.
+        """Load the candidate, each family in a namespace of its own at the same time, and read back its canonical form.
 
-        Two namespaces, because two commits to one disturb each other: on nf_tables each would have to start again.
-        Raises ScratchError where no rehearsal could take place.
+        Two commits to one namespace of nf_tables at the same time disturb each other: each has to start again.
+        Raises ScratchError if a rehearsal is not possible.
         """
-        twins, unseen = _twins(candidate)
+        sets, warnings = _sets(candidate)
         with contextlib.ExitStack() as lent:
             stages = {
-                family: _Stage(self.backend, lent.enter_context(self.pool.acquire()), twins)
+                family: _Stage(self.backend, lent.enter_context(self.pool.acquire()), sets)
                 for family in candidate.rulesets
             }
             for family, stage in stages.items():
@@ -76,7 +76,7 @@ class Rehearsals:
             refused = {family: result[-1] for family, result in results.items() if result[-1]["code"] != 0}
             if not refused:
                 rulesets = {family: _canonical(candidate, family, results[family]) for family in results}
-                return Canonical.rehearsed(rulesets, unseen)
+                return Canonical.rehearsed(rulesets, warnings)
             findings: list[Finding] = []
             for family, result in refused.items():
                 findings += _all_refusals(stages[family], candidate.rulesets[family], result)
@@ -88,46 +88,47 @@ def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any
     return with_origins(read_saved(family, results[-1]["stdout"]).showing(ruleset.tables), ruleset)
 
 
-def _twins(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
-    """The family of each ipset of this host that the rules name; and what to tell where nobody may look at the sets.
-
-    There a rehearsal takes it that they exist, and that their family is right.
-    """
+def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
+    """The ipsets of this host that the rules refer to, with their families; and a warning for each line that refers to
+    sets if sets cannot be read. A rehearsal then assumes that the sets exist and have the right family."""
     named = named_sets(candidate)
     if not named:
         return {}, NO_FINDINGS
     try:
         return families_of_sets(named), NO_FINDINGS
     except SetsUnreadableError as error:
-        places = sorted(set(named.values()))
-        unseen = (_unseen([name for name in named if named[name] == place], place, str(error)) for place in places)
-        return dict.fromkeys(named, ANY_FAMILY), Findings(unseen)
+        by_place: dict[Origin, list[str]] = {}
+        for name, place in named.items():
+            by_place.setdefault(place, []).append(name)
+        warnings = Findings(_unchecked_sets(names, place, str(error)) for place, names in by_place.items())
+        return dict.fromkeys(named, ANY_FAMILY), warnings
 
 
-def _unseen(names: Iterable[str], place: Origin, why: str) -> Finding:
-    wanted = " and an ipset ".join(f'"{name}"' for name in names)
-    message = f"nobody looked whether there is an ipset {wanted}: {why}"
-    return Finding("unseen-set", message, place, Severity.WARNING, "check it as root; a reload looks at it in any case")
+def _unchecked_sets(names: Sequence[str], place: Origin, why: str) -> Finding:
+    sets = " and ".join(f'ipset "{name}"' for name in names)
+    verb = "exists" if len(names) == 1 else "exist"
+    message = f"could not check whether {sets} {verb}: {why}"
+    return Finding("unseen-set", message, place, Severity.WARNING, "check as root; a reload checks it in any case")
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A scratch namespace that rulesets of one family are tried in, one after the other."""
+    """A namespace in which rulesets of one family are tried, one after the other."""
 
     backend: str
     scratch: ScratchNamespace
-    twins: Mapping[str, int]
+    sets: Mapping[str, int]
 
     def begin(self, ruleset: Ruleset) -> None:
         """Begin to load and save a ruleset. Raises ScratchError."""
-        self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset), self.twins)
+        self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset), self.sets)
 
     def results(self) -> list[dict[str, Any]]:
-        """The results of the steps; the last one tells whether the kernel took the ruleset. Raises ScratchError."""
+        """The results of the steps; the last one says whether the kernel took the ruleset. Raises ScratchError."""
         return self.scratch.receive()
 
     def refusal(self, ruleset: Ruleset) -> dict[str, Any] | None:
-        """The result of the step that refused this ruleset; None where it loads. Raises ScratchError."""
+        """The result of the step that refused this ruleset; None if it loads. Raises ScratchError."""
         self.begin(ruleset)
         last = self.results()[-1]
         return None if last["code"] == 0 else last
@@ -151,25 +152,32 @@ class _Stage:
 
 
 def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> list[Finding]:
-    """Every refused rule of a ruleset, up to the limit: find one, take it out, try the rest."""
+    """Every refused rule of a ruleset, up to the limit: find one, remove it, try the rest."""
     findings: list[Finding] = []
     refusal: dict[str, Any] | None = result
     while refusal is not None and len(findings) < MOST_FINDINGS:
-        complaint = read_restore_error(refusal["stderr"])
-        number = _guilty_rule(stage, ruleset, complaint)
+        error = read_restore_error(refusal["stderr"])
+        number = _refused_rule(stage, ruleset, error)
         if number is None:
-            findings.append(_nobodys(ruleset, complaint))
+            findings.append(_without_rule_to_blame(ruleset, error))
             break
-        findings.append(_finding(ruleset, number, complaint))
+        findings.append(_finding(ruleset, number, error))
         ruleset = _without_rule(ruleset, number)
         refusal = stage.refusal(ruleset)
     return findings
 
 
-def _finding(ruleset: Ruleset, number: int, complaint: RestoreError) -> Finding:
+def _finding(ruleset: Ruleset, number: int, error: RestoreError) -> Finding:
     table, chain, rule = _place(ruleset, number)
-    told = explain(complaint, rule.text, loop_closed_by(table, chain.name, rule.text), table)
-    return Finding(told.code, told.message, rule.origin, hint=told.hint, line_text=rule.text, family=ruleset.family)
+    explained = explain(error, rule.text, loop_closed_by(table, chain.name, rule.text), table)
+    return Finding(
+        explained.code,
+        explained.message,
+        rule.origin,
+        hint=explained.hint,
+        line_text=rule.text,
+        family=ruleset.family,
+    )
 
 
 def _place(ruleset: Ruleset, number: int) -> tuple[Table, Chain, Rule]:
@@ -181,40 +189,42 @@ def _place(ruleset: Ruleset, number: int) -> tuple[Table, Chain, Rule]:
     raise IndexError(number)
 
 
-def _nobodys(ruleset: Ruleset, complaint: RestoreError) -> Finding:
-    """A refusal that no rule is to blame for: a table that the kernel lacks, or no memory."""
-    told = explain(complaint, "")
-    origin = next((rule.origin for rule in rules_in_order(ruleset) if rule.origin is not None), None)
+def _without_rule_to_blame(ruleset: Ruleset, error: RestoreError) -> Finding:
+    """A refusal that no rule causes: the kernel lacks a table, or has no memory."""
+    explained = explain(error, "")
     tables = ", ".join(ruleset.tables)
-    message = f"{told.message} (no single rule of {ruleset.family.value} {tables} is to blame)"
-    return Finding(told.code, message, origin and replace(origin, line=0), hint=told.hint, family=ruleset.family)
+    message = f"{explained.message} (not caused by a single rule of {ruleset.family.value} {tables})"
+    file: Origin | None = None
+    for rule in rules_in_order(ruleset):
+        if rule.origin is not None:
+            file = replace(rule.origin, line=0)
+            break
+    return Finding(explained.code, message, file, hint=explained.hint, family=ruleset.family)
 
 
-def _guilty_rule(stage: _Stage, ruleset: Ruleset, complaint: RestoreError) -> int | None:
-    """The number of the rule that is refused, in the order of rendering; None if it is no rule."""
-    named = _rule_at_line(stage, ruleset, complaint)
-    if named is not None and (complaint.names_rule or _refused_alone(stage, ruleset, named)):
+def _refused_rule(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int | None:
+    """The number of the rule that is refused, in the order of rendering; None if no rule is the cause."""
+    named = _rule_at_line(stage, ruleset, error)
+    if named is not None and (error.names_rule or _refused_alone(stage, ruleset, named)):
         return named
-    missing = explain(complaint, "")
-    if missing.code == "undeclared-chain":
+    if error.missing_chain:
         for number, rule in enumerate(rules_in_order(ruleset)):
-            target = jump_target(rule.text)
-            if target is not None and f"chain {target}," in missing.message:
+            if jump_target(rule.text) == error.missing_chain:
                 return number
     return _bisect(stage, ruleset)
 
 
-def _rule_at_line(stage: _Stage, ruleset: Ruleset, complaint: RestoreError) -> int | None:
-    """The rule on the line that the complaint names. The tag in front of the rule is its number."""
-    if complaint.line is None:
-        return None
+def _rule_at_line(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int | None:
+    """The rule on the line that the error names. The tag in front of the rule is its number."""
     lines = stage.text(ruleset).split("\n")
-    line = lines[complaint.line - 1] if 0 < complaint.line <= len(lines) else ""
+    if error.line is None or not 0 < error.line <= len(lines):
+        return None
+    line = lines[error.line - 1]
     return int(line[1:].partition(":")[0]) if line.startswith("[") else None
 
 
 def _refused_alone(stage: _Stage, ruleset: Ruleset, number: int) -> bool:
-    """Whether the ruleset is refused with this rule and taken, or refused elsewhere, without it."""
+    """Whether the rules before this one load, and do not load together with it."""
     return (
         stage.refusal(_first_rules(ruleset, number)) is None
         and stage.refusal(_first_rules(ruleset, number + 1)) is not None
@@ -222,7 +232,7 @@ def _refused_alone(stage: _Stage, ruleset: Ruleset, number: int) -> bool:
 
 
 def _bisect(stage: _Stage, ruleset: Ruleset) -> int | None:
-    """The rule without which the rules before it load, and with which they do not. None if even none of them loads."""
+    """The first rule that makes the rules up to it be refused. None if a ruleset without rules is refused too."""
     good, bad = 0, ruleset.rule_count
     if stage.refusal(_first_rules(ruleset, 0)) is not None:
         return None

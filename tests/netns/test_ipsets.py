@@ -99,7 +99,7 @@ def test_who_may_not_look_at_the_sets_is_told(tmp_path: Path, backend: str) -> N
     document = _check(tmp_path / "rules", backend, RULES, user=NOBODY)
     assert document["ok"]
     assert _told(document) == [(line, "warning", "unseen-set", None) for line in (1, 2, 3)]
-    assert '"lists" and an ipset "ports": Operation not permitted' in document["findings"][2]["message"]
+    assert '"lists" and ipset "ports" exist: Operation not permitted' in document["findings"][2]["message"]
     silenced = _check(tmp_path / "rules", backend, f"# fwguard: allow unseen-set\n{RULES}", user=NOBODY)
     assert _told(silenced) == [(line, "warning", "unseen-set", None) for line in (3, 4)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.ruleset.restore_errors import RestoreError, explain, read_restore_error
+from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
 
 TRY = "Try `{0}-restore -h' or '{0}-restore --help' for more information.\n"
 PROGRAMS = {"nft": ("iptables-nft", "(nf_tables)"), "legacy": ("iptables", "(legacy)")}
@@ -62,9 +62,9 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
     complaint = read_restore_error(parse_error(backend, words))
     assert (complaint.line, complaint.names_rule) == (4, True)
     assert complaint.words == words.strip()
-    told = explain(complaint, rule)
-    assert told.code == code
-    assert named in told.message and told.hint
+    explanation = explain(complaint, rule)
+    assert explanation.code == code
+    assert named in explanation.message and explanation.hint
 
 
 @pytest.mark.parametrize(
@@ -79,37 +79,37 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
         (
             "host/network `192.168.1.256' not found",
             "-s 192.168.1.256",
-            '"192.168.1.256" is no address',
+            '"192.168.1.256" is not an address',
             "correct it; the numbers of an IPv4 address go up to 255",
         ),
         (
             "host/network `any' not found",
             "-s any",
-            'no address can be found for the name "any"',
+            'the host name "any" cannot be resolved',
             "leave the option out: without it any address matches",
         ),
         (
             "Bad argument `ACCEPT'",
             "-p tcp --dport 22 ACCEPT",
-            '"ACCEPT" belongs to no option',
+            '"ACCEPT" does not belong to an option',
             "write -j ACCEPT",
         ),
         (
             "Bad argument `10.0.0.2'",
             "-s 10.0.0.1, 10.0.0.2",
-            '"10.0.0.2" belongs to no option',
+            '"10.0.0.2" does not belong to an option',
             "write lists without blanks: A,B",
         ),
         (
             'unknown option "--ctstate"',
             "--ctstate NEW",
-            'nothing in this rule knows the option "--ctstate"',
+            'no match or target of this rule has the option "--ctstate"',
             'write "-m conntrack" before it',
         ),
         (
             'unknown option "--dprot"',
             "-p tcp --dprot 22",
-            'nothing in this rule knows the option "--dprot"',
+            'no match or target of this rule has the option "--dprot"',
             "write --dport",
         ),
         (
@@ -127,7 +127,7 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
         (
             "line 4: RULE_APPEND failed (Invalid argument): rule in chain INPUT",
             "-j REJECT --reject-with tcp-reset",
-            "tcp-reset answers TCP alone",
+            "tcp-reset works for TCP only",
             "write -p tcp, or another type",
         ),
         (
@@ -140,8 +140,8 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
 )
 def test_what_to_do_fits_the_mistake(words: str, rule: str, message: str, hint: str) -> None:
     """Where the words or the rule tell which mistake it is, the hint says what to write."""
-    told = explain(read_restore_error(parse_error("nft", words)), rule)
-    assert (told.message, told.hint) == (message, hint)
+    explanation = explain(read_restore_error(parse_error("nft", words)), rule)
+    assert (explanation.message, explanation.hint) == (message, hint)
 
 
 @pytest.mark.parametrize("backend", PROGRAMS)
@@ -157,8 +157,8 @@ def test_nft_names_a_later_line_for_a_chain_that_does_not_exist() -> None:
     """It notices at the end of the table, so the line is that of COMMIT and no rule's; the chain is named."""
     complaint = read_restore_error(parse_error("nft", "Chain 'ACCPET' does not exist", 6))
     assert (complaint.line, complaint.names_rule) == (6, False)
-    told = explain(complaint, "")
-    assert told.code == "undeclared-chain" and "chain ACCPET," in told.message
+    explanation = explain(complaint, "")
+    assert explanation.code == "undeclared-chain" and "chain ACCPET," in explanation.message
 
 
 def test_legacy_names_the_line_of_a_jump_to_nowhere() -> None:
@@ -219,15 +219,15 @@ def test_other_shapes_that_name_a_line(stderr: str, line: int) -> None:
 
 def test_legacy_says_nothing_about_what_the_kernel_refuses() -> None:
     """It names the line of COMMIT; what is said instead is what it most often means."""
-    told = explain(read_restore_error("iptables-restore: line 6 failed\n"), "-j MASQUERADE")
-    assert told.code == "refused-by-kernel"
+    explanation = explain(read_restore_error("iptables-restore: line 6 failed\n"), "-j MASQUERADE")
+    assert explanation.code == "refused-by-kernel"
 
 
 def test_a_loop_is_told_chain_by_chain() -> None:
     """Where the caller has found one, that is the reason, whatever the tool says."""
     complaint = read_restore_error("iptables-restore: line 6 failed\n")
-    told = explain(complaint, "-j b", ("a", "b", "a"))
-    assert told.code == "chain-loop" and "a → b → a" in told.message
+    explanation = explain(complaint, "-j b", ("a", "b", "a"))
+    assert explanation.code == "chain-loop" and "a → b → a" in explanation.message
 
 
 @pytest.mark.parametrize("stderr", ["", "\n", "Killed\n", "\x00\udcff", "# Warning: iptables-legacy tables present\n"])

@@ -1,0 +1,91 @@
+"""Errors of iptables-restore: which line they name, and what they mean for the author of the rule.
+
+The forms are those of iptables 1.8.9, both backends, and of the other 1.8 versions. `fwguardd.ruleset.error_reasons`
+has the known errors; another one is passed on in the words of the program. An error may name no line, the line of
+COMMIT, or, for a chain that does not exist, the line after: then the rehearsal finds the rule by trying.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.error_reasons import Explanation, explain_words
+from fwguardd.ruleset.rule_view import target_of
+from fwguardd.ruleset.suggestions import how_to_declare, nearest_target
+
+if TYPE_CHECKING:
+    from fwguardd.ruleset.model import Table
+
+_LINES = (
+    re.compile(r"^line ([0-9]+): ([A-Z_]+ failed .*)$", re.MULTILINE),
+    re.compile(r"Error occurred at line: ([0-9]+)"),
+    re.compile(r"line:? ([0-9]+) failed(?:: (.*))?"),
+    re.compile(r"line ([0-9]+)\b"),
+)
+_PROGRAM = re.compile(
+    r"^ip6?tables(?:-nft|-legacy)?-restore(?: v[0-9][^ ]*)?(?: \([a-z_]+\))?: ?(?:ip6?tables[a-z-]*-restore: )?"
+)
+_NOISE = re.compile(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
+_MISSING_CHAIN = re.compile(r"Chain '([^']+)' does not exist|Couldn't load target `([^']+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreError:
+    """An error of iptables-restore. ``line`` is the line that it names, ``words`` what it prints without noise.
+    ``names_rule`` says that the line is that of the refused rule, and not only where the error was noticed."""
+
+    line: int | None
+    words: str
+    names_rule: bool
+
+    @property
+    def missing_chain(self) -> str:
+        """The chain that a rule jumps to and that does not exist; empty for another error."""
+        match = _MISSING_CHAIN.search(self.words)
+        if match is None:
+            return ""
+        return match[1] or match[2]
+
+
+def read_restore_error(stderr: str) -> RestoreError:
+    """The error in the standard error of a failed iptables-restore. Never raises."""
+    line: int | None = None
+    for pattern in _LINES:
+        match = pattern.search(stderr)
+        if match:
+            line = int(match[1][:9])
+            break
+    names_rule = line is not None and "does not exist" not in stderr
+    printed = [_PROGRAM.sub("", text).strip() for text in stderr.splitlines()]
+    words = "; ".join(text for text in printed if not _NOISE.match(text))
+    return RestoreError(line, words or "iptables-restore gave no reason", names_rule)
+
+
+def explain(error: RestoreError, rule: str, loop: tuple[str, ...] = (), table: Table | None = None) -> Explanation:
+    """The explanation of an error about a rule with this text. ``loop`` is the loop of chains that the rule closes, and
+    ``table`` the table that it is in."""
+    if error.missing_chain:
+        return _missing_chain(error.missing_chain, table)
+    if loop:
+        message = f"the jump closes a loop of chains: {' → '.join(loop)}"
+        return Explanation("chain-loop", message, "remove one of the jumps")
+    explanation = explain_words(error.words, rule)
+    if explanation is not None:
+        return explanation
+    hint = f"see {target_of(rule) or 'the options of the rule'} in iptables-extensions(8)"
+    return Explanation("refused", f"iptables refuses the rule: {error.words}", hint)
+
+
+def _missing_chain(target: str, table: Table | None) -> Explanation:
+    message = f"jump to chain {target}, which is neither declared in a file nor a target"
+    name, chains = ("filter", ()) if table is None else (table.name, tuple(table.chains))
+    how = f'"{how_to_declare(target, name)}"'
+    nearest = nearest_target(target, chains)
+    if nearest:
+        hint = f"write {nearest} if you mean that, or declare the chain: {how}"
+        return Explanation("undeclared-chain", message, hint)
+    return Explanation("undeclared-chain", message, f"declare it: {how}; or correct its spelling")
