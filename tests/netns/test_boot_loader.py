@@ -202,7 +202,7 @@ def test_what_the_daemon_writes_is_what_the_loader_reads(loader: Loader, saved: 
         loader.state.mkdir(exist_ok=True)
         revision = Revision(number, 0.0, "boot", "", Backend(loader.backend), "1.8.9", "6.1", "", (), rulesets)
         BootFiles(HostSystem(), loader.state).write(revision)
-        assert loader.run("--check").stdout == f"a boot would load revision {number} ({loader.backend})\n"
+        assert loader.run("--check").stdout == f"the next boot will load revision {number} ({loader.backend})\n"
         assert loader.run().returncode == 0
         assert loader.report()["revision"] == str(number)
         for lines in saved().values():
@@ -216,7 +216,7 @@ def test_a_first_boot_gets_the_emergency_set(loader: Loader, saved: Saved) -> No
     report = loader.report()
     assert (finished.returncode, report["outcome"], report["revision"]) == (0, "emergency", "")
     assert report["backend"] == loader.backend
-    assert "no revision was ever kept" in report["reason"]
+    assert "there is no revision yet" in report["reason"]
     assert finished.stderr.startswith("<4>the emergency set is in force")
     assert finished.stderr.count("\n") == 1
     assert_emergency(saved)
@@ -263,22 +263,22 @@ def _fifo(loader: Loader) -> None:
 
 EVIL = "$(touch pwned)`touch pwned`;touch pwned;&|<>\"'*"
 BROKEN: dict[str, tuple[Callable[[Loader], object], str]] = {
-    "a sum is wrong": (_append, "ipv4.rules is missing, or not what its manifest says"),
+    "a sum is wrong": (_append, "ipv4.rules is missing or damaged"),
     "a file is missing": (lambda loader: (loader.files / "ipv6.rules").unlink(), "ipv6.rules is missing"),
-    "a file is cut off": (_truncate, "ipv6.rules is missing, or not what its manifest says"),
+    "a file is cut off": (_truncate, "ipv6.rules is missing or damaged"),
     "a file is a pipe": (_fifo, "ipv4.rules is missing"),
     "no manifest": (lambda loader: (loader.files / "manifest").unlink(), "manifest is missing"),
     "the manifest is cut off": (_tear_manifest, "its seal is wrong"),
-    "the manifest is empty": (_meddle(b""), "names no revision"),
-    "the manifest is noise": (_meddle(bytes(range(256)) * 20), "names no revision"),
+    "the manifest is empty": (_meddle(b""), "has no valid revision number"),
+    "the manifest is noise": (_meddle(bytes(range(256)) * 20), "has no valid revision number"),
     "a bit of the manifest turned": (_turn_backend, "its seal is wrong"),
-    "a newer form": (lambda loader: loader.keep(form="2"), "form that this version does not know"),
-    "the shell in the number": (lambda loader: loader.keep(revision=EVIL), "names no revision"),
-    "the shell in the backend": (lambda loader: loader.keep(backend=EVIL), "names no backend"),
-    "a path in the backend": (lambda loader: loader.keep(backend="../../bin/x"), "names no backend"),
-    "two numbers": (lambda loader: loader.keep(revision="41\nrevision=42"), "names no revision"),
-    "the link leads nowhere": (_lead_nowhere, "boot leads nowhere"),
-    "the link is a file": (_plain_file, "boot leads nowhere"),
+    "a newer form": (lambda loader: loader.keep(form="2"), "has an unknown format version"),
+    "the shell in the number": (lambda loader: loader.keep(revision=EVIL), "has no valid revision number"),
+    "the shell in the backend": (lambda loader: loader.keep(backend=EVIL), "has no valid backend"),
+    "a path in the backend": (lambda loader: loader.keep(backend="../../bin/x"), "has no valid backend"),
+    "two numbers": (lambda loader: loader.keep(revision="41\nrevision=42"), "has no valid revision number"),
+    "the link leads nowhere": (_lead_nowhere, "boot does not point to a directory"),
+    "the link is a file": (_plain_file, "boot does not point to a directory"),
 }
 
 
@@ -387,7 +387,7 @@ def test_nothing_loads(loader: Loader, saved: Saved) -> None:
     report = loader.report()
     assert (finished.returncode, report["outcome"], report["revision"]) == (3, "failed", "")
     assert "IPv4 refused the minimal set: no \\n way?[31m" in report["reason"]
-    assert finished.stderr.startswith("<3>NOT PROTECTED: IPv4 has nothing, IPv6 has nothing")
+    assert finished.stderr.startswith("<3>NOT PROTECTED: loaded for IPv4: nothing, for IPv6: nothing")
     assert finished.stderr.count("\n") == 1
     assert saved() == {"ipv4": [], "ipv6": []}
 

@@ -30,10 +30,10 @@ STEPS = (
     "3. Each denied packet is an event",
     "4. A new file opens port 8080",
     "5. A mistake in that file changes nothing",
-    "6. Somebody flushes a chain behind its back",
-    "7. fwguardd stops, and the rules stay",
+    "6. Another program flushes a chain",
+    "7. fwguardd stops, and the rules stay loaded",
 )
-THE_END = "this machine's own firewall was never touched."
+THE_END = "The firewall of this machine was not changed."
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,8 @@ def _log_nothing(rules: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "step", "reason", "evidence"),
     [
-        (_break_a_rule, "step 1 (", "fwguardd put no rules in force", "/99-log.rules:6: error: "),
-        (_close_the_web, "step 2 (", "192.0.2.1 port 80 should meet: open; it met: silence", "[rules.applied]"),
+        (_break_a_rule, "step 1 (", "fwguardd did not apply the rules", "/99-log.rules:6: error: "),
+        (_close_the_web, "step 2 (", "connection to 192.0.2.1 port 80: expected open, got silence", "[rules.applied]"),
         (_log_nothing, "step 3 (", "no event for the denied IPv4 packet", "port 23: silence"),
     ],
     ids=["a broken rule", "a closed port", "no LOG rule"],
@@ -202,7 +202,7 @@ def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
     """
     run = Demo(tmp_path, "--stay", stdin=typed).finish()
     assert (run.code, run.stderr, run.traces) == (0, "", []), run.stdout
-    shell = run.stdout.partition("8. A shell in the guarded namespace\n")[2].splitlines()
+    shell = run.stdout.partition("8. A shell in the protected namespace\n")[2].splitlines()
     assert "the rules are good" in shell
     assert any(line.startswith("in force  revision 3,") for line in shell)
     assert "1" in shell
