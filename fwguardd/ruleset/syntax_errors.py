@@ -1,15 +1,12 @@
-"""What does not belong in a rule file, though iptables would take it or look like it: refused, each with its reason.
+"""What a rule file must not hold although iptables may accept it: each is refused with its reason.
 
-Options that run a program as root (``--modprobe``), print a text and end with success instead of adding a rule
-(``-h``, ``-V``), name a table, set counters, or ask for something (``-L``); values attached to their option, which
-iptables-restore 1.8.9 misreads (``-ieth0`` is the interface "-ieth0" to it, with exit code 0); verbs that make sense in
-a shell and none in a declaration; and characters that look like a dash, a quote or a space and are none, as web pages
-have them.
-
-Lines and words that are from another language, a shell's above all: refused, with what to write instead.
-
-Rule files are often made out of the scripts of tutorials. iptables-restore takes ``-i $EXT_IF`` for an interface of
-that name, with exit code 0, and ``'Dropped: '`` for two words; here both are told.
+- Options that do not describe packets: iptables-restore runs a program as root for ``--modprobe``, and prints a text
+  and exits with 0 instead of adding a rule for ``-h`` and ``-V``. Others name a table, set counters or list rules.
+- Values attached to their option, which iptables-restore 1.8.9 misreads: it takes ``-ieth0`` for the interface
+  "-ieth0", and exits with 0.
+- Names of tables and chains, and policies, that the kernel does not have.
+- The syntax of shells, nft(8) and ferm(1). Rule files are often made from the scripts of tutorials, and
+  iptables-restore takes ``-i $EXT_IF`` for an interface of that name, and ``'Dropped: '`` for two words.
 
 This module is pure.
 """
@@ -36,12 +33,12 @@ LONGEST_CHAIN_NAME = 28
 _IMPERATIVES = {
     **dict.fromkeys(("-D", "--delete"), "remove the line that adds the rule instead"),
     **dict.fromkeys(("-R", "--replace"), "edit the line that adds the rule instead"),
-    **dict.fromkeys(("-F", "--flush"), "leave it out: only what the files say is in force, every time"),
+    **dict.fromkeys(("-F", "--flush"), "leave it out: every load replaces all rules of the table"),
     **dict.fromkeys(("-X", "--delete-chain"), "leave it out: a chain that no file declares is removed"),
     **dict.fromkeys(("-Z", "--zero"), "leave it out: counters are not part of a ruleset"),
     **dict.fromkeys(("-E", "--rename-chain"), "declare the chain under its new name instead"),
-    **dict.fromkeys(("-L", "--list", "-S", "--list-rules"), "leave it out, and run it in a shell"),
-    **dict.fromkeys(("-C", "--check"), "leave it out, and run it in a shell"),
+    **dict.fromkeys(("-L", "--list", "-S", "--list-rules"), "leave it out; run it in a shell"),
+    **dict.fromkeys(("-C", "--check"), "leave it out; run it in a shell"),
 }
 
 _BUILTIN = frozenset(chain for chains in BUILTIN_CHAINS.values() for chain in chains)
@@ -62,47 +59,52 @@ _FORBIDDEN_LONG = (
 _MISREAD_LONG = _prefixes(
     ("--source", "--src", "--destination", "--dst", "--protocol", "--jump", "--in-interface", "--out-interface")
 )
-_TRAP_WORD = (
+_FORBIDDEN_WORD = (
     "-(?:f*(?:(?P<letter>[MhVtwWvnxSLCDRFZXEPNAIc])|(?P<family>[46])(?![ \t]|$)|(?P<attached>[sdpjio])(?![ \t]|$))"
     rf"|-(?P<long>{'|'.join(sorted(name[2:] for name in _FORBIDDEN_LONG))})(?=[= \t]|$)"
     rf"|-(?P<misread>{'|'.join(sorted(name[2:] for name in _MISREAD_LONG))})=)"
 )
-_TRAP = re.compile(_TRAP_WORD)
+_FORBIDDEN = re.compile(_FORBIDDEN_WORD)
 _NEGATABLE = frozenset(
     {"-s", "-d", "-p", "-i", "-o", "--source", "--src", "--destination", "--dst", "--protocol", "--proto"}
     | {"--in-interface", "--out-interface", "--sport", "--dport", "--source-port", "--destination-port"}
 )
-_TRAP_OR_FAMILY = re.compile(f"[$;|<>`']| (?:&|-[46]|--ipv|-[^ ]+ +!|{_TRAP_WORD})")
+_FORBIDDEN_OR_FAMILY = re.compile(f"[$;|<>`']| (?:&|-[46]|--ipv|-[^ ]+ +!|{_FORBIDDEN_WORD})")
 
 
 def may_hold_forbidden_option(text: str) -> bool:
-    """Whether this rule text without quotes could be refused for a trap or for the leavings of a shell, or an option in
-    it names a family; a quick look that errs on the side of yes."""
-    return "\t" in text or _TRAP_OR_FAMILY.search(f" {text}") is not None
+    """Whether a rule text without quotes may hold a forbidden option, shell syntax, or an option that names a family.
+    A quick check: True may be wrong, False is certain."""
+    return "\t" in text or _FORBIDDEN_OR_FAMILY.search(f" {text}") is not None
 
 
 _HINTS = {
-    "M": "leave it out: it would run a program as root",
-    "h": "leave it out: it would print a help text, and add no rule",
-    "V": "leave it out: it would print the version, and add no rule",
+    "M": "leave it out: iptables would run a program as root",
+    "h": "leave it out: iptables would print a help text and add no rule",
+    "V": "leave it out: iptables would print its version and add no rule",
     "t": "write -t and the table before -A, or *table on a line above",
     "c": "leave it out: counters are not part of a ruleset",
-    "w": "leave it out: fwguardd waits for the lock by itself",
-    **dict.fromkeys("AINP", "write a line for each: one line is one rule"),
+    "w": "leave it out: fwguardd waits for the lock",
+    **dict.fromkeys("AINP", "write one rule per line"),
 }
 _LETTER_OF_LONG = {"mo": "M", "h": "h", "vers": "V", "t": "t", "set-c": "c"}
 
 
 def refuse_chain_name(name: str) -> None:
-    """Names that iptables refuses, that mean something else to it, or that the text of a ruleset cannot carry."""
+    """A chain name that iptables refuses or reads as something else, or that iptables-save cannot print unambiguously.
+
+    Raises LineFault.
+    """
     if len(name.encode()) > LONGEST_CHAIN_NAME:
-        message = f'the chain name "{name[:40]}" is over {LONGEST_CHAIN_NAME} bytes'
+        message = f'the chain name "{name[:40]}" is longer than {LONGEST_CHAIN_NAME} bytes'
         raise LineFault("chain-name", message, "shorten it")
     if name in VERDICTS:
         raise LineFault("chain-name", f"{name} is a target, and cannot be the name of a chain", "choose another name")
     odd = not name.isprintable() or ODD_CHARACTER.search(name)
     if not name or name[0] in "-!#" or odd or " " in name or '"' in name:
-        hint = "leave out the quotes" if '"' in name else "use letters, digits, _ and -, and begin with a letter"
+        hint = "use letters, digits, _ and -, and begin with a letter"
+        if '"' in name:
+            hint = "leave out the quotes"
         raise LineFault("chain-name", f'"{name}" cannot be the name of a chain', hint)
 
 
@@ -128,37 +130,38 @@ def refuse_imperative(word: Word) -> None:
 
 
 def refuse_policy(table: str, chain: str, policy: str) -> None:
-    """Policies that no chain has, and any policy for a chain that is not built in."""
+    """A policy that no chain can have, and any policy of a user-defined chain. Raises LineFault."""
     if chain not in BUILTIN_CHAINS[table]:
-        known = ", ".join(BUILTIN_CHAINS[table])
-        message = f"only a built-in chain has a policy, and {chain} is none in table {table}"
-        if chain.upper() in BUILTIN_CHAINS[table]:
-            hint = f"write {chain.upper()}"
-        elif chain in _BUILTIN:
-            hint = f"those of {table} are {known}"
-        else:
-            hint = f'write ":{chain} - [0:0]", and end the chain with a rule: "-A {chain} -j DROP"'
-        raise LineFault("policy-on-user-chain", message, hint)
+        message = f"only a built-in chain has a policy, and {chain} is not built into table {table}"
+        raise LineFault("policy-on-user-chain", message, _instead_of_policy(table, chain))
     if not policy:
-        raise LineFault("bad-policy", f"the policy of {chain} is missing", "write ACCEPT or DROP behind it")
+        raise LineFault("bad-policy", f"the policy of {chain} is missing", "write ACCEPT or DROP after it")
     if policy not in POLICIES:
         hint = "a policy is ACCEPT or DROP"
         if policy.upper() in POLICIES:
             hint = f"write {policy.upper()}"
         elif policy == "REJECT":
             hint = f'write DROP, and end the chain with a rule: "-A {chain} -j REJECT"'
-        raise LineFault("bad-policy", f'"{policy}" is no policy', hint)
+        raise LineFault("bad-policy", f'"{policy}" is not a policy', hint)
+
+
+def _instead_of_policy(table: str, chain: str) -> str:
+    if chain.upper() in BUILTIN_CHAINS[table]:
+        return f"write {chain.upper()}"
+    if chain in _BUILTIN:
+        return f"the built-in chains of {table} are {', '.join(BUILTIN_CHAINS[table])}"
+    return f'write ":{chain} - [0:0]", and end the chain with a rule: "-A {chain} -j DROP"'
 
 
 def refuse_forbidden_options(words: Sequence[Word]) -> None:
-    """Options that describe no packet, and values that iptables-restore misreads, in the words of a rule."""
+    """Options that do not describe packets, and values that iptables-restore misreads, in the words of a rule.
+
+    Raises LineFault.
+    """
     values = [word.value for word in words]
     for place, word in enumerate(words):
-        if word.value == "!" and _is_behind_option(values, place):
-            message = f"iptables no longer reads a ! behind {values[place - 1]}"
-            value = values[place + 1] if place + 1 < len(values) else "…"
-            raise LineFault("misplaced-negation", message, f"write ! {values[place - 1]} {value}", word.start + 1)
-        match = _TRAP.match(word.value) if word.value[:1] == "-" else None
+        _refuse_misplaced_negation(values, place, word)
+        match = _FORBIDDEN.match(word.value) if word.value[:1] == "-" else None
         if match is None:
             continue
         kind = match.lastgroup
@@ -169,8 +172,15 @@ def refuse_forbidden_options(words: Sequence[Word]) -> None:
             _refuse_option(word, match)
 
 
-def _is_behind_option(values: Sequence[str], place: int) -> bool:
-    return place > 0 and values[place - 1] in _NEGATABLE and not is_free_text(values, place - 1)
+def _refuse_misplaced_negation(values: Sequence[str], place: int, word: Word) -> None:
+    """A ! between an option and its value. Raises LineFault."""
+    if word.value != "!" or place == 0:
+        return
+    option = values[place - 1]
+    if option in _NEGATABLE and not is_free_text(values, place - 1):
+        value = "".join(values[place + 1 : place + 2]) or "…"
+        message = f"iptables does not accept a ! after {option}"
+        raise LineFault("misplaced-negation", message, f"write ! {option} {value}", word.start + 1)
 
 
 def _refuse_option(word: Word, match: re.Match[str]) -> None:
@@ -178,16 +188,23 @@ def _refuse_option(word: Word, match: re.Match[str]) -> None:
         shown, letter = f"-{match['letter']}", match["letter"]
     else:
         shown = f"--{match['long']}"
-        letter = next((short for start, short in _LETTER_OF_LONG.items() if match["long"].startswith(start)), "")
+        letter = _letter_of(match["long"])
     hint = _HINTS.get(letter, "leave it out")
     raise LineFault("forbidden-option", f"{shown} does not belong in a rule", hint, word.start + 1)
+
+
+def _letter_of(long_option: str) -> str:
+    for start, letter in _LETTER_OF_LONG.items():
+        if long_option.startswith(start):
+            return letter
+    return ""
 
 
 def _refuse_attached(word: Word, match: re.Match[str], kind: str) -> None:
     end = match.end(kind)
     option = word.value[:end]
     if kind == "family":
-        message, hint = f"{option} has something attached to it", f"write -{match[kind]} as a word of its own"
+        message, hint = f"{option} has a value attached to it", f"write -{match[kind]} as a word of its own"
     elif f"-{word.value}" in OPTIONS:
         message, hint = f"{word.value} has one dash too few", f"write -{word.value}"
     else:
@@ -197,7 +214,7 @@ def _refuse_attached(word: Word, match: re.Match[str], kind: str) -> None:
 
 
 FOREIGN_SYNTAX = "other-language"
-"""The code for a line of a script, told once for each file: whoever wrote it did not mean to write a rule file."""
+"""The code for a line of a script, reported once per file: its author did not mean to write a rule file."""
 
 _SCRIPT_WORDS = frozenset(
     {"sudo", "doas", "exec", "env", "eval", "for", "while", "until", "do", "done", "if", "then", "elif", "else", "fi"}
@@ -210,33 +227,32 @@ _FOREIGN_WORDS = frozenset({"table", "chain", "domain", "nft", "define", "flush"
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(r"(?:^|[,:=/!])(\$(?:[A-Za-z_][A-Za-z0-9_]*|[{(][^ ]*|[0-9@*#?])|`[^ ]*)")
 _OPERATOR = re.compile(r"(?:&&?|\|\|?|;+|[0-9&]?>>?(?:&[0-9]|[^ ]*)|<[^ ]*)$")
-_CHAINS = frozenset(chain for chains in BUILTIN_CHAINS.values() for chain in chains)
 _VERBS = {"a": "-A", "i": "-I", "p": "-P", "n": "-N"}
 
 
 def foreign_line(words: Sequence[Word]) -> LineFault:
-    """What is wrong with a line that starts no statement."""
+    """The fault of a line that does not begin with a statement."""
     first = words[0].value
     column = words[0].start + 1
     if first in _FOREIGN_WORDS:
-        hint = "write each rule in a line, as iptables-save prints it: -A INPUT …"
-        return LineFault(
-            FOREIGN_SYNTAX, f'"{first}" is the language of nft or ferm, not that of iptables', hint, column
-        )
+        hint = "write one rule per line, as iptables-save prints it: -A INPUT …"
+        message = f'"{first}" is the language of nft or ferm, not that of iptables'
+        return LineFault(FOREIGN_SYNTAX, message, hint, column)
     if first in _SCRIPT_WORDS or "$" in first or _ASSIGNMENT.match(first):
-        hint = "leave only the rules in it: nothing here runs commands or knows variables"
+        hint = "leave only the rules in the file: fwguardd does not run commands or expand variables"
         if first == "sudo":
-            hint = 'leave it out, here and wherever else: "iptables -A …" is read as a rule'
-        return LineFault(FOREIGN_SYNTAX, f'"{first[:40]}" is for a shell, and a rule file is no script', hint, column)
-    return LineFault("not-a-rule", f'"{first[:40]}" starts no statement', _how_to_start(words), column)
+            hint = 'leave out sudo everywhere: "iptables -A …" is read as a rule'
+        message = f'"{first[:40]}" is shell syntax, and a rule file is not a script'
+        return LineFault(FOREIGN_SYNTAX, message, hint, column)
+    return LineFault("not-a-rule", f'"{first[:40]}" does not begin a statement', _how_to_start(words), column)
 
 
 def _how_to_start(words: Sequence[Word]) -> str:
     first = words[0].value
     verb = _VERBS.get(first.lstrip("-").lower(), "")
-    if verb and len(words) > 1 and words[1].value in _CHAINS:
+    if verb and len(words) > 1 and words[1].value in _BUILTIN:
         return f"write {verb}"
-    if first in _CHAINS:
+    if first in _BUILTIN:
         return f'write "-A {first} …"'
     if first.upper() == "COMMIT":
         return "write COMMIT"
@@ -244,7 +260,7 @@ def _how_to_start(words: Sequence[Word]) -> str:
         return "start a comment with #"
     if first[:1] == "-" and len(first) > 1:
         return f'start a rule with its chain: "-A INPUT {first} …"'
-    return "a line starts with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
+    return "begin the line with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
 
 
 def refuse_shell_words(raw: str, words: Sequence[Word]) -> None:
@@ -256,13 +272,13 @@ def refuse_shell_words(raw: str, words: Sequence[Word]) -> None:
         if place and words[place - 1].value in PROSE_OPTIONS:
             continue
         if match := _VARIABLE.search(word.value):
-            message = f'"{match[1]}" is for a shell; nothing here puts a value in its place'
+            message = f'"{match[1]}" is shell syntax; fwguardd does not expand it'
             raise LineFault("shell-syntax", message, "write the value itself", word.start + 1)
         if _OPERATOR.match(text):
-            message = f'"{text}" is for a shell, and means nothing here'
+            message = f'"{text}" is shell syntax, and has no meaning in a rule'
             raise LineFault("shell-syntax", message, "end the line before it", word.start + 1)
         if text[-1:] == ";":
-            raise LineFault("shell-syntax", 'the ";" at the end is for a shell', "leave it out", word.end)
+            raise LineFault("shell-syntax", 'the ";" at the end is shell syntax', "leave it out", word.end)
 
 
 def _refuse_single_quotes(raw: str, word: Word) -> None:
@@ -270,5 +286,8 @@ def _refuse_single_quotes(raw: str, word: Word) -> None:
     if end < 0:
         return
     inner = raw[word.start + 1 : end]
-    hint = f'write "{inner}"' if '"' not in inner else "use double quotes"
-    raise LineFault("single-quotes", "single quotes are no quotes to iptables-restore", hint, word.start + 1)
+    hint = "use double quotes"
+    if '"' not in inner:
+        hint = f'write "{inner}"'
+    message = "iptables-restore reads single quotes as ordinary characters"
+    raise LineFault("single-quotes", message, hint, word.start + 1)

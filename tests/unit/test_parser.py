@@ -288,7 +288,7 @@ def test_a_file_of_other_bytes_is_told_with_how_to_convert_it() -> None:
     (finding,) = read_rules("a b;c.rules", b"-A INPUT\r\n").findings
     assert finding.hint == r"convert it with: sed -i 's/\r$//' FILE"
     (finding,) = read_rules("a.rules", b"# \xe9\n").findings
-    assert finding.message == "the line holds the byte 0xE9, which is not UTF-8 here"
+    assert finding.message == "the line has the byte 0xE9, which is not UTF-8"
     assert finding.hint.endswith("iconv -f latin1 -t utf-8 -o NEW a.rules")
 
 
