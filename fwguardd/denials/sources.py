@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.denials.packets import PacketReader
-from fwguardd.kernel.devices import DeviceNames
 from fwguardd.kernel.journal_reader import Journal, JournalError, JournalReader, is_cursor
 from fwguardd.kernel.kmsg import After, KernelLog, KernelLogError, Lost, StaleSequenceError, Start
-from fwguardd.kernel.nflog import PacketLog, PacketLogError
+from fwguardd.kernel.nflog import DeviceNames, PacketLog, PacketLogError
 from fwguardd.kernel.privilege import in_initial_network_namespace
 
 if TYPE_CHECKING:

@@ -1,14 +1,13 @@
-"""Who changed the rules: what /proc still has about a process that the kernel named.
+"""Which process changed the rules: what /proc still contains about a process that a commit notice names.
 
-The process is often gone before anybody can look, so each part may be missing, and none is waited for. It may also be
-hostile: its name and its command line are its own choice. Nothing here is proof of anything, and no decision may
-depend on it: it is there to be told to a person.
+The process has often ended before /proc can be read, so every field may be missing, and nothing waits for one. It may
+also be hostile: it chooses its own name and command line. So nothing here is evidence, and no decision may depend on
+it; it is there for people to read.
 
-This module refuses to guess. All is read below one open /proc/PID directory, which stays with its process, so that
-one culprit is never put together from two; and a process with another name than the kernel told is not the one that
-was meant, but a later one with its number.
+All files are read below one open /proc/PID directory, which stays with its process, so the fields of two processes are
+never mixed. A process whose name is not the one in the notice is a later one with the same id, and is not reported.
 
-Texts are left as they are, line breaks and control characters included: whoever prints them escapes them.
+Texts are kept as they are, line breaks and control characters included: the code that prints them escapes them.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMAND_LENGTH: Final = 512
-"""Characters of a command line that are kept; the last is an ellipsis if there were more."""
+"""Characters of a command line that are kept; if there were more, the last one is an ellipsis."""
 
-MOST_CULPRITS: Final = 3
-"""Processes that are told of one difference; a storm of changes must not cost a look at each."""
+MAX_AUTHORS: Final = 3
+"""Processes that are read and named for one difference, so that a storm of changes does not cost a read for each."""
 
-_READ: Final = 16_384
+_READ_BYTES: Final = 16_384
 """Bytes read of a file in /proc: a command line may have megabytes."""
-_PASSWD_READ: Final = 1 << 20
+_PASSWD_BYTES: Final = 1 << 20
 """Bytes read of /etc/passwd."""
 
 _UNIT_ENDINGS: Final = (".service", ".scope", ".socket", ".mount", ".swap")
 """The systemd units that can have processes (systemd.unit(5)); a slice only groups them."""
 
 _ID: Final = r"(?P<id>[0-9a-f]{12})[0-9a-f]{52}"
-"""A container's id, of which people see the first 12 digits."""
+"""A container's id, of which the tools of the engines print the first 12 digits."""
 _SCOPE: Final = re.compile(
     rf"(?:.*[:-])?(?P<engine>docker|libpod|libpod-conmon|cri-containerd|crio)[:-]{_ID}(?:\.scope)?"
 )
-"""What Docker, Podman, containerd and CRI-O call a container's scope, in systemd's spelling or containerd's own."""
+"""The name of a container's scope under Docker, Podman, containerd and CRI-O, with the systemd or cgroupfs driver."""
 _BARE: Final = re.compile(_ID)
 _LXC: Final = re.compile(r"lxc\.payload\.(?P<name>.+)")
 _ENGINES: Final = {
@@ -52,16 +51,16 @@ _ENGINES: Final = {
     "crio": "cri-o",
     "kubepods": "kubernetes",
 }
-"""What people call the engine, by what stands in the cgroup's path."""
+"""The name of the engine, by the word in the cgroup's path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """A process that changed the rules, as far as it could still be seen.
+    """A process that changed the rules, with what could still be read about it.
 
-    `pid` is the process, even where one of its threads was named; 0 where nobody was. `command` is the command line
+    `pid` is the process, even where one of its threads committed; 0 if it is not known. `command` is the command line
     as a shell would take it. `uid` is the real user id. `unit` is the systemd unit or the container that it ran in.
-    The same is told of its parent, which is often the one that people know: a script, a shell, a daemon.
+    The fields of its parent are there because people know that one better: a script, a shell, a daemon.
     `str` of it is one clause for people.
     """
 
@@ -79,40 +78,42 @@ class Author:
 
     @property
     def gone(self) -> bool:
-        """Whether nothing but its name was left of it."""
+        """Whether only its id and name are known, because it had ended."""
         return self.command is None and self.uid is None and self.unit is None and self.parent_pid is None
 
     def __str__(self) -> str:
         if self.pid <= 0:
             return f"an unknown process{_bracketed(self.process)}"
-        named = f"process {self.pid}{_bracketed(self.process)}"
+        clause = f"process {self.pid}{_bracketed(self.process)}"
         if self.gone:
-            return f"{named}, gone already"
+            return f"{clause}, gone already"
         if self.command is not None:
-            named += f' "{self.command}"'
+            clause += f' "{self.command}"'
         if self.uid is not None:
-            named += f" by {self.user or f'uid {self.uid}'}"
-        return ", ".join(filter(None, (named, self._parent_clause(), f"in {self.unit}" if self.unit else None)))
+            clause += f" by {self.user or f'uid {self.uid}'}"
+        if self.parent_pid:
+            clause += f", {self._parent_clause()}"
+        if self.unit is not None:
+            clause += f", in {self.unit}"
+        return clause
 
-    def _parent_clause(self) -> str | None:
-        """The parent, with what it does not share with its child."""
-        if not self.parent_pid:
-            return None
-        parent = f"child of {self.parent_pid}{_bracketed(self.parent)}"
+    def _parent_clause(self) -> str:
+        """The parent, with its command, user and unit where they differ from those of the child."""
+        clause = f"child of {self.parent_pid}{_bracketed(self.parent)}"
         if self.parent_command is not None and self.parent_command != self.parent:
-            parent += f' "{self.parent_command}"'
+            clause += f' "{self.parent_command}"'
         if self.parent_user is not None and self.parent_user != self.user:
-            parent += f" by {self.parent_user}"
+            clause += f" by {self.parent_user}"
         if self.parent_unit is not None and self.parent_unit != self.unit:
-            parent += f" in {self.parent_unit}"
-        return parent
+            clause += f" in {self.parent_unit}"
+        return clause
 
 
 @dataclass(frozen=True, slots=True)
 class Authors:
-    """Who changed the rules since the last look: the first few, since each may have made the difference that is found.
+    """The processes that changed the rules since the last comparison, up to `MAX_AUTHORS`; ``more`` if there were more.
 
-    False if nobody is known. `str` of it is a clause for people.
+    Each of them may have made the difference that is found. False if none is known. `str` of it is a clause for people.
     """
 
     processes: tuple[Author, ...] = ()
@@ -123,100 +124,92 @@ class Authors:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another."""
-        return len(self.processes) >= MOST_CULPRITS
+        """Whether another one would only be counted."""
+        return len(self.processes) >= MAX_AUTHORS
 
     def with_another(self, author: Author | None) -> Authors:
-        """These and one more; None for one that nobody looked at any more."""
+        """These and one more; None for one that was not read."""
         if author is None or self.full:
             return Authors(self.processes, more=True)
         return Authors((*self.processes, author), self.more)
 
     def __str__(self) -> str:
-        return "; and by ".join([*map(str, self.processes), *(["others"] if self.more else [])])
+        clauses = list(map(str, self.processes))
+        if self.more:
+            clauses.append("others")
+        return "; and by ".join(clauses)
 
     def fields(self) -> dict[str, object]:
-        """For programs: the sentence, and what is known of the first one that could still be seen."""
+        """The clause, and the known fields of the first process that had not ended, for the journal and JSON."""
         if not self.processes:
             return {"culprit": ""}
-        seen = next((author for author in self.processes if not author.gone), self.processes[0])
-        known = {f"culprit_{key}": value for key, value in asdict(seen).items() if value is not None}
-        return {"culprit": str(self), **known}
+        fields: dict[str, object] = {"culprit": str(self)}
+        for key, value in asdict(self._first_alive()).items():
+            if value is not None:
+                fields[f"culprit_{key}"] = value
+        return fields
+
+    def _first_alive(self) -> Author:
+        for author in self.processes:
+            if not author.gone:
+                return author
+        return self.processes[0]
 
 
 NO_AUTHORS: Final = Authors()
-"""Nobody is known to have changed anything."""
+"""No process is known to have changed anything."""
 
 
 def read_author(pid: int, process: str = "") -> Author:
-    """What is known about a process: read it at once, a moment later it may be gone. Never raises.
+    """What /proc contains about a process. Call it at once: a moment later the process may have ended. Never raises.
 
-    `pid` is a process or thread id as this process's /proc numbers them, `process` the name that the kernel told with
-    it, "" if none: a process that has another name by now is taken for gone. Takes less than a millisecond.
+    `pid` is a process or thread id as in this process's /proc. `process` is the name in the notice, "" if it has none:
+    a process with another name counts as gone. Takes less than a millisecond.
     """
-    gone = Author(pid, process or None)
-    directory = _open_process(pid)
-    if directory is None:
-        return gone
-    try:
-        # First what goes first: a process that has ended, but is not yet waited for, has all but this.
-        command = _command_line(_read(directory, "cmdline") or b"")
-        name = _read_name(directory)
-        status = _read_status(directory)
-        if name is None or status is None or (process and name != process):
-            return gone
-        unit = _read_unit(directory)
-    finally:
-        os.close(directory)
-    parent = _read_parent(status.parent)
+    seen = _read_process(pid)
+    status = seen.status
+    if status is None or seen.name is None or process not in ("", seen.name):
+        return Author(pid, process or None)
+    name = seen.name
+    if status.process != pid:
+        # A thread has a name of its own. People know the name of its process better.
+        name = _read_process(status.process).name or name
+    parent = _read_process(status.parent)
     return Author(
         pid=status.process,
-        # A thread has a name of its own, which says less to people than its process's.
-        process=name if status.process == pid else _name_of(status.process) or name,
-        command=command,
+        process=name,
+        command=seen.command,
         uid=status.uid,
-        user=_user_name(status.uid),
-        unit=unit,
+        user=seen.user,
+        unit=seen.unit,
         parent_pid=status.parent or None,
-        parent=parent.process,
+        parent=parent.name,
         parent_command=parent.command,
         parent_user=parent.user,
         parent_unit=parent.unit,
     )
 
 
-def _read_parent(pid: int) -> Author:
-    """The same of its parent, but for the parent's own."""
-    directory = _open_process(pid)
-    if directory is None:
-        return Author(pid)
-    try:
-        name, command = _read_name(directory), _command_line(_read(directory, "cmdline") or b"")
-        status, unit = _read_status(directory), _read_unit(directory)
-    finally:
-        os.close(directory)
-    user = _user_name(status.uid) if status is not None else None
-    return Author(pid, process=name, command=command, user=user, unit=unit)
-
-
 def unit_of(cgroup_text: str) -> str | None:
-    """The systemd unit or container that a /proc/PID/cgroup text (cgroups(7), both versions) tells of; None if none.
+    """The systemd unit or container in a /proc/PID/cgroup text (cgroups(7), both versions); None if there is none.
 
-    Examples: `docker.service`, `session-3.scope`, `container docker 0123456789ab`, `container lxc web`. Of containers
-    inside each other it is the outermost, which is the one that the host knows; of units the innermost.
+    Examples: `docker.service`, `session-3.scope`, `container docker 0123456789ab`, `container lxc web`. Of nested
+    containers it is the outermost, which is the one that the host knows; of units the innermost.
     """
-    # Not splitlines(): of all that may end a line, the kernel keeps only "\n" out of a cgroup's name.
+    # Not splitlines(): the kernel keeps only "\n" out of a cgroup's name, and no other line separator.
     paths = [_cgroup_path(line) for line in cgroup_text.split("\n")]
-    for tell in (_container, _unit):
+    for find in (_container, _unit):
         for path in paths:
-            told = tell(path)
-            if told is not None:
-                return told
+            name = find(path)
+            if name is not None:
+                return name
     return None
 
 
 def _bracketed(name: str | None) -> str:
-    return f" ({name})" if name else ""
+    if not name:
+        return ""
+    return f" ({name})"
 
 
 def _cgroup_path(line: str) -> Sequence[str]:
@@ -226,28 +219,46 @@ def _cgroup_path(line: str) -> Sequence[str]:
 
 
 def _container(path: Sequence[str]) -> str | None:
-    for index, component in enumerate(path):
-        scope = _SCOPE.fullmatch(component)
-        if scope is not None:
-            return f"container {_ENGINES[scope['engine']]} {scope['id']}"
-        bare = _BARE.fullmatch(component)
-        if bare is not None:
-            # /docker/ID, /kubepods/besteffort/podUID/ID: the engine's name is the first one above.
-            engine = re.sub(r"[^a-z].*", "", path[0]) if index else ""
-            return " ".join(filter(None, ("container", _ENGINES.get(engine), bare["id"])))
-        payload = _LXC.fullmatch(component)
-        if payload is not None:
-            return f"container lxc {payload['name']}"
-        if component in {"lxc", "lxc.payload"} and index + 1 < len(path):
-            return f"container lxc {path[index + 1]}"
+    for index in range(len(path)):
+        name = _container_at(path, index)
+        if name is not None:
+            return name
     return None
+
+
+def _container_at(path: Sequence[str], index: int) -> str | None:
+    """The container that one component of a path names."""
+    component = path[index]
+    scope = _SCOPE.fullmatch(component)
+    if scope is not None:
+        return f"container {_ENGINES[scope['engine']]} {scope['id']}"
+    bare = _BARE.fullmatch(component)
+    if bare is not None:
+        return f"container {_engine_of_path(path, index)}{bare['id']}"
+    payload = _LXC.fullmatch(component)
+    if payload is not None:
+        return f"container lxc {payload['name']}"
+    if component in {"lxc", "lxc.payload"} and index + 1 < len(path):
+        return f"container lxc {path[index + 1]}"
+    return None
+
+
+def _engine_of_path(path: Sequence[str], index: int) -> str:
+    """The engine and a blank, from the first component: /docker/ID, /kubepods/besteffort/podUID/ID. "" if unknown."""
+    word = re.sub(r"[^a-z].*", "", path[0])
+    if index == 0 or word not in _ENGINES:
+        return ""
+    return f"{_ENGINES[word]} "
 
 
 def _unit(path: Sequence[str]) -> str | None:
     if "payload" in path:
-        # What systemd-nspawn runs: the units below it are the container's, not the host's.
+        # The units below this component are those of a systemd-nspawn container, not the host's.
         path = path[: path.index("payload")]
-    return next((component for component in reversed(path) if component.endswith(_UNIT_ENDINGS)), None)
+    for component in reversed(path):
+        if component.endswith(_UNIT_ENDINGS):
+            return component
+    return None
 
 
 class _Status(NamedTuple):
@@ -258,17 +269,45 @@ class _Status(NamedTuple):
     uid: int
 
 
-def _open_process(pid: int) -> int | None:
+class _Process(NamedTuple):
+    """What /proc contains about one process; None for each part that cannot be read."""
+
+    name: str | None = None
+    command: str | None = None
+    status: _Status | None = None
+    unit: str | None = None
+
+    @property
+    def user(self) -> str | None:
+        """The name of the user that it runs as."""
+        if self.status is None:
+            return None
+        return _user_name(self.status.uid)
+
+
+def _read_process(pid: int) -> _Process:
     if pid <= 0:
-        return None
+        return _Process()
     try:
-        return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return None
+        return _Process()
+    try:
+        # The command line is read first because it is lost first: it is gone when a process has ended, and the others
+        # are there until its parent has waited for it.
+        command = _command_line(_read(directory, "cmdline") or b"")
+        name = _read(directory, "comm")
+        status = _parse_status(_read(directory, "status") or b"")
+        unit = unit_of(_decode(_read(directory, "cgroup") or b""))
+    finally:
+        os.close(directory)
+    if name is None:
+        return _Process(None, command, status, unit)
+    return _Process(_decode(name.removesuffix(b"\n")), command, status, unit)
 
 
-def _read(directory: int | None, name: str, size: int = _READ) -> bytes | None:
-    """The beginning of a file; None if it cannot be read, because the process is gone or hidden (proc(5), hidepid)."""
+def _read(directory: int | None, name: str, size: int = _READ_BYTES) -> bytes | None:
+    """The beginning of a file; None if the process has ended or is hidden (proc(5), hidepid)."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
@@ -281,52 +320,43 @@ def _read(directory: int | None, name: str, size: int = _READ) -> bytes | None:
         os.close(fd)
 
 
-def _read_name(directory: int) -> str | None:
-    name = _read(directory, "comm")
-    return None if name is None else name.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
-def _read_unit(directory: int) -> str | None:
-    return unit_of((_read(directory, "cgroup") or b"").decode("utf-8", "surrogateescape"))
-
-
-def _read_status(directory: int) -> _Status | None:
-    """The numbers in /proc/PID/status. Its lines can be trusted: in it, unlike in stat, the kernel escapes the name."""
-    lines = (_read(directory, "status") or b"").split(b"\n")
-    fields = {key: value.split() for key, _, value in (line.partition(b":") for line in lines)}
+def _parse_status(data: bytes) -> _Status | None:
+    """The numbers in /proc/PID/status. Its lines can be trusted: the kernel escapes the name in it, unlike in stat."""
+    fields: dict[bytes, list[bytes]] = {}
+    for line in data.split(b"\n"):
+        key, _, value = line.partition(b":")
+        fields[key] = value.split()
     try:
         return _Status(int(fields[b"Tgid"][0]), int(fields[b"PPid"][0]), int(fields[b"Uid"][0]))
     except (KeyError, IndexError, ValueError):
         return None
 
 
-def _name_of(pid: int) -> str | None:
-    directory = _open_process(pid)
-    if directory is None:
-        return None
-    try:
-        return _read_name(directory)
-    finally:
-        os.close(directory)
-
-
 def _command_line(data: bytes) -> str | None:
-    """/proc/PID/cmdline as a shell would take it; None for a process that has none, such as one that has ended."""
-    words = [word.decode("utf-8", "surrogateescape") for word in data.rstrip(b"\0").split(b"\0")]
+    """/proc/PID/cmdline as a shell would take it; None for a process without one, such as one that has ended."""
+    words = _decode(data.rstrip(b"\0")).split("\0")
     if words == [""]:
         return None
-    # A single word is the program alone, or a title that the process gave itself: quotes would add nothing.
-    text = words[0] if len(words) == 1 else shlex.join(words)
-    return text if len(text) <= COMMAND_LENGTH else text[: COMMAND_LENGTH - 1] + "…"
+    text = words[0]
+    if len(words) > 1:
+        # A single word is the program alone, or a title that the process has set: it is not quoted.
+        text = shlex.join(words)
+    if len(text) > COMMAND_LENGTH:
+        return text[: COMMAND_LENGTH - 1] + "…"
+    return text
 
 
 def _user_name(uid: int) -> str | None:
     """The local user with this id; None if /etc/passwd has none.
 
-    getpwuid(3) may ask a directory server over the network, and that would hang just when the firewall is broken.
+    getpwuid(3) may query a directory server over the network, which would hang while the firewall blocks it.
     """
-    for line in (_read(None, "/etc/passwd", _PASSWD_READ) or b"").split(b"\n"):
+    for line in (_read(None, "/etc/passwd", _PASSWD_BYTES) or b"").split(b"\n"):
         fields = line.split(b":")
         if len(fields) > 2 and fields[2] == b"%d" % uid:
-            return fields[0].decode("utf-8", "surrogateescape")
+            return _decode(fields[0])
     return None

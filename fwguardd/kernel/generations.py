@@ -1,15 +1,15 @@
-"""nft commit notices: that somebody changed the rules, and which process it was, as the kernel tells it.
+"""nft commit notices: the kernel reports that the rules were changed, and by which process.
 
-At the end of each commit nf_tables sends one message to all who listen to NFNLGRP_NFTABLES (nf_tables_gen_notify() in
+At the end of each commit nf_tables sends one message to all members of NFNLGRP_NFTABLES (nf_tables_gen_notify() in
 net/netfilter/nf_tables_api.c): the number of the new generation, and the id and name of the process that committed.
 `parse_notice` is pure; `GenerationNotices` is the thin socket around it. It never waits: an event loop watches
 `fileno()`.
 
-A commit also sends a message for every rule that it touches. A socket filter drops those in the kernel, before they
-take up room in the receive buffer, so that a load of 50,000 rules is one message as well.
+A commit also sends a message for every rule that it changes. A socket filter drops these in the kernel, before they
+fill the receive buffer, so that a load of 50,000 rules is one message as well.
 
-This module refuses to say what changed, or whether anything did: setting a policy to what it was is a commit too, and
-so is each table of one iptables-restore. Only a comparison tells. Changes by iptables-legacy make no notice at all.
+A notice does not say what changed, or whether anything did: setting a policy to its old value is a commit too, and so
+is each table of one iptables-restore. Only a comparison shows that. Changes by iptables-legacy send no notice.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import os
 import socket
 import struct
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from fwguardd.kernel.closing import Closing
 from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     HEADER,
@@ -39,7 +39,7 @@ from fwguardd.kernel.netlink import (
 )
 
 SO_ATTACH_FILTER: Final = 26
-"""asm-generic/socket.h, which Python 3.11 does not repeat."""
+"""asm-generic/socket.h; Python 3.11 does not define it."""
 
 NFNLGRP_NFTABLES: Final = 7
 """linux/netfilter/nfnetlink.h, where 10 is NFNL_SUBSYS_NFTABLES: the upper byte of the two message types."""
@@ -53,14 +53,14 @@ NFTA_GEN_PROC_NAME: Final = 3
 _ACCEPT_ALL: Final = 0xFFFFFFFF
 
 _BUFFER: Final = 8192
-"""Bytes. A notice has less than 100; what does not fit is cut, cannot be read, and therefore counts as missed."""
+"""Bytes. A notice has less than 100; a longer message is cut off, cannot be parsed, and so counts as missed."""
 
 _ABSENT: Final = {
     errno.EPROTONOSUPPORT: "the kernel has no nfnetlink",
-    errno.EAFNOSUPPORT: "netlink sockets are not to be had; does RestrictAddressFamilies= leave out AF_NETLINK?",
+    errno.EAFNOSUPPORT: "no netlink sockets are available; does RestrictAddressFamilies= lack AF_NETLINK?",
     errno.ENOENT: "the kernel has no nf_tables",
     errno.EINVAL: "the kernel has no nf_tables",
-    errno.EOPNOTSUPP: "the kernel's nf_tables knows no generations",
+    errno.EOPNOTSUPP: "the kernel's nf_tables has no generations",
 }
 
 
@@ -69,8 +69,8 @@ class Generation:
     """One commit to nf_tables in this network namespace.
 
     `number` is the generation that the commit began; it starts over at 1 after 2**32 - 1. `pid` is the id of the
-    *thread* that committed, in the initial pid namespace; 0 if the kernel did not say. `process` is that thread's
-    name, 15 bytes at most and of its own choosing, so possibly with control characters; "" if the kernel did not say.
+    *thread* that committed, in the initial pid namespace; 0 if the notice has none. `process` is that thread's name,
+    15 bytes at most; the thread chooses it, so it may contain control characters; "" if the notice has none.
     """
 
     number: int
@@ -80,55 +80,60 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Some notices were lost, so the rules are to be taken for changed, by whomever."""
+    """Some notices were lost, so the rules count as changed, by an unknown process."""
 
 
 Notice: TypeAlias = Generation | Missed
 
 
 class GenerationNoticesError(Exception):
-    """Commit notices cannot be had; the message says why."""
+    """Commit notices are not available; the message says why."""
 
 
 class NoticesNotPermittedError(GenerationNoticesError):
-    """The process may not listen: it lacks CAP_NET_ADMIN over its network namespace."""
+    """The process may not join the group: it lacks CAP_NET_ADMIN over its network namespace."""
 
 
 class NoticesUnsupportedError(GenerationNoticesError):
-    """There are no commit notices here: the kernel has no nf_tables, or this process cannot reach it."""
+    """The kernel has no nf_tables, or this process cannot reach it."""
 
 
 def parse_notice(data: bytes) -> list[Generation]:
-    """The commits that a netlink datagram tells of, in order. Never raises.
+    """The commits in a netlink datagram, in order. Never raises.
 
-    A message of another type, or one that breaks off, or whose attributes do not fit into it, yields nothing; after
-    one whose length cannot be true the rest of the datagram cannot be found, and yields nothing either.
+    A message of another type is skipped, and so is one that is cut off or whose attributes do not fit into it. After a
+    message with an impossible length the rest of the datagram cannot be parsed, and is skipped too.
     """
-    found = (_read_generation(body) for kind, body in messages(data) if kind == NFT_MSG_NEWGEN)
-    return [generation for generation in found if generation is not None]
+    found: list[Generation] = []
+    for kind, body in messages(data):
+        if kind == NFT_MSG_NEWGEN:
+            generation = _parse_generation(body)
+            if generation is not None:
+                found.append(generation)
+    return found
 
 
 def filter_program(byteorder: Literal["little", "big"] = sys.byteorder) -> bytes:
     """The socket filter that passes commit notices only: four instructions, struct sock_filter in linux/filter.h.
 
-    A filter's loads are big endian whatever the machine, the message type is stored in the machine's own order: so
-    the constant to compare with is what the type's two bytes read as when they are taken for big endian.
+    A filter loads in big endian on every machine, and the message type is stored in the machine's byte order. So the
+    constant to compare with is the value of the type's two bytes read in big endian.
     """
-    prefix = "<" if byteorder == "little" else ">"
     stored = NFT_MSG_NEWGEN.to_bytes(2, byteorder)
     instructions = (
         (0x28, 0, 0, 4),  # BPF_LD | BPF_H | BPF_ABS: the 16 bits at offset 4 of nlmsghdr, the type.
-        (0x15, 0, 1, int.from_bytes(stored, "big")),  # BPF_JMP | BPF_JEQ | BPF_K: equal goes on, else skips one.
+        (0x15, 0, 1, int.from_bytes(stored, "big")),  # BPF_JMP | BPF_JEQ | BPF_K: if equal continue, else skip one.
         (0x06, 0, 0, _ACCEPT_ALL),  # BPF_RET | BPF_K: the whole message.
         (0x06, 0, 0, 0),  # BPF_RET | BPF_K: nothing of it.
     )
-    return b"".join(struct.pack(prefix + "HBBI", *instruction) for instruction in instructions)
+    layout = {"little": "<HBBI", "big": ">HBBI"}[byteorder]
+    return b"".join(struct.pack(layout, *instruction) for instruction in instructions)
 
 
-class GenerationNotices(Closing):
+class GenerationNotices(AbstractContextManager["GenerationNotices"]):
     """The commits to nf_tables in the network namespace that the calling thread is in, from the opening on.
 
-    Compare the rules once after opening: what was changed before is not told.
+    Compare the rules once after opening: there are no notices of earlier changes.
 
     Raises `NoticesNotPermittedError`, `NoticesUnsupportedError`; OSError for anything else.
     """
@@ -136,8 +141,8 @@ class GenerationNotices(Closing):
     def __init__(self) -> None:
         self._socket = _open()
         try:
-            _listen(self._socket)
-            self._number = _ask_number()
+            _join_group(self._socket)
+            self._number = _current_number()
         except (GenerationNoticesError, OSError):
             self.close()
             raise
@@ -152,8 +157,11 @@ class GenerationNotices(Closing):
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Stop listening; a second time does nothing."""
+        """Leave the group; a second time does nothing."""
         self._socket.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def read_available(self, limit: int = 64) -> list[Notice]:
         """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.
@@ -169,17 +177,19 @@ class GenerationNotices(Closing):
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # Said once when a notice found no room, or no memory (netlink(7)). The next read gives what is left.
+                # Reported once when there was no room or memory for a notice (netlink(7)). The next read goes on.
                 notices.append(Missed())
                 continue
             if sender == 0:
-                # Only the kernel is port 0. Others with CAP_NET_ADMIN can write to this socket, but not as port 0.
+                # Only the kernel is port 0. Processes with CAP_NET_ADMIN can write to this socket, but not as port 0.
                 notices += parse_notice(data) or [Missed()]
         return notices
 
 
-def _read_generation(body: bytes) -> Generation | None:
-    attributes = read_attributes(body, FAMILY_HEADER.size) if len(body) >= FAMILY_HEADER.size else None
+def _parse_generation(body: bytes) -> Generation | None:
+    if len(body) < FAMILY_HEADER.size:
+        return None
+    attributes = read_attributes(body, FAMILY_HEADER.size)
     if attributes is None:
         return None
     number = attributes.get(NFTA_GEN_ID)
@@ -199,13 +209,13 @@ def _open() -> socket.socket:
         raise _refusal(error.errno) from error
 
 
-def _listen(reader: socket.socket) -> None:
-    """Join the group, with the filter in place before the first message can come."""
+def _join_group(reader: socket.socket) -> None:
+    """Join the group, with the filter in place before the first message can arrive."""
     program = ctypes.create_string_buffer(filter_program())
     # struct sock_fprog: the number of instructions, and where they are. The kernel copies them.
     reader.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(program)))
-    # The order matters. A socket without a port gets no messages, and bind() with no groups leaves those that were
-    # joined before it (netlink_bind() in net/netlink/af_netlink.c). Neither says so.
+    # The order matters. A socket without a port gets no messages, and bind() with no groups leaves the groups that were
+    # joined before it (netlink_bind() in net/netlink/af_netlink.c). Neither returns an error.
     reader.bind((0, 0))
     try:
         reader.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
@@ -213,30 +223,32 @@ def _listen(reader: socket.socket) -> None:
         raise _refusal(error.errno) from error
 
 
-def _ask_number() -> int:
-    """The present generation's number.
+def _current_number() -> int:
+    """The number of the current generation.
 
-    A kernel without nf_tables lets anybody join the group and then stays silent for ever: only asking tells. The
-    question has a socket of its own, because the filter would drop a refusal.
+    A kernel without nf_tables lets a process join the group and never sends a message, so it has to be asked. The
+    request has a socket of its own, because the filter would drop an error.
     """
     length = HEADER.size + FAMILY_HEADER.size
-    question = HEADER.pack(length, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, 0)
-    with _open() as asker:
-        asker.sendto(question, (0, 0))
-        # nfnetlink answers within sendto(), so that there is nothing to wait for.
-        answer = asker.recv(_BUFFER)
+    request = HEADER.pack(length, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, 0)
+    with _open() as requester:
+        requester.sendto(request, (0, 0))
+        # nfnetlink answers within sendto(), so there is nothing to wait for.
+        answer = requester.recv(_BUFFER)
     for generation in parse_notice(answer):
         return generation.number
     for kind, body in messages(answer):
         if kind == NLMSG_ERROR and (number := error_number(body)) is not None:
             raise _refusal(number)
-    raise NoticesUnsupportedError("commit notices of nf_tables: the kernel's answer cannot be read")
+    raise NoticesUnsupportedError("commit notices of nf_tables: the kernel's answer cannot be parsed")
 
 
 def _refusal(number: int | None) -> Exception:
-    """The exception for an errno value: one of ours where the value has a meaning here."""
+    """The exception for an errno value: one of this module where the value has a known meaning."""
     if number in {errno.EPERM, errno.EACCES}:
-        return NoticesNotPermittedError("commit notices of nf_tables: not permitted; listening needs CAP_NET_ADMIN")
+        return NoticesNotPermittedError(
+            "commit notices of nf_tables: not permitted; receiving them needs CAP_NET_ADMIN"
+        )
     if number in _ABSENT:
         return NoticesUnsupportedError(f"commit notices of nf_tables: {_ABSENT[number]}")
     return OSError(number, f"commit notices of nf_tables: {os.strerror(number or 0)}")

@@ -1,11 +1,12 @@
-"""Kernel messages from the journal, for hosts where /dev/kmsg is closed: a `journalctl` that follows, and its output.
+"""Kernel messages from the journal, for hosts where /dev/kmsg cannot be read: the output of `journalctl --follow`.
 
-A process of its own, and not a library in ours: it filters in C what the rest of the host says, so that we wake up for
-kernel messages only; it needs no package that a Debian host does not have; and a damaged journal file is its problem.
+journalctl is a process of its own, not a library in the daemon, for three reasons: it filters the messages of other
+programs in C, so that the daemon wakes up for kernel messages only; every Debian host has it; and a damaged journal
+file cannot crash the daemon.
 
-Only what journald itself vouches for counts: `_TRANSPORT=kernel` is a trusted field (systemd.journal-fields(7)). But
-whoever writes to /dev/kmsg comes by that way too, though never as facility 0 (devkmsg_write(), kernel/printk/printk.c).
-What journald did not get itself, it says with a number, and so do we.
+Only fields that journald itself sets are used: `_TRANSPORT=kernel` is a trusted field (systemd.journal-fields(7)).
+Messages that a process writes to /dev/kmsg have it too, but never with facility 0 (devkmsg_write() in
+kernel/printk/printk.c). journald reports how many messages it missed, and they are reported as lost.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import json
 import os
 import re
 import subprocess
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from fwguardd.kernel.closing import Closing
 from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
@@ -29,21 +30,21 @@ _MISSED: Final = re.compile(r"Missed ([0-9]{1,15}) kernel messages")
 """dev_kmsg_record() in journald-kmsg.c."""
 
 _CURSOR: Final = re.compile(r"[0-9a-z]{1,3}=[0-9a-f]{1,32}(?:;[0-9a-z]{1,3}=[0-9a-f]{1,32}){1,9}")
-"""What sd_journal_get_cursor(3) gives; nothing else is handed to a command."""
+"""The form of a cursor (sd_journal_get_cursor(3)); no other text is passed to journalctl."""
 
 _USEC: Final = re.compile("[0-9]{1,17}")
 
 _FIELDS: Final = "MESSAGE,MESSAGE_ID,SYSLOG_FACILITY,_TRANSPORT"
-_PIECE: Final = 1 << 16
-"""Bytes of one read: what a pipe holds."""
-_LONGEST_COMPLAINT: Final = 500
-_PATIENCE: Final = 10.0
-"""Seconds that a question to the journal may take."""
+_READ_BYTES: Final = 1 << 16
+"""Bytes of one read: the capacity of a pipe."""
+_MAX_ERROR_LENGTH: Final = 500
+_QUERY_SECONDS: Final = 10.0
+"""The longest that a query of the journal may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message of the kernel's: its bytes as the kernel made them, and when journald got it, in seconds since 1970."""
+    """A message of the kernel: its bytes, and when journald received it, in seconds since 1970."""
 
     message: bytes
     when: float
@@ -53,7 +54,7 @@ Kept: TypeAlias = Entry | Lost
 
 
 class JournalError(OSError):
-    """The journal cannot be read, or not any more; the message says why and what to do."""
+    """The journal cannot be read, or can no longer be read; the message says why and what to do."""
 
 
 def is_cursor(text: str) -> bool:
@@ -63,7 +64,7 @@ def is_cursor(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Which journal, and of which boot. ``directory`` None is this host's."""
+    """A journal, and the boot whose messages are read. ``directory`` None is the journal of this host."""
 
     boot_id: str
     directory: Path | None = None
@@ -72,49 +73,60 @@ class Journal:
         """The cursor of the last kernel message of this boot; None when there is none. Raises JournalError."""
         try:
             done = subprocess.run(
-                self.command("--lines=1"), check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE
+                self.command("--lines=1"),
+                check=False,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=_QUERY_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _unusable(error) from error
         if done.returncode != 0:
             raise JournalError(f"journalctl failed: {_last_line(done.stderr) or done.returncode}")
-        documents = [_document(line) for line in done.stdout.splitlines()]
-        return _text(documents[-1].get("__CURSOR")) if documents else None
+        lines = done.stdout.splitlines()
+        if not lines:
+            return None
+        return _text(_parse_document(lines[-1]).get("__CURSOR"))
 
     def command(self, *options: str) -> list[str]:
-        """What to run."""
+        """The command line of journalctl, with these options added."""
         boot = f"_BOOT_ID={self.boot_id.replace('-', '')}"
-        where = ["--system"] if self.directory is None else [f"--directory={self.directory}"]
+        where = "--system"
+        if self.directory is not None:
+            where = f"--directory={self.directory}"
         kernel = [boot, "_TRANSPORT=kernel"]
         missed = [boot, "_TRANSPORT=driver", f"MESSAGE_ID={_MISSED_ID}"]
         output = ["--output=json", f"--output-fields={_FIELDS}", "--quiet", "--no-pager"]
-        return ["journalctl", *where, *output, *options, *kernel, "+", *missed]
+        return ["journalctl", where, *output, *options, *kernel, "+", *missed]
 
 
-class JournalReader(Closing):
+class JournalReader(AbstractContextManager["JournalReader"]):
     """A journal, followed from after a cursor, or from the beginning of the boot.
 
-    `read_available` gives each message of the kernel's once, in order, and a `Lost` where journald says that it missed
-    some. It never waits: an event loop watches `fileno()`. Raises JournalError, also when the journalctl has ended.
+    `read_available` returns each kernel message once, in order, and a `Lost` where journald reports missed ones. It
+    never waits: an event loop watches `fileno()`. Raises JournalError, also when journalctl has ended.
     """
 
     def __init__(self, journal: Journal, after: str | None = None) -> None:
         if after is not None and not is_cursor(after):
-            raise JournalError(f"{after!r} is no place in a journal")
+            raise JournalError(f"{after!r} is not a journal cursor")
         self.cursor = after
-        # --after-cursor would skip a message when the one at the cursor is gone; so it is asked for, and dropped.
+        # --after-cursor would skip a message if the one at the cursor no longer existed, so that one is read too, and
+        # dropped.
         self._skip = after
         self._rest = b""
-        place = [] if after is None else [f"--cursor={after}"]
-        # A pipe for its complaints could fill up while nobody reads it, and journalctl would wait for ever.
+        begin: list[str] = []
+        if after is not None:
+            begin.append(f"--cursor={after}")
+        # Not a pipe: it could fill up while it is not read, and journalctl would wait forever.
         self._errors = os.memfd_create("journalctl")
         try:
             self._child = subprocess.Popen(
-                journal.command("--follow", "--no-tail", *place),
+                journal.command("--follow", "--no-tail", *begin),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                # What a terminal sends to the daemon, such as SIGINT, is for the daemon alone.
+                # Ctrl-C in a terminal is meant for the daemon, which ends journalctl itself.
                 process_group=0,
             )
         except OSError as error:
@@ -126,7 +138,7 @@ class JournalReader(Closing):
 
     @property
     def pid(self) -> int:
-        """The process id of the journalctl."""
+        """The process id of journalctl."""
         return self._child.pid
 
     def fileno(self) -> int:
@@ -134,33 +146,36 @@ class JournalReader(Closing):
         return self._output.fileno()
 
     def close(self) -> None:
-        """End the journalctl; a second time does nothing."""
+        """End journalctl; a second time does nothing."""
         if not self._output.closed:
             self._child.kill()
             self._child.wait()
             self._output.close()
             os.close(self._errors)
 
-    def read_available(self, limit: int) -> list[Kept]:
-        """What has arrived, in order: about ``limit`` messages and one pipe full; empty when there is nothing.
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-        The list may be empty too when all that was read was not the kernel's; the descriptor stays readable while
-        there is more. Raises JournalError.
+    def read_available(self, limit: int) -> list[Kept]:
+        """What has arrived, in order: about ``limit`` messages and the content of one pipe.
+
+        The list is empty when there is nothing, and also when no message read was of the kernel; the descriptor stays
+        readable while there is more. Raises JournalError.
         """
         kept: list[Kept] = []
         while len(kept) < limit:
             try:
-                data = os.read(self.fileno(), _PIECE)
+                data = os.read(self.fileno(), _READ_BYTES)
             except BlockingIOError:
                 break
             if not data:
                 if kept:
-                    # The end is still there at the next read.
+                    # The next call reports the end.
                     break
-                raise JournalError(f"journalctl ended: {self._reason()}")
+                raise JournalError(f"journalctl has ended: {self._reason()}")
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                kept += self._keep(_document(line))
+                kept += self._keep(_parse_document(line))
         return kept
 
     def _keep(self, document: dict[str, Any]) -> list[Kept]:
@@ -171,23 +186,32 @@ class JournalReader(Closing):
         if cursor == skip:
             return []
         kept = read_document(document)
-        return [kept] if kept is not None else []
+        if kept is None:
+            return []
+        return [kept]
 
     def _reason(self) -> str:
+        """The last line of journalctl's standard error, or how it ended."""
         status = self._child.wait()
         size = os.fstat(self._errors).st_size
-        said = _last_line(os.pread(self._errors, _LONGEST_COMPLAINT, max(0, size - _LONGEST_COMPLAINT)))
-        return said or (f"killed by signal {-status}" if status < 0 else f"exit code {status}")
+        message = _last_line(os.pread(self._errors, _MAX_ERROR_LENGTH, max(0, size - _MAX_ERROR_LENGTH)))
+        if message:
+            return message
+        if status < 0:
+            return f"killed by signal {-status}"
+        return f"exit code {status}"
 
 
 def read_document(document: dict[str, Any]) -> Entry | Lost | None:
-    """What an entry of the journal says; None when it is neither the kernel's nor about its lost messages."""
+    """The kernel message or the loss that an entry of the journal reports; None for any other entry."""
     message = _bytes(document.get("MESSAGE"))
     if message is None:
         return None
     if document.get("_TRANSPORT") == "driver":
         missed = _MISSED.fullmatch(message.decode("utf-8", "replace"))
-        return Lost(int(missed[1])) if missed is not None and document.get("MESSAGE_ID") == _MISSED_ID else None
+        if missed is None or document.get("MESSAGE_ID") != _MISSED_ID:
+            return None
+        return Lost(int(missed[1]))
     if document.get("_TRANSPORT") != "kernel" or document.get("SYSLOG_FACILITY", "0") != "0":
         return None
     usec = _text(document.get("__REALTIME_TIMESTAMP")) or ""
@@ -196,34 +220,42 @@ def read_document(document: dict[str, Any]) -> Entry | Lost | None:
     return Entry(message, int(usec) / 1_000_000)
 
 
-def _document(line: bytes) -> dict[str, Any]:
-    """An entry as journalctl prints it; empty for a line that is none."""
+def _parse_document(line: bytes) -> dict[str, Any]:
+    """An entry as journalctl prints it; empty for a line that is not a JSON object."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    if isinstance(document, dict):
+        return document
+    return {}
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    if isinstance(value, str):
+        return value
+    return None
 
 
 def _bytes(value: object) -> bytes | None:
     """A field's bytes: journalctl prints a list of numbers where they are not all printable UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, list) and all(type(byte) is int and 0 <= byte < 256 for byte in value):
-        return bytes(value)
-    return None
+    if not isinstance(value, list):
+        return None
+    for byte in value:
+        if type(byte) is not int or not 0 <= byte < 256:
+            return None
+    return bytes(value)
 
 
-def _last_line(said: bytes) -> str:
-    lines = said.decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:_LONGEST_COMPLAINT]
+def _last_line(output: bytes) -> str:
+    """The last line that is not empty."""
+    text = output.decode("utf-8", "replace").strip()
+    return text.split("\n")[-1].strip()[:_MAX_ERROR_LENGTH]
 
 
 def _unusable(error: Exception) -> JournalError:
     if isinstance(error, FileNotFoundError):
-        return JournalError("there is no journalctl; is systemd the init system of this host?")
-    return JournalError(f"journalctl cannot be used: {error}")
+        return JournalError("journalctl is not installed; is systemd the init system of this host?")
+    return JournalError(f"cannot run journalctl: {error}")

@@ -1,53 +1,65 @@
-r"""The kernel log through /dev/kmsg: records, and an exact count of those that were lost.
+r"""The kernel log from /dev/kmsg: records, and an exact count of those that were lost.
 
-One read gives one record (Documentation/ABI/testing/dev-kmsg). `parse_record` is pure; `KernelLog` is the thin
+One read returns one record (Documentation/ABI/testing/dev-kmsg). `parse_record` is pure; `KernelLog` is the thin
 reader around it. Neither knows what a line means, and neither ever waits: an event loop watches `fileno()`.
 
-Only records of facility 0 are handed out. User space can write to the log too, but never as facility 0
-(devkmsg_write() in kernel/printk/printk.c), so what is handed out came from the kernel.
+Only records of facility 0 are returned. User space can write to the log too, but never as facility 0 (devkmsg_write()
+in kernel/printk/printk.c), so every returned record came from the kernel.
 
-The text is left as the kernel spells it: bytes below 0x20, from 0x7f, and the backslash as `\xHH`. It is lossless
-and printable ASCII, so that no device name can carry a line break or a control sequence into a log or a terminal.
-`fwguardd.denials` reads this spelling.
+The text keeps the kernel's escapes: bytes below 0x20, bytes from 0x7f, and the backslash are `\xHH`. They are lossless
+and printable ASCII, so no device name can put a line break or a control sequence into a log or a terminal.
+`fwguardd.denials` reads these escapes.
+
+A daemon without access to /dev/kmsg gets a descriptor from fwguardd-kmsg.socket. systemd runs `main` on each connection
+to it, with CAP_SYSLOG and little else: it opens /dev/kmsg, sends the descriptor (unix(7), SCM_RIGHTS), and ends. The
+kernel checks the permission when the log is opened, not when it is read (devkmsg_open()), so the daemon needs no
+capability and no device.
 """
 
 from __future__ import annotations
 
+import array
 import errno
 import os
 import re
+import socket
 import stat
+import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
-
-from fwguardd.kernel.closing import Closing
-from fwguardd.kernel.kmsg_fd import borrow
 
 KERNEL_FACILITY: Final = 0
 
 _BUFFER: Final = 8192
-"""Bytes. A smaller buffer than a record needs makes the kernel skip the record (EINVAL)."""
+"""Bytes. The kernel skips a record that is longer than the buffer (EINVAL)."""
 
 DEVICE: Final = "/dev/kmsg"
 _NUMBERS: Final = (1, 11)
 """Major and minor number of /dev/kmsg (Documentation/admin-guide/devices.txt)."""
 
+KMSG_SOCKET = Path("/run/fwguard/kmsg.sock")
+"""Where fwguardd-kmsg.socket listens. Only root may connect."""
+_SOCKET_SECONDS: Final = 5.0
+"""How long the descriptor may take to arrive; the program that sends it starts in a tenth of a second."""
+
 _HEADER: Final = re.compile(rb"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;\n]*;([^\n]*)")
 
 
 class Start(Enum):
-    """Where to begin reading."""
+    """Where reading begins."""
 
     OLDEST = "oldest"
-    """With everything the kernel still has, of this boot and before this process."""
+    """With the oldest record that the kernel still has, from before this process started."""
     END = "end"
-    """With what comes from now on."""
+    """With the first record after the opening."""
 
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """Begin after the record with this sequence number, which must be of the present boot."""
+    """Begin after the record with this sequence number, which must be of the current boot."""
 
     seq: int
 
@@ -55,8 +67,8 @@ class After:
 class Record(NamedTuple):
     """One record of the kernel log.
 
-    `seq` counts all records since boot, whoever wrote them. `usec` is the printk clock, in microseconds since boot
-    less the time spent suspended: for live lines the time of arrival is the better one. `text` is the first line,
+    `seq` counts all records since boot, those of user space too. `usec` is the printk clock, in microseconds since boot
+    without the time spent suspended: for live lines the time of arrival is more accurate. `text` is the first line,
     without the continuation lines of device properties.
     """
 
@@ -68,12 +80,12 @@ class Record(NamedTuple):
 
     @property
     def when(self) -> None:
-        """The log does not tell the time of day."""
+        """None: the log does not contain the time of day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """So many records, of any facility, were overwritten before they could be read, or could not be read."""
+    """The number of records, of any facility, that were overwritten before they were read, or could not be read."""
 
     count: int
 
@@ -82,11 +94,11 @@ Reading: TypeAlias = Record | Lost
 
 
 class KernelLogError(Exception):
-    """The kernel log cannot be read; the message says what to do."""
+    """The kernel log cannot be read; the message says why and what to do."""
 
 
 class KernelLogNotPermittedError(KernelLogError):
-    """The kernel log may not be read by this process."""
+    """The process is not permitted to read the kernel log."""
 
 
 class KernelLogMissingError(KernelLogError):
@@ -94,7 +106,7 @@ class KernelLogMissingError(KernelLogError):
 
 
 class StaleSequenceError(KernelLogError):
-    """The sequence number to begin after lies in the future: it is from another boot."""
+    """The sequence number to begin after is larger than the newest one: it is from another boot."""
 
 
 def parse_record(data: bytes) -> Record | None:
@@ -110,14 +122,14 @@ def parse_record(data: bytes) -> Record | None:
     return Record(number >> 3, number & 7, int(seq), int(usec), text.decode("ascii", "backslashreplace"))
 
 
-class KernelLog(Closing):
+class KernelLog(AbstractContextManager["KernelLog"]):
     """The kernel log, opened for reading without waiting.
 
-    `read_available` gives each facility-0 record once, in order, and before the first record after a gap a `Lost`
+    `read_available` returns each facility-0 record once, in order, and before the first record after a gap a `Lost`
     with the number of records in the gap. Records of other facilities are skipped, but count in the sequence.
 
-    Call it once after opening, before the first wait: a record met while looking for the beginning is kept for it,
-    and does not make the descriptor readable.
+    Call it once after opening, before the first wait: a record that was read while searching for the beginning is kept
+    for it, and does not make the descriptor readable.
 
     Raises `KernelLogNotPermittedError`, `KernelLogMissingError`, `StaleSequenceError`; OSError for anything else.
     """
@@ -135,17 +147,19 @@ class KernelLog(Closing):
 
     @property
     def name(self) -> str:
-        """What people call this source."""
+        """The name of this source in events and settings."""
         return "kmsg"
 
     @property
     def position(self) -> str | None:
-        """The number of the last record that was read, of any facility; None before the first. It is good for `After`,
-        in the same boot."""
-        return None if self._expected is None else str(self._expected - 1)
+        """The number of the last record that was read, of any facility, for `After` in the same boot; None before the
+        first."""
+        if self._expected is None:
+            return None
+        return str(self._expected - 1)
 
     def watch(self, watched: object) -> None:
-        """All records of the kernel are handed out, whatever is watched."""
+        """Nothing depends on the watched prefixes: all records of the kernel are returned."""
 
     def fileno(self) -> int:
         """The descriptor, for an event loop to watch for reading. -1 after `close`."""
@@ -157,12 +171,15 @@ class KernelLog(Closing):
             os.close(self._fd)
             self._fd = -1
 
-    def read_available(self, limit: int) -> list[Reading]:
-        """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-        The list may be empty too when all that was read was of other facilities; the descriptor stays readable
-        while there is more. Raises OSError where the log cannot be read any more, but not before all that was read is
-        handed out.
+    def read_available(self, limit: int) -> list[Reading]:
+        """What has arrived, in order, after at most `limit` reads.
+
+        The list is empty when there is nothing, and also when all records read were of other facilities; the descriptor
+        stays readable while there is more. Raises OSError when the log can no longer be read, after everything that was
+        read has been returned.
         """
         readings, self._waiting = self._waiting, []
         for _ in range(limit):
@@ -176,7 +193,7 @@ class KernelLog(Closing):
                 break
             record = parse_record(data)
             if record is not None and record.seq == self._expected and record.facility == KERNEL_FACILITY:
-                # Nearly all of them, under a flood.
+                # During a flood nearly every record takes this branch.
                 self._expected += 1
                 readings.append(record)
             else:
@@ -184,24 +201,24 @@ class KernelLog(Closing):
         return readings
 
     def _read(self) -> bytes | None:
-        """The next record's bytes, nothing for a read that only told of a loss, None when there is no record yet."""
+        """The next record; b"" for a read that only reported a loss, None when there is no record yet."""
         try:
             return os.read(self._fd, _BUFFER) or None
         except BlockingIOError:
             return None
         except BrokenPipeError:
-            # Said once when records were overwritten; the next read gives the oldest that is left, and its sequence
-            # number tells how many are gone.
+            # The kernel reports this once when records were overwritten. The next read returns the oldest one that is
+            # left, and its sequence number shows how many were lost.
             return b""
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            # A record longer than the buffer: the kernel has passed over it, and the sequence will show it.
+            # A record longer than the buffer: the kernel has skipped it, and the next sequence number shows that.
             return b""
 
     def _account(self, record: Record | None) -> list[Reading]:
         if record is None:
-            # Its number is unknown, so the next record's number will tell that one is missing.
+            # Its number is unknown. The next record's number will show that one is missing.
             return []
         readings: list[Reading] = []
         if self._expected is not None and record.seq > self._expected:
@@ -212,37 +229,63 @@ class KernelLog(Closing):
         return readings
 
     def _skip(self, start: Start | After) -> None:
-        """Read up to where to begin. Only reading tells the sequence number that losses are counted from."""
-        after = start.seq if isinstance(start, After) else None
+        """Read up to the beginning. The sequence number that losses are counted from is known only by reading."""
+        if isinstance(start, After):
+            self._skip_to(start.seq)
+            return
+        while (data := self._read()) is not None:
+            record = parse_record(data)
+            if record is not None:
+                self._expected = record.seq + 1
+
+    def _skip_to(self, after: int) -> None:
+        """Read up to the record with this number, or the first one behind it. Raises StaleSequenceError."""
         last = after
         while (data := self._read()) is not None:
             record = parse_record(data)
             if record is None:
                 continue
             last = record.seq
-            if after is not None and last >= after:
+            if last >= after:
                 self._expected = after + 1
-                self._waiting = self._account(record) if last > after else []
+                if last > after:
+                    self._waiting = self._account(record)
                 return
-        if after is not None and last != after:
+        if last != after:
             raise StaleSequenceError(f"the newest kernel record is {last}; number {after} is from another boot")
-        self._expected = None if last is None else last + 1
+        self._expected = after + 1
 
 
 def _open(path: str | os.PathLike[str]) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        lent = borrow() if os.fspath(path) == DEVICE else None
-        if lent is None:
+        received = None
+        if os.fspath(path) == DEVICE:
+            received = _receive_descriptor()
+        if received is None:
             raise _refusal(path, error) from error
-        fd = lent
+        fd = received
     status = os.fstat(fd)
     if stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) != _NUMBERS:
-        # systemd's ProtectKernelLogs= may put another device in its place, which opens and stays silent for ever.
+        # With ProtectKernelLogs= systemd puts another device there, which can be opened and never has a record.
         os.close(fd)
-        raise KernelLogMissingError(f"{os.fspath(path)}: another device is in its place; is ProtectKernelLogs= set?")
+        raise KernelLogMissingError(f"{os.fspath(path)} is another device; is ProtectKernelLogs= set?")
     return fd
+
+
+def _receive_descriptor() -> int | None:
+    """A descriptor of the kernel log from fwguardd-kmsg.socket, which never waits; None if there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_SOCKET_SECONDS)
+        try:
+            connection.connect(str(KMSG_SOCKET))
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+        except OSError:
+            return None
+    if not descriptors:
+        return None
+    return descriptors[0]
 
 
 def _refusal(path: str | os.PathLike[str], error: OSError) -> Exception:
@@ -253,4 +296,20 @@ def _refusal(path: str | os.PathLike[str], error: OSError) -> Exception:
         )
     if error.errno not in {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR}:
         return error
-    return KernelLogMissingError(f"{name}: no such device here, and fwguardd-kmsg.socket lends none")
+    return KernelLogMissingError(f"{name}: no such device, and fwguardd-kmsg.socket has sent no descriptor of it")
+
+
+def main() -> int:
+    """Open /dev/kmsg and send the descriptor to the client on standard input; for fwguardd-kmsg@.service."""
+    with socket.socket(fileno=os.dup(0)) as connection:
+        try:
+            log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            print(f"fwguardd: cannot open /dev/kmsg for the daemon: {error.strerror}", file=sys.stderr)
+            return 1
+        connection.sendmsg([b"k"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [log]))])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

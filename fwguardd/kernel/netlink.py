@@ -1,7 +1,6 @@
-"""What all netlink messages have in common: a header, then attributes, each with its length (netlink(7)).
+"""The format of all netlink messages: a header, then attributes, each with its length (netlink(7)).
 
-Reading is pure and total: bytes whose lengths cannot be true yield what came before them, or nothing. This module
-refuses to know what a message means.
+Parsing is pure and never raises: it ends at the first impossible length. What a message means is defined elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NETLINK_NETFILTER: Final = 12
-"""linux/netlink.h, which Python 3.11 does not repeat; so with the numbers below."""
+"""linux/netlink.h; Python 3.11 defines neither this number nor those below."""
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
 NLM_F_REQUEST: Final = 1
@@ -28,7 +27,7 @@ NLMSG_DONE: Final = 3
 HEADER: Final = struct.Struct("=IHHII")
 """struct nlmsghdr, in the host's byte order: length, type, flags, sequence number, port."""
 FAMILY_HEADER: Final = struct.Struct("=BBH")
-"""struct nfgenmsg: family, version, resource id (of which the kernel takes the bytes for big endian)."""
+"""struct nfgenmsg: family, version, resource id (in big endian)."""
 _ATTRIBUTE: Final = struct.Struct("=HH")
 """struct nlattr, in the host's byte order: length and type. The values of netfilter are big endian."""
 _TYPE_MASK: Final = 0x3FFF
@@ -36,7 +35,7 @@ _TYPE_MASK: Final = 0x3FFF
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and content of each message, up to the first whose length cannot be true."""
+    """Type and content of each message, up to the first one with an impossible length."""
     offset = 0
     while len(data) - offset >= HEADER.size:
         length, kind, _, _, _ = HEADER.unpack_from(data, offset)
@@ -47,7 +46,7 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
-    """Each attribute's value by its type, the last one of a type as the kernel does it; None if they do not fit."""
+    """Each attribute's value by its type, the last one of a type as in the kernel; None if they do not fit."""
     values: dict[int, bytes] = {}
     end = len(data)
     while offset < end:
@@ -62,7 +61,7 @@ def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
 
 
 def interrupted(data: bytes) -> bool:
-    """Whether a part of a list says that what it lists has changed meanwhile (NLM_F_DUMP_INTR)."""
+    """Whether a part of a dump reports that the dumped objects changed meanwhile (NLM_F_DUMP_INTR)."""
     return len(data) >= HEADER.size and bool(HEADER.unpack_from(data)[2] & NLM_F_DUMP_INTR)
 
 
@@ -72,16 +71,18 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def error_number(body: bytes) -> int | None:
-    """The errno value of an NLMSG_ERROR message, 0 for an acknowledgement; None when it is too short to tell."""
-    return -int.from_bytes(body[:4], sys.byteorder, signed=True) if len(body) >= 4 else None
+    """The errno value of an NLMSG_ERROR message, 0 for an acknowledgement; None when it is too short."""
+    if len(body) < 4:
+        return None
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True)
 
 
 def aligned(length: int) -> int:
-    """NLMSG_ALIGN and NLA_ALIGN: everything in netlink begins at a multiple of four bytes."""
+    """NLMSG_ALIGN and NLA_ALIGN: messages and attributes begin at multiples of four bytes."""
     return (length + 3) & ~3
 
 
 def open_socket(protocol: int) -> socket.socket:
-    """A socket that never waits and is not inherited. Raises OSError."""
+    """A socket that never waits and that child processes do not inherit. Raises OSError."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     return socket.socket(socket.AF_NETLINK, kind, protocol)

@@ -1,8 +1,7 @@
-"""What the kernel says of a packet that a `-j NFLOG` rule copied: the messages of nfnetlink_log, as values.
+"""The messages of nfnetlink_log, one for each packet that a `-j NFLOG` rule copied, parsed into values. PURE.
 
-Everything here is pure. The numbers are those of linux/netfilter/nfnetlink_log.h; the values are big endian. This
-module refuses to know what is in a packet (`fwguardd.denials.packets` does), and to receive any
-(`fwguardd.kernel.nflog` does).
+The numbers are those of linux/netfilter/nfnetlink_log.h; the values are big endian. `fwguardd.kernel.nflog` receives
+the messages, and `fwguardd.denials.packets` parses the packet in them.
 """
 
 from __future__ import annotations
@@ -42,24 +41,24 @@ ARPHRD_ETHER: Final = 1
 """linux/if_arp.h."""
 
 COPIED: Final = 512
-"""Bytes of each packet that the kernel copies, at most. All headers that are read fit in, but for long chains of IPv6
-extension headers."""
+"""The largest number of bytes that the kernel copies of a packet. All headers that are parsed fit into it, except for
+long chains of IPv6 extension headers."""
 
 _AROUND: Final = (
     NFULA_IFINDEX_INDEV, NFULA_IFINDEX_OUTDEV, NFULA_IFINDEX_PHYSINDEV, NFULA_IFINDEX_PHYSOUTDEV, NFULA_HWADDR,
     NFULA_HWTYPE, NFULA_HWHEADER, NFULA_VLAN,
 )  # fmt: skip
 Around: TypeAlias = tuple[bytes | None, ...]
-"""What the kernel says of devices and link-layer header, as bytes: few of these differ on a host."""
+"""The attributes of devices and link-layer header, as bytes: a host has few different ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedPacket:
-    """A packet as the kernel copied it, and what the kernel says about it.
+    """A packet as the kernel copied it, and the kernel's attributes of it.
 
-    `family` is a netfilter protocol family (NFPROTO_*, linux/netfilter.h). The attributes stay as they came, by their
-    type, and are read when asked for, since most packets of a flood are asked for little. What the kernel does not say
-    is None, or empty.
+    `family` is a netfilter protocol family (NFPROTO_*, linux/netfilter.h). The attributes are kept as bytes by their
+    type, and parsed on access, since few of them are used for most packets of a flood. A missing attribute is None, or
+    empty.
     """
 
     family: int
@@ -67,17 +66,17 @@ class LoggedPacket:
 
     @property
     def hook(self) -> int:
-        """The number of the hook, in its family."""
+        """The number of the hook in its family."""
         return self.attributes[NFULA_PACKET_HDR][2]
 
     @property
     def ethertype(self) -> int:
-        """What the frame said that it carries."""
+        """The EtherType of the frame."""
         return int.from_bytes(self.attributes[NFULA_PACKET_HDR][:2], "big")
 
     @property
     def prefix(self) -> bytes:
-        """The prefix that the rule gave it."""
+        """The --nflog-prefix of the rule."""
         return self.attributes.get(NFULA_PREFIX, b"").partition(b"\0")[0]
 
     @property
@@ -87,12 +86,12 @@ class LoggedPacket:
 
     @property
     def link_header(self) -> bytes:
-        """What came before the network layer, for bridge and netdev hooks."""
+        """The bytes before the network layer, for bridge and netdev hooks."""
         return self.attributes.get(NFULA_L2HDR, b"")
 
     @property
     def seq(self) -> int | None:
-        """The packet's number in its group; there is none in the instant in which the group is taken."""
+        """The packet's number in its group; None for packets that arrive while the group is being configured."""
         return self._number(NFULA_SEQ)
 
     @property
@@ -102,17 +101,17 @@ class LoggedPacket:
 
     @property
     def uid(self) -> int | None:
-        """The user whose socket sent it."""
+        """The id of the user whose socket sent it."""
         return self._number(NFULA_UID)
 
     @property
     def gid(self) -> int | None:
-        """The group whose socket sent it."""
+        """The id of the group whose socket sent it."""
         return self._number(NFULA_GID)
 
     @property
     def around(self) -> Around:
-        """Devices and link-layer header, to be read with `devices` and `hardware`."""
+        """The attributes that `devices` and `hardware` parse: a key to cache them by."""
         return tuple(map(self.attributes.get, _AROUND))
 
     @property
@@ -130,8 +129,8 @@ class LoggedPacket:
     def hardware(self) -> LinkLayer | None:
         """The link-layer header."""
         kind, header = self._number(NFULA_HWTYPE), self.attributes.get(NFULA_HWHEADER)
-        # Of a packet that has no link-layer header any more the kernel copies what happens to lie there instead; but
-        # then it names no sender (__build_packet_message()).
+        # If a packet no longer has a link-layer header the kernel copies other bytes in its place, but then there is no
+        # NFULA_HWADDR (__build_packet_message()).
         if kind is None or not header or (kind == ARPHRD_ETHER and NFULA_HWADDR not in self.attributes):
             return None
         vlan = read_attributes(self.attributes.get(NFULA_VLAN, b"")) or {}
@@ -142,12 +141,14 @@ class LoggedPacket:
 
     def _number(self, kind: int) -> int | None:
         value = self.attributes.get(kind)
-        return int.from_bytes(value, "big") if value is not None else None
+        if value is None:
+            return None
+        return int.from_bytes(value, "big")
 
 
 @dataclass(frozen=True, slots=True)
 class LinkLayer:
-    """A link-layer header, of a kind of device (ARPHRD_*, linux/if_arp.h), and the VLAN tag that was before it."""
+    """A link-layer header, the kind of its device (ARPHRD_*, linux/if_arp.h), and its VLAN tag."""
 
     kind: int
     header: bytes
@@ -156,16 +157,23 @@ class LinkLayer:
 
 
 def parse_packets(data: bytes) -> list[LoggedPacket]:
-    """The packets that a netlink datagram tells of, in order. Never raises.
+    """The packets in a netlink datagram, in order. Never raises.
 
-    A message that breaks off, or whose attributes do not fit, yields nothing; the next number will show the gap.
+    A message that is cut off, or whose attributes do not fit into it, is skipped; the next number shows the gap.
     """
-    found = (_read_packet(body) for kind, body in messages(data) if kind == NFULNL_MSG_PACKET)
-    return [packet for packet in found if packet is not None]
+    packets: list[LoggedPacket] = []
+    for kind, body in messages(data):
+        if kind == NFULNL_MSG_PACKET:
+            packet = _parse_packet(body)
+            if packet is not None:
+                packets.append(packet)
+    return packets
 
 
-def _read_packet(body: bytes) -> LoggedPacket | None:
-    found = read_attributes(body, FAMILY_HEADER.size) if len(body) >= FAMILY_HEADER.size else None
+def _parse_packet(body: bytes) -> LoggedPacket | None:
+    if len(body) < FAMILY_HEADER.size:
+        return None
+    found = read_attributes(body, FAMILY_HEADER.size)
     if found is None or len(found.get(NFULA_PACKET_HDR, b"")) < 3:
         return None
     return LoggedPacket(body[0], found)

@@ -1,4 +1,4 @@
-"""Rules that name ipsets: rehearsed with empty twins of the host's sets, in force with the sets themselves."""
+"""Rules that name ipsets: rehearsed with empty copies of the host's sets, in force with the sets themselves."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def _told(document: dict[str, Any]) -> list[tuple[int, str, str, str | None]]:
 
 @pytest.mark.usefixtures("sets")
 def test_the_families_of_sets() -> None:
-    """What the kernel says of each set of this namespace; names that no set has, or can have, are left out."""
+    """The kernel's answer for each set of this namespace; names that no set has, or can have, are left out."""
     assert families_of_sets([*FAMILIES, "none", "x" * 32, ""]) == FAMILIES
 
 
-def test_twins_are_empty_sets_of_the_same_families(sets: str) -> None:
-    """Made where there are none, and left alone where they are; a name that no set can have is told."""
+def test_copies_are_empty_sets_of_the_same_families(sets: str) -> None:
+    """A copy is made unless there is one already; a name that no set can have is an error that names it."""
     output("ipset destroy")
     make_empty_copies(FAMILIES)
     make_empty_copies(FAMILIES)
     assert families_of_sets(FAMILIES) == FAMILIES
     assert sorted(output("ipset list -n").split()) == sorted(line.split()[1] for line in sets.splitlines())
     assert "add" not in output("ipset save")
-    with pytest.raises(SetCopyError, match=r"no twin of the ipset x{32} could be made"):
+    with pytest.raises(SetCopyError, match=r"cannot make an empty copy of the ipset x{32}: "):
         make_empty_copies({"x" * 32: ANY_FAMILY})
 
 

@@ -21,9 +21,8 @@ from fwguardd.denials.formatting import sentence
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Extent, Meaning, Owner, Watched
 from fwguardd.denials.packets import PacketReader
-from fwguardd.kernel.devices import DeviceNames
 from fwguardd.kernel.kmsg import KernelLog, Lost, Record, Start
-from fwguardd.kernel.nflog import GroupTakenError, PacketLog
+from fwguardd.kernel.nflog import DeviceNames, GroupTakenError, PacketLog
 from fwguardd.kernel.nflog_message import LoggedPacket
 from tests.corpus.denials.packets import fragment, icmp_packets, ipv4_option_packets, ipv4_packets, ipv6_packets
 from tests.corpus.denials.scene import send_udp
@@ -274,7 +273,7 @@ def test_a_group_has_one_owner(host: CopiedHost) -> None:
     """The second who asks for a group is told who has it; when the first lets go, it may be had."""
     host.copy_all()
     with PacketLog(GROUP) as first:
-        with pytest.raises(GroupTakenError, match=f"NFLOG group {GROUP} is taken by netlink port {first.port}"):
+        with pytest.raises(GroupTakenError, match=f"NFLOG group {GROUP} is bound to netlink port {first.port}"):
             PacketLog(GROUP)
         PacketLog(GROUP + 1).close()
     PacketLog(GROUP).close()

@@ -52,9 +52,9 @@ def test_auto_takes_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> 
 
 
 IN_A_CONTAINER = """mount -t tmpfs dev /dev && mknod /dev/null c 1 3 && exec "$0" -c '
-from fwguardd.denials.sources import Choice, NoSourceError, Place, take
+from fwguardd.denials.sources import NoSourceError, ReadPosition, SourceChoice, open_source
 try:
-    taken = take(Choice.AUTO, Place(None, "boot", 7))
+    taken = open_source(SourceChoice.AUTO, ReadPosition(None, "boot", 7))
     print(taken.source.name, taken.why)
 except NoSourceError as error:
     print("none", error)
@@ -78,7 +78,7 @@ def test_auto_says_what_is_wrong_with_each() -> None:
     """When the group is taken too, it is said who has it."""
     with PacketLog(7) as other:
         said = _taken_in_a_container()
-        assert f"NFLOG group 7 is taken by netlink port {other.port}" in said
+        assert f"NFLOG group 7 is bound to netlink port {other.port}" in said
     assert "/dev/kmsg" in said
 
 
@@ -88,7 +88,7 @@ def test_a_source_that_cannot_be_had_is_told_and_tried_at_a_reload(start_daemon:
     with PacketLog(7):
         daemon = start_daemon(RULES, "source: nflog\nnflog_group: 7\n")
         told = daemon.event("denials.unavailable")
-        assert "NFLOG group 7 is taken" in told["message"]
+        assert "NFLOG group 7 is bound to" in told["message"]
         assert "fwguardctl reload" in told["message"]
         daemon.event("rules.applied")
     daemon.process.send_signal(signal.SIGHUP)
@@ -128,7 +128,7 @@ def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start, t
     faulty.with_suffix(".broken").touch()
     os.kill(child, signal.SIGKILL)
     told = daemon.event("denials.unavailable")
-    assert "journalctl ended: killed by signal 9; fwguardd tries again in 1 s" in told["message"]
+    assert "journalctl has ended: killed by signal 9; fwguardd tries again in 1 s" in told["message"]
     told = daemon.event("denials.unavailable")
     assert "journalctl failed: no journal today; fwguardd tries again in 2 s" in told["message"]
     faulty.with_suffix(".broken").unlink()

@@ -156,7 +156,7 @@ def test_the_end_of_journalctl_is_noticed(growing: GrowingJournal) -> None:
     gather(log, 1)
     os.kill(log.pid, signal.SIGKILL)
     assert select.select([log], [], [], PATIENCE)[0]
-    with pytest.raises(JournalError, match="journalctl ended: killed by signal 9"):
+    with pytest.raises(JournalError, match="journalctl has ended: killed by signal 9"):
         log.read_available(10)
     log.close()
     growing.kernel("three")
@@ -169,7 +169,7 @@ def test_what_journalctl_complains_of_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with JournalReader(Journal(BOOT, tmp_path / "empty")) as log:
         assert select.select([log], [], [], PATIENCE)[0]
-        with pytest.raises(JournalError, match=r"journalctl ended: .*boot"):
+        with pytest.raises(JournalError, match=r"journalctl has ended: .*boot"):
             log.read_available(10)
 
 
@@ -185,7 +185,7 @@ def test_no_process_is_left_behind(growing: GrowingJournal) -> None:
 
 def test_a_place_that_is_none_is_refused(tmp_path: Path) -> None:
     """A cursor comes from a file; what is no cursor never reaches a command line."""
-    with pytest.raises(JournalError, match="no place in a journal"):
+    with pytest.raises(JournalError, match="is not a journal cursor"):
         JournalReader(Journal(BOOT, tmp_path), "--vacuum-size=1")
 
 

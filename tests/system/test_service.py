@@ -88,7 +88,7 @@ def test_a_dropped_file_is_in_force(guarded: Guarded) -> None:
 
 
 def test_rules_may_name_ipsets(guarded: Guarded) -> None:
-    """The sandbox lets the daemon look at the host's sets, and the rehearsal make their twins."""
+    """The sandbox lets the daemon look at the host's sets, and the rehearsal make empty copies of them."""
     rule = "-A INPUT -m set --match-set blocked src -j DROP"
     guarded.drop("50-app.rules", f"-4 {rule}\n")
     assert 'there is no ipset "blocked"' in guarded.bed.run("fwguardctl reload", check=False).stdout

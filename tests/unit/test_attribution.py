@@ -1,4 +1,4 @@
-"""Who changed the rules: cgroup texts as they are on real hosts, and processes that make it hard on purpose."""
+"""Which process changed the rules: cgroup texts from real hosts, and processes with hostile names."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ CGROUPS = {
 
 @pytest.mark.parametrize("name", CGROUPS)
 def test_unit_of_a_cgroup(name: str) -> None:
-    """The systemd unit, or the container that the host knows, from both versions' texts; None where there is none."""
+    """The systemd unit, or the container that the host knows, from both versions; None if there is none."""
     text, unit = CGROUPS[name]
     assert unit_of(text) == unit
 
 
-def test_a_culprit_is_one_clause() -> None:
-    """Everything that is known, in the order in which a person asks for it."""
+def test_an_author_is_one_clause() -> None:
+    """Every known field, in the order process, command, user, parent, unit."""
     author = Author(
         pid=4711,
         process="iptables",
@@ -131,16 +131,16 @@ def test_a_culprit_is_one_clause() -> None:
     )
 
 
-def test_of_a_parent_is_told_what_its_child_does_not_share() -> None:
-    """A script that runs as somebody else, or in another unit, is told with that."""
+def test_a_parent_is_named_with_what_differs_from_its_child() -> None:
+    """A parent that runs as another user, or in another unit, is named with that user or unit."""
     script = Author(4711, "iptables", "iptables -F", 0, "root", "cron.service", 4700, "sh", "sh /opt/fw.sh", "root")
     assert str(script).endswith('by root, child of 4700 (sh) "sh /opt/fw.sh", in cron.service')
     sudo = replace(script, parent="sudo", parent_command="sudo", parent_user="eve", parent_unit="session-3.scope")
     assert str(sudo).endswith("by root, child of 4700 (sudo) by eve in session-3.scope, in cron.service")
 
 
-def test_several_culprits_are_told_up_to_a_few() -> None:
-    """Each of them may have done it; programs get the first that could still be seen."""
+def test_several_authors_are_named_up_to_a_limit() -> None:
+    """The clause names each of them; the fields are those of the first that had not ended."""
     gone, seen = Author(7, "iptables"), Author(8, "nft", "nft flush ruleset", parent_pid=1)
     two = NO_AUTHORS.with_another(gone).with_another(seen)
     assert str(two) == 'process 7 (iptables), gone already; and by process 8 (nft) "nft flush ruleset", child of 1'
@@ -157,8 +157,8 @@ def test_several_culprits_are_told_up_to_a_few() -> None:
     assert str(two.with_another(None)) == f"{two}; and by others"
 
 
-def test_nobody_is_no_culprit() -> None:
-    """Where nobody is known nothing is told, and lost notices alone are nobody's."""
+def test_no_author_has_no_fields() -> None:
+    """Where no process is known the clause is empty; after lost notices alone it names others."""
     assert not NO_AUTHORS
     assert NO_AUTHORS.fields() == {"culprit": ""}
     assert str(NO_AUTHORS.with_another(None)) == "others"
@@ -177,12 +177,12 @@ def test_nobody_is_no_culprit() -> None:
     ],
 )
 def test_a_clause_leaves_out_what_is_not_known(author: Author, clause: str) -> None:
-    """No part stands there empty, and only a process of which nothing was left is called gone."""
+    """Unknown fields leave no trace, and only a process without any field is called gone."""
     assert str(author) == clause
 
 
 WAITER = "import os, sys; open('/proc/self/comm', 'wb').write(os.fsencode(sys.argv[1])); print(flush=True); input()"
-"""Takes the name it is given, says that it has it, and stays until its standard input ends."""
+"""Sets its own name, prints a line, and runs until its standard input ends."""
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def start() -> Iterator[Callable[..., int]]:
         process.communicate()
 
 
-def test_a_living_process_is_seen_whole(start: Callable[..., int]) -> None:
+def test_all_fields_of_a_running_process_are_read(start: Callable[..., int]) -> None:
     """Name, command line, user and parent are those of the process, and of its real parent."""
     pid = start(b"changer", b"-F", b"INPUT")
     author = read_author(pid, "changer")
@@ -234,13 +234,13 @@ def test_a_living_process_is_seen_whole(start: Callable[..., int]) -> None:
     ],
 )
 def test_hostile_names_change_nothing_else(start: Callable[..., int], name: bytes) -> None:
-    """Whatever a process calls itself, its parent and its user are found in their own place."""
+    """No name that a process can choose changes the fields for its parent and its user."""
     text = name.decode("utf-8", "surrogateescape")
     author = read_author(start(name), text)
     assert (author.process, author.uid, author.parent_pid) == (text, os.getuid(), os.getpid())
 
 
-def test_arguments_cannot_be_taken_for_others(start: Callable[..., int]) -> None:
+def test_arguments_are_quoted(start: Callable[..., int]) -> None:
     """The command line is quoted as a shell would take it, so that a blank or a quote in an argument shows as one."""
     author = read_author(start(b"x", b"--comment", b"it's -j ACCEPT", b"two\nlines"))
     assert author.command is not None
@@ -255,21 +255,21 @@ def test_a_long_command_line_is_cut(start: Callable[..., int]) -> None:
     assert author.command.endswith("aaa…")
 
 
-def test_another_name_is_another_process(start: Callable[..., int]) -> None:
-    """A process that is not called as the kernel said got the number of one that is gone: it is not blamed."""
+def test_a_process_with_another_name_is_not_the_author(start: Callable[..., int]) -> None:
+    """A process whose name is not the one in the notice has reused the id of one that has ended: it is not reported."""
     pid = start(b"innocent")
     assert read_author(pid, "iptables") == Author(pid, "iptables")
 
 
 def test_a_process_that_is_gone() -> None:
-    """Nothing is left but what the kernel told."""
+    """Only the fields of the notice are known."""
     process = subprocess.Popen(["true"])
     process.wait()
     assert read_author(process.pid, "iptables") == Author(process.pid, "iptables")
     assert read_author(process.pid) == Author(process.pid)
 
 
-def test_a_process_that_nobody_has_waited_for() -> None:
+def test_a_zombie() -> None:
     """After its end and before its parent's wait a process has no command line any more, but a name and a parent."""
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -281,26 +281,26 @@ def test_a_process_that_nobody_has_waited_for() -> None:
 
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 2**32 - 1])
 def test_a_number_that_no_process_has(pid: int) -> None:
-    """Numbers that cannot be a process are one that is gone: 0 is not this process, -1 not all of them."""
+    """An id that no process can have counts as one that has ended: 0 is not this process, -1 is not all of them."""
     assert read_author(pid) == Author(pid)
 
 
-def test_a_thread_is_told_as_its_process() -> None:
+def test_a_thread_is_reported_as_its_process() -> None:
     """The kernel names the thread that committed; people know the process."""
-    told: list[Author] = []
+    read: list[Author] = []
 
     def change() -> None:
-        told.append(read_author(threading.get_native_id()))
+        read.append(read_author(threading.get_native_id()))
 
     thread = threading.Thread(target=change)
     thread.start()
     thread.join()
-    [author] = told
+    [author] = read
     assert (author.pid, author.parent_pid) == (os.getpid(), os.getppid())
 
 
 def test_the_first_process_has_no_parent() -> None:
-    """Process 1 is nobody's child."""
+    """Process 1 has no parent."""
     author = read_author(1)
     assert (author.parent_pid, author.parent) == (None, None)
     assert "child of" not in str(author)
