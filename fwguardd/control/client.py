@@ -1,8 +1,8 @@
-"""fwguardctl's end of the control socket: one question, one answer, plain blocking code.
+"""fwguardctl's end of the control socket: one request, one answer, plain blocking code.
 
-It gives the result of the verb, or one of three errors, each with a message that says what to do: the daemon cannot be
-reached, it is not permitted, it refused. An answer that is late, torn, too large or in another language is never taken
-for a result.
+`ask` returns the result of the verb or raises one of three errors, each with a message that says what to do: the daemon
+cannot be reached, the user is not permitted, the daemon refused. An answer that is late, incomplete, too large or in
+another version of the protocol is never taken for a result.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 LONG_VERBS = frozenset({"reload", "rollback", "open"})
 LONG, SHORT = 600.0, 30.0
-"""Seconds to wait for an answer. A verb that writes waits for its turn, a rehearsal, and the lock of iptables."""
+"""Seconds to wait for an answer. A verb that writes waits for the pass before it, a rehearsal, and the xtables lock."""
 
 
 class DaemonUnreachableError(Exception):
-    """Nobody answers at the control socket, or not in time."""
+    """No daemon answers at the control socket, or not in time."""
 
 
 class ControlNotPermittedError(Exception):
@@ -40,7 +40,7 @@ class ControlNotPermittedError(Exception):
 
 
 class RequestRefusedError(Exception):
-    """The daemon answered, and not with a result."""
+    """The daemon answered that it did not perform the verb."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -51,45 +51,47 @@ class RequestRefusedError(Exception):
 def ask(
     socket_path: Path, verb: str, args: Mapping[str, int | float | None] | None = None, timeout: float | None = None
 ) -> Mapping[str, Any]:
-    """The result of a verb. Raises UnreachableError, NotPermittedError and RefusedError."""
-    wait = timeout if timeout is not None else LONG if verb in LONG_VERBS else SHORT
+    """The result of a verb. Raises DaemonUnreachableError, ControlNotPermittedError and RequestRefusedError."""
+    if timeout is None:
+        timeout = LONG if verb in LONG_VERBS else SHORT
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         _connect(server, socket_path)
-        answer = parse_answer(_exchange(server, encode_request(verb, args or {}), verb, wait))
+        answer = parse_answer(_exchange(server, encode_request(verb, args or {}), verb, timeout))
     if not isinstance(answer, RequestFault):
         return answer.result
     if answer.code is Code.NOT_PERMITTED:
-        raise ControlNotPermittedError(f"{answer.message}; try it as root")
+        raise ControlNotPermittedError(f"{answer.message}; run it as root")
     raise RequestRefusedError(answer.code, answer.message)
 
 
 def _connect(server: socket.socket, path: Path) -> None:
-    # In blocking mode the kernel waits this long for room in the server's queue (unix(7), socket(7)). With a timeout of
-    # Python's, which makes the socket non-blocking, a full queue would be an error at once.
+    # In blocking mode the kernel waits this long for room in the server's queue (unix(7), socket(7)). A timeout set by
+    # Python makes the socket non-blocking, and then a full queue is an error at once.
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(SHORT), 0))
     try:
         server.connect(str(path))
     except PermissionError as error:
-        raise ControlNotPermittedError(f"{path} may not be opened by this user; try it as root") from error
+        advice = "run it as root, or, for a verb that only reads, as a member of the group fwguard"
+        raise ControlNotPermittedError(f"no permission to open {path}: {advice}") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise DaemonUnreachableError(
-            f"fwguardd does not run, or its control socket is not {path}; look at: systemctl status fwguardd"
+            f"fwguardd is not running, or its control socket is not {path}; see: systemctl status fwguardd"
         ) from error
     except BlockingIOError as error:
         raise DaemonUnreachableError(
-            "fwguardd runs but takes no clients; look at: systemctl status fwguardd"
+            f"fwguardd accepts no connections at {path}; see: systemctl status fwguardd"
         ) from error
     except OSError as error:
-        raise DaemonUnreachableError(f"{path} cannot be used: {error}; look at: systemctl status fwguardd") from error
+        raise DaemonUnreachableError(f"cannot connect to {path}: {error}; see: systemctl status fwguardd") from error
 
 
 def _exchange(server: socket.socket, request: bytes, verb: str, wait: float) -> bytes:
-    """The daemon's line, without its newline."""
+    """The line that the daemon sends, without its newline."""
     deadline = time.monotonic() + wait
     data = bytearray()
     server.settimeout(wait)
     try:
-        # A daemon that is busy answers and hangs up before it has read the request.
+        # A daemon that is busy answers and closes the connection before it has read the request.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             server.sendall(request)
         while not data.endswith(b"\n") and len(data) <= LARGEST_ANSWER:
@@ -100,14 +102,14 @@ def _exchange(server: socket.socket, request: bytes, verb: str, wait: float) -> 
             data += chunk
     except TimeoutError as error:
         raise DaemonUnreachableError(
-            f"fwguardd has not answered for {wait:g} s; {verb} may still be under way; look at: journalctl -u fwguardd"
+            f"fwguardd has not answered for {wait:g} s; {verb} may still be in progress; see: journalctl -u fwguardd"
         ) from error
     except OSError as error:
-        raise DaemonUnreachableError(f"the connection to fwguardd broke: {error}; {_unknown(verb)}") from error
+        raise DaemonUnreachableError(f"the connection to fwguardd was lost: {error}; {_unknown(verb)}") from error
     if not data.endswith(b"\n"):
-        raise DaemonUnreachableError(f"fwguardd hung up before it had answered; {_unknown(verb)}")
+        raise DaemonUnreachableError(f"fwguardd closed the connection before it had answered; {_unknown(verb)}")
     return bytes(data[:-1])
 
 
 def _unknown(verb: str) -> str:
-    return f"whether {verb} was done is not known; look at: journalctl -u fwguardd"
+    return f"{verb} may have been carried out or not; see: journalctl -u fwguardd"

@@ -1,21 +1,20 @@
-"""The language of the control socket: JSON lines over a unix stream socket, one request and one answer a connection.
+"""The protocol of the control socket: JSON lines over a unix stream socket, one request and one answer a connection.
 
-The client sends one line and reads one line; then both hang up. Everything is UTF-8.
+The client sends one line and reads one line; then both close the connection. Everything is UTF-8.
 
     request   {"v": 1, "verb": "history", "args": {"limit": 10}}
     answer    {"v": 1, "ok": true, "result": {...}}
               {"v": 1, "ok": false, "code": "unknown-verb", "message": "..."}
 
-``v`` is the version of this language. Another one is answered with "unsupported-version" and not guessed at. ``args``
-may be left out, and so may an argument that need not be given; null says the same. The verbs and their arguments are
-in `VERBS`, the codes in `Code`, and both only ever grow within a version: a client passes over keys of a result that
-it does not know. A request has at most `LARGEST_REQUEST` bytes and an answer at most `LARGEST_ANSWER`, each with the
-newline at its end.
+``v`` is the version of the protocol. A request of another version is answered with "unsupported-version". ``args`` may
+be left out, and so may an optional argument; null means the same. The verbs and their arguments are in `VERBS`, the
+codes in `Code`, the results in `control.documents`. Within a version they only grow: a client ignores keys of a result
+that it does not know. A request has at most `LARGEST_REQUEST` bytes and an answer at most `LARGEST_ANSWER`, each with
+the newline at its end.
 
-A request is refused whole if anything in it is unknown, of another type, out of bounds or said twice, because a verb
-that does something else than was asked is worse than one that does nothing. Reading never raises, whatever arrives.
-
-This module is pure.
+A request with anything in it that is unknown, of another type, out of bounds or repeated is refused as a whole, because
+a verb that does something other than what was requested is worse than one that does nothing. Reading never raises,
+whatever arrives. This module is pure.
 """
 
 from __future__ import annotations
@@ -28,19 +27,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import UnionType
 
 VERSION = 1
 LARGEST_REQUEST = 64 << 10
 LARGEST_ANSWER = 64 << 20
 LONGEST_QUOTE = 40
-"""Characters of what a client sent that a message repeats."""
+"""Characters that a message quotes of what a client sent."""
 
 LARGEST_WHOLE = (1 << 53) - 1
 """The largest number that every reader of JSON reads exactly (RFC 8259, section 6)."""
 
 
 class Code(StrEnum):
-    """Why a request was not done."""
+    """Why a request was not performed."""
 
     BAD_REQUEST = "bad-request"
     UNKNOWN_VERB = "unknown-verb"
@@ -52,7 +52,7 @@ class Code(StrEnum):
 
 
 class ArgumentType(StrEnum):
-    """The type of an argument. Both are numbers; WHOLE ones have no fraction."""
+    """The type of an argument: a number without a fraction, or a number of seconds."""
 
     WHOLE = "whole"
     SECONDS = "seconds"
@@ -71,7 +71,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """Something that can be asked for. ``reads`` tells that it changes nothing, neither the kernel nor the daemon."""
+    """A verb of the protocol. ``reads`` says that it changes nothing, neither the kernel nor the daemon."""
 
     name: str
     reads: bool
@@ -106,7 +106,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A verb with all its arguments, checked against the table; one that was not given is None."""
+    """A verb with all its arguments, checked against the table; an argument that was not given is None."""
 
     verb: Verb
     args: Mapping[str, int | float | None]
@@ -124,7 +124,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RequestFault:
-    """Why a request was not done, as data: a code for programs and a sentence for people."""
+    """Why a request was not performed: a code for programs and a sentence for people."""
 
     code: Code
     message: str
@@ -132,18 +132,23 @@ class RequestFault:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a verb gave."""
+    """The result of a verb."""
 
     result: Mapping[str, Any]
 
 
 class RequestError(Exception):
-    """Raised by whoever performs a verb, to answer with a code and a sentence instead of a result."""
+    """Raised by the function that performs a verb, to answer with a code and a sentence instead of a result."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+_CODES = {code.value: code for code in Code}
+_NUMBERS: Mapping[ArgumentType, type[int] | UnionType] = {ArgumentType.WHOLE: int, ArgumentType.SECONDS: int | float}
+_TYPE_NAMES = {ArgumentType.WHOLE: "whole number", ArgumentType.SECONDS: "number of seconds"}
 
 
 class _Misfit(Exception):  # noqa: N818 - control flow inside this module; it never leaves it.
@@ -153,7 +158,7 @@ class _Misfit(Exception):  # noqa: N818 - control flow inside this module; it ne
 
 
 def parse_request(data: bytes) -> Request | RequestFault:
-    """The request that a line is, without its newline. Never raises."""
+    """Read a request from its line, without the newline. Never raises."""
     if len(data) >= LARGEST_REQUEST:
         return RequestFault(Code.BAD_REQUEST, f"a request has at most {LARGEST_REQUEST} bytes")
     try:
@@ -192,25 +197,29 @@ def _value(verb: Verb, argument: Argument, value: object) -> int | float | None:
         if argument.required:
             raise _Misfit(f"{name} is missing")
         return None
-    # A bool is an int to Python, and no number to whoever wrote "true".
-    types = (int,) if argument.kind is ArgumentType.WHOLE else (int, float)
-    if isinstance(value, bool) or not isinstance(value, types):
-        raise _Misfit(
-            f"{name} must be a {'whole number' if argument.kind is ArgumentType.WHOLE else 'number of seconds'}"
-        )
-    if not argument.least <= value <= argument.most:
+    number = _number(name, argument.kind, value)
+    if not argument.least <= number <= argument.most:
         raise _Misfit(f"{name} must be from {argument.least:.16g} to {argument.most:.16g}")
-    return value if argument.kind is ArgumentType.WHOLE else float(value)
+    if argument.kind is ArgumentType.SECONDS:
+        return float(number)
+    return number
+
+
+def _number(name: str, kind: ArgumentType, value: object) -> int | float:
+    # In Python a bool is an int; in JSON true is not a number.
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS[kind]):
+        raise _Misfit(f"{name} must be a {_TYPE_NAMES[kind]}")
+    return value
 
 
 def parse_answer(data: bytes) -> Answer | RequestFault:
-    """What the daemon answered, from its line without the newline. Never raises: what cannot be read is a Fault."""
+    """Read an answer from its line, without the newline. Never raises: what cannot be read is a RequestFault."""
     try:
         return _answer(_document(data))
     except _Misfit as misfit:
         if misfit.code is Code.UNSUPPORTED_VERSION:
             return RequestFault(misfit.code, str(misfit))
-        return RequestFault(Code.FAILED, f"fwguardd answered something that cannot be read: {misfit}")
+        return RequestFault(Code.FAILED, f"the answer of fwguardd cannot be read: {misfit}")
 
 
 def _answer(document: dict[str, Any]) -> Answer | RequestFault:
@@ -219,24 +228,24 @@ def _answer(document: dict[str, Any]) -> Answer | RequestFault:
         return Answer(result)
     code, message = document.get("code"), document.get("message")
     if ok is not False or not isinstance(code, str) or not isinstance(message, str):
-        raise _Misfit("neither a result nor a reason")
+        raise _Misfit("it has neither a result nor a reason")
     # A newer daemon may know more codes than this client does.
-    return RequestFault(Code(code) if code in list(Code) else Code.FAILED, message)
+    return RequestFault(_CODES.get(code, Code.FAILED), message)
 
 
 def encode_request(verb: str, args: Mapping[str, int | float | None]) -> bytes:
-    """The line that asks for a verb."""
+    """The line of a request."""
     return _line({"v": VERSION, "verb": verb, "args": dict(args)})
 
 
 def encode_answer(answer: Answer | RequestFault) -> bytes:
-    """The line that answers. Never raises: a result that JSON cannot tell, or that is too large, is told as a fault."""
+    """The line of an answer. Never raises: for a result that is too large, or not JSON, the answer is a fault."""
     if isinstance(answer, RequestFault):
         return _line({"v": VERSION, "ok": False, "code": answer.code.value, "message": answer.message})
     try:
         line = _line({"v": VERSION, "ok": True, "result": dict(answer.result)})
     except (TypeError, ValueError, RecursionError) as error:
-        return encode_answer(RequestFault(Code.FAILED, f"the result cannot be told: {error}"))
+        return encode_answer(RequestFault(Code.FAILED, f"the result is not JSON: {error}"))
     if len(line) > LARGEST_ANSWER:
         return encode_answer(RequestFault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes"))
     return line
@@ -248,7 +257,7 @@ def _line(document: dict[str, Any]) -> bytes:
 
 
 def _document(data: bytes) -> dict[str, Any]:
-    """A JSON object of this version of the language."""
+    """A JSON object of this version of the protocol."""
     try:
         document = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
     except UnicodeDecodeError as error:
@@ -256,7 +265,7 @@ def _document(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise _Misfit(f"not JSON: {error}") from error
     except RecursionError as error:
-        raise _Misfit("not JSON that can be read: nested too deeply") from error
+        raise _Misfit("not readable JSON: nested too deeply") from error
     if not isinstance(document, dict):
         raise _Misfit("not a JSON object")
     version = document.get("v")
@@ -264,7 +273,7 @@ def _document(data: bytes) -> dict[str, Any]:
         raise _Misfit(f'"v" must be the version of the protocol, {VERSION}')
     if version != VERSION:
         raise _Misfit(
-            f"the other side speaks another version of the protocol than {VERSION}; "
+            f"the other end uses another version of the protocol than {VERSION}; "
             "after an upgrade: systemctl restart fwguardd",
             Code.UNSUPPORTED_VERSION,
         )
@@ -274,14 +283,16 @@ def _document(data: bytes) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise _Misfit("a key is said twice")
+        raise _Misfit("a key is repeated")
     return made
 
 
 def _no_number(name: str) -> float:
-    raise _Misfit(f"not JSON: {name} is no number")
+    raise _Misfit(f"not JSON: {name} is not a number")
 
 
 def _quoted(text: str) -> str:
     """What a client sent, short and in printable ASCII."""
-    return f"{text[:LONGEST_QUOTE]!a}{'…' if len(text) > LONGEST_QUOTE else ''}"
+    if len(text) > LONGEST_QUOTE:
+        return f"{text[:LONGEST_QUOTE]!a}…"
+    return f"{text!a}"

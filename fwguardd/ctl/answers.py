@@ -1,33 +1,51 @@
-"""What the daemon answered, in words for a person at a terminal: short, aligned, trouble in colour.
+"""The daemon's answers as text for a terminal: short, aligned, problems in colour.
 
-Every function takes the result object of a verb and gives the lines to print. Nothing here prints or decides. What
-comes from the daemon may repeat file names and rule text, so control characters are shown escaped.
+Every function takes the result of a verb (`control.documents`) and returns the lines to print. Nothing here prints or
+decides. What comes from the daemon may repeat file names and rule text, so control characters are shown escaped.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
 from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    Result = Mapping[str, Any]
+    from fwguardd.control.documents import (
+        DenialsDocument,
+        DriftDocument,
+        DriftStateDocument,
+        FindingDocument,
+        HistoryDocument,
+        InForceDocument,
+        OutcomeDocument,
+        PauseDocument,
+        PendingDocument,
+        RevisionDocument,
+        RuleCounts,
+        ShowDocument,
+        StatusDocument,
+    )
+
+    Row = tuple[str, str]
 
 _RED, _YELLOW = "\x1b[1;31m", "\x1b[33m"
 MOST_SHOWN = 20
-"""Differences that status spells out; the verb drift spells out all."""
+"""Differences that status prints; the verb drift prints all."""
+
+_FAMILIES = {family.value: family for family in Family}
 
 
 class AnswerPainter(Painter):
-    """The colours of findings, and those of a state of affairs."""
+    """The colours of findings, and those of a state."""
 
     def bad(self, text: str) -> str:
-        """Something that needs somebody now."""
+        """Something that has to be dealt with now."""
         return self._in(_RED, text)
 
     def warn(self, text: str) -> str:
@@ -35,47 +53,48 @@ class AnswerPainter(Painter):
         return self._in(_YELLOW, text)
 
 
-def status(result: Result, ink: AnswerPainter, now: float) -> list[str]:
-    """The state of the firewall, one fact a line, what matters most first."""
-    rows = [
-        ("in force", _in_force(result["in_force"], ink, now)),
-        *_troubles(result, ink, now),
-        ("drift", _drift(result["drift"], ink)),
-        *[("", f"  {_difference(text, ink)}") for text in result["drift"]["differences"][:MOST_SHOWN]],
-        ("denials", _denials(result["denials"], ink)),
-        *[("", f"  {reason}") for reason in _reason(result["denials"])],
-        ("daemon", ink.dim(f"fwguardd {told(result['version'])}, {_tool(result)}")),
-        ("files", ink.dim(told(result["rules_dir"]))),
-    ]
-    well = result["in_force"] and result["in_force"]["kind"] == "rules" and len(_troubles(result, ink, now)) == 0
-    sentence = told(result["sentence"])
-    calm = not result["drift"]["count"] and not result["drift"].get("unseen")
-    head = ink.good(sentence) if well and calm else ink.warn(sentence)
-    refusal = result["last_refusal"]
-    findings = ["", *_findings(refusal["findings"], ink)] if refusal else []
-    return [head, "", *[_row(*row) for row in rows], *findings]
+def status(result: StatusDocument, ink: AnswerPainter, now: float) -> list[str]:
+    """The state of the firewall, one fact a line, the most important first."""
+    problems = _problems(result, ink, now)
+    drift, in_force = result["drift"], result["in_force"]
+    rows = [("in force", _in_force(in_force, ink, now)), *problems, ("drift", _drift(drift, ink))]
+    rows += [("", f"  {_difference(text, ink)}") for text in drift["differences"][:MOST_SHOWN]]
+    rows.append(("denials", _denials(result["denials"], ink)))
+    rows += _source_reason(result["denials"])
+    tool = _tool(result["iptables"], result["backend"])
+    rows.append(("daemon", ink.dim(f"fwguardd {escaped(result['version'])}, {tool}")))
+    rows.append(("files", ink.dim(escaped(result["rules_dir"]))))
+    guarded = in_force is not None and in_force["kind"] == "rules" and not problems
+    paint = ink.warn
+    if guarded and not drift["count"] and not drift.get("unseen"):
+        paint = ink.good
+    lines = [paint(escaped(result["sentence"])), ""]
+    lines += [_row(name, text) for name, text in rows]
+    if result["last_refusal"] is not None:
+        lines += ["", *_findings(result["last_refusal"]["findings"], ink)]
+    return lines
 
 
 def _row(name: str, text: str) -> str:
     return f"{name:10}{text}"
 
 
-def _in_force(in_force: Result | None, ink: AnswerPainter, now: float) -> str:
+def _in_force(in_force: InForceDocument | None, ink: AnswerPainter, now: float) -> str:
     if in_force is None:
-        return ink.bad("nothing by fwguardd")
-    since = f"since {_when(in_force['since'])} ({_ago(now - in_force['since'])} ago, {told(in_force['cause'])})"
+        return ink.bad("nothing that fwguardd loaded")
+    since = f"since {_when(in_force['since'])} ({_ago(now - in_force['since'])} ago, {escaped(in_force['cause'])})"
     if in_force["kind"] == "open":
-        return f"{ink.bad('OPEN: everything is accepted')}, {since}; to end that: fwguardctl reload"
-    rules = in_force["rules"]
-    return f"{ink.bold('revision ' + str(in_force['revision']))}, {_rules(rules)}, {since}"
+        return f"{ink.bad('OPEN: everything is accepted')}, {since}; to close it: fwguardctl reload"
+    return f"{ink.bold('revision ' + str(in_force['revision']))}, {_rules(in_force['rules'])}, {since}"
 
 
-def _troubles(result: Result, ink: AnswerPainter, now: float) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
+def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> list[Row]:
+    rows: list[Row] = []
     if pending := result["pending"]:
         rows.append(("pending", f"{ink.warn(_pending(pending))}; to keep it: fwguardctl confirm"))
     if held := result["held"]:
-        rows.append(("held", ink.warn(told(held["reason"]))))
+        reason = f"{escaped(held['reason'])}; the rule files are not applied"
+        rows.append(("held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"))
     if refusal := result["last_refusal"]:
         errors = sum(finding["severity"] == "error" for finding in refusal["findings"])
         ago = _ago(now - refusal["when"])
@@ -83,174 +102,233 @@ def _troubles(result: Result, ink: AnswerPainter, now: float) -> list[tuple[str,
     return rows
 
 
-def _drift(drift: Result, ink: AnswerPainter) -> str:
-    habit = "repaired when seen" if drift["repair"] else "reported only (on_drift: report)"
-    if drift["paused_seconds"] is not None:
-        habit = ink.warn(f"repairs are held for {_span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
-    elif fight := drift.get("fight"):
-        who = told(fight["culprit"] or "somebody")
-        again = f"{told(fight['chain'])} is changed again each time"
-        what = f"repairs are given up for {_span(fight['seconds_left'])}: {again}"
-        habit = f"{ink.bad(what)}, by {who}; to repair it now: fwguardctl resume"
+def _drift(drift: DriftStateDocument, ink: AnswerPainter) -> str:
     if drift.get("unseen"):
-        return ink.bad("not known: the kernel cannot be looked at")
-    count = ink.bad(_count(drift["count"], "difference")) if drift["count"] else "none"
-    return f"{count}; {habit}"
+        return ink.bad("unknown: the kernel cannot be compared with the revision in force")
+    count = "none"
+    if drift["count"]:
+        count = ink.bad(_count(drift["count"], "difference"))
+    return f"{count}; {_repairs(drift, ink)}"
 
 
-def _denials(denials: Result, ink: AnswerPainter) -> str:
+def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
+    """What is done about drift."""
+    if drift["paused_seconds"] is not None:
+        return ink.warn(f"repairs are paused for {_span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
+    if fight := drift.get("fight"):
+        what = f"{escaped(fight['chain'])} is changed again after each repair"
+        suspended = ink.bad(f"repairs are suspended for {_span(fight['seconds_left'])}: {what}")
+        who = escaped(fight["culprit"] or "an unknown process")
+        return f"{suspended}, by {who}; to repair it now: fwguardctl resume"
+    if drift["repair"]:
+        return "repaired when found"
+    return "reported only (on_drift: report)"
+
+
+def _denials(denials: DenialsDocument, ink: AnswerPainter) -> str:
     if denials.get("source") is None:
-        return ink.warn(f"not read; {told(denials.get('why') or 'see: journalctl -u fwguardd')}")
-    lines = denials["lines"]
-    fates = f"{denials['told']} told + {denials['summarised']} in summaries + {denials['waiting']} waiting"
-    adds_up = all(
-        lines == sum(denials[key] for key in parts)
-        for parts in (("denied", "logged", "unparsed"), ("told", "summarised", "waiting"))
-    )
-    kinds = ", ".join(f"{denials[key]} {key}" for key in ("denied", "logged"))
-    troubles = [f"{denials[key]} {key}" for key in ("unparsed", "lost") if denials[key]]
-    troubles += [f"{denials['dropped_events']} events dropped"] if denials.get("dropped_events") else []
-    troubles += [] if adds_up else ["the sum is wrong: a defect of fwguardd"]
-    trouble = f"; {ink.warn(', '.join(troubles))}" if troubles else ", none lost"
-    return f"{_count(lines, 'line')} from {told(denials['source'])}: {kinds}{trouble} ({fates})"
+        return ink.warn(f"not read; {escaped(denials.get('why') or 'see: journalctl -u fwguardd')}")
+    fates = f"{denials['told']} reported + {denials['summarised']} in summaries + {denials['waiting']} waiting"
+    kinds = f"{denials['denied']} denied, {denials['logged']} logged"
+    problems = ", ".join(_problems_with_denials(denials))
+    loss = ", none lost"
+    if problems:
+        loss = f"; {ink.warn(problems)}"
+    return f"{_count(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss} ({fates})"
 
 
-def _reason(denials: Result) -> list[str]:
-    """Why denials come from where they come, unless it is the plainest case: the host's own kernel log."""
+def _problems_with_denials(denials: DenialsDocument) -> Iterable[str]:
+    if denials["unparsed"]:
+        yield f"{denials['unparsed']} unparsed"
+    if denials["lost"]:
+        yield f"{denials['lost']} lost"
+    if dropped := denials.get("dropped_events"):
+        yield f"{_count(dropped, 'event')} dropped"
+    by_kind = denials["denied"] + denials["logged"] + denials["unparsed"]
+    by_fate = denials["told"] + denials["summarised"] + denials["waiting"]
+    if not denials["lines"] == by_kind == by_fate:
+        yield "the counts do not add up: a bug in fwguardd"
+
+
+def _source_reason(denials: DenialsDocument) -> list[Row]:
+    """Why denials are read from this source. The kernel log is the first choice and needs no reason."""
     source, why = denials.get("source"), denials.get("why")
-    if source is None or not why or (source == "kmsg" and "(not better: " not in why):
+    if source in {None, "kmsg"} or not why:
         return []
-    return [f"from {told(source)}: {told(why)}"]
+    return [("", f"  from {escaped(source)}: {escaped(why)}")]
 
 
-def change(result: Result, ink: AnswerPainter, confirm: str) -> list[str]:
-    """What a verb that changes the ruleset came to: the findings, then one sentence, then what to do. ``confirm`` is
-    the command that keeps a change that waits for it."""
+def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[str]:
+    """The result of a reload, a rollback or an opening: findings, one sentence, the next step. ``confirm`` is the
+    command that keeps a change that waits to be confirmed."""
     outcome = result["outcome"]
-    paint = {"refused": ink.bad, "failed": ink.bad}.get(outcome, ink.good)
     lines = _findings(result["findings"], ink)
-    sentence, reason = told(result["sentence"]), told(result["reason"] or "")
-    changes = f" ({_count(result['changes'], 'change')})" if result["changes"] else ""
-    lines.append(f"{paint(told(outcome))}{changes}: {sentence}")
-    if reason and reason not in sentence:
-        lines.append(f"    {ink.dim('→')} {reason}")
+    changes = ""
+    if result["changes"]:
+        changes = f" ({_count(result['changes'], 'change')})"
+    lines.append(f"{_paint_of(outcome, ink)(escaped(outcome))}{changes}: {escaped(result['sentence'])}")
+    if result["reason"]:
+        lines.append(f"    {ink.dim('→')} {escaped(result['reason'])}")
     if pending := result["pending"]:
         lines += [ink.warn(_pending(pending)), f"to keep it: {ink.bold(confirm)}"]
     return lines
 
 
-def history(result: Result, ink: AnswerPainter) -> list[str]:
+def confirmed(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[str]:
+    """The result of a confirmation."""
+    if result["outcome"] not in {"applied", "unchanged"}:
+        return change(result, ink, confirm)
+    return [f"{ink.good('confirmed')}: revision {result['revision']} stays, also after a reboot"]
+
+
+def _paint_of(outcome: str, ink: AnswerPainter) -> Callable[[str], str]:
+    return ink.bad if outcome in {"refused", "failed"} else ink.good
+
+
+def history(result: HistoryDocument, ink: AnswerPainter) -> list[str]:
     """The revisions as a table, the one in force marked."""
     head = ("", "REVISION", "WHEN", "IPV4", "IPV6", "FILES", "CAUSE", "BY")
     rows = [_revision(revision) for revision in result["revisions"]]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [ink.dim(_aligned(head, widths))] if rows else ["No revision is kept yet."]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["No revision is kept yet."]
+    if rows:
+        lines = [ink.dim(_aligned(head, widths))]
     for row in rows:
         line = _aligned(row, widths)
-        lines.append(ink.good(line) if row[0] else line)
-    return lines + [ink.warn(f"damaged, set aside: {told(name)}") for name in result["damaged"]]
+        if row[0]:
+            line = ink.good(line)
+        lines.append(line)
+    lines += [ink.warn(f"damaged, set aside: {escaped(name)}") for name in result["damaged"]]
+    return lines
 
 
-def _revision(revision: Result) -> tuple[str, ...]:
-    opened = revision["kind"] == "open"
+def _revision(revision: RevisionDocument) -> tuple[str, ...]:
+    ipv4, ipv6 = str(revision["rules"]["ipv4"]), str(revision["rules"]["ipv6"])
+    if revision["kind"] == "open":
+        ipv4 = ipv6 = "open"
     return (
-        "*" if revision["in_force"] else "",
+        "*" * revision["in_force"],
         str(revision["revision"]),
         _when(revision["when"]),
-        *("open" if opened else str(revision["rules"][family]) for family in ("ipv4", "ipv6")),
+        ipv4,
+        ipv6,
         str(revision["files"]),
-        told(revision["cause"]),
-        told(revision["by"] or ""),
+        escaped(revision["cause"]),
+        escaped(revision["by"] or ""),
     )
 
 
+_NUMBER_COLUMNS = frozenset({1, 3, 4, 5})
+
+
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    numbers = (1, 3, 4, 5)
-    cells = [
-        cell.rjust(width) if column in numbers else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
+    cells = []
+    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        if column in _NUMBER_COLUMNS:
+            cells.append(cell.rjust(width))
+        else:
+            cells.append(cell.ljust(width))
     return "  ".join(cells).rstrip()
 
 
-def show(result: Result, ink: AnswerPainter) -> list[str]:
-    """One revision: where it comes from, its files as they were, and what the kernel made of them."""
+def show(result: ShowDocument, ink: AnswerPainter) -> list[str]:
+    """One revision: its origin, its files as they were, and the rulesets that the kernel made of them."""
+    cause = escaped(result["cause"])
+    if result["by"]:
+        cause = f"{cause}, by {escaped(result['by'])}"
+    tool = _tool(result["iptables"], result["backend"])
     lines = [
         ink.bold(f"revision {result['revision']}"),
         _row("when", _when(result["when"])),
-        _row("cause", told(result["cause"]) + (f", by {told(result['by'])}" if result["by"] else "")),
-        _row("made with", f"{_tool(result)}, Linux {told(result['kernel'])}"),
+        _row("cause", cause),
+        _row("made with", f"{tool}, Linux {escaped(result['kernel'])}"),
     ]
     for file in result["files"]:
-        lines += _section(told(file["path"]), file["text"], ink)
+        lines += _section(escaped(file["path"]), file["text"], ink)
     for family, text in result["texts"].items():
-        lines += _section(f"{told(family)}, as the kernel has it", text, ink)
+        lines += _section(f"{escaped(family)}, as iptables-save prints it", text, ink)
     return lines
 
 
 def _section(title: str, text: str, ink: AnswerPainter) -> list[str]:
-    return ["", ink.bold(f"# {title}"), *[printable(line.expandtabs()) for line in text.split("\n")[:-1] or [text]]]
+    lines = text.removesuffix("\n").split("\n")
+    return ["", ink.bold(f"# {title}"), *[printable(line.expandtabs()) for line in lines]]
 
 
-def drift(result: Result, ink: AnswerPainter) -> list[str]:
+def drift(result: DriftDocument, ink: AnswerPainter) -> list[str]:
     """Every difference between the kernel and the revision in force."""
-    if not result["count"]:
-        return [f"{ink.good('no drift')}: the kernel holds what is in force"]
+    count = result["count"]
+    if not count:
+        return [f"{ink.good('no drift')}: the kernel holds the revision in force"]
     lines = [_difference(text, ink) for text in result["differences"]]
-    left = result["count"] - len(lines)
-    lines += [ink.dim(f"… and {left} more")] if left > 0 else []
-    return [*lines, ink.bad(_count(result["count"], "difference"))]
+    left = count - len(lines)
+    if left > 0:
+        lines.append(ink.dim(f"… and {left} more"))
+    lines.append(ink.bad(_count(count, "difference")))
+    return lines
 
 
 def _difference(text: str, ink: AnswerPainter) -> str:
-    """A difference: - is missing in the kernel, + is there and should not be, ~ is moved, ! is a policy."""
-    line = told(text)
-    return ink.warn(line) if line[:1] in ("~", "!") else ink.change(line[:1], line)
+    """A difference: - is missing in the kernel, + should not be in it, ~ has moved, ! is a policy."""
+    line = escaped(text)
+    sign = line[:1]
+    if sign in {"~", "!"}:
+        return ink.warn(line)
+    return ink.change(sign, line)
 
 
-def pause(result: Result, ink: AnswerPainter) -> list[str]:
-    """Whether repairs are held, and for how long."""
+def pause(result: PauseDocument, ink: AnswerPainter) -> list[str]:
+    """Whether repairs are paused, and for how long."""
     seconds = result["paused_seconds"]
     if seconds is None:
-        return [f"{ink.good('resumed')}: drift is dealt with again"]
+        return [f"{ink.good('resumed')}: drift is handled as on_drift says"]
     until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
-    held = f"drift is not repaired for {_span(seconds)}, until {until}"
-    return [f"{ink.warn('paused')}: {held}; to end that: fwguardctl resume"]
+    paused = f"drift is not repaired for {_span(seconds)}, until {until}"
+    return [f"{ink.warn('paused')}: {paused}; to end that: fwguardctl resume"]
 
 
-def _pending(pending: Result) -> str:
-    left = f"revision {pending['revision']} is undone in {_span(pending['seconds_left'])} unless it is confirmed"
-    return left + (f"; revision {pending['back_to']} comes back" if pending["back_to"] is not None else "")
+def _pending(pending: PendingDocument) -> str:
+    left = f"revision {pending['revision']} is rolled back in {_span(pending['seconds_left'])} unless it is confirmed"
+    if pending["back_to"] is None:
+        return left
+    return f"{left}; revision {pending['back_to']} comes back"
 
 
-def _findings(findings: Sequence[Result], ink: AnswerPainter) -> list[str]:
+def _findings(findings: Iterable[FindingDocument], ink: AnswerPainter) -> list[str]:
     return [ink.finding(_finding(finding)) for finding in findings]
 
 
-def _finding(found: Result) -> Finding:
-    """A finding again, from what `paint.as_json` made of it."""
+def _finding(document: FindingDocument) -> Finding:
+    """The finding that `Finding.document` made this of."""
+    origin, severity = None, Severity.ERROR
+    if document["file"]:
+        origin = Origin(document["file"], document["line"] or 0)
+    if document["severity"] == "warning":
+        severity = Severity.WARNING
     return Finding(
-        code=str(found["code"]),
-        message=str(found["message"]),
-        origin=Origin(str(found["file"]), int(found["line"] or 0)) if found["file"] else None,
-        severity=Severity.WARNING if found["severity"] == "warning" else Severity.ERROR,
-        hint=str(found["hint"] or ""),
-        column=int(found["column"] or 0),
-        line_text=str(found["text"] or ""),
-        family={family.value: family for family in Family}.get(found["family"]),
+        code=document["code"],
+        message=document["message"],
+        origin=origin,
+        severity=severity,
+        hint=document["hint"] or "",
+        column=document["column"] or 0,
+        line_text=document["text"] or "",
+        family=_FAMILIES.get(document["family"] or ""),
     )
 
 
-def _tool(result: Result) -> str:
-    return told(f"iptables {result['iptables']}, {result['backend']} backend")
+def _tool(version: str, backend: str) -> str:
+    return escaped(f"iptables {version}, {backend} backend")
 
 
-def _rules(rules: Result) -> str:
-    return " and ".join(f"{rules[key]} {name}" for key, name in (("ipv4", "IPv4"), ("ipv6", "IPv6"))) + " rules"
+def _rules(rules: RuleCounts) -> str:
+    return f"{rules['ipv4']} IPv4 and {rules['ipv6']} IPv6 rules"
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
 
 
 def _when(seconds: float) -> str:
@@ -262,16 +340,19 @@ def _ago(seconds: float) -> str:
     return _span(max(0.0, seconds))
 
 
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
 def _span(seconds: float) -> str:
     """A duration in its two largest units."""
     whole = round(seconds)
-    for unit, name, below, below_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for unit, name, below, below_name in _UNITS:
         if whole >= unit:
-            rest = whole % unit // below
-            return f"{whole // unit} {name}" + (f" {rest} {below_name}" if rest else "")
+            large, small = whole // unit, whole % unit // below
+            return f"{large} {name} {small} {below_name}" if small else f"{large} {name}"
     return f"{whole} s"
 
 
-def told(text: object) -> str:
-    """The text of anything, with control characters escaped."""
-    return printable(str(text))
+def escaped(value: object) -> str:
+    """The text of a value, with control characters escaped."""
+    return printable(str(value))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl import diagnose
-from fwguardd.ctl.answers import told
+from fwguardd.ctl.answers import escaped
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import compose_files
@@ -73,7 +73,7 @@ def _look_at_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
         plain = find_tool(None)
         tool = plain if chosen in (None, plain.backend) else find_tool(chosen)
     except ToolMissingError as error:
-        return _only(Finding("missing-program", told(error), hint="apt install iptables")), tool
+        return _only(Finding("missing-program", escaped(error), hint="apt install iptables")), tool
     backend = tool.backend.value
     findings = diagnose.about_tools(
         host.missing_programs(backend),
@@ -101,10 +101,10 @@ def _look_at_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> D
     try:
         saved = LiveKernel(tool.backend).look(FAMILIES)
     except UnknownContentError as error:
-        message = f"fwguardd loads nothing while the kernel's rules cannot be read: {told(error)}"
+        message = f"fwguardd loads nothing while the kernel's rules cannot be read: {escaped(error)}"
         return _only(Finding("unknown-content", message, hint="see them with: nft list ruleset"))
     except KernelError as error:
-        return Diagnosis(unseen=(f"the kernel's rules: {told(error)}",))
+        return Diagnosis(unseen=(f"the kernel's rules: {escaped(error)}",))
     found = diagnose.found_programs({family: one.shown for family, one in saved.items()}, preserve)
     composition = compose_files(take_snapshot(settings.rules_dir).files, settings.lint_context())
     hidden = {family: one.hidden for family, one in saved.items()}
@@ -116,7 +116,7 @@ def _look_elsewhere(tool: Tool) -> Diagnosis:
     try:
         return Diagnosis(tuple(diagnose.about_elsewhere(other_tables(tool.backend))))
     except OSError as error:
-        return Diagnosis(unseen=(f"rules outside of fwguardd's tables: {told(error.strerror)}",))
+        return Diagnosis(unseen=(f"rules outside of fwguardd's tables: {escaped(error.strerror)}",))
 
 
 def _look_at_notices(tool: Tool) -> Diagnosis:
@@ -126,7 +126,7 @@ def _look_at_notices(tool: Tool) -> Diagnosis:
         GenerationNotices().close()
     except (GenerationNoticesError, OSError) as error:
         hint = "fwguardd finds drift by its timer only; a shorter drift_interval: finds it sooner"
-        return _only(Finding("no-notices", told(error), severity=Severity.WARNING, hint=hint))
+        return _only(Finding("no-notices", escaped(error), severity=Severity.WARNING, hint=hint))
     return Diagnosis()
 
 
@@ -139,7 +139,7 @@ def _look_at_kernel_log() -> Diagnosis:
     try:
         KernelLog(start=Start.END).close()
     except (KernelLogError, OSError) as error:
-        message = f"the kernel log cannot be read, so that no denial becomes an event: {told(error)}"
+        message = f"the kernel log cannot be read, so that no denial becomes an event: {escaped(error)}"
         hint = "run fwguardd as root on the host itself, or in a container with CAP_SYSLOG and /dev/kmsg"
         return _only(Finding("kernel-log-closed", message, severity=Severity.WARNING, hint=hint))
     return Diagnosis()
@@ -177,7 +177,7 @@ def _print(diagnosis: Diagnosis, paint: Painter) -> None:
         ("not seen", diagnosis.unseen),
     ):
         for line in lines:
-            print(f"{paint.bold(title)}: {told(line)}")
+            print(f"{paint.bold(title)}: {escaped(line)}")
     if not diagnosis.findings:
         rest = ", as far as could be seen" if diagnosis.unseen else ""
         print(f"{paint.good('ok')}: nothing on this host will bite{rest}")

@@ -8,32 +8,43 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fwguardd.control.documents import (
+        DriftDocument,
+        FindingDocument,
+        HistoryDocument,
+        InForceDocument,
+        OutcomeDocument,
+        PendingDocument,
+        ShowDocument,
+        StatusDocument,
+    )
     from fwguardd.control.protocol import Request
     from fwguardd.control.server import Caller
 
-FINDING: Final[dict[str, Any]] = {
+FINDING: Final[FindingDocument] = {
     "file": "/etc/fwguard.d/20-web.rules", "line": 14, "column": None, "severity": "error", "code": "undeclared-chain",
     "message": "jump to chain WEB, which no file declares", "hint": 'declare it with ":WEB - [0:0]"',
     "text": "-A INPUT -j WEB", "family": None,
 }  # fmt: skip
-APPLIED: Final[dict[str, Any]] = {
+APPLIED: Final[OutcomeDocument] = {
     "outcome": "applied", "revision": 42, "rules": {"ipv4": 17, "ipv6": 33}, "changes": 2, "findings": [],
     "reason": None, "pending": None, "sentence": "revision 42 in force, 50 rules",
 }  # fmt: skip
-REFUSED: Final[dict[str, Any]] = {
+REFUSED: Final[OutcomeDocument] = {
     **APPLIED, "outcome": "refused", "revision": 41, "changes": 0, "findings": [FINDING],
     "sentence": "revision 41 stays in force, 50 rules",
 }  # fmt: skip
-FAILED: Final[dict[str, Any]] = {
+FAILED: Final[OutcomeDocument] = {
     **REFUSED, "outcome": "failed", "findings": [], "reason": "the lock of iptables is held by process 812 (apt)",
 }  # fmt: skip
-PENDING: Final[dict[str, Any]] = {"revision": 42, "back_to": 41, "seconds_left": 60.0}
-STATUS: Final[dict[str, Any]] = {
+PENDING: Final[PendingDocument] = {"revision": 42, "back_to": 41, "seconds_left": 60.0}
+IN_FORCE: Final[InForceDocument] = {
+    "revision": 41, "since": 1_780_000_000.4, "cause": "reload", "rules": {"ipv4": 17, "ipv6": 33}, "kind": "rules",
+}  # fmt: skip
+STATUS: Final[StatusDocument] = {
     "version": "1.2.3", "backend": "nft", "iptables": "1.8.9", "rules_dir": "/etc/fwguard.d",
     "sentence": "revision 41 in force, 50 rules",
-    "in_force": {
-        "revision": 41, "since": 1_780_000_000.4, "cause": "reload", "rules": {"ipv4": 17, "ipv6": 33}, "kind": "rules",
-    },
+    "in_force": IN_FORCE,
     "drift": {"count": 0, "repair": True, "paused_seconds": None, "differences": []},
     "last_refusal": None, "pending": None, "held": None,
     "denials": {
@@ -50,7 +61,7 @@ STATUS: Final[dict[str, Any]] = {
         "dropped_events": 0,
     },
 }  # fmt: skip
-HISTORY: Final[dict[str, Any]] = {
+HISTORY: Final[HistoryDocument] = {
     "revisions": [
         {"revision": 42, "when": 1_780_003_600, "cause": "open", "by": "uid 0, pid 812 (fwguardctl)", "kind": "open",
          "rules": {"ipv4": 0, "ipv6": 0}, "files": 0, "in_force": True},
@@ -59,20 +70,20 @@ HISTORY: Final[dict[str, Any]] = {
     ],
     "damaged": ["revisions/8"],
 }  # fmt: skip
-SHOWN: Final[dict[str, Any]] = {
+SHOWN: Final[ShowDocument] = {
     "revision": 41, "when": 1_780_000_000, "cause": "reload", "by": "uid 0, pid 812 (fwguardctl)", "backend": "nft",
     "iptables": "1.8.9", "kernel": "6.1.0-21-amd64",
     "files": [{"path": "/etc/fwguard.d/10-base.rules", "text": "# hello\n-A INPUT\t-j ACCEPT\n"}],
     "texts": {"ipv4": "*filter\nCOMMIT\n", "ipv6": "*filter\nCOMMIT\n"},
 }  # fmt: skip
-DRIFT: Final[dict[str, Any]] = {
+DRIFT: Final[DriftDocument] = {
     "count": 2,
     "differences": ["- ipv4 filter -A INPUT -j DROP", "+ ipv4 filter -A INPUT -j ACCEPT"],
 }
 
 
 class Canned:
-    """Answers each verb with a fixed result, or raises a fixed error, and keeps what it was asked."""
+    """Answers each verb with a fixed result, or raises a fixed error, and keeps which requests came."""
 
     def __init__(self) -> None:
         self.results: dict[str, Mapping[str, Any] | Exception] = {

@@ -84,6 +84,7 @@ def test_arguments_come_out_typed() -> None:
         ("pause", {"seconds": 0.5}, "must be from 1 to 86400"),
         ("pause", {"seconds": 86401}, "must be from 1 to 86400"),
         ("pause", {"seconds": 10**300}, "must be from 1 to 86400"),
+        ("pause", {"seconds": -(10**400)}, "must be from 1 to 86400"),
         ("pause", {"seconds": "15m"}, "must be a number of seconds"),
         ("pause", {"seconds": False}, "must be a number of seconds"),
         ("reload", {"confirm_seconds": []}, "must be a number of seconds"),

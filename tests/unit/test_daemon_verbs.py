@@ -20,7 +20,19 @@ from fwguardd.control.protocol import Code, Request, RequestError
 from fwguardd.control.server import ServerLimits
 from fwguardd.ctl import daemon_verbs
 from fwguardd.settings import DEFAULT_PATH
-from tests.unit.canned import APPLIED, DRIFT, FAILED, FINDING, HISTORY, PENDING, REFUSED, SHOWN, STATUS, Canned
+from tests.unit.canned import (
+    APPLIED,
+    DRIFT,
+    FAILED,
+    FINDING,
+    HISTORY,
+    IN_FORCE,
+    PENDING,
+    REFUSED,
+    SHOWN,
+    STATUS,
+    Canned,
+)
 from tests.unit.serving import Serving, let_everyone_in
 
 if TYPE_CHECKING:
@@ -31,7 +43,7 @@ if TYPE_CHECKING:
     from fwguardd.control.server import Caller
 
 NOBODY = 65534
-WAITS = "revision 42 is undone in 1 min unless it is confirmed; revision 41 comes back"
+WAITS = "revision 42 is rolled back in 1 min unless it is confirmed; revision 41 comes back"
 
 
 @pytest.fixture
@@ -82,8 +94,8 @@ def test_status_on_a_good_day(ctl: Ctl) -> None:
     assert lines[2].startswith("in force  revision 41, 17 IPv4 and 33 IPv6 rules, since 2026-05-28 20:26:40 (")
     assert lines[2].endswith(" ago, reload)")
     assert lines[3:] == [
-        "drift     none; repaired when seen",
-        "denials   123 lines from kmsg: 120 denied, 3 logged, none lost (20 told + 100 in summaries + 3 waiting)",
+        "drift     none; repaired when found",
+        "denials   123 lines from kmsg: 120 denied, 3 logged, none lost (20 reported + 100 in summaries + 3 waiting)",
         "daemon    fwguardd 1.2.3, iptables 1.8.9, nft backend",
         "files     /etc/fwguard.d",
     ]
@@ -99,9 +111,6 @@ def test_status_says_why_denials_come_from_elsewhere(ctl: Ctl, canned: Canned) -
     assert shown(source="nflog", why="LOG is silent here") == ["            from nflog: LOG is silent here"]
     assert shown(source="nflog", why="") == []
     assert shown(source="kmsg", why="LOG rules write there") == []
-    assert shown(source="kmsg", why="what is left (not better: taken)") == [
-        "            from kmsg: what is left (not better: taken)"
-    ]
 
 
 def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
@@ -111,16 +120,16 @@ def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
         "drift": {"count": 2, "repair": True, "paused_seconds": 900.0, "differences": DRIFT["differences"]},
         "last_refusal": {"when": time.time() - 120, "findings": [FINDING]},
         "pending": PENDING,
-        "held": {"reason": "revision 42 was undone; its files are not applied again until they change"},
+        "held": {"reason": "revision 42 was not confirmed"},
         "denials": {"source": None, "denied": 0, "logged": 0, "lost": 0, "unparsed": 0},
     }
     code, out, _ = ctl("status")
     assert code == 0
     assert out.splitlines()[3:] == [
         f"pending   {WAITS}; to keep it: fwguardctl confirm",
-        "held      revision 42 was undone; its files are not applied again until they change",
+        "held      revision 42 was not confirmed; the rule files are not applied; to apply them: fwguardctl reload",
         "refused   the rule files, 2 min ago, 1 error: see below",
-        "drift     2 differences; repairs are held for 15 min; to end that: fwguardctl resume",
+        "drift     2 differences; repairs are paused for 15 min; to end that: fwguardctl resume",
         "            - ipv4 filter -A INPUT -j DROP",
         "            + ipv4 filter -A INPUT -j ACCEPT",
         "denials   not read; see: journalctl -u fwguardd",
@@ -138,8 +147,8 @@ def test_status_tells_each_trouble_with_denials(ctl: Ctl, canned: Canned) -> Non
     denials = {**STATUS["denials"], "unparsed": 2, "lost": 7, "dropped_events": 5}
     canned.results["status"] = {**STATUS, "denials": denials}
     assert (
-        "denials   123 lines from kmsg: 120 denied, 3 logged; 2 unparsed, 7 lost, 5 events dropped, the sum is wrong: "
-        "a defect of fwguardd (20 told + 100 in summaries + 3 waiting)"
+        "denials   123 lines from kmsg: 120 denied, 3 logged; 2 unparsed, 7 lost, 5 events dropped, the counts do not "
+        "add up: a bug in fwguardd (20 reported + 100 in summaries + 3 waiting)"
     ) in ctl("status")[1].splitlines()
 
 
@@ -149,15 +158,15 @@ def test_status_after_a_fight(ctl: Ctl, canned: Canned) -> None:
     drift: dict[str, Any] = {"count": 0, "repair": False, "paused_seconds": None, "fight": fight, "differences": []}
     canned.results["status"] = {**STATUS, "drift": drift}
     _, out, _ = ctl("status")
-    what = "repairs are given up for 4 min: ipv4 filter INPUT is changed again each time, by process 812 (sh)"
+    what = "repairs are suspended for 4 min: ipv4 filter INPUT is changed again after each repair, by process 812 (sh)"
     assert f"drift     none; {what}; to repair it now: fwguardctl resume" in out.splitlines()
 
 
 @pytest.mark.parametrize(
     ("in_force", "told"),
     [
-        (None, "in force  nothing by fwguardd"),
-        ({**STATUS["in_force"], "kind": "open"}, "in force  OPEN: everything is accepted, since 2026-05-28 20:26:40"),
+        (None, "in force  nothing that fwguardd loaded"),
+        ({**IN_FORCE, "kind": "open"}, "in force  OPEN: everything is accepted, since 2026-05-28 20:26:40"),
     ],
 )
 def test_status_does_not_hide_that_nothing_guards(ctl: Ctl, canned: Canned, in_force: object, told: str) -> None:
@@ -186,7 +195,7 @@ VERDICTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["reload", "rollback", "open", "confirm"])
+@pytest.mark.parametrize("verb", ["reload", "rollback", "open"])
 @pytest.mark.parametrize("outcome", VERDICTS)
 def test_the_exit_code_of_a_change_is_its_verdict(ctl: Ctl, canned: Canned, verb: str, outcome: str) -> None:
     """0 if it is in force, 1 if it was refused, 5 if it failed; the last sentence says what is in force now."""
@@ -194,6 +203,18 @@ def test_the_exit_code_of_a_change_is_its_verdict(ctl: Ctl, canned: Canned, verb
     canned.results[verb] = result
     assert ctl(verb) == (code, "\n".join(lines) + "\n", "")
     assert ctl(verb, "--json")[0] == code
+
+
+@pytest.mark.parametrize("outcome", VERDICTS)
+def test_a_confirmation_says_what_it_means(ctl: Ctl, canned: Canned, outcome: str) -> None:
+    """A confirmation that succeeds says that the revision stays, whether or not anything was written; a failure is
+    printed as for any other change."""
+    result, code, lines = VERDICTS[outcome]
+    canned.results["confirm"] = result
+    if code == 0:
+        lines = ["confirmed: revision 42 stays, also after a reboot"]
+    assert ctl("confirm") == (code, "\n".join(lines) + "\n", "")
+    assert ctl("confirm", "--json")[0] == code
 
 
 def test_an_outcome_that_is_not_known_is_no_success(ctl: Ctl, canned: Canned) -> None:
@@ -261,11 +282,11 @@ def test_show_tells_files_and_texts(ctl: Ctl) -> None:
         "# hello",
         "-A INPUT        -j ACCEPT",
         "",
-        "# ipv4, as the kernel has it",
+        "# ipv4, as iptables-save prints it",
         "*filter",
         "COMMIT",
         "",
-        "# ipv6, as the kernel has it",
+        "# ipv6, as iptables-save prints it",
         "*filter",
         "COMMIT",
     ]
@@ -278,7 +299,7 @@ def test_drift_is_the_answer_no(ctl: Ctl, canned: Canned) -> None:
     assert out == "- ipv4 filter -A INPUT -j DROP\n+ ipv4 filter -A INPUT -j ACCEPT\n2 differences\n"
     assert ctl("drift", "--json")[0] == 1
     canned.results["drift"] = {"count": 0, "differences": []}
-    assert ctl("drift") == (0, "no drift: the kernel holds what is in force\n", "")
+    assert ctl("drift") == (0, "no drift: the kernel holds the revision in force\n", "")
     canned.results["drift"] = {"count": 3, "differences": DRIFT["differences"]}
     assert "… and 1 more\n3 differences\n" in ctl("drift")[1]
 
@@ -289,7 +310,7 @@ def test_a_pause_tells_its_end(ctl: Ctl) -> None:
     assert code == 0
     assert out.startswith("paused: drift is not repaired for 15 min, until ")
     assert out.endswith("; to end that: fwguardctl resume\n")
-    assert ctl("resume") == (0, "resumed: drift is dealt with again\n", "")
+    assert ctl("resume") == (0, "resumed: drift is handled as on_drift says\n", "")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +374,7 @@ def test_an_answer_of_another_version_is_no_traceback(ctl: Ctl, canned: Canned) 
     canned.results["status"] = {"version": "9"}
     code, out, complaint = ctl("status")
     assert (code, out) == (5, "")
-    assert "not as expected (KeyError('in_force'))" in complaint
+    assert "does not have the expected form (KeyError(" in complaint
     assert ctl("status", "--json") == (0, '{"version": "9"}\n', "")
 
 
@@ -364,8 +385,8 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path: Path, capsys: pytest.Capt
         assert daemon_verbs.run(parse("status", "--socket", str(path))) == 3
         out, complaint = capsys.readouterr()
         assert out == ""
-        assert complaint.startswith(f"fwguardctl: fwguardd does not run, or its control socket is not {path}; ")
-        assert complaint.endswith("look at: systemctl status fwguardd\n")
+        assert complaint.startswith(f"fwguardctl: fwguardd is not running, or its control socket is not {path}; ")
+        assert complaint.endswith("see: systemctl status fwguardd\n")
         with socket.socket(socket.AF_UNIX) as dead:
             if not path.exists():
                 dead.bind(str(path))
@@ -383,7 +404,8 @@ def test_without_permission_it_ends_with_4(socket_path: Path) -> None:
         [sys.executable, "-c", script, str(socket_path)],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    message = f"{socket_path} may not be opened by this user; try it as root"
+    advice = "run it as root, or, for a verb that only reads, as a member of the group fwguard"
+    message = f"no permission to open {socket_path}: {advice}"
     assert ended.stderr.splitlines()[-1] == f"fwguardd.control.client.ControlNotPermittedError: {message}"
 
 
