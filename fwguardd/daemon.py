@@ -284,12 +284,12 @@ class Daemon:
 
     def _report_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Something in the event loop failed that no task waits for."""
+        what, trace = str(context.get("message", "unknown")), ""
         error = context.get("exception")
-        what, trace = context.get("message", "unknown"), ""
         if error is not None:
-            what = f"{type(error).__name__}: {error}"
+            what = f"{what}: {type(error).__name__}: {error}"
             trace = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]
-        self._emit(events.FAULT, f"a bug in fwguardd: {what}; fwguardd continues", traceback=trace)
+        self._emit(events.FAULT, f"an internal error in the event loop: {what}; fwguardd continues", traceback=trace)
 
     def _notice(self, when: float) -> None:
         self._timetable.notice(when)

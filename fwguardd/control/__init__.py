@@ -1,1 +1,1 @@
-"""The control socket: what fwguardctl asks of the daemon, and how the daemon answers. It decides nothing by itself."""
+"""The control socket between fwguardctl and the daemon: protocol, results, server and client. It decides nothing."""

@@ -1,12 +1,14 @@
-"""The daemon's end of the control socket. It lives in the daemon's event loop.
+"""The daemon's end of the control socket. It belongs to the event loop.
 
-It takes a connection, learns from the kernel who is at the other end, reads one request, asks whether that one may,
-has the verb performed, answers, and hangs up. It knows no verb's meaning: ``act`` performs, ``may`` permits.
+It accepts a connection, gets from the kernel who is at the other end, reads one request, checks the permission, has the
+verb performed, answers, and closes the connection. It does not know what a verb means: ``act`` performs it, ``may``
+permits it.
 
-What a client can do to it is bounded by `ServerLimits`: so many are served at once, and the rest are told "busy" at
-once; a few places are kept for root, so that those who may only read cannot keep the administrator out. A request must
-arrive, and an answer be taken, within a few seconds. Only running the verb has no limit here: a verb that has begun is
-never cancelled because its client went away, as half a reload is worse than a whole one that nobody waits for."""
+What a client can use of it is bounded by `ServerLimits`: so many clients are served at once, and further ones are
+answered "busy"; a few places are kept for root, so that users who may only read cannot lock the administrator out. A
+request must arrive, and an answer must be read, within a few seconds. Only the verb itself has no limit here: once
+begun, it is not cancelled because its client disconnects, as half a reload is worse than a whole one.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +38,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 WAITING_CLIENTS = 128
-"""Connections that the kernel holds until they are taken (listen(2))."""
+"""Connections that the kernel queues until they are accepted (listen(2))."""
 
-REST = 1.0
+ACCEPT_PAUSE = 1.0
 """Seconds without new clients after the process has run out of descriptors or memory for them."""
 
-LAST_WORD_WITHIN = 1.0
-"""Seconds that a closing server has left to tell clients whose verbs did not end."""
+LAST_ANSWER_WITHIN = 1.0
+"""Seconds in which a closing server answers the clients whose verbs did not end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
     """How much of the server the clients may use: how many at once, how many of these places are kept for root, and
-    the seconds for a request to arrive, for an answer to be taken, and for verbs to end when the server closes."""
+    the seconds for a request to arrive, for an answer to be read, and for verbs to end when the server closes."""
 
     clients: int = 32
     kept_for_root: int = 8
@@ -58,14 +60,14 @@ class ServerLimits:
 
 
 class ControlSocketError(Exception):
-    """The control socket cannot be made. The message names it and the reason."""
+    """The control socket cannot be created. The message names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is at the other end, as the kernel saw it when they connected (unix(7), SO_PEERCRED).
+    """The process at the other end, as the kernel recorded it at the connect (unix(7), SO_PEERCRED).
 
-    The name is what the process calls itself: good for telling, never for deciding.
+    A process chooses its name itself: the name is for messages, and never decides anything.
     """
 
     uid: int
@@ -78,21 +80,22 @@ class Caller:
         return f"uid {self.uid}, pid {self.pid}" + (f" ({name})" if name else "")
 
 
-def only_root(caller: Caller, verb: Verb) -> bool:  # noqa: ARG001 - root may use every verb, and nobody else may any.
-    """Root may do everything, and nobody else anything."""
+def only_root(caller: Caller, verb: Verb) -> bool:  # noqa: ARG001 - the same for every verb.
+    """Root may use all verbs, and other users none."""
     return caller.uid == 0
 
 
 def root_or_reading(caller: Caller, verb: Verb) -> bool:
-    """Root may do everything; all others that the mode of the socket lets in may use the verbs that only read."""
+    """Root may use all verbs; other users whom the mode of the socket admits may use those that only read."""
     return caller.uid == 0 or verb.reads
 
 
 class ControlServer:
-    """The socket and everyone who is connected to it.
+    """The socket and all connections to it.
 
-    ``act`` performs a verb and gives its result, or raises Refusal. ``group`` is the id of the group that may connect
-    besides root: the socket's mode is 0660 then, and 0600 without one. ``may`` decides about each request.
+    ``act`` performs a verb and returns its result, or raises RequestError. ``may`` decides about each request.
+    ``group`` is the id of the group that may connect besides root: with it the mode of the socket is 0660, without it
+    0600.
     """
 
     def __init__(
@@ -105,11 +108,11 @@ class ControlServer:
         limits: ServerLimits = ServerLimits(),
     ) -> None:
         self._path, self._act, self._may, self._group, self._limits = path, act, may, group, limits
-        self._reader: socket.socket | None = None
-        self._made: tuple[int, int] | None = None
-        self._rest: asyncio.TimerHandle | None = None
+        self._listening: socket.socket | None = None
+        self._inode: tuple[int, int] | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._silent: set[asyncio.Task[None]] = set()
+        self._receiving: set[asyncio.Task[None]] = set()
         self._verbs: set[asyncio.Task[Mapping[str, Any]]] = set()
 
     async def __aenter__(self) -> Self:
@@ -120,95 +123,102 @@ class ControlServer:
         await self.close()
 
     async def open(self) -> None:
-        """Make the socket and serve whoever connects. Raises ControlSocketError."""
+        """Create the socket and serve the clients. Raises ControlSocketError."""
         try:
-            _take_away_stale(self._path)
-            self._reader, self._made = _listen(self._path, self._group)
+            _remove_stale(self._path)
+            self._listening, self._inode = _listen(self._path, self._group)
         except OSError as error:
-            raise ControlSocketError(f"the control socket {self._path} cannot be made: {error}") from error
-        self._take_clients()
+            raise ControlSocketError(f"the control socket {self._path} cannot be created: {error}") from error
+        self._accept_clients()
 
     async def close(self) -> None:
-        """Take the socket away and let go of everyone. Verbs that run get some seconds to end and to be answered."""
+        """Remove the socket and close all connections. Verbs in progress get some seconds to end and to be answered."""
         self._stop_listening()
-        for client in self._silent:
+        for client in self._receiving:
             client.cancel()
         await _ended(self._clients, self._limits.verbs_end_within)
         for verb in self._verbs:
             verb.cancel()
-        await _ended(self._clients, LAST_WORD_WITHIN)
+        await _ended(self._clients, LAST_ANSWER_WITHIN)
         left = [*self._clients, *self._verbs]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    def _take_clients(self) -> None:
-        assert self._reader is not None
-        asyncio.get_running_loop().add_reader(self._reader, self._accept, self._reader)
+    def _accept_clients(self) -> None:
+        assert self._listening is not None
+        asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
     def _stop_listening(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
-        if self._reader is not None:
-            asyncio.get_running_loop().remove_reader(self._reader)
-            self._reader.close()
-            self._reader = None
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
             with contextlib.suppress(OSError):
-                if _identity(self._path) == self._made:
+                if _identity(self._path) == self._inode:
                     self._path.unlink()
 
-    def _accept(self, reader: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         for _ in range(WAITING_CLIENTS):
             try:
-                client, _address = reader.accept()
+                client, _address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # The connection stays readable (accept(2), EMFILE): without a rest the loop would turn for nothing.
-                self._have_a_rest(reader, error)
+                # The socket stays readable (accept(2), EMFILE): without a pause this would be a busy loop.
+                self._pause_accepting(listening, error)
                 return
-            self._welcome(client)
+            self._admit(client)
 
-    def _have_a_rest(self, reader: socket.socket, error: OSError) -> None:
+    def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
-        loop.remove_reader(reader)
-        self._rest = loop.call_later(REST, self._take_clients)
-        loop.call_exception_handler({"message": f"{self._path} takes no clients for a while", "exception": error})
+        loop.remove_reader(listening)
+        self._pause = loop.call_later(ACCEPT_PAUSE, self._accept_clients)
+        message = f"{self._path} accepts no clients for {ACCEPT_PAUSE:g} s"
+        loop.call_exception_handler({"message": message, "exception": error})
 
-    def _welcome(self, client: socket.socket) -> None:
+    def _admit(self, client: socket.socket) -> None:
         client.settimeout(0)
         caller = _caller(client)
-        if len(self._clients) >= self._limits.clients - (self._limits.kept_for_root if caller.uid else 0):
-            busy = RequestFault(Code.BUSY, f"{len(self._clients)} requests are under way; try again in a moment")
+        places = self._limits.clients
+        if caller.uid != 0:
+            places -= self._limits.kept_for_root
+        if len(self._clients) >= places:
+            busy = RequestFault(Code.BUSY, f"{len(self._clients)} requests are in progress; try again in a moment")
             with client, contextlib.suppress(OSError):
                 client.send(encode_answer(busy))
             return
         task = asyncio.create_task(self._serve(client, caller))
-        for tasks in (self._clients, self._silent):
+        for tasks in (self._clients, self._receiving):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        # Here and not in the task, which a cancellation may keep from ever beginning.
+        # Not in the task itself: it may be cancelled before it begins.
         task.add_done_callback(lambda _: client.close())
 
     async def _serve(self, client: socket.socket, caller: Caller) -> None:
-        said = await _receive(client, self._limits.request_within)
+        received = await _receive(client, self._limits.request_within)
         task = asyncio.current_task()
         assert task is not None
-        self._silent.discard(task)
-        if said is not None:
-            answer = said if isinstance(said, RequestFault) else await self._answer(said, caller)
-            await _send(client, answer, self._limits.answer_within)
+        self._receiving.discard(task)
+        if received is None:
+            return
+        if isinstance(received, RequestFault):
+            await _send(client, received, self._limits.answer_within)
+        else:
+            await _send(client, await self._answer(received, caller), self._limits.answer_within)
 
     async def _answer(self, line: bytes, caller: Caller) -> Answer | RequestFault:
         request = parse_request(line)
         if isinstance(request, RequestFault):
             return request
         if not self._may(caller, request.verb):
-            return RequestFault(Code.NOT_PERMITTED, f"{request.verb.name} is not permitted to {caller}")
+            return RequestFault(Code.NOT_PERMITTED, f"{request.verb.name} is not permitted for {caller}")
         verb = asyncio.create_task(self._perform(request, caller))
         self._verbs.add(verb)
         verb.add_done_callback(self._verbs.discard)
-        # Unlike "await verb", this does not cancel the verb when the one who waits for it is cancelled.
+        # Unlike "await verb", this does not cancel the verb when this task is cancelled.
         await asyncio.wait({verb})
         return self._outcome(verb, request)
 
@@ -217,14 +227,16 @@ class ControlServer:
 
     def _outcome(self, verb: asyncio.Task[Mapping[str, Any]], request: Request) -> Answer | RequestFault:
         if verb.cancelled():
-            return RequestFault(Code.FAILED, f"fwguardd stops; whether {request.verb.name} was done is not known")
+            return RequestFault(
+                Code.FAILED, f"fwguardd is stopping; {request.verb.name} may have been carried out or not"
+            )
         error = verb.exception()
         if error is None:
             return Answer(verb.result())
         if isinstance(error, RequestError):
             return RequestFault(error.code, error.message)
-        # A defect of whoever performs. The client gets an answer, and the loop is told, so that nothing is hidden.
-        message = f"{request.verb.name} failed by a defect of fwguardd: {type(error).__name__}: {error}"
+        # A bug in the verb. The client gets an answer, and the event loop's exception handler reports it.
+        message = f"{request.verb.name} failed because of a bug in fwguardd: {type(error).__name__}: {error}"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error, "task": verb})
         return RequestFault(Code.FAILED, message)
 
@@ -235,7 +247,7 @@ async def _ended(tasks: set[asyncio.Task[None]], within: float) -> None:
 
 
 async def _receive(client: socket.socket, within: float) -> bytes | RequestFault | None:
-    """The line that a client sends, or its end without a newline; None if it hangs up without a word."""
+    """The line that a client sends, also without its newline; None if it closes the connection without sending."""
     loop = asyncio.get_running_loop()
     data = bytearray()
     try:
@@ -246,21 +258,23 @@ async def _receive(client: socket.socket, within: float) -> bytes | RequestFault
                 if not chunk or b"\n" in chunk:
                     break
     except TimeoutError:
-        return RequestFault(Code.BAD_REQUEST, f"no whole request came within {within:g} s")
+        return RequestFault(Code.BAD_REQUEST, f"no complete request arrived within {within:g} s")
     except OSError:
         return None
-    return bytes(data).split(b"\n", 1)[0] if data else None
+    if not data:
+        return None
+    return bytes(data).split(b"\n", 1)[0]
 
 
 async def _send(client: socket.socket, answer: Answer | RequestFault, within: float) -> None:
-    # A client that is gone, or that does not take its answer in time, is told nothing more.
+    # A client that has disconnected, or does not read in time, gets nothing more.
     with contextlib.suppress(OSError):
         async with asyncio.timeout(within):
             await asyncio.get_running_loop().sock_sendall(client, encode_answer(answer))
 
 
 def _caller(client: socket.socket) -> Caller:
-    # struct ucred, unix(7): pid_t, uid_t, gid_t. The pid is 0 if the process is in a namespace that is not seen here.
+    # struct ucred, unix(7): pid_t, uid_t, gid_t. The pid is 0 for a process in a hidden pid namespace.
     pid, uid, gid = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
         name = Path(f"/proc/{pid}/comm").read_bytes().decode("utf-8", "replace").rstrip("\n")
@@ -270,37 +284,37 @@ def _caller(client: socket.socket) -> Caller:
 
 
 def _listen(path: Path, group: int | None) -> tuple[socket.socket, tuple[int, int]]:
-    reader = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        # bind(2) gives the file the mode that the socket has before (net/unix/af_unix.c), so that there is no instant
-        # at which it is open to others, and the umask of the whole process is left alone.
-        os.fchmod(reader.fileno(), 0o600)
-        reader.bind(str(path))
+        # bind(2) gives the file the mode that the socket has before (net/unix/af_unix.c): so there is no instant at
+        # which other users can connect, and the umask of the whole process is not changed.
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(str(path))
         if group is not None:
-            _give_to(path, group)
+            _admit_group(path, group)
         made = _identity(path)
-        reader.listen(WAITING_CLIENTS)
+        listening.listen(WAITING_CLIENTS)
     except OSError:
-        reader.close()
+        listening.close()
         raise
-    return reader, made
+    return listening, made
 
 
-def _give_to(path: Path, group: int) -> None:
-    """Let a group in. A service whose own group it is needs no privilege, and must not use chown(2), for that."""
+def _admit_group(path: Path, group: int) -> None:
+    """Let a group connect. A service that runs with this group needs no chown(2), which its sandbox forbids."""
     if path.lstat().st_gid != group:
         os.chown(path, -1, group)
     path.chmod(0o660)
 
 
-def _take_away_stale(path: Path) -> None:
-    """Remove the socket that a killed daemon left. One that is answered, and what is no socket, are left alone."""
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a daemon that was killed. A socket that is served, and other files, are left alone."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ControlSocketError(f"{path} is in the way of the control socket, and no socket itself")
+        raise ControlSocketError(f"{path} is in the way of the control socket, and is not a socket; move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(str(path))

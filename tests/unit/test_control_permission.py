@@ -89,7 +89,7 @@ def test_others_may_nothing_unless_it_is_said(path: Path, deeds: Deeds) -> None:
     with Serving(path, deeds, group=NOBODY) as serving:
         code, message = fault(nobody_says(path, STATUS)[0])
         assert code == "not-permitted"
-        assert message.startswith("status is not permitted to uid 65534, pid ")
+        assert message.startswith("status is not permitted for uid 65534, pid ")
         assert not deeds.began
         assert result(serving.say(STATUS))
 

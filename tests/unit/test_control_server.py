@@ -92,7 +92,7 @@ def test_a_refusal_is_an_answer(serving: Serving) -> None:
 def test_a_defect_is_answered_and_told(serving: Serving) -> None:
     """A defect in a verb gives the client an answer and the loop the exception; the server goes on."""
     code, message = fault(serving.say(ask("confirm")))
-    assert (code, message) == ("failed", "confirm failed by a defect of fwguardd: ZeroDivisionError: a defect")
+    assert (code, message) == ("failed", "confirm failed because of a bug in fwguardd: ZeroDivisionError: a defect")
     assert [type(context["exception"]) for context in serving.faults] == [ZeroDivisionError]
     assert result(serving.say(STATUS))
 
@@ -190,7 +190,7 @@ def test_a_silent_client_is_let_go(quick: Serving) -> None:
     with quick.connect() as silent, quick.connect() as slow:
         slow.sendall(b'{"v": 1')
         for client in (silent, slow):
-            assert fault(hear(client)) == ("bad-request", "no whole request came within 0.5 s")
+            assert fault(hear(client)) == ("bad-request", "no complete request arrived within 0.5 s")
 
 
 def test_a_slow_reader_is_dropped(quick: Serving, deeds: Deeds) -> None:
@@ -270,7 +270,7 @@ def test_without_descriptors_the_server_has_a_rest(serving: Serving) -> None:
         client.settimeout(20)
         assert result(hear(client))
     assert len(serving.faults) <= 2
-    assert "takes no clients for a while" in serving.faults[0]["message"]
+    assert "accepts no clients for 1 s" in serving.faults[0]["message"]
 
 
 def test_verbs_may_end_when_the_server_closes(path: Path, deeds: Deeds) -> None:
@@ -292,7 +292,7 @@ def test_a_verb_that_does_not_end_does_not_hold_up_the_close(path: Path, deeds: 
         client.sendall(ask("reload"))
         eventually(lambda: deeds.began == ["reload"])
         serving.stop()
-        assert fault(hear(client)) == ("failed", "fwguardd stops; whether reload was done is not known")
+        assert fault(hear(client)) == ("failed", "fwguardd is stopping; reload may have been carried out or not")
         deeds.release.set()
     assert descriptors() == before
 
