@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import InForce, RefusedFiles, State
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
-    from fwguardd.store.revisions import HeldFiles, PendingConfirmation, Revision, RevisionSummary
+    from fwguardd.store.revisions import Fault, HeldFiles, PendingConfirmation, Revision, RevisionSummary
 
 
 def status(
@@ -97,13 +97,20 @@ def outcome(host: Host, before: State, done: Outcome, state: State) -> OutcomeDo
     return document
 
 
-def history(revisions: Sequence[RevisionSummary], state: State, limit: int | None) -> HistoryDocument:
+def damaged(faults: Iterable[Fault]) -> list[str]:
+    """What was found damaged, or could not be read, in the state directory since the start."""
+    return [fault.message for fault in faults]
+
+
+def history(
+    revisions: Sequence[RevisionSummary], faults: Iterable[Fault], state: State, limit: int | None
+) -> HistoryDocument:
     """The revisions that are kept, newest first; ``revisions`` are in order of their numbers."""
     current = None
     if state.in_force is not None:
         current = state.in_force.revision
     newest_first = list(reversed(revisions))[:limit]
-    return {"revisions": [_revision(summary, current) for summary in newest_first], "damaged": []}
+    return {"revisions": [_revision(summary, current) for summary in newest_first], "damaged": damaged(faults)}
 
 
 def show(revision: Revision) -> ShowDocument:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.diff import Difference
     from fwguardd.settings import Settings
-    from fwguardd.store.revisions import RevisionSummary
+    from fwguardd.store.revisions import Fault, RevisionSummary
 
 Arguments = ParamSpec("Arguments")
 
@@ -36,8 +36,8 @@ Arguments = ParamSpec("Arguments")
 class Supervisor:
     """Decides what the worker thread does, and knows what came of it. Belongs to the event loop.
 
-    ``state`` and ``revisions`` are those of the last report. Whether drift is repaired is decided here: by the
-    settings, a pause, or a fight, which is counted here too.
+    ``state``, ``revisions`` and ``faults`` are those of the last report. Whether drift is repaired is decided here: by
+    the settings, a pause, or a fight, which is counted here too.
     """
 
     def __init__(self, settings: Settings, tool: Tool, emit: Emit) -> None:
@@ -53,6 +53,7 @@ class Supervisor:
         opened = self._worker.submit(Worker.opened).result()
         self.state: State = opened.state
         self.revisions: tuple[RevisionSummary, ...] = opened.revisions
+        self.faults: tuple[Fault, ...] = opened.faults
 
     def use(self, settings: Settings) -> None:
         """Use these settings from the next step on."""
@@ -137,6 +138,10 @@ class Supervisor:
         """Accept everything."""
         return await self._act(Worker.open_firewall, by)
 
+    async def check_revision(self, number: int) -> Report:
+        """Read a revision from the disk; if it is damaged, it is moved aside and reported."""
+        return await self._act(Worker.check_revision, number)
+
     async def find_drift(self) -> tuple[Difference, ...]:
         """How the kernel differs from the revision in force, now. Raises KernelError.
 
@@ -167,7 +172,9 @@ class Supervisor:
             "paused_seconds": self.paused(),
             "fight": self._fight(),
         }
-        return documents.status(self.host, str(self._settings.rules_dir), self.state, self.sentence, drift, denials)
+        status = documents.status(self.host, str(self._settings.rules_dir), self.state, self.sentence, drift, denials)
+        status["damaged"] = documents.damaged(self.faults)
+        return status
 
     def close(self) -> None:
         """Wait until the queued steps have ended."""
@@ -182,7 +189,7 @@ class Supervisor:
     ) -> Report:
         self._give_orders()
         report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
-        self.state, self.revisions = report.state, report.revisions
+        self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
         return report
 
     def _give_orders(self) -> None:

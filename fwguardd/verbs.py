@@ -67,7 +67,10 @@ class RevisionReader:
         self._reads = 0
 
     async def show(self, number: int) -> ShowDocument:
-        """The document of a revision. Raises RequestError where it cannot be read, or where too many are waiting."""
+        """The document of a revision.
+
+        Raises DamagedError, and RequestError where it cannot be read, or where too many requests are waiting.
+        """
         if self._reads >= MOST_READS:
             raise RequestError(Code.BUSY, f"{self._reads} revisions are being read; try again in a moment")
         self._reads += 1
@@ -75,7 +78,7 @@ class RevisionReader:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, number)
         except FileNotFoundError as error:
             raise not_kept(number) from error
-        except (OSError, DamagedError) as error:
+        except OSError as error:
             raise RequestError(Code.FAILED, f"revision {number} cannot be read: {error}") from error
         finally:
             self._reads -= 1
@@ -106,13 +109,18 @@ class ControlVerbs:
         return self._supervisor.status(self._passes.denials())
 
     async def _history(self, request: Request, _caller: Caller) -> HistoryDocument:
-        return documents.history(self._supervisor.revisions, self._supervisor.state, request.whole("limit"))
+        supervisor = self._supervisor
+        return documents.history(supervisor.revisions, supervisor.faults, supervisor.state, request.whole("limit"))
 
     async def _show(self, request: Request, _caller: Caller) -> ShowDocument:
         number = request.whole("revision")
         if number is None or not any(summary.number == number for summary in self._supervisor.revisions):
             raise not_kept(number)
-        return await self._reader.show(number)
+        try:
+            return await self._reader.show(number)
+        except DamagedError as error:
+            await self._supervisor.check_revision(number)
+            raise RequestError(Code.FAILED, f"revision {number} {error}") from error
 
     async def _drift(self, _request: Request, _caller: Caller) -> DriftDocument:
         try:

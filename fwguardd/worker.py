@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
-from fwguardd.enforce.context import Broken, Context, Failed, Host, Outcome
+from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
 from fwguardd.enforce.reconcile import PassRequest, reconcile, validate_ahead
-from fwguardd.enforce.record import Cause, recall
+from fwguardd.enforce.record import Cause, recall, report_faults
 from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.other_tables import OtherTable
     from fwguardd.settings import Settings
-    from fwguardd.store.revisions import RevisionSummary
+    from fwguardd.store.revisions import Fault, RevisionSummary
 
     Step = Callable[[Context, State], Outcome]
 
@@ -70,13 +70,15 @@ class Orders:
 class Report:
     """What a step came to: the state before and after it, its outcome, and the revisions that are kept, oldest first.
 
-    ``state`` is that of the outcome, unless the emergency set was loaded after it.
+    ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` are those that were found
+    in the state directory since the start.
     """
 
     before: State
     outcome: Outcome
     state: State
     revisions: tuple[RevisionSummary, ...]
+    faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Opened:
 
     state: State
     revisions: tuple[RevisionSummary, ...]
+    faults: tuple[Fault, ...]
 
 
 class Worker:
@@ -113,7 +116,7 @@ class Worker:
 
     def opened(self, _orders: Orders) -> Opened:
         """What the state directory says."""
-        return Opened(self._state, self._store.summaries())
+        return Opened(self._state, self._store.summaries(), self._store.faults())
 
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
         """A pass; but first a revision that was not confirmed in time is undone."""
@@ -148,6 +151,15 @@ class Worker:
     def open_firewall(self, orders: Orders, by: str) -> Report:
         """Accept everything."""
         return self._act("opening the firewall", orders, lambda context, state: open_firewall(context, state, by))
+
+    def check_revision(self, orders: Orders, number: int) -> Report:
+        """Read a revision from the disk; if it is damaged, it is moved aside and reported."""
+
+        def step(context: Context, state: State) -> Outcome:
+            context.store.get(number)
+            return Done(state)
+
+        return self._act("checking a revision", orders, step)
 
     def find_drift(self, orders: Orders) -> tuple[Difference, ...]:
         """How the kernel differs from the revision in force, now. Raises KernelError."""
@@ -194,8 +206,9 @@ class Worker:
         self._state = outcome.state
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
+        self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
-        return Report(before, outcome, self._state, self._store.summaries())
+        return Report(before, outcome, self._state, self._store.summaries(), self._store.faults())
 
     def _load_emergency_set(self, orders: Orders, directory: Path) -> None:
         context, state = self._context(orders), self._state

@@ -111,7 +111,8 @@ class DenialsDocument(TypedDict):
 
 
 class StatusDocument(TypedDict):
-    """The result of status."""
+    """The result of status. ``damaged`` has a sentence for each file in the state directory that was found damaged, or
+    could not be read, since the start."""
 
     version: str
     backend: str
@@ -124,6 +125,7 @@ class StatusDocument(TypedDict):
     pending: PendingDocument | None
     held: HeldDocument | None
     denials: DenialsDocument
+    damaged: NotRequired[list[str]]
 
 
 class OutcomeDocument(TypedDict):
@@ -157,7 +159,7 @@ class RevisionDocument(TypedDict):
 
 
 class HistoryDocument(TypedDict):
-    """The result of history: the revisions that are kept, newest first, and files that were found damaged."""
+    """The result of history: the revisions that are kept, newest first; ``damaged`` is that of status."""
 
     revisions: list[RevisionDocument]
     damaged: list[str]

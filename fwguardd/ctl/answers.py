@@ -99,6 +99,7 @@ def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> list[Ro
         errors = sum(finding["severity"] == "error" for finding in refusal["findings"])
         ago = _ago(now - refusal["when"])
         rows.append(("refused", ink.bad(f"the rule files, {ago} ago, {_count(errors, 'error')}: see below")))
+    rows += [("damaged", ink.warn(escaped(sentence))) for sentence in result.get("damaged", ())]
     return rows
 
 
@@ -198,7 +199,7 @@ def history(result: HistoryDocument, ink: AnswerPainter) -> list[str]:
         if row[0]:
             line = ink.good(line)
         lines.append(line)
-    lines += [ink.warn(f"damaged, set aside: {escaped(name)}") for name in result["damaged"]]
+    lines += [ink.warn(f"damaged: {escaped(sentence)}") for sentence in result["damaged"]]
     return lines
 
 

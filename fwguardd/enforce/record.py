@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.state import InForce, State
 from fwguardd.ruleset.canonical import Canonical, Owned
-from fwguardd.store.revisions import Revision, RevisionKind, StoreError
+from fwguardd.store.revisions import FaultKind, Revision, RevisionKind, StoreError
 
 if TYPE_CHECKING:
     from fwguardd.enforce.context import Context
@@ -27,8 +27,7 @@ class Cause:
 
 def recall(context: Context) -> State:
     """What the disk remembers. With another tool or kernel the files are judged anew: what they accept may differ."""
-    for fault in context.store.take_faults():
-        context.emit(events.STATE_DAMAGED, fault)
+    report_faults(context)
     state = State(held=context.store.held(), pending=context.store.pending(), touched=context.store.touched())
     revision = context.store.latest()
     if revision is None:
@@ -37,6 +36,15 @@ def recall(context: Context) -> State:
     in_force = in_force_of(revision)
     same = (revision.backend, revision.tool_version, revision.kernel) == _stamp(context)
     return replace(state, in_force=in_force if same else replace(in_force, digest=""))
+
+
+_FAULT_EVENTS = {FaultKind.DAMAGED: events.STATE_DAMAGED, FaultKind.INACCESSIBLE: events.STATE_FAILED}
+
+
+def report_faults(context: Context) -> None:
+    """Emit an event for each fault that the store has found since the last call."""
+    for fault in context.store.take_faults():
+        context.emit(_FAULT_EVENTS[fault.kind], fault.message)
 
 
 def _mend_boot_files(context: Context, number: int | None) -> None:

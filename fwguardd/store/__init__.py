@@ -1,1 +1,1 @@
-"""What fwguardd keeps on disk: revisions, boot files, a pending confirmation, held files. Durable, sealed, checked."""
+"""What fwguardd keeps on disk: revisions, boot files, a pending confirmation, held files."""

@@ -2,7 +2,7 @@
 
 ``boot`` in the state directory is a symlink to a directory ``boot-NNNNNN-K``, which holds ``ipv4.rules`` and
 ``ipv6.rules``, complete tables for iptables-restore, and ``manifest``. A new set is a new directory, forced to the
-disk, and then the symlink is replaced in one step: whoever follows it finds the old set whole, or the new set whole.
+disk, and then the symlink is replaced in one step: a reader that follows it finds the old set whole, or the new one.
 
 The manifest has one ``key=value`` in a line. The values of ``sha256`` are lines for ``sha256sum -c``; that of ``seal``,
 the last line, is the sha256 of all lines before it::
@@ -31,7 +31,7 @@ from fwguardd.store.durable import (
     sync_directory,
     write_new,
 )
-from fwguardd.store.model import DamagedError, RevisionKind
+from fwguardd.store.model import DamagedError, Fault, FaultKind, RevisionKind
 from fwguardd.store.sealed_files import revision_number
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ class BootFiles:
         self.link = state_dir / LINK
 
     def write(self, revision: Revision) -> None:
-        """Make the boot files hold a revision. Raises OSError, NotSyncedError where the new set stands already, and
-        UnicodeEncodeError for rule text that no kernel could have printed.
+        """Make the boot files hold a revision.
+
+        Raises OSError, NotSyncedError if the new set is in place but may not be on the disk, and UnicodeEncodeError for
+        rule text that no kernel could have printed.
         """
         files = boot_texts(revision)
         fresh = self._fresh_directory(revision.number)
@@ -87,86 +89,95 @@ class BootFiles:
         except FileNotFoundError as error:
             raise DamagedError("is not complete") from error
         except NotRegularError as error:
-            raise DamagedError("holds something that is no plain file") from error
+            raise DamagedError("holds something that is not a regular file") from error
         return _checked(manifest, rules)
 
-    def check(self, damaged: DamagedFiles) -> str | None:
-        """Read the boot files, and set aside what is damaged. What was amiss, as a sentence; raises nothing."""
+    def check(self, damaged: DamagedFiles) -> Fault | None:
+        """Read the boot files, and move them aside if they are damaged. What is wrong, if anything; raises nothing."""
         directory: Path | None = None
         try:
             directory = self.directory()
             self.read()
         except DamagedError as damage:
-            # A symlink is worth nothing to whoever looks for what happened; anything else by its name may be.
+            # A symlink to a damaged set tells nothing more; anything else that has its name is kept for inspection.
             if directory is not None:
                 with contextlib.suppress(OSError):
                     self._system.unlink(self.link)
-            taken = damaged.take(directory or self.link, str(damage))
-            return f"{taken}; the next boot has none until they are written anew"
+            moved = damaged.take(directory or self.link, str(damage))
+            message = f"{moved}; until the boot files are written again, the next boot has no revision to load"
+            return Fault(FaultKind.DAMAGED, message)
         except OSError as error:
-            return f"{error.filename or self.link} cannot be read: {error.strerror}"
+            message = f"{error.filename or self.link} cannot be read: {error.strerror}"
+            return Fault(FaultKind.INACCESSIBLE, message)
         return None
 
     def directory(self) -> Path | None:
-        """The directory that the symlink leads to, there or not. Raises DamagedError where it is no such symlink."""
+        """The directory that the symlink leads to, whether it exists or not; None without a symlink.
+
+        Raises OSError, and DamagedError where it is not a symlink to a set of boot files.
+        """
         try:
             target = self._system.readlink(self.link)
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno == errno.EINVAL:
-                raise DamagedError("is no symlink") from error
+                raise DamagedError("is not a symlink") from error
             raise
         if "/" in target or revision_number(target) is None:
-            raise DamagedError("leads to something that is no set of boot files")
+            raise DamagedError("leads to something that is not a set of boot files")
         return self._state_dir / target
 
     def others(self) -> tuple[Path, ...]:
         """The sets that the symlink does not lead to: what an interrupted write left. Raises OSError, DamagedError."""
         current = self.directory()
-        names = self._system.listdir(self._state_dir)
-        paths = (self._state_dir / name for name in names if name.startswith(f"{LINK}-") and revision_number(name))
-        return tuple(path for path in paths if path != current)
+        others: list[Path] = []
+        for name in self._system.listdir(self._state_dir):
+            path = self._state_dir / name
+            if name.startswith(f"{LINK}-") and revision_number(name) and path != current:
+                others.append(path)
+        return tuple(others)
 
     def remove_others(self) -> None:
-        """Remove the sets that the symlink does not lead to, as far as that goes: what is left goes the next time."""
+        """Remove the sets that the symlink does not lead to. What cannot be removed is tried again the next time."""
         with contextlib.suppress(OSError, DamagedError):
             for path in self.others():
                 remove_tree(self._system, path)
 
     def _fresh_directory(self, number: int) -> Path:
+        """A path for a set of this revision that nothing has yet. Raises OSError."""
         names = set(self._system.listdir(self._state_dir))
-        count = next(count for count in range(1, len(names) + 2) if f"{LINK}-{number:06d}-{count}" not in names)
+        count = 1
+        while f"{LINK}-{number:06d}-{count}" in names:
+            count += 1
         return self._state_dir / f"{LINK}-{number:06d}-{count}"
 
 
 def boot_texts(revision: Revision) -> dict[str, bytes]:
     """The boot files of a revision, by name. A family without rules has an empty file, which changes nothing."""
-    files = {
-        name: render(revision.rulesets[family]).text.encode("utf-8", "surrogateescape")
-        if family in revision.rulesets
-        else b""
-        for family, name in RULES.items()
-    }
+    files = dict.fromkeys(RULES.values(), b"")
+    for family, ruleset in revision.rulesets.items():
+        files[RULES[family]] = render(ruleset).text.encode("utf-8", "surrogateescape")
     return {**files, MANIFEST: _manifest(revision.number, revision.kind, revision.backend, files)}
 
 
 def _manifest(number: int, kind: RevisionKind, backend: Backend, rules: Mapping[str, bytes]) -> bytes:
     lines = [f"form={_FORM}", f"revision={number}", f"kind={kind.value}", f"backend={backend.value}"]
-    lines += [f"sha256={hashlib.sha256(data).hexdigest()}  {name}" for name, data in rules.items()]
-    text = "".join(f"{line}\n" for line in lines).encode()
+    for name, data in rules.items():
+        lines.append(f"sha256={hashlib.sha256(data).hexdigest()}  {name}")
+    text = ("\n".join(lines) + "\n").encode()
     return text + f"seal={hashlib.sha256(text).hexdigest()}\n".encode()
 
 
 def _checked(manifest: bytes, rules: Mapping[str, bytes]) -> int:
-    """The revision's number in a manifest that is, byte for byte, the one that these rules call for."""
-    told = dict(_pairs(manifest))
-    if told.get("form") != _FORM:
-        raise DamagedError(f"holds a manifest in a form that this version does not know ({told.get('form')!r:.60})")
+    """The revision's number in a manifest that is, byte for byte, the one that belongs to these rules."""
+    fields = dict(_pairs(manifest))
+    if fields.get("form") != _FORM:
+        raise DamagedError(f"holds a manifest in a form that this version does not know ({fields.get('form')!r:.60})")
     try:
-        number, kind, backend = int(told["revision"]), RevisionKind(told["kind"]), Backend(told["backend"])
+        number, kind, backend = int(fields["revision"]), RevisionKind(fields["kind"]), Backend(fields["backend"])
     except (KeyError, ValueError) as error:
-        raise DamagedError("holds a manifest that is not understood") from error
+        raise DamagedError("holds a manifest that cannot be understood") from error
     if manifest != _manifest(number, kind, backend, rules):
         raise DamagedError("is not what was written: a checksum is wrong")
     return number

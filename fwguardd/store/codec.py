@@ -2,10 +2,10 @@
 
 A body is one or more lines of JSON. That of a revision has two: its summary, which a list needs, and its content: the
 rule files (as text where they are UTF-8, else base64) and the rulesets as they are, with an index into a list of paths
-for each origin. Nothing is lost on the way but counters: strings with lone surrogates, which stand for bytes that are
-no UTF-8 (PEP 383), come back as they were.
+for each origin. Nothing but counters is lost on the way: strings with lone surrogates, which stand for bytes that are
+not UTF-8 (PEP 383), come back as they were.
 
-What is read has passed its checksum. It is looked at all the same: it may come from another version.
+What is read has passed its checksum. Its fields are checked all the same: it may come from another version.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Rulese
 from fwguardd.store.model import DamagedError, HeldFiles, PendingConfirmation, Revision, RevisionKind, RevisionSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from fwguardd.store.model import Touched
+    from fwguardd.ruleset.canonical import Owned
 
 REVISION_FORM = "fwguardd revision 1"
 PENDING_FORM = "fwguardd pending confirmation 1"
@@ -33,7 +33,9 @@ TOUCHED_FORM = "fwguardd touched tables 1"
 def encode_revision(revision: Revision) -> bytes:
     """The body of a revision's file."""
     paths: dict[str, int] = {}
-    rulesets = {family.value: _plain_ruleset(ruleset, paths) for family, ruleset in revision.rulesets.items()}
+    rulesets: dict[str, list[object]] = {}
+    for family, ruleset in revision.rulesets.items():
+        rulesets[family.value] = _plain_ruleset(ruleset, paths)
     content = {
         "files": [_plain_file(file) for file in revision.files],
         "paths": list(paths),
@@ -48,7 +50,7 @@ def decode_summary(lead: bytes) -> RevisionSummary:
     try:
         backend, kind = Backend(fields.text("backend")), RevisionKind(fields.text("kind"))
     except ValueError as error:
-        raise _strange(str(error)) from error
+        raise _not_understood(str(error)) from error
     return RevisionSummary(
         fields.integer("number"),
         fields.seconds("when"),
@@ -68,22 +70,24 @@ def decode_summary(lead: bytes) -> RevisionSummary:
 def decode_revision(body: bytes) -> Revision:
     """A revision from the body of its file. Raises DamagedError."""
     lead, _, rest = body.partition(b"\n")
-    told = decode_summary(lead)
+    summary = decode_summary(lead)
     content = _Fields(_read(rest))
-    paths = tuple(_text(path) for path in content.items("paths"))
-    rulesets = _Fields(content.value("rulesets"))
+    paths = tuple(map(_text, content.items("paths")))
+    rulesets: dict[Family, Ruleset] = {}
+    for name, tables in _Fields(content.value("rulesets")).lists():
+        rulesets[_family(name)] = _ruleset(_family(name), tables, paths)
     return Revision(
-        told.number,
-        told.when,
-        told.cause,
-        told.by,
-        told.backend,
-        told.tool_version,
-        told.kernel,
-        told.digest,
-        tuple(_file(_Fields(item)) for item in content.items("files")),
-        {_family(name): _ruleset(_family(name), rulesets.items(name), paths) for name in rulesets.names()},
-        told.kind,
+        summary.number,
+        summary.when,
+        summary.cause,
+        summary.by,
+        summary.backend,
+        summary.tool_version,
+        summary.kernel,
+        summary.digest,
+        tuple(map(_file, content.items("files"))),
+        rulesets,
+        summary.kind,
     )
 
 
@@ -97,7 +101,7 @@ def decode_pending(body: bytes) -> PendingConfirmation:
     fields = _Fields(_read(body))
     return PendingConfirmation(
         fields.integer("number"),
-        None if fields.value("back_to") is None else fields.integer("back_to"),
+        fields.integer_or_none("back_to"),
         fields.seconds("deadline"),
         fields.text("boot_id"),
         fields.seconds("wall_deadline"),
@@ -106,27 +110,30 @@ def decode_pending(body: bytes) -> PendingConfirmation:
 
 
 def encode_held(held: HeldFiles) -> bytes:
-    """The body of the file that holds a held digest."""
+    """The body of the file that names held files by their digest."""
     return _line(asdict(held))
 
 
 def decode_held(body: bytes) -> HeldFiles:
-    """A held digest. Raises DamagedError."""
+    """Held files. Raises DamagedError."""
     fields = _Fields(_read(body))
     return HeldFiles(fields.text("digest"), fields.text("reason"))
 
 
-def encode_touched(touched: Touched) -> bytes:
-    """The body of the file that names tables which a write was about to touch."""
+def encode_touched(touched: Owned) -> bytes:
+    """The body of the file that names the tables which a write is about to touch for the first time."""
     return _line({"tables": sorted([family.value, name] for family, name in touched)})
 
 
-def decode_touched(body: bytes) -> Touched:
+def decode_touched(body: bytes) -> Owned:
     """The named tables. Raises DamagedError."""
-    pairs = [_list(pair) for pair in _Fields(_read(body)).items("tables")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise _strange("a table without a family")
-    return frozenset((_family(_text(family)), _text(name)) for family, name in pairs)
+    tables: set[tuple[Family, str]] = set()
+    for item in _Fields(_read(body)).items("tables"):
+        pair = _list(item)
+        if len(pair) != 2:
+            raise _not_understood("a table without a family")
+        tables.add((_family(_text(pair[0])), _text(pair[1])))
+    return frozenset(tables)
 
 
 def _line(value: object) -> bytes:
@@ -139,67 +146,84 @@ def _read(line: bytes) -> object:
     try:
         value: object = json.loads(line.decode("utf-8", "surrogatepass"))
     except ValueError as error:
-        raise _strange("a line of it is no JSON") from error
+        raise _not_understood("a line of it is not JSON") from error
     return value
 
 
-def _strange(what: str) -> DamagedError:
-    return DamagedError(f"is whole, but not understood: {what}")
+def _not_understood(what: str) -> DamagedError:
+    return DamagedError(f"has a correct checksum, but cannot be understood: {what}")
 
 
 class _Fields:
-    """A JSON object whose values are asked for by name and type."""
+    """A JSON object. Every method raises DamagedError for a value that is missing or of another type."""
 
     def __init__(self, value: object) -> None:
         if not isinstance(value, dict):
-            raise _strange(f"{str(value)[:60]!r} stands where an object should")
+            raise _not_understood(f"expected an object, found {str(value)[:60]!r}")
         self._value: dict[str, object] = value
 
-    def names(self) -> tuple[str, ...]:
-        """Those of all its values."""
-        return tuple(self._value)
+    def has(self, name: str) -> bool:
+        """Whether there is a value of this name."""
+        return name in self._value
 
     def value(self, name: str) -> object:
-        """A value of any type. Raises DamagedError where it is missing, as do those below."""
+        """A value of any type."""
         if name not in self._value:
-            raise _strange(f"{name!r} is missing")
+            raise _not_understood(f"{name!r} is missing")
         return self._value[name]
 
     def text(self, name: str) -> str:
-        """A text. Raises DamagedError for anything else."""
+        """A string."""
         return _text(self.value(name))
 
+    def text_or_none(self, name: str) -> str | None:
+        """A string or null."""
+        if self.value(name) is None:
+            return None
+        return self.text(name)
+
     def integer(self, name: str) -> int:
-        """A whole number. Raises DamagedError for anything else."""
+        """A whole number."""
         return _integer(self.value(name))
 
+    def integer_or_none(self, name: str) -> int | None:
+        """A whole number or null."""
+        if self.value(name) is None:
+            return None
+        return self.integer(name)
+
     def seconds(self, name: str) -> float:
-        """A number, of seconds. Raises DamagedError for anything else."""
+        """A number of seconds."""
         value = self.value(name)
         if not isinstance(value, (int, float)):
-            raise _strange(f"{name!r} is no number")
+            raise _not_understood(f"expected a number for {name!r}, found {str(value)[:60]!r}")
         return float(value)
 
     def items(self, name: str) -> list[object]:
-        """A list. Raises DamagedError for anything else."""
+        """A list."""
         return _list(self.value(name))
+
+    def lists(self) -> Iterator[tuple[str, list[object]]]:
+        """All values, which are lists, with their names."""
+        for name, value in self._value.items():
+            yield name, _list(value)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise _strange(f"{str(value)[:60]!r} stands where a text should")
+        raise _not_understood(f"expected a string, found {str(value)[:60]!r}")
     return value
 
 
 def _integer(value: object) -> int:
     if not isinstance(value, int):
-        raise _strange(f"{str(value)[:60]!r} stands where a whole number should")
+        raise _not_understood(f"expected a whole number, found {str(value)[:60]!r}")
     return value
 
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise _strange(f"{str(value)[:60]!r} stands where a list should")
+        raise _not_understood(f"expected a list, found {str(value)[:60]!r}")
     return value
 
 
@@ -207,7 +231,7 @@ def _family(name: str) -> Family:
     try:
         return Family(name)
     except ValueError as error:
-        raise _strange(str(error)) from error
+        raise _not_understood(str(error)) from error
 
 
 def _plain_summary(summary: RevisionSummary) -> Mapping[str, object]:
@@ -221,20 +245,22 @@ def _plain_file(file: RuleFile) -> Mapping[str, str]:
         return {"path": file.path, "base64": base64.b64encode(file.data).decode("ascii")}
 
 
-def _file(fields: _Fields) -> RuleFile:
-    if "text" in fields.names():
+def _file(value: object) -> RuleFile:
+    fields = _Fields(value)
+    if fields.has("text"):
         return RuleFile(fields.text("path"), fields.text("text").encode("utf-8", "surrogatepass"))
     try:
         return RuleFile(fields.text("path"), base64.b64decode(fields.text("base64"), validate=True))
     except ValueError as error:
-        raise _strange("a rule file is no base64") from error
+        raise _not_understood("a rule file is not base64") from error
 
 
 def _plain_ruleset(ruleset: Ruleset, paths: dict[str, int]) -> list[object]:
-    return [
-        {"table": table.name, "chains": [_plain_chain(chain, paths) for chain in table.chains.values()]}
-        for table in ruleset.tables.values()
-    ]
+    tables: list[object] = []
+    for table in ruleset.tables.values():
+        chains = [_plain_chain(chain, paths) for chain in table.chains.values()]
+        tables.append({"table": table.name, "chains": chains})
+    return tables
 
 
 def _plain_chain(chain: Chain, paths: dict[str, int]) -> Mapping[str, object]:
@@ -247,33 +273,45 @@ def _plain_chain(chain: Chain, paths: dict[str, int]) -> Mapping[str, object]:
 
 
 def _plain_origin(origin: Origin | None, paths: dict[str, int]) -> list[int]:
-    return [] if origin is None else [paths.setdefault(origin.path, len(paths)), origin.line]
+    if origin is None:
+        return []
+    return [paths.setdefault(origin.path, len(paths)), origin.line]
 
 
-def _ruleset(family: Family, tables: list[object], paths: tuple[str, ...]) -> Ruleset:
-    read = [_table(_Fields(table), paths) for table in tables]
-    return Ruleset(family, {table.name: table for table in read})
+def _ruleset(family: Family, values: list[object], paths: tuple[str, ...]) -> Ruleset:
+    tables: dict[str, Table] = {}
+    for value in values:
+        table = _table(_Fields(value), paths)
+        tables[table.name] = table
+    return Ruleset(family, tables)
 
 
 def _table(fields: _Fields, paths: tuple[str, ...]) -> Table:
-    chains = [_chain(_Fields(chain), paths) for chain in fields.items("chains")]
-    return Table(fields.text("table"), {chain.name: chain for chain in chains})
+    chains: dict[str, Chain] = {}
+    for value in fields.items("chains"):
+        chain = _chain(_Fields(value), paths)
+        chains[chain.name] = chain
+    return Table(fields.text("table"), chains)
 
 
 def _chain(fields: _Fields, paths: tuple[str, ...]) -> Chain:
-    policy = None if fields.value("policy") is None else fields.text("policy")
     rules = tuple(_rule(_list(rule), paths) for rule in fields.items("rules"))
-    return Chain(fields.text("chain"), policy, rules, _origin(fields.items("origin"), paths))
+    origin = _origin(fields.items("origin"), paths)
+    return Chain(fields.text("chain"), fields.text_or_none("policy"), rules, origin)
 
 
 def _rule(parts: list[object], paths: tuple[str, ...]) -> Rule:
-    return Rule(_text(parts[0] if parts else None), _origin(parts[1:], paths))
+    if not parts:
+        raise _not_understood("a rule without a text")
+    return Rule(_text(parts[0]), _origin(parts[1:], paths))
 
 
 def _origin(parts: list[object], paths: tuple[str, ...]) -> Origin | None:
     if not parts:
         return None
-    index, line = (_integer(part) for part in parts) if len(parts) == 2 else (-1, 0)
+    if len(parts) != 2:
+        raise _not_understood("an origin is not a path and a line")
+    index, line = _integer(parts[0]), _integer(parts[1])
     if not 0 <= index < len(paths):
-        raise _strange("an origin leads to no path")
+        raise _not_understood("an origin names a path that is not listed")
     return Origin(paths[index], line)

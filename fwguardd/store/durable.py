@@ -1,7 +1,7 @@
 """Files that are whole or not there: the few operations that survive a crash at any instant.
 
-A file comes into being under a temporary name in its own directory, is written, forced to the disk, renamed, and the
-rename is forced to the disk too (rename(2), fsync(2)). Whoever reads the name sees the old bytes or the new ones.
+A file is written under a temporary name in its own directory, forced to the disk, renamed, and the rename is forced to
+the disk too (rename(2), fsync(2)). A reader of the name sees the old bytes or the new ones.
 When a function here returns, what it did is on the disk. When it raises OSError, the name holds what it held, with one
 exception that has a class of its own: `NotSyncedError`.
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPORARY = ".tmp"
-"""What the name of a file that is being written ends in. After a crash such a file means nothing and can go."""
+"""The suffix of a file that is being written. After a crash such a file has no meaning and can be removed."""
 
 CHUNK = 1 << 18
 """Bytes that are read at once."""
@@ -34,7 +34,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class System(Protocol):
-    """The calls that are made, each named for the one of the system that it is, each raising OSError as that does."""
+    """The system calls that are made, each under its own name; each raises OSError as that does."""
 
     def open(self, path: Path, flags: int, mode: int) -> int:
         """A descriptor."""
@@ -49,16 +49,16 @@ class System(Protocol):
         """Force a file or a directory to the disk."""
 
     def close(self, fd: int) -> None:
-        """Give a descriptor back."""
+        """Close a descriptor."""
 
     def stat(self, path: Path) -> os.stat_result:
-        """What a name leads to."""
+        """The status of the file that a name leads to."""
 
     def lstat(self, path: Path) -> os.stat_result:
-        """What a name is, though it be a symlink."""
+        """The status of a name itself, also of a symlink."""
 
     def fstat(self, fd: int) -> os.stat_result:
-        """What a descriptor is open on."""
+        """The status of an open file."""
 
     def listdir(self, path: Path) -> list[str]:
         """The names in a directory, in any order."""
@@ -67,16 +67,16 @@ class System(Protocol):
         """Make a directory."""
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a thing another name, in place of what had that name."""
+        """Rename a file, in place of what had the new name."""
 
     def symlink(self, target: str, path: Path) -> None:
         """Make a symlink at ``path``."""
 
     def readlink(self, path: Path) -> str:
-        """What a symlink says."""
+        """The target of a symlink."""
 
     def unlink(self, path: Path) -> None:
-        """Remove a name that is no directory's."""
+        """Remove a name that is not a directory."""
 
     def rmdir(self, path: Path) -> None:
         """Remove an empty directory."""
@@ -151,11 +151,11 @@ class NotSyncedError(OSError):
 
 
 class NotRegularError(Exception):
-    """A name that ought to be a plain file's is a symlink's, a directory's, or something else's."""
+    """Where a regular file should be there is a symlink, a directory, or something else."""
 
 
 def replace_file(system: System, path: Path, data: bytes) -> None:
-    """Put bytes in the place of what ``path`` holds. Raises OSError, and NotSyncedError where the new bytes stand."""
+    """Replace the contents of a file. Raises OSError, and NotSyncedError if the new bytes are in place all the same."""
     temporary = path.with_name(path.name + TEMPORARY)
     try:
         write_new(system, temporary, data)
@@ -198,7 +198,7 @@ def replace_symlink(system: System, path: Path, target: str) -> None:
 
 
 def remove_file(system: System, path: Path) -> None:
-    """Remove a file that may be gone already. Raises OSError, and NotSyncedError where it is gone."""
+    """Remove a file that may be gone already. Raises OSError, and NotSyncedError if it is gone all the same."""
     with contextlib.suppress(FileNotFoundError):
         system.unlink(path)
     _confirm(system, path.parent)
@@ -219,7 +219,7 @@ def sync_directory(system: System, path: Path) -> None:
     try:
         system.fsync(fd)
     except OSError as error:
-        # Some file systems have nothing to force for a directory and say EINVAL (fsync(2), "ERRORS").
+        # Some file systems cannot force a directory and return EINVAL (fsync(2), "ERRORS").
         if error.errno != errno.EINVAL:
             raise
     finally:
@@ -229,7 +229,7 @@ def sync_directory(system: System, path: Path) -> None:
 def remove_tree(system: System, path: Path) -> None:
     """Remove a file, a symlink, or a directory and all in it. Raises OSError half-way; what is left can be tried again.
 
-    No symlink is followed. It forces nothing: a thing that comes back after a power cut is removed the next time.
+    Symlinks are not followed. Nothing is forced: what comes back after a power cut is removed the next time.
     """
     if not stat.S_ISDIR(system.lstat(path).st_mode):
         system.unlink(path)
@@ -240,7 +240,7 @@ def remove_tree(system: System, path: Path) -> None:
 
 
 def read_chunks(system: System, path: Path) -> Iterator[bytes]:
-    """The bytes of a plain file, piece by piece. Raises NotRegularError, or OSError."""
+    """The bytes of a regular file, piece by piece. Raises NotRegularError, or OSError."""
     try:
         fd = system.open(path, _OLD_FILE, 0)
     except OSError as error:
@@ -257,7 +257,7 @@ def read_chunks(system: System, path: Path) -> Iterator[bytes]:
 
 
 def read_file(system: System, path: Path) -> bytes:
-    """All bytes of a plain file. Raises NotRegularError, or OSError."""
+    """All bytes of a regular file. Raises NotRegularError, or OSError."""
     return b"".join(read_chunks(system, path))
 
 

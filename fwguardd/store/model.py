@@ -1,8 +1,7 @@
-"""The nouns of what fwguardd keeps on disk: a revision, its summary, a pending confirmation, a held digest.
+"""What fwguardd keeps on disk, as values: a revision, its summary, a pending confirmation, held files, and faults.
 
-All are frozen values. What a pending confirmation means at a given moment is decided here too, by a pure function:
-only the time since boot counts, because the wall clock may be set, and a confirmation does not outlive the boot in
-which it was promised.
+`evaluate_pending` decides what a pending confirmation means at a given moment. Only the time since boot counts, because
+the wall clock may be set, and a confirmation expires with the boot in which it was requested.
 
 This module is pure.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Family
 
@@ -23,11 +22,32 @@ if TYPE_CHECKING:
 
 
 class StoreError(Exception):
-    """Something could not be kept on disk. The message names the place, the fault, and what that means."""
+    """Something could not be kept on disk. The message names the place, the fault, and the consequence."""
 
 
 class DamagedError(Exception):
     """A file is not as it was written. The message is the predicate of a sentence that begins with the file's name."""
+
+
+class FaultKind(Enum):
+    """What is wrong with something on the disk: its content, or the access to it."""
+
+    DAMAGED = "damaged"
+    INACCESSIBLE = "inaccessible"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something on the disk that is not as it should be, found while reading it.
+
+    ``message`` is a sentence that names the file, the fault, what was done about it, and the consequence.
+    """
+
+    kind: FaultKind
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class RevisionKind(Enum):
@@ -39,7 +59,7 @@ class RevisionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RevisionSummary:
-    """What a list of revisions tells of each. The fields are those of `Revision`, and three counts."""
+    """A revision as a list shows it. The fields are those of `Revision`, and three counts."""
 
     number: int
     when: float
@@ -60,7 +80,7 @@ class Revision:
     """A ruleset that was put in force, with everything that it was made of.
 
     ``number`` counts from 1, rises, and is never used again. ``when`` is in seconds of the wall clock since 1970.
-    ``by`` names whoever asked for it, "" if nobody did; ``kernel`` is the kernel's release. ``digest`` is the one of
+    ``by`` names the user that asked for it, "" if none did; ``kernel`` is the kernel's release. ``digest`` is that of
     the rule files, in hex. ``rulesets`` holds the canonical form, each rule with its origin; counters are not kept.
     """
 
@@ -79,6 +99,9 @@ class Revision:
     @property
     def summary(self) -> RevisionSummary:
         """The same without files and rules."""
+        counts = {Family.IPV4: 0, Family.IPV6: 0}
+        for family, ruleset in self.rulesets.items():
+            counts[family] = ruleset.rule_count
         return RevisionSummary(
             self.number,
             self.when,
@@ -89,22 +112,19 @@ class Revision:
             self.kernel,
             self.digest,
             self.kind,
-            self._rules_of(Family.IPV4),
-            self._rules_of(Family.IPV6),
+            counts[Family.IPV4],
+            counts[Family.IPV6],
             len(self.files),
         )
-
-    def _rules_of(self, family: Family) -> int:
-        return self.rulesets[family].rule_count if family in self.rulesets else 0
 
 
 @dataclass(frozen=True, slots=True)
 class PendingConfirmation:
-    """A promise to undo revision ``number`` unless somebody confirms it in time.
+    """Revision ``number`` is undone unless an administrator confirms it in time.
 
     ``back_to`` is the number of the revision that an undo puts in force, None where there was none. ``deadline`` is in
     seconds of CLOCK_BOOTTIME in the boot ``boot_id`` (/proc/sys/kernel/random/boot_id); ``wall_deadline`` is the same
-    instant in seconds since 1970, to be shown and for nothing else. ``digest`` is the one of the rule files to hold.
+    instant in seconds since 1970, for display only. ``digest`` is that of the rule files to hold after an undo.
     """
 
     number: int
@@ -124,7 +144,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Nobody confirmed in time, and the revision is to be undone. ``reason`` is a clause for people."""
+    """The revision was not confirmed in time and has to be undone. ``reason`` is a clause for messages."""
 
     reason: str
 
@@ -132,20 +152,16 @@ class Expired:
 def evaluate_pending(pending: PendingConfirmation, boot_id: str, boottime: float) -> Waiting | Expired:
     """What a pending confirmation means in this boot, at this many seconds of CLOCK_BOOTTIME."""
     if pending.boot_id != boot_id:
-        return Expired("the host was restarted before anybody confirmed")
+        return Expired("the host was restarted before it was confirmed")
     left = pending.deadline - boottime
     if left > 0:
         return Waiting(left)
-    return Expired("nobody confirmed in time")
-
-
-Touched: TypeAlias = "frozenset[tuple[Family, str]]"
-"""Tables, by family and name, that are written for the first time: to be let go if that write was never finished."""
+    return Expired("it was not confirmed in time")
 
 
 @dataclass(frozen=True, slots=True)
 class HeldFiles:
-    """Rule files that were undone: those with this digest are not applied until they change or a reload asks."""
+    """Rule files that were undone. Files with this digest are not applied until they change or a reload asks."""
 
     digest: str
     reason: str

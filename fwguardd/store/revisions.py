@@ -1,26 +1,26 @@
-"""What fwguardd keeps on disk, all of it in the state directory and nothing anywhere else.
+"""The state directory: everything that fwguardd keeps on disk is in it.
 
 ::
 
-    /var/lib/fwguard/          its owner's alone
-      revisions/000041.json    one revision, whole in itself: rule files, canonical rulesets, when, why, by whom
+    /var/lib/fwguard/          mode 0700
+      revisions/000041.json    one revision, complete: rule files, canonical rulesets, time, cause, user
       boot -> boot-000041-1/   ipv4.rules, ipv6.rules, manifest: for the boot loader (`fwguardd.store.boot_files`)
-      pending.json             the confirmation that is waited for
+      pending.json             the confirmation that is pending
       held.json                the digest of rule files that were undone
       touched.json             the tables that a write is about to touch for the first time
-      damaged/                 what was found to be not as it was written
+      damaged/                 files that were found damaged
 
-The promises, and what serves each:
+What it guarantees, and how:
 
 1. A crash or a power cut at any instant leaves the old or the new, whole: `fwguardd.store.durable`.
-2. Whatever is not as it was written is noticed, set aside and told, and is no reason not to start: every file carries
-   a checksum over all of its bytes (`fwguardd.store.sealed_files`), and opening the store reads them all.
-3. A number is never used twice: the next one is above every number that any name or file in the directory tells of.
-4. A disk that cannot be written can still be read; each write that fails is a `StoreError` that says what it means.
+2. A damaged file is detected, moved to damaged/ and reported, and does not keep the daemon from starting: every file
+   carries a checksum over all of its bytes (`fwguardd.store.sealed_files`), and opening the store reads them all.
+3. A number is never used twice: the next one is above every number that any name or file in the directory mentions.
+4. A disk that cannot be written can still be read; each write that fails is a `StoreError` that names the consequence.
 5. Memory is bounded by the largest revision: of the others only the summaries are held.
 
 There is no index that could disagree with the files: the directory is the index. One process at a time may use a
-store; the daemon's lock sees to that.
+store, which the daemon's lock guarantees.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from fwguardd.store.folder import RevisionFolder, seal_revision
 from fwguardd.store.model import (
     DamagedError,
     Expired,
+    Fault,
+    FaultKind,
     HeldFiles,
     PendingConfirmation,
     Revision,
@@ -52,12 +54,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fwguardd.ruleset.canonical import Owned
     from fwguardd.store.durable import System
     from fwguardd.store.folder import Sealed
-    from fwguardd.store.model import Touched
 
 __all__ = [
     "Expired",
+    "Fault",
+    "FaultKind",
     "HeldFiles",
     "PendingConfirmation",
     "Revision",
@@ -69,8 +73,11 @@ __all__ = [
     "evaluate_pending",
 ]
 
-_UNKNOWN_PENDING = "if a revision was waiting to be confirmed, nobody knows now which one, and nothing will undo it"
-_UNKNOWN_TOUCHED = "tables that a write left half done may keep what it put there"
+MOST_FAULTS = 20
+"""Faults that are remembered, to be listed."""
+
+_UNKNOWN_PENDING = "a revision that was waiting to be confirmed is not undone any more"
+_UNKNOWN_TOUCHED = "tables that an interrupted write had begun to fill are not emptied"
 _UNKNOWN_HELD = "rule files that were undone may be applied again"
 
 
@@ -78,9 +85,9 @@ class RevisionStore:
     """The store in one state directory. Opening it makes what is missing, and reads and checks what is there.
 
     ``keep`` is how many revisions stay; the newest, and those that the boot files or a pending confirmation name, stay
-    in any case. Opening raises StoreError only where the directory cannot be trusted: not a directory, not ours, or
-    writable by others. Everything else that is amiss is in `take_faults`. After a StoreError from a write the store
-    tells what a reader of the disk would find: what was there before, or what was written where only its last sync
+    in any case. Opening raises StoreError only if the directory cannot be trusted: it is not a directory, belongs to
+    another user, or can be written by others. Every other fault is in `take_faults`. After a StoreError from a write
+    the store has what a reader of the disk would find: what was there before, or what was written if only its last sync
     failed.
     """
 
@@ -88,9 +95,10 @@ class RevisionStore:
         self.keep = keep
         self._state_dir = state_dir
         self._system: System = system or HostSystem()
-        self._faults: dict[str, None] = {}
+        self._faults: dict[Fault, None] = {}
+        self._unreported: list[Fault] = []
         self._damaged = DamagedFiles(self._system, state_dir / "damaged")
-        self._revisions = RevisionFolder(self._system, state_dir / "revisions", self._damaged, self._tell)
+        self._revisions = RevisionFolder(self._system, state_dir / "revisions", self._damaged, self._report)
         self._boot = BootFiles(self._system, state_dir)
         path, code = state_dir / "pending.json", (codec.PENDING_FORM, codec.encode_pending, codec.decode_pending)
         self._pending = SealedValue(self._system, path, *code, _UNKNOWN_PENDING)
@@ -105,16 +113,18 @@ class RevisionStore:
         self._prepared = self._loaded = False
         self._open()
 
-    def take_faults(self) -> tuple[str, ...]:
-        """What was found to be amiss since the last call: sentences that name the file, the fault, and what was done.
-        None of it hinders the store.
-        """
-        faults = tuple(self._faults)
-        self._faults.clear()
+    def take_faults(self) -> tuple[Fault, ...]:
+        """The faults that were found since the last call. Each is returned once, however often it is found."""
+        faults = tuple(self._unreported)
+        self._unreported.clear()
         return faults
 
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults that were found since the store was opened, oldest first; of many, the newest."""
+        return tuple(self._faults)
+
     def next_number(self) -> int:
-        """The number for the next revision: above every number that was ever used, as far as the disk tells."""
+        """The number for the next revision: above every number that the disk shows was ever used."""
         return self._highest + 1
 
     def summaries(self) -> tuple[RevisionSummary, ...]:
@@ -122,19 +132,22 @@ class RevisionStore:
         return self._revisions.summaries()
 
     def get(self, number: int) -> Revision | None:
-        """A revision; None if it is not kept. One that is found damaged is set aside and counts as not kept."""
+        """A revision; None if it is not kept. One that is found damaged is moved aside and counts as not kept."""
         return self._revisions.read(number)
 
     def latest(self) -> Revision | None:
         """The newest revision that can be read; None if there is none."""
-        read = (self.get(summary.number) for summary in reversed(self.summaries()))
-        return next((revision for revision in read if revision is not None), None)
+        for summary in reversed(self.summaries()):
+            revision = self.get(summary.number)
+            if revision is not None:
+                return revision
+        return None
 
     def record(self, revision: Revision) -> None:
-        """Keep a revision, and let go of the oldest beyond ``keep``. When this returns it is on the disk.
+        """Keep a revision, and remove the oldest beyond ``keep``. When this returns it is on the disk.
 
-        The number must not have been used, not even by a revision that could not be kept; only the very same revision
-        may be recorded again. Raises StoreError.
+        The number must not have been used, not even by a revision that could not be kept; only the same revision may be
+        recorded again. Raises StoreError.
         """
         sealed, data = seal_revision(revision)
         failure = f"revision {revision.number} cannot be kept"
@@ -153,7 +166,7 @@ class RevisionStore:
                 self._boot.write(revision)
             except UnicodeEncodeError as error:
                 raise StoreError(
-                    f"{failure}: its text holds {error.object[error.start]!r}, which is no byte"
+                    f"{failure}: its text holds {error.object[error.start]!r}, which is not a byte"
                 ) from error
 
     def read_boot_revision(self) -> int | None:
@@ -164,18 +177,18 @@ class RevisionStore:
             return None
 
     def pending(self) -> PendingConfirmation | None:
-        """The confirmation that is waited for. What it means now is for `evaluate_pending` to say."""
+        """The pending confirmation; None if there is none. `evaluate_pending` says what it means now."""
         return self._pending.value
 
     def set_pending(self, pending: PendingConfirmation) -> None:
-        """Wait for this confirmation, and for no other. Raises StoreError."""
+        """Keep this pending confirmation, in place of another. Raises StoreError."""
         meaning = f"after a restart nothing would undo revision {pending.number}"
         with self._writing("the pending confirmation cannot be kept", self._pending.path, meaning):
             self._prepare()
             self._pending.write(pending)
 
     def clear_pending(self) -> None:
-        """Wait for no confirmation any more. Raises StoreError."""
+        """Keep no pending confirmation. Raises StoreError."""
         meaning = "after a restart the revision that was to be confirmed would be undone"
         with self._writing("the pending confirmation cannot be removed", self._pending.path, meaning):
             self._prepare()
@@ -199,14 +212,14 @@ class RevisionStore:
             self._prepare()
             self._held.remove()
 
-    def touched(self) -> Touched:
-        """The tables that a write was about to touch for the first time, and of which no end was told."""
+    def touched(self) -> Owned:
+        """The tables that an unfinished write was about to touch for the first time."""
         return self._touched.value or frozenset()
 
-    def touch(self, tables: Touched) -> None:
-        """Write down what is about to be touched; nothing, once it is over. Raises StoreError."""
-        meaning = "should fwguardd be killed in the middle, these tables are not let go"
-        with self._writing("the tables to be written cannot be noted", self._touched.path, meaning):
+    def touch(self, tables: Owned) -> None:
+        """Record which tables a write is about to touch; none once it has ended. Raises StoreError."""
+        meaning = "if fwguardd is killed during the write, these tables are not emptied"
+        with self._writing("the tables to be written cannot be recorded", self._touched.path, meaning):
             self._prepare()
             if tables:
                 self._touched.write(tables)
@@ -215,17 +228,17 @@ class RevisionStore:
 
     @contextlib.contextmanager
     def _writing(self, failure: str, path: Path, meaning: str) -> Iterator[None]:
-        """Turn an OSError into a StoreError that says what failed, where, why, and what that means."""
+        """Turn an OSError into a StoreError that says what failed, where, why, and the consequence."""
         try:
             yield
         except NotSyncedError as error:
-            doubt = "it is written, but a power cut may take it back"
-            raise StoreError(f"{failure} for sure: {path}: {error.strerror}; {doubt}") from error
+            doubt = "it is written, but a power cut may undo that"
+            raise StoreError(f"{failure} durably: {path}: {error.strerror}; {doubt}") from error
         except OSError as error:
             raise StoreError(f"{failure}: {error.filename or path}: {error.strerror}; {meaning}") from error
 
     def _claim(self, sealed: Sealed) -> None:
-        """Use up a number, though the write may fail: it was told to people. Raises OSError and StoreError."""
+        """Use up a number, also if the write fails: events have named it. Raises OSError and StoreError."""
         number = sealed.summary.number
         try:
             self._prepare()
@@ -240,22 +253,30 @@ class RevisionStore:
         self._highest, self._claimed = max(number, self._highest), sealed
 
     def _needed(self) -> tuple[int, ...]:
+        """The numbers of the revisions that the boot files and the pending confirmation name."""
+        numbers = {self.read_boot_revision()}
         pending = self._pending.value
-        promised = (pending.number, pending.back_to) if pending else ()
-        numbers = (self.read_boot_revision(), *promised)
+        if pending is not None:
+            numbers |= {pending.number, pending.back_to}
         return tuple(number for number in numbers if number is not None)
 
-    def _tell(self, fault: str) -> None:
+    def _report(self, fault: Fault) -> None:
+        if fault in self._faults:
+            return
+        self._unreported.append(fault)
         self._faults[fault] = None
+        if len(self._faults) > MOST_FAULTS:
+            del self._faults[next(iter(self._faults))]
 
     def _open(self) -> None:
         try:
             self._prepare()
         except OSError as error:
-            self._tell(f"nothing can be kept in {self._state_dir}: {error.filename or 'fsync'}: {error.strerror}")
+            message = f"nothing can be kept in {self._state_dir}: {error.filename or 'fsync'}: {error.strerror}"
+            self._report(Fault(FaultKind.INACCESSIBLE, message))
         if not self._loaded:
             with contextlib.suppress(OSError):
-                self._distrust()
+                self._check_trust()
                 self._load()
 
     def _prepare(self) -> None:
@@ -264,42 +285,43 @@ class RevisionStore:
         Raises OSError, and StoreError for a directory that cannot be trusted.
         """
         made = make_directory(self._system, self._state_dir)
-        self._distrust()
+        self._check_trust()
         made = make_directory(self._system, self._revisions.path) or made
         if made or not self._prepared:
             sync_directory(self._system, self._revisions.path)
             sync_directory(self._system, self._state_dir)
-            # One may be allowed to use a directory without being allowed to read the one above.
+            # The directory above may be unreadable to this user.
             with contextlib.suppress(PermissionError):
                 sync_directory(self._system, self._state_dir.parent)
             self._prepared = True
         if not self._loaded:
             self._load()
 
-    def _distrust(self) -> None:
-        """Raise StoreError if anybody else may have written here; and OSError."""
+    def _check_trust(self) -> None:
+        """Raise StoreError if another user may have written here; and OSError."""
         status = self._system.stat(self._state_dir)
         refusal = f"the state directory {self._state_dir} cannot be trusted"
         if not stat.S_ISDIR(status.st_mode):
-            raise StoreError(f"{refusal}: it is no directory; remove what has its name")
+            raise StoreError(f"{refusal}: it is not a directory; remove it")
         if status.st_uid not in (0, os.geteuid()):
-            raise StoreError(f"{refusal}: user {status.st_uid} owns it; chown root it, after a look at what is in it")
+            raise StoreError(f"{refusal}: user {status.st_uid} owns it; check its contents, then chown root it")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             mode = f"mode {stat.S_IMODE(status.st_mode):04o} lets others write to it"
-            raise StoreError(f"{refusal}: {mode}; chmod 700 it, after a look at what is in it")
+            raise StoreError(f"{refusal}: {mode}; check its contents, then chmod 700 it")
 
     def _load(self) -> None:
         """Read and check everything. Raises OSError where not even the names can be read."""
         names = self._names(self._state_dir)
         revisions = self._names(self._revisions.path)
-        told = [*names, *(name.removesuffix(TEMPORARY) for name in revisions)]
-        used = [*(revision_number(name) or 0 for name in told), *self._damaged.revisions()]
+        used = [revision_number(name.removesuffix(TEMPORARY)) or 0 for name in (*names, *revisions)]
+        used += self._damaged.revisions()
         self._remove_temporary(names, revisions)
         self._revisions.load(revisions)
         self._load_boot()
-        for fault in (note.load(self._damaged) for note in (self._pending, self._held, self._touched)):
+        for kept in (self._pending, self._held, self._touched):
+            fault = kept.load(self._damaged)
             if fault is not None:
-                self._tell(fault)
+                self._report(fault)
         self._highest = max((self._highest, *used, *self._needed()))
         self._loaded = True
 
@@ -310,25 +332,23 @@ class RevisionStore:
 
     def _remove_temporary(self, names: list[str], revisions: list[str]) -> None:
         """Remove what an interrupted write left. What stays, because the disk cannot be written, does no harm."""
-        ours = {
-            f"{path.name}{TEMPORARY}"
-            for path in (self._boot.link, self._pending.path, self._held.path, self._touched.path)
-        }
-        left = [self._state_dir / name for name in names if name in ours]
-        left += [
-            self._revisions.path / name
-            for name in revisions
-            if name.endswith(TEMPORARY) and revision_number(name.removesuffix(TEMPORARY))
-        ]
-        for path in left:
-            with contextlib.suppress(OSError):
-                remove_tree(self._system, path)
+        for path in (self._boot.link, self._pending.path, self._held.path, self._touched.path):
+            name = f"{path.name}{TEMPORARY}"
+            if name in names:
+                self._remove(path.with_name(name))
+        for name in revisions:
+            if name.endswith(TEMPORARY) and revision_number(name.removesuffix(TEMPORARY)):
+                self._remove(self._revisions.path / name)
+
+    def _remove(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            remove_tree(self._system, path)
 
     def _load_boot(self) -> None:
-        """Check the boot files, set a damaged set aside, and remove what an interrupted write left."""
+        """Check the boot files, move a damaged set aside, and remove what an interrupted write left."""
         fault = self._boot.check(self._damaged)
         if fault is not None:
-            self._tell(fault)
-        # Unless it is sure to be on the disk which set the symlink leads to, a power cut may want another one.
+            self._report(fault)
+        # Until the symlink is known to be on the disk, a power cut may bring back one that leads to another set.
         if self._prepared:
             self._boot.remove_others()

@@ -1,10 +1,11 @@
 """Sealed files: a header line that says what the rest must be, and the rest.
 
-The header names the form, the number of bytes that follow, and their sha256. It is spelled in exactly one way, so any
-byte of the file that is not as it was written is noticed, those of the header included. The body begins with a line of
-its own, the lead, which `scan` hands out without holding the rest in memory.
+The header names the form, the number of bytes that follow, and their sha256. It is spelled in exactly one way, so a
+change of any byte of the file is noticed, the header included. The body begins with a line of its own, the lead, which
+`scan` returns without holding the rest in memory.
 
-A note: one small value in a sealed file of its own, or no file and no value.
+`SealedValue` keeps one small value in a sealed file of its own. `DamagedFiles` is the folder that damaged files are
+moved to.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fwguardd.store.durable import (
     replace_file,
     sync_directory,
 )
-from fwguardd.store.model import DamagedError
+from fwguardd.store.model import DamagedError, Fault, FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +82,7 @@ def _opened(system: System, path: Path) -> tuple[bytes, Iterator[bytes]]:
     try:
         header, _, rest = next(chunks, b"").partition(b"\n")
     except NotRegularError as error:
-        raise DamagedError("is no plain file") from error
+        raise DamagedError("is not a regular file") from error
     return header, itertools.chain((rest,), chunks)
 
 
@@ -95,19 +96,21 @@ def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
     if not header and not size:
         raise DamagedError("is empty")
     try:
-        told = json.loads(header[:_LONGEST_HEADER])
+        fields = json.loads(header[:_LONGEST_HEADER])
     except ValueError as error:
-        raise DamagedError("does not begin with a header that can be read") from error
-    if not isinstance(told, dict) or told.get("form") != form:
-        name = told.get("form") if isinstance(told, dict) else None
-        raise DamagedError(f"is in a form that this version does not know ({str(name)[:60]!r}, not {form!r})")
-    if told.get("bytes") != size:
-        raise DamagedError(f"is torn: {size:,} bytes follow its header, which tells of {str(told.get('bytes'))[:20]}")
+        raise DamagedError("does not begin with a readable header") from error
+    if not isinstance(fields, dict):
+        fields = {}
+    name, stated = str(fields.get("form"))[:60], fields.get("bytes")
+    if name != form:
+        raise DamagedError(f"is in a form that this version does not know ({name!r}, not {form!r})")
+    if stated != size:
+        raise DamagedError(f"is incomplete: its header states {str(stated)[:20]} bytes, and {size:,} follow")
     raise DamagedError("is not what was written: its checksum is wrong")
 
 
 MOST_KEPT = 20
-"""Entries that the folder holds at most."""
+"""Entries that the folder of damaged files holds at most."""
 
 _ENTRY = re.compile(r"([0-9]{6,})-(.+)")
 _REVISION = re.compile(r"([0-9]{6,})\.json|boot-([0-9]{6,})-[0-9]+")
@@ -116,8 +119,9 @@ _REVISION = re.compile(r"([0-9]{6,})\.json|boot-([0-9]{6,})-[0-9]+")
 def revision_number(name: str) -> int | None:
     """The number of the revision that a file or a boot directory of this name is for; None for any other name."""
     match = _REVISION.fullmatch(name)
-    number = int(match[1] or match[2]) if match else 0
-    return number if number > 0 else None
+    if match is None:
+        return None
+    return int(match[1] or match[2]) or None
 
 
 class DamagedFiles:
@@ -128,14 +132,14 @@ class DamagedFiles:
         self._path = path
 
     def take(self, damaged: Path, fault: str) -> str:
-        """Move a file or directory here. A sentence that names it, the fault, and where it is now; raises nothing."""
+        """Move a file or directory here. A sentence that names it, the fault, and its new place; raises nothing."""
         try:
             make_directory(self._system, self._path)
             target = self._path / f"{self._next():06d}-{damaged.name}"
             self._system.rename(damaged, target)
         except OSError as error:
             return f"{damaged} {fault}; it could not be moved aside: {error.strerror}"
-        # Should the move be undone by a power cut, or the room not be made, the next start does it again.
+        # If a power cut undoes the move, or no room can be made, the next start does it again.
         with contextlib.suppress(OSError):
             sync_directory(self._system, self._path)
             sync_directory(self._system, damaged.parent)
@@ -144,23 +148,33 @@ class DamagedFiles:
 
     def revisions(self) -> tuple[int, ...]:
         """The numbers of the revisions that were moved here. Raises OSError."""
-        numbers = (revision_number(name) for _, name in self._entries())
-        return tuple(number for number in numbers if number is not None)
+        numbers: list[int] = []
+        for _, name in self._entries():
+            number = revision_number(name)
+            if number is not None:
+                numbers.append(number)
+        return tuple(numbers)
 
     def _next(self) -> int:
-        return max((place for place, _ in self._entries()), default=0) + 1
+        entries = self._entries() or [(0, "")]
+        return entries[-1][0] + 1
 
     def _entries(self) -> list[tuple[int, str]]:
-        """The entries, oldest first."""
+        """The entries, oldest first. Raises OSError."""
+        entries: list[tuple[int, str]] = []
         with contextlib.suppress(FileNotFoundError):
-            matches = (_ENTRY.fullmatch(name) for name in self._system.listdir(self._path))
-            return sorted((int(match[1]), match[2]) for match in matches if match)
-        return []
+            for name in self._system.listdir(self._path):
+                match = _ENTRY.fullmatch(name)
+                if match is not None:
+                    entries.append((int(match[1]), match[2]))
+        return sorted(entries)
 
     def _make_room(self) -> None:
+        """Remove the oldest entries, but not the one with the highest revision: its number must not be used again."""
         entries = self._entries()
-        highest = max(entries, key=lambda entry: (revision_number(entry[1]) or 0, entry[0]))
-        for place, name in [entry for entry in entries if entry != highest][: max(0, len(entries) - MOST_KEPT)]:
+        surplus = max(0, len(entries) - MOST_KEPT)
+        entries.remove(max(entries, key=lambda entry: (revision_number(entry[1]) or 0, entry[0])))
+        for place, name in entries[:surplus]:
             remove_tree(self._system, self._path / f"{place:06d}-{name}")
 
 
@@ -170,7 +184,7 @@ Value = TypeVar("Value")
 class SealedValue(Generic[Value]):
     """A value and the file that keeps it. ``value`` is always what a reader of the file would find.
 
-    ``without`` is a clause for people: what it means that the file cannot be read.
+    ``consequence`` is a clause for messages: what it means if the file cannot be read.
     """
 
     def __init__(
@@ -180,7 +194,7 @@ class SealedValue(Generic[Value]):
         form: str,
         encode: Callable[[Value], bytes],
         decode: Callable[[bytes], Value],
-        without: str,
+        consequence: str,
     ) -> None:
         self.path = path
         self.value: Value | None = None
@@ -188,19 +202,21 @@ class SealedValue(Generic[Value]):
         self._form = form
         self._encode = encode
         self._decode = decode
-        self._without = without
+        self._consequence = consequence
 
-    def load(self, damaged: DamagedFiles) -> str | None:
-        """Read the file. What is wrong with it, as a sentence; the value is None then."""
+    def load(self, damaged: DamagedFiles) -> Fault | None:
+        """Read the file. What is wrong with it, if anything; the value is None then."""
         self.value = None
         try:
             self.value = self._decode(unseal(self._system, self.path, self._form))
         except FileNotFoundError:
             return None
         except DamagedError as damage:
-            return f"{damaged.take(self.path, str(damage))}; {self._without}"
+            moved = damaged.take(self.path, str(damage))
+            return Fault(FaultKind.DAMAGED, f"{moved}; {self._consequence}")
         except OSError as error:
-            return f"{self.path} cannot be read: {error.strerror}; {self._without}"
+            message = f"{self.path} cannot be read: {error.strerror}; {self._consequence}"
+            return Fault(FaultKind.INACCESSIBLE, message)
         return None
 
     def write(self, value: Value) -> None:

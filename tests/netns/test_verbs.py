@@ -231,8 +231,36 @@ def test_the_last_revision_guards_a_start_on_bad_files(start_daemon: Start, save
     again.event("rules.applied")
 
 
-def test_a_damaged_store_is_no_reason_not_to_start(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """A torn revision is set aside and told, and the daemon guards all the same."""
+@pytest.mark.parametrize("verb", ["rollback", "show"])
+def test_a_revision_that_is_damaged_after_the_start_is_reported(start_daemon: Start, tmp_path: Path, verb: str) -> None:
+    """The verb that finds it fails and names it, one event reports it, and status and history list it from then on."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    daemon.drop("20-more.rules", MORE)
+    daemon.event("rules.applied", revision=2)
+    assert ctl(tmp_path, "status")["damaged"] == []
+    path = tmp_path / "state" / "revisions" / "000001.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    socket = str(tmp_path / "run" / "control.sock")
+    argv = [sys.executable, "-m", "fwguardd.ctl.main", "--socket", socket, verb, "1"]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False)
+    assert ended.returncode == 5
+    assert "revision 1 is" in ended.stdout + ended.stderr
+    reported = daemon.event("state.damaged")["message"]
+    assert f"{path} is incomplete" in reported
+    assert not path.exists()
+    assert ctl(tmp_path, "status")["damaged"] == [reported]
+    history = ctl(tmp_path, "history")
+    assert [revision["revision"] for revision in history["revisions"]] == [2]
+    assert history["damaged"] == [reported]
+    ctl(tmp_path, "reload")
+    assert daemon.stop() == 0
+    daemon.event("daemon.stopping")
+    assert [event["event"] for event in daemon.seen].count("state.damaged") == 1
+
+
+def test_a_damaged_store_does_not_prevent_a_start(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """An incomplete revision is moved aside and reported, and the daemon enforces the rules all the same."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     daemon.stop()

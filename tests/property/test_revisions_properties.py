@@ -414,8 +414,8 @@ def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     store = _open(disk)
     (fault,) = store.take_faults()
     boot = path.parent.name.startswith("boot-")
-    assert str(path.parent if boot else path) in fault
-    assert str(STATE / "damaged") in fault
+    assert str(path.parent if boot else path) in fault.message
+    assert str(STATE / "damaged") in fault.message
     told = _told(store)
     number = int(path.stem) if path.parent.name == "revisions" else None
     assert [s.number for s in store.summaries()] == [n for n in (3, 4) if n != number]
@@ -443,7 +443,7 @@ def test_rot_after_opening_is_noticed(data: st.DataObject) -> None:
     assert store.latest() == _revision(3)
     assert store.get(4) is None
     (fault,) = store.take_faults()
-    assert str(path) in fault
+    assert str(path) in fault.message
     assert store.next_number() == 5
 
 
@@ -460,7 +460,7 @@ def test_whatever_stands_in_a_file_the_store_opens(data: bytes, name: str) -> No
     disk.close(fd)
     store = _open(disk)
     (fault,) = store.take_faults()
-    assert str(path) in fault
+    assert str(path) in fault.message
     assert store.latest() == _revision(4)
     assert store.next_number() == (8 if "7" in name else 5)
 

@@ -16,7 +16,9 @@ from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.revisions import (
+    MOST_FAULTS,
     Expired,
+    FaultKind,
     HeldFiles,
     PendingConfirmation,
     Revision,
@@ -172,7 +174,7 @@ def test_a_store_that_is_removed_is_made_anew(state: Path) -> None:
     store.record(revision(1))
     shutil.rmtree(state)
     assert store.latest() is None
-    assert "cannot be read" in store.take_faults()[0]
+    assert "cannot be read" in store.take_faults()[0].message
     store.record(revision(2))
     store.record(revision(3))
     assert numbers(store) == numbers(RevisionStore(state)) == [2, 3]
@@ -200,14 +202,17 @@ def test_a_directory_that_others_can_write_is_refused(state: Path) -> None:
     for mode in (0o770, 0o702):
         state.mkdir(exist_ok=True)
         state.chmod(mode)
-        with pytest.raises(StoreError, match=f"cannot be trusted: mode {mode:04o} lets others write to it; chmod 700"):
+        with pytest.raises(
+            StoreError,
+            match=f"cannot be trusted: mode {mode:04o} lets others write to it; check its contents, then chmod 700",
+        ):
             RevisionStore(state)
 
 
 def test_a_file_in_place_of_the_directory_is_refused(state: Path) -> None:
     """A state directory that is no directory is refused."""
     state.write_text("")
-    with pytest.raises(StoreError, match="cannot be trusted: it is no directory"):
+    with pytest.raises(StoreError, match="cannot be trusted: it is not a directory"):
         RevisionStore(state)
 
 
@@ -216,7 +221,7 @@ def test_a_directory_of_somebody_else_is_refused(state: Path) -> None:
     """A state directory that neither root nor the daemon's user owns is refused."""
     state.mkdir(mode=0o700)
     os.chown(state, 12345, 12345)
-    with pytest.raises(StoreError, match="cannot be trusted: user 12345 owns it; chown root"):
+    with pytest.raises(StoreError, match="cannot be trusted: user 12345 owns it; check its contents, then chown root"):
         RevisionStore(state)
 
 
@@ -251,11 +256,54 @@ def test_a_torn_revision_is_told_and_set_aside(state: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     store = RevisionStore(state)
     (fault,) = store.take_faults()
-    assert fault.startswith(f"{path} is torn: ")
-    assert fault.endswith(f"; moved to {state}/damaged/000001-000002.json")
+    assert fault.message.startswith(f"{path} is incomplete: ")
+    assert fault.message.endswith(f"; moved to {state}/damaged/000001-000002.json")
     assert store.latest() == revision(1)
     assert store.take_faults() == ()
     assert (state / "damaged" / "000001-000002.json").exists()
+
+
+def test_a_fault_that_is_found_after_the_opening_is_returned_once(state: Path) -> None:
+    """A file that is damaged later is moved aside when it is read; `faults` goes on listing it."""
+    store = RevisionStore(state)
+    store.record(revision(1))
+    store.record(revision(2))
+    assert store.take_faults() == store.faults() == ()
+    path = state / "revisions" / "000001.json"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.get(1) is None
+    (fault,) = store.take_faults()
+    assert fault.kind is FaultKind.DAMAGED
+    assert str(path) in fault.message
+    assert store.get(1) is None
+    assert store.take_faults() == ()
+    assert store.faults() == (fault,)
+
+
+def test_a_file_that_cannot_be_read_is_reported_once(state: Path) -> None:
+    """It stays where it is, is tried again each time, and is reported as inaccessible the first time."""
+    store = RevisionStore(state)
+    store.record(revision(1))
+    path = state / "revisions" / "000001.json"
+    data = path.read_bytes()
+    path.unlink()
+    assert store.get(1) is store.get(1) is None
+    (fault,) = store.take_faults()
+    assert (fault.kind, str(fault)) == (FaultKind.INACCESSIBLE, f"{path} cannot be read: No such file or directory")
+    path.write_bytes(data)
+    assert store.get(1) == revision(1)
+
+
+def test_faults_that_are_listed_are_bounded(state: Path) -> None:
+    """Of many faults the newest are listed, and each of them was returned once."""
+    store = RevisionStore(state)
+    for number in range(1, MOST_FAULTS + 3):
+        store.record(revision(number))
+        (state / "revisions" / f"{number:06d}.json").write_bytes(b"")
+        assert store.get(number) is None
+    faults = store.take_faults()
+    assert len(faults) == MOST_FAULTS + 2
+    assert store.faults() == faults[2:]
 
 
 def test_a_form_that_is_not_known_is_told(state: Path) -> None:
@@ -270,13 +318,13 @@ def test_a_form_that_is_not_known_is_told(state: Path) -> None:
     faults = RevisionStore(state).take_faults()
     wanted = [
         "000002.json is in a form that this version does not know ('fwguardd revision 2', not 'fwguardd revision 1')",
-        "000003.json is revision 1 under the name of another",
-        "000004.json is whole, but not understood: ",
+        "000003.json holds revision 1",
+        "000004.json has a correct checksum, but cannot be understood: ",
         "000005.json is empty",
     ]
     assert len(faults) == len(wanted)
     for fault, part in zip(faults, wanted, strict=True):
-        assert part in fault
+        assert part in fault.message
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "directory"])
@@ -294,7 +342,7 @@ def test_what_is_no_plain_file_is_set_aside(state: Path, kind: str) -> None:
         else:
             path.mkdir()
     store = RevisionStore(state)
-    assert [("is no plain file; moved to" in fault) for fault in store.take_faults()] == [True, True]
+    assert [("is not a regular file; moved to" in fault.message) for fault in store.take_faults()] == [True, True]
     assert store.latest() is None
     assert elsewhere.exists()
     store.set_pending(pending(2, None))
@@ -326,9 +374,9 @@ def test_a_lost_confirmation_is_told_with_what_it_means(state: Path) -> None:
         (state / name).write_bytes(data.replace(b"ab12", b"ab13"))
     store = RevisionStore(state)
     first, second = store.take_faults()
-    assert "pending.json is not what was written: its checksum is wrong" in first
-    assert "nothing will undo it" in first
-    assert second.endswith("rule files that were undone may be applied again")
+    assert "pending.json is not what was written: its checksum is wrong" in first.message
+    assert "is not undone any more" in first.message
+    assert second.message.endswith("rule files that were undone may be applied again")
     assert (store.pending(), store.held()) == (None, None)
 
 
@@ -350,9 +398,9 @@ def test_a_confirmation_is_waited_for_until_its_deadline() -> None:
     """Until the deadline there are seconds left; at the deadline, after it, and in another boot there are none."""
     promise = pending(2, 1)
     assert evaluate_pending(promise, "this-boot", 100.0) == Waiting(60.0)
-    assert evaluate_pending(promise, "this-boot", 160.0) == Expired("nobody confirmed in time")
-    assert evaluate_pending(promise, "this-boot", 1e9) == Expired("nobody confirmed in time")
-    restarted = Expired("the host was restarted before anybody confirmed")
+    assert evaluate_pending(promise, "this-boot", 160.0) == Expired("it was not confirmed in time")
+    assert evaluate_pending(promise, "this-boot", 1e9) == Expired("it was not confirmed in time")
+    restarted = Expired("the host was restarted before it was confirmed")
     assert evaluate_pending(promise, "next-boot", 100.0) == restarted
 
 
@@ -443,9 +491,10 @@ def test_damaged_boot_files_are_told_and_set_aside(state: Path, fault: str) -> N
             boot.mkdir()
     assert store.read_boot_revision() is None
     store = RevisionStore(state)
-    (told,) = store.take_faults()
-    assert "boot" in told
-    assert told.endswith("; the next boot has none until they are written anew")
+    (found,) = store.take_faults()
+    assert found.kind is FaultKind.DAMAGED
+    assert "boot" in found.message
+    assert found.message.endswith("; until the boot files are written again, the next boot has no revision to load")
     assert RevisionStore(state).take_faults() == ()
     store.write_boot_files(revision(2))
     assert RevisionStore(state).read_boot_revision() == 2
@@ -520,8 +569,8 @@ mount("--bind", str(STATE), str(STATE))
 mount("-o", "remount,ro,bind", str(STATE))
 store = RevisionStore(STATE)
 (fault,) = store.take_faults()
-assert "000002.json does not begin with a header" in fault
-assert fault.endswith("it could not be moved aside: Read-only file system")
+assert "000002.json does not begin with a readable header" in fault.message
+assert fault.message.endswith("it could not be moved aside: Read-only file system")
 assert store.latest() == revision(1) and store.read_boot_revision() == 1 and store.held().digest == "ab12"
 assert store.next_number() == 3
 fails("Read-only file system; rollback, history", lambda: store.record(revision(3)))
@@ -541,8 +590,8 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """Without a place to keep anything the store opens empty, says so, and each write fails with place and fault."""
     store = RevisionStore(tmp_path / "no" / "state")
     (fault,) = store.take_faults()
-    assert fault.startswith(f"nothing can be kept in {tmp_path}/no/state: ")
-    assert fault.endswith("No such file or directory")
+    assert fault.message.startswith(f"nothing can be kept in {tmp_path}/no/state: ")
+    assert fault.message.endswith("No such file or directory")
     assert store.latest() is None
     with pytest.raises(StoreError, match=f"revision 1 cannot be kept: {tmp_path}/no/state: No such file or directory"):
         store.record(revision(1))
@@ -569,4 +618,4 @@ def test_damaged_touched_tables_are_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
     store = RevisionStore(tmp_path / "state")
     assert store.touched() == frozenset()
-    assert any("touched.json" in fault for fault in store.take_faults())
+    assert any("touched.json" in fault.message for fault in store.take_faults())
