@@ -8,8 +8,8 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
       systemd            notifications that never block, and the watchdog of both threads
       denial_reader      reads denials in the event loop: source, timers, checkpoint
-      control            the control socket between the programs: protocol (pure), server, client
-      documents          the state of the daemon as the JSON documents of the control socket
+      documents          builds the results of the verbs from the state of the daemon
+      control            the control socket between the programs: protocol and documents (pure), server, client
       enforce            decides and applies: rule_files, validate, reconcile, transaction, rollback, schedule, watch
       store              files in the state directory: revisions, boot files, pending confirmation
       sinks              where events go: journal, JSON lines, terminal
@@ -39,8 +39,8 @@ going on is an exception.
 
 Glossary::
 
-    canonical text       rules in the spelling of iptables-save
     candidate            a composed ruleset that has not been rehearsed
+    canonical text       rules in the spelling of iptables-save
     checkpoint           the position in the source of denials, with the counts that are not reported yet
     counter              the packets and bytes that a rule or policy has matched
     denial               a packet that a rule with a watched prefix has logged
