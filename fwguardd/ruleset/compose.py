@@ -1,8 +1,8 @@
 """Rule files -> one ruleset for each family.
 
-All files are one ruleset: they are taken in byte order of their names, a table may be continued in any of them, and
-chains need no particular order. Composing refuses what has two meanings (a policy said twice, differently) and what
-can have none (a rule for a chain that no file declares).
+All files make one ruleset: they are read in byte order of their names, a table may be continued in any of them, and a
+chain may be declared after its rules. Two different policies of one chain are refused, and so are rules for a chain
+that no file declares.
 
 This module is pure.
 """
@@ -10,7 +10,6 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """The outcome of composing: a candidate, which is worth a rehearsal only if no finding is an error."""
+    """The result of composing: a candidate, which is incomplete if a finding is an error; and what was not read."""
 
     candidate: Candidate
     findings: Findings
@@ -47,13 +46,13 @@ class Composition:
 
 
 MOST_CHAINS = 50_000
-"""Chains of one table; files that name more were made by a mistake."""
+"""Chains of one table. Files that name more of them are a mistake."""
 
 
 @dataclass(slots=True)
 class _OpenChain:
-    """A chain while files are still being added to it. ``head`` holds what was inserted at its head, last rule first,
-    so that many insertions take no longer than as many appends."""
+    """A chain while rules are added to it. ``head`` holds the rules that were inserted at its head, last rule first, so
+    that an insertion there takes no longer than an append."""
 
     origin: Origin | None = None
     policy: str | None = None
@@ -68,7 +67,7 @@ class _OpenChain:
         return (*reversed(self.head), *self.rest)
 
     def insert(self, position: int, rule: Rule) -> bool:
-        """Insert a rule at a position, counted from 1. Whether the chain is long enough for that."""
+        """Insert a rule at a position, counted from 1. False where the chain is too short for it."""
         if position <= len(self.head) + 1:
             self.head.insert(len(self.head) - position + 1, rule)
         elif position <= len(self.head) + len(self.rest) + 1:
@@ -96,41 +95,47 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
 
     ``whole`` is False where there are files that could not be read at all.
     """
-    ordered = sorted(readings, key=lambda reading: reading.path.encode("utf-8", "surrogateescape"))
-    findings = [finding for reading in ordered for finding in reading.findings]
-    if not any(reading.statements for reading in ordered):
-        if not findings:
-            findings.append(_nothing_said(ordered))
-        return Composition(Candidate({}), Findings(findings))
-    opened: dict[Family, _OpenTables] = {family: {} for family in FAMILIES}
+    ordered = sorted(readings, key=_name_as_bytes)
+    findings: list[Finding] = []
     unread = UnreadInput(anything=not whole)
+    is_empty = True
     for reading in ordered:
+        findings += reading.findings
         unread |= reading.unread
+        is_empty = is_empty and not reading.statements
+    if is_empty:
+        return Composition(Candidate({}), Findings(findings or [_no_rules(ordered)]))
+    opened: dict[Family, _OpenTables] = {family: {} for family in FAMILIES}
     try:
         findings += _add_all(opened, ordered)
     except _TooManyChainsError as error:
         return Composition(Candidate({}), Findings((*findings, error.finding)))
-    rulesets = {}
-    for family, tables in opened.items():
-        undeclared = tuple(_undeclared_chains(opened, family, ordered, unread))
-        findings += undeclared
-        if len(undeclared) >= MOST_FINDINGS:
-            return Composition(Candidate({}), Findings(findings))
-        rulesets[family] = _close(family, tables)
+    rulesets: dict[Family, Ruleset] = {}
+    for family in FAMILIES:
+        undeclared = _undeclared_chains(opened, family, unread)
+        findings += Findings(undeclared).with_lines({reading.path: reading.lines for reading in ordered})
+        if len(undeclared) <= MOST_FINDINGS:
+            rulesets[family] = _close(family, opened[family])
+    if len(rulesets) < len(FAMILIES):
+        rulesets = {}  # There are more errors than are reported: a rehearsal would add others.
     return Composition(Candidate(rulesets), Findings(findings), unread)
 
 
-def _nothing_said(readings: Sequence[Reading]) -> Finding:
-    """No file, or nothing but comments, is never an empty firewall."""
-    accept = 'to accept everything, say so with "-P INPUT ACCEPT"'
+def _name_as_bytes(reading: Reading) -> bytes:
+    return reading.path.encode("utf-8", "surrogateescape")
+
+
+def _no_rules(readings: Sequence[Reading]) -> Finding:
+    """Without a statement there is no ruleset: an empty directory is more likely a mistake than an open firewall."""
+    accept = 'to accept everything, write "-P INPUT ACCEPT"'
     if readings:
-        message, hint = "no rule file says anything but comments", f"write the rules into it; {accept}"
+        message, hint = "the rule files hold nothing but comments", f"write the rules into one of them; {accept}"
         return Finding("no-rules", message, Origin(readings[0].path, 0), hint=hint)
-    return Finding("no-rules", "there is no rule file", hint=f'put a file there whose name ends in ".rules"; {accept}')
+    return Finding("no-rules", "there is no rule file", hint=f'write one whose name ends in ".rules"; {accept}')
 
 
 def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) -> Iterator[Finding]:
-    """Take all statements in order; what is for both families is made once and goes to both."""
+    """Add all statements in order. A rule for both families is one object in both."""
     for reading in readings:
         for statement in reading.statements:
             if isinstance(statement, Addition):
@@ -168,12 +173,20 @@ def _add_rule(tables: _OpenTables, addition: Addition, rule: Rule) -> Finding | 
     if addition.position is None:
         chain.rest.append(rule)
     elif not chain.insert(addition.position, rule):
-        count = len(chain.rules)
-        rules = f"{count} rule{'s' * (count != 1)}" if count else "no rule"
-        message = f"{addition.chain} has {rules} up to here, so nothing can be inserted at {addition.position}"
-        hint = f"write -A to append it, or {'a place from 1 to' if count else 'place'} {count + 1}"
-        return Finding("bad-position", message, addition.origin, hint=hint)
+        return _bad_position(addition, len(chain.rules))
     return None
+
+
+def _bad_position(addition: Addition, count: int) -> Finding:
+    """An insertion at a position that a chain with so many rules does not have."""
+    rules, positions = f"{count} rules", f"a position from 1 to {count + 1}"
+    if count == 1:
+        rules = "1 rule"
+    elif count == 0:
+        rules, positions = "no rules", "position 1"
+    message = f"{addition.chain} has {rules} before this line, so nothing can be inserted at {addition.position}"
+    hint = f"write -A to append the rule, or {positions}"
+    return Finding("bad-position", message, addition.origin, hint=hint)
 
 
 def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]:
@@ -190,48 +203,57 @@ def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]
         message = f"the policy of {where} is {declaration.policy} here and {chain.policy} at {chain.policy_origin}"
         yield Finding("policy-conflict", message, declaration.origin, hint="keep one of the two")
     else:
-        message = f"the policy of {where} was already said at {chain.policy_origin}"
+        message = f"the policy of {where} was already set at {chain.policy_origin}"
         yield Finding("policy-twice", message, declaration.origin, Severity.WARNING, "keep one of the two")
 
 
-def _undeclared_chains(
-    opened: Mapping[Family, _OpenTables], family: Family, readings: Sequence[Reading], unread: UnreadInput
-) -> Iterator[Finding]:
+def _undeclared_chains(opened: Mapping[Family, _OpenTables], family: Family, unread: UnreadInput) -> Sequence[Finding]:
     """Rules for a chain that is neither built in nor declared: one finding for each chain, at its first rule."""
-    undeclared = (
-        (table, name, min(rule.origin for rule in chain.rules if rule.origin is not None))
-        for table, chains in opened[family].items()
-        for name, chain in chains.items()
-        # A chain without rules is one whose insertions were all refused: that is told already.
-        if _is_undeclared(table, name, chain) and (chain.head or chain.rest) and not unread.may_declare(name)
-    )
-    by_path = {reading.path: reading for reading in readings}
-    for table, name, origin in islice(undeclared, MOST_FINDINGS):
+    findings: list[Finding] = []
+    for table, name, chain in _without_declaration(opened[family]):
+        if unread.may_declare(name):
+            continue
+        origin = min(rule.origin for rule in chain.rules if rule.origin is not None)
+        if len(findings) == MOST_FINDINGS:
+            message = f"more than {MOST_FINDINGS} chains are not declared; the others are not listed"
+            findings.append(Finding("too-many-errors", message, origin, family=family))
+            break
         message, hint = _how_undeclared(opened, family, table, name)
-        line = by_path[origin.path].line(origin.line)
-        yield Finding("undeclared-chain", message, origin, hint=hint, line_text=line, family=family)
+        findings.append(Finding("undeclared-chain", message, origin, hint=hint, family=family))
+    return findings
 
 
-def _is_undeclared(table: str, name: str, chain: _OpenChain) -> bool:
-    return chain.origin is None and name not in BUILTIN_CHAINS[table]
+def _without_declaration(tables: _OpenTables) -> Iterator[tuple[str, str, _OpenChain]]:
+    """The chains that have rules and are neither built in nor declared, with the names of their tables."""
+    for table, chains in tables.items():
+        for name, chain in chains.items():
+            # A chain without rules is one whose insertions were all refused, which is reported already.
+            if chain.origin is None and name not in BUILTIN_CHAINS[table] and (chain.head or chain.rest):
+                yield table, name, chain
 
 
 def _how_undeclared(opened: Mapping[Family, _OpenTables], family: Family, table: str, name: str) -> tuple[str, str]:
-    """What to tell about rules for a chain that no file declares, and what to do."""
+    """The message and the hint for rules for a chain that no file declares."""
     homes = tables_with(name)
     if homes:
-        home = "nat" if "nat" in homes else "filter"
-        hint = f'{", ".join(homes)} have it: write *{home} on a line above, or "-t {home}" before -A'
+        home = "filter"
+        if "nat" in homes:
+            home = "nat"
+        hint = f'it is built into {", ".join(homes)}: write *{home} on a line above, or "-t {home}" before -A'
         return f"table {table} has no chain {name}", hint
-    message = f"rule for chain {name}, which no file declares in table {table}"
-    chains = opened[family][table]
-    meant = nearest_name(name, (*BUILTIN_CHAINS[table], *(known for known in chains if chains[known].origin)))
-    # Where the other family has the chain, this one alone needs it.
-    has_it = any(name in tables.get(table, ()) and tables[table][name].origin for tables in opened.values())
-    how = f'"{how_to_declare(name, table, family if has_it else None)}"'
+    needed_by = None
+    if any(_is_declared(tables, table, name) for tables in opened.values()):
+        needed_by = family  # The other family has the chain.
+    hint = f'declare it: "{how_to_declare(name, table, needed_by)}"'
+    declared = [known for known in opened[family][table] if _is_declared(opened[family], table, known)]
+    meant = nearest_name(name, (*BUILTIN_CHAINS[table], *declared))
     if meant:
-        return message, f"write {meant} if you mean that, or declare the chain: {how}"
-    return message, f"declare it: {how}"
+        hint = f'write {meant} if you mean that, or declare the chain: "{how_to_declare(name, table, needed_by)}"'
+    return f"rule for chain {name}, which no file declares in table {table}", hint
+
+
+def _is_declared(tables: _OpenTables, table: str, name: str) -> bool:
+    return table in tables and name in tables[table] and tables[table][name].origin is not None
 
 
 def _close(family: Family, tables: _OpenTables) -> Ruleset:
@@ -239,15 +261,16 @@ def _close(family: Family, tables: _OpenTables) -> Ruleset:
 
 
 def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
-    """Built-in chains first, every one of them, so that the kernel's default never decides a policy."""
-    builtin = {chain: chains.get(chain, _OpenChain()) for chain in BUILTIN_CHAINS[name]}
-    closed = {
-        chain: Chain(chain, opened.policy or "ACCEPT", opened.rules, opened.origin, opened.counters)
-        for chain, opened in builtin.items()
-    }
+    """All built-in chains first, so that the kernel's default never decides a policy, then the user-defined ones."""
+    closed: dict[str, Chain] = {}
+    for chain in BUILTIN_CHAINS[name]:
+        opened = chains.get(chain) or _OpenChain()
+        closed[chain] = Chain(chain, opened.policy or "ACCEPT", opened.rules, opened.origin, opened.counters)
     for chain, opened in chains.items():
-        if chain not in closed:
-            # Rules for PREROUTING in filter are told to be in the wrong table; the kernel need not tell it again.
-            rules = () if opened.origin is None and tables_with(chain) else opened.rules
-            closed[chain] = Chain(chain, None, rules, opened.origin)
+        if chain in closed:
+            continue
+        rules = opened.rules
+        if opened.origin is None and tables_with(chain):
+            rules = ()  # Rules for PREROUTING in filter: a finding says so, and the kernel need not refuse them again.
+        closed[chain] = Chain(chain, None, rules, opened.origin)
     return Table(name, closed)

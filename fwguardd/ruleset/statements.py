@@ -1,6 +1,7 @@
-"""``# fwguard: allow CODE``: the warnings that an author has read and silenced.
+"""What a rule file declares, line by line: the statements that `parser` yields and `compose` consumes.
 
-What a rule file says, line by line: the statements that reading yields and composing consumes.
+Beside them a reading holds the warnings that its author suppressed with ``# fwguard: allow CODE``, and what the lines
+that were refused may have declared.
 
 This module is pure.
 """
@@ -21,16 +22,19 @@ _ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-
 
 
 def suppressions(lines: Sequence[str]) -> dict[int, frozenset[str]]:
-    """Codes silenced by ``# fwguard: allow CODE``: on the line itself, or on comment lines right above it."""
+    """Codes suppressed by ``# fwguard: allow CODE``: on the line itself, or on comment lines right above it."""
     allowed: dict[int, frozenset[str]] = {}
     above: frozenset[str] = frozenset()
     for number, line in enumerate(lines, 1):
+        codes = above
         match = _ALLOW.search(line)
-        here = frozenset(re.split(r"[ \t,]+", match[1])) if match else frozenset()
-        comment = line.lstrip(" \t").startswith("#")
-        if here or above:
-            allowed[number] = here | above
-        above = above | here if comment else frozenset()
+        if match:
+            codes = above.union(re.split(r"[ \t,]+", match[1]))
+        if codes:
+            allowed[number] = codes
+        above = frozenset()
+        if line.lstrip(" \t").startswith("#"):
+            above = codes
     return allowed
 
 
@@ -45,7 +49,7 @@ class TableStart:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """``:CHAIN POLICY [packets:bytes]``, ``-N CHAIN`` or ``-P CHAIN TARGET``. ``policy`` is None where none is said."""
+    """``:CHAIN POLICY [packets:bytes]``, ``-N CHAIN`` or ``-P CHAIN TARGET``. ``policy`` is None where none is set."""
 
     table: str
     chain: str
@@ -74,7 +78,9 @@ Statement = TableStart | Declaration | Addition
 MOST_UNREAD = 100_000
 """Characters of refused lines that are searched for names of chains. More of them may declare anything."""
 
-_RULE = re.compile(r"(?:^|[ \t])(?:-[AI]|--append|--insert|-[jg]|--jump|--goto)(?:[ \t=]|$)")
+_NO_DECLARATION = re.compile(
+    r"(?:^|[ \t])(?:-[AIDRFXZELSCjg]|--(?:append|insert|jump|goto|delete|replace|flush|zero|list|check))(?:[ \t=]|$)"
+)
 _DECLARATION = re.compile(r"^[ \t]*:|(?:^|[ \t])(?:-[NP]|--new|--policy)")
 _NAME = re.compile(r"""[^ \t:;,(){}"'=]+""")
 
@@ -89,12 +95,12 @@ class UnreadInput:
 
     @classmethod
     def of_lines(cls, lines: Sequence[str]) -> UnreadInput:
-        """What refused lines may declare. A line that can only be a rule declares nothing."""
+        """What refused lines may declare. A line that is a rule, or deletes or lists rules, declares nothing."""
         if sum(map(len, lines)) > MOST_UNREAD:
             return cls(anything=True)
         words: set[str] = set()
         for line in lines:
-            if _RULE.search(line) and not _DECLARATION.search(line):
+            if _NO_DECLARATION.search(line) and not _DECLARATION.search(line):
                 continue
             if "$" in line or "`" in line:
                 return cls(anything=True)  # The value of a shell variable may be a name.
@@ -115,7 +121,7 @@ NOTHING_UNREAD = UnreadInput()
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One rule file, read: its statements in order, what is wrong with it, and what it asks not to be told.
+    """One rule file, read: its statements in order, and findings for the lines that are refused.
 
     ``allowed`` maps a line number to the codes of the warnings that its author has suppressed for that line.
     """
@@ -138,10 +144,13 @@ class Reading:
         return finding.code in self.allowed.get(finding.origin.line, ())
 
 
+_LONGEST_COUNTERS = 50
 _COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")
 
 
 def parse_counters(text: str) -> Counters | None:
     """``[packets:bytes]`` as iptables-save prints them; None for anything else."""
     match = _COUNTERS.match(text)
-    return Counters(int(match[1]), int(match[2])) if match and len(text) < 50 else None
+    if match is None or len(text) >= _LONGEST_COUNTERS:
+        return None
+    return Counters(int(match[1]), int(match[2]))

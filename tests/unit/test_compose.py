@@ -103,8 +103,9 @@ def test_what_to_do_about_an_undeclared_chain_can_be_done() -> None:
         "-6 -N web\n-A web": 'declare it: "-4 -N web"',
         "-A input": 'write INPUT if you mean that, or declare the chain: "-N input"',
         "-N blocked\n-A bloked": 'write blocked if you mean that, or declare the chain: "-N bloked"',
-        "-A POSTROUTING": 'mangle, nat have it: write *nat on a line above, or "-t nat" before -A',
-        "*nat\n-A FORWARD": 'mangle, filter, security have it: write *filter on a line above, or "-t filter" before -A',
+        "-A POSTROUTING": 'it is built into mangle, nat: write *nat on a line above, or "-t nat" before -A',
+        "*nat\n-A FORWARD": "it is built into mangle, filter, security: "
+        'write *filter on a line above, or "-t filter" before -A',
     }
     for text, hint in cases.items():
         (finding,) = composed(a=text).findings
