@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fwguardd.ctl.denials.event import Event
 
+pytestmark = pytest.mark.tools
+
 DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
 IP = "LEN=60 TOS=0x00 PREC=0x00 TTL=51 ID=4711 DF "
 PACKET = f"OUT= MAC= SRC=203.0.113.9 DST=10.0.0.1 {IP}PROTO=TCP SPT=51234 DPT=23 WINDOW=1 RES=0x00 SYN URGP=0 "

@@ -20,9 +20,12 @@ from fwguardd.ruleset.preserve import Preserve, own_part
 from fwguardd.ruleset.save_format import read_saved
 from tests.property.restore_simulator import RefusedError, planned, restore
 from tests.property.rule_strategies import live_and_wanted
+from tests.scale import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+pytestmark = pytest.mark.root
 
 BACKENDS = ("nft", "legacy")
 PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-*", "KUBE-*"])
@@ -34,7 +37,7 @@ for text in 0[1-9]; do
 done
 exec "$0-save" -c
 """
-few = settings(deadline=None, max_examples=25, phases=set(Phase) - {Phase.shrink})
+few = settings(max_examples=examples(25), phases=set(Phase) - {Phase.shrink})
 
 
 def whole_text(ruleset: Ruleset) -> str:

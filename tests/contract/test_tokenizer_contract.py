@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fwguardd.ruleset.tokenizer import quote, word_values
+from tests.scale import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+pytestmark = pytest.mark.root
 
 BACKENDS = ("nft", "legacy")
 VALUES = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs", "Cc"]), max_size=50)
@@ -61,7 +64,7 @@ def test_words_are_cut_as_iptables_cuts_them(backend: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=examples(15))
 @given(values=st.lists(VALUES, min_size=1, max_size=40))
 def test_what_is_quoted_arrives(backend: str, tmp_path_factory: pytest.TempPathFactory, values: list[str]) -> None:
     """Any text without control characters, quoted by us, is the comment that the kernel then has."""

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.operations import Plan
 
+pytestmark = pytest.mark.root
+
 PRESERVE = Preserve.from_patterns(["DOCKER*"])
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.model import Candidate
 
+pytestmark = pytest.mark.root
+
 DATA = Path(__file__).with_name("extensions.txt")
 BACKENDS = ("nft", "legacy")
 FAMILIES_OF_LIBRARY = {"xt": frozenset(FAMILIES), "ipt": IPV4_ONLY, "ip6t": IPV6_ONLY}

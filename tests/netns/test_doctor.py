@@ -37,7 +37,7 @@ def test_a_clean_host_is_told_to_be_one(tmp_path: Path, backend: str) -> None:
     """No problem is found, and nothing could not be checked."""
     _, document = doctor(tmp_path, "--backend", backend)
     assert codes(document) <= {"backend-mismatch"}
-    assert (document["known_programs"], document["unseen"]) == ([], [])
+    assert (document["citizens"], document["unseen"]) == ([], [])
 
 
 def test_citizens_are_told_with_their_place(tmp_path: Path, backend: str) -> None:
@@ -47,7 +47,7 @@ def test_citizens_are_told_with_their_place(tmp_path: Path, backend: str) -> Non
     load(backend, "kube-proxy")
     before = output(f"iptables-{backend}-save -c").splitlines()
     _, document = doctor(tmp_path, "--backend", backend)
-    found = {citizen["name"]: citizen for citizen in document["known_programs"]}
+    found = {citizen["name"]: citizen for citizen in document["citizens"]}
     assert set(found) == {"docker", "kubernetes", "flannel"}
     assert found["docker"]["chains"] == 5
     assert "before our rules in ipv4 filter FORWARD" in found["docker"]["places"]

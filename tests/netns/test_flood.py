@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 PACKETS = scaled(gate=200_000, long=2_000_000)
 """At least so many are sent, and as many more as it takes until the sender's input is closed."""
 
-SENDER = f"""
+
+def sender_of(packets: int) -> str:
+    """A program that sends at least so many packets, and more until its input is closed: as fast as it can, to five
+    thousand ports, five times as many flows as the daemon counts one by one."""
+    return f"""
 import select, socket, sys
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 number = 0
-while number < {PACKETS} or not select.select([sys.stdin], [], [], 0)[0]:
+while number < {packets} or not select.select([sys.stdin], [], [], 0)[0]:
     for number in range(number, number + 1000):
         sender.sendto(b"", ("127.0.0.1", 1000 + number % 5000))
     number += 1
 """
-"""As fast as it can, to five thousand ports: five times as many flows as the daemon counts one by one."""
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_a_flood_of_denied_packets_is_accounted_for(
     answers = Answers(daemon)
     kernel_log_of_namespaces()
     before, number_before = answers.ask(), newest_number()
-    with subprocess.Popen([sys.executable, "-I", "-S", "-c", SENDER], stdin=subprocess.PIPE) as sender:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", sender_of(PACKETS)], stdin=subprocess.PIPE) as sender:
         wait_until(lambda: answers.ask()["lines"] > before["lines"], "the flood")
         daemon.repair()
         assert sender.poll() is None, "the drift was repaired while the flood went on"

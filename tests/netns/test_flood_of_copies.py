@@ -12,11 +12,14 @@ import pytest
 
 from tests.counting import voluntary_switches
 from tests.netns.conftest import output
-from tests.netns.test_flood import PACKETS, SENDER, Answers
+from tests.netns.test_flood import Answers, sender_of
+from tests.scale import scaled
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+PACKETS = scaled(gate=50_000, long=1_000_000)
 
 RULES = (
     "-P INPUT DROP\n-A INPUT -p tcp -j ACCEPT\n"
@@ -53,7 +56,7 @@ def test_each_copied_packet_is_accounted_for(start_daemon: Callable[..., Any], w
     daemon = start_daemon({"10-nflog.rules": RULES}, settings)
     daemon.event("rules.applied")
     answers = Answers(daemon)
-    with subprocess.Popen([sys.executable, "-I", "-S", "-c", SENDER], stdin=subprocess.PIPE) as sender:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", sender_of(PACKETS)], stdin=subprocess.PIPE) as sender:
         wait_until(lambda: answers.ask()["lines"] > 0, "the flood")
         assert sender.poll() is None, "the control socket answered while the flood went on"
         assert sender.stdin is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fwguardd.denials.formatting import fields, sentence
@@ -31,7 +31,6 @@ def check(payload: bytes, family: int) -> None:
     assert fields(denial)["prefix"] == "denied: "
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.sampled_from(PACKETS)), families, st.integers(0, 0xFFFF))
 def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> None:
     """Reading is total: any bytes of any family become a denial that can be told in one printable line."""
@@ -40,7 +39,6 @@ def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> 
     assert sentence(denial).isprintable()
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 25), st.binary(max_size=80)), families)
 def test_anything_around_a_packet_is_told(around: dict[int, bytes], family: int) -> None:
     """Whatever the kernel says of devices, hardware and owners, in however many bytes, reading does not raise."""
@@ -51,7 +49,6 @@ def test_anything_around_a_packet_is_told(around: dict[int, bytes], family: int)
     assert sentence(denial).isprintable()
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_any_datagram_is_read(data: bytes) -> None:
     """Reading netlink messages is total, with and without a good header before the bytes."""

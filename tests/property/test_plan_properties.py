@@ -13,12 +13,13 @@ from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Rule, Rulese
 from fwguardd.ruleset.preserve import STRICT, Preserve, own_part
 from tests.property.restore_simulator import planned, restore
 from tests.property.rule_strategies import PRESERVED, live_and_wanted
+from tests.scale import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-*", "KUBE-*"])
-modest = settings(deadline=None, max_examples=60)
+modest = settings(max_examples=examples(60))
 
 
 def carried_out(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Ruleset:

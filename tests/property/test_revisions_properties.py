@@ -32,6 +32,7 @@ from fwguardd.store.revisions import (
     evaluate_pending,
 )
 from tests.property.unreliable_disk import MemoryDisk, StoppedError, Tapped, failing_at, stopping_at
+from tests.scale import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,7 +80,7 @@ REVISIONS = st.builds(
 PENDINGS = st.builds(PendingConfirmation, NUMBERS, st.none() | NUMBERS, SECONDS, ANY_TEXT, SECONDS, ANY_TEXT)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(REVISIONS)
 def test_a_revision_comes_back_as_it_was(revision: Revision) -> None:
     """What is recorded is what is read, by the same store and by the next one, with the origins of rules and chains,
@@ -98,7 +99,6 @@ def test_a_revision_comes_back_as_it_was(revision: Revision) -> None:
     assert store.take_faults() == ()
 
 
-@settings(deadline=None)
 @given(PENDINGS, ANY_TEXT, ANY_TEXT)
 def test_notes_come_back_as_they_were(pending: PendingConfirmation, digest: str, reason: str) -> None:
     """A pending confirmation and a held digest are what the next process reads."""
@@ -271,7 +271,7 @@ def _stop(change: str, system: System, number: int) -> bool:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5))
 @given(random=st.randoms(use_true_random=False))
 def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, random: Random) -> None:
     """Cut the power before any call of opening the store and changing it: whatever the disk then makes of what was
@@ -290,7 +290,7 @@ def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, rand
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5))
 @given(random=st.randoms(use_true_random=False))
 def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random: Random) -> None:
     """The same, where first the process is killed, and the power is cut while the next one opens the store, or after
@@ -398,7 +398,7 @@ def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bo
         assert repr(found) == repr(_revision(found.number))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(st.data())
 def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     """Change, cut off or add a byte anywhere in any file: the file is named, set aside, and everything else is there;
@@ -430,7 +430,7 @@ def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     assert again.next_number() == 5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_rot_after_opening_is_noticed(data: st.DataObject) -> None:
     """A revision that rots while the store is open is set aside when it is read, and never handed out."""
@@ -447,7 +447,7 @@ def test_rot_after_opening_is_noticed(data: st.DataObject) -> None:
     assert store.next_number() == 5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=300), st.sampled_from(["revisions/000007.json", "pending.json", "held.json", "boot"]))
 def test_whatever_stands_in_a_file_the_store_opens(data: bytes, name: str) -> None:
     """Any bytes under any name of the store are noticed, and no reason not to start."""

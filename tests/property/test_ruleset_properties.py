@@ -26,13 +26,14 @@ from tests.property.rule_strategies import (
     rule_lines,
     rule_texts,
 )
+from tests.scale import examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ONE_LINE = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=60)
 LINE_LIKE = st.text(st.sampled_from("-AIPN4 \t\"\\#'*:[]INPUTjs10.,!=xé–"), max_size=40)
-modest = settings(deadline=None, max_examples=100)
+modest = settings(max_examples=examples(100))
 
 
 def read_all(files: Mapping[str, bytes]) -> list[Reading]:

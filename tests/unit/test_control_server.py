@@ -34,6 +34,8 @@ from tests.unit.serving import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.root
+
 QUICK = ServerLimits(request_within=0.5, answer_within=0.5, verbs_end_within=0.3)
 
 

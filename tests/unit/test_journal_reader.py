@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fwguardd.denials.grammar import kernel_escaped
@@ -67,7 +67,6 @@ def test_what_is_not_the_kernels_is_nothing(changed: dict[str, Any]) -> None:
     assert read_document({**KERNEL, **changed}) is None
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*MISSED]), values))
 def test_any_entry_is_read(changed: dict[str, Any]) -> None:
     """Reading is total."""
@@ -75,7 +74,6 @@ def test_any_entry_is_read(changed: dict[str, Any]) -> None:
     read_document({**MISSED, **changed})
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_the_quick_spelling_is_the_spelling(message: bytes) -> None:
     """Messages that need no escapes are spelled by a shorter way, with the same result."""
