@@ -1,10 +1,9 @@
-"""Which rules of two lists are the same ones in the same order: what stays, so that all else has come, gone or moved.
+"""The difference between two rulesets, as policies, chains and rules.
 
-Texts that each side has once are aligned exactly: as many of them stay as can. Between those that stay, copies of one
-text are paired by their surroundings, as difflib does it. So the work grows little faster than the lists, also where
-ten thousand rules differ at both ends.
-
-The difference between two rulesets, as policies, chains and rules.
+Rules of a chain are aligned first (`align`): those that stay keep their order, and every other one is missing, added or
+moved. Texts that occur once on each side are aligned exactly: as many of them stay as can. Between those that stay,
+copies of one text are paired by their surroundings, as difflib does it. The work grows little faster than the lists,
+also if ten thousand rules differ at both ends.
 
 This module is pure.
 """
@@ -28,19 +27,21 @@ if TYPE_CHECKING:
 
 
 _MOST_COMPARISONS = 4_000_000
-"""Pairs of texts that are compared between two that stay; beyond it none of them counts as the same."""
+"""Pairs of texts that are compared between two that stay. Where there are more, none of them is aligned."""
 
 
 def align(here: Sequence[str], there: Sequence[str]) -> list[Pair]:
     """The places of texts that stay, in both lists, ascending in both."""
     head, tail = common_ends(here, there)
     ends = len(here) - tail, len(there) - tail
-    found = [(place, place) for place in range(head)]
+    found: list[Pair] = list(zip(range(head), range(head), strict=True))
     anchors = [(head - 1, head - 1), *_anchors(here[: ends[0]], there[: ends[1]], head), ends]
     for (first, start), (end, stop) in pairwise(anchors):
         found += _paired(here[first + 1 : end], there[start + 1 : stop], first + 1, start + 1)
-        found += [(end, stop)] if (end, stop) != ends else []
-    return found + [(ends[0] + place, ends[1] + place) for place in range(tail)]
+        if (end, stop) != ends:
+            found.append((end, stop))
+    found += zip(range(ends[0], len(here)), range(ends[1], len(there)), strict=True)
+    return found
 
 
 def common_ends(here: Sequence[str], there: Sequence[str]) -> Pair:
@@ -56,25 +57,33 @@ def common_ends(here: Sequence[str], there: Sequence[str]) -> Pair:
 
 
 def _anchors(here: Sequence[str], there: Sequence[str], head: int) -> list[Pair]:
-    """Of the texts that both sides have once behind the head, the most that stand in the same order: the longest
-    ascending subsequence of their places (Fredman, 1975)."""
-    counts = Counter(here[head:]), Counter(there[head:])
-    places = {text: place for place, text in enumerate(there) if place >= head and counts[1][text] == 1}
-    pairs = [
-        (place, places[text])
-        for place, text in enumerate(here)
-        if place >= head and counts[0][text] == 1 and text in places
-    ]
+    """The places of texts that both sides have once behind the head, as many as stand in the same order."""
+    places = _places_of_single(there, head)
+    pairs: list[Pair] = []
+    for text, place in _places_of_single(here, head).items():
+        if text in places:
+            pairs.append((place, places[text]))
+    return _longest_ascending(pairs)
+
+
+def _places_of_single(texts: Sequence[str], head: int) -> dict[str, int]:
+    """The texts that occur once behind the head, with their places in ascending order."""
+    counts = Counter(texts[head:])
+    return {text: place for place, text in enumerate(texts[head:], head) if counts[text] == 1}
+
+
+def _longest_ascending(pairs: Sequence[Pair]) -> list[Pair]:
+    """The longest subsequence of pairs whose second places ascend (Fredman, 1975)."""
     lasts: list[int] = []  # The smallest place that an ascending run of each length ends with,
     ends: list[int] = []  # which pair that is,
-    before: list[int | None] = []  # and for each pair the one ahead of it in its run.
+    before: list[int] = []  # and for each pair the one before it in its run, or -1.
     for number, (_, place) in enumerate(pairs):
         length = bisect_left(lasts, place)
-        before.append(ends[length - 1] if length else None)
+        before.append(ends[length - 1] if length else -1)
         lasts[length : length + 1], ends[length : length + 1] = [place], [number]
     run: list[Pair] = []
-    last = ends[-1] if ends else None
-    while last is not None:
+    last = ends[-1] if ends else -1
+    while last >= 0:
         run.append(pairs[last])
         last = before[last]
     return run[::-1]
@@ -84,7 +93,8 @@ def _paired(here: Sequence[str], there: Sequence[str], first: int, start: int) -
     if not here or not there or len(here) * len(there) > _MOST_COMPARISONS:
         return
     for block in SequenceMatcher(None, here, there, autojunk=False).get_matching_blocks():
-        yield from ((first + block.a + n, start + block.b + n) for n in range(block.size))
+        for number in range(block.size):
+            yield first + block.a + number, start + block.b + number
 
 
 class ChangeKind(Enum):
@@ -110,7 +120,7 @@ _SIGNS = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs from what is wanted. ``text`` is the rule, or the policies, or empty."""
+    """One difference. ``text`` is the rule, or the policies, or empty for a chain."""
 
     family: Family
     table: str
@@ -135,21 +145,20 @@ class Difference:
 
 
 def compare(wanted: Ruleset, actual: Ruleset) -> tuple[Difference, ...]:
-    """How ``actual`` differs from ``wanted``, in the tables that ``wanted`` has. Empty means that it is as wanted."""
+    """How ``actual`` differs from ``wanted``, in the tables that ``wanted`` has. Empty if it does not."""
     return tuple(_differences(wanted, actual))
 
 
 def changes(before: Ruleset, after: Ruleset) -> tuple[Difference, ...]:
-    """What a write changes on the way from ``before`` to ``after``, in the tables that ``after`` has: what it adds is
-    ADDED, with the origin, and what it removes is MISSING."""
+    """What a write from ``before`` to ``after`` changes, in the tables that ``after`` has. What it adds is ADDED, with
+    the origin, and what it removes is MISSING."""
     tables = {name: before.tables.get(name, Table(name, {})) for name in after.tables}
     return tuple(_differences(Ruleset(before.family, tables), after))
 
 
 def _differences(wanted: Ruleset, actual: Ruleset) -> Iterator[Difference]:
     for name, table in wanted.tables.items():
-        here = actual.tables.get(name)
-        live = here.chains if here is not None else {}
+        live = actual.tables.get(name, Table(name, {})).chains
         for chain in table.chains.values():
             other = live.get(chain.name)
             if other != chain:
@@ -160,18 +169,16 @@ def _differences(wanted: Ruleset, actual: Ruleset) -> Iterator[Difference]:
 
 
 def _chain_differences(family: Family, table: str, wanted: Chain | None, actual: Chain | None) -> Iterator[Difference]:
-    """Differences of one chain. A built-in chain that one side does not have is one that accepts everything."""
+    """Differences of one chain. A built-in chain that one side does not have accepts everything."""
     known = wanted or actual
     assert known is not None
-    builtin = known.policy is not None
-    if wanted is None:
-        if not builtin:
+    absent = Chain(known.name, None if known.policy is None else "ACCEPT")
+    if known.policy is None:
+        if wanted is None:
             yield Difference(family, table, known.name, ChangeKind.CHAIN_ADDED, "", known.origin)
-        wanted = Chain(known.name, "ACCEPT" if builtin else None)
-    elif actual is None and not builtin:
-        yield Difference(family, table, known.name, ChangeKind.CHAIN_MISSING, "", known.origin)
-    if actual is None:
-        actual = Chain(known.name, "ACCEPT" if builtin else None)
+        elif actual is None:
+            yield Difference(family, table, known.name, ChangeKind.CHAIN_MISSING, "", known.origin)
+    wanted, actual = wanted or absent, actual or absent
     if wanted.policy != actual.policy:
         text = f"{actual.policy} instead of {wanted.policy}"
         yield Difference(family, table, known.name, ChangeKind.POLICY, text, wanted.origin or actual.origin)
@@ -180,7 +187,7 @@ def _chain_differences(family: Family, table: str, wanted: Chain | None, actual:
 
 
 def _rule_differences(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> Iterator[tuple[ChangeKind, Rule]]:
-    """Missing and added rules, and the fewest that were moved for the others to stand as they do."""
+    """Missing and added rules, and as few moved ones as possible."""
     gone, new = _not_aligned(wanted, actual)
     found = Counter(rule.text for rule in new)
     moved: list[Rule] = []
@@ -196,11 +203,12 @@ def _rule_differences(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> Ite
             elsewhere[rule.text] -= 1
         else:
             yield ChangeKind.ADDED, rule
-    yield from ((ChangeKind.MOVED, rule) for rule in moved)
+    for rule in moved:
+        yield ChangeKind.MOVED, rule
 
 
 def _not_aligned(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> tuple[list[Rule], list[Rule]]:
-    """The rules of either side that stand in no common order with the other side's."""
+    """The rules of each side that are not aligned with one of the other side."""
     stays = align([rule.text for rule in wanted], [rule.text for rule in actual])
     here, there = {place for place, _ in stays}, {place for _, place in stays}
     return (

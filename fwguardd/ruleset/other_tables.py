@@ -1,15 +1,15 @@
-"""Rules that see this host's packets and are not in fwguardd's tables, and what they do to it.
+"""Tables beside those of fwguardd whose rules see the packets of this host, and what they do to them.
 
-A packet has to pass every base chain of its hook, whoever made it, in the order of their priorities (nft(8), "CHAINS";
-NF_HOOK in linux/netfilter.h). A drop is final, an accept is not: it ends the one base chain only. So what others drop
-stays dropped whatever our rules accept, and what others accept still has to pass ours.
+A packet passes every base chain of its hook, in the order of their priorities (nft(8), "CHAINS"; NF_HOOK in
+linux/netfilter.h). A drop is final; an accept ends only the one base chain. What another table drops is dropped
+whatever fwguardd's rules accept, and what it accepts still passes fwguardd's rules.
 
 This module is pure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.known_programs import owner_of_nft_table
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 DROP_IS_FINAL = (
-    "what it drops stays dropped whatever fwguardd's rules accept, and what it accepts still has to pass them"
+    "what it drops is dropped whatever fwguardd's rules accept, and what it accepts still passes fwguardd's rules"
 )
-REWRITES = "the first NAT rule that fits a connection decides its addresses, here or in fwguardd's nat table"
+REWRITES = "the first NAT rule that matches a connection sets its addresses, here or in fwguardd's nat table"
 
 _PRIORITIES = {"raw": (-300,), "mangle": (-150,), "nat": (-100,), "filter": (0,), "security": (50, 150)}
-"""Of the tables of iptables (NF_IP_PRI_* in linux/netfilter_ipv4.h); nat has 100 where it rewrites sources, and
+"""Of the tables of iptables (NF_IP_PRI_* in linux/netfilter_ipv4.h). Chains of nat that rewrite sources have 100, and
 iptables-nft 1.8.9 makes the table security with 150."""
 
-_MOST_TOLD = 5
+_MOST_NAMED = 5
 """Tables that one sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseChain:
-    """A chain that the kernel calls at a hook. ``policy`` is "accept" or "drop". Two are equal whatever the number of
-    their rules, so that a table in use is not another one at each change of it."""
+    """A chain that the kernel calls at a hook. ``policy`` is "accept" or "drop". The number of rules does not take part
+    in a comparison, so that a table in use is not reported again at each change."""
 
     name: str
     kind: str
@@ -49,14 +49,14 @@ class BaseChain:
         )
 
     @property
-    def bites(self) -> bool:
-        """Whether it can do anything to a packet."""
+    def affects_packets(self) -> bool:
+        """Whether it has rules or the policy drop."""
         return self.rules > 0 or self.policy == "drop"
 
 
 @dataclass(frozen=True, slots=True)
 class OtherTable:
-    """A table that sees packets beside ours: in nf_tables, or of legacy iptables. ``family`` is that of nft(8)."""
+    """A table that fwguardd does not own, in nf_tables or of legacy iptables. ``family`` is that of nft(8)."""
 
     backend: str
     family: str
@@ -70,28 +70,32 @@ class OtherTable:
 
     @property
     def program(self) -> str:
-        """The program of iptables that a table of legacy iptables belongs to."""
+        """The program that shows a table of legacy iptables."""
         return f"{'ip6tables' if self.family == 'ip6' else 'iptables'}-legacy"
 
     @property
     def command(self) -> str:
-        """The command that shows it."""
+        """The command that shows the table."""
         if self.backend == "legacy":
             return f"{self.program} -t {self.name} -S"
         return f"nft list table {self.place}"
 
     @property
     def maker(self) -> str:
-        """Who makes a table of this name; "" for nobody that is known."""
-        if any(is_made_by_iptables(self.family, self.name, chain) for chain in self.chains):
-            return "iptables-nft"
+        """The program that makes tables of this name; empty if none is known."""
+        for chain in self.chains:
+            if is_made_by_iptables(self.family, self.name, chain):
+                return "iptables-nft"
         owner = owner_of_nft_table(self.family, self.name)
-        return owner.title if owner is not None else "firewalld" if self.name == "firewalld" else ""
+        if owner is not None:
+            return owner.title
+        return "firewalld" if self.name == "firewalld" else ""
 
     @property
     def effect(self) -> str:
-        """What it does to us."""
-        return REWRITES if all(chain.kind == "nat" for chain in self.chains) else DROP_IS_FINAL
+        """What its rules do beside those of fwguardd."""
+        kinds = {chain.kind for chain in self.chains}
+        return REWRITES if kinds == {"nat"} else DROP_IS_FINAL
 
     def __str__(self) -> str:
         if self.backend == "legacy":
@@ -102,34 +106,39 @@ class OtherTable:
 
     def _closed(self) -> str:
         closed = [chain.name for chain in self.chains if chain.policy == "drop"]
-        return f" and policy DROP for {', '.join(closed)}" if closed else ""
+        if not closed:
+            return ""
+        return f" and policy DROP for {', '.join(closed)}"
 
 
 def is_made_by_iptables(family: str, table: str, chain: BaseChain) -> bool:
     """Whether a base chain of nf_tables is one that iptables-nft makes: by its table, name, hook and priority."""
     if family not in ("ip", "ip6") or chain.name not in BUILTIN_CHAINS.get(table, ()):
         return False
-    behind = table == "nat" and chain.name in ("INPUT", "POSTROUTING")
-    return chain.hook == chain.name.lower() and chain.priority in ((100,) if behind else _PRIORITIES[table])
+    priorities = _PRIORITIES[table]
+    if table == "nat" and chain.name in ("INPUT", "POSTROUTING"):
+        priorities = (100,)
+    return chain.hook == chain.name.lower() and chain.priority in priorities
 
 
 def restricting(tables: Iterable[OtherTable]) -> tuple[OtherTable, ...]:
-    """The tables that can do anything to a packet, each with the chains that can, in a lasting order."""
-    found = (
-        OtherTable(table.backend, table.family, table.name, tuple(chain for chain in table.chains if chain.bites))
-        for table in tables
-    )
-    return tuple(sorted((table for table in found if table.chains), key=lambda table: (table.backend, table.place)))
+    """The tables that affect packets, each with the chains that do, in a stable order."""
+    found: list[OtherTable] = []
+    for table in tables:
+        chains = tuple(chain for chain in table.chains if chain.affects_packets)
+        if chains:
+            found.append(replace(table, chains=chains))
+    return tuple(sorted(found, key=lambda table: (table.backend, table.place)))
 
 
 def describe(tables: Sequence[OtherTable]) -> str:
-    """One sentence about tables that bite."""
-    count = _count(len(tables), "table")
-    shown = "; ".join(map(str, tables[:_MOST_TOLD]))
-    left = f"; and {len(tables) - _MOST_TOLD} more" if len(tables) > _MOST_TOLD else ""
-    effects = dict.fromkeys(table.effect for table in tables)
-    verb = "sees" if len(tables) == 1 else "see"
-    return f"{count} beside fwguardd's {verb} this host's packets too: {shown}{left}: {'; '.join(effects)}"
+    """One sentence about tables that affect packets."""
+    named = "; ".join(map(str, tables[:_MOST_NAMED]))
+    if len(tables) > _MOST_NAMED:
+        named += f"; and {len(tables) - _MOST_NAMED} more"
+    effects = "; ".join(dict.fromkeys(table.effect for table in tables))
+    subject = "1 other table sees" if len(tables) == 1 else f"{len(tables)} other tables see"
+    return f"{subject} this host's packets too: {named}: {effects}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -231,20 +231,24 @@ def _options(words: Sequence[str]) -> Iterator[Option]:
         negated = words[place] == "!" and _starts_option(words, place + 1)
         if negated:
             place += 1
-        word = words[place]
-        name, attached = _name_and_value(word)
-        if word == "--proto" and policy:
-            name = word  # The match "policy" has an option of this name.
+        name, attached = _name_and_value(words[place])
+        if policy and words[place] == "--proto":
+            name = "--proto"  # The match "policy" has an option of this name.
         end = _end_of_values(words, place + 1, name, attached)
-        values = (*attached, *words[place + 1 : end])
-        if not name:
-            values = tuple(words[place:end])
-        elif len(values) > 1 and values[0] == "!" and name not in FREE_TEXT_OPTIONS:
-            # Early versions of iptables took the exclamation mark here. The parser refuses it.
-            negated, values = True, values[1:]
-        policy = policy or (name == "-m" and values[:1] == ("policy",))
-        yield Option(name, values, negated)
+        if name:
+            option = _option(name, (*attached, *words[place + 1 : end]), negated=negated)
+        else:
+            option = Option("", tuple(words[place:end]))
+        policy = policy or (name == "-m" and option.value == "policy")
+        yield option
         place = end
+
+
+def _option(name: str, values: tuple[str, ...], *, negated: bool) -> Option:
+    if len(values) > 1 and values[0] == "!" and name not in FREE_TEXT_OPTIONS:
+        # Early versions of iptables took the exclamation mark here. The parser refuses it.
+        return Option(name, values[1:], negated=True)
+    return Option(name, values, negated)
 
 
 def _starts_option(words: Sequence[str], place: int) -> bool:

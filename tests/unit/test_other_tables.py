@@ -34,7 +34,7 @@ def test_the_sentence_says_who_where_and_what_it_does_to_us() -> None:
     """Each table with its maker and its hooks, and the effect once."""
     docker = table(BUSY, family="ip", name="docker-bridges")
     assert describe((docker,)) == (
-        "1 table beside fwguardd's sees this host's packets too: table ip docker-bridges of Docker, forward (filter,"
+        "1 other table sees this host's packets too: table ip docker-bridges of Docker, forward (filter,"
         f" priority 10, policy accept, 3 rules): {DROP_IS_FINAL}"
     )
     assert describe((docker, table(NAT))).endswith(
