@@ -73,8 +73,8 @@ def chains_of_others(table: Table, preserve: Preserve) -> frozenset[str]:
 
 
 def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -> Ruleset:
-    """A live ruleset without what belongs to other programs. A chain that ``wanted`` has is not theirs, whether or not
-    they use it."""
+    """A live ruleset without what belongs to other programs. A chain that ``wanted`` has is owned, whether or not
+    other programs use it."""
     tables: dict[str, Table] = {}
     for name, table in live.tables.items():
         others = chains_of_others(table, preserve)
