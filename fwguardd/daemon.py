@@ -184,7 +184,7 @@ class Daemon:
         """Read the settings and the rule files now. Settings that cannot be used leave the earlier ones in force."""
         self._systemd.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
-            loaded = self._options.load()
+            loaded = await self._supervisor.load_settings(self._options.load)
         except SettingsError as error:
             self._emit(events.SETTINGS_REJECTED, f"{error}; the earlier settings stay in force")
         else:

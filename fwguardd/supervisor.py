@@ -59,6 +59,10 @@ class Supervisor:
         """Use these settings from the next step on."""
         self._settings = settings
 
+    async def load_settings(self, load: Callable[[], Settings]) -> Settings:
+        """Read the settings in the worker thread, as the event loop must not wait for a disk. Raises SettingsError."""
+        return await asyncio.wrap_future(self._worker.submit(Worker.load_settings, load))
+
     def repairs(self) -> bool:
         """Whether drift is repaired now: the settings say so, it is not paused, and there is no fight."""
         return not self._why_not()

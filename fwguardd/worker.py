@@ -176,6 +176,10 @@ class Worker:
         """Report tables of other programs that also filter this host's packets, each time that they change."""
         self._guarded("looking for other tables", self._find_other_tables)
 
+    def load_settings(self, _orders: Orders, load: Callable[[], Settings]) -> Settings:
+        """Read the settings; the file system may be slow. Raises SettingsError."""
+        return load()
+
     def wrote(self, pid: int) -> bool:
         """Whether a process that changed the kernel was one of ours. From any thread, see `WorkerThread.wrote`."""
         return self._kernel.wrote(pid)

@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fwguardd.control.client import ask
+from tests.netns.notify_socket import NotifySocket
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class NotifySocket:
-    """The other end of $NOTIFY_SOCKET."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-
-    def wait_for(self, wanted: str) -> str:
-        """Wait for a notification with a line that starts like this; the whole of it."""
-        deadline = time.monotonic() + LONGEST
-        while True:
-            self._socket.settimeout(max(0.01, deadline - time.monotonic()))
-            message = self._socket.recv(4096).decode()
-            if any(line.startswith(wanted) for line in message.splitlines()):
-                return message
-
-    def is_full(self) -> bool:
-        """Whether a sender would have to wait."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            try:
-                sender.sendto(b"FILL=1", str(self.path))
-            except BlockingIOError:
-                return True
-        return False
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
 
 
 @pytest.fixture
@@ -101,6 +69,41 @@ def test_a_systemd_that_does_not_read_stops_nothing(
     assert ask(tmp_path / "run" / "control.sock", "status")["last_refusal"]
     while "50-bad.rules:1: error: " not in notifications.wait_for("STATUS=revision 1"):
         pass
+
+
+STUCK_IN_A_RELOAD = """
+import sys, time
+from fwguardd import daemon, progress, worker
+
+def reload(*_):
+    time.sleep(3600)
+
+progress.Progress.__init__.__defaults__ = (2.0,)
+worker.Worker.reload = reload
+sys.exit(daemon.main(sys.argv[4:]))
+"""
+"""A daemon whose worker thread never ends a reload, and that notices it after 2 s."""
+
+
+@pytest.mark.parametrize("backend", ["nft"])
+def test_a_stuck_worker_thread_stops_the_watchdog(
+    start_daemon: Callable[..., Any], notifications: NotifySocket, tmp_path: Path
+) -> None:
+    """Once the worker thread is stuck, systemd gets no sign of life, though the event loop still answers the requests
+    that only read; the step is named in STATUS and in an event."""
+    enter = [sys.executable, "-c", STUCK_IN_A_RELOAD]
+    daemon = start_daemon(enter=enter, NOTIFY_SOCKET=str(notifications.path), WATCHDOG_USEC="20000")
+    notifications.wait_for("READY=1")
+    notifications.wait_for("WATCHDOG=1")
+    daemon.process.send_signal(signal.SIGHUP)
+    notifications.wait_for("STATUS=the worker thread is stuck in this step: reload")
+    assert "stuck in this step: reload; systemd restarts fwguardd" in daemon.event("daemon.fault")["message"]
+    control = tmp_path / "run" / "control.sock"
+    for _ in range(20):
+        assert ask(control, "status")["in_force"]
+        assert [revision["revision"] for revision in ask(control, "history")["revisions"]] == [1]
+        assert "--dport 22 " in ask(control, "show", {"revision": 1})["texts"]["ipv6"]
+    assert not notifications.arrived("WATCHDOG=1")
 
 
 def _run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:

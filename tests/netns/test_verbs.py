@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.store.revisions import RevisionStore
+from tests.netns.notify_socket import NotifySocket
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
@@ -167,8 +168,9 @@ def test_rollback_and_history(start_daemon: Start, saved: Saved, tmp_path: Path)
 
 
 def test_open_accepts_everything_until_a_reload(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Open lets everything through at once, is not undone as drift, nor by a change, and ends with a reload."""
-    daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n")
+    """Open accepts everything at once, is not rolled back as drift, nor by a change, and ends with a reload."""
+    notifications = NotifySocket(tmp_path / "notify")
+    daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n", NOTIFY_SOCKET=str(notifications.path))
     daemon.event("rules.applied")
     before = saved()
     assert ctl(tmp_path, "open")["outcome"] == "applied"
@@ -176,8 +178,10 @@ def test_open_accepts_everything_until_a_reload(start_daemon: Start, saved: Save
         assert ":INPUT ACCEPT" in lines
         assert not [line for line in lines if line.startswith("-A")]
     daemon.drop("20-more.rules", MORE)
-    for _ in range(2):
-        daemon.repair()
+    notifications.arrived("STATUS=")
+    for _ in range(5):
+        notifications.wait_for("STATUS=OPEN")  # Sent at the end of each pass.
+    notifications.close()
     assert ":INPUT ACCEPT" in saved()["ipv4"]
     assert ctl(tmp_path, "status")["in_force"]["kind"] == "open"
     (daemon.rules / "20-more.rules").unlink()
