@@ -94,7 +94,7 @@ def open_firewall(context: Context, state: State, by: str) -> Outcome:
     outcome = _put(context, state, emptied, Cause("opened", by), RevisionKind.OPEN, digest)
     if not isinstance(outcome, Done):
         return outcome
-    return replace(outcome, state=_settle(context, outcome.state, digest, "opened"))
+    return replace(outcome, state=_settle(context, outcome.state, digest, "the firewall was opened"))
 
 
 def load_emergency_set(context: Context, state: State, directory: Path) -> Outcome:

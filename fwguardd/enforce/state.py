@@ -127,7 +127,8 @@ class State:
         elif self.held is not None and (self.in_force is None or self.in_force.kind is not RevisionKind.OPEN):
             worries.append(f"the files in the rules directory are held: {self.held.reason}")
         if self.drift:
-            worries.append(f"{len(self.drift)} differences left alone")
+            count = "1 difference" if len(self.drift) == 1 else f"{len(self.drift)} differences"
+            worries.append(f"{count} left alone")
         if self.unverified is UnverifiedState.HIDDEN:
             worries.append("not guarded: a table holds what iptables cannot show; nft list ruleset shows it")
         elif self.unverified is not None:

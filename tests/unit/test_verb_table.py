@@ -9,6 +9,7 @@ import pytest
 
 from fwguardd.control.protocol import VERBS, Code, Request, RequestError, Verb
 from fwguardd.control.server import Caller
+from fwguardd.store.model import DamagedError
 from fwguardd.verbs import MOST_READS, ControlVerbs, RevisionReader
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def test_reads_of_revisions_are_bounded(tmp_path: Path) -> None:
     assert asyncio.run(ask()) == [Code.NOT_FOUND] * MOST_READS + [Code.BUSY, Code.NOT_FOUND]
 
 
-def test_a_damaged_revision_is_an_answer(tmp_path: Path) -> None:
-    """A revision whose file is damaged is a failure that names it, and the file stays where it is."""
+def test_the_reader_changes_nothing(tmp_path: Path) -> None:
+    """A revision whose file is damaged is reported to the caller, and the file stays where it is: only the worker thread
+    moves files."""
     (tmp_path / "revisions").mkdir()
     path = tmp_path / "revisions" / "000007.json"
     path.write_text("torn")
@@ -66,7 +68,6 @@ def test_a_damaged_revision_is_an_answer(tmp_path: Path) -> None:
         finally:
             reader.close()
 
-    with pytest.raises(RequestError, match="revision 7 cannot be read") as refused:
+    with pytest.raises(DamagedError):
         asyncio.run(ask())
-    assert refused.value.code is Code.FAILED
     assert path.read_text() == "torn"
