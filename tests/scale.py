@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VARIABLE: Final = "FWGUARD_TEST_SCALE"
 """The environment variable that packaging/test sets to one of `SCALES`; the default is "gate"."""
@@ -16,6 +19,7 @@ if SCALE not in SCALES:
 
 
 Size = TypeVar("Size", int, float)
+Item = TypeVar("Item")
 
 
 def scaled(gate: Size, long: Size) -> Size:
@@ -26,7 +30,14 @@ def scaled(gate: Size, long: Size) -> Size:
 
 
 def examples(gate: int) -> int:
-    """A number of hypothesis examples: as given; a tenth of it, at least five, for --quick; 30 times it for --long."""
+    """A number of hypothesis examples: as given; a tenth of it for --quick; 30 times it for --long."""
     if SCALE == "quick":
-        return max(5, gate // 10)
+        return max(1, gate // 10)
     return scaled(gate, 30 * gate)
+
+
+def thinned(items: Sequence[Item]) -> Sequence[Item]:
+    """The cases that a test goes through: all of them, or every tenth for --quick."""
+    if SCALE == "quick":
+        return items[::10]
+    return items

@@ -17,6 +17,7 @@ from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escap
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, IPv4, IPv6, Meaning, PacketFamily, Tcp, Udp, Unparsed, Watched
 from fwguardd.kernel.kmsg import Record, parse_record
+from tests.scale import thinned
 from tests.waiting import must_end
 
 CORPUS: Final = Path(__file__).parents[1] / "corpus" / "denials"
@@ -64,7 +65,7 @@ def test_any_row_of_the_kernels_words_is_read(text: str) -> None:
 def test_mutations_of_every_corpus_line_at_every_byte(replacement: str) -> None:
     """A line with one byte changed, removed or replaced by words never raises, and never gains a wrong address."""
     for line in LINES:
-        for position in range(len(line)):
+        for position in thinned(range(len(line))):
             check(line[:position] + replacement + line[position + 1 :])
 
 
@@ -72,14 +73,14 @@ def test_mutations_of_every_corpus_line_at_every_byte(replacement: str) -> None:
 def test_insertions_into_every_corpus_line_at_every_byte(insertion: str) -> None:
     """Nothing that is put in between makes the parser raise or report an address that is not in its place."""
     for line in LINES:
-        for position in range(len(line) + 1):
+        for position in thinned(range(len(line) + 1)):
             check(line[:position] + insertion + line[position:])
 
 
 def test_every_beginning_of_every_corpus_line() -> None:
     """A line that ends anywhere never raises, and reports only what stands before the end."""
     for line in LINES:
-        for end in range(len(line)):
+        for end in thinned(range(len(line))):
             check(line[:end])
 
 

@@ -32,7 +32,7 @@ from fwguardd.store.revisions import (
     evaluate_pending,
 )
 from tests.property.unreliable_disk import MemoryDisk, StoppedError, Tapped, failing_at, stopping_at
-from tests.scale import examples
+from tests.scale import examples, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -279,7 +279,7 @@ def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, rand
     files one whole set. What came to its end is there.
     """
     before, after = _before_and_after(change)
-    for number in range(_calls_of(change) + 1):
+    for number in thinned(range(_calls_of(change) + 1)):
         disk = _scene()
         ended = _stop(change, disk, number)
         found = disk.after_power_cut(random.randrange)
@@ -297,7 +297,7 @@ def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random:
     it has told somebody what is there: what it told is what the next boot finds.
     """
     before, after = _before_and_after(change)
-    for number in range(_calls_of(change)):
+    for number in thinned(range(_calls_of(change))):
         disk = _scene()
         _stop(change, disk, number)
         disk = disk.after_kill()
@@ -317,7 +317,7 @@ def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random:
 def test_a_kill_on_the_real_system_leaves_the_old_or_the_new(change: str, tmp_path: Path) -> None:
     """Kill a real process with SIGKILL before any call that it makes: each thing is old or new, nothing is damaged."""
     before, after = _before_and_after(change)
-    for number in range(_calls_of(change)):
+    for number in thinned(range(_calls_of(change))):
         state = tmp_path / str(number)
         _history(state, _Unforced())
         child = os.fork()
@@ -358,7 +358,7 @@ def test_a_refusal_of_any_call_is_a_store_error(change: str, code: int, for_good
     store = _open(tapped)
     opening = len(tapped.calls)
     CHANGES[change](store)
-    for number in range(opening, len(tapped.calls)):
+    for number in thinned(range(opening, len(tapped.calls))):
         disk = _scene()
         faulty = Tapped(disk, failing_at(number, code, for_good=for_good))
         store = _open(faulty)
@@ -383,7 +383,7 @@ def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bo
     the fault is gone, a new revision gets a number that was never used.
     """
     whole = _told(_open(_scene()))
-    for number in range(_calls(_open, _scene())):
+    for number in thinned(range(_calls(_open, _scene()))):
         disk = _scene()
         faulty = Tapped(disk, failing_at(number, code, for_good=for_good))
         store = _open(faulty)

@@ -392,7 +392,7 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path: Path, capsys: pytest.Capt
                 dead.bind(str(path))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.root
 def test_without_permission_it_ends_with_4(socket_path: Path) -> None:
     """A user whom the socket is not for is told to become root."""
     let_everyone_in(socket_path.parent)
@@ -435,6 +435,7 @@ def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[
     assert "usage: fwguardctl" in capsys.readouterr().err
 
 
+@pytest.mark.root
 def test_a_late_answer_is_not_waited_for(tmp_path: Path) -> None:
     """A daemon that does not answer in time counts as out of reach, and the message says that the verb may go on."""
 

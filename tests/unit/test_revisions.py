@@ -216,7 +216,7 @@ def test_a_file_in_place_of_the_directory_is_refused(state: Path) -> None:
         RevisionStore(state)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory away")
+@pytest.mark.root
 def test_a_directory_of_somebody_else_is_refused(state: Path) -> None:
     """A state directory that neither root nor the daemon's user owns is refused."""
     state.mkdir(mode=0o700)

@@ -112,6 +112,7 @@ def test_a_directory_that_others_can_write_is_refused(rules: Path) -> None:
     assert (_names(rules), _codes(rules)) == ([], ["untrusted-mode"])
 
 
+@pytest.mark.root
 def test_files_of_other_users_are_refused(rules: Path) -> None:
     """A file counts only if root or the daemon's own user owns it."""
     (rules / "a.rules").write_text(RULE)
