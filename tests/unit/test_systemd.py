@@ -194,6 +194,7 @@ def test_the_worker_lives_in_its_thread_only() -> None:
 @pytest.mark.parametrize(
     ("usec", "pid", "seconds"),
     [("400000", "", 0.4), ("400000", str(os.getpid()), 0.4), ("400000", "1", None), ("", "", None), ("x", "", None)],
+    ids=["no process", "this process", "another process", "no interval", "not a number"],
 )
 def test_the_interval_is_the_one_of_this_process(
     monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, seconds: float | None
