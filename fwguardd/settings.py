@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -25,6 +25,8 @@ from fwguardd.ruleset.preserve import Preserve
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_Choice = TypeVar("_Choice", bound=Enum)
+
 DEFAULT_PATH = Path("/etc/fwguardd.yaml")
 LARGEST_FILE = 1 << 20
 """Bytes that a settings file may have."""
@@ -37,6 +39,11 @@ DEFAULT_PREFIXES = (
 )
 
 DEFAULT_LIMITS = AggregationLimits()
+
+
+def _by_value(choices: type[_Choice]) -> dict[str, _Choice]:
+    """The members of an enumeration by the values that stand for them in the settings."""
+    return {choice.value: choice for choice in choices}
 
 
 class LogFormat(Enum):
@@ -269,19 +276,18 @@ def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
 
 
 def _prefix(node: yaml.Node) -> Watched:
-    meanings = {meaning.value: meaning for meaning in Meaning}
     pairs = _pairs(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
     for key in ("name", "prefix"):
         if key not in pairs:
             raise _Fault(_line(node), f"the {key} of the prefix is missing")
     meaning = Meaning.DENIED
     if "meaning" in pairs:
-        meaning = _choice(meanings)(pairs["meaning"])
+        meaning = _choice(_by_value(Meaning))(pairs["meaning"])
     return Watched(_text(pairs["name"]), _text(pairs["prefix"]), meaning)
 
 
-BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **{backend.value: backend for backend in Backend}}
-LOG_CHOICES = {log.value: log for log in LogFormat}
+BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **_by_value(Backend)}
+LOG_CHOICES = _by_value(LogFormat)
 
 _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "rules_dir": _path,
@@ -292,9 +298,9 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "settle": _duration(0.0, 60.0),
     "settle_max": _duration(0.0, 600.0),
     "drift_interval": _duration(0.1, 86400.0),
-    "on_drift": _choice({choice.value: choice for choice in OnDrift}),
+    "on_drift": _choice(_by_value(OnDrift)),
     "preserve": _patterns,
-    "source": _choice({choice.value: choice for choice in SourceChoice}),
+    "source": _choice(_by_value(SourceChoice)),
     "nflog_group": _whole(0, 65535),
     "prefixes": _prefixes,
     "denials_window": _duration(0.0, 86400.0),

@@ -16,10 +16,10 @@ from fwguardd.ruleset.lint_chains import lint_preserved
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
+from fwguardd.ruleset.statements import lines_by_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from collections.abc import Set as AbstractSet
 
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.ruleset.canonical import Canonical
@@ -84,7 +84,7 @@ class Validator:
             return Invalid(composition.findings.placed_at(Origin(str(snapshot.directory), 0)))
         outcome = self._rehearse(composition.candidate)
         if isinstance(outcome, RehearsalRefused):
-            refusals = outcome.findings.with_lines({reading.path: reading.lines for reading in readings})
+            refusals = outcome.findings.with_lines(lines_by_path(readings))
             return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE))
         if composition.findings.errors:
             return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE))
@@ -134,14 +134,17 @@ def _compose_and_lint(readings: Sequence[Reading], unreadable: Findings, context
 
 def _without_consequences(composition: Composition, refusals: Findings) -> Findings:
     """The findings of composing and of the rehearsal, less those that follow from another error."""
-    refused = {finding.origin for finding in refusals}
-    known = {finding.origin for finding in composition.findings.errors}
+    refused, known = _origins(refusals), _origins(composition.findings.errors)
     composed = (one for one in composition.findings if one.code not in _EFFECTS_OF_A_RULE or one.origin not in refused)
     others = (one for one in refusals if not _follows_from_an_error(one, composition, known))
     return Findings((*composed, *others))
 
 
-def _follows_from_an_error(refusal: Finding, composition: Composition, known: AbstractSet[Origin | None]) -> bool:
+def _origins(findings: Findings) -> frozenset[Origin | None]:
+    return frozenset(finding.origin for finding in findings)
+
+
+def _follows_from_an_error(refusal: Finding, composition: Composition, known: frozenset[Origin | None]) -> bool:
     """Whether a jump goes to a chain that a refused line may declare, or the kernel gave no reason for refusing a rule
     that already has an error."""
     if refusal.code == "undeclared-chain":

@@ -24,7 +24,7 @@ from fwguardd.ruleset.syntax_errors import (
     refuse_shell_words,
     refuse_unknown_table,
 )
-from fwguardd.ruleset.tokenizer import LineFault, TokenizedLine, Word, refuse_continuation, refuse_rest
+from fwguardd.ruleset.tokenizer import LineFault, TokenizedLine, Word, refuse_continuation, refuse_rest, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,9 @@ def read_command(line: TokenizedLine, families: frozenset[Family], table: str | 
     verb = _take_verb(command)
     words = command.words
     if not words or (verb in ("-A", "-I") and words[0].value[:1] == "-"):
-        column = words[0].start + 1 if words else 0
+        column = 0
+        if words:
+            column = words[0].start + 1
         raise LineFault("no-chain", "the chain is missing", f"write it after {verb}", column)
     table = in_table(command.table)
     chain = words.pop(0).value
@@ -96,8 +98,7 @@ def _take_prefix(command: _Command) -> None:
     if counters is not None:
         command.counters = counters
         del words[0]
-    program = _PROGRAM.fullmatch(words[0].value) if words else None
-    if program is not None:
+    if words and (program := _PROGRAM.fullmatch(words[0].value)):
         command.narrow(_FAMILIES_OF_PROGRAM[program[1]], words.pop(0))
     while words and _take_option(command):
         pass
@@ -142,14 +143,18 @@ def _take_verb(command: _Command) -> str:
 
 
 def _read_policy(command: _Command, table: str, chain: str) -> Declaration:
-    policy = command.words[0].value if command.words else ""
+    policy = ""
+    if command.words:
+        policy = command.words[0].value
     refuse_rest(command.words[1:], f"-P {chain} {policy}")
     refuse_policy(table, chain, policy)
     return Declaration(table, chain, policy, command.families, command.line.origin)
 
 
 def _read_addition(command: _Command, verb: str, table: str, chain: str) -> Addition:
-    position = _take_position(command.words) if verb == "-I" else None
+    position = None
+    if verb == "-I":
+        position = _take_position(command.words)
     text = _read_rule(command)
     return Addition(table, chain, position, text, command.families, command.line.origin, command.counters)
 
@@ -171,7 +176,7 @@ def _read_rule(command: _Command) -> str:
     refuse_continuation(text, kept)
     refuse_shell_words(text, kept)
     refuse_forbidden_options(kept)
-    families = infer_families([word.value for word in kept])
+    families = infer_families(values_of(kept))
     if isinstance(families, MixedFamilies):
         raise _mixed_families(families, kept)
     if narrowed(command.families, families):
@@ -185,7 +190,7 @@ def _read_rule(command: _Command) -> str:
 
 def _take_family_options(command: _Command) -> list[Word]:
     """Narrow the families by the options -4 and -6 inside a rule, and return the other words."""
-    values = [word.value for word in command.words]
+    values = values_of(command.words)
     kept: list[Word] = []
     for place, word in enumerate(command.words):
         if word.value in _FAMILY_OPTIONS and not is_free_text(values, place):
@@ -197,7 +202,7 @@ def _take_family_options(command: _Command) -> list[Word]:
 
 def _first_word_that_means(families: frozenset[Family], words: Sequence[Word]) -> Word:
     """The word with which a rule begins to mean only these families."""
-    values = [word.value for word in words]
+    values = values_of(words)
     end = 1
     while infer_families(values[:end]) != families:
         end += 1
@@ -208,7 +213,7 @@ def _mixed_families(mixed: MixedFamilies, words: Sequence[Word]) -> LineFault:
     message = f"{mixed.ipv4_word} is IPv4 and {mixed.ipv6_word} is IPv6, and no packet is both"
     if mixed.ipv4_word == mixed.ipv6_word:
         message = f"{mixed.ipv4_word} has addresses of both families, and no packet is both"
-    values = [word.value for word in words]
+    values = values_of(words)
     column = words[values.index(mixed.ipv6_word)].start + 1
     return LineFault("mixed-families", message, "write one rule for each family", column)
 
@@ -228,7 +233,7 @@ def _contradiction(command: _Command, families: frozenset[Family], word: Word) -
 
 def _other_family_word(line: TokenizedLine, other: Word) -> str:
     """The first other word that states the family of a line (-4, -6, ip6tables); empty where there is none."""
-    values = [word.value for word in line.words]
+    values = values_of(line.words)
     for place, word in enumerate(line.words):
         program = _PROGRAM.fullmatch(word.value)
         states = word.value in _FAMILY_OPTIONS or (program is not None and program[1] == "ip6tables")

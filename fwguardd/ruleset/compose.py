@@ -29,7 +29,15 @@ from fwguardd.ruleset.model import (
     Severity,
     Table,
 )
-from fwguardd.ruleset.statements import NOTHING_UNREAD, Addition, Declaration, Reading, TableStart, UnreadInput
+from fwguardd.ruleset.statements import (
+    NOTHING_UNREAD,
+    Addition,
+    Declaration,
+    Reading,
+    TableStart,
+    UnreadInput,
+    lines_by_path,
+)
 from fwguardd.ruleset.suggestions import how_to_declare, nearest_name, tables_with
 
 if TYPE_CHECKING:
@@ -110,15 +118,12 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
         findings += _add_all(opened, ordered)
     except _TooManyChainsError as error:
         return Composition(Candidate({}), Findings((*findings, error.finding)))
-    rulesets: dict[Family, Ruleset] = {}
-    for family in FAMILIES:
-        undeclared = _undeclared_chains(opened, family, unread)
-        findings += Findings(undeclared).with_lines({reading.path: reading.lines for reading in ordered})
-        if len(undeclared) <= MOST_FINDINGS:
-            rulesets[family] = _close(family, opened[family])
-    if len(rulesets) < len(FAMILIES):
-        rulesets = {}  # There are more errors than are reported: a rehearsal would add others.
-    return Composition(Candidate(rulesets), Findings(findings), unread)
+    candidate = Candidate({family: _close(family, tables) for family, tables in opened.items()})
+    undeclared = (_undeclared_chains(opened, Family.IPV4, unread), _undeclared_chains(opened, Family.IPV6, unread))
+    if max(map(len, undeclared)) > MOST_FINDINGS:
+        candidate = Candidate({})  # Not all errors are listed; a rehearsal would add others to them.
+    findings += Findings((*undeclared[0], *undeclared[1])).with_lines(lines_by_path(ordered))
+    return Composition(candidate, Findings(findings), unread)
 
 
 def _name_as_bytes(reading: Reading) -> bytes:
@@ -257,7 +262,11 @@ def _is_declared(tables: _OpenTables, table: str, name: str) -> bool:
 
 
 def _close(family: Family, tables: _OpenTables) -> Ruleset:
-    return Ruleset(family, {name: _close_table(name, tables[name]) for name in BUILTIN_CHAINS if name in tables})
+    closed: dict[str, Table] = {}
+    for name in BUILTIN_CHAINS:
+        if name in tables:
+            closed[name] = _close_table(name, tables[name])
+    return Ruleset(family, closed)
 
 
 def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:

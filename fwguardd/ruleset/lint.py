@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.lint_chains import lint_chains
 from fwguardd.ruleset.model import Finding, Findings, Origin, Severity
 from fwguardd.ruleset.rule_view import RuleView
-from fwguardd.ruleset.statements import Addition
+from fwguardd.ruleset.statements import Addition, lines_by_path
 from fwguardd.ruleset.suggestions import nearest_name
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext
     return unsilenced(found, readings)
 
 
-def unsilenced(findings: Iterable[Finding], readings: Iterable[Reading]) -> Findings:
+def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> Findings:
     """The findings with the lines as written, without the warnings that are silenced."""
     by_path = {reading.path: reading for reading in readings}
     kept: list[Finding] = []
@@ -79,7 +79,7 @@ def unsilenced(findings: Iterable[Finding], readings: Iterable[Reading]) -> Find
         reading = by_path.get(finding.origin.path) if finding.origin else None
         if reading is None or not reading.suppresses(finding):
             kept.append(finding)
-    return Findings(kept).with_lines({path: reading.lines for path, reading in by_path.items()})
+    return Findings(kept).with_lines(lines_by_path(readings))
 
 
 def _lint_rules(readings: Iterable[Reading], context: LintContext) -> Iterator[Finding]:

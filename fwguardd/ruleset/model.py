@@ -67,13 +67,15 @@ class RuleFile:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """Where something was written: the path of a rule file, and the line, counted from 1. Line 0 is the whole file."""
+    """The path of a rule file, and a line of it, counted from 1. Line 0 stands for the whole file."""
 
     path: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}" if self.line else self.path
+        if self.line:
+            return f"{self.path}:{self.line}"
+        return self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Ruleset:
     @property
     def rule_count(self) -> int:
         """The number of rules in all chains of all tables."""
-        return sum(len(chain.rules) for table in self.tables.values() for chain in table.chains.values())
+        return sum(len(chain.rules) for _, chain in self.chains())
 
     def chains(self) -> Iterator[tuple[Table, Chain]]:
         """Every chain with the table that it is in."""
@@ -169,22 +171,30 @@ class Finding:
 
     def document(self) -> dict[str, str | int | None]:
         """The finding as JSON values; the keys are a contract. What is not known is None."""
-        return {
-            "file": self.origin.path if self.origin else None,
-            "line": self.origin.line if self.origin else None,
+        document: dict[str, str | int | None] = {
+            "file": None,
+            "line": None,
             "column": self.column or None,
             "severity": self.severity.value,
             "code": self.code,
             "message": self.message,
             "hint": self.hint or None,
             "text": self.line_text or None,
-            "family": self.family.value if self.family else None,
+            "family": None,
         }
+        if self.origin is not None:
+            document |= {"file": self.origin.path, "line": self.origin.line}
+        if self.family is not None:
+            document["family"] = self.family.value
+        return document
 
     def __str__(self) -> str:
-        where = f"{self.origin}: " if self.origin else ""
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{where}{self.severity.value}: {self.message} [{self.code}]{hint}"
+        text = f"{self.severity.value}: {self.message} [{self.code}]"
+        if self.origin is not None:
+            text = f"{self.origin}: {text}"
+        if self.hint:
+            text = f"{text}; {self.hint}"
+        return text
 
 
 MOST_FINDINGS = 20
@@ -205,7 +215,9 @@ class Findings(tuple[Finding, ...]):
         """The findings, merged and sorted."""
         merged: dict[tuple[object, ...], Finding] = {}
         for finding in findings:
-            key = (finding.origin, finding.code, finding.message if finding.origin is None else "")
+            key: tuple[object, ...] = (finding.origin, finding.code)
+            if finding.origin is None:
+                key = (finding.message, finding.code)
             first = merged.setdefault(key, finding)
             if first.family is not finding.family:
                 merged[key] = replace(first, family=None)
@@ -223,11 +235,11 @@ class Findings(tuple[Finding, ...]):
 
     def placed_at(self, origin: Origin) -> Findings:
         """The same findings; those without a place get this one."""
-        return Findings(finding if finding.origin else replace(finding, origin=origin) for finding in self)
+        return Findings([replace(finding, origin=finding.origin or origin) for finding in self])
 
     def with_lines(self, files: Mapping[str, Sequence[str]]) -> Findings:
         """The same findings, those in one of these files (path to lines) with the line as its author wrote it."""
-        return Findings(_with_line(finding, files) for finding in self)
+        return Findings([_with_line(finding, files) for finding in self])
 
     def once_per_file(self, codes: Collection[str]) -> Findings:
         """Of each of these codes the first finding of each file, which then says for how many more lines it holds."""
@@ -235,7 +247,7 @@ class Findings(tuple[Finding, ...]):
         first: dict[tuple[str, str], int] = {}
         more: Counter[int] = Counter()
         for finding in self:
-            key = (finding.code, finding.origin.path if finding.origin else "")
+            key = (finding.code, finding.place.path)
             if finding.code in codes and key in first:
                 more[first[key]] += 1
             else:
@@ -253,8 +265,8 @@ def _with_line(finding: Finding, files: Mapping[str, Sequence[str]]) -> Finding:
     origin = finding.origin
     if origin is None or origin.path not in files:
         return finding
-    line = "".join(files[origin.path][origin.line - 1 : origin.line]) if origin.line else ""
-    return replace(finding, line_text=line)
+    lines = files[origin.path][max(origin.line - 1, 0) : origin.line]
+    return replace(finding, line_text="".join(lines))
 
 
 def _the_same_for(count: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.commands import in_table, read_command
-from fwguardd.ruleset.families import MixedFamilies, infer_families, may_tell_family, narrowed
+from fwguardd.ruleset.families import MixedFamilies, infer_families, may_imply_family, narrowed
 from fwguardd.ruleset.model import BOTH, MOST_FINDINGS, VERDICTS, ZERO, Counters, Family, Finding, Findings, Origin
 from fwguardd.ruleset.statements import (
     Addition,
@@ -89,8 +89,12 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
         lines = lines[:-1]
     reader = _Reader(families)
     is_whole = _read_lines(path, lines, reader)
-    allowed = suppressions(lines) if b"fwguard" in data else {}
-    unread = UnreadInput.of_lines(reader.unread) if is_whole else UnreadInput(anything=True)
+    allowed: dict[int, frozenset[str]] = {}
+    if b"fwguard" in data:
+        allowed = suppressions(lines)
+    unread = UnreadInput(anything=True)
+    if is_whole:
+        unread = UnreadInput.of_lines(reader.unread)
     return Reading(path, tuple(reader.statements), Findings(reader.findings), lines, allowed, unread)
 
 
@@ -105,7 +109,7 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> bool:
         if not line:
             continue
         origin = Origin(path, number)
-        if reader.table is not None and len(line) < _SIMPLE_LENGTH and _read_simple(reader, line, origin):
+        if reader.table is not None and len(line) < _SIMPLE_LENGTH and _read_simple(reader, reader.table, line, origin):
             continue
         try:
             _read_line(reader, line, origin)
@@ -131,7 +135,7 @@ def _report(reader: _Reader, fault: LineFault, line: str, origin: Origin) -> boo
     return True
 
 
-def _read_simple(reader: _Reader, line: str, origin: Origin) -> bool:
+def _read_simple(reader: _Reader, table: str, line: str, origin: Origin) -> bool:
     """The fast path for what nearly all lines are: a plain append or insertion with nothing odd in it. Whatever it
     accepts, `_read_line` would read to the same effect; whatever is in doubt, it leaves to that."""
     match = _SIMPLE_LINE.fullmatch(line)
@@ -146,18 +150,17 @@ def _read_simple(reader: _Reader, line: str, origin: Origin) -> bool:
     if may_hold_forbidden_option(options) or chain in VERDICTS:
         return False
     families = reader.families
-    if may_tell_family(options):
+    if may_imply_family(options):
         inferred = infer_families(options.split())
         if isinstance(inferred, MixedFamilies):
             return False
         families = narrowed(families, inferred)
         if not families:
             return False
-    assert reader.table is not None
     # One string for all rules of a chain, not one each.
     chain = reader.chains.setdefault(chain, chain)
     position = None if verb == "A" else 1
-    reader.statements.append(Addition(reader.table, chain, position, text.rstrip(" "), families, origin))
+    reader.statements.append(Addition(table, chain, position, text.rstrip(" "), families, origin))
     return True
 
 
@@ -169,8 +172,10 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
     if text[0] == "*":
         _read_table(reader, raw, origin)
     elif before_comment(text).rstrip(" \t") == "COMMIT":
-        reader.table = None if reader.has_table_line else "filter"
         reader.in_unknown_table = False
+        reader.table = "filter"
+        if reader.has_table_line:
+            reader.table = None
     elif reader.in_unknown_table:
         reader.unread.append(raw)
     else:

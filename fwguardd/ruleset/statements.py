@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Origin, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 _ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
@@ -142,6 +142,11 @@ class Reading:
         if finding.origin is None or finding.severity is Severity.ERROR:
             return False
         return finding.code in self.allowed.get(finding.origin.line, ())
+
+
+def lines_by_path(readings: Iterable[Reading]) -> dict[str, tuple[str, ...]]:
+    """The lines of each file by its path, for `Findings.with_lines`."""
+    return {reading.path: reading.lines for reading in readings}
 
 
 _LONGEST_COUNTERS = 50

@@ -1,6 +1,6 @@
-"""What a person probably meant: the name that is nearly the word they wrote, and how to write a thing that is missing.
+"""Suggestions for hints: the known name that is nearest to a misspelled word, and the line that declares a chain.
 
-Only hints come from here. Nothing is ever read as what it may have been meant to be.
+They are only printed. No word is ever read as the name that it resembles.
 
 This module is pure.
 """
@@ -20,7 +20,7 @@ TARGETS = (
     *("REJECT", "LOG", "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "MARK", "CONNMARK", "CT", "NFLOG", "NFQUEUE"),
     *("TCPMSS", "TPROXY", "SET", "NETMAP", "NOTRACK", "DSCP", "TTL", "HL"),
 )
-"""The targets that people name; iptables-extensions(8) has the others."""
+"""The targets that are used most; iptables-extensions(8) lists the others."""
 
 OWNERS = {
     **dict.fromkeys(("--source", "--destination", "--protocol", "--in-interface", "--out-interface"), ""),
@@ -46,7 +46,7 @@ OWNERS = {
     "--to-ports": "-j REDIRECT",
     "--set-mark": "-j MARK",
 }
-"""The options that people name, each with what it belongs to, which has to stand before it; "" is iptables itself."""
+"""The options that are used most, each with what has to stand before it; nothing for those of iptables itself."""
 
 OPTIONS = tuple(OWNERS)
 
@@ -54,12 +54,12 @@ MATCHES = (
     *("conntrack", "state", "multiport", "limit", "hashlimit", "comment", "recent", "icmp", "icmp6", "tcp", "udp"),
     *("addrtype", "iprange", "mac", "mark", "owner", "set", "string", "connlimit", "pkttype", "physdev", "time"),
 )
-"""The matches that people name."""
+"""The matches that are used most."""
 
 PROTOCOLS = ("tcp", "udp", "icmp", "ipv6-icmp", "icmpv6", "sctp", "gre", "esp", "ah", "igmp", "all")
-"""The protocols that people name."""
+"""The protocols that are used most."""
 
-_OTHER_TONGUES = {
+_OTHER_FIREWALLS = {
     **dict.fromkeys(("allow", "permit", "pass"), "ACCEPT"),
     **dict.fromkeys(("deny", "block", "discard"), "DROP"),
 }
@@ -69,18 +69,24 @@ def nearest_name(word: str, names: Iterable[str]) -> str:
     """The name that differs from the word in case, or by a slip of the finger; empty where none does."""
     by_case = {name.upper(): name for name in sorted(names)}
     close = get_close_matches(word.upper(), by_case, n=1, cutoff=0.66)
-    return by_case[close[0]] if close else ""
+    if not close:
+        return ""
+    return by_case[close[0]]
 
 
 def nearest_target(word: str, chains: Iterable[str] = ()) -> str:
-    """The target or chain that was probably meant; empty where there is none. Other firewalls have other words."""
-    return _OTHER_TONGUES.get(word.lower(), "") or nearest_name(word.rstrip(";,\\"), (*TARGETS, *chains))
+    """The target or chain that was probably meant, also by the words of other firewalls; empty where there is none."""
+    return _OTHER_FIREWALLS.get(word.lower(), "") or nearest_name(word.rstrip(";,\\"), (*TARGETS, *chains))
 
 
 def how_to_declare(chain: str, table: str, family: Family | None = None) -> str:
-    """A line that declares a chain, wherever in a file it stands."""
-    option = f"-{family.number} " if family is not None else ""
-    return f"{option}-N {chain}" if table == "filter" else f"{option}-t {table} -N {chain}"
+    """A line that declares a chain anywhere in a file, for one family or for both."""
+    command = f"-N {chain}"
+    if table != "filter":
+        command = f"-t {table} {command}"
+    if family is not None:
+        command = f"-{family.number} {command}"
+    return command
 
 
 def tables_with(chain: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.families import PROSE_OPTIONS, is_free_text, is_plainly_free_text
 from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, VERDICTS
 from fwguardd.ruleset.suggestions import OPTIONS, nearest_name
-from fwguardd.ruleset.tokenizer import ODD_CHARACTER, LineFault
+from fwguardd.ruleset.tokenizer import ODD_CHARACTER, LineFault, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ _IMPERATIVES = {
     **dict.fromkeys(("-C", "--check"), "leave it out; run it in a shell"),
 }
 
-_BUILTIN = frozenset(chain for chains in BUILTIN_CHAINS.values() for chain in chains)
+_BUILTIN = frozenset[str]().union(*BUILTIN_CHAINS.values())
 
 
 def _prefixes(names: Iterable[str], shortest: int = 3) -> frozenset[str]:
@@ -158,7 +158,7 @@ def refuse_forbidden_options(words: Sequence[Word]) -> None:
 
     Raises LineFault.
     """
-    values = [word.value for word in words]
+    values = values_of(words)
     for place, word in enumerate(words):
         _refuse_misplaced_negation(values, place, word)
         match = _FORBIDDEN.match(word.value) if word.value[:1] == "-" else None

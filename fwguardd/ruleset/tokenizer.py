@@ -22,7 +22,7 @@ from fwguardd.ruleset.families import is_free_text
 from fwguardd.ruleset.model import Finding, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 MOST_LINES = 200_000
 """Lines of one file. A file with more of them is a list of addresses, for which the kernel has sets."""
@@ -88,6 +88,11 @@ class UnterminatedQuoteError(ValueError):
         self.column = column
 
 
+def values_of(words: Iterable[Word]) -> list[str]:
+    """The values of words."""
+    return [word.value for word in words]
+
+
 def unusable_file(path: str, data: bytes) -> Finding | None:
     """Why a whole file is refused: its number of lines, or an encoding or a byte that iptables would misread."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_mostly_nul(data):
@@ -149,7 +154,7 @@ def word_values(line: str) -> tuple[str, ...]:
     """The words of a line without their places. Raises UnterminatedQuoteError."""
     if '"' not in line:
         return tuple(_PLAIN_WORD.findall(line))
-    return tuple(word.value for word in iterate_words(line))
+    return tuple(values_of(iterate_words(line)))
 
 
 def iterate_words(line: str) -> Iterator[Word]:

@@ -11,7 +11,7 @@ from fwguardd.ruleset.families import (
     infer_families,
     is_free_text,
     is_plainly_free_text,
-    may_tell_family,
+    may_imply_family,
     narrowed,
 )
 from fwguardd.ruleset.model import BOTH
@@ -106,14 +106,14 @@ NEITHER = """
 def test_ipv4_words(text: str) -> None:
     """Address literals of IPv4 in all their spellings, and what iptables has and ip6tables has not."""
     assert infer_families(word_values(text)) == IPV4_ONLY
-    assert may_tell_family(text)
+    assert may_imply_family(text)
 
 
 @pytest.mark.parametrize("text", IPV6)
 def test_ipv6_words(text: str) -> None:
     """Address literals of IPv6, and what ip6tables has and iptables has not."""
     assert infer_families(word_values(text)) == IPV6_ONLY
-    assert may_tell_family(text)
+    assert may_imply_family(text)
 
 
 @pytest.mark.parametrize("text", NEITHER)
