@@ -1,15 +1,18 @@
 """The worker thread: it changes the kernel and the state directory, one step after the other.
 
-The daemon has two threads, and each object belongs to one of them:
+The daemon has two threads that own something, and each object belongs to one of them:
 
-=================  ==================================================================================================
-event loop         `daemon.Daemon`, `supervisor.Supervisor`, the control socket, timers, the denial reader
-worker thread      `Worker`: the revision store, the kernel, the validator, the scratch namespaces, the current state
-=================  ==================================================================================================
+=============  ========================================================================================================
+event loop     `daemon.Daemon`, `supervisor.Supervisor`, the control socket, all timers, the denial reader
+worker thread  `Worker`: the revision store, the kernel, the validator, the rehearsal namespaces, the current state
+=============  ========================================================================================================
 
 They exchange values only. The event loop hands over `Orders` and gets a `Report`; both are frozen. `WorkerThread` is
 the only way from one to the other: the `Worker` is made in the thread, and only steps that run in the thread reach it.
-Two exceptions are documented where they stand: `progress.Progress`, and `WorkerThread.wrote`.
+Three things are used from both, and are made for it: `events.Emit`, `progress.Progress` and `WorkerThread.wrote`.
+
+Two more threads own nothing of this: the one in which the watchdog library waits for inotify, which wakes the event
+loop, and the one in which `verbs.RevisionReader` reads files for ``show``.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def test_reads_of_revisions_are_bounded(tmp_path: Path) -> None:
 
 
 def test_the_reader_changes_nothing(tmp_path: Path) -> None:
-    """A revision whose file is damaged is reported to the caller, and the file stays where it is: only the worker
-    thread moves files."""
+    """A revision whose file is damaged is an error for the caller, and the file stays where it is: only the
+    worker thread moves files."""
     (tmp_path / "revisions").mkdir()
     path = tmp_path / "revisions" / "000007.json"
     path.write_text("torn")
