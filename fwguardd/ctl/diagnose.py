@@ -161,11 +161,11 @@ def about_conntrack(table: Conntrack | None) -> Iterator[Finding]:
     """A connection table that is nearly full, or that forgets too soon."""
     if table is None:
         return
-    if table.most and table.count >= FULL * table.most:
+    if table.capacity and table.count >= FULL * table.capacity:
         message = (
-            f"the connection table is nearly full ({table.count} of {table.most}): beyond that packets are dropped"
+            f"the connection table is nearly full ({table.count} of {table.capacity}): beyond that packets are dropped"
         )
-        yield _warning("conntrack-full", message, f"sysctl -w net.netfilter.nf_conntrack_max={table.most * 4}")
+        yield _warning("conntrack-full", message, f"sysctl -w net.netfilter.nf_conntrack_max={table.capacity * 4}")
     if 0 < table.established < IDLE:
         message = (
             f"a silent connection is forgotten after {table.established} s, and what comes on it then is denied: TCP"

@@ -1,1 +1,1 @@
-"""The kernel and the programs of iptables: thin I/O with no policy of its own."""
+"""Thin I/O: netlink, /dev/kmsg, /proc, and the programs of iptables. Decisions are made in other packages."""

@@ -1,13 +1,14 @@
-"""What this host is like, as far as it may get in the way of a guarded firewall. Files are read, nothing is changed.
+"""Reads from files what on this host may interfere with fwguardd. Nothing is changed.
 
-Every function takes the directory that stands for ``/``, and passes over what is not there or may not be read: a host
-without systemd, ufw or WireGuard has nothing to tell of them.
+Every function takes the root directory as an argument. A file that does not exist or cannot be read counts as empty: a
+host may lack systemd, ufw or WireGuard.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SLASH = Path("/")
 
 SERVICES = ("ufw", "firewalld", "nftables", "netfilter-persistent", "iptables", "ferm", "shorewall", "shorewall6")
-"""Services that load rules at boot or later, by the names of their units."""
+"""Services that load rules at boot or later: the names of their units."""
 
 _UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _POST_UP = re.compile(r"^[ \t]*Post(?:Up)[ \t]*=[ \t]*(.*)$", re.IGNORECASE | re.MULTILINE)
@@ -32,17 +33,17 @@ _ADDITION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Conntrack:
-    """The connection table: how many connections it holds, how many it can, and after how many seconds it forgets one
-    that is established and silent (Documentation/networking/nf_conntrack-sysctl.rst)."""
+    """The connection tracking table: its number of entries, its capacity, and the seconds after which it removes an
+    established TCP connection without packets (Documentation/networking/nf_conntrack-sysctl.rst)."""
 
     count: int
-    most: int
+    capacity: int
     established: int
 
 
 @dataclass(frozen=True, slots=True)
 class PostUp:
-    """A rule that wg-quick(8) adds because somebody wrote so into its configuration."""
+    """A rule that wg-quick(8) adds because of a PostUp line in its configuration."""
 
     file: str
     program: str
@@ -52,57 +53,79 @@ class PostUp:
 
 
 def enabled_services(root: Path = SLASH) -> tuple[str, ...]:
-    """The services among `SERVICES` that boot starts: another unit wants them (systemctl(1), "is-enabled")."""
-    wanted = {
-        link.name.removesuffix(".service")
-        for folder in _UNIT_FOLDERS
-        for pattern in ("*.wants/*.service", "*.requires/*.service")
-        for link in (root / folder).glob(pattern)
-    }
-    masked = {name for name in SERVICES if os.path.realpath(root / _UNIT_FOLDERS[0] / f"{name}.service") == "/dev/null"}
-    enabled = [name for name in SERVICES if name in wanted - masked]
+    """The services among `SERVICES` that are started at boot: another unit wants them (systemctl(1), "is-enabled")."""
+    wanted = _wanted_services(root)
+    enabled: list[str] = []
+    for name in SERVICES:
+        masked = os.path.realpath(root / _UNIT_FOLDERS[0] / f"{name}.service") == "/dev/null"
+        if name in wanted and not masked:
+            enabled.append(name)
     if "ufw" in enabled and not re.search(r"(?m)^ENABLED=yes", _read(root / "etc/ufw/ufw.conf")):
         enabled.remove("ufw")  # Its unit is always enabled, and does nothing until "ufw enable".
     return tuple(enabled)
 
 
+def _wanted_services(root: Path) -> set[str]:
+    """The services that a link of systemd starts with another unit."""
+    names: set[str] = set()
+    for folder in _UNIT_FOLDERS:
+        for pattern in ("*.wants/*.service", "*.requires/*.service"):
+            for link in (root / folder).glob(pattern):
+                names.add(link.name.removesuffix(".service"))
+    return names
+
+
 def flushes_at_start(root: Path = SLASH) -> bool:
-    """Whether nftables.service empties all of nf_tables when it starts, the tables of iptables-nft included."""
+    """Whether nftables.service flushes all of nf_tables when it starts, the tables of iptables-nft too."""
     return bool(re.search(r"(?m)^[ \t]*flush[ \t]+ruleset\b", _read(root / "etc/nftables.conf")))
 
 
 def ipv6_switched_off(root: Path = SLASH) -> str:
-    """Why there is no IPv6 on this host: "boot" for the kernel's command line, "sysctl" for all interfaces; else ""."""
+    """How IPv6 is disabled on this host: "boot" on the kernel's command line, "sysctl" for all interfaces; else ""."""
     if not (root / "proc/sys/net/ipv6").is_dir():
         return "boot"
-    return "sysctl" if _read(root / "proc/sys/net/ipv6/conf/all/disable_ipv6").strip() == "1" else ""
+    if _read(root / "proc/sys/net/ipv6/conf/all/disable_ipv6").strip() == "1":
+        return "sysctl"
+    return ""
 
 
 def conntrack(root: Path = SLASH) -> Conntrack | None:
-    """The connection table of this network namespace; None where there is none yet."""
-    folder = root / "proc/sys/net/netfilter"
-    numbers = [_read(folder / f"nf_conntrack_{name}").strip() for name in ("count", "max", "tcp_timeout_established")]
-    return Conntrack(*map(int, numbers)) if all(number.isdigit() for number in numbers) else None
+    """The connection tracking table of this network namespace; None if the kernel module is not loaded."""
+    numbers: list[int] = []
+    for name in ("count", "max", "tcp_timeout_established"):
+        text = _read(root / f"proc/sys/net/netfilter/nf_conntrack_{name}").strip()
+        if not text.isdigit():
+            return None
+        numbers.append(int(text))
+    return Conntrack(*numbers)
 
 
 def post_up_rules(root: Path = SLASH) -> tuple[PostUp, ...]:
-    """The rules of iptables that wg-quick adds by PostUp lines."""
-    return tuple(rule for path in sorted((root / "etc/wireguard").glob("*.conf")) for rule in _post_ups(path))
+    """The rules that PostUp lines in the configuration of wg-quick add with iptables."""
+    rules: list[PostUp] = []
+    for path in sorted((root / "etc/wireguard").glob("*.conf")):
+        rules += _post_ups(path)
+    return tuple(rules)
 
 
 def missing_programs(backend: str, folders: Iterable[str] = PATH.split(":")) -> tuple[str, ...]:
     """The programs of a backend ("nft", "legacy") that are not installed."""
-    folders = tuple(folders)
-    names = [program(backend, family, verb) for family in (4, 6) for verb in ("save", "restore")]
-    return tuple(name for name in names if not any(os.access(f"{folder}/{name}", os.X_OK) for folder in folders))
+    path = os.pathsep.join(folders)
+    missing: list[str] = []
+    for family in (4, 6):
+        for verb in ("save", "restore"):
+            name = program(backend, family, verb)
+            if shutil.which(name, path=path) is None:
+                missing.append(name)
+    return tuple(missing)
 
 
 def has_legacy(release: str, root: Path = SLASH) -> bool:
-    """Whether the kernel has legacy iptables, built in, loaded, or as a module that can be."""
+    """Whether the kernel has legacy iptables: built in, loaded, or as a module."""
     if (root / "proc/thread-self/net/ip_tables_names").exists():
         return True
-    folder = root / "lib/modules" / release
-    return any("/ip_tables.ko" in _read(folder / name) for name in ("modules.dep", "modules.builtin"))
+    modules = root / "lib/modules" / release
+    return "/ip_tables.ko" in _read(modules / "modules.dep") + _read(modules / "modules.builtin")
 
 
 def _post_ups(path: Path) -> Iterator[PostUp]:

@@ -1,4 +1,4 @@
-"""What this process may do, and that it is the only one that does it."""
+"""The capabilities and namespaces of this process, and the lock that keeps a second daemon from starting."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CAP_SYS_ADMIN = 21
 
 
 class MissingPrivilegeError(Exception):
-    """The process lacks a capability, or may not write where it must."""
+    """The process lacks a capability, or write access to its runtime directory."""
 
 
 class RunningAlreadyError(Exception):
-    """Another fwguardd guards this host, or the runtime directory cannot be used."""
+    """Another fwguardd is running, or the runtime directory cannot be used."""
 
 
 def has_capability(number: int) -> bool:
@@ -33,7 +33,7 @@ def has_capability(number: int) -> bool:
 
 
 def in_initial_user_namespace() -> bool:
-    """Whether ids here are the machine's own: the initial user namespace maps all of them (user_namespaces(7))."""
+    """Whether user ids are those of the host: the initial user namespace maps all of them (user_namespaces(7))."""
     with contextlib.suppress(OSError):
         return Path("/proc/self/uid_map").read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
     return True
@@ -42,7 +42,7 @@ def in_initial_user_namespace() -> bool:
 def local_group(name: str) -> int | None:
     """The id of a group of this host; None if /etc/group has none of that name.
 
-    getgrnam(3) may ask a directory server over the network, and that would hang just when the firewall is broken.
+    getgrnam(3) may query a directory server over the network, which would hang while the firewall blocks it.
     """
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/etc/group").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -53,11 +53,12 @@ def local_group(name: str) -> int | None:
 
 
 def in_initial_network_namespace() -> bool:
-    """Whether LOG rules here reach the kernel log without further ado. Only there is the switch for the others, and
-    whoever looks from another network namespace does not see it (netfilter_log_sysctl_init(), net/netfilter/nf_log.c).
+    """Whether LOG rules in this network namespace write to the kernel log whatever nf_log_all_netns is set to.
+
+    That sysctl exists only in the initial network namespace (netfilter_log_sysctl_init() in net/netfilter/nf_log.c).
     """
-    switches = Path("/proc/sys/net/netfilter")
-    return not switches.exists() or (switches / "nf_log_all_netns").exists()
+    sysctls = Path("/proc/sys/net/netfilter")
+    return not sysctls.exists() or (sysctls / "nf_log_all_netns").exists()
 
 
 def boot_id() -> str:
@@ -66,28 +67,28 @@ def boot_id() -> str:
 
 
 def kernel_release() -> str:
-    """The release of the running kernel, as uname(2) tells it."""
+    """The release of the running kernel (uname(2))."""
     return os.uname().release
 
 
 def require_privilege() -> None:
-    """Raises MissingPrivilegeError without CAP_NET_ADMIN, which loading rules takes."""
+    """Raises MissingPrivilegeError without CAP_NET_ADMIN, which is needed to load rules."""
     if not has_capability(CAP_NET_ADMIN):
         raise MissingPrivilegeError(
-            "it needs the capability CAP_NET_ADMIN: start it as root, or with systemctl start fwguardd"
+            "the capability CAP_NET_ADMIN is missing: run it as root, or run: systemctl start fwguardd"
         )
 
 
 @contextlib.contextmanager
 def lock_runtime_dir(directory: Path) -> Iterator[None]:
-    """Hold the lock that says: this directory's daemon runs. Raises RunningAlreadyError and MissingPrivilegeError."""
+    """Hold the lock of the daemon's runtime directory. Raises RunningAlreadyError and MissingPrivilegeError."""
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
-        raise MissingPrivilegeError(f"{directory} cannot be written: {error.strerror}") from error
+        raise MissingPrivilegeError(f"cannot write to {directory}: {error.strerror}; run it as root") from error
     except OSError as error:
-        raise RunningAlreadyError(f"{directory} cannot be used: {error.strerror}") from error
+        raise RunningAlreadyError(f"cannot use {directory}: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.truncate(fd, 0)
@@ -95,6 +96,8 @@ def lock_runtime_dir(directory: Path) -> Iterator[None]:
         yield
     except BlockingIOError as error:
         holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        raise RunningAlreadyError(f"another fwguardd (process {holder or 'unknown'}) holds {directory}/lock") from error
+        raise RunningAlreadyError(
+            f"another fwguardd (process {holder or 'unknown'}) is running: it has locked {directory}/lock"
+        ) from error
     finally:
         os.close(fd)

@@ -1,11 +1,9 @@
-"""The names and arguments of iptables' programs. The rehearsal worker takes them from here and runs nothing else.
+"""Runs the programs of iptables: their names and arguments, several at once, each with a timeout.
 
-Running programs: several at once, each with its own pipes, none for longer than it is given.
-
-Standard input, output and error are memory files (memfd_create(2)), so no pipe can fill up and block either side, and
-output never mixes with complaints. Waiting is done on process descriptors (pidfd_open(2)), which costs no polling and
-cannot hit a recycled process id. Only the standard library's lightest modules are used, because the rehearsal worker
-starts with this module and has to start fast.
+Standard input, output and error are memory files (memfd_create(2)), so no pipe can fill up and block one side, and
+output and error messages stay separate. Waiting uses process descriptors (pidfd_open(2)), which need no polling and
+cannot signal a process that has reused the id. The rehearsal worker imports this module and has to start fast, so it
+imports only small modules.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ _PREFIX = {4: "iptables", 6: "ip6tables"}
 def program(backend: str, family: int, verb: str) -> str:
     """The program of one backend ("nft", "legacy") and family (4, 6) for a verb ("restore", "save").
 
-    Raises ValueError for anything else: what comes over a socket ends here.
+    Raises ValueError for anything else: the values may come from a socket.
     """
     if backend not in BACKENDS or family not in _PREFIX or verb not in ("restore", "save"):
         raise ValueError(f"no program for backend {backend!r}, family {family!r}, verb {verb!r}")
@@ -36,9 +34,11 @@ def program(backend: str, family: int, verb: str) -> str:
 
 
 def restore_argv(backend: str, family: int, *, noflush: bool, lock_seconds: int) -> list[str]:
-    """Arguments to load a ruleset from standard input, counters included, waiting a bounded time for the lock."""
+    """Arguments to load a ruleset from standard input, with counters, waiting for the lock at most ``lock_seconds``."""
     argv = [program(backend, family, "restore"), "--counters", "-w", str(lock_seconds)]
-    return [*argv, "--noflush"] if noflush else argv
+    if noflush:
+        argv.append("--noflush")
+    return argv
 
 
 def save_argv(backend: str, family: int) -> list[str]:
@@ -47,13 +47,13 @@ def save_argv(backend: str, family: int) -> list[str]:
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs are looked for, whatever the caller's environment says."""
+"""Where programs are searched for; the PATH of the environment is not used."""
 
 
 class Command(NamedTuple):
-    """A program to run: its argument vector, what it reads, and variables added to its small environment.
+    """A program to run: its arguments, its standard input, and variables for its otherwise minimal environment.
 
-    ``descriptors`` are open files that it inherits, by the number that it shall see them under (3 and up).
+    ``descriptors`` are open files that it inherits, by their number in the program (3 and up).
     """
 
     argv: Sequence[str]
@@ -76,14 +76,14 @@ class ProgramMissingError(Exception):
 
 
 class ProgramTimeoutError(Exception):
-    """A program ran for longer than it was given, and was killed."""
+    """A program exceeded its timeout, and was killed."""
 
     def __init__(self, argv: Sequence[str], seconds: float) -> None:
         super().__init__(f"{argv[0]} did not end within {round(seconds, 1):g} s and was killed")
 
 
 class Running:
-    """A started program. Always ends in `finish`, which reaps it."""
+    """A started program. `finish` must be called for each, to reap it."""
 
     def __init__(self, command: Command) -> None:
         """Start it. Raises ProgramMissingError."""
@@ -99,27 +99,28 @@ class Running:
                 environment,
                 file_actions=actions,
                 setsigdef=[signal.SIGPIPE],
-                setpgroup=0,  # A terminal's Ctrl-C must not end a load half-way through its tables.
+                setpgroup=0,  # Ctrl-C in a terminal must not end a load between two tables.
             )
         except OSError as error:
             self._close()
-            raise ProgramMissingError(f"{command.argv[0]} cannot be run: {error.strerror}") from error
+            raise ProgramMissingError(f"cannot run {command.argv[0]}: {error.strerror}") from error
         self._pidfd = os.pidfd_open(self.pid)
 
     def finish(self, deadline: float) -> Finished:
-        """Wait for its end until ``deadline`` on the monotonic clock. Raises ProgramTimeoutError once it is killed."""
-        started_waiting = time.monotonic()
+        """Wait for its end until ``deadline`` on the monotonic clock. Raises ProgramTimeoutError after killing it."""
+        seconds = max(0.0, deadline - time.monotonic())
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        ended = bool(poll.poll(max(0.0, deadline - started_waiting) * 1000))
+        ended = bool(poll.poll(seconds * 1000))
         if not ended:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self._pidfd)
-        stdout, stderr = (_read_all(fd) for fd in self._files[1:])
+        _, output, errors = self._files
+        stdout, stderr = _read_all(output), _read_all(errors)
         self._close()
         if not ended:
-            raise ProgramTimeoutError(self.argv, max(0.0, deadline - started_waiting))
+            raise ProgramTimeoutError(self.argv, seconds)
         return Finished(self.argv, os.waitstatus_to_exitcode(status), stdout, stderr)
 
     def _close(self) -> None:
@@ -128,9 +129,9 @@ class Running:
 
 
 def run_all(commands: Sequence[Command], timeout: float) -> list[Finished]:
-    """Run all commands at once and wait for all of them, ``timeout`` seconds at most.
+    """Run all commands at the same time and wait for all of them, at most ``timeout`` seconds.
 
-    Raises ProgramMissingError or ProgramTimeoutError, in either case after the end of all that were started.
+    Raises ProgramMissingError or ProgramTimeoutError, after all programs that were started have ended.
     """
     deadline = time.monotonic() + timeout
     running: list[Running] = []
@@ -179,11 +180,10 @@ def _memory_file(text: str) -> int:
 
 def _read_all(fd: int) -> str:
     size = os.fstat(fd).st_size
-    chunks: list[bytes] = []
-    while size > 0:
-        chunk = os.pread(fd, size, sum(map(len, chunks)))
+    data = bytearray()
+    while len(data) < size:
+        chunk = os.pread(fd, size - len(data), len(data))
         if not chunk:
             break
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks).decode("utf-8", "surrogateescape")
+        data += chunk
+    return data.decode("utf-8", "surrogateescape")

@@ -1,12 +1,12 @@
-"""The rehearsal worker: loads rulesets in the network namespace that it finds itself in.
+"""The rehearsal worker: loads rulesets in the network namespace that it is started in.
 
-It speaks over the socket on its standard input and does not care who gave it its namespace: `unshare` with privilege,
-a user namespace without, or systemd with PrivateNetwork=yes. It runs iptables' restore and save programs and nothing
-else, and makes empty ipsets. It ends when the other side closes the socket, and its namespace ends with it.
+Its client is at the other end of the socket on its standard input. The namespace comes from `unshare`, with privilege
+or in a user namespace, or from systemd with PrivateNetwork=yes. The worker runs only the restore and save programs of
+iptables, and makes empty ipsets. It ends when the client closes the socket, and its namespace ends with it.
 
 The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "family": 4|6, "steps": [STEP, …]}``,
-a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; the first step that fails is the last. It may have
-``"sets": {NAME: FAMILY, …}`` too, ipsets to make before the first step (`fwguardd.kernel.ipsets`). The answer is
+a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; no step runs after one that failed. A request may
+have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwguardd.kernel.ipsets`). The answer is
 ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or
 ``{"error": "…"}``.
 """
@@ -39,7 +39,7 @@ STEP_SECONDS = 60.0
 
 _LOCK_FD = 3
 _SO_NETNS_COOKIE = 71
-"""asm-generic/socket.h; Python 3.11 does not name it."""
+"""asm-generic/socket.h; Python 3.11 does not define it."""
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def main() -> int:
         if not in_own_namespace(connection):
             print("fwguardd: a rehearsal worker refuses to run in the network namespace of its client", file=sys.stderr)
             return 1
-        with contextlib.suppress(ConnectionError):  # Whoever asked wants no answer any more.
+        with contextlib.suppress(ConnectionError):  # The client has closed the connection.
             _serve(connection)
     return 0
 
@@ -61,11 +61,11 @@ def _serve(connection: socket.socket) -> None:
 
 
 def in_own_namespace(connection: socket.socket) -> bool:
-    """Whether this process's network namespace is another than that of whoever connected.
+    """Whether this process's network namespace is another one than that of its client.
 
-    A worker in the namespace that its client guards would replace the firewall there. A connected socket belongs to the
-    namespace of the one who made it or, by connect(2), the one who called (net/unix/af_unix.c), and SO_NETNS_COOKIE
-    (since Linux 5.14) tells the namespaces of two sockets apart. What cannot be told is taken for the same.
+    A worker in the namespace of its client would replace the firewall there. A connected socket belongs to the
+    namespace of the process that made it or that called connect(2) (net/unix/af_unix.c), and SO_NETNS_COOKIE (since
+    Linux 5.14) identifies it. If it cannot be read, the answer is no.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as here:
@@ -76,7 +76,7 @@ def in_own_namespace(connection: socket.socket) -> bool:
 
 
 def answer(line: bytes) -> dict[str, Any]:
-    """The answer to one request; an ``error`` for a request that makes no sense or a program that does not run."""
+    """The answer to one request; an ``error`` if the request is invalid or a program cannot be run."""
     try:
         request = json.loads(line)
         if request.get("sets"):
@@ -100,8 +100,8 @@ def _start(backend: str, family: int, step: dict[str, Any]) -> Running:
     if step.get("save"):
         return Running(Command(save_argv(backend, family)))
     argv = restore_argv(backend, family, noflush=bool(step.get("noflush")), lock_seconds=5)
-    # The lock of legacy iptables is one per host. A rehearsal must neither wait for it nor hold it, so each program
-    # gets a file of its own in memory to lock.
+    # Legacy iptables has one lock for the whole host. A rehearsal must neither wait for it nor hold it, so each program
+    # locks a memory file of its own.
     lock = os.memfd_create("xtables.lock")
     try:
         variables = {"XTABLES_LOCKFILE": f"/proc/self/fd/{_LOCK_FD}"}
