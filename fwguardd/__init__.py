@@ -15,7 +15,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       sinks              where events go: journal, JSON lines, terminal
       options, settings  the daemon's command line; every setting with its default
       dependencies       the message where a Python module of another package is not installed
-      denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, formatting, pipeline
+      denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline
         kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices, /dev/kmsg, NFLOG
           ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
           events         every event: name, MESSAGE_ID, priority, meaning

@@ -96,7 +96,7 @@ class Daemon:
             parts.callback(watch.close)
             self._report_start()
             self._name_rules()
-            parts.enter_context(self._reader.listening(loop))
+            parts.enter_context(self._reader.reading(loop))
             parts.enter_context(self._noticing_changes(loop))
             await self._open_control_socket(parts)
             self._start_watchdog(parts)

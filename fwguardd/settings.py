@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from fwguardd.denials.aggregation import AggregationLimits
-from fwguardd.denials.line_parser import Meaning, Watched
+from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.sources import SourceChoice
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.known_programs import DEFAULTS, UnknownProgramError, expand_patterns

@@ -1,5 +1,7 @@
-"""Denials: netfilter's LOG lines in the kernel log, told as events.
+"""Denials: LOG lines of the kernel and packets that NFLOG rules copy, as structured events.
 
-The rooms in here turn lines into values and values into counts and words. They refuse to know how a line
-arrives (`fwguardd.kernel.kmsg`) and where an event goes (`fwguardd.sinks`).
+``sources`` opens the place that denials are read from. ``line_parser`` (with ``grammar``, ``layers`` and ``transport``)
+makes a `model.Denial` of a line, ``packets`` (with ``headers``) of a copied packet. ``aggregation`` and ``scan`` decide
+which of them are events and which are counted, ``fields`` and ``sentences`` describe them. ``pipeline`` connects all of
+these; ``checkpoint`` keeps its place over a restart.
 """

@@ -1,8 +1,8 @@
-"""Where the reading of denials stands, as bytes to be kept: the place in the source, and what is counted but not told.
+"""The checkpoint of the denial reader as bytes: the position in the source, and the counts that wait for a summary.
 
-Both are kept together, as of one instant. Whoever begins from a bookmark reads each line after the place, and counts on
-from there: no line is skipped, and none is counted twice. Lines that were told after the bookmark was made are told
-again; their numbers in the kernel log (`kmsg_seq`) show that.
+Both are of the same instant. A process that starts from a checkpoint reads each line after the position and continues
+the counts: no line is skipped, and none is counted twice. Lines that became events after the checkpoint was written
+become events again; their numbers in the kernel log (`kmsg_seq`) show that.
 
 This module is pure.
 """
@@ -10,19 +10,20 @@ This module is pure.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fwguardd.denials.aggregation import Flow, FlowSummary, Malformed, Others
 
 _FORM = 1
 _LATEST = 253402300799
-"""The end of the year 9999, in seconds since 1970: no later time can be told."""
+"""The end of the year 9999, in seconds since 1970: datetime has no later time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place in a source, good for one boot; what waits to be told; and losses that wait to be told."""
+    """A position in a source, valid in one boot; the counts that wait for a summary, and the losses that no event has
+    reported."""
 
     boot_id: str
     source: str
@@ -32,35 +33,33 @@ class Checkpoint:
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    """A bookmark as JSON."""
+    """A checkpoint as JSON."""
     waiting = [_plain(summary) for summary in checkpoint.waiting]
     head = {"form": _FORM, "boot_id": checkpoint.boot_id, "source": checkpoint.source, "position": checkpoint.position}
     return json.dumps({**head, "lost": checkpoint.lost, "waiting": waiting}).encode()
 
 
 def decode(data: bytes) -> Checkpoint | None:
-    """The bookmark of these bytes; None when they are none. Never raises."""
+    """The checkpoint in these bytes; None when they do not hold one. Never raises."""
     try:
         read = json.loads(data)
         if read["form"] != _FORM:
             return None
         waiting = tuple(_summary(*row) for row in read["waiting"])
         position = read["position"]
-        return Checkpoint(
-            str(read["boot_id"]),
-            str(read["source"]),
-            None if position is None else str(position),
-            waiting,
-            _whole(read["lost"]),
-        )
+        if position is not None:
+            position = str(position)
+        return Checkpoint(str(read["boot_id"]), str(read["source"]), position, waiting, _count(read["lost"]))
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 
 def _plain(summary: FlowSummary) -> list[Any]:
     key = summary.key
-    kind, parts = (type(key).__name__, [*key] if isinstance(key, Flow) else [*astuple(key)])
-    return [kind, parts, summary.count, summary.first, summary.last]
+    parts = [key.prefix]
+    if isinstance(key, Flow):
+        parts = [*key]
+    return [type(key).__name__, parts, summary.count, summary.first, summary.last]
 
 
 def _summary(kind: str, parts: list[str], count: int, first: float, last: float) -> FlowSummary:
@@ -69,10 +68,10 @@ def _summary(kind: str, parts: list[str], count: int, first: float, last: float)
         raise ValueError(made.port)
     if not 0 <= first <= last <= _LATEST:
         raise ValueError(first, last)
-    return FlowSummary(made, _whole(count), float(first), float(last))
+    return FlowSummary(made, _count(count), float(first), float(last))
 
 
-def _whole(number: object) -> int:
+def _count(number: object) -> int:
     if not isinstance(number, int) or number < 0:
         raise ValueError(number)
     return number

@@ -1,14 +1,13 @@
-r"""The grammar of the kernel's LOG lines as one compiled expression per layer.
+r"""The grammar of the kernel's LOG lines as one compiled expression per layer; the spelling of names and addresses.
 
-Source: net/netfilter/nf_log_syslog.c. Each expression is matched at a known position, never searched for, and each
-word ends with the blank that the kernel prints after it, so half a word never counts as a word. No repetition is
-unbounded, so one match takes a bounded time, whatever the text. `[0-9]` is meant; `\d` would let other scripts'
-digits in. Possessive quantifiers are avoided: before Python 3.11.5 they can match
-what they should not (python/cpython#106052). This module refuses to turn what it found into values.
+Source: net/netfilter/nf_log_syslog.c. Each expression is matched at a known position, never searched for, and each word
+ends with the blank that the kernel prints after it, so that half a word never counts as a word. No repetition is
+unbounded: one match takes a bounded time, whatever the text. `[0-9]` is used since `\d` would also match the digits of
+other scripts, and no possessive quantifiers, since before Python 3.11.5 they can match too much
+(python/cpython#106052).
 
-How names and addresses are spelled: bytes as /dev/kmsg escapes them, IPv6 addresses as RFC 5952 compresses them.
-
-This module refuses to unescape: everything printed about a denial stays printable ASCII.
+Bytes are spelled as /dev/kmsg escapes them, IPv6 addresses as RFC 5952 compresses them. Nothing is ever unescaped:
+everything that is printed about a denial is printable ASCII.
 
 This module is pure.
 """
@@ -20,7 +19,7 @@ from typing import Final
 
 
 class GrammarError(Exception):
-    """The text is not in the kernel's grammar; `position` and `expected` say where and what was wanted there."""
+    """The text is not in the kernel's grammar; `position` and `expected` say where, and what the grammar has there."""
 
     def __init__(self, position: int, expected: str) -> None:
         super().__init__(position, expected)
@@ -72,7 +71,7 @@ IPV6: Final = re.compile(
 """Source, destination, length, traffic class, hop limit, flow label, protocol."""
 
 PROTO: Final = re.compile(_PROTO)
-"""Protocol, or nothing where the kernel names none."""
+"""Protocol, or nothing where the kernel prints none."""
 
 EXTENSION: Final = re.compile(
     rf"(OPT \( )?(?:FRAG:({_N5}) (INCOMPLETE )?ID:([0-9a-f]{{8}}) |(?(1)AH SPI=0x({_HEX8}) |(?!)))?(?(1)\) )"
@@ -83,16 +82,18 @@ EXTENSION_STOP: Final = re.compile(
     rf"(TRUNCATED) ?|(?:OPT \( )?FRAG:(TRUNCATED) |"
     rf"OPT \( (?:(AH|ESP) (?:INCOMPLETE \[({_N10}) bytes\] |SPI=0x({_HEX8}) )?)?\) ?"
 )
-"""No header, no fragment header, protocol, bytes there were, SPI: the kernel breaks off here, tail included."""
+"""No header, no fragment header, protocol, available bytes, SPI: the kernel stops here and prints no tail."""
 
 TRUNCATED: Final = re.compile("TRUNCATED ?")
 
 TCP_FLAGS: Final = ("AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
 """In the order of printing."""
 
+_FLAGS: Final = "".join(f"(?:{flag} )?" for flag in TCP_FLAGS)
+
 TCP: Final = re.compile(
     rf"SPT=({_N5}) DPT=({_N5}) (?:SEQ=({_N10}) ACK=({_N10}) )?WINDOW=({_N5}) RES=0x([0-9a-f]{{2}}) "
-    rf"({''.join(f'(?:{flag} )?' for flag in TCP_FLAGS)})URGP=({_N5}) "
+    rf"({_FLAGS})URGP=({_N5}) "
     rf"(?:{_OPTIONS}|(OPT \(TRUNCATED\)) ?)?"
 )
 """Source port, destination port, seq, ack, window, reserved bits, flags, urgent pointer, options, short options."""
@@ -103,7 +104,7 @@ UDP: Final = re.compile(rf"SPT=({_N5}) DPT=({_N5}) LEN=({_N5}) ")
 SPI: Final = re.compile(rf"SPI=0x({_HEX8}) ")
 
 INCOMPLETE: Final = re.compile(rf"INCOMPLETE \[({_N10}) bytes\] ")
-"""Bytes there were."""
+"""Available bytes."""
 
 ICMP: Final = re.compile(rf"TYPE=({_N3}) CODE=({_N3}) ")
 ICMP_ECHO: Final = re.compile(rf"ID=({_N5}) SEQ=({_N5}) ")
@@ -119,7 +120,7 @@ ARP: Final = re.compile(
     rf"ARP HTYPE=({_N5}) PTYPE=0x([0-9a-f]{{4}}) OPCODE=({_N5})"
     rf"(?: MACSRC=({_MAC}) IPSRC=({_IPV4}) MACDST=({_MAC}) IPDST=({_IPV4})| INCOMPLETE \[({_N10}) bytes\])? ?"
 )
-"""Hardware type, protocol type, operation, sender MAC, sender IP, target MAC, target IP, bytes there were."""
+"""Hardware type, protocol type, operation, sender MAC, sender IP, target MAC, target IP, available bytes."""
 
 SHORTEST_CUT_LINE: Final = 976
 """Lines shorter than this many bytes are never cut. The kernel's own buffer holds 1016 bytes of text (S_SIZE in
@@ -127,14 +128,39 @@ net/netfilter/nf_log.c, less level and closing zero); kernels before 5.19 cut re
 1024 less a console prefix of 32 or 48 bytes (kernel/printk/internal.h)."""
 
 LONGEST_LINE: Final = 1016
-"""A line this long was cut, even when the cut fell between two words (bytes)."""
+"""A line of this many bytes was cut, even when the cut fell between two words."""
 
 LONGEST_LAYER: Final = 320
-"""No layer prints more (bytes): an IPv4 header with all options has 276, a TCP header with all options 265."""
+"""No layer prints more bytes: an IPv4 header with all options has 276, a TCP header with all options 265."""
+
+_PORT: Final = "6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}|0"
+_PLAIN_NAME: Final = r"(?:[!-.0-9;-\[\]-~]{1,15})?"
+_PLAIN_LINK: Final = rf"IN=({_PLAIN_NAME}) OUT=({_PLAIN_NAME}) (?:MAC=(?:{_ETHERNET})? )?"
+_PLAIN_PORTS: Final = (
+    rf"PROTO=(?:(TCP)|UDP) SPT=({_PORT}) DPT=({_PORT}) "
+    rf"(?(5)WINDOW={_N5} RES=0x[0-9a-f]{{2}} ({_FLAGS})URGP={_N5} |LEN={_N5} )\Z"
+)
+
+PLAIN_IPV4: Final = re.compile(
+    rf"{_PLAIN_LINK}SRC=({_IPV4}) DST=({_IPV4}) LEN={_N10} TOS=0x[0-9A-F]{{2}} PREC=0x[0-9A-F]{{2}} TTL={_N3} ID={_N5} "
+    rf"(?:CE )?(?:DF )?(?:MF )?{_PLAIN_PORTS}"
+)
+"""A whole line of TCP or UDP over IPv4, as most are, after its prefix: incoming, outgoing, source, destination, TCP or
+nothing, source port, destination port, TCP flags."""
+
+PLAIN_IPV6: Final = re.compile(
+    rf"{_PLAIN_LINK}SRC=({_IPV6}) DST=({_IPV6}) LEN={_N10} TC={_N3} HOPLIMIT={_N3} FLOWLBL=[0-9]{{1,7}} {_PLAIN_PORTS}"
+)
+"""The same over IPv6."""
 
 
 _LONGEST_FIRST: Final = tuple(":" * count for count in range(9, 2, -1))
 _MAPPED: Final = "0000:0000:0000:0000:0000:ffff:"
+
+
+_SPELLED: Final = [rf"\x{byte:02x}" for byte in range(256)]
+_SPELLED[0x20:0x7F] = [chr(byte) for byte in range(0x20, 0x7F)]
+_SPELLED[0x5C] = r"\x5c"
 
 
 def kernel_escaped(raw: bytes) -> str:
@@ -143,7 +169,7 @@ def kernel_escaped(raw: bytes) -> str:
     Source: msg_add_ext_text() in kernel/printk/printk.c. Readers of other sources (the journal decodes the
     escapes, syslog files may hold either) bring their text into this spelling before they parse it.
     """
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\x{byte:02x}" for byte in raw)
+    return "".join(_SPELLED[byte] for byte in raw)
 
 
 def escaped_length(text: str) -> int:
@@ -171,4 +197,6 @@ def compress_ipv6(full: str) -> str:
 
 def _with_zeros(groups: str) -> str:
     """Empty groups written out. Twice, because neighbouring ones share a colon."""
-    return groups.replace("::", ":0:").replace("::", ":0:") if "::" in groups else groups
+    if "::" not in groups:
+        return groups
+    return groups.replace("::", ":0:").replace("::", ":0:")

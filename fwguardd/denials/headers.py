@@ -1,8 +1,7 @@
 """From the bytes of a packet to the values of its layers: the same values as a LOG line with all options gives.
 
-What is told, and in which cases a packet counts as too short, is what net/netfilter/nf_log_syslog.c prints, so that a
-denial does not depend on how it was heard of. Every function takes the copy and an offset, and none raises, whatever
-the bytes. This module refuses to know prefixes and devices.
+What is read, and when a packet counts as too short, is what net/netfilter/nf_log_syslog.c prints, so that a denial does
+not depend on its source. Every function takes the copy and an offset, and none raises, whatever the bytes.
 
 This module is pure.
 """
@@ -54,7 +53,7 @@ _NAMES_IPV4: Final = {**_NAMES, _ICMP: "icmp", _AH: "ah", _ESP: "esp"}
 _NAMES_IPV6: Final = {**_NAMES, _ICMPV6: "ipv6-icmp"}
 
 _ICMP_LEAST: Final = {0: 4, 3: 28, 4: 28, 5: 28, 8: 4, 11: 28, 12: 28, 13: 20, 14: 20, 17: 12, 18: 12}
-"""Bytes that an ICMP message of a type has at least (required_len in dump_ipv4_packet())."""
+"""The least number of bytes of an ICMP message of a type (required_len in dump_ipv4_packet())."""
 
 
 class Copy:
@@ -66,12 +65,12 @@ class Copy:
         self.data = data
         self.length = max(length, len(data))
         self.is_short = False
-        """Whether something was looked for that the packet did not have."""
+        """Whether bytes were needed that the packet did not have."""
         self.is_cut = False
-        """Whether something was looked for that the packet had, but not the copy."""
+        """Whether bytes were needed that the packet had, but not the copy."""
 
     def holds(self, offset: int, size: int) -> bool:
-        """Whether so many bytes are there; that they are not is remembered."""
+        """Whether so many bytes are there; if not, `is_cut` or `is_short` is set."""
         if offset + size <= len(self.data):
             return True
         if offset + size <= self.length:
@@ -85,12 +84,14 @@ class Copy:
         return max(0, self.length - offset)
 
     def missing(self, proto: str, offset: int) -> Bare | Incomplete:
-        """What is to be told of a header that is not there."""
-        return Bare(proto) if self.is_cut else Incomplete(proto, self.rest(offset))
+        """The value of a header that is not there."""
+        if self.is_cut:
+            return Bare(proto)
+        return Incomplete(proto, self.rest(offset))
 
 
 def read_ipv4(copy: Copy, start: int, *, embedded: bool = False) -> tuple[IPv4 | None, Transport | None]:
-    """An IPv4 header and what it carries; an ICMP error inside another one is not looked into."""
+    """An IPv4 header and what it carries; an ICMP error inside another one is not parsed."""
     if not copy.holds(start, 20):
         return None, None
     first, tos, length, ident, fragment, ttl, proto, _, *ends = _IPV4_HEADER.unpack_from(copy.data, start)
@@ -165,36 +166,50 @@ def _ipv6(data: bytes, start: int) -> str:
 
 
 _READ_ON: Final = {_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION, _AH, _ESP}
+_LEAST: Final = {_FRAGMENT: 8}
+"""Bytes that are read of an extension header, where they are not 2."""
 
 
 def _read_extensions(copy: Copy, start: int, proto: int, found: list[Extension], *, embedded: bool) -> Transport | None:
-    """Walk the chain of extension headers, and read what comes after it. Of a fragment other than the first the
-    kernel tells nothing of what the next options header, AH or ESP holds, nor of what comes after it."""
+    """Walk the chain of extension headers, and read what comes after it. Of a later fragment the kernel prints neither
+    what the next options header, AH or ESP holds, nor what comes after it."""
     is_later = False
     while proto in _READ_ON:
-        if not copy.holds(start, 8 if proto == _FRAGMENT else 2):
+        if not copy.holds(start, _LEAST.get(proto, 2)):
             return None
-        following, units = copy.data[start], copy.data[start + 1]
-        size = 8 * (units + 1)
+        following, size = copy.data[start], 8 * (copy.data[start + 1] + 1)
         if proto == _FRAGMENT:
-            place, ident = struct.unpack_from("!HI", copy.data, start + 2)
-            found.append(FragmentHeader(place & 0xFFF8, bool(place & 1), ident))
-            is_later = is_later or place >= 8
-            size = 8
+            fragment, size = _read_fragment(copy, start), 8
+            found.append(fragment)
+            is_later = is_later or fragment.offset > 0
         elif is_later:
-            if proto in (_AH, _ESP):
-                return Ipsec(_NAMES_IPV4[proto], None)
-            found.append(OptionsHeader())
-            return None
+            return _end_of_later_fragment(proto, found)
         elif proto in (_AH, _ESP):
             read = _read_ipsec(copy, start, proto)
             if proto == _ESP or not isinstance(read, Ipsec) or read.spi is None:
                 return read
             found.append(AuthenticationHeader(read.spi))
-            size = 4 * (units + 2)
+            # AH counts in units of four bytes, less two of them (RFC 4302).
+            size = 4 * (copy.data[start + 1] + 2)
         else:
             found.append(OptionsHeader())
         proto, start = following, start + size
+    return _after_extensions(copy, start, proto, is_later=is_later, embedded=embedded)
+
+
+def _read_fragment(copy: Copy, start: int) -> FragmentHeader:
+    place, ident = struct.unpack_from("!HI", copy.data, start + 2)
+    return FragmentHeader(place & 0xFFF8, bool(place & 1), ident)
+
+
+def _end_of_later_fragment(proto: int, found: list[Extension]) -> Transport | None:
+    if proto in (_AH, _ESP):
+        return Ipsec(_NAMES_IPV4[proto], None)
+    found.append(OptionsHeader())
+    return None
+
+
+def _after_extensions(copy: Copy, start: int, proto: int, *, is_later: bool, embedded: bool) -> Transport:
     if is_later:
         return Bare(_NAMES_IPV6.get(proto) or str(proto))
     return _read_ipv6_payload(copy, start, proto, embedded=embedded)
@@ -235,7 +250,9 @@ def _read_udp(copy: Copy, start: int, proto: str) -> Transport:
 
 def _read_ipsec(copy: Copy, start: int, proto: int) -> Transport:
     """AH has its SPI in its second four bytes and is 12 long (RFC 4302), ESP in its first and is 8 long (RFC 4303)."""
-    name, size, place = ("ah", 12, 4) if proto == _AH else ("esp", 8, 0)
+    name, size, place = "esp", 8, 0
+    if proto == _AH:
+        name, size, place = "ah", 12, 4
     if not copy.holds(start, size):
         return copy.missing(name, start)
     return Ipsec(name, int.from_bytes(copy.data[start + place : start + place + 4], "big"))
@@ -254,14 +271,14 @@ def _read_icmp(copy: Copy, start: int, *, embedded: bool) -> Transport:
         return Icmp("icmp", kind, code, pointer=high >> 8)
     if kind not in (3, 4, 5, 11):
         return Icmp("icmp", kind, code)
-    return Icmp(
-        "icmp",
-        kind,
-        code,
-        gateway=".".join(map(str, copy.data[start + 4 : start + 8])) if kind == 5 else None,
-        mtu=low if (kind, code) == (3, 4) else None,
-        embedded=None if embedded else _read_embedded(copy, start + 8, read_ipv4),
-    )
+    gateway = mtu = packet = None
+    if kind == 5:
+        gateway = ".".join(map(str, copy.data[start + 4 : start + 8]))
+    elif (kind, code) == (3, 4):
+        mtu = low
+    if not embedded:
+        packet = _read_embedded(copy, start + 8, read_ipv4)
+    return Icmp("icmp", kind, code, gateway=gateway, mtu=mtu, embedded=packet)
 
 
 def _read_icmpv6(copy: Copy, start: int, *, embedded: bool) -> Transport:
@@ -272,18 +289,18 @@ def _read_icmpv6(copy: Copy, start: int, *, embedded: bool) -> Transport:
         return Icmp("ipv6-icmp", kind, code, ident=high, seq=low)
     if kind not in (1, 2, 3, 4):
         return Icmp("ipv6-icmp", kind, code)
-    return Icmp(
-        "ipv6-icmp",
-        kind,
-        code,
-        pointer=high << 16 | low if kind == 4 else None,
-        mtu=high << 16 | low if kind == 2 else None,
-        embedded=None if embedded else _read_embedded(copy, start + 8, read_ipv6),
-    )
+    pointer = mtu = packet = None
+    if kind == 4:
+        pointer = high << 16 | low
+    elif kind == 2:
+        mtu = high << 16 | low
+    if not embedded:
+        packet = _read_embedded(copy, start + 8, read_ipv6)
+    return Icmp("ipv6-icmp", kind, code, pointer=pointer, mtu=mtu, embedded=packet)
 
 
 def _read_embedded(copy: Copy, start: int, read: _Reader) -> Packet:
-    """The packet that an error message is about. That it is short, as most are, does not make the message short."""
+    """The packet that an error message is about. Most are short, and that does not make the message short."""
     inner = Copy(copy.data, copy.length)
     packet = Packet(*read(inner, start, embedded=True))
     copy.is_cut = copy.is_cut or inner.is_cut
@@ -291,14 +308,16 @@ def _read_embedded(copy: Copy, start: int, read: _Reader) -> Packet:
 
 
 def read_arp(copy: Copy) -> Arp | None:
-    """An ARP packet (RFC 826); its addresses only if it says that they are Ethernet's and four bytes long."""
+    """An ARP packet (RFC 826); its addresses only if they are of Ethernet and of four bytes."""
     if not copy.holds(0, 8):
         return None
     hardware, protocol, hardware_size, protocol_size, opcode = _ARP_HEADER.unpack_from(copy.data)
     if (hardware, hardware_size, protocol_size) != (1, 6, 4):
         return Arp(hardware, protocol, opcode)
     if not copy.holds(8, 20):
-        return Arp(hardware, protocol, opcode, available=None if copy.is_cut else copy.rest(8))
+        if copy.is_cut:
+            return Arp(hardware, protocol, opcode)
+        return Arp(hardware, protocol, opcode, available=copy.rest(8))
     data = copy.data
     return Arp(
         hardware,

@@ -1,14 +1,15 @@
-"""From the text of a network layer to its value: IPv4, IPv6 with its extension headers, ARP, embedded packets.
+"""From the text of the link and network layers to their values: devices, link-layer header, IPv4, IPv6, ARP.
 
-Every function takes the whole line and the position where its layer begins, and gives the position where the next
-one begins; none looks anywhere else, so a value can never come from another layer's text. Where the text is not
-the kernel's, `GrammarError` says where and what was wanted. This module refuses to know prefixes and devices.
+Every function takes the whole line and the position where its layer begins, and returns the position where the next
+one begins. None reads anywhere else, so a value can never come from the text of another layer. Where the text is not
+the kernel's, `GrammarError` says where, and what the grammar has there.
 
 This module is pure.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials import grammar
@@ -16,7 +17,9 @@ from fwguardd.denials.grammar import GrammarError, compress_ipv6
 from fwguardd.denials.model import (
     Arp,
     AuthenticationHeader,
+    Devices,
     FragmentHeader,
+    Hardware,
     Incomplete,
     Ipsec,
     IPv4,
@@ -38,6 +41,79 @@ if TYPE_CHECKING:
 
     from fwguardd.denials.model import Extension, Transport
     from fwguardd.denials.transport import Embed
+
+_KEPT: Final = 512
+_ETHERNET_TEXT: Final = 14 * 3 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Devices and link-layer header; `printed` is whether the kernel printed a header, even an empty one."""
+
+    devices: Devices
+    hardware: Hardware | None
+    printed: bool
+
+
+class LinkReader:
+    """Reads devices and link-layer header. A host has few different ones, and they take a third of the time of reading:
+    those that were read are kept, up to a bound, so that forged MAC addresses cost time but no memory."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Link] = {}
+
+    def read(self, line: str, position: int) -> tuple[Link, int]:
+        """The link at a position and the position after it. Raises GrammarError."""
+        match = grammar.DEVICES.match(line, position)
+        if match is None:
+            raise GrammarError(position, "IN= and OUT= with the names of devices")
+        spelled = match[0]
+        link = self._seen.get(spelled)
+        if link is None:
+            link = _link(match)
+            if len(self._seen) >= _KEPT:
+                self._seen.clear()
+            self._seen[spelled] = link
+        if not link.printed:
+            return _decoded(line, match.end(), link)
+        return link, match.end()
+
+
+def _link(match: re.Match[str]) -> Link:
+    *names, octets, tunnel_src, tunnel_dst = match.groups()
+    devices = _devices(match.start(), *names)
+    tunnel = None
+    if tunnel_src:
+        tunnel = (tunnel_src, tunnel_dst)
+    if octets and len(octets) >= _ETHERNET_TEXT:
+        ethertype = int(octets[36:38] + octets[39:41], 16)
+        return Link(devices, Hardware(octets[18:35], octets[:17], ethertype, octets, tunnel=tunnel), printed=True)
+    if octets or tunnel:
+        return Link(devices, Hardware(None, None, None, octets or None, tunnel=tunnel), printed=True)
+    return Link(devices, None, printed=octets is not None)
+
+
+def _devices(position: int, incoming: str, outgoing: str, port_in: str | None, port_out: str | None) -> Devices:
+    for name in (incoming, outgoing, port_in, port_out):
+        if name and grammar.DEVICE_NAME.fullmatch(name) is None:
+            raise GrammarError(position, "names of devices, of at most 15 bytes")
+    return Devices(incoming or None, outgoing or None, port_in, port_out)
+
+
+def _decoded(line: str, position: int, link: Link) -> tuple[Link, int]:
+    """The link-layer header as `--log-macdecode` prints it, if it is there."""
+    match = grammar.DECODED_MAC.match(line, position)
+    if match is None:
+        return link, position
+    source, destination, vlan_protocol, tag, ethertype = match.groups()
+    hardware = Hardware(source, destination, int(ethertype, 16))
+    if tag:
+        # What the kernel prints as VID= is the whole tag word, priority bits included (nf_log_dump_vlan()).
+        hardware = replace(
+            hardware, vlan_protocol=int(vlan_protocol, 16), vlan=int(tag) & 0xFFF, vlan_priority=int(tag) >> 13
+        )
+    return Link(link.devices, hardware, printed=True), match.end()
+
 
 _BARE_STOP: Final = ("OPT ( )", "OPT ( ) ")
 """An options header of a later fragment; of any other packet the kernel goes on after it."""
@@ -85,7 +161,7 @@ def _read_ipv4(text: str, position: int) -> tuple[IPv4, str | None, int]:
         int(ttl),
         int(ident),
         _IPV4_FLAGS[flags],
-        8 * int(units) if units else 0,
+        8 * int(units or 0),
         options,
     )
     return network, proto, match.end()
@@ -152,7 +228,7 @@ def _read_extensions(text: str, position: int) -> tuple[tuple[Extension, ...], s
 def _read_ipv6_payload(
     text: str, position: int, network: IPv6, proto: str | None, embed: Embed | None
 ) -> tuple[Transport | None, int, Ending]:
-    """What an IPv6 packet carries, or how the kernel broke off before it could tell."""
+    """What an IPv6 packet carries, or how the kernel stopped among its extension headers."""
     later_fragment = bool(network.extensions) and network.is_later_fragment
     if proto is not None:
         if later_fragment:
@@ -160,29 +236,32 @@ def _read_ipv6_payload(
         return read_transport(IPV6_READERS, text, position, proto, embed)
     match = grammar.EXTENSION_STOP.match(text, position)
     if match is not None and (match[0] not in _BARE_STOP or later_fragment):
-        return _broken_off(match)
+        return _stopped(match)
     if position < len(text) and text[position] != "]":
         raise GrammarError(position, "PROTO= or an extension header")
-    return _silent_ending(text, position, later_fragment=later_fragment), position, Ending.STOP
+    return _unmarked_stop(text, position, later_fragment=later_fragment), position, Ending.STOP
 
 
-def _broken_off(match: re.Match[str]) -> tuple[Transport | None, int, Ending]:
-    """What a line tells that the kernel ended among the extension headers, and said so."""
+def _stopped(match: re.Match[str]) -> tuple[Transport | None, int, Ending]:
+    """The end of a line where the kernel stopped among the extension headers and printed why."""
     no_header, no_fragment_header, ipsec, available, spi = match.groups()
     if no_header is not None or no_fragment_header is not None:
         return None, match.end(), Ending.SHORT_STOP
     if available is not None:
         return Incomplete(ipsec.lower(), available_bytes(available)), match.end(), Ending.SHORT_STOP
     if ipsec is not None:
-        return Ipsec(ipsec.lower(), int(spi, 16) if spi else None), match.end(), Ending.STOP
+        index = None
+        if spi:
+            index = int(spi, 16)
+        return Ipsec(ipsec.lower(), index), match.end(), Ending.STOP
     return None, match.end(), Ending.STOP
 
 
-def _silent_ending(text: str, position: int, *, later_fragment: bool) -> Ipsec | None:
-    """Without `--log-ip-options` the kernel returns in silence at ESP, and at an options header of a later fragment."""
+def _unmarked_stop(text: str, position: int, *, later_fragment: bool) -> Ipsec | None:
+    """Without `--log-ip-options` the kernel prints nothing at ESP, and at an options header of a later fragment."""
     if later_fragment:
         return None
-    # A bracket before tells that the rule logs IP options: then the kernel names ESP. A long line may have been cut.
+    # After a bracket the rule logs IP options, and the kernel prints ESP by name. A long line may have been cut.
     if text.endswith(") ", 0, position) or len(text) >= grammar.SHORTEST_CUT_LINE:
         raise GrammarError(position, "PROTO= or an extension header")
     return Ipsec("esp", None)
@@ -214,14 +293,7 @@ def read_arp(text: str, position: int) -> tuple[Arp, int]:
     if match is None:
         raise GrammarError(position, "the words of an IP header or of an ARP packet")
     hardware, protocol, opcode, mac_src, src, mac_dst, dst, available = match.groups()
-    arp = Arp(
-        int(hardware),
-        int(protocol, 16),
-        int(opcode),
-        mac_src,
-        src,
-        mac_dst,
-        dst,
-        available_bytes(available) if available else None,
-    )
+    arp = Arp(int(hardware), int(protocol, 16), int(opcode), mac_src, src, mac_dst, dst)
+    if available:
+        arp = replace(arp, available=available_bytes(available))
     return arp, match.end()

@@ -1,11 +1,11 @@
 r"""What a LOG line says, as values: one small frozen class per layer of the packet, and `Denial` around them.
 
-This module refuses to read text (`fwguardd.denials.line_parser` does) or packets (`fwguardd.denials.packets` does), and
-to word anything for a person (`fwguardd.denials.formatting` does).
+`fwguardd.denials.line_parser` makes these values from text, `fwguardd.denials.packets` from copied packets;
+`fwguardd.denials.fields` and `fwguardd.denials.sentences` make events of them.
 
-Every text in these values is printable ASCII: device names and prefixes are spelled as /dev/kmsg spells them,
-`\xHH` for any other byte (Documentation/ABI/testing/dev-kmsg), so that no value can carry a line break or a
-terminal's control sequence into a log. Addresses are IPv4 dotted quads and IPv6 as RFC 5952 compresses it.
+Every text in these values is printable ASCII: device names and prefixes are spelled as in /dev/kmsg, `\xHH` for any
+other byte (Documentation/ABI/testing/dev-kmsg), so that no value can carry a line break or a terminal's control
+sequence into a log. Addresses are IPv4 dotted quads and IPv6 as RFC 5952 compresses it.
 
 This module is pure.
 """
@@ -14,41 +14,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 
 class Meaning(Enum):
-    """What a watched prefix tells about the packet's fate; the rule's author decides, not the kernel."""
+    """What a watched prefix means for the packet; the author of the rule decides that, not the kernel."""
 
     DENIED = "denied"
     LOGGED = "logged"
 
 
 class PacketFamily(Enum):
-    """What kind of packet the line is about."""
+    """The kind of packet."""
 
     IPV4 = "ipv4"
     IPV6 = "ipv6"
     ARP = "arp"
     OTHER = "other"
-    """Another ethertype, or a packet too short to tell; only nftables' netdev and bridge rules log these."""
+    """Another ethertype, or a packet too short to know; only nftables' netdev and bridge rules log these."""
 
 
 class Extent(Enum):
-    """How much of the packet the line could tell."""
+    """How much of the packet is known."""
 
     WHOLE = "whole"
     SHORT_PACKET = "short-packet"
     """The packet was shorter than its headers claim: the kernel printed TRUNCATED or INCOMPLETE."""
     CUT_LINE = "cut-line"
-    """The kernel's line buffer was full (S_SIZE, net/netfilter/nf_log.c): what came later is unknown."""
+    """The kernel's line buffer was full (S_SIZE, net/netfilter/nf_log.c): the rest is unknown."""
     CUT_COPY = "cut-copy"
-    """The kernel copied too little of the packet to tell all (NFLOG)."""
+    """The kernel copied too little of the packet (NFLOG)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A prefix to watch: what the settings call it, the exact text of `--log-prefix`, and what it means."""
+    """A prefix to watch: its name in the settings, the exact text of `--log-prefix`, and its meaning."""
 
     name: str
     prefix: str
@@ -117,14 +117,14 @@ class FragmentHeader:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationHeader:
-    """An IPv6 authentication header, told only with `--log-ip-options`."""
+    """An IPv6 authentication header; the kernel prints it only with `--log-ip-options`."""
 
     spi: int
 
 
 @dataclass(frozen=True, slots=True)
 class OptionsHeader:
-    """A hop-by-hop, routing or destination header: the kernel does not say which, nor what is in it."""
+    """A hop-by-hop, routing or destination header: the kernel prints neither which, nor what it holds."""
 
 
 Extension: TypeAlias = FragmentHeader | AuthenticationHeader | OptionsHeader
@@ -132,7 +132,7 @@ Extension: TypeAlias = FragmentHeader | AuthenticationHeader | OptionsHeader
 
 @dataclass(frozen=True, slots=True)
 class IPv6:
-    """An IPv6 header and those extension headers that the kernel chose to mention; `length` counts bytes."""
+    """An IPv6 header and those extension headers that the kernel prints; `length` counts bytes."""
 
     src: str
     dst: str
@@ -158,7 +158,7 @@ class IPv6:
 
 @dataclass(frozen=True, slots=True)
 class Arp:
-    """An ARP packet; addresses are None unless it speaks of IPv4 over Ethernet."""
+    """An ARP packet; addresses are None unless it is about IPv4 over Ethernet."""
 
     hardware_type: int
     protocol_type: int
@@ -168,7 +168,7 @@ class Arp:
     mac_dst: str | None = None
     dst: str | None = None
     available: int | None = None
-    """Bytes there were, when too few."""
+    """Bytes of the addresses, when there were too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +208,13 @@ class Icmp:
     ident: int | None = None
     seq: int | None = None
     pointer: int | None = None
-    """Offset in bytes of the fault that a parameter problem complains of."""
+    """Offset in bytes of the fault that a parameter problem reports."""
     gateway: str | None = None
     mtu: int | None = None
     embedded: Packet | None = None
     """The head of the packet that an error message is about."""
     available: int | None = None
-    """Bytes there were, when too few for this type."""
+    """Bytes of the message, when there were too few for its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +227,14 @@ class Ipsec:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A protocol that the kernel prints no fields of, or a later fragment: `proto` is all there is."""
+    """A protocol of which the kernel prints no fields, or a later fragment: only `proto` is known."""
 
     proto: str
 
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """Fewer bytes than the protocol's header needs; `available` says how many there were."""
+    """Fewer bytes than the protocol's header needs; `available` is their number."""
 
     proto: str
     available: int
@@ -254,7 +254,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who sent a local packet: user and group id (fsuid and fsgid) in the initial user namespace."""
+    """The process that sent a local packet: its user and group id (fsuid and fsgid) in the initial user namespace."""
 
     uid: int
     gid: int
@@ -262,8 +262,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """One LOG line with a watched prefix, understood to its last byte (or to where the kernel cut it); or a packet
-    that an NFLOG rule copied under such a prefix. `text` is the line, or the packet's first bytes in hexadecimal."""
+    """One LOG line with a watched prefix, parsed to its last byte (or to where the kernel cut it); or a packet that an
+    NFLOG rule copied under such a prefix. `text` is the line, or the packet's first bytes in hexadecimal."""
 
     watched: Watched
     text: str
@@ -278,17 +278,17 @@ class Denial:
 
     @property
     def src(self) -> str | None:
-        """Source address; of ARP, the sender's."""
+        """Source address; of ARP, that of the sender."""
         return self.network.src if self.network is not None else None
 
     @property
     def dst(self) -> str | None:
-        """Destination address; of ARP, the target's."""
+        """Destination address; of ARP, that of the target."""
         return self.network.dst if self.network is not None else None
 
     @property
     def proto(self) -> str | None:
-        """Lower-case name of the protocol over IP, or its number as text; None where the kernel does not say."""
+        """Lower-case name of the protocol over IP, or its number as text; None where the kernel prints none."""
         return self.transport.proto if self.transport is not None else None
 
     @property
@@ -304,11 +304,77 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class Unparsed:
-    """A line with our prefix that is not in the kernel's grammar; to be counted and kept, never guessed at."""
+    """A line with a watched prefix that is not in the kernel's grammar."""
 
     watched: Watched
     text: str
     position: int
-    """Index into `text` where reading stopped."""
+    """Index into `text` where parsing stopped."""
     expected: str
-    """What the grammar wants there."""
+    """What the grammar has there."""
+
+
+_ICMP_TYPES: Final = {
+    0: "echo-reply",
+    3: "destination-unreachable",
+    4: "source-quench",
+    5: "redirect",
+    8: "echo-request",
+    9: "router-advertisement",
+    10: "router-solicitation",
+    11: "time-exceeded",
+    12: "parameter-problem",
+    13: "timestamp-request",
+    14: "timestamp-reply",
+    15: "information-request",
+    16: "information-reply",
+    17: "address-mask-request",
+    18: "address-mask-reply",
+    30: "traceroute",
+    40: "photuris",
+    42: "extended-echo-request",
+    43: "extended-echo-reply",
+}
+
+_ICMPV6_TYPES: Final = {
+    1: "destination-unreachable",
+    2: "packet-too-big",
+    3: "time-exceeded",
+    4: "parameter-problem",
+    128: "echo-request",
+    129: "echo-reply",
+    130: "mld-listener-query",
+    131: "mld-listener-report",
+    132: "mld-listener-done",
+    133: "router-solicitation",
+    134: "router-advertisement",
+    135: "neighbour-solicitation",
+    136: "neighbour-advertisement",
+    137: "redirect",
+    138: "router-renumbering",
+    139: "node-information-query",
+    140: "node-information-response",
+    141: "inverse-neighbour-solicitation",
+    142: "inverse-neighbour-advertisement",
+    143: "mld2-listener-report",
+    144: "home-agent-discovery-request",
+    145: "home-agent-discovery-reply",
+    146: "mobile-prefix-solicitation",
+    147: "mobile-prefix-advertisement",
+    148: "certification-path-solicitation",
+    149: "certification-path-advertisement",
+    151: "multicast-router-advertisement",
+    152: "multicast-router-solicitation",
+    153: "multicast-router-termination",
+    155: "rpl-control",
+    160: "extended-echo-request",
+    161: "extended-echo-reply",
+}
+
+
+def icmp_type_name(proto: str, number: int) -> str | None:
+    """The name of a type of `icmp` or `ipv6-icmp`, in iptables' spelling where it has one; None where IANA's tables
+    "ICMP Parameters" and "ICMPv6 Parameters" list no type in use."""
+    if proto == "icmp":
+        return _ICMP_TYPES.get(number)
+    return _ICMPV6_TYPES.get(number)

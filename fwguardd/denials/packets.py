@@ -1,12 +1,12 @@
 """From a packet that an NFLOG rule copied to a `Denial`, the same as the LOG line about it gives; total and linear.
 
-`PacketReader` takes the packets whose prefix is exactly a watched one. Here the prefix is a value of its own, so that
-one which merely begins with a watched one is another's. This module refuses to listen (`fwguardd.kernel.nflog` does)
-and to look up the names of devices: it is given a function for that.
+`PacketReader` takes the packets whose prefix is exactly a watched one. `fwguardd.kernel.nflog` receives the packets;
+the names of devices come from a function that the caller passes.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials.grammar import kernel_escaped
@@ -37,7 +37,7 @@ _WITH_ETHERNET_HEADER: Final = (ARPHRD_ETHER, 772)
 
 _KEPT: Final = 512
 _EVIDENCE: Final = 128
-"""Bytes of the packet that the event shows in hexadecimal."""
+"""Bytes of the packet that the event has in hexadecimal."""
 
 
 class PacketReader:
@@ -63,16 +63,18 @@ class PacketReader:
         network, transport = _read(copy, family)
         devices, hardware = self._link(packet)
         uid, gid = packet.uid, packet.gid
-        owner = Owner(uid, gid) if uid is not None and gid is not None else None
+        owner = None
+        if uid is not None and gid is not None:
+            owner = Owner(uid, gid)
         text = payload[:_EVIDENCE].hex()
         return Denial(watched, text, devices, hardware, family, network, transport, owner, packet.mark, _extent(copy))
 
     def forget_devices(self) -> None:
-        """Devices may have other names from now on."""
+        """Look up the names of devices again: they may have changed."""
         self._links.clear()
 
     def _link(self, packet: LoggedPacket) -> tuple[Devices, Hardware | None]:
-        """Devices and link-layer header. Few of them differ on a host, so those that were seen are kept, up to a
+        """Devices and link-layer header. A host has few different ones: those that were read are kept, up to a
         bound."""
         key = packet.around
         link = self._links.get(key)
@@ -88,36 +90,48 @@ class PacketReader:
         return Devices(
             self._name(incoming),
             self._name(outgoing),
-            self._name(port_in if port_in != incoming else None),
-            self._name(port_out if port_out != outgoing else None),
+            self._port_name(port_in, incoming),
+            self._port_name(port_out, outgoing),
         )
+
+    def _port_name(self, port: int | None, device: int | None) -> str | None:
+        if port == device:
+            return None
+        return self._name(port)
 
     def _name(self, index: int | None) -> str | None:
         if not index:
             return None
         name = self._device_name(index)
-        # No device's name can hold a colon (dev_valid_name(), net/core/dev.c), so this one is nobody's.
-        return kernel_escaped(name) if name is not None else f"index:{index}"
+        if name is not None:
+            return kernel_escaped(name)
+        # No device's name can hold a colon (dev_valid_name(), net/core/dev.c), so no device has this one.
+        return f"index:{index}"
 
 
 def _family(packet: LoggedPacket) -> PacketFamily:
-    found = _FAMILIES.get(packet.family)
-    return found or _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, PacketFamily.OTHER)
+    if packet.family in _FAMILIES:
+        return _FAMILIES[packet.family]
+    return _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, PacketFamily.OTHER)
 
 
 def _whole_length(hooks: int, payload: bytes, family: PacketFamily) -> int:
-    """How long the packet was: longer than the copy only if the copy may have been cut.
+    """The length of the packet: longer than the copy only if the copy may have been cut.
 
-    IP itself sees to it that a packet is as long as its header claims before the hooks of IP see it, so there the
-    header tells; a rule may ask for a copy of any size (`--nflog-size`). On other hooks a shorter packet is possible,
-    and only a copy as large as we asked for is taken for cut.
+    IP drops a packet that is shorter than its header says before the hooks of IP see it, so there the length in the
+    header is right; a rule may set any size for the copy (`--nflog-size`). On other hooks a packet can be shorter than
+    its header says, and only a copy of the full size that fwguardd asked for counts as cut.
     """
     if hooks not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(payload) < COPIED:
         return len(payload)
     if family is PacketFamily.IPV4:
-        return int.from_bytes(payload[2:4], "big") if len(payload) >= 4 else 20
+        if len(payload) < 4:
+            return 20
+        return int.from_bytes(payload[2:4], "big")
     if family is PacketFamily.IPV6:
-        return int.from_bytes(payload[4:6], "big") + 40 if len(payload) >= 6 else 40
+        if len(payload) < 6:
+            return 40
+        return int.from_bytes(payload[4:6], "big") + 40
     return len(payload)
 
 
@@ -126,13 +140,17 @@ def _read(copy: Copy, family: PacketFamily) -> tuple[Network | None, Transport |
         return read_ipv4(copy, 0)
     if family is PacketFamily.IPV6:
         return read_ipv6(copy, 0)
-    return read_arp(copy) if family is PacketFamily.ARP else None, None
+    if family is PacketFamily.ARP:
+        return read_arp(copy), None
+    return None, None
 
 
 def _extent(copy: Copy) -> Extent:
     if copy.is_cut:
         return Extent.CUT_COPY
-    return Extent.SHORT_PACKET if copy.is_short else Extent.WHOLE
+    if copy.is_short:
+        return Extent.SHORT_PACKET
+    return Extent.WHOLE
 
 
 def _hardware(packet: LoggedPacket) -> Hardware | None:
@@ -142,17 +160,12 @@ def _hardware(packet: LoggedPacket) -> Hardware | None:
     header, tag = link.header, link.vlan_tag
     octets = header.hex(":")
     if link.kind == _ARPHRD_SIT and len(header) >= 34:
-        # The outer IPv4 header, behind fourteen bytes of whatever was before it.
+        # The outer IPv4 header, after the fourteen bytes that come before it.
         tunnel = ".".join(map(str, header[26:30])), ".".join(map(str, header[30:34]))
         return Hardware(None, None, None, octets, tunnel=tunnel)
     if link.kind not in _WITH_ETHERNET_HEADER or len(header) < 14:
         return Hardware(None, None, None, octets)
-    return Hardware(
-        header[6:12].hex(":"),
-        header[:6].hex(":"),
-        header[12] << 8 | header[13],
-        octets,
-        vlan_protocol=link.vlan_protocol,
-        vlan=tag & 0xFFF if tag is not None else None,
-        vlan_priority=tag >> 13 if tag is not None else None,
-    )
+    hardware = Hardware(header[6:12].hex(":"), header[:6].hex(":"), header[12] << 8 | header[13], octets)
+    if tag is not None:
+        hardware = replace(hardware, vlan=tag & 0xFFF, vlan_priority=tag >> 13)
+    return replace(hardware, vlan_protocol=link.vlan_protocol)

@@ -1,8 +1,10 @@
-"""The road of a denial: kernel records -> LOG lines with a watched prefix -> events. Every line is accounted for.
+"""From a source to events: kernel records → LOG lines with a watched prefix → events. Every line is accounted for.
 
-A line is told as an event at once, or counted, and told in a summary (`fwguardd.denials.aggregation` decides). What
-cannot be parsed is told raw, what the kernel overwrote before it was read is told with its number. Nothing here waits:
-the caller reads when the source is readable, and calls `Pipeline.tick` when something is due."""
+A line becomes an event at once, or is counted and reported in a summary (`fwguardd.denials.aggregation` decides). A
+line that cannot be parsed is reported as it is; what the kernel overwrote before it was read is reported by its number.
+Nothing here blocks: the caller calls `Pipeline.read` when the source is readable, and `Pipeline.tick` when something is
+due.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +13,31 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from fwguardd import events
-from fwguardd.denials.aggregation import Aggregator, Flow, FlowSummary, Malformed, see
-from fwguardd.denials.formatting import (
-    fields,
-    loss_sentence,
-    malformed_sentence,
-    notice_fields,
-    notice_sentence,
-    sentence,
-    summary_fields,
-    summary_sentence,
-)
+from fwguardd.denials.aggregation import Aggregator, Flow, FlowSummary, Malformed, flow_of
+from fwguardd.denials.fields import denial_fields, notice_fields, summary_fields
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
-from fwguardd.denials.scan import Scan, Scans
+from fwguardd.denials.scan import Scan, ScanDetector
+from fwguardd.denials.sentences import (
+    loss_sentence,
+    malformed_sentence,
+    notice_sentence,
+    sentence,
+    summary_sentence,
+    unparsed_sentence,
+)
 from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fwguardd.denials.aggregation import AggregationLimits, Key, Seen
-    from fwguardd.denials.formatting import RuleOrigin
+    from fwguardd.denials.aggregation import AggregationLimits, FlowPacket, Key
+    from fwguardd.denials.sentences import RuleOrigin
     from fwguardd.events import Emit
 
     Rules = Mapping[tuple[str, str], RuleOrigin]
 
-NOT_READ: Final[Mapping[str, Any]] = MappingProxyType(
+NO_COUNTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "source": None,
         "position": None,
@@ -50,48 +51,48 @@ NOT_READ: Final[Mapping[str, Any]] = MappingProxyType(
         "lost": 0,
     }
 )
-"""The counts where no kernel log is read."""
+"""The counts before any source was opened."""
 
 SLICE: Final = 64
 """Reads between two looks at the clock."""
 
 TURN: Final = 0.002
-"""Seconds after which the event loop gets its turn again; one slice more at most."""
+"""Seconds after which `Pipeline.read` returns to the event loop, after one slice more at most."""
 
-LOSS_GAP: Final = 10.0
-"""Seconds between two events that tell of losses; under a flood there may be one each millisecond."""
+LOSS_INTERVAL: Final = 10.0
+"""Seconds between two events about losses; under a flood records may be lost every millisecond."""
 
-SUMMARIES_A_TURN: Final = 50
+SUMMARIES_PER_TURN: Final = 50
 
 RETRY: Final = 0.05
-"""Seconds until summaries are tried again that found no room."""
+"""Seconds until summaries are tried again for which the sink had no room."""
 
 
 class LogLine(Protocol):
-    """The text of one kernel record, as a source hands it out; `fwguardd.kernel.kmsg.Record` is one."""
+    """The text of one kernel record, as a source returns it; `fwguardd.kernel.kmsg.Record` is one."""
 
     @property
     def text(self) -> str:
-        """In the spelling of /dev/kmsg (`fwguardd.denials.grammar.kernel_spelling`), without a line break."""
+        """In the spelling of /dev/kmsg (`fwguardd.denials.grammar.kernel_escaped`), without a line break."""
 
     @property
     def seq(self) -> int | None:
-        """The record's number in the kernel log; None where the source does not know it."""
+        """The number of the record in the kernel log; None where the source does not know it."""
 
     @property
     def when(self) -> float | None:
-        """When the kernel made it, in seconds since 1970; None means that it has just come."""
+        """When the kernel made it, in seconds since 1970; None means that it has just arrived."""
 
 
-Heard: TypeAlias = LogLine | Denial | Unparsed | Lost
-"""What a source hands out: a line of text, to be read here; a packet that it has read itself; or a loss."""
+SourceItem: TypeAlias = LogLine | Denial | Unparsed | Lost
+"""What a source returns: a line that is still to be parsed; the result for a packet that it has parsed; or a loss."""
 
 
 class Source(Protocol):
     """Where kernel records come from. `fwguardd.kernel.kmsg.KernelLog` is one.
 
-    A source never waits: the event loop watches its descriptor. It hands out only what the kernel itself wrote, each
-    thing once and in order, and a `Lost` in the place where something is missing.
+    A source never blocks: the event loop watches its descriptor. It returns only what the kernel itself wrote, each
+    item once and in order, and a `Lost` in the place where something is missing.
     """
 
     @property
@@ -100,27 +101,25 @@ class Source(Protocol):
 
     @property
     def position(self) -> str | None:
-        """How to come back to the place after all that was handed out, in printable ASCII; only the source knows what
-        it means, and it is asked between two readings. None where there is no way back, or nothing to come back to."""
+        """The place after everything that was returned, in printable ASCII; only the source can interpret it. None
+        where reading cannot be resumed, or where nothing was read yet. Asked for between two reads."""
 
     def fileno(self) -> int:
         """The descriptor that becomes readable when there is something."""
 
-    def read_available(self, limit: int) -> Sequence[Heard]:
-        """What is there now, after about ``limit`` reads at most; empty when there is nothing more, or nothing of
-        interest, and then the descriptor stays readable while there is more. Raises OSError."""
+    def read_available(self, limit: int) -> Sequence[SourceItem]:
+        """What is there now, after about ``limit`` reads at most. Empty when there is nothing more, or when all that
+        was read is without a watched prefix; then the descriptor stays readable while there is more. Raises OSError."""
 
     def watch(self, watched: Sequence[Watched]) -> None:
-        """These are the prefixes of interest, from now on. For sources that make denials themselves, or that choose
-        lines early; all others do nothing."""
+        """These are the watched prefixes from now on. Matters for sources that parse or filter; others do nothing."""
 
     def close(self) -> None:
-        """Give the descriptor back; a second time does nothing."""
+        """Close the descriptor; a second call does nothing."""
 
 
 class ReadTime(NamedTuple):
-    """When a slice of lines was read: by a clock that never jumps, in seconds since 1970; and whether events are taken
-    just now."""
+    """When a slice of lines was read, by a monotonic clock and in seconds since 1970; and whether the sink has room."""
 
     now: float
     when: float
@@ -128,9 +127,9 @@ class ReadTime(NamedTuple):
 
 
 class Pipeline:
-    """Reads a source whenever it has something, and tells what it means.
+    """Reads a source whenever it has something, and emits events.
 
-    ``room`` tells whether events are taken just now: while it says no, lines are counted, and told when it says yes.
+    ``room`` is whether the sink has room for events now; without room lines are counted, and reported later.
     """
 
     def __init__(
@@ -144,48 +143,64 @@ class Pipeline:
         self._source, self._emit, self._room = source, emit, room
         self._rules: Rules = {}
         self._limits = limits
-        self._tally, self._scans = Aggregator(limits), Scans(limits)
+        self._aggregator, self._scans = Aggregator(limits), ScanDetector(limits)
         self._counts = dict.fromkeys(("lines", "denied", "logged", "unparsed", "told", "summarised", "lost"), 0)
-        self._lost_untold = 0
+        self._unreported_losses = 0
         self._loss_due = 0.0
         self.watch(watched, limits)
 
     def watch(self, watched: Sequence[Watched], limits: AggregationLimits) -> None:
-        """From now on, look for these prefixes, within these limits. What is counted stays counted."""
+        """From now on use these prefixes and these limits. What is counted stays counted."""
         self._reader = LineReader(watched)
         self._watched = {each.prefix: each for each in watched}
-        self._kinds = {each.prefix: each.meaning.value for each in watched}
+        self._meanings = {each.prefix: each.meaning.value for each in watched}
         if limits != self._limits:
-            pending, self._limits = self._tally.pending(), limits
-            self._tally, self._scans = Aggregator(limits), Scans(limits)
-            self._tally.restore(pending, time.monotonic())
+            pending, self._limits = self._aggregator.pending(), limits
+            self._aggregator, self._scans = Aggregator(limits), ScanDetector(limits)
+            self._aggregator.restore(pending, time.monotonic())
         self._source.watch(watched)
 
     def use_source(self, source: Source) -> None:
-        """From now on, read this source. What was counted stays counted."""
+        """From now on read this source. What was counted stays counted."""
         self._source = source
         source.watch(tuple(self._watched.values()))
 
     def use_rules(self, rules: Rules) -> None:
-        """From now on, these are the rules that make lines: family and prefix -> where the one rule was written."""
+        """From now on these rules log: family and prefix → where the only rule with them was written."""
         self._rules = rules
+
+    def resume(self, waiting: Sequence[FlowSummary], lost: int) -> None:
+        """Continue the counts that were waiting when an earlier process ended."""
+        self._aggregator.restore(waiting, time.monotonic())
+        self._unreported_losses += lost
+        self._counts["lost"] += lost
+        for summary in waiting:
+            self._counts["lines"] += summary.count
+            if isinstance(summary.key, Malformed):
+                self._counts["unparsed"] += summary.count
+            else:
+                self._counts[self._watched_by(summary.key).meaning.value] += summary.count
 
     def counts(self) -> dict[str, int | str | None]:
         """What was read since the start, and what became of it.
 
-        ``lines`` is all lines with a watched prefix: ``denied`` + ``logged`` + ``unparsed`` by kind, and ``told`` as
-        events + ``summarised`` in events + ``waiting`` for a summary by fate. ``lost`` are records of the kernel that
-        nobody can know anything of.
+        ``lines`` is all lines with a watched prefix. By kind they are ``denied`` + ``logged`` + ``unparsed``. Of them
+        ``told`` were events of their own, ``summarised`` are in summaries, and ``waiting`` will be in a summary.
+        ``lost`` is the number of records that could not be read, whatever they were.
         """
         return {
             "source": self._source.name,
             "position": self._source.position,
             **self._counts,
-            "waiting": self._tally.waiting,
+            "waiting": self._aggregator.waiting,
         }
 
-    def pass_over(self) -> int:
-        """Read what the source has from before now, and tell nothing of it; how many lines had a watched prefix."""
+    def waiting(self) -> tuple[tuple[FlowSummary, ...], int]:
+        """The counts that no summary has reported yet, and the number of lost records that no event has reported."""
+        return tuple(self._aggregator.pending()), self._unreported_losses
+
+    def skip_backlog(self) -> int:
+        """Read what the source has from before now and report nothing; how many lines had a watched prefix."""
         found = 0
         while items := self._source.read_available(SLICE):
             for item in items:
@@ -196,135 +211,139 @@ class Pipeline:
         return found
 
     def read(self) -> None:
-        """Read and tell what the source has now, a bounded piece of it. Raises OSError where it cannot be read."""
+        """Read what the source has now, for a limited time, and emit events. Raises OSError if it cannot be read."""
         now = began = time.monotonic()
         while now - began < TURN:
             moment = ReadTime(now, time.time(), self._room())
             items = self._source.read_available(SLICE)
             for item in items:
-                self._hear(item, moment)
+                if isinstance(item, Lost):
+                    self._counts["lost"] += item.count
+                    self._unreported_losses += item.count
+                elif isinstance(item, (Denial, Unparsed)):
+                    self._take_parsed(item, None, moment)
+                else:
+                    self._take_line(item, moment)
             if not items:
                 break
             now = time.monotonic()
-        self._tell_losses(now)
+        self._emit_losses(now)
 
-    def _hear(self, item: Heard, moment: ReadTime) -> None:
-        if isinstance(item, (Lost, Denial, Unparsed)):
-            if isinstance(item, Lost):
-                self._counts["lost"] += item.count
-                self._lost_untold += item.count
-            else:
-                self._hear_read(item, None, moment)
-        else:
-            self._hear_line(item, moment)
-
-    def _hear_line(self, line: LogLine, moment: ReadTime) -> None:
+    def _take_line(self, line: LogLine, moment: ReadTime) -> None:
         if line.when is not None:
             moment = moment._replace(when=line.when)
         text = line.text
-        seen = self._reader.glance(text) if self._limits.window else None
-        if seen is None:
-            read = self._reader.read(text)
-            if read is not None:
-                self._hear_read(read, line.seq, moment)
-        elif self._weigh(seen, moment):
-            self._tell(self._reader.read(text), line.seq)
+        if self._limits.window:
+            packet = self._reader.read_flow(text)
+            if packet is not None:
+                if self._count(packet, moment):
+                    self._emit_single(self._reader.read(text), line.seq)
+                return
+        parsed = self._reader.read(text)
+        if parsed is not None:
+            self._take_parsed(parsed, line.seq, moment)
 
-    def _hear_read(self, read: Denial | Unparsed, seq: int | None, moment: ReadTime) -> None:
-        if isinstance(read, Denial):
-            if self._weigh(see(read), moment):
-                self._tell(read, seq)
-        else:
-            self._counts["lines"] += 1
-            self._counts["unparsed"] += 1
-            if self._tally.count(Malformed(read.watched.prefix), moment.now, moment.when, room=moment.room):
-                self._tell(read, seq)
-
-    def _weigh(self, seen: Seen, moment: ReadTime) -> bool:
-        """Whether to tell a line of this flow at once; its scan is told here."""
-        flow = seen.flow
-        kind = self._kinds[flow.prefix]
+    def _take_parsed(self, parsed: Denial | Unparsed, seq: int | None, moment: ReadTime) -> None:
+        if isinstance(parsed, Denial):
+            if self._count(flow_of(parsed), moment):
+                self._emit_single(parsed, seq)
+            return
         self._counts["lines"] += 1
-        self._counts[kind] += 1
-        if seen.asks and kind == "denied":
-            notice = self._scans.look(flow, moment.now)
-            if notice is not None:
-                event = events.SCAN if isinstance(notice, Scan) else events.SWEEP
-                self._emit(event, notice_sentence(notice), **notice_fields(notice))
-        return self._tally.count(flow, moment.now, moment.when, room=moment.room)
+        self._counts["unparsed"] += 1
+        key = Malformed(parsed.watched.prefix)
+        if self._aggregator.count(key, moment.now, moment.when, room=moment.room):
+            self._emit_single(parsed, seq)
 
-    def _tell(self, read: Denial | Unparsed | None, seq: int | None) -> None:
+    def _count(self, packet: FlowPacket, moment: ReadTime) -> bool:
+        """Whether a line of this flow becomes an event at once. A notice about its source is emitted here."""
+        flow = packet.flow
+        meaning = self._meanings[flow.prefix]
+        self._counts["lines"] += 1
+        self._counts[meaning] += 1
+        if packet.is_request and meaning == "denied":
+            notice = self._scans.observe(flow, moment.now)
+            if notice is not None:
+                kind = events.SWEEP
+                if isinstance(notice, Scan):
+                    kind = events.SCAN
+                self._emit(kind, notice_sentence(notice), **notice_fields(notice))
+        return self._aggregator.count(flow, moment.now, moment.when, room=moment.room)
+
+    def _emit_single(self, parsed: Denial | Unparsed | None, seq: int | None) -> None:
         self._counts["told"] += 1
-        if isinstance(read, Denial):
-            kind = events.DENIED if read.watched.meaning is Meaning.DENIED else events.LOGGED
-            rule = self._rules.get((read.family.value, read.watched.prefix))
-            named = {} if rule is None else {"rule": str(rule)}
-            evidence = {"packet" if self._source.name == "nflog" else "line": read.text}
-            self._emit(kind, sentence(read, rule), **fields(read), **named, **evidence, kmsg_seq=seq)
-        elif read is not None:
-            message = f"a kernel line has the prefix {read.watched.prefix!r} and an unknown form: {read.text}"
-            self._emit(events.DENIALS_UNPARSED, message, line=read.text, expected=read.expected, kmsg_seq=seq)
+        if isinstance(parsed, Denial):
+            self._emit_denial(parsed, seq)
+        elif parsed is not None:
+            message = unparsed_sentence(parsed)
+            self._emit(events.DENIALS_UNPARSED, message, line=parsed.text, expected=parsed.expected, kmsg_seq=seq)
+
+    def _emit_denial(self, denial: Denial, seq: int | None) -> None:
+        kind = events.LOGGED
+        if denial.watched.meaning is Meaning.DENIED:
+            kind = events.DENIED
+        fields = denial_fields(denial)
+        rule = self._rules.get((denial.family.value, denial.watched.prefix))
+        if rule is not None:
+            fields["rule"] = str(rule)
+        if self._source.name == "nflog":
+            fields["packet"] = denial.text
+        else:
+            fields["line"] = denial.text
+        self._emit(kind, sentence(denial, rule), **fields, kmsg_seq=seq)
 
     def due(self) -> float | None:
         """When `tick` has something to do, by the clock of time.monotonic(); None while nothing waits."""
-        summary = self._tally.due()
-        if summary is not None and summary <= time.monotonic() and not self._room():
-            summary = time.monotonic() + RETRY
-        loss = self._loss_due if self._lost_untold else None
-        return min((due for due in (summary, loss) if due is not None), default=None)
+        due = self._aggregator.due()
+        if due is not None and due <= time.monotonic() and not self._room():
+            due = time.monotonic() + RETRY
+        if self._unreported_losses and (due is None or self._loss_due < due):
+            due = self._loss_due
+        return due
 
     def tick(self) -> None:
-        """Tell what is due, a bounded piece of it."""
+        """Emit what is due, a limited number of events."""
         now = time.monotonic()
         if self._room():
-            self._tell_summaries(self._tally.take(now, SUMMARIES_A_TURN))
-        self._tell_losses(now)
+            self._emit_summaries(self._aggregator.take(now, SUMMARIES_PER_TURN))
+        self._emit_losses(now)
 
     def finish(self) -> None:
-        """Tell all that waits, due or not."""
-        self._tell_summaries(self._tally.take_all())
+        """Emit everything that waits, due or not."""
+        self._emit_summaries(self._aggregator.take_all())
         self._loss_due = 0.0
-        self._tell_losses(time.monotonic())
+        self._emit_losses(time.monotonic())
 
-    def waiting(self) -> tuple[tuple[FlowSummary, ...], int]:
-        """What is counted and not told yet, and the lost records that are not told yet."""
-        return tuple(self._tally.pending()), self._lost_untold
-
-    def go_on(self, waiting: Sequence[FlowSummary], lost: int) -> None:
-        """Count on from what another tail had waiting."""
-        self._tally.restore(waiting, time.monotonic())
-        self._lost_untold += lost
-        self._counts["lost"] += lost
-        for summary in waiting:
-            self._counts["lines"] += summary.count
-            unparsed = isinstance(summary.key, Malformed)
-            self._counts["unparsed" if unparsed else self._known(summary.key).meaning.value] += summary.count
-
-    def _tell_summaries(self, summaries: Sequence[FlowSummary]) -> None:
+    def _emit_summaries(self, summaries: Sequence[FlowSummary]) -> None:
         for summary in summaries:
-            watched = self._known(summary.key)
-            rule = self._rule_of(summary.key)
-            told = summary_fields(summary, watched)
+            watched = self._watched_by(summary.key)
+            fields = summary_fields(summary, watched)
             if isinstance(summary.key, Malformed):
-                self._emit(events.DENIALS_UNPARSED, malformed_sentence(summary, watched), **told)
+                self._emit(events.DENIALS_UNPARSED, malformed_sentence(summary, watched), **fields)
             else:
-                kind = events.DENIED_SUMMARY if watched.meaning is Meaning.DENIED else events.LOGGED_SUMMARY
-                named = {} if rule is None else {"rule": str(rule)}
-                self._emit(kind, summary_sentence(summary, watched, rule), **told, **named)
+                kind = events.LOGGED_SUMMARY
+                if watched.meaning is Meaning.DENIED:
+                    kind = events.DENIED_SUMMARY
+                rule = self._rule_of(summary.key)
+                if rule is not None:
+                    fields["rule"] = str(rule)
+                self._emit(kind, summary_sentence(summary, watched, rule), **fields)
             self._counts["summarised"] += summary.count
 
-    def _known(self, key: Key) -> Watched:
-        """The prefix of a flow; it may be watched no more."""
+    def _watched_by(self, key: Key) -> Watched:
+        """The prefix of a flow, also if it is not watched any more."""
         return self._watched.get(key.prefix) or Watched("", key.prefix, Meaning.DENIED)
 
     def _rule_of(self, key: Key) -> RuleOrigin | None:
         if not isinstance(key, Flow) or not key.src:
             return None
-        return self._rules.get(("ipv6" if ":" in key.src else "ipv4", key.prefix))
+        family = "ipv4"
+        if ":" in key.src:
+            family = "ipv6"
+        return self._rules.get((family, key.prefix))
 
-    def _tell_losses(self, now: float) -> None:
-        if not self._lost_untold or now < self._loss_due:
+    def _emit_losses(self, now: float) -> None:
+        if not self._unreported_losses or now < self._loss_due:
             return
-        count, self._lost_untold = self._lost_untold, 0
-        self._loss_due = now + LOSS_GAP
+        count, self._unreported_losses = self._unreported_losses, 0
+        self._loss_due = now + LOSS_INTERVAL
         self._emit(events.DENIALS_LOST, loss_sentence(self._source.name, count), count=count, source=self._source.name)

@@ -1,8 +1,8 @@
-"""Who knocks at many doors: one source that asks for many ports, or at many hosts, within a window.
+"""Port scans and sweeps: one source whose requests to many ports, or to many hosts, were denied within a window.
 
-What counts is that packets ask (`fwguardd.denials.aggregation.Seen`): answers to forgotten questions are no scan. The
-source address of a packet that was denied proves nothing, since nobody ever answered it: whoever sends packets can
-write any address into them. So these are notices for people, and no reason to block an address by program.
+Only requests count (`fwguardd.denials.aggregation.FlowPacket`). The source address of a denied packet proves nothing,
+since nothing was sent back to it: the sender can write any address there. A notice is for administrators, and not a
+reason to block an address automatically.
 
 This module is pure.
 """
@@ -23,7 +23,7 @@ _WINDOW_WITHOUT_SUMMARIES: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One source asked for many ports; as `tcp/23`, in the order of asking."""
+    """Requests of one source to many ports, as `tcp/23`, in the order of their coming, within so many seconds."""
 
     src: str
     ports: tuple[str, ...]
@@ -32,7 +32,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One source asked at many hosts, in the order of asking."""
+    """Requests of one source to many hosts, in the order of their coming, within so many seconds."""
 
     src: str
     hosts: tuple[str, ...]
@@ -42,8 +42,8 @@ class Sweep:
 Notice: TypeAlias = Scan | Sweep
 
 
-class _Asked:
-    """What a source has asked for since a time. What was told of is None, until the window ends."""
+class _Targets:
+    """The ports and hosts that a source has tried since a time. None: a notice was given, until the window ends."""
 
     __slots__ = ("hosts", "ports", "since")
 
@@ -53,52 +53,52 @@ class _Asked:
         self.hosts: dict[str, None] | None = {}
 
 
-class Scans:
-    """Remembers who asked for what, for so many sources, the latest to come; each of them is told once a window."""
+class ScanDetector:
+    """Remembers the targets of a bounded number of sources, the latest ones; each gets one notice a window."""
 
     def __init__(self, limits: AggregationLimits) -> None:
         self._limits = limits
         self._window = limits.window or _WINDOW_WITHOUT_SUMMARIES
-        self._sources: OrderedDict[str, _Asked] = OrderedDict()
+        self._sources: OrderedDict[str, _Targets] = OrderedDict()
         self._allowance = TokenBucket(limits.per_second)
 
-    def look(self, flow: Flow, now: float) -> Notice | None:
-        """What to tell of the source of a packet that asked for something."""
-        asked = self._sources.get(flow.src)
-        if asked is None or now - asked.since >= self._window:
-            asked = self._begin(flow.src, now)
-        return self._look_at_ports(flow, asked, now) or self._look_at_hosts(flow, asked, now)
+    def observe(self, flow: Flow, now: float) -> Notice | None:
+        """Take note of a denied request; the notice that it gives rise to."""
+        targets = self._sources.get(flow.src)
+        if targets is None or now - targets.since >= self._window:
+            targets = self._begin(flow.src, now)
+        return self._observe_port(flow, targets, now) or self._observe_host(flow, targets, now)
 
-    def _look_at_ports(self, flow: Flow, asked: _Asked, now: float) -> Scan | None:
-        ports, most = asked.ports, self._limits.scan_ports
-        if ports is None or (port := f"{flow.proto}/{flow.port}") in ports:
-            return None
-        ports[port] = None
-        if len(ports) < most:
-            return None
-        if most and self._allowance.spend(now):
-            asked.ports = None
-            return Scan(flow.src, tuple(ports), now - asked.since)
-        # No more are needed; the next one tells, if it may.
-        ports.popitem()
-        return None
-
-    def _look_at_hosts(self, flow: Flow, asked: _Asked, now: float) -> Sweep | None:
-        hosts, most = asked.hosts, self._limits.sweep_hosts
-        if hosts is None or flow.dst in hosts:
-            return None
-        hosts[flow.dst] = None
-        if len(hosts) < most:
-            return None
-        if most and self._allowance.spend(now):
-            asked.hosts = None
-            return Sweep(flow.src, tuple(hosts), now - asked.since)
-        hosts.popitem()
-        return None
-
-    def _begin(self, src: str, now: float) -> _Asked:
+    def _begin(self, src: str, now: float) -> _Targets:
         self._sources.pop(src, None)
         if len(self._sources) >= self._limits.flows:
             self._sources.popitem(last=False)
-        asked = self._sources[src] = _Asked(now)
-        return asked
+        targets = self._sources[src] = _Targets(now)
+        return targets
+
+    def _observe_port(self, flow: Flow, targets: _Targets, now: float) -> Scan | None:
+        ports = targets.ports
+        if ports is None or not self._is_enough(ports, f"{flow.proto}/{flow.port}", self._limits.scan_ports, now):
+            return None
+        targets.ports = None
+        return Scan(flow.src, tuple(ports), now - targets.since)
+
+    def _observe_host(self, flow: Flow, targets: _Targets, now: float) -> Sweep | None:
+        hosts = targets.hosts
+        if hosts is None or not self._is_enough(hosts, flow.dst, self._limits.sweep_hosts, now):
+            return None
+        targets.hosts = None
+        return Sweep(flow.src, tuple(hosts), now - targets.since)
+
+    def _is_enough(self, found: dict[str, None], target: str, threshold: int, now: float) -> bool:
+        """Add a target; whether there are enough now, and a notice is allowed in this second."""
+        if target in found:
+            return False
+        found[target] = None
+        if len(found) < threshold:
+            return False
+        if threshold and self._allowance.spend(now):
+            return True
+        # The memory is bounded by the threshold; the next target tries again.
+        found.popitem()
+        return False

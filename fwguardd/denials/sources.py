@@ -1,10 +1,10 @@
-"""The sources other than /dev/kmsg, in the form that the tail wants (`fwguardd.denials.pipeline.Source`).
+"""Opens the source of denials: the one in the settings, or the first that can be opened; at the right position.
 
-Where denials are taken from, and from which place on: the source that was asked for, or the best one there is.
-
-LOG rules write to the kernel log, so /dev/kmsg comes first. Where it is closed, the journal has what journald read from
-it; but in a network namespace that is not the initial one, as in a container, LOG rules are silent by default
+LOG rules write to the kernel log, so /dev/kmsg comes first. Where it cannot be opened, the journal has what journald
+read from it. In a network namespace that is not the initial one, as in a container, LOG rules write nothing by default
 (net.netfilter.nf_log_all_netns), and NFLOG comes before the journal.
+
+The sources other than /dev/kmsg are adapted here to `fwguardd.denials.pipeline.Source`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
-    """A message of the kernel's that the journal kept, in the spelling of /dev/kmsg. Its number there is not kept."""
+    """A kernel message from the journal, in the spelling of /dev/kmsg. The journal does not keep its number there."""
 
     text: str
     when: float
@@ -39,7 +39,7 @@ class JournalLine:
 
 
 class JournalSource:
-    """The kernel's messages in the journal; the position is a cursor."""
+    """The kernel messages in the journal; the position is a cursor."""
 
     name = "journal"
 
@@ -56,29 +56,34 @@ class JournalSource:
         return self._log.fileno()
 
     def watch(self, watched: object) -> None:
-        """All messages of the kernel are handed out, whatever is watched."""
+        """Does nothing: every kernel message is returned."""
 
     def read_available(self, limit: int) -> list[JournalLine | Lost]:
         """What has arrived. Raises JournalError."""
-        return [
-            entry if isinstance(entry, Lost) else JournalLine(escaped(entry.message), entry.when)
-            for entry in self._log.read_available(limit)
-        ]
+        found: list[JournalLine | Lost] = []
+        for entry in self._log.read_available(limit):
+            if isinstance(entry, Lost):
+                found.append(entry)
+            else:
+                found.append(JournalLine(escaped(entry.message), entry.when))
+        return found
 
     def close(self) -> None:
-        """End the journalctl; a second time does nothing."""
+        """End the journalctl process; a second call does nothing."""
         self._log.close()
 
 
 def escaped(message: bytes) -> str:
-    """A message as /dev/kmsg spelled it before journald took the escapes off."""
-    if message.isascii() and b"\\" not in message and (text := message.decode("ascii")).isprintable():
-        return text
+    """A message as /dev/kmsg spelled it before journald decoded the escapes."""
+    if message.isascii() and b"\\" not in message:
+        text = message.decode("ascii")
+        if text.isprintable():
+            return text
     return kernel_escaped(message)
 
 
 class NflogSource:
-    """The packets of one NFLOG group. There is no way back to those that came before."""
+    """The packets of one NFLOG group. Packets that came before it was opened cannot be read."""
 
     name = "nflog"
     position = None
@@ -92,7 +97,7 @@ class NflogSource:
         return self._log.fileno()
 
     def watch(self, watched: Iterable[Watched]) -> None:
-        """Packets with these prefixes are handed out from now on."""
+        """Return packets with these prefixes from now on."""
         self._reader = PacketReader(watched, self._devices.name)
 
     def read_available(self, limit: int) -> list[Denial | Lost]:
@@ -102,19 +107,20 @@ class NflogSource:
         if items and self._devices.refresh():
             self._reader.forget_devices()
         for item in items:
-            read = item if isinstance(item, Lost) else self._reader.read(item)
-            if read is not None:
-                found.append(read)
+            if isinstance(item, Lost):
+                found.append(item)
+            elif (denial := self._reader.read(item)) is not None:
+                found.append(denial)
         return found
 
     def close(self) -> None:
-        """Give the group back; a second time does nothing."""
+        """Leave the group; a second call does nothing."""
         self._log.close()
         self._devices.close()
 
 
 class SourceChoice(Enum):
-    """Which source to take."""
+    """The setting ``source``."""
 
     AUTO = "auto"
     KMSG = "kmsg"
@@ -123,120 +129,129 @@ class SourceChoice(Enum):
 
 
 class Backlog(Enum):
-    """What to do about lines that were there before this process."""
+    """What to do with lines from before this process started."""
 
     NONE = "none"
-    """There are none: the source begins now."""
+    """The source has none: it begins now."""
     SKIP = "skip"
-    """The source has them, and they are to be passed over."""
-    TELL = "tell"
+    """The source has them, and they are to be skipped: an earlier process has reported them, or none was running."""
+    REPORT = "report"
+    """The source has them from the start of this boot, and they are to be reported."""
     RESUME = "resume"
+    """The source continues after the last line that was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """An open source, and why it was taken: the end of a sentence, "" when it was asked for."""
+    """An open source, and why it was chosen: the end of a sentence, "" when the settings name it."""
 
     source: Source
-    old_lines: Backlog
+    backlog: Backlog
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPosition:
-    """Where to go on: the bookmark that was found, the present boot, and the group that NFLOG rules name."""
+    """Where to continue: the checkpoint that was found, the present boot, and the group of the NFLOG rules."""
 
     checkpoint: Checkpoint | None
     boot_id: str
     group: int
 
     def position_in(self, source: str) -> str | None:
-        """Where the reading of this source ended in this boot; None when it is not known."""
-        mark = self.checkpoint
-        return mark.position if mark is not None and (mark.boot_id, mark.source) == (self.boot_id, source) else None
+        """The last position in this source in this boot; None when it is not known."""
+        found = self.checkpoint
+        if found is None or (found.boot_id, found.source) != (self.boot_id, source):
+            return None
+        return found.position
 
     @property
     def is_after_reboot(self) -> bool:
-        """Whether the reading ended in another boot, so that nothing of this one was told."""
+        """Whether the checkpoint is of another boot, so that nothing of this one was reported."""
         return self.checkpoint is not None and self.checkpoint.boot_id != self.boot_id
 
 
 class NoSourceError(Exception):
-    """Denials cannot be taken from anywhere that was asked for; the message says why."""
+    """No source that the settings allow can be opened; the message says why."""
 
 
-_LOCAL: Final[Mapping[SourceChoice, str]] = {
+_INITIAL_NAMESPACE: Final[Mapping[SourceChoice, str]] = {
     SourceChoice.KMSG: "LOG rules write there",
     SourceChoice.JOURNAL: "journald keeps what LOG rules write",
-    SourceChoice.NFLOG: "it is what is left; rules need -j NFLOG with this group",
+    SourceChoice.NFLOG: "no other source can be opened; use -j NFLOG with this group",
 }
 _SWITCHED: Final = "from a network namespace that is not the initial one only while net.netfilter.nf_log_all_netns is 1"
-_ELSEWHERE: Final[Mapping[SourceChoice, str]] = {
+_OTHER_NAMESPACE: Final[Mapping[SourceChoice, str]] = {
     SourceChoice.KMSG: f"LOG rules write there, {_SWITCHED}",
-    SourceChoice.NFLOG: "LOG is silent in a network namespace that is not the initial one; rules need -j NFLOG",
-    SourceChoice.JOURNAL: f"it is what is left; LOG rules write there {_SWITCHED}",
+    SourceChoice.NFLOG: "LOG rules write nothing in a network namespace that is not the initial one; use -j NFLOG",
+    SourceChoice.JOURNAL: f"no other source can be opened; LOG rules write there {_SWITCHED}",
 }
 
 
 def open_source(choice: SourceChoice, place: ReadPosition) -> OpenedSource:
-    """Open the source that was asked for, or the first that can be opened. Raises NoSourceError."""
+    """Open the source that the settings name, or the first that can be opened. Raises NoSourceError."""
     if choice is not SourceChoice.AUTO:
         try:
-            return _open(choice, place, asked_for=True)
+            return _open(choice, place, named=True)
         except (KernelLogError, PacketLogError, OSError) as error:
             raise NoSourceError(str(error)) from error
-    return open_first_source(_LOCAL if in_initial_network_namespace() else _ELSEWHERE, place)
+    if in_initial_network_namespace():
+        return open_first_source(_INITIAL_NAMESPACE, place)
+    return open_first_source(_OTHER_NAMESPACE, place)
 
 
-def open_first_source(ways: Mapping[SourceChoice, str], place: ReadPosition) -> OpenedSource:
-    """Open the first source that can be opened, of several in order with the reason for each. Raises NoSourceError."""
+def open_first_source(choices: Mapping[SourceChoice, str], place: ReadPosition) -> OpenedSource:
+    """Open the first of several sources that can be opened; each has the reason to choose it. Raises NoSourceError."""
     refusals: list[str] = []
-    for choice, reason in ways.items():
+    for choice, reason in choices.items():
         try:
-            taken = _open(choice, place, asked_for=False)
+            opened = _open(choice, place, named=False)
         except (KernelLogError, PacketLogError, OSError) as error:
             refusals.append(str(error))
         else:
-            return OpenedSource(taken.source, taken.old_lines, _sentence(reason, refusals))
+            return OpenedSource(opened.source, opened.backlog, _sentence(reason, refusals))
     raise NoSourceError("; ".join(refusals))
 
 
 def _sentence(reason: str, refusals: Sequence[str]) -> str:
-    return f"{reason} (not better: {'; '.join(refusals)})" if refusals else reason
+    if not refusals:
+        return reason
+    return f"{reason} (the sources before it cannot be opened: {'; '.join(refusals)})"
 
 
-def _open(choice: SourceChoice, place: ReadPosition, *, asked_for: bool) -> OpenedSource:
+def _open(choice: SourceChoice, place: ReadPosition, *, named: bool) -> OpenedSource:
     if choice is SourceChoice.KMSG:
         return _open_kernel_log(place)
     if choice is SourceChoice.JOURNAL:
-        return _open_journal(place, asked_for=asked_for)
+        return _open_journal(place, named=named)
     return _open_packet_log(place)
 
 
 def _open_kernel_log(place: ReadPosition) -> OpenedSource:
-    """The kernel log, after the bookmark; from the beginning of this boot, if the bookmark is from another; from the
-    end, if there is none."""
+    """The kernel log, after the checkpoint; from the start of this boot, if the checkpoint is of another boot; from the
+    end, if there is no checkpoint."""
     position = place.position_in("kmsg") or ""
     if position.isdecimal():
         with contextlib.suppress(StaleSequenceError):
             return OpenedSource(KernelLog(start=After(int(position))), Backlog.RESUME)
-        return OpenedSource(KernelLog(start=Start.OLDEST), Backlog.TELL)
-    old_lines = Backlog.TELL if place.is_after_reboot else Backlog.SKIP
-    return OpenedSource(KernelLog(start=Start.OLDEST), old_lines)
+        return OpenedSource(KernelLog(start=Start.OLDEST), Backlog.REPORT)
+    if place.is_after_reboot:
+        return OpenedSource(KernelLog(start=Start.OLDEST), Backlog.REPORT)
+    return OpenedSource(KernelLog(start=Start.OLDEST), Backlog.SKIP)
 
 
-def _open_journal(place: ReadPosition, *, asked_for: bool) -> OpenedSource:
-    """The journal, from where `_open_kernel_log` would begin. Who did not ask for it gets only one that has messages
-    of this boot's kernel: in some hosts journald does not read the kernel log."""
+def _open_journal(place: ReadPosition, *, named: bool) -> OpenedSource:
+    """The journal, from where `_open_kernel_log` would begin. Unless the settings name it, it is opened only if it has
+    kernel messages of this boot: on some hosts journald does not read the kernel log."""
     journal = Journal(place.boot_id)
     position = place.position_in("journal")
     if position is not None and is_cursor(position):
         return OpenedSource(JournalSource(JournalReader(journal, position)), Backlog.RESUME)
     newest = journal.newest()
-    if newest is None and not asked_for:
-        raise JournalError("the journal has no message of the kernel's from this boot")
+    if newest is None and not named:
+        raise JournalError("the journal has no kernel message of this boot")
     if place.is_after_reboot:
-        return OpenedSource(JournalSource(JournalReader(journal)), Backlog.TELL)
+        return OpenedSource(JournalSource(JournalReader(journal)), Backlog.REPORT)
     return OpenedSource(JournalSource(JournalReader(journal, newest)), Backlog.NONE)
 
 

@@ -1,8 +1,8 @@
 """From the text after `PROTO=` to its value: TCP, UDP, UDP-Lite, ICMP, ICMPv6, AH, ESP, and bare numbers.
 
-As in `fwguardd.denials.layers`, each function begins at a given position and says where it stopped. The kernel
-prints the packet inside an ICMP error, but not a packet inside that one: the caller passes the reader for what is
-in the brackets, or None where there cannot be any.
+As in `fwguardd.denials.layers`, each function begins at a given position and returns the position where it stopped. The
+kernel prints the packet inside an ICMP error, but not a packet inside that one: the caller passes the reader for what
+is in the brackets, or None where there cannot be any.
 
 This module is pure.
 """
@@ -27,9 +27,9 @@ class Ending(Enum):
     OPEN = "open"
     """The tail may follow."""
     STOP = "stop"
-    """Nothing follows, by design."""
+    """Nothing follows."""
     SHORT = "short"
-    """The packet was too short; the tail may follow all the same."""
+    """The packet was too short; the tail may follow nevertheless."""
     SHORT_STOP = "short-stop"
     """The packet was too short, and nothing follows."""
 
@@ -63,21 +63,23 @@ _NAMES: Final = {
 
 
 def bare(proto: str) -> Bare:
-    """The protocol alone, by our name for the kernel's word."""
+    """The protocol alone, by its name in events."""
     return Bare(_NAMES.get(proto, proto))
 
 
 def available_bytes(digits: str) -> int:
-    """Bytes there were, in an INCOMPLETE. A header that begins past the packet's end makes the kernel's unsigned
-    difference wrap around: then there were none."""
+    """The available bytes of an INCOMPLETE. A header that begins past the end of the packet makes the kernel's unsigned
+    difference wrap around: then no byte was available."""
     number = int(digits)
-    return number if number <= _LONGEST_PACKET else 0
+    if number > _LONGEST_PACKET:
+        return 0
+    return number
 
 
 def read_transport(
     readers: dict[str, Reader], text: str, position: int, proto: str, embed: Embed | None
 ) -> tuple[Transport, int, Ending]:
-    """What follows `PROTO=`; `readers` are those of the family, `proto` is the kernel's word. Raises GrammarError."""
+    """What follows `PROTO=`; `readers` are those of the family, `proto` is the kernel's name. Raises GrammarError."""
     reader = readers.get(proto)
     if reader is not None:
         return reader(text, position, embed)
@@ -85,7 +87,8 @@ def read_transport(
 
 
 def read_protocol(readers: dict[str, Reader], position: int, proto: str) -> Bare:
-    """The protocol alone, where the kernel prints no more of it. Raises GrammarError for a word of the other family."""
+    """The protocol alone, where the kernel prints no more of it. Raises GrammarError for a
+    protocol of the other family."""
     if proto not in readers and not (proto.isdigit() and int(proto) <= _HIGHEST_PROTOCOL):
         raise GrammarError(position - len(proto) - 1, "a protocol of this family")
     return bare(proto)
@@ -98,15 +101,23 @@ def _tcp(text: str, position: int, _: Embed | None) -> _Read:
     spt, dpt, seq, ack, window, reserved, flags, urgent, options, no_options = match.groups()
     segment = Tcp(
         *_ports(spt, dpt, position),
-        int(seq) if seq else None,
-        int(ack) if ack else None,
+        _number(seq),
+        _number(ack),
         int(window),
         int(reserved, 16),
         _COMMON_FLAGS.get(flags) or tuple(flags.split()),
         int(urgent),
         options,
     )
-    return segment, match.end(), _OPEN if no_options is None else Ending.SHORT_STOP
+    if no_options is not None:
+        return segment, match.end(), Ending.SHORT_STOP
+    return segment, match.end(), _OPEN
+
+
+def _number(digits: str | None) -> int | None:
+    if digits is None:
+        return None
+    return int(digits)
 
 
 def _udp(text: str, position: int, _: Embed | None) -> _Read:
@@ -141,7 +152,7 @@ def _ipsec(text: str, position: int, proto: str) -> _Read:
 
 
 def _icmp(text: str, position: int, embed: Embed | None) -> _Read:
-    """Source: dump_ipv4_packet(). A message too short for its type is told after type and code."""
+    """Source: dump_ipv4_packet(). A message too short for its type ends after type and code."""
     match = grammar.ICMP.match(text, position)
     if match is None:
         return _incomplete(text, position, "icmp", Ending.SHORT)

@@ -12,7 +12,7 @@ import pytest
 
 from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.log_files import Counts, LogFileReader, StampReader
-from fwguardd.denials.line_parser import Meaning, Watched
+from fwguardd.denials.model import Meaning, Watched
 from tests.system.journals import GrowingJournal
 
 if TYPE_CHECKING:

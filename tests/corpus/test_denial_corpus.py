@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import (
     Arp,
@@ -32,6 +32,7 @@ from fwguardd.denials.model import (
     Unparsed,
     Watched,
 )
+from fwguardd.denials.sentences import sentence
 
 HERE: Final = Path(__file__).parent / "denials"
 KERNELS_OWN_CHOICE: Final = {"id", "flow_label", "window"}
@@ -90,7 +91,7 @@ def test_line_becomes_what_is_expected(shape: Shape) -> None:
     """Each line of the kernel's becomes the fields and the sentence that the reviewed file says."""
     entry = EXPECTED[shape.name]
     denial = parsed(shape.text)
-    told = json.loads(json.dumps(fields(denial)))
+    told = json.loads(json.dumps(denial_fields(denial)))
     wanted = dict(entry["fields"])
     if not shape.packet:
         for key in KERNELS_OWN_CHOICE & wanted.keys():
@@ -104,8 +105,8 @@ def test_line_becomes_what_is_expected(shape: Shape) -> None:
 @every_shape
 def test_line_may_have_lost_its_last_blank(shape: Shape) -> None:
     """The journal and syslog daemons strip lines; nothing that the line says depends on the blank at its end."""
-    told = fields(parsed(shape.text))
-    assert fields(parsed(shape.text.rstrip(" "))) == told
+    told = denial_fields(parsed(shape.text))
+    assert denial_fields(parsed(shape.text.rstrip(" "))) == told
 
 
 @every_shape

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from fwguardd.denials.formatting import fields
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Extent, PacketFamily
 from fwguardd.denials.packets import PacketReader
 from fwguardd.kernel.nflog_message import COPIED
@@ -67,8 +67,8 @@ def test_a_packet_tells_all_that_its_line_tells(shape: Shape) -> None:
     if "forward" in shape.name or "postrouting" in shape.name:
         # A forwarded packet has lost one by the time it is logged.
         left_out |= {"ttl"}
-    told: dict[str, Any] = {key: value for key, value in fields(line).items() if key not in left_out}
-    assert {key: value for key, value in fields(packet).items() if key in told} == told
+    told: dict[str, Any] = {key: value for key, value in denial_fields(line).items() if key not in left_out}
+    assert {key: value for key, value in denial_fields(packet).items() if key in told} == told
 
 
 def test_every_difference_is_still_one() -> None:
@@ -78,7 +78,7 @@ def test_every_difference_is_still_one() -> None:
             line = parsed(shape.text)
             packet = PacketReader([line.watched], lambda _: None).read(copied_shape(shape, line))
             assert packet is not None
-            said, heard = fields(line), fields(packet)
+            said, heard = denial_fields(line), denial_fields(packet)
             assert all(said.get(key) != heard.get(key) for key in TOLD_DIFFERENTLY[shape.name]), shape.name
 
 

@@ -97,7 +97,7 @@ def test_a_restart_neither_repeats_nor_skips(knocker: Knocker) -> None:
     first.stop()
     knocker.knock(2001, 2002)
     second = knocker.start()
-    assert "from where the reading ended" in second.reading["message"]
+    assert "from where reading ended" in second.reading["message"]
     knocker.knock(3001)
     second.event("denied", dpt=3001)
     second.stop()
@@ -179,13 +179,13 @@ def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
 
 
 def test_the_first_start_begins_at_the_end(knocker: Knocker) -> None:
-    """Lines from before the first start are passed over, and their number is told."""
+    """Lines from before the first start are skipped, and the message has their number."""
     subprocess.run(f"iptables-nft -A INPUT {knocker.rule}", shell=True, check=True)
     knocker.knock(1001, 1002)
     subprocess.run(["iptables-nft", "-F"], check=True)
     knocker.sent.clear()
     daemon = knocker.start()
-    assert "2 older lines with a watched prefix are passed over" in daemon.reading["message"]
+    assert "2 older lines with a watched prefix skipped" in daemon.reading["message"]
     knocker.knock(3001)
     daemon.event("denied", dpt=3001)
     assert told(daemon.seen) == [3001]
@@ -200,7 +200,7 @@ def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
     other = {**json.loads(checkpoint(first).read_bytes()), "boot_id": "another", "position": "1"}
     checkpoint(first).write_text(json.dumps(other))
     second = knocker.start()
-    assert "from the oldest one that is left of this boot" in second.reading["message"]
+    assert "from the oldest line of this boot that is still there" in second.reading["message"]
     second.stop()
     assert told(second.all_events()) == [1001, 1002]
 
@@ -212,7 +212,7 @@ def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
     checkpoint(first).unlink()
     knocker.knock(1001, 1002)
     second = knocker.start()
-    assert "from the oldest one that is left of this boot" in second.reading["message"]
+    assert "from the oldest line of this boot that is still there" in second.reading["message"]
     second.stop()
     assert told(second.all_events()) == [1001, 1002]
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fwguardd.denials.formatting import sentence
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Extent, Meaning, Tcp, Udp, Watched
+from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.kmsg import After, KernelLog, Lost, Record, StaleSequenceError, Start
 from tests.netns.frames import (
     Device,

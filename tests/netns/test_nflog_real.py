@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fwguardd.denials.formatting import sentence
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Extent, Meaning, Owner, Watched
 from fwguardd.denials.packets import PacketReader
+from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.kmsg import KernelLog, Lost, Record, Start
 from fwguardd.kernel.nflog import DeviceNames, GroupTakenError, PacketLog
 from fwguardd.kernel.nflog_message import LoggedPacket

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import events
-from fwguardd.denial_reader import BOOKMARK, MOST_WAITING, DenialReader
+from fwguardd.denial_reader import CHECKPOINT, MOST_WAITING, DenialReader
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.pipeline import SLICE
 from fwguardd.denials.sources import SourceChoice
@@ -84,12 +84,12 @@ def test_a_journal_that_comes_back_gets_all(tmp_path: Path, kernel_log_of_namesp
     host = Host(tmp_path)
 
     async def live() -> tuple[list[dict[str, str]], int]:
-        with host.reader.listening(asyncio.get_running_loop()):
+        with host.reader.reading(asyncio.get_running_loop()):
             await host.deny(LINES, kernel_log_of_namespaces)
             counts = host.reader.counts()
             assert host.log.flush() <= MOST_WAITING + SLICE
             assert counts["waiting"] > 0
-            assert not (tmp_path / BOOKMARK).exists()
+            assert not (tmp_path / CHECKPOINT).exists()
             return await _come_back(host), int(counts["lines"])
 
     entries, lines = asyncio.run(live())
@@ -97,7 +97,7 @@ def test_a_journal_that_comes_back_gets_all(tmp_path: Path, kernel_log_of_namesp
     denied = [entry for entry in entries if entry["FWGUARD_EVENT"] in ("denied", "denied.summary")]
     assert sum(int(entry.get("FWGUARD_COUNT", 1)) for entry in denied) == lines
     assert dropped_events(host.log) == 0
-    assert (tmp_path / BOOKMARK).exists()
+    assert (tmp_path / CHECKPOINT).exists()
 
 
 async def _come_back(host: Host) -> list[dict[str, str]]:
@@ -113,7 +113,7 @@ async def _come_back(host: Host) -> list[dict[str, str]]:
 
         await until(all_told, "all events")
         entries += read_entries(journald)
-        await until((host.path.parent / BOOKMARK).exists, "the bookmark")
+        await until((host.path.parent / CHECKPOINT).exists, "the checkpoint")
     return entries
 
 
@@ -122,7 +122,7 @@ def test_an_event_of_another_part_is_not_forgotten(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
     async def live() -> list[dict[str, str]]:
-        with host.reader.listening(asyncio.get_running_loop()):
+        with host.reader.reading(asyncio.get_running_loop()):
             await asyncio.get_running_loop().run_in_executor(None, host.log.emit, events.REPAIRED, "from a thread")
             return await _come_back(host)
 

@@ -145,13 +145,13 @@ def test_rules_that_log_elsewhere_are_told(start_daemon: Start) -> None:
     daemon = start_daemon({"10-nflog.rules": rules, "20-log.rules": '-A OUTPUT -j LOG --log-prefix "[Output Log] "\n'})
     told = daemon.event("denials.unheard")
     assert (
-        f"these rules log elsewhere: {daemon.rules}/10-nflog.rules:2 (NFLOG to group 5); let them say LOG"
+        f"these rules log to another place: {daemon.rules}/10-nflog.rules:2 (NFLOG to group 5); change them to -j LOG"
         in (told["message"])
     )
     daemon.config.write_text("settle: 50ms\nsource: nflog\n")
     daemon.process.send_signal(signal.SIGHUP)
     told = daemon.event("denials.unheard")
-    assert f"{daemon.rules}/20-log.rules:1 (LOG); let them say NFLOG to group 5" in told["message"]
+    assert f"{daemon.rules}/20-log.rules:1 (LOG); change them to -j NFLOG --nflog-group 5" in told["message"]
 
 
 def children(pid: int, name: str) -> list[int]:

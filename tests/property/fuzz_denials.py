@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fwguardd.denials.aggregation import see
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.aggregation import flow_of
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
 from fwguardd.denials.packets import PacketReader
+from fwguardd.denials.sentences import sentence
 from fwguardd.sinks.journal import encode_entry
 from tests.corpus.denials.copied import copied
 from tests.corpus.denials.packets import icmp_packets, ipv4_packets, ipv6_packets
@@ -48,7 +49,7 @@ class Figures:
 
     inputs: int = 0
     denials: int = 0
-    glances: int = 0
+    plain: int = 0
 
 
 READER: Final = LineReader(WATCHED)
@@ -57,10 +58,10 @@ PACKET_READER: Final = PacketReader(WATCHED, lambda _: b"eth0")
 
 def examine_line(text: str, figures: Figures) -> None:
     """Read a text in both ways, and tell what it is. Raises whatever the code raises, or BrokenPromiseError."""
-    read, seen = READER.read(text), READER.glance(text)
+    read, seen = READER.read(text), READER.read_flow(text)
     if seen is not None:
-        figures.glances += 1
-        if not isinstance(read, Denial) or see(read) != seen:
+        figures.plain += 1
+        if not isinstance(read, Denial) or flow_of(read) != seen:
             raise BrokenPromiseError("the quick look finds what reading does not")
     if isinstance(read, Denial):
         figures.denials += 1
@@ -73,7 +74,7 @@ def examine_denial(denial: Denial) -> None:
     """Tell a denial to a person and to the journal."""
     if not sentence(denial).isprintable():
         raise BrokenPromiseError("a sentence that no terminal should see")
-    told = {"message": sentence(denial), "line": denial.text, **fields(denial)}
+    told = {"message": sentence(denial), "line": denial.text, **denial_fields(denial)}
     each = [single for value in told.values() for single in (value if isinstance(value, tuple) else (value,))]
     if fields_of(encode_entry(told)) != sum(single != "" for single in each):
         raise BrokenPromiseError("the journal gets other fields than were told")
@@ -138,7 +139,7 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
     print(f"seed {seed}", flush=True)
     figures = fuzz(int(sys.argv[1]), seed)
-    print(f"{figures.inputs} inputs; of the lines {figures.denials} denials, {figures.glances} plain")
+    print(f"{figures.inputs} inputs; of the lines {figures.denials} denials, {figures.plain} plain")
     return 0
 
 

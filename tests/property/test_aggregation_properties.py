@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwguardd.denials.aggregation import AggregationLimits, Aggregator, Flow, FlowSummary, Malformed, Others, see
+from fwguardd.denials.aggregation import AggregationLimits, Aggregator, Flow, FlowSummary, Malformed, Others, flow_of
 from fwguardd.denials.checkpoint import Checkpoint, decode, encode
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Watched
@@ -96,29 +96,29 @@ def test_a_damaged_bookmark_is_none(checkpoint: Checkpoint, data: st.DataObject)
     assert isinstance(decode(bad), (Checkpoint, type(None)))
 
 
-def check_glance(text: str) -> bool:
+def check_flow(text: str) -> bool:
     """Hold the quick look at a text to the reading of it; whether it told anything."""
-    seen = READER.glance(text)
+    seen = READER.read_flow(text)
     if seen is None:
         return False
     denial = READER.read(text)
     assert isinstance(denial, Denial), text
-    assert see(denial) == seen, text
+    assert flow_of(denial) == seen, text
     return True
 
 
 def test_a_glance_sees_what_reading_sees() -> None:
     """Of every line of the corpus that the quick look knows, reading finds the same flow; it knows the plain ones."""
-    assert sum(check_glance(line) for line in LINES) >= 80
+    assert sum(check_flow(line) for line in LINES) >= 80
 
 
 @pytest.mark.parametrize("replacement", ["", " ", "0", "9", "f", "S", "\\", "\n", "é", "  ", " SRC=6.6.6.6 ", "ACK "])
 def test_a_glance_is_never_wrong(replacement: str) -> None:
     """What the quick look knows of a line with any byte replaced is what reading finds, and such a line is readable."""
     for line in LINES:
-        if READER.glance(line) is not None:
+        if READER.read_flow(line) is not None:
             for position in range(len(line)):
-                check_glance(line[:position] + replacement + line[position + 1 :])
+                check_flow(line[:position] + replacement + line[position + 1 :])
 
 
 numbers = st.sampled_from(["0", "1", "23", "255", "256", "1023", "1024", "65535", "65536", "99999", "007", "x"])
@@ -129,5 +129,5 @@ def test_numbers_are_checked_as_in_reading(ttl: str, spt: str, dpt: str, flags: 
     """Numbers and flags that reading would refuse are refused by the quick look too."""
     link = "IN=eth0 OUT= MAC= SRC=1.2.3.4 DST=1.2.3.5 LEN=40 TOS=0x00 PREC=0x00"
     head = f"iptables denied: {link} TTL={ttl} ID=1 "
-    check_glance(f"{head}PROTO=TCP SPT={spt} DPT={dpt} WINDOW=1 RES=0x00 {flags}URGP=0 ")
-    check_glance(f"{head}PROTO=UDP SPT={spt} DPT={dpt} LEN=8 ")
+    check_flow(f"{head}PROTO=TCP SPT={spt} DPT={dpt} WINDOW=1 RES=0x00 {flags}URGP=0 ")
+    check_flow(f"{head}PROTO=UDP SPT={spt} DPT={dpt} LEN=8 ")

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escaped
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, IPv4, IPv6, Meaning, PacketFamily, Tcp, Udp, Unparsed, Watched
+from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.kmsg import Record, parse_record
 from tests.scale import thinned
 from tests.waiting import must_end
@@ -54,7 +55,7 @@ def test_any_row_of_the_kernels_words_is_read(text: str) -> None:
     assert isinstance(outcome, (Denial, Unparsed))
     if isinstance(outcome, Denial):
         assert sentence(outcome).isprintable()
-        assert fields(outcome)["family"] in {"ipv4", "ipv6", "arp", "other"}
+        assert denial_fields(outcome)["family"] in {"ipv4", "ipv6", "arp", "other"}
     else:
         assert len(PREFIX) <= outcome.position <= len(outcome.text)
 

@@ -19,7 +19,8 @@ from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.time_specs import time_spec
 from fwguardd.ctl.denials.top import Top
 from fwguardd.denials.grammar import TCP_FLAGS
-from fwguardd.denials.line_parser import LineReader, Meaning, Watched
+from fwguardd.denials.line_parser import LineReader
+from fwguardd.denials.model import Meaning, Watched
 from fwguardd.event_fields import FieldType
 from fwguardd.events import DENIED
 from fwguardd.sinks.journal import encode_entry

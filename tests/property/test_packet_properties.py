@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Denial, Meaning, Watched
 from fwguardd.denials.packets import PacketReader
+from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.nflog_message import COPIED, NFULA_PACKET_HDR, NFULA_PREFIX, LoggedPacket, parse_packets
 from tests.corpus.denials.copied import copied
 from tests.corpus.denials.packets import extension, fragment, icmp_packets, ipv4_packets, ipv6_packets
@@ -28,7 +29,7 @@ def check(payload: bytes, family: int) -> None:
     assert isinstance(denial, Denial)
     words = sentence(denial)
     assert words.isprintable() and words.replace("→", "").isascii()
-    assert fields(denial)["prefix"] == "denied: "
+    assert denial_fields(denial)["prefix"] == "denied: "
 
 
 @given(st.one_of(st.binary(max_size=200), st.sampled_from(PACKETS)), families, st.integers(0, 0xFFFF))

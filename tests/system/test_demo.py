@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from fwguardd.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +146,21 @@ def test_every_step_happens(tmp_path: Path, backend: str) -> None:
     ):
         assert key_words in run.stdout
     assert lines[-1].endswith(THE_END)
+
+
+def test_the_demo_logs_with_prefixes_of_its_own() -> None:
+    """No rule of the demo keeps a log prefix of the shipped rules, so a daemon on the host does not take the demo's
+    packets for packets of its host."""
+    script = (ROOT / "packaging" / "demo").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    sed -i (.*) \"\$work\"/fwguard\.d/\*$", script, re.MULTILINE)
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "etc" / "fwguard.d").iterdir())
+    done = subprocess.run(["sed", *shlex.split(command)], input=rules, capture_output=True, text=True, check=True)
+    shipped, used = (set(re.findall('--log-prefix "([^"]*)"', text)) for text in (rules, done.stdout))
+    assert shipped == {watched.prefix for watched in Settings().prefixes}
+    assert len(used) == len(shipped)
+    for prefix in used:
+        assert f'prefix: "{prefix}"' in script
+        assert not prefix.startswith(tuple(shipped))
 
 
 def _break_a_rule(rules: Path) -> None:

@@ -16,10 +16,11 @@ import pytest
 from fwguardd import events
 from fwguardd.ctl.denials.event import of_entry
 from fwguardd.denials.aggregation import Flow, FlowSummary
-from fwguardd.denials.formatting import fields, notice_fields, notice_sentence, sentence, summary_fields
-from fwguardd.denials.line_parser import LineReader, Meaning, Watched
-from fwguardd.denials.model import Denial
+from fwguardd.denials.fields import denial_fields, notice_fields, summary_fields
+from fwguardd.denials.line_parser import LineReader
+from fwguardd.denials.model import Denial, Meaning, Watched
 from fwguardd.denials.scan import Scan
+from fwguardd.denials.sentences import notice_sentence, sentence
 from tests.system.journals import GrowingJournal, exported, write_journal
 from tests.unit.emitted import check_fields
 
@@ -78,7 +79,7 @@ def shapes() -> list[Denial]:
 
 def told(denial: Denial) -> dict[str, Any]:
     """The event that the daemon tells."""
-    return {"event": "denied", "message": sentence(denial), "priority": 4, **fields(denial), "line": denial.text}
+    return {"event": "denied", "message": sentence(denial), "priority": 4, **denial_fields(denial), "line": denial.text}
 
 
 SCAN = Scan("203.0.113.9", tuple(f"tcp/{port}" for port in (1, 2, 3, 10, 20, 9)), 1.5)
@@ -137,7 +138,7 @@ def test_the_fields_are_those_of_the_schema() -> None:
     """Every field of every shape of packet is in the schema, with its type; a value in the journal that should be a
     number and is not stays the text that it is."""
     for denial in shapes():
-        check_fields(events.DENIED, fields(denial))
+        check_fields(events.DENIED, denial_fields(denial))
     for notice in NOTICES:
         carried = {key: value for key, value in notice.items() if key not in {"event", "message"}}
         check_fields(events.ALL_EVENTS[notice["event"]], carried)

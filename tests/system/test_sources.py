@@ -43,9 +43,10 @@ def told(peered: Guarded) -> list[int]:
 
 
 def test_a_closed_kernel_log_is_told(peered: Guarded) -> None:
-    """With kmsg asked for and closed, an event says that denials are not told, and why; a reload takes another one."""
+    """With source: kmsg and no kmsg to read, an event says that denials cannot be read, and why; a reload opens another
+    source."""
     event = peered.bed.event("denials.unavailable")
-    assert event["MESSAGE"].startswith("denials are not told: /dev/kmsg: ")
+    assert event["MESSAGE"].startswith("denials cannot be read: /dev/kmsg: ")
     assert peered.bed.event("denials.reading")["FWGUARD_SOURCE"] == "journal"
 
 

@@ -13,7 +13,7 @@ from fwguardd.denials.aggregation import (
     Others,
     TokenBucket,
 )
-from fwguardd.denials.scan import Scan, Scans, Sweep
+from fwguardd.denials.scan import Scan, ScanDetector, Sweep
 
 WHEN = 1_700_000_000.0
 
@@ -157,22 +157,22 @@ def test_allowance_is_an_average() -> None:
     assert not TokenBucket(0).spend(60.0)
 
 
-def asked(scans: Scans, flows: list[Flow], seconds: float = 0.1) -> list[object]:
+def asked(scans: ScanDetector, flows: list[Flow], seconds: float = 0.1) -> list[object]:
     """What is told of packets that come one after the other."""
-    found = [scans.look(each, number * seconds) for number, each in enumerate(flows)]
+    found = [scans.observe(each, number * seconds) for number, each in enumerate(flows)]
     return [notice for notice in found if notice is not None]
 
 
 def test_many_ports_are_a_scan() -> None:
     """One source that asks for so many ports is told once a window, with the ports, however many more follow."""
-    scans = Scans(AggregationLimits(scan_ports=3))
+    scans = ScanDetector(AggregationLimits(scan_ports=3))
     notices = asked(scans, [flow(port=str(port)) for port in (1, 2, 2, 1, 3, 4, 5, 6, 7, 8)])
     assert notices == [Scan("192.0.2.1", ("tcp/1", "tcp/2", "tcp/3"), 0.4)]
 
 
 def test_many_hosts_are_a_sweep() -> None:
     """One source that asks at so many hosts is told once a window, with the hosts."""
-    scans = Scans(AggregationLimits(sweep_hosts=3))
+    scans = ScanDetector(AggregationLimits(sweep_hosts=3))
     notices = asked(scans, [flow(dst=f"10.0.0.{number % 8}") for number in range(16)])
     assert notices == [Sweep("192.0.2.1", ("10.0.0.0", "10.0.0.1", "10.0.0.2"), 0.2)]
 
@@ -180,21 +180,24 @@ def test_many_hosts_are_a_sweep() -> None:
 def test_slow_asking_is_no_scan() -> None:
     """What a source asked for before the window counts no more."""
     assert (
-        asked(Scans(AggregationLimits(window=60, scan_ports=5)), [flow(port=str(port)) for port in range(50)], 20) == []
+        asked(
+            ScanDetector(AggregationLimits(window=60, scan_ports=5)), [flow(port=str(port)) for port in range(50)], 20
+        )
+        == []
     )
 
 
 def test_scans_can_be_switched_off() -> None:
     """With 0 ports and 0 hosts nothing is a scan or a sweep."""
     flows = [flow(port=str(number), dst=f"10.0.0.{number}") for number in range(50)]
-    assert asked(Scans(AggregationLimits(scan_ports=0, sweep_hosts=0)), flows) == []
+    assert asked(ScanDetector(AggregationLimits(scan_ports=0, sweep_hosts=0)), flows) == []
 
 
 def test_forged_sources_take_no_memory() -> None:
     """The latest sources are remembered, so many and no more, and of each no more than a notice needs."""
-    scans = Scans(AggregationLimits(flows=10, scan_ports=3, sweep_hosts=3, per_second=0))
+    scans = ScanDetector(AggregationLimits(flows=10, scan_ports=3, sweep_hosts=3, per_second=0))
     for number in range(1000):
-        scans.look(flow(src=f"10.0.{number >> 8}.{number & 255}"), 0.0)
-        scans.look(flow(src="192.0.2.1", port=str(number), dst=f"10.1.{number >> 8}.{number & 255}"), 0.0)
+        scans.observe(flow(src=f"10.0.{number >> 8}.{number & 255}"), 0.0)
+        scans.observe(flow(src="192.0.2.1", port=str(number), dst=f"10.1.{number >> 8}.{number & 255}"), 0.0)
     assert len(scans._sources) == 10
     assert all(len(asked.ports or ()) <= 3 and len(asked.hosts or ()) <= 3 for asked in scans._sources.values())

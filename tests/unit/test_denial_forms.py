@@ -14,8 +14,8 @@ from fwguardd.ctl.denials.event import Event, KernelLine, of_denial, of_unparsed
 from fwguardd.ctl.denials.formats import ecs, event_object, last_piece, pieces
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.top import BoundedCount, Top
-from fwguardd.denials.line_parser import LineReader, Meaning, Watched
-from fwguardd.denials.model import Denial, Unparsed
+from fwguardd.denials.line_parser import LineReader
+from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escaped
-from fwguardd.denials.icmp import icmp_type_name
-from fwguardd.denials.line_parser import LineReader, LinkReader
+from fwguardd.denials.layers import LinkReader
+from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import (
     Bare,
     Denial,
@@ -28,7 +28,9 @@ from fwguardd.denials.model import (
     Tcp,
     Unparsed,
     Watched,
+    icmp_type_name,
 )
+from fwguardd.denials.sentences import sentence
 
 DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
 OUTPUT = Watched("output", "[Output Log] ", Meaning.LOGGED)
@@ -79,7 +81,7 @@ def test_all_layers_of_a_syn() -> None:
 
 def test_fields_of_a_syn() -> None:
     """The flat event fields: lower-case keys, numbers as numbers, and only what the line has."""
-    assert fields(denial(SYN)) == {
+    assert denial_fields(denial(SYN)) == {
         "name": "denied",
         "prefix": "iptables denied: ",
         "meaning": "denied",
@@ -196,8 +198,8 @@ def test_unparsed_line_says_where_and_what() -> None:
 @pytest.mark.parametrize("name", ["SRC=6.6.6.6", "OUT=", "PHYSIN=eth0", "IN=eth0", "]", '"', r"\x01\x1b[31m", "=" * 15])
 def test_hostile_device_is_only_a_name(name: str) -> None:
     """A device that is called like a field stays a device; no other field changes."""
-    plain = fields(denial(SYN))
-    hostile = fields(denial(SYN.replace("IN=eth0", f"IN={name}")))
+    plain = denial_fields(denial(SYN))
+    hostile = denial_fields(denial(SYN.replace("IN=eth0", f"IN={name}")))
     assert hostile == {**plain, "in": name}
 
 
@@ -238,7 +240,7 @@ def test_tunnel_of_a_sit_device() -> None:
     found = denial(f"iptables denied: IN=sit0 OUT= MAC=45:00 TUNNEL=192.0.2.1->192.0.2.2 {IP6}{TCP}")
     assert found.hardware is not None
     assert found.hardware.tunnel == ("192.0.2.1", "192.0.2.2")
-    assert fields(found)["tunnel_dst"] == "192.0.2.2"
+    assert denial_fields(found)["tunnel_dst"] == "192.0.2.2"
 
 
 def test_decoded_link_layer_header_with_vlan() -> None:
@@ -265,7 +267,7 @@ def test_fragment_offsets_are_bytes_in_both_families() -> None:
     """The kernel prints units of eight for IPv4 and bytes for IPv6; values are bytes for both."""
     four = denial(f"iptables denied: {LINK}{IP}FRAG:185 PROTO=UDP ")
     six = denial(f"iptables denied: {LINK}{IP6}FRAG:1480 ID:0000cafe PROTO=UDP ")
-    assert fields(four)["frag"] == fields(six)["frag"] == 1480
+    assert denial_fields(four)["frag"] == denial_fields(six)["frag"] == 1480
     assert four.transport == six.transport == Bare("udp")
     assert sentence(four).startswith("denied UDP fragment 203.0.113.9 → ")
 
@@ -314,13 +316,13 @@ def test_pipeline() -> None:
     """Owner and mark of the packet, in the order of the kernel's."""
     found = denial(f"[Output Log] IN= OUT=eth0 {IP}{TCP}UID=1000 GID=100 MARK=0xff ")
     assert (found.owner, found.mark) == (Owner(1000, 100), 255)
-    assert fields(found)["uid"] == 1000
+    assert denial_fields(found)["uid"] == 1000
 
 
 def test_root_and_zero_are_present() -> None:
     """A value of zero is a value: user 0, TTL 0 and port 0 are told."""
     text = f"[Output Log] IN= OUT=eth0 {IP.replace('TTL=51', 'TTL=0')}PROTO=UDP SPT=0 DPT=0 LEN=0 UID=0 GID=0 "
-    told = fields(denial(text))
+    told = denial_fields(denial(text))
     assert [told[key] for key in ("uid", "gid", "ttl", "spt", "dpt", "udp_len")] == [0] * 6
 
 
@@ -334,7 +336,7 @@ def test_cut_line_keeps_what_came_before_the_cut() -> None:
     found = denial(cut_line(41, TCP))
     assert (found.src, found.dst, found.proto, found.dpt) == ("2001:db8::2", "2001:db8::1", "tcp", None)
     assert found.extent is Extent.CUT_LINE
-    assert fields(found)["extent"] == "cut-line"
+    assert denial_fields(found)["extent"] == "cut-line"
     assert sentence(found).endswith("(line cut by the kernel)")
 
 

@@ -15,7 +15,7 @@ from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.log_files import Counts, LogFileReader, StampReader, read_line
 from fwguardd.ctl.denials.time_specs import to_usec
 from fwguardd.ctl.denials.top import Top
-from fwguardd.denials.line_parser import Meaning, Watched
+from fwguardd.denials.model import Meaning, Watched
 
 if TYPE_CHECKING:
     from fwguardd.ctl.denials.event import Event

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.denials.formatting import sentence
 from fwguardd.denials.model import (
     Arp,
     Bare,
@@ -20,6 +19,7 @@ from fwguardd.denials.model import (
     Watched,
 )
 from fwguardd.denials.packets import PacketReader
+from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.nflog_message import COPIED, LoggedPacket
 from tests.corpus.denials.copied import copied
 from tests.netns.frames import arp, ipv4, ipv6, tcp, udp

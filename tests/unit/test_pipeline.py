@@ -1,4 +1,4 @@
-"""From what a source hands out to events: what is told, what is counted, and that it all adds up."""
+"""From the items of a source to events: which are reported one by one, which are counted, and that the sum is exact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fwguardd import events
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Meaning, Watched
-from fwguardd.denials.pipeline import SLICE, SUMMARIES_A_TURN, Pipeline
+from fwguardd.denials.pipeline import SLICE, SUMMARIES_PER_TURN, Pipeline
 from fwguardd.kernel.kmsg import Lost, Record
 from fwguardd.ruleset.model import Origin
 from tests.unit.emitted import check_fields
@@ -19,15 +19,15 @@ from tests.unit.emitted import check_fields
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwguardd.denials.pipeline import Heard
+    from fwguardd.denials.pipeline import SourceItem
     from fwguardd.events import EventKind
 
 DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
 OUTPUT = Watched("output", "[Output Log] ", Meaning.LOGGED)
 
 
-class Told:
-    """The events that were told."""
+class Events:
+    """The events that were emitted."""
 
     def __init__(self) -> None:
         self.events: list[tuple[EventKind, str, dict[str, Any]]] = []
@@ -54,7 +54,7 @@ class Given:
     position = "7"
 
     def __init__(self) -> None:
-        self.waiting: list[Heard] = []
+        self.waiting: list[SourceItem] = []
         self.watched: Sequence[Watched] = ()
         self._seq = 0
 
@@ -74,7 +74,7 @@ class Given:
         """There is no descriptor: the test says when to read."""
         raise NotImplementedError
 
-    def read_available(self, limit: int) -> Sequence[Heard]:
+    def read_available(self, limit: int) -> Sequence[SourceItem]:
         """The next things."""
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
@@ -87,39 +87,39 @@ class Given:
         """Nothing to give back."""
 
 
-class Road:
-    """A tail between a given source and told events."""
+class Run:
+    """A pipeline between a given source and the events that it emits."""
 
     def __init__(self, limits: AggregationLimits, watched: Sequence[Watched] = (DENIED, OUTPUT)) -> None:
-        self.source, self.told, self.room = Given(), Told(), True
-        self.tail = Pipeline(self.source, watched, limits, self.told, lambda: self.room)
+        self.source, self.emitted, self.room = Given(), Events(), True
+        self.pipeline = Pipeline(self.source, watched, limits, self.emitted, lambda: self.room)
 
     def read_all(self) -> None:
         """Read until nothing is left."""
         while self.source.waiting:
-            self.tail.read()
+            self.pipeline.read()
 
     def check_sums(self) -> None:
         """The counts add up by kind and by fate, and are those of the events."""
-        counts: dict[str, Any] = self.tail.counts()
+        counts: dict[str, Any] = self.pipeline.counts()
         assert counts["lines"] == counts["denied"] + counts["logged"] + counts["unparsed"]
         assert counts["lines"] == counts["told"] + counts["summarised"] + counts["waiting"]
-        assert self.told.lines() == counts["told"] + counts["summarised"]
+        assert self.emitted.lines() == counts["told"] + counts["summarised"]
 
 
 def test_first_lines_and_summary_add_up() -> None:
     """The first lines of a flow are events, the others one summary with count and times; all add up to what came."""
-    road = Road(AggregationLimits(first=2))
+    run = Run(AggregationLimits(first=2))
     for number in range(10):
-        road.source.denial(spt=40000 + number)
-    road.source.line("eth0: link is up")
+        run.source.denial(spt=40000 + number)
+    run.source.line("eth0: link is up")
     before = time.time()
-    road.read_all()
-    assert [fields["spt"] for fields in road.told.of(events.DENIED)] == [40000, 40001]
-    road.check_sums()
-    assert road.tail.counts()["waiting"] == 8
-    road.tail.finish()
-    (summary,) = road.told.of(events.DENIED_SUMMARY)
+    run.read_all()
+    assert [fields["spt"] for fields in run.emitted.of(events.DENIED)] == [40000, 40001]
+    run.check_sums()
+    assert run.pipeline.counts()["waiting"] == 8
+    run.pipeline.finish()
+    (summary,) = run.emitted.of(events.DENIED_SUMMARY)
     first, last = summary.pop("first"), summary.pop("last")
     assert summary == {
         "count": 8, "src": "192.0.2.1", "dst": "10.0.0.1", "proto": "tcp", "dpt": 23, "in": "eth0",
@@ -127,186 +127,186 @@ def test_first_lines_and_summary_add_up() -> None:
     }  # fmt: skip
     assert first <= last
     assert first[:4] == time.strftime("%Y", time.gmtime(before))
-    road.check_sums()
+    run.check_sums()
 
 
 def test_messages_name_the_rule_that_logged() -> None:
     """Where one rule alone has the prefix, sentence and field name the place where it was written."""
-    road = Road(AggregationLimits(first=1))
-    road.tail.use_rules({("ipv4", DENIED.prefix): Origin("/etc/fwguard.d/99-log.rules", 4)})
+    run = Run(AggregationLimits(first=1))
+    run.pipeline.use_rules({("ipv4", DENIED.prefix): Origin("/etc/fwguard.d/99-log.rules", 4)})
     for _ in range(3):
-        road.source.denial()
-    road.source.denial(OUTPUT.prefix)
-    road.read_all()
-    road.tail.finish()
-    words = [message for _, message, _ in road.told.events]
+        run.source.denial()
+    run.source.denial(OUTPUT.prefix)
+    run.read_all()
+    run.pipeline.finish()
+    words = [message for _, message, _ in run.emitted.events]
     assert words[0] == "denied TCP SYN 192.0.2.1:40000 → 10.0.0.1:23 in eth0 (99-log.rules:4)"
     assert words[1] == "logged TCP SYN 192.0.2.1:40000 → 10.0.0.1:23 in eth0"
     assert words[2] == "denied 2 more: TCP 192.0.2.1 → 10.0.0.1:23 in eth0, within 0.0 s (99-log.rules:4)"
-    rules = [fields.get("rule") for _, _, fields in road.told.events]
+    rules = [fields.get("rule") for _, _, fields in run.emitted.events]
     assert rules == ["/etc/fwguard.d/99-log.rules:4", None, "/etc/fwguard.d/99-log.rules:4"]
 
 
 def test_lines_that_nobody_can_read_are_kept_and_counted() -> None:
-    """The first ones are told with the raw line; a flood of them is counted; all add up."""
-    road = Road(AggregationLimits(first=2))
+    """The first ones are events with the raw line; a flood of them is counted; the sum is exact."""
+    run = Run(AggregationLimits(first=2))
     for number in range(9):
-        road.source.line(f"iptables denied: nonsense {number}")
-    road.read_all()
-    road.tail.finish()
-    told = road.told.of(events.DENIALS_UNPARSED)
-    assert [fields.get("line") for fields in told] == [
+        run.source.line(f"iptables denied: nonsense {number}")
+    run.read_all()
+    run.pipeline.finish()
+    found = run.emitted.of(events.DENIALS_UNPARSED)
+    assert [fields.get("line") for fields in found] == [
         "iptables denied: nonsense 0",
         "iptables denied: nonsense 1",
         None,
     ]
-    assert told[2]["count"] == 7
-    assert road.tail.counts()["unparsed"] == 9
-    road.check_sums()
+    assert found[2]["count"] == 7
+    assert run.pipeline.counts()["unparsed"] == 9
+    run.check_sums()
 
 
-def test_losses_are_told_at_once_and_then_together() -> None:
-    """The first loss is told at once, those that follow soon are told together; the number is exact."""
-    road = Road(AggregationLimits())
+def test_losses_are_reported_at_once_and_then_together() -> None:
+    """The first loss is an event at once, those that follow soon are one event; the number is exact."""
+    run = Run(AggregationLimits())
     for count in (1, 20, 300):
-        road.source.waiting.append(Lost(count))
-        road.read_all()
-    assert [fields["count"] for fields in road.told.of(events.DENIALS_LOST)] == [1]
-    assert road.tail.counts()["lost"] == 321
-    due = road.tail.due()
+        run.source.waiting.append(Lost(count))
+        run.read_all()
+    assert [fields["count"] for fields in run.emitted.of(events.DENIALS_LOST)] == [1]
+    assert run.pipeline.counts()["lost"] == 321
+    due = run.pipeline.due()
     assert due is not None and due > time.monotonic()
-    road.tail.finish()
-    assert [fields["count"] for fields in road.told.of(events.DENIALS_LOST)] == [1, 320]
-    assert all("put a limit on the rules that log" in message for _, message, _ in road.told.events)
-    assert road.tail.due() is None
+    run.pipeline.finish()
+    assert [fields["count"] for fields in run.emitted.of(events.DENIALS_LOST)] == [1, 320]
+    assert all("add a limit to the rules that log" in message for _, message, _ in run.emitted.events)
+    assert run.pipeline.due() is None
 
 
-def test_denials_that_a_source_has_read_itself_are_told_too() -> None:
-    """A source of packets hands out denials and not lines; they take the same road."""
-    road = Road(AggregationLimits(first=1))
-    road.source.denial()
-    text = road.source.waiting.pop()
+def test_denials_that_a_source_has_parsed_are_reported_too() -> None:
+    """A source of packets hands out denials and not lines; they take the same run."""
+    run = Run(AggregationLimits(first=1))
+    run.source.denial()
+    text = run.source.waiting.pop()
     assert isinstance(text, Record)
     read = LineReader([DENIED]).read(text.text)
     assert read is not None
-    road.source.waiting += [read, read]
-    road.read_all()
-    assert [fields["dpt"] for fields in road.told.of(events.DENIED)] == [23]
-    road.tail.finish()
-    road.check_sums()
+    run.source.waiting += [read, read]
+    run.read_all()
+    assert [fields["dpt"] for fields in run.emitted.of(events.DENIED)] == [23]
+    run.pipeline.finish()
+    run.check_sums()
 
 
-def test_scans_are_told_and_marked_as_spoofable() -> None:
-    """A source that was denied many ports is told of once, with a warning that its address may be forged."""
-    road = Road(AggregationLimits(scan_ports=5))
+def test_scans_are_reported_and_marked_as_spoofable() -> None:
+    """A source that was denied at many ports is one notice, which says that its address may be forged."""
+    run = Run(AggregationLimits(scan_ports=5))
     for port in range(1, 9):
-        road.source.denial(dpt=port)
-        road.source.denial(OUTPUT.prefix, src="192.0.2.2", dpt=port)
-    road.read_all()
-    assert road.told.of(events.SCAN) == [
+        run.source.denial(dpt=port)
+        run.source.denial(OUTPUT.prefix, src="192.0.2.2", dpt=port)
+    run.read_all()
+    assert run.emitted.of(events.SCAN) == [
         {"src": "192.0.2.1", "count": 5, "ports": ("tcp/1", "tcp/2", "tcp/3", "tcp/4", "tcp/5"), "spoofable": "yes"}
     ]
-    (message,) = (message for kind, message, _ in road.told.events if kind is events.SCAN)
-    assert message.startswith("192.0.2.1 was denied 5 ports within 0.")
+    (message,) = (message for kind, message, _ in run.emitted.events if kind is events.SCAN)
+    assert message.startswith("192.0.2.1 was denied at 5 ports within 0.")
     assert message.endswith(", tcp/1 to tcp/5: a port scan, if the address is not forged")
 
 
 def test_answers_are_no_scan() -> None:
     """Late answers of a name server to many ports, and segments of dead connections, are no scan."""
-    road = Road(AggregationLimits(scan_ports=5))
+    run = Run(AggregationLimits(scan_ports=5))
     head = f"{DENIED.prefix}IN=eth0 OUT= MAC= SRC=192.0.2.1 DST=10.0.0.1 LEN=40 TOS=0x00 PREC=0x00 TTL=64 ID=1 "
     for port in range(40000, 40020):
-        road.source.line(f"{head}PROTO=UDP SPT=53 DPT={port} LEN=20 ")
-        road.source.line(f"{head}PROTO=TCP SPT=443 DPT={port} WINDOW=1 RES=0x00 ACK FIN URGP=0 ")
-    road.read_all()
-    assert road.told.of(events.SCAN) == []
+        run.source.line(f"{head}PROTO=UDP SPT=53 DPT={port} LEN=20 ")
+        run.source.line(f"{head}PROTO=TCP SPT=443 DPT={port} WINDOW=1 RES=0x00 ACK FIN URGP=0 ")
+    run.read_all()
+    assert run.emitted.of(events.SCAN) == []
     for port in range(5):
-        road.source.line(f"{head}PROTO=UDP SPT=40000 DPT={port + 2000} LEN=20 ")
-    road.read_all()
-    assert len(road.told.of(events.SCAN)) == 1
+        run.source.line(f"{head}PROTO=UDP SPT=40000 DPT={port + 2000} LEN=20 ")
+    run.read_all()
+    assert len(run.emitted.of(events.SCAN)) == 1
 
 
-def test_without_room_lines_are_counted_and_told_later() -> None:
-    """While nobody takes events nothing is told; summaries wait, and are tried again soon; then all is told."""
-    road = Road(AggregationLimits(window=0))
-    road.room = False
+def test_without_room_lines_are_counted_and_reported_later() -> None:
+    """While the sink has no room nothing is emitted; summaries wait, and are tried again soon."""
+    run = Run(AggregationLimits(window=0))
+    run.room = False
     for _ in range(5):
-        road.source.denial()
-    road.read_all()
-    road.tail.tick()
-    assert road.told.events == []
-    due = road.tail.due()
+        run.source.denial()
+    run.read_all()
+    run.pipeline.tick()
+    assert run.emitted.events == []
+    due = run.pipeline.due()
     assert due is not None and due > time.monotonic(), "the loop must not turn for nothing"
-    road.room = True
-    road.tail.tick()
-    assert [fields["count"] for fields in road.told.of(events.DENIED_SUMMARY)] == [5]
-    road.check_sums()
+    run.room = True
+    run.pipeline.tick()
+    assert [fields["count"] for fields in run.emitted.of(events.DENIED_SUMMARY)] == [5]
+    run.check_sums()
 
 
 def test_a_turn_is_bounded() -> None:
     """However much there is, one call reads for milliseconds only; however many summaries are due, one tells some."""
-    road = Road(AggregationLimits(window=0))
+    run = Run(AggregationLimits(window=0))
     for number in range(20_000):
-        road.source.denial(src=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    road.tail.read()
-    assert SLICE <= len(road.told.events) < 10_000
-    assert road.source.waiting
-    road = Road(AggregationLimits(window=0))
-    road.room = False
-    for number in range(SUMMARIES_A_TURN + 7):
-        road.source.denial(dpt=number)
-    road.read_all()
-    road.room = True
-    road.told.events.clear()
-    road.tail.tick()
-    assert len(road.told.events) == SUMMARIES_A_TURN
-    due = road.tail.due()
+        run.source.denial(src=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    run.pipeline.read()
+    assert SLICE <= len(run.emitted.events) < 10_000
+    assert run.source.waiting
+    run = Run(AggregationLimits(window=0))
+    run.room = False
+    for number in range(SUMMARIES_PER_TURN + 7):
+        run.source.denial(dpt=number)
+    run.read_all()
+    run.room = True
+    run.emitted.events.clear()
+    run.pipeline.tick()
+    assert len(run.emitted.events) == SUMMARIES_PER_TURN
+    due = run.pipeline.due()
     assert due is not None and due <= time.monotonic()
 
 
-def test_old_lines_are_passed_over() -> None:
-    """What was there before is counted for the one sentence that says so, and nothing of it is told."""
-    road = Road(AggregationLimits())
+def test_the_backlog_is_skipped() -> None:
+    """Lines from before are only counted, for the message; none becomes an event."""
+    run = Run(AggregationLimits())
     for _ in range(3):
-        road.source.denial()
-    road.source.line("eth0: link is up")
-    assert road.tail.pass_over() == 3
-    road.source.denial(dpt=25)
-    road.read_all()
-    assert [fields["dpt"] for fields in road.told.of(events.DENIED)] == [25]
+        run.source.denial()
+    run.source.line("eth0: link is up")
+    assert run.pipeline.skip_backlog() == 3
+    run.source.denial(dpt=25)
+    run.read_all()
+    assert [fields["dpt"] for fields in run.emitted.of(events.DENIED)] == [25]
 
 
 def test_other_settings_keep_what_is_counted() -> None:
-    """New prefixes and limits hold from now on; what was counted before is told all the same."""
-    road = Road(AggregationLimits(first=0))
-    road.source.denial()
-    road.read_all()
+    """New prefixes and limits hold from now on; what was counted before is still reported."""
+    run = Run(AggregationLimits(first=0))
+    run.source.denial()
+    run.read_all()
     other = Watched("other", "other: ", Meaning.LOGGED)
-    road.tail.watch([other], AggregationLimits(first=5))
-    assert list(road.source.watched) == [other]
-    road.source.denial("other: ")
-    road.read_all()
-    road.tail.finish()
-    assert [fields["name"] for fields in road.told.of(events.LOGGED)] == ["other"]
-    assert [fields["prefix"] for fields in road.told.of(events.DENIED_SUMMARY)] == [DENIED.prefix]
-    road.check_sums()
+    run.pipeline.watch([other], AggregationLimits(first=5))
+    assert list(run.source.watched) == [other]
+    run.source.denial("other: ")
+    run.read_all()
+    run.pipeline.finish()
+    assert [fields["name"] for fields in run.emitted.of(events.LOGGED)] == ["other"]
+    assert [fields["prefix"] for fields in run.emitted.of(events.DENIED_SUMMARY)] == [DENIED.prefix]
+    run.check_sums()
 
 
-def test_another_tail_goes_on() -> None:
-    """What waits in one tail is told by the next, with the counts that belong to it."""
-    road, next_road = Road(AggregationLimits(first=0)), Road(AggregationLimits(first=0))
+def test_another_pipeline_resumes() -> None:
+    """What waits in one pipeline is reported by the next, with the counts that belong to it."""
+    run, next_run = Run(AggregationLimits(first=0)), Run(AggregationLimits(first=0))
     for _ in range(3):
-        road.source.denial()
-    road.source.line("iptables denied: nonsense")
-    road.source.waiting += [Lost(1), Lost(5)]
-    road.read_all()
-    next_road.tail.go_on(*road.tail.waiting())
-    next_road.source.denial()
-    next_road.read_all()
-    next_road.tail.finish()
-    assert [fields["count"] for fields in next_road.told.of(events.DENIED_SUMMARY)] == [4]
-    assert next_road.tail.counts()["unparsed"] == 1
-    next_road.check_sums()
+        run.source.denial()
+    run.source.line("iptables denied: nonsense")
+    run.source.waiting += [Lost(1), Lost(5)]
+    run.read_all()
+    next_run.pipeline.resume(*run.pipeline.waiting())
+    next_run.source.denial()
+    next_run.read_all()
+    next_run.pipeline.finish()
+    assert [fields["count"] for fields in next_run.emitted.of(events.DENIED_SUMMARY)] == [4]
+    assert next_run.pipeline.counts()["unparsed"] == 1
+    next_run.check_sums()
 
 
 @pytest.mark.parametrize("kind", list(events.ALL_EVENTS.values()), ids=lambda kind: kind.name)

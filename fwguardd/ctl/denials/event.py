@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd import events
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Denial, Meaning
+from fwguardd.denials.sentences import sentence
 from fwguardd.event_fields import FieldType
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Event:
 def of_denial(denial: Denial, line: KernelLine) -> Event:
     """The event that a kernel line would have become. Where a log daemon folded repeats, it counts them."""
     kind = events.DENIED if denial.watched.meaning is Meaning.DENIED else events.LOGGED
-    found: dict[str, Any] = {**fields(denial), "line": denial.text}
+    found: dict[str, Any] = {**denial_fields(denial), "line": denial.text}
     if line.times > 1:
         found["count"] = line.times
     return Event(kind.name, denial, found, line.realtime, line.uptime, line.host)

@@ -282,7 +282,7 @@ class LogFileReader:
         """The flow of a plain line, which most are; reading all of it takes thrice as long."""
         if not (self._flows_only or self._wanted.by_packet):
             return None
-        seen = self._reader.glance(text if text.endswith(" ") else f"{text} ")
+        seen = self._reader.read_flow(text if text.endswith(" ") else f"{text} ")
         return seen.flow if seen is not None else None
 
     def _read(self, line: KernelLine) -> Event | None:

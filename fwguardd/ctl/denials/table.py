@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.denials.icmp import icmp_type_name
+from fwguardd.denials.model import icmp_type_name
 from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:

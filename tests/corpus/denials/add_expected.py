@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Final
 
-from fwguardd.denials.formatting import fields, sentence
+from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Watched
+from fwguardd.denials.sentences import sentence
 
 HERE: Final = Path(__file__).parent
 
@@ -33,7 +34,7 @@ def main() -> None:
                 continue
             if not isinstance(denial, Denial):
                 raise TypeError(f"{name}: {denial}")
-            entry = {"name": name, "sentence": sentence(denial), "fields": fields(denial)}
+            entry = {"name": name, "sentence": sentence(denial), "fields": denial_fields(denial)}
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
