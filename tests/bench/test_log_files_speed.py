@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.inputs import lines_of, opened
-from fwguardd.ctl.denials.log_files import LogFileReader, StampReader
+from fwguardd.ctl.denials.log_files import LogFileReader
+from fwguardd.ctl.denials.times import StampReader
 from fwguardd.settings import DEFAULT_PREFIXES
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.log_files import Counts, LogFileReader, StampReader
+from fwguardd.ctl.denials.log_files import Counts, LogFileReader
+from fwguardd.ctl.denials.times import StampReader
 from fwguardd.denials.model import Meaning, Watched
 from tests.system.journals import GrowingJournal
 

@@ -124,7 +124,9 @@ def test_a_kill_loses_no_count(knocker: Knocker) -> None:
     first = knocker.start("denials_first: 2\n")
     knocker.knock(*[1001] * 10)
     wait_until(lambda: status(first)["lines"] == 10, "ten lines")
-    wait_until(lambda: [row[2] for row in json.loads(checkpoint(first).read_bytes())["waiting"]] == [8], "the bookmark")
+    wait_until(
+        lambda: [row[2] for row in json.loads(checkpoint(first).read_bytes())["waiting"]] == [8], "the checkpoint"
+    )
     first.process.kill()
     knocker.knock(*[1001] * 3)
     second = knocker.start("denials_first: 2\n")
@@ -192,7 +194,8 @@ def test_the_first_start_begins_at_the_end(knocker: Knocker) -> None:
 
 
 def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
-    """A bookmark of another boot is no place in this one: all that this boot's log still has is told."""
+    """A checkpoint of another boot is not valid in this one: all lines of this boot that are still there are
+    reported."""
     first = knocker.start()
     knocker.knock(1001, 1002)
     first.event("denied", dpt=1002)
@@ -206,7 +209,8 @@ def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
 
 
 def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
-    """A host that fwguardd has guarded before, and no bookmark: it was rebooted, and all of this boot's log is told."""
+    """A host that fwguardd has guarded before, and without a checkpoint: it was rebooted, and all lines of this boot
+    are reported."""
     first = knocker.start()
     first.stop()
     checkpoint(first).unlink()
@@ -217,13 +221,13 @@ def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
     assert told(second.all_events()) == [1001, 1002]
 
 
-def test_a_damaged_bookmark_is_no_bookmark(knocker: Knocker) -> None:
-    """With a bookmark that cannot be read the daemon starts all the same, from the end, and says so."""
+def test_a_damaged_checkpoint_is_ignored(knocker: Knocker) -> None:
+    """With a checkpoint that cannot be read the daemon starts from the end of the kernel log, and says so."""
     first = knocker.start()
     first.stop()
     checkpoint(first).write_text("{")
     knocker.knock(1001)
     second = knocker.start()
-    assert "1 older lines" in second.reading["message"]
+    assert "1 older line" in second.reading["message"]
     second.stop()
     assert told(second.all_events()) == []

@@ -79,8 +79,9 @@ class Host:
 
 
 def test_a_journal_that_comes_back_gets_all(tmp_path: Path, kernel_log_of_namespaces: Callable[[], None]) -> None:
-    """While nobody takes events, so many are kept and the other lines are counted; the bookmark stays. When journald is
-    back it gets events for every line, though no other line comes, none is dropped, and the bookmark is moved."""
+    """While no journald runs a number of events is queued and the other lines are counted; the checkpoint is not
+    written. When journald is back it gets events for every line, though no other line comes, and the checkpoint is
+    written."""
     host = Host(tmp_path)
 
     async def live() -> tuple[list[dict[str, str]], int]:

@@ -44,8 +44,8 @@ def test_a_packet_that_nflog_copied_becomes_an_event(start_daemon: Start, peer: 
 
 
 @one_backend
-def test_auto_takes_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> None:
-    """Also in a network namespace, whose LOG rules may be silent: it says on what that hangs."""
+def test_auto_is_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> None:
+    """Also in a network namespace, whose LOG rules may write nothing: the event names the sysctl."""
     told = start_daemon(RULES, "source: auto\n").event("denials.reading")
     assert told["source"] == "kmsg"
     assert "only while net.netfilter.nf_log_all_netns is 1" in told["message"]
@@ -54,30 +54,30 @@ def test_auto_takes_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> 
 IN_A_CONTAINER = """mount -t tmpfs dev /dev && mknod /dev/null c 1 3 && exec "$0" -c '
 from fwguardd.denials.sources import NoSourceError, ReadPosition, SourceChoice, open_source
 try:
-    taken = open_source(SourceChoice.AUTO, ReadPosition(None, "boot", 7))
-    print(taken.source.name, taken.why)
+    opened = open_source(SourceChoice.AUTO, ReadPosition(None, "boot", 7))
+    print(opened.source.name, opened.why)
 except NoSourceError as error:
     print("none", error)
 '"""
-"""What auto takes where there is no /dev/kmsg."""
+"""The source of auto where there is no /dev/kmsg."""
 
 
-def _taken_in_a_container() -> str:
+def _opened_in_a_container() -> str:
     argv = ["unshare", "--mount", "sh", "-c", IN_A_CONTAINER, sys.executable]
     return subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
-def test_auto_takes_nflog_in_a_container() -> None:
-    """Where LOG is silent and the kernel log is closed auto takes NFLOG, and says why."""
-    said = _taken_in_a_container()
-    assert said.startswith("nflog LOG is silent in a network namespace")
+def test_auto_is_nflog_in_a_container() -> None:
+    """Where LOG rules write nothing and the kernel log cannot be opened auto is NFLOG, and the event says why."""
+    said = _opened_in_a_container()
+    assert said.startswith("nflog LOG rules write nothing in a network namespace")
     assert "/dev/kmsg" in said
 
 
-def test_auto_says_what_is_wrong_with_each() -> None:
-    """When the group is taken too, it is said who has it."""
+def test_auto_says_why_each_source_cannot_be_opened() -> None:
+    """When the group is in use too, the message names the process that has it."""
     with PacketLog(7) as other:
-        said = _taken_in_a_container()
+        said = _opened_in_a_container()
         assert f"NFLOG group 7 is bound to netlink port {other.port}" in said
     assert "/dev/kmsg" in said
 
@@ -139,7 +139,7 @@ def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start, t
 
 
 @one_backend
-def test_rules_that_log_elsewhere_are_told(start_daemon: Start) -> None:
+def test_rules_that_log_to_another_place_are_named(start_daemon: Start) -> None:
     """A LOG rule with a watched prefix, while denials come from NFLOG, is named in an event, with what to do."""
     rules = RULES["10-nflog.rules"]
     daemon = start_daemon({"10-nflog.rules": rules, "20-log.rules": '-A OUTPUT -j LOG --log-prefix "[Output Log] "\n'})

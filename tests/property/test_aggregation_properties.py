@@ -76,20 +76,20 @@ times = st.floats(0, 1e9)
 summaries = st.builds(
     lambda key, count, times: FlowSummary(key, count, *sorted(times)), keys, st.integers(0), st.tuples(times, times)
 )
-bookmarks = st.builds(
+checkpoints = st.builds(
     Checkpoint, texts, texts, st.none() | texts, st.lists(summaries, max_size=4).map(tuple), st.integers(0)
 )
 
 
-@given(bookmarks)
-def test_a_bookmark_comes_back_as_it_was(checkpoint: Checkpoint) -> None:
+@given(checkpoints)
+def test_a_checkpoint_comes_back_as_it_was(checkpoint: Checkpoint) -> None:
     """What is written down is what is read back."""
     assert decode(encode(checkpoint)) == checkpoint
 
 
-@given(bookmarks, st.data())
-def test_a_damaged_bookmark_is_none(checkpoint: Checkpoint, data: st.DataObject) -> None:
-    """Whatever happened to the bytes: a bookmark, or None, and never an exception."""
+@given(checkpoints, st.data())
+def test_a_damaged_checkpoint_is_none(checkpoint: Checkpoint, data: st.DataObject) -> None:
+    """Whatever happened to the bytes: a checkpoint, or None, and never an exception."""
     good = encode(checkpoint)
     position = data.draw(st.integers(0, len(good)))
     bad = good[:position] + data.draw(st.binary(max_size=3)) + good[position + data.draw(st.integers(0, 3)) :]

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fwguardd.ctl.answers import AnswerPainter
-from fwguardd.ctl.denials.event import Event, of_entry
+from fwguardd.ctl.denials.event import Event, from_entry
 from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.formats import ecs, last_piece, pieces
-from fwguardd.ctl.denials.log_files import LogFileReader, StampReader
+from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.table import Table
-from fwguardd.ctl.denials.time_specs import time_spec
+from fwguardd.ctl.denials.times import StampReader, time_spec
 from fwguardd.ctl.denials.top import Top
 from fwguardd.denials.grammar import TCP_FLAGS
 from fwguardd.denials.line_parser import LineReader
@@ -123,7 +123,7 @@ def test_an_event_is_read_back_from_the_journal_as_it_was(
         before = entry.get(key)
         entry[key] = text if before is None else [*([before] if isinstance(before, str) else before), text]
     entry["__REALTIME_TIMESTAMP"] = "17"
-    assert of_entry(json.loads(json.dumps(entry))) == Event("denied", "m", encoded, 17)
+    assert from_entry(json.loads(json.dumps(entry))) == Event("denied", "m", encoded, 17)
 
 
 def test_the_corpus_is_read_alike_from_any_log() -> None:

@@ -1,4 +1,4 @@
-"""fwguardctl denials as a command: each source, each form, each way that it can go wrong."""
+"""fwguardctl denials as a command: each source, each form of output, each error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd import events
-from fwguardd.ctl.denials.event import of_entry
+from fwguardd.ctl.denials.event import from_entry
 from fwguardd.denials.aggregation import Flow, FlowSummary
 from fwguardd.denials.fields import denial_fields, notice_fields, summary_fields
 from fwguardd.denials.line_parser import LineReader
@@ -91,7 +91,7 @@ NOTICES: list[dict[str, Any]] = [
     {"event": "denials.scan", "message": notice_sentence(SCAN), **notice_fields(SCAN)},
     {"event": "denials.lost", "message": "3 kernel records were overwritten", "count": 3},
 ]
-"""What the daemon tells of many packets, and of what it could not read."""
+"""Events about many packets, and about what could not be read."""
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_the_fields_are_those_of_the_schema() -> None:
     for notice in NOTICES:
         carried = {key: value for key, value in notice.items() if key not in {"event", "message"}}
         check_fields(events.ALL_EVENTS[notice["event"]], carried)
-    event = of_entry({"FWGUARD_EVENT": "denied", "FWGUARD_SPT": "x"})
+    event = from_entry({"FWGUARD_EVENT": "denied", "FWGUARD_SPT": "x"})
     assert event is not None
     assert event.fields == {"spt": "x"}
 
@@ -166,7 +166,7 @@ def test_filters_and_top_of_the_journal(journal: Path) -> None:
         "denials.lost",
     ]
     none = denials("--src", "6.6.6.6", *here)
-    assert (none.returncode, none.stdout, none.stderr) == (0, "", "fwguardctl: no such denials in the journal\n")
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "fwguardctl: the journal has no such denials\n")
 
 
 def test_old_lines_as_a_table(kern_log: Path) -> None:
@@ -175,9 +175,9 @@ def test_old_lines_as_a_table(kern_log: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == TABLE
     assert done.stderr.splitlines() == [
-        f"fwguardctl: {kern_log}: 5 lines: 2 ours, 1 unparsed, 1 foreign, 1 of no concern",
-        "fwguardctl: foreign: 1 line with a watched prefix, but nothing shows the kernel's hand; passed over",
-        "fwguardctl: the stamps name no year: 2026 assumed, from when the file was last written to",
+        f"fwguardctl: {kern_log}: 5 lines: 2 parsed, 1 of unknown form, 1 not from the kernel, 1 without a watched prefix",
+        "fwguardctl: ignored 1 line with a watched prefix but no sign that the kernel wrote it",
+        "fwguardctl: the stamps have no year: 2026 was assumed, from the time of the last change of the file",
     ]
 
 
@@ -194,7 +194,7 @@ def test_old_lines_in_the_other_forms(kern_log: Path) -> None:
 
 
 def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
-    """On a machine without settings a prefix is said with --prefix; the settings are not even looked at."""
+    """On a machine without settings a prefix is given with --prefix; the settings are not read."""
     text = "<4>[   12.345678] " + SYN.replace("iptables denied: ", "odd one ")
     words = ("--read", "-", "--json", "--config", str(tmp_path / "missing.yaml"))
     document = json.loads(denials(*words, "--prefix", "odd one ", text=text).stdout)
@@ -207,11 +207,11 @@ def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
     [
         (["--src", "gurke"], 2, "'gurke' is neither an address nor a network"),
         (["--dport", "99999"], 2, "'99999' is neither a port from 0 to 65535 nor a range"),
-        (["--read", "-", "--since", "gurke"], 2, "'gurke' is no time that --read understands"),
+        (["--read", "-", "--since", "gurke"], 2, "'gurke' is not a time that --read understands"),
         (["--read", "/dev/null", "-f"], 2, "tail -F FILE | fwguardctl denials -f --read -"),
         (["--read", "-", "--prefix", ""], 2, "is empty"),
-        (["--prefix", "x"], 2, "--prefix goes with --read"),
-        (["--top", "-f"], 2, "--top counts what is there"),
+        (["--prefix", "x"], 2, "--prefix needs --read"),
+        (["--top", "-f"], 2, "--top and -f exclude each other"),
         (["--top", "--format", "ecs"], 2, "use --top --json"),
         (["--read", "/does/not/exist"], 5, "/does/not/exist: No such file or directory"),
         (["--read", "/does/not/\x1b[2J"], 5, "/does/not/\\x1b[2J: No such file"),
@@ -220,8 +220,8 @@ def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
         (["--since", "gurke", "--journal-dir", "/"], 2, "Failed to parse timestamp: gurke"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(words: list[str], code: int, sentence: str) -> None:
-    """Wrong usage is 2, a place that cannot be read 5; the sentence says what is wrong, and nothing is printed."""
+def test_an_error_is_one_sentence(words: list[str], code: int, sentence: str) -> None:
+    """Wrong usage is 2, a place that cannot be read 5; the message says what is wrong, and nothing is printed."""
     done = denials(*words, text="")
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
@@ -238,7 +238,7 @@ def test_a_host_without_a_journal(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_this_user_may_not_read(journal: Path, tmp_path: Path) -> None:
-    """It is said that it is not permitted, and who is."""
+    """The error says that it is not permitted, and who may read it."""
     copied = tmp_path / "journal"
     subprocess.run(["cp", "-r", str(journal), str(copied)], check=True)
     (copied / "remote.journal").chmod(0)
@@ -269,8 +269,8 @@ def test_following_prints_an_object_a_line_and_ends_on_an_interrupt(following: s
     assert (following.returncode, complaint) == (130, "")
 
 
-def test_following_tells_what_comes(tmp_path: Path) -> None:
-    """An event that is told while it follows is printed then, and not when some buffer is full."""
+def test_following_prints_what_comes(tmp_path: Path) -> None:
+    """An event that is written while it follows is printed then, and not when a buffer is full."""
     (tmp_path / "journal").mkdir()
     with GrowingJournal(tmp_path / "journal") as growing:
         growing.entry("first", FWGUARD_EVENT="denied", FWGUARD_SRC="192.0.2.1", _UID="0")
@@ -287,7 +287,7 @@ def test_following_tells_what_comes(tmp_path: Path) -> None:
 
 
 def test_following_standard_input(tmp_path: Path) -> None:
-    """What another program follows is told line by line, and the account when it ends."""
+    """What another program follows is printed line by line, and the account when it ends."""
     words = [*COMMAND, "-f", "--json", "--read", "-"]
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -300,7 +300,7 @@ def test_following_standard_input(tmp_path: Path) -> None:
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["src"] == "203.0.113.9"
         _, account = process.communicate(timeout=60)
-    assert "standard input: 3 lines: 3 ours" in account
+    assert "standard input: 3 lines: 3 parsed" in account
 
 
 def _anywhere() -> dict[str, str]:
@@ -309,7 +309,7 @@ def _anywhere() -> dict[str, str]:
 
 @pytest.mark.parametrize("where", ["/dev/full", "closed"])
 def test_an_answer_that_cannot_be_written(where: str, kern_log: Path) -> None:
-    """A full disk and a closed output are told, and are no traceback."""
+    """A full disk and a closed standard output are errors of one line, without a traceback."""
     redirect = ">&-" if where == "closed" else f">{where}"
     command = f'exec "$@" {redirect}'
     words = ["sh", "-c", command, "sh", *COMMAND, "--read", str(kern_log)]
@@ -331,7 +331,7 @@ def test_following_ends_when_nobody_reads_it(following: subprocess.Popen[str]) -
 
 
 def test_a_closed_pipe_ends_a_long_answer(tmp_path: Path) -> None:
-    """`| head` gets its lines, and no traceback follows them."""
+    """`| head` gets its lines, and no traceback comes after them."""
     path = tmp_path / "kern.log"
     path.write_text(KERN_LOG * 20_000, encoding="ascii")
     words = [*COMMAND, "--read", str(path)]
@@ -358,7 +358,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
     words = [sys.executable, "-c", measure, *COMMAND, "--read", str(path), "--top"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
-    assert "6 lines: 2 ours" in done.stderr
+    assert "6 lines: 2 parsed" in done.stderr
     assert int(done.stdout.splitlines()[-1]) < 100_000
 
 

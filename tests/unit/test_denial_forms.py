@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.ctl.answers import AnswerPainter
-from fwguardd.ctl.denials.event import Event, KernelLine, of_denial, of_unparsed
+from fwguardd.ctl.denials.event import Event, KernelLine, from_denial, from_unparsed
 from fwguardd.ctl.denials.formats import ecs, event_object, last_piece, pieces
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.top import BoundedCount, Top
@@ -51,14 +51,14 @@ def event(text: str, realtime: int | None = THEN, uptime: int | None = None, tim
     """The event that a line would have become."""
     read = READER.read(text)
     if isinstance(read, Unparsed):
-        return of_unparsed(read, KernelLine(text, realtime, uptime, "gate"))
+        return from_unparsed(read, KernelLine(text, realtime, uptime, "gate"))
     assert isinstance(read, Denial)
-    return of_denial(read, KernelLine(text, realtime, uptime, "gate", times))
+    return from_denial(read, KernelLine(text, realtime, uptime, "gate", times))
 
 
 SCAN = Event(
     "denials.scan",
-    "203.0.113.9 was denied 15 ports",
+    "203.0.113.9 was denied at 15 ports",
     {"src": "203.0.113.9", "count": 15, "ports": ("tcp/1", "tcp/2"), "spoofable": "yes"},
     THEN,
 )
@@ -85,7 +85,7 @@ TIME                 MEANING      IN → OUT          PROTOCOL                SO
 2026-11-22 23:33:15  a kernel line has the prefix 'iptables denied: ' and an unknown form: iptables denied: IN=\x1b[2J
 2026-11-22 23:33:15  denied ×120                    tcp                     203.0.113.9        *:23
 2026-11-22 23:33:15  denied ×9                      icmp echo-request                                       9.rules:4
-2026-11-22 23:33:15  203.0.113.9 was denied 15 ports
+2026-11-22 23:33:15  203.0.113.9 was denied at 15 ports
 """
 
 
@@ -95,7 +95,7 @@ def test_table() -> None:
 
 
 def test_a_live_table_has_its_head_at_once() -> None:
-    """Before the first event is there, the head is; no event at all is no head where there is an end."""
+    """The heading is printed before the first event comes; a table without events has no heading."""
     assert next(Table(AnswerPainter(colours=False)).live_lines(iter([]))).startswith("TIME ")
     assert list(Table(AnswerPainter(colours=False)).lines([])) == []
 
@@ -114,7 +114,7 @@ def test_only_our_own_escape_sequences_reach_a_terminal() -> None:
 
 
 def test_top_counts_packets() -> None:
-    """A summary counts as often as it says; what tells of no packet is named apart."""
+    """A summary counts as many packets as it stands for; events that are not about packets are listed separately."""
     top = Top()
     top.add(EVENTS)
     assert top.lines(2, AnswerPainter(colours=False)) == [

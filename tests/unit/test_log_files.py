@@ -12,8 +12,8 @@ import pytest
 
 from fwguardd.ctl.denials.event import KernelLine
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.log_files import Counts, LogFileReader, StampReader, read_line
-from fwguardd.ctl.denials.time_specs import to_usec
+from fwguardd.ctl.denials.log_files import Counts, LogFileReader, read_line
+from fwguardd.ctl.denials.times import StampReader, to_usec
 from fwguardd.ctl.denials.top import Top
 from fwguardd.denials.model import Meaning, Watched
 
@@ -129,7 +129,7 @@ def test_entries_of_the_journal() -> None:
     "line", ["[" * 100_000, '{"a":' * 100_000, '{"MESSAGE":[300]}', "{}", "", "[]", '{"MESSAGE":[[]]}']
 )
 def test_nothing_raises(line: str) -> None:
-    """A line that is no log line at all is one of the others, also when the looking was worth it."""
+    """A line that is not a log line counts as one of the others, also when it holds a part of a prefix."""
     assert read(line) is None
     assert account(line, watched=(Watched("odd", "\\", Meaning.DENIED),))[1].others == 1
 
@@ -144,7 +144,7 @@ def test_syslog_text_is_brought_into_the_kernels_spelling() -> None:
 
 
 def test_the_account_adds_up() -> None:
-    """Every line is counted once: understood, of unknown form, not the kernel's, or of no concern."""
+    """Every line is counted once: parsed, of unknown form, not the kernel's, or without a watched prefix."""
     head = "Nov 22 23:33:15 gate kernel: "
     events, counts = account(
         head + LINE,
@@ -159,7 +159,7 @@ def test_the_account_adds_up() -> None:
     assert counts == Counts(lines=7, ours=2, unparsed=1, foreign=1, others=3)
 
 
-def test_what_fwguardd_told_of_a_line_is_not_foreign() -> None:
+def test_an_event_of_fwguardd_about_a_line_is_not_foreign() -> None:
     """A whole journal holds the kernel's line and fwguardd's event of it: one packet, and nobody's forgery."""
     kernel = {"_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "17", "MESSAGE": LINE}
     own = {"_TRANSPORT": "journal", "__REALTIME_TIMESTAMP": "18", "FWGUARD_EVENT": "denied", "FWGUARD_LINE": LINE}
@@ -215,7 +215,7 @@ def test_a_year_that_is_not_said(stamp: str, written: datetime, year: int) -> No
 
 @pytest.mark.parametrize("stamp", ["Feb 30 12:00:00", "Abc 22 12:00:00", "Nov 22 25:00:00", "2026-13-01 00:00:00"])
 def test_a_stamp_that_is_no_time(stamp: str) -> None:
-    """It is no time, and the line counts all the same."""
+    """There is no such time, and the line counts nevertheless."""
     [event] = run(f"{stamp} gate kernel: {LINE}")
     assert event.realtime is None
 
@@ -236,7 +236,7 @@ def test_filters() -> None:
 
 
 def test_counting_needs_no_more_than_flows() -> None:
-    """The top of lines that were only glanced at is the top of lines that were read, and so is the account."""
+    """The top of lines of which only the flow was read is the top of lines that were parsed, and so is the account."""
     lines = [line.split("\t")[2] for line in CORPUS.read_text(encoding="ascii").splitlines()]
     data = [f"Nov 22 23:33:15 gate kernel: {line}".encode("latin-1") for line in [*lines, "iptables denied: IN=odd"]]
     data.append(data[0].replace(b"iptables", b"message repeated 3 times: [ iptables") + b"]")

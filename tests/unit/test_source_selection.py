@@ -9,7 +9,7 @@ BOOT, ANOTHER_BOOT = "boot", "another boot"
 
 
 def place(checkpoint: Checkpoint | None) -> ReadPosition:
-    """Where to go on after a bookmark, in this boot."""
+    """Where to continue from a checkpoint, in this boot."""
     return ReadPosition(checkpoint, BOOT, 5)
 
 

@@ -1,7 +1,6 @@
-"""fwguardctl denials: what the kernel denied, from the journal, or from old kernel log lines.
+"""fwguardctl denials: what the kernel denied, from the journal or from old kernel log lines.
 
-`event` is one denial however it was read, `wanted` the filters, `moments` the words of --since. `stamps`, `lines` and
-`old_lines` read text that a kernel log left behind, by the daemon's own road; `table`, `top`, `ecs` and `document` are
-the forms of the answer. All of these are pure. `reading` and `journal` open files and run journalctl; `verb` is the
-command.
+``command`` is the verb. ``inputs`` reads the journal by journalctl, and lines from files; ``log_files`` makes events of
+lines with the parser of the daemon. ``event`` is one event from either source, ``filters`` chooses events, ``times``
+reads times and stamps. ``table``, ``top`` and ``formats`` (JSON, ECS) are the forms of the output.
 """

@@ -1,4 +1,4 @@
-"""The command: its options, where the events come from, and how they are printed."""
+"""The verb `denials`: its options, where the events come from, and how they are printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials import filters, formats
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.formats import ecs
 from fwguardd.ctl.denials.inputs import (
     FileNotPermittedError,
     Query,
@@ -24,9 +23,9 @@ from fwguardd.ctl.denials.inputs import (
     lines_of,
     opened,
 )
-from fwguardd.ctl.denials.log_files import LogFileReader, StampReader
+from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.table import Table
-from fwguardd.ctl.denials.time_specs import time_spec
+from fwguardd.ctl.denials.times import StampReader, time_spec
 from fwguardd.ctl.denials.top import SHOWN, Top
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.settings import DEFAULT_PATH, load_settings
@@ -39,28 +38,28 @@ if TYPE_CHECKING:
     from fwguardd.ctl.denials.log_files import Counts
 
 _Account: TypeAlias = "Callable[[], Mapping[str, object]]"
-"""What became of the lines, asked for when all are read."""
+"""Gives what became of the lines, after all are read."""
 
 NAME: Final = "denials"
 DONE, WRONG_USAGE, NOT_PERMITTED, FAILED = 0, 2, 4, 5
 
 _DESCRIPTION: Final = """\
-Show the packets that the kernel logged as denied, newest last: from the journal, where fwguardd tells them, or, with
---read, from what a kernel log left behind on any machine. --read needs neither the daemon, nor root, nor systemd."""
+Show the packets that the kernel logged as denied, newest last: from the events of fwguardd in the journal, or with
+--read from the lines of a kernel log of any machine. --read needs neither the daemon, nor root, nor systemd."""
 
 _EPILOG: Final = """\
 --src and --dport may be given several times; a packet must match one of each.
 
 examples:
   fwguardctl denials -f                               what is denied from now on
-  fwguardctl denials --since yesterday --top          who knocked most, and where
+  fwguardctl denials --since yesterday --top          the sources, ports and rules with most denials
   fwguardctl denials --src 203.0.113.0/24 --dport 22 --dport 8000-8999
   fwguardctl denials --read /var/log/kern.log --since "1h ago"
   zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
 
 
 class _WrongUsageError(Exception):
-    """Options that do not go together, or a value that is none."""
+    """Options that exclude each other, or a wrong value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +76,16 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     """Add the verb to a parser whose subparsers have the destination ``verb``."""
     parser = verbs.add_parser(
         NAME,
-        help="what the kernel denied: from the journal, live, the top talkers, or from old log lines",
+        help="show denied packets: from the journal, live, the top sources and ports, or from old log lines",
+        usage="fwguardctl denials [options]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("-f", "--follow", action="store_true", help="go on with what is denied from now on; print it as it comes")
-    add("--since", metavar="T", help='not before: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
-    add("--until", metavar="T", help="not after")
+    add("-f", "--follow", action="store_true", help="also print what is denied from now on, as it comes")
+    add("--since", metavar="T", help='from this time on: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
+    add("--until", metavar="T", help="up to this time")
     add("--src", action="append", type=filters.source, metavar="ADDR", help="from this address or network")
     add("--dport", action="append", type=filters.port, metavar="PORT", help="to this port, or a range such as 20-25")
     add(
@@ -102,10 +102,10 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     place.add_argument(
         "--read", metavar="FILE",
         help="read kernel log lines from a file (- is standard input): syslog text, journalctl -k, also with -o json, "
-        "dmesg, or records of /dev/kmsg; local times are meant where none says its zone",
+        "dmesg, or records of /dev/kmsg; a time without a zone is local",
     )  # fmt: skip
     place.add_argument("--journal-dir", type=Path, metavar="D", help="read the journal in this directory")
-    add("--prefix", action="append", metavar="TEXT", help="with --read: look for this --log-prefix, not the settings'")
+    add("--prefix", action="append", metavar="TEXT", help="with --read: the --log-prefix to look for")
     add("--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)")
 
 
@@ -121,16 +121,16 @@ def join_times(argv: Sequence[str]) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was asked for; the exit code. Raises SettingsError and BrokenPipeError."""
+    """Run the verb; the exit code. Raises SettingsError and BrokenPipeError."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
-        return _fail("there is no standard output to print to", FAILED)
+        return _fail("standard output is closed", FAILED)
     # A terminal or a pipe that cannot show a character gets its code instead of a traceback.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if options.read is not None:
-            _read_old_lines(options)
+            _show_old_lines(options)
         else:
-            _read_journal(options)
+            _show_journal(options)
         sys.stdout.flush()
     except (_WrongUsageError, TimeSpecError) as error:
         return _fail(error, WRONG_USAGE)
@@ -141,28 +141,28 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Whatever else is read or run says so in an error of its own: this is a full disk. What is left in the buffer
-        # has to go somewhere when Python ends.
+        # Every other error has a class of its own: standard output is on a full disk. Python flushes the buffer at its
+        # end, so it needs a place that takes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail(f"standard output: {error.strerror}; the answer is not complete", FAILED)
+        return _fail(f"standard output: {error.strerror}; the output is not complete", FAILED)
     return DONE
 
 
-def _read_journal(options: argparse.Namespace) -> None:
+def _show_journal(options: argparse.Namespace) -> None:
     if options.prefix:
-        raise _WrongUsageError("--prefix goes with --read: events in the journal carry the prefix that made them")
+        raise _WrongUsageError("--prefix needs --read: the events in the journal are of the prefixes in the settings")
     form = _form(options)
     wanted = Filters(tuple(options.src or ()), tuple(options.dport or ()))
     query = Query(options.journal_dir, options.since, options.until, options.follow)
     events = events_in_journal(query)
     shown = _print((event for event in events if wanted.takes(event)), form, None)
     if not shown and not options.json:
-        _say("no such denials in the journal")
+        _print_note("the journal has no such denials")
 
 
-def _read_old_lines(options: argparse.Namespace) -> None:
+def _show_old_lines(options: argparse.Namespace) -> None:
     if options.follow and options.read != "-":
-        raise _WrongUsageError("-f follows no file; let tail do it: tail -F FILE | fwguardctl denials -f --read -")
+        raise _WrongUsageError("-f cannot follow a file; use tail: tail -F FILE | fwguardctl denials -f --read -")
     form = _form(options)
     wanted = _filters(options)
     watched = _watched(options)
@@ -176,25 +176,31 @@ def _read_old_lines(options: argparse.Namespace) -> None:
             raise _WrongUsageError(str(error)) from error
         _print(old.events(lines_of(descriptor, place, live=form.live)), form, old.account)
     sys.stdout.flush()
-    _say_what_was_read(place, old.counts, stamps)
+    _print_account(place, old.counts, stamps)
 
 
 def _form(options: argparse.Namespace) -> _Form:
     is_ecs = options.format == "ecs"
     if options.top is not None and is_ecs:
-        raise _WrongUsageError("--top has no form in ECS; use --top --json")
+        raise _WrongUsageError("--top and --format ecs exclude each other; use --top --json")
     if options.top is not None and options.follow:
-        raise _WrongUsageError("--top counts what is there; with -f there is no end to count to")
+        raise _WrongUsageError("--top and -f exclude each other: -f has no end at which to print the top")
     return _Form(options.top, is_ecs, options.json, options.follow)
 
 
 def _filters(options: argparse.Namespace) -> Filters:
     now = datetime.now()  # noqa: DTZ005 - local times are meant.
     try:
-        since, until = (time_spec(text, now) if text is not None else None for text in (options.since, options.until))
+        since, until = _time(options.since, now), _time(options.until, now)
     except ValueError as error:
         raise _WrongUsageError(str(error)) from error
     return Filters(tuple(options.src or ()), tuple(options.dport or ()), since, until)
+
+
+def _time(text: str | None, now: datetime) -> int | None:
+    if text is None:
+        return None
+    return time_spec(text, now)
 
 
 def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
@@ -205,7 +211,7 @@ def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
 
 def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> int:
     """Print events; how many there were."""
-    counted = _Counting(events)
+    counted = _Counter(events)
     for piece in _pieces(counted, form, account):
         sys.stdout.write(piece)
     return counted.count
@@ -213,29 +219,48 @@ def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> in
 
 def _pieces(events: Iterable[Event], form: _Form, account: _Account | None) -> Iterator[str]:
     if form.top is not None:
-        top = Top()
-        top.add(events)
-        read = account() if account is not None else None
-        lines = (
-            [formats.json_line({**top.document(form.top), "read": read})]
-            if form.json
-            else top.lines(form.top, AnswerPainter())
-        )
-        yield from (f"{line}\n" for line in lines)
+        yield from _top_pieces(events, form, form.top, account)
     elif form.ecs:
-        yield from (f"{formats.json_line(ecs(event))}\n" for event in events)
+        for event in events:
+            yield f"{formats.json_line(formats.ecs(event))}\n"
     elif form.json and form.live:
-        yield from (f"{formats.json_line(formats.event_object(event))}\n" for event in events)
+        for event in events:
+            yield f"{formats.json_line(formats.event_object(event))}\n"
     elif form.json:
         yield from formats.pieces(events)
-        yield formats.last_piece(account() if account is not None else None)
+        yield formats.last_piece(_read(account))
     else:
-        table = Table(AnswerPainter())
-        yield from (f"{line}\n" for line in (table.live_lines(events) if form.live else table.lines(events)))
+        yield from _table_pieces(events, form)
 
 
-class _Counting:
-    """Events, counted while they pass."""
+def _top_pieces(events: Iterable[Event], form: _Form, number: int, account: _Account | None) -> Iterator[str]:
+    top = Top()
+    top.add(events)
+    if form.json:
+        yield f"{formats.json_line({**top.document(number), 'read': _read(account)})}\n"
+        return
+    for line in top.lines(number, AnswerPainter()):
+        yield f"{line}\n"
+
+
+def _table_pieces(events: Iterable[Event], form: _Form) -> Iterator[str]:
+    table = Table(AnswerPainter())
+    lines = table.lines(events)
+    if form.live:
+        lines = table.live_lines(events)
+    for line in lines:
+        yield f"{line}\n"
+
+
+def _read(account: _Account | None) -> Mapping[str, object] | None:
+    """The account of the lines; None where the journal was read."""
+    if account is None:
+        return None
+    return account()
+
+
+class _Counter:
+    """Counts events as they are iterated over."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self._events = events
@@ -247,42 +272,39 @@ class _Counting:
             yield event
 
 
-def _say_what_was_read(place: str, counts: Counts, stamps: StampReader) -> None:
-    """The account of the lines, on standard error, and what was assumed."""
-    parts = [
-        f"{counts.ours} ours",
-        f"{counts.unparsed} unparsed",
-        f"{counts.foreign} foreign",
-        f"{counts.others} of no concern",
-    ]
-    _say(f"{place}: {_lines(counts.lines)}: {', '.join(parts)}")
+def _print_account(place: str, counts: Counts, stamps: StampReader) -> None:
+    """Print on standard error what became of the lines, and what was assumed."""
+    _print_note(
+        f"{place}: {_lines(counts.lines)}: {counts.ours} parsed, {counts.unparsed} of unknown form, "
+        f"{counts.foreign} not from the kernel, {counts.others} without a watched prefix"
+    )
     if counts.foreign:
-        _say(
-            f"foreign: {_lines(counts.foreign)} with a watched prefix, but nothing shows the kernel's hand; passed over"
-        )
+        _print_note(f"ignored {_lines(counts.foreign)} with a watched prefix but no sign that the kernel wrote it")
     if counts.left_out:
-        _say(f"{_lines(counts.left_out)} of the kernel's without text: journalctl leaves out odd bytes, unless --all")
+        _print_note(f"{_lines(counts.left_out)} without text: journalctl omits odd bytes unless it is given --all")
     if counts.undated:
-        _say(f"{_lines(counts.undated)} of ours tell no time of day, and are left out by --since and --until")
+        _print_note(f"--since and --until excluded {_lines(counts.undated)} without a time of day")
     if stamps.years:
-        years = " and ".join(str(year) for year in sorted(stamps.years))
-        _say(f"the stamps name no year: {years} assumed, from when the file was last written to")
+        years = " and ".join(map(str, sorted(stamps.years)))
+        _print_note(f"the stamps have no year: {years} was assumed, from the time of the last change of the file")
 
 
 def _lines(number: int) -> str:
-    return f"{number} line{'s' * (number != 1)}"
+    if number == 1:
+        return "1 line"
+    return f"{number} lines"
 
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 999999")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 999999")
     return int(text)
 
 
-def _say(sentence: object) -> None:
+def _print_note(sentence: object) -> None:
     print(f"fwguardctl: {printable(str(sentence))}", file=sys.stderr)
 
 
 def _fail(error: Exception | str, code: int) -> int:
-    _say(error)
+    _print_note(error)
     return code

@@ -1,8 +1,7 @@
-"""One denial as this verb knows it, whether fwguardd told it in the journal or an old kernel line would become it.
+"""One event of `fwguardctl denials`: from the journal, or made of an old kernel line as the daemon would have made it.
 
-Its fields are those of `fwguardd.denials.formatting`. The journal keeps every value as text; what was a number becomes
-a number again, and a list that had one element is a list again. Whatever else is in an entry never raises: a value that
-is not what its name promises stays the text that it is.
+The journal keeps every value as text. The schema (`fwguardd.event_fields`) says what was a number or a list, and it is
+read back as such; a value that is not of its type stays text. Nothing in an entry raises an error.
 
 This module is pure.
 """
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fwguardd import events
 from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Denial, Meaning
-from fwguardd.denials.sentences import sentence
+from fwguardd.denials.sentences import sentence, unparsed_sentence
 from fwguardd.event_fields import FieldType
 
 if TYPE_CHECKING:
@@ -24,25 +23,24 @@ if TYPE_CHECKING:
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
     from fwguardd.event_fields import Field
+    from fwguardd.events import EventKind
 
-_PACKETS: Final = frozenset(
-    kind.name for kind in (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
-)
-_NOTICES: Final = frozenset({events.SCAN.name, events.SWEEP.name})
-_GAPS: Final = frozenset(
-    kind.name for kind in (events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_UNAVAILABLE, events.DROPPED)
-)
-EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
-"""What the road of denials tells: packets and summaries of packets, notices of scans, and where it was blind."""
+_PACKETS: Final = (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
+_NOTICES: Final = (events.SCAN, events.SWEEP)
+_GAPS: Final = (events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_UNAVAILABLE, events.DROPPED)
 
-_FIELDS: Final = {kind: {field.name: field for field in events.ALL_EVENTS[kind].fields} for kind in EVENT_NAMES}
+_PACKET_NAMES: Final = frozenset(kind.name for kind in _PACKETS)
+_NOTICE_NAMES: Final = frozenset(kind.name for kind in _NOTICES)
+KINDS: Final = {kind.name: kind for kind in sorted((*_PACKETS, *_NOTICES, *_GAPS), key=lambda kind: kind.name)}
+"""The events that are shown: packets and summaries of packets, notices of scans, and what could not be read."""
 
+_FIELDS: Final = {name: {field.name: field for field in kind.fields} for name, kind in KINDS.items()}
 _PREFIX: Final = "FWGUARD_"
 _MOST_DIGITS: Final = 20
 
 
 class KernelLine(NamedTuple):
-    """A line of the kernel's: its text in the kernel's spelling, when it came, and how many times."""
+    """A kernel line: its text in the kernel's spelling, when it came, and how often."""
 
     text: str
     realtime: int | None = None
@@ -53,12 +51,13 @@ class KernelLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of the denial road. ``realtime`` counts microseconds since the epoch, ``uptime`` since boot on the
-    printk clock; a line may tell one, both or neither. ``fields`` holds str, int, and tuples of str."""
+    """An event about denials. ``realtime`` is in microseconds since the epoch, ``uptime`` in microseconds since boot on
+    the printk clock; a line may have one, both or neither. The values of ``fields`` are str, int, and tuples of str."""
 
     name: str
-    told: str | Denial
-    """The sentence, or the packet that it is about: wording it costs as much as reading it, and few forms show it."""
+    subject: str | Denial
+    """The message, or the packet that it is about: a message takes as long to make as a line to parse, and few forms of
+    output show it."""
     fields: Mapping[str, Any]
     realtime: int | None
     uptime: int | None = None
@@ -66,59 +65,67 @@ class Event:
 
     @property
     def message(self) -> str:
-        """The sentence that a person reads."""
-        return self.told if isinstance(self.told, str) else sentence(self.told)
+        """The message for people."""
+        if isinstance(self.subject, str):
+            return self.subject
+        return sentence(self.subject)
 
     @property
     def is_of_packets(self) -> bool:
-        """Whether it tells of packets, and not of what is known of many, or of the reading of the log."""
-        return self.name in _PACKETS
+        """Whether it is about packets, and not a notice or about the reading of the log."""
+        return self.name in _PACKET_NAMES
 
     @property
     def is_notice(self) -> bool:
-        """Whether it tells of a scan or a sweep."""
-        return self.name in _NOTICES
+        """Whether it is about a scan or a sweep."""
+        return self.name in _NOTICE_NAMES
 
     @property
     def meaning(self) -> str:
-        """What became of the packets, in one word."""
+        """What happened to the packets: denied or logged."""
         return str(self.fields.get("meaning") or self.name.partition(".")[0])
 
     @property
     def weight(self) -> int:
-        """How many packets (or lost records) it stands for: 1, or what a summary counts. What a notice counts are ports
-        or hosts; their packets are told elsewhere."""
-        count = self.fields.get("count", 1) if not self.is_notice else 1
-        return count if isinstance(count, int) and count > 0 else 1
+        """The number of packets (or lost records) that it stands for. A notice counts as one: its number is of ports or
+        hosts, and its packets have events of their own."""
+        count = self.fields.get("count", 1)
+        if self.is_notice or not isinstance(count, int) or count < 1:
+            return 1
+        return count
 
 
-def of_denial(denial: Denial, line: KernelLine) -> Event:
-    """The event that a kernel line would have become. Where a log daemon folded repeats, it counts them."""
-    kind = events.DENIED if denial.watched.meaning is Meaning.DENIED else events.LOGGED
+def from_denial(denial: Denial, line: KernelLine) -> Event:
+    """The event of a kernel line. Where a log daemon folded repeated lines, the event counts them."""
     found: dict[str, Any] = {**denial_fields(denial), "line": denial.text}
     if line.times > 1:
         found["count"] = line.times
-    return Event(kind.name, denial, found, line.realtime, line.uptime, line.host)
+    return Event(_kind_of(denial.watched).name, denial, found, line.realtime, line.uptime, line.host)
 
 
-def of_flow(flow: Flow, watched: Watched, line: KernelLine) -> Event:
-    """The event of a plain line of TCP or UDP, with no more fields than its flow has: for who only counts."""
-    kind = events.DENIED if watched.meaning is Meaning.DENIED else events.LOGGED
+def from_flow(flow: Flow, watched: Watched, line: KernelLine) -> Event:
+    """The event of a plain line of TCP or UDP, with the fields that it takes to count it."""
     found = {"name": watched.name, "src": flow.src, "proto": flow.proto, "dpt": int(flow.port), "count": line.times}
-    return Event(kind.name, "", found, line.realtime, line.uptime, line.host)
+    return Event(_kind_of(watched).name, "", found, line.realtime, line.uptime, line.host)
 
 
-def of_unparsed(read: Unparsed, line: KernelLine) -> Event:
-    """The event that a kernel line of unknown form would have become."""
-    message = f"a kernel line has the prefix {read.watched.prefix!r} and an unknown form: {read.text}"
+def _kind_of(watched: Watched) -> EventKind:
+    if watched.meaning is Meaning.DENIED:
+        return events.DENIED
+    return events.LOGGED
+
+
+def from_unparsed(read: Unparsed, line: KernelLine) -> Event:
+    """The event of a kernel line of unknown form."""
     found = {"line": read.text, "expected": read.expected}
-    return Event(events.DENIALS_UNPARSED.name, message, found, line.realtime, line.uptime, line.host)
+    name = events.DENIALS_UNPARSED.name
+    return Event(name, unparsed_sentence(read), found, line.realtime, line.uptime, line.host)
 
 
-def of_entry(entry: Mapping[str, Any]) -> Event | None:
-    """The event in a journal entry as ``journalctl -o json`` prints it; None when it holds none of this road's."""
+def from_entry(entry: Mapping[str, Any]) -> Event | None:
+    """The event in a journal entry as ``journalctl -o json`` prints it; None if it holds none of `KINDS`."""
     name = as_text(entry.get("FWGUARD_EVENT"))
-    if name not in EVENT_NAMES:
+    if name not in KINDS:
         return None
     known = _FIELDS[name]
     found = {}
@@ -130,9 +137,27 @@ def of_entry(entry: Mapping[str, Any]) -> Event | None:
     return Event(name, as_text(entry.get("MESSAGE")), found, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
 
 
+def _value(field: Field | None, value: object) -> str | int | tuple[str, ...]:
+    if field is not None and field.type is FieldType.LIST:
+        return _elements(field, value)
+    if field is not None and field.type is FieldType.NUMBER:
+        number = as_number(value)
+        if number is not None:
+            return number
+    return as_text(value)
+
+
+def _elements(field: Field, value: object) -> tuple[str, ...]:
+    """The elements of a list, in its fixed order if it has one: journald does not keep the order."""
+    elements = [as_text(value)]
+    if isinstance(value, list) and any(isinstance(each, (str, list)) for each in value):
+        elements = [as_text(each) for each in value]
+    return tuple(sorted(elements, key=lambda element: (*field.order, element).index(element)))
+
+
 def as_text(value: object) -> str:
-    """A field of a journal entry as text: journalctl gives bytes that are not UTF-8 as a list of numbers, a field
-    that is there more than once as a list of values (of which the first counts), and a field too long as null."""
+    """A field of a journal entry as text. journalctl gives bytes that are not UTF-8 as a list of numbers, a field that
+    stands more than once as a list of values (of which the first counts), and a field that is too long as null."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value:
@@ -145,25 +170,6 @@ def as_text(value: object) -> str:
 def as_number(value: object) -> int | None:
     """A decimal number in a journal field; None for anything else."""
     text = as_text(value)
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
-
-
-def _value(field: Field | None, value: object) -> str | int | tuple[str, ...]:
-    """A value of the journal with the type that the schema gives it; text where it has none, or is not of it."""
-    if field is not None and field.type is FieldType.LIST:
-        return _elements(field, value)
-    text = as_text(value)
-    if field is not None and field.type is FieldType.NUMBER:
-        number = as_number(value)
-        if number is not None:
-            return number
-    return text
-
-
-def _elements(field: Field, value: object) -> tuple[str, ...]:
-    """Journald keeps all values of a field, but not their order; one that is not in a fixed order comes last."""
-    if isinstance(value, list) and any(isinstance(each, (str, list)) for each in value):
-        elements = [as_text(each) for each in value]
-    else:
-        elements = [as_text(value)]
-    return tuple(sorted(elements, key=lambda element: (*field.order, element).index(element)))
+    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
+        return int(text)
+    return None

@@ -1,7 +1,7 @@
-"""Which denials to show: by source, by destination port, by time. Reads the words of the command line, too.
+"""Which denials to show: by source, by destination port, by time; and the values of --src and --dport.
 
-Addresses come again and again, and asking a network about one costs as much as reading half a line: the answers for
-those seen are kept, up to a bound.
+The same addresses come again and again, and to look one up in a network takes half as long as to parse a line: the
+answers are kept, up to a bound.
 """
 
 from __future__ import annotations
@@ -32,31 +32,32 @@ class Filters:
 
     @property
     def by_packet(self) -> bool:
-        """Whether anything is asked of the packets themselves."""
+        """Whether there is a filter for packets."""
         return bool(self.sources or self.ports)
 
     @property
     def by_time(self) -> bool:
-        """Whether anything is asked of the time."""
+        """Whether there is a filter for times."""
         return self.since is not None or self.until is not None
 
     def takes(self, event: Event) -> bool:
-        """Whether the packets of an event are wanted. What tells of no packet is, unless packets are asked for."""
+        """Whether an event passes. One that is not about packets passes only if there is no filter for packets."""
         return not self.by_packet or self.takes_packet(event.fields.get("src"), event.fields.get("dpt"))
 
     def takes_packet(self, source: str | None, port: int | None) -> bool:
-        """Whether a packet from this address to this port is wanted."""
-        if self.ports:
-            for ports in self.ports:
-                if port in ports:
-                    break
-            else:
-                return False
-        return not self.sources or (source is not None and self._takes_source(source))
+        """Whether a packet from this address to this port passes."""
+        if self.ports and not self._takes_port(port):
+            return False
+        if not self.sources:
+            return True
+        return source is not None and self._takes_source(source)
 
     def takes_time(self, realtime: int) -> bool:
         """Whether the time lies between --since and --until, both included."""
         return (self.since is None or realtime >= self.since) and (self.until is None or realtime <= self.until)
+
+    def _takes_port(self, port: int | None) -> bool:
+        return any(port in ports for ports in self.ports)
 
     def _takes_source(self, text: str) -> bool:
         known = self._known.get(text)
@@ -88,7 +89,12 @@ def source(text: str) -> Network:
 def port(text: str) -> range:
     """The value of --dport. Raises ArgumentTypeError."""
     first, dash, last = text.replace(":", "-").partition("-")
-    ends = [int(end) for end in (first, last if dash else first) if end.isascii() and end.isdigit() and len(end) <= 5]
-    if len(ends) != 2 or not ends[0] <= ends[1] <= _HIGHEST_PORT:
-        raise ArgumentTypeError(f"{text!r} is neither a port from 0 to 65535 nor a range of them, such as 23 or 20-25")
-    return range(ends[0], ends[1] + 1)
+    if not dash:
+        last = first
+    if _is_number(first) and _is_number(last) and int(first) <= int(last) <= _HIGHEST_PORT:
+        return range(int(first), int(last) + 1)
+    raise ArgumentTypeError(f"{text!r} is neither a port from 0 to 65535 nor a range of ports, such as 23 or 20-25")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5

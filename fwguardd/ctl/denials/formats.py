@@ -1,12 +1,10 @@
-"""Events as JSON: one document for what has an end, one object a line for what has none.
+"""Events as JSON, in the form of ``fwguardd --log json`` or as Elastic Common Schema (ECS 8.11).
 
-An event has the keys that ``fwguardd --log json`` writes: timestamp (UTC), event, message, and its fields. A line that
-tells no time of day has a null timestamp; the time since boot is ``uptime``, in seconds.
+An event has the keys that ``fwguardd --log json`` writes: timestamp (UTC), event, message, and its fields. A line
+without a time of day has a null timestamp; the time since boot is ``uptime``, in seconds.
 
-An event as Elastic Common Schema has it (ECS 8.11), for a SIEM: one JSON object a line.
-
-What has a place in the schema is there; every field of ours that has none stands under ``fwguard``, the schema's way
-for custom fields. Source: the ECS field reference of that version.
+In ECS an event has the schema's fields; every field of fwguardd that the schema has no place for is under ``fwguard``,
+as the schema wants for custom fields. Source: the ECS field reference of that version.
 
 This module is pure.
 """
@@ -39,7 +37,7 @@ def timestamp(usec: int | None) -> str | None:
 
 
 def event_object(event: Event) -> dict[str, Any]:
-    """One event with stable keys."""
+    """One event, with stable keys."""
     head: dict[str, Any] = {"timestamp": timestamp(event.realtime), "event": event.name, "message": event.message}
     if event.uptime is not None:
         head["uptime"] = event.uptime / 1_000_000
@@ -49,13 +47,12 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def json_line(document: Mapping[str, Any]) -> str:
-    """One object on one line. Characters beyond ASCII are escaped: they are hostile input as often as not."""
+    """One object on one line. Characters beyond ASCII are escaped: they are often hostile input."""
     return json.dumps(document)
 
 
 def pieces(events: Iterable[Event]) -> Iterator[str]:
-    """The beginning of the one document that holds the events, piece by piece, so that it may be of any size;
-    `last_piece` ends it."""
+    """The document with the events, without its end, piece by piece: it can be of any size. `last_piece` is its end."""
     comma = ""
     yield '{"denials": ['
     for event in events:
@@ -64,7 +61,7 @@ def pieces(events: Iterable[Event]) -> Iterator[str]:
 
 
 def last_piece(account: Mapping[str, object] | None) -> str:
-    """The end of the document: what was read, or null where the journal was."""
+    """The end of the document: the account of the lines, or null if the journal was read."""
     return f'\n], "read": {json.dumps(account)}}}\n'
 
 
@@ -79,7 +76,7 @@ _PLACED: Final = frozenset(
         "meaning", "line", "kmsg_seq", "first", "last",
     }
 )  # fmt: skip
-"""Our fields that the schema has a place for."""
+"""Fields that the schema has a place for."""
 
 
 def ecs(event: Event) -> dict[str, Any]:
@@ -91,28 +88,41 @@ def ecs(event: Event) -> dict[str, Any]:
         "network": _network(event),
         "source": _end(found, "src", "spt", "mac_src"),
         "destination": _end(found, "dst", "dpt", "mac_dst"),
-        "related": {"ip": list(dict.fromkeys(found[key] for key in ("src", "dst") if key in found)) or None},
+        "related": {"ip": _addresses(found)},
         "rule": {"name": found.get("name"), "id": found.get("rule")},
         "fwguard": _rest(event),
     }
     document = {"@timestamp": timestamp(event.realtime), "message": event.message, "ecs": {"version": ECS_VERSION}}
     for name, part in parts.items():
-        said = {key: value for key, value in part.items() if value is not None}
-        if said:
-            document[name] = said
+        values = {key: value for key, value in part.items() if value is not None}
+        if values:
+            document[name] = values
     return document
+
+
+def _addresses(found: Mapping[str, Any]) -> list[Any] | None:
+    addresses: list[Any] = []
+    for key in ("src", "dst"):
+        if key in found and found[key] not in addresses:
+            addresses.append(found[key])
+    return addresses or None
 
 
 def _event(event: Event) -> dict[str, Any]:
     found = event.fields
-    kinds = ["info"]
+    kind, category, types, action = "event", ["network"], ["info"], event.name
     if event.is_of_packets:
-        kinds = ["connection", "denied" if event.meaning == "denied" else "info"]
+        action = event.meaning
+        types = ["connection", "info"]
+        if action == "denied":
+            types = ["connection", "denied"]
+    elif event.is_notice:
+        kind, category = "alert", ["network", "intrusion_detection"]
     return {
-        "kind": "alert" if event.is_notice else "event",
-        "category": ["network", "intrusion_detection"] if event.is_notice else ["network"],
-        "type": kinds,
-        "action": event.meaning if event.is_of_packets else event.name,
+        "kind": kind,
+        "category": category,
+        "type": types,
+        "action": action,
         "module": "fwguardd",
         "dataset": f"fwguardd.{event.name}",
         "original": found.get("line"),
@@ -129,40 +139,53 @@ def _observer(event: Event) -> dict[str, Any]:
         "product": "fwguardd",
         "version": __version__,
         "hostname": event.host,
-        "ingress": {"interface": {"name": found["in"]}} if "in" in found else None,
-        "egress": {"interface": {"name": found["out"]}} if "out" in found else None,
+        "ingress": _interface(found.get("in")),
+        "egress": _interface(found.get("out")),
     }
+
+
+def _interface(name: str | None) -> dict[str, Any] | None:
+    if name is None:
+        return None
+    return {"interface": {"name": name}}
 
 
 def _network(event: Event) -> dict[str, Any]:
     found = event.fields
-    family, proto = found.get("family"), str(found.get("proto", ""))
-    number = _IANA_NUMBERS.get(proto)
-    return {
-        "type": family if family in {"ipv4", "ipv6"} else None,
-        "transport": proto if number is not None else None,
-        "iana_number": str(number) if number is not None else proto if proto.isdigit() else None,
-        "direction": _direction(found),
-        "bytes": found.get("len"),
-        "packets": found.get("count") if event.is_of_packets else None,
-        "vlan": {"id": str(found["vlan"])} if "vlan" in found else None,
-    }
+    network = {**_protocol(str(found.get("proto", ""))), "direction": _direction(found), "bytes": found.get("len")}
+    if found.get("family") in {"ipv4", "ipv6"}:
+        network["type"] = found["family"]
+    if event.is_of_packets:
+        network["packets"] = found.get("count")
+    if "vlan" in found:
+        network["vlan"] = {"id": str(found["vlan"])}
+    return network
+
+
+def _protocol(proto: str) -> dict[str, Any]:
+    if proto in _IANA_NUMBERS:
+        return {"transport": proto, "iana_number": str(_IANA_NUMBERS[proto])}
+    if proto.isdigit():
+        return {"iana_number": proto}
+    return {}
 
 
 def _direction(found: Mapping[str, Any]) -> str | None:
-    """From the host's point of view; of what is forwarded the schema wants to know more than we do."""
+    """From the point of view of the host. For a forwarded packet the schema needs to know which side is internal."""
     ways = ("in" in found, "out" in found)
     return {(True, False): "ingress", (False, True): "egress"}.get(ways)
 
 
 def _end(found: Mapping[str, Any], address: str, port: str, mac: str) -> dict[str, Any]:
     """One end of the flow. A MAC address is spelled as RFC 7042 has it, as the schema wants: 00-00-5E-00-53-23."""
-    hardware = str(found[mac]).upper().replace(":", "-") if mac in found else None
+    hardware = None
+    if mac in found:
+        hardware = str(found[mac]).upper().replace(":", "-")
     return {"ip": found.get(address), "port": found.get(port), "mac": hardware}
 
 
 def _rest(event: Event) -> dict[str, Any]:
-    """Whatever of ours has no place in the schema."""
+    """The fields that the schema has no place for."""
     rest = {key: value for key, value in event.fields.items() if key not in _PLACED}
     if event.is_of_packets:
         rest.pop("count", None)

@@ -1,9 +1,10 @@
-"""The events that fwguardd told, from the journal, by journalctl.
+"""What `fwguardctl denials` reads: lines of a file, a pipe or standard input, and events of the journal by journalctl.
 
-Any program may write an entry that calls itself a denial. What counts is what journald itself says of the writer: its
-user is root, or its unit is fwguardd's (the fields that begin with an underscore, systemd.journal-fields(7)).
+Lines are returned as soon as they are there, in bounded memory.
 
-Lines from a file, a pipe or standard input, in bounded memory, as soon as they are there.
+Any program may write a journal entry that looks like a denial. Only entries count of which journald itself says that
+the writer was root, or was in the unit of fwguardd (the fields that begin with an underscore,
+systemd.journal-fields(7)).
 """
 
 from __future__ import annotations
@@ -20,120 +21,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.ctl.denials.event import EVENT_NAMES, Event, of_entry
+from fwguardd.ctl.denials.event import KINDS, Event, from_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-TRUSTED: Final = ("_UID=0", "_SYSTEMD_UNIT=fwguardd.service")
-"""Either is enough: fwguardd run by hand is in no unit of its own."""
+class UnreadableError(Exception):
+    """The input cannot be read. The message names the place, the fault and the next step."""
 
-_OLD_LINES: Final = "for old kernel log lines: fwguardctl denials --read FILE"
+
+class FileNotPermittedError(UnreadableError):
+    """The user may not read it."""
 
 
 class TimeSpecError(Exception):
     """journalctl does not understand --since or --until."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What to ask journalctl for; ``since`` and ``until`` in its own words, ``directory`` None for this host's."""
-
-    directory: Path | None = None
-    since: str | None = None
-    until: str | None = None
-    follow: bool = False
-
-    def arguments(self) -> list[str]:
-        """The command line, less what says how many lines, and in what form."""
-        words = ["journalctl", "--all", "--no-pager"]
-        words += [f"--directory={self.directory}"] if self.directory is not None else []
-        words += [f"--since={self.since}"] if self.since is not None else []
-        words += [f"--until={self.until}"] if self.until is not None else []
-        names = [f"FWGUARD_EVENT={name}" for name in EVENT_NAMES]
-        return [*words, *names, TRUSTED[0], "+", *names, TRUSTED[1]]
-
-
-def events_in_journal(query: Query) -> Iterator[Event]:
-    """The events, oldest first; a following query begins with the last ten, unless it says since when, and never ends.
-
-    Raises UnreadableError, WrongTimeError; on the way UnreadableError, and BrokenPipeError when it follows for nobody.
-    """
-    _try(query)
-    return _stream(query)
-
-
-def _stream(query: Query) -> Iterator[Event]:
-    arguments = query.arguments()
-    arguments[1:1] = ["--output=json"]
-    if query.follow:
-        arguments[1:1] = ["--follow", "--no-tail"] if query.since is not None else ["--follow", "--lines=10"]
-    with (
-        tempfile.TemporaryFile() as complaints,
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=complaints, env=_environment()) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for line in lines_of(process.stdout.fileno(), "journalctl", live=query.follow):
-                event = _event(line)
-                if event is not None:
-                    yield event
-        finally:
-            process.terminate()
-        if process.wait() > 0:
-            complaints.seek(0)
-            raise _error(query, complaints.read(4096).decode("utf-8", "replace"))
-
-
-def _event(line: bytes) -> Event | None:
-    try:
-        entry: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return of_entry(entry) if isinstance(entry, dict) else None
-
-
-def _try(query: Query) -> None:
-    """Ask for no line at all: it tells whether there is a journal, and whether this user may read it. Not for JSON,
-    since then journalctl says nothing of a journal that is not there."""
-    arguments = query.arguments()
-    arguments[1:1] = ["--lines=0"]
-    try:
-        done = subprocess.run(
-            arguments, capture_output=True, text=True, errors="replace", env=_environment(), check=False
-        )
-    except FileNotFoundError:
-        raise UnreadableError(
-            f"journalctl: no such program; without systemd's journal no event is kept; {_OLD_LINES}"
-        ) from None
-    except OSError as error:
-        raise UnreadableError(f"journalctl: {error.strerror}; {_OLD_LINES}") from error
-    if done.returncode or "No journal files were" in done.stderr or "not seeing messages" in done.stderr:
-        raise _error(query, done.stderr)
-
-
-def _error(query: Query, complaint: str) -> Exception:
-    """What to raise for a complaint of journalctl's (src/journal/journalctl.c, src/shared/journal-util.c)."""
-    place = str(query.directory) if query.directory is not None else "the journal"
-    said = " ".join(complaint.split()) or "journalctl failed and did not say why"
-    if "Failed to parse timestamp" in said or "--since= must be before --until" in said:
-        return TimeSpecError(f"{said}; systemd.time(7) tells how to write a time")
-    if "insufficient permissions" in said or "not seeing messages" in said or "Permission denied" in said:
-        return FileNotPermittedError(f"{place}: not permitted; run it as root or in the group systemd-journal")
-    if "No journal files were found" in said:
-        return UnreadableError(f"{place}: there are no journal files; is systemd-journald running? {_OLD_LINES}")
-    return UnreadableError(f"{place}: {said}; {_OLD_LINES}")
-
-
-def _environment() -> dict[str, str]:
-    """Ours, but for the language: complaints are told apart by their words."""
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
-
-
 LONGEST_LINE: Final = 1 << 20
-"""Bytes. A longer line is read up to here, and its rest is passed over: no kernel line has more than 8 KiB."""
+"""Bytes. Of a longer line the rest is ignored: no kernel line has more than 8 KiB."""
 
 _CHUNK: Final = 1 << 17
 _STANDARD_INPUT, _STANDARD_OUTPUT = 0, 1
@@ -142,27 +50,19 @@ _JOURNAL_FILE: Final = b"LPKSHHRH"
 """The first bytes of a journal file (systemd's JOURNAL_FILE_FORMAT)."""
 
 
-class UnreadableError(Exception):
-    """What should be read cannot be read. The message names the place, the fault and the next step."""
-
-
-class FileNotPermittedError(UnreadableError):
-    """The user may not read it."""
-
-
 @contextmanager
 def opened(path: Path | None) -> Iterator[tuple[int, datetime]]:
-    """A descriptor of the file (None is standard input), and when it was last written to, in local time: for what
-    has no such time, now. Raises UnreadableError."""
+    """A descriptor of the file (None is standard input), and when it was last written to, in local time; for a pipe
+    that is now. Raises UnreadableError."""
     if path is None:
         yield _STANDARD_INPUT, _written(_STANDARD_INPUT)
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError as error:
-        raise FileNotPermittedError(f"{path}: {error.strerror}; read it as root, or pipe it: … | --read -") from error
+        raise FileNotPermittedError(f"{path}: {error.strerror}; run this as root, or pipe it: … | --read -") from error
     except OSError as error:
-        raise UnreadableError(f"{path}: {error.strerror}; --read wants a file, or - for standard input") from error
+        raise UnreadableError(f"{path}: {error.strerror}; --read takes a file, or - for standard input") from error
     try:
         yield descriptor, _written(descriptor)
     finally:
@@ -170,17 +70,18 @@ def opened(path: Path | None) -> Iterator[tuple[int, datetime]]:
 
 
 def _written(descriptor: int) -> datetime:
-    """In local time, as stamps are read."""
     try:
         status = os.fstat(descriptor)
     except OSError as error:
         raise UnreadableError(f"standard input: {error.strerror}") from error
-    return datetime.fromtimestamp(status.st_mtime) if stat.S_ISREG(status.st_mode) else datetime.now()  # noqa: DTZ005, DTZ006
+    if stat.S_ISREG(status.st_mode):
+        return datetime.fromtimestamp(status.st_mtime)  # noqa: DTZ006 - stamps are in local time.
+    return datetime.now()  # noqa: DTZ005 - as above.
 
 
 def lines_of(descriptor: int, place: str, *, live: bool = False) -> Iterator[bytes]:
-    """The lines, without their ends. A last line without an end counts too. With ``live``, all that was printed
-    is out before more is waited for, and the wait ends with BrokenPipeError when nobody reads our standard output.
+    """The lines, without their ends. A last line without an end counts too. With ``live`` standard output is flushed
+    before each wait, and the wait ends with BrokenPipeError when nobody reads standard output any more.
 
     Raises UnreadableError.
     """
@@ -212,7 +113,7 @@ def _read(descriptor: int, place: str, *, live: bool) -> bytes:
 
 
 def _wait(descriptor: int) -> None:
-    """Wait until there is something to read, or nobody to write for."""
+    """Wait until there is something to read, or until standard output has no reader."""
     sys.stdout.flush()
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -224,7 +125,114 @@ def _wait(descriptor: int) -> None:
 
 def _refuse_other_formats(chunk: bytes, place: str) -> None:
     if chunk.startswith(_JOURNAL_FILE):
-        raise UnreadableError(f"{place}: a journal file; to read its kernel lines: journalctl -k --file … -o json")
-    program = next((program for magic, program in _COMPRESSED.items() if chunk.startswith(magic)), None)
-    if program is not None:
-        raise UnreadableError(f"{place}: compressed; unpack it on the way: {program} {place} | … --read -")
+        raise UnreadableError(
+            f"{place}: this is a journal file; for its kernel lines: journalctl -k --file … -o json | … --read -"
+        )
+    for magic, program in _COMPRESSED.items():
+        if chunk.startswith(magic):
+            raise UnreadableError(f"{place}: this file is compressed; unpack it: {program} {place} | … --read -")
+
+
+TRUSTED: Final = ("_UID=0", "_SYSTEMD_UNIT=fwguardd.service")
+"""Either is enough: fwguardd that was started by hand is not in its own unit."""
+
+_OLD_LINES: Final = "for old kernel log lines: fwguardctl denials --read FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to ask journalctl for; ``since`` and ``until`` as journalctl takes them, ``directory`` None for the journal
+    of this host."""
+
+    directory: Path | None = None
+    since: str | None = None
+    until: str | None = None
+    follow: bool = False
+
+    def command(self, *options: str) -> list[str]:
+        """The command line, with some more options."""
+        words = ["journalctl", *options, "--all", "--no-pager"]
+        for option, value in (("directory", self.directory), ("since", self.since), ("until", self.until)):
+            if value is not None:
+                words.append(f"--{option}={value}")
+        names = [f"FWGUARD_EVENT={name}" for name in KINDS]
+        return [*words, *names, TRUSTED[0], "+", *names, TRUSTED[1]]
+
+
+def events_in_journal(query: Query) -> Iterator[Event]:
+    """The events, oldest first. A query that follows never ends, and begins with the last ten events unless it has a
+    --since.
+
+    Raises UnreadableError and TimeSpecError; while reading UnreadableError, and BrokenPipeError when it follows and
+    nobody reads standard output any more.
+    """
+    _check(query)
+    return _stream(query)
+
+
+def _check(query: Query) -> None:
+    """Ask for no line: that shows whether there is a journal, and whether this user may read it. Not in JSON, since
+    then journalctl does not report a missing journal."""
+    try:
+        done = subprocess.run(
+            query.command("--lines=0"),
+            capture_output=True, text=True, errors="replace", env=_environment(), check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise UnreadableError(
+            f"journalctl: program not found; without systemd's journal no event is kept; {_OLD_LINES}"
+        ) from None
+    except OSError as error:
+        raise UnreadableError(f"journalctl: {error.strerror}; {_OLD_LINES}") from error
+    if done.returncode or "No journal files were" in done.stderr or "not seeing messages" in done.stderr:
+        raise _error(query, done.stderr)
+
+
+def _stream(query: Query) -> Iterator[Event]:
+    options = ["--output=json"]
+    if query.follow:
+        options.append("--follow")
+        options.append("--lines=10" if query.since is None else "--no-tail")
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(query.command(*options), stdout=subprocess.PIPE, stderr=errors, env=_environment()) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in lines_of(process.stdout.fileno(), "journalctl", live=query.follow):
+                event = _event(line)
+                if event is not None:
+                    yield event
+        finally:
+            process.terminate()
+        if process.wait() > 0:
+            errors.seek(0)
+            raise _error(query, errors.read(4096).decode("utf-8", "replace"))
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        entry: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    return from_entry(entry)
+
+
+def _error(query: Query, printed: str) -> Exception:
+    """The error for what journalctl printed (src/journal/journalctl.c, src/shared/journal-util.c)."""
+    place = str(query.directory or "the journal")
+    message = " ".join(printed.split()) or "journalctl failed and printed no reason"
+    if "Failed to parse timestamp" in message or "--since= must be before --until" in message:
+        return TimeSpecError(f"{message}; see systemd.time(7) for the form of a time")
+    if "insufficient permissions" in message or "not seeing messages" in message or "Permission denied" in message:
+        return FileNotPermittedError(f"{place}: not permitted; run it as root or in the group systemd-journal")
+    if "No journal files were found" in message:
+        return UnreadableError(f"{place}: there are no journal files; is systemd-journald running? {_OLD_LINES}")
+    return UnreadableError(f"{place}: {message}; {_OLD_LINES}")
+
+
+def _environment() -> dict[str, str]:
+    """The environment of this process with messages in English, since errors are recognized by them."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -1,24 +1,16 @@
-r"""The stamps that log daemons write before a line -> microseconds since the epoch.
+r"""From the lines of a file to events, with the parser of the daemon: text of a kernel log, whatever program wrote it.
 
-A stamp without a zone is in local time, as the programs that wrote it have it: for the log of a host elsewhere, set TZ.
-A stamp without a year, as syslog's own (``Nov 22 23:33:15``, RFC 3164), is of the latest year in which it is not later
-than the file's last change: so a file that runs over a new year is read right, if it holds less than a year.
-Which years were assumed is kept, to be told.
+Supported are records of /dev/kmsg, the output of dmesg, that of ``journalctl -k`` in its short forms and with ``-o
+json``, and syslog text as in /var/log/kern.log. A line counts only if it shows that the kernel wrote it: by facility 0,
+by the transport of the journal, or by the name ``kernel`` where syslog text has the name of the program. Text is not a
+proof: where any program may write lines with any name, as in /var/log/syslog, it can have written lines in the kernel's
+name. dmesg prints the facility only with --decode or --raw; without it root may have written a line, since only root
+can write to /dev/kmsg.
 
-One line of a file that a kernel log left behind -> the kernel's text, or nothing.
+The text is spelled as in /dev/kmsg (see `fwguardd.denials.grammar`). Syslog daemons write bytes as they are or as the
+kernel spells them, without a sign of which: what reads as the kernel's ``\xHH`` is taken for it.
 
-Read are records of /dev/kmsg, what dmesg prints, what ``journalctl -k`` prints in its short forms and with ``-o json``,
-and syslog text as in /var/log/kern.log. Only what shows that it is the kernel's is: facility 0, the transport of the
-journal, or the name ``kernel`` where syslog text has the name of the program. Text is no proof: where any program may
-write lines with any name, as in /var/log/syslog, somebody can have written lines in the kernel's name. dmesg tells the
-facility only with --decode or --raw; without, root may have written a line, since nobody else can write to /dev/kmsg.
-
-The text comes out as /dev/kmsg spells it (see `fwguardd.denials.grammar`). Syslog daemons write bytes as they are or
-as the kernel spells them, and do not say which: what reads as the kernel's ``\xHH`` is taken for it.
-
-What old kernel log lines would have become, had fwguardd read them: by the daemon's own reader, line by line.
-
-Every line is accounted for, as on the daemon's road: understood, of unknown form, not the kernel's, or of no concern.
+Every line is accounted for in `Counts`.
 """
 
 from __future__ import annotations
@@ -26,11 +18,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.ctl.denials.event import KernelLine, as_text, of_denial, of_flow, of_unparsed
-from fwguardd.ctl.denials.time_specs import to_usec
+from fwguardd.ctl.denials.event import KernelLine, as_text, from_denial, from_flow, from_unparsed
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial
@@ -42,67 +32,9 @@ if TYPE_CHECKING:
 
     from fwguardd.ctl.denials.event import Event
     from fwguardd.ctl.denials.filters import Filters
+    from fwguardd.ctl.denials.times import StampReader
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Watched
-
-
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)  # noqa: SIM905
-}
-_CLOCKS_DIFFER: Final = timedelta(days=1)
-"""How far a line may lie in the future before it is taken for one of last year: clocks and zones differ."""
-
-_YEARS_BACK: Final = 9
-"""Between two leap years lie at most eight years (1896 to 1904), so every stamp of a leap day is found."""
-
-_SYSLOG: Final = re.compile(r"([A-Z][a-z]{2}) ([ 0-9][0-9]) ([0-9]{2}):([0-9]{2}):([0-9]{2})(?: ([0-9]{4}))?")
-
-
-class StampReader:
-    """Reads stamps; ``latest`` (naive, local) is when the last line can have been written."""
-
-    def __init__(self, latest: datetime) -> None:
-        self._latest = latest + _CLOCKS_DIFFER
-        self._last: tuple[str, int | None] = ("", None)
-        self.years: set[int] = set()
-        """The years that were assumed."""
-
-    def read(self, seconds: str, fraction: str | None) -> int | None:
-        """Microseconds since the epoch, of a stamp down to its seconds and the digits after the point; None when it
-        is no time, such as the 31st of February."""
-        # Lines come in bursts, and most have their second in common with the one before.
-        if seconds != self._last[0]:
-            self._last = (seconds, self._usec(seconds))
-        usec = self._last[1]
-        return usec + int(fraction[:6].ljust(6, "0")) if usec is not None and fraction else usec
-
-    def _usec(self, seconds: str) -> int | None:
-        try:
-            match = _SYSLOG.fullmatch(seconds)
-            if match is None:
-                return to_usec(datetime.fromisoformat(seconds))
-            month, day, *clock, year = match.groups()
-            parts = (_MONTHS[month], int(day), *(int(part) for part in clock))
-            return self._of_year(int(year), parts) if year else self._of_any_year(parts)
-        except (ValueError, KeyError, OverflowError, OSError):
-            return None
-
-    def _of_year(self, year: int, parts: tuple[int, ...]) -> int:
-        month, day, hour, minute, second = parts
-        return to_usec(datetime(year, month, day, hour, minute, second))  # noqa: DTZ001 - local time is meant.
-
-    def _of_any_year(self, parts: tuple[int, ...]) -> int | None:
-        latest = to_usec(self._latest)
-        for year in range(self._latest.year, self._latest.year - _YEARS_BACK, -1):
-            try:
-                usec = self._of_year(year, parts)
-            except ValueError:
-                continue
-            if usec <= latest:
-                self.years.add(year)
-                return usec
-        return None
 
 
 _CLOCK: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -123,21 +55,23 @@ _LINE: Final = re.compile(
     r"(?P<tag>(?:(?P<host>[^ ]{0,254}[^ :]) )?kernel: (?:\[ *(?P<printk>[0-9]{1,10}\.[0-9]{6})\] )?)?"
 )
 _REPEATED: Final = re.compile(r"message repeated ([0-9]{1,9}) times: \[ ?(.*)\]")
-"""rsyslog's way of writing a line that came several times ($RepeatedMsgReduction)."""
+"""How rsyslog writes a line that came several times ($RepeatedMsgReduction)."""
 
 _NOT_SPELLED: Final = re.compile(r"\\x[0-9a-f]{2}|[^ -\[\]-~]")
 
 
 def read_line(line: bytes, stamps: StampReader) -> KernelLine | None:
-    """The kernel's line in a line of a file, or None when nothing shows that it is the kernel's. Never raises."""
-    # Files have been through other systems, and serial consoles.
+    """The kernel line in a line of a file, or None when nothing shows that the kernel wrote it. Never raises."""
+    # Serial consoles and other systems end lines with a carriage return.
     line = line.removesuffix(b"\r")
     if line[:1] == b"{":
         return _from_journal(line)
     if line[:1].isdigit():
         record = parse_record(line)
         if record is not None:
-            return KernelLine(record.text, uptime=record.usec) if record.facility == KERNEL_FACILITY else None
+            if record.facility != KERNEL_FACILITY:
+                return None
+            return KernelLine(record.text, uptime=record.usec)
     return _from_text(line.decode("latin-1"), stamps)
 
 
@@ -147,7 +81,9 @@ def _from_journal(line: bytes) -> KernelLine | None:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    found = read_document(entry) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        return None
+    found = read_document(entry)
     if not isinstance(found, Entry):
         return None
     host = as_text(entry.get("_HOSTNAME")) or None
@@ -160,14 +96,16 @@ def _from_text(line: str, stamps: StampReader) -> KernelLine | None:
         return None
     uptime = match["uptime"] or match["printk"]
     if match["tag"] is None and not (match["uptime"] or match["ctime"] or match["dmesg_usec"]):
-        # Only dmesg leaves out whose line it is: all that it prints comes from the kernel log.
+        # Only dmesg prints no name: everything that it prints comes from the kernel log.
         return None
     text, times = line[match.end() :], 1
     if text.startswith("message repeated "):
         repeated = _REPEATED.fullmatch(text)
         if repeated is not None:
             times, text = int(repeated[1]), repeated[2]
-    usec = int(uptime.replace(".", "")) if uptime else None
+    usec = None
+    if uptime:
+        usec = int(uptime.replace(".", ""))
     return KernelLine(_spelled(text), _realtime(match, stamps), usec, match["host"], times)
 
 
@@ -178,33 +116,48 @@ def _realtime(match: re.Match[str], stamps: StampReader) -> int | None:
     if match["syslog"]:
         return stamps.read(match["syslog"], match["syslog_usec"])
     if match["full"]:
-        # journalctl writes the host's own zone by its name, which Python could not look up: it is local time.
-        zone = match["name"] if match["name"][0] in "+-" else "Z" if match["name"] in {"UTC", "GMT"} else ""
-        return stamps.read(match["full"] + zone, None)
+        return stamps.read(match["full"] + _zone(match["name"]), None)
     if match["epoch"]:
         return int(match["epoch"]) * 1_000_000 + int(match["epoch_usec"])
-    return stamps.read(match["ctime"], None) if match["ctime"] else None
+    if match["ctime"]:
+        return stamps.read(match["ctime"], None)
+    return None
+
+
+def _zone(name: str) -> str:
+    """The zone that journalctl prints, as ISO 8601 has it. Python cannot look up the name of a zone: it is the zone of
+    the host, so the time is local."""
+    if name[0] in "+-":
+        return name
+    return {"UTC": "Z", "GMT": "Z"}.get(name, "")
 
 
 def _spelled(text: str) -> str:
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
-    return _NOT_SPELLED.sub(lambda found: found[0] if len(found[0]) > 1 else f"\\x{ord(found[0]):02x}", text)
+    return _NOT_SPELLED.sub(_spell, text)
+
+
+def _spell(found: re.Match[str]) -> str:
+    """One character that no kernel line holds; four are the kernel's spelling already."""
+    if len(found[0]) > 1:
+        return found[0]
+    return f"\\x{ord(found[0]):02x}"
 
 
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
-"""What every kind of file spells alike: printable ASCII less the quote and the backslash."""
+"""What is the same in every kind of file: printable ASCII without the quote and the backslash."""
 
 _BYTES_IN_JSON: Final = b'"MESSAGE":['
-"""A message that is not UTF-8, as journalctl writes it: no prefix can be seen in it from outside."""
+"""A message that is not UTF-8, as journalctl prints it: the prefix is not visible in it."""
 
 _OWN_EVENT: Final = b'"FWGUARD_EVENT"'
-"""What fwguardd told of a line, in the journal that the line is in as well: it repeats the line, and claims nothing."""
+"""An event of fwguardd about a line, in the same journal as the line: it repeats the line."""
 
 _BLOB: Final = b" blob data]"
 _LEFT_OUT: Final = re.compile(r"\[[0-9.]{1,8}[BKMGT]{1,2} blob data\]")
-"""What the short forms of journalctl print for a message with a byte that is not printable, unless --all is said: a
-packet that came by a device with an odd name disappears that way (print_multiline() in src/shared/logs-show.c)."""
+"""What the short forms of journalctl print without --all for a message with a byte that is not printable: the message
+of a packet from a device with an odd name is missing then (print_multiline() in src/shared/logs-show.c)."""
 
 
 @dataclass(slots=True)
@@ -213,21 +166,21 @@ class Counts:
 
     lines: int = 0
     ours: int = 0
-    """Understood."""
+    """Parsed."""
     unparsed: int = 0
-    """The kernel's, with a watched prefix, in an unknown form."""
+    """Kernel lines with a watched prefix, in an unknown form."""
     foreign: int = 0
-    """With a watched prefix in it, but nothing shows that the kernel wrote it: passed over."""
+    """Lines with a watched prefix that nothing shows to be the kernel's: ignored."""
     others: int = 0
-    """Anything else."""
+    """Lines without a watched prefix."""
     left_out: int = 0
-    """Of the others, the kernel's lines of which journalctl says only that there is one."""
+    """Of the others, kernel lines whose text journalctl did not print."""
     undated: int = 0
-    """Of the first two kinds, those left out because they tell no time of day and a time was asked for."""
+    """Of the first two kinds, those that --since or --until excluded because they have no time of day."""
 
 
 class LogFileReader:
-    """Reads lines for a set of watched prefixes. With ``flows_only`` the events have no more fields than it takes to
+    """Reads lines for a set of watched prefixes. With ``flows_only`` the events have only the fields that it takes to
     count them. Raises ValueError for prefixes that LineReader does not take."""
 
     def __init__(
@@ -244,7 +197,7 @@ class LogFileReader:
         self.counts = Counts()
 
     def events(self, lines: Iterable[bytes]) -> Iterator[Event]:
-        """The events that the lines would have become and that are wanted. Never raises of itself."""
+        """The events of the lines, as far as they are wanted. Raises only what ``lines`` raises."""
         counts, needles = self.counts, self._needles
         for line in lines:
             counts.lines += 1
@@ -259,31 +212,46 @@ class LogFileReader:
                 yield event
 
     def account(self) -> dict[str, object]:
-        """What became of the lines, and which years were assumed for stamps that name none."""
+        """What became of the lines, and which years were assumed for stamps without a year."""
         return {**asdict(self.counts), "assumed_years": sorted(self._stamps.years)}
 
     def _event(self, data: bytes) -> Event | None:
         line = read_line(data, self._stamps)
         if line is None:
-            claims = _OWN_EVENT not in data and any(mark in data for mark in self._marks)
-            self.counts.foreign += claims
-            self.counts.others += not claims
+            self._count_ignored(data)
             return None
-        flow = self._glance(line.text)
-        if flow is not None:
-            wanted = self._wanted.takes_packet(flow.src, int(flow.port))
-            if not wanted or self._flows_only:
-                self.counts.ours += 1
-                wanted = wanted and self._takes_time(line)
-                return of_flow(flow, self._watched[flow.prefix], line) if wanted else None
-        return self._read(line)
+        flow = self._read_flow(line.text)
+        if flow is None:
+            return self._read(line)
+        if not self._wanted.takes_packet(flow.src, int(flow.port)):
+            self.counts.ours += 1
+            return None
+        if not self._flows_only:
+            return self._read(line)
+        self.counts.ours += 1
+        if not self._takes_time(line):
+            return None
+        return from_flow(flow, self._watched[flow.prefix], line)
 
-    def _glance(self, text: str) -> Flow | None:
-        """The flow of a plain line, which most are; reading all of it takes thrice as long."""
+    def _count_ignored(self, data: bytes) -> None:
+        """Count a line that nothing shows to be the kernel's."""
+        if _OWN_EVENT not in data:
+            for mark in self._marks:
+                if mark in data:
+                    self.counts.foreign += 1
+                    return
+        self.counts.others += 1
+
+    def _read_flow(self, text: str) -> Flow | None:
+        """The flow of a plain line, as most are, where that may be enough: `_read` takes three times as long."""
         if not (self._flows_only or self._wanted.by_packet):
             return None
-        seen = self._reader.read_flow(text if text.endswith(" ") else f"{text} ")
-        return seen.flow if seen is not None else None
+        if not text.endswith(" "):
+            text += " "
+        packet = self._reader.read_flow(text)
+        if packet is None:
+            return None
+        return packet.flow
 
     def _read(self, line: KernelLine) -> Event | None:
         read = self._reader.read(line.text)
@@ -293,10 +261,13 @@ class LogFileReader:
             return None
         if isinstance(read, Denial):
             self.counts.ours += 1
-            wanted = self._wanted.takes_packet(read.src, read.dpt)
-            return of_denial(read, line) if wanted and self._takes_time(line) else None
+            if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
+                return from_denial(read, line)
+            return None
         self.counts.unparsed += 1
-        return of_unparsed(read, line) if not self._wanted.by_packet and self._takes_time(line) else None
+        if self._wanted.by_packet or not self._takes_time(line):
+            return None
+        return from_unparsed(read, line)
 
     def _takes_time(self, line: KernelLine) -> bool:
         if not self._wanted.by_time:
@@ -308,7 +279,7 @@ class LogFileReader:
 
 
 def _needles(watched: Iterable[Watched]) -> tuple[bytes, ...]:
-    """A line without any of these holds no watched prefix: for each prefix its longest part that no file spells
-    otherwise. A prefix that has no such part makes every line be looked at."""
+    """A line without any of these holds no watched prefix: for each prefix its longest part that is the same in every
+    kind of file. With a prefix that has no such part every line is read."""
     parts = {max(_PLAIN.findall(item.prefix), key=len, default="").encode() for item in watched}
     return (*sorted(parts), _BYTES_IN_JSON, _BLOB)

@@ -1,7 +1,7 @@
-"""Events as a table for a person: time, meaning, way in and out, protocol and flags, source, destination, rule.
+"""Events as a table: time, meaning, devices, protocol and flags, source, destination, rule.
 
-It is written as the events come, so the first ones decide how wide the columns are, and a wider value widens its
-column from there on. Nothing is cut off. Whatever an event carries can be hostile: everything is shown escaped.
+It is printed as the events come: the first ones decide how wide the columns are, and a wider value widens its column
+from there on. Nothing is cut off. The values of an event can be hostile: everything is printed escaped.
 
 This module is pure.
 """
@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.denials.model import icmp_type_name
+from fwguardd.denials.sentences import endpoint, icmp_words
 from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 HEAD: Final = ("TIME", "MEANING", "IN → OUT", "PROTOCOL", "SOURCE", "DESTINATION", "RULE")
 LOOKED_AHEAD: Final = 200
-"""Events that decide the widths, where all are there already."""
+"""Events that decide the widths, if they are there already."""
 
 _LIVE_WIDTHS: Final = (19, 7, 8, 10, 21, 21, 0)
-"""Where they come one by one: room for IPv4 addresses with ports."""
+"""The widths for events that come one by one: room for IPv4 addresses with ports."""
 
 
 class Table:
-    """The lines of a table, the head first."""
+    """The lines of a table, the heading first."""
 
     def __init__(self, ink: AnswerPainter) -> None:
         self._ink = ink
         self._widths = [len(word) for word in HEAD]
 
     def lines(self, events: Iterable[Event]) -> Iterator[str]:
-        """One line or more for each event. No event, no head."""
+        """A line for each event; without events no heading."""
         iterator = iter(events)
         ahead = list(islice(iterator, LOOKED_AHEAD))
         for event in ahead:
@@ -50,8 +50,8 @@ class Table:
             yield self.line(event)
 
     def live_lines(self, events: Iterable[Event]) -> Iterator[str]:
-        """The same without looking ahead: the head at once, and each event as it comes."""
-        self._widths = [max(pair) for pair in zip(self._widths, _LIVE_WIDTHS, strict=True)]
+        """The same for events that are still to come: the heading at once, and each event as it comes."""
+        self._widths = list(map(max, self._widths, _LIVE_WIDTHS))
         yield self._ink.dim(self._aligned(HEAD))
         for event in events:
             yield self.line(event)
@@ -62,10 +62,10 @@ class Table:
             return f"{self._ink.dim(when(event))}  {self._ink.warn(printable(event.message))}"
         row = cells(event)
         self._widen(row)
-        time, meaning, way, what, source, *rest = (
-            cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)
-        )
-        paint = self._ink.warn if event.meaning == "denied" else self._ink.good
+        time, meaning, way, what, source, *rest = self._padded(row)
+        paint = self._ink.good
+        if event.meaning == "denied":
+            paint = self._ink.warn
         return "  ".join((self._ink.dim(time), paint(meaning), way, what, self._ink.bold(source), *rest)).rstrip()
 
     def _widen(self, row: tuple[str, ...]) -> None:
@@ -73,17 +73,23 @@ class Table:
             self._widths[column] = max(self._widths[column], len(cell))
 
     def _aligned(self, row: tuple[str, ...]) -> str:
-        return "  ".join(cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)).rstrip()
+        return "  ".join(self._padded(row)).rstrip()
+
+    def _padded(self, row: tuple[str, ...]) -> list[str]:
+        return [cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)]
 
 
 def cells(event: Event) -> tuple[str, ...]:
-    """The columns of an event that tells of packets, each safe for a terminal. Of one that does not, only the time."""
+    """The columns of an event about packets, each safe for a terminal; of any other event only the time."""
     if not event.is_of_packets:
         return (when(event),)
     found = event.fields
+    meaning = event.meaning
+    if event.weight > 1:
+        meaning += f" ×{event.weight}"
     return (
         when(event),
-        printable(event.meaning + (f" ×{event.weight}" if event.weight > 1 else "")),
+        printable(meaning),
         printable(_way(found)),
         printable(_what(found)),
         printable(_endpoint(found, "src", "spt")),
@@ -93,54 +99,62 @@ def cells(event: Event) -> tuple[str, ...]:
 
 
 def when(event: Event) -> str:
-    """The local time, to the second; where a line tells none, the seconds since boot in brackets, as in dmesg."""
+    """The local time, to the second; of a line without a time of day the seconds since boot in brackets, as in
+    dmesg."""
     if event.realtime is not None:
         try:
             return datetime.fromtimestamp(event.realtime // 1_000_000).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006
         except (ValueError, OverflowError, OSError):
             return "?"
-    return "?" if event.uptime is None else f"[{event.uptime / 1_000_000:.6f}]"
+    if event.uptime is None:
+        return "?"
+    return f"[{event.uptime / 1_000_000:.6f}]"
 
 
 def rule(found: Mapping[str, Any]) -> str:
-    """The rule that logged the packet, as file and line, where its prefix tells it apart; else what the settings call
-    the prefix."""
+    """The rule that logged the packet, as file and line; if it is not known, the name of the prefix in the settings."""
     return str(found.get("rule") or found.get("name") or "").rpartition("/")[2]
 
 
 def icmp(found: Mapping[str, Any]) -> str:
     """The ICMP type by its name; a summary has the number alone."""
     number = found["icmp_type"]
-    name = found.get("icmp_name") or (
-        icmp_type_name(str(found.get("proto")), number) if isinstance(number, int) else None
-    )
-    return str(name or f"type {number}")
+    if "icmp_name" in found:
+        return str(found["icmp_name"])
+    if isinstance(number, int):
+        return icmp_words(str(found.get("proto")), number)
+    return f"type {number}"
 
 
 def _way(found: Mapping[str, Any]) -> str:
-    ways = [_device(found, name, port) for name, port in (("in", "physin"), ("out", "physout"))]
-    return f"{ways[0]} →" + (f" {ways[1]}" if ways[1] else "") if ways[0] else f"→ {ways[1]}" if ways[1] else ""
+    incoming, outgoing = _device(found, "in", "physin"), _device(found, "out", "physout")
+    if not incoming and not outgoing:
+        return ""
+    return f"{incoming} → {outgoing}".strip()
 
 
 def _device(found: Mapping[str, Any], name: str, port: str) -> str:
     device, port = str(found.get(name, "")), str(found.get(port, ""))
-    return f"{device}({port})" if port else device
+    if port:
+        return f"{device}({port})"
+    return device
 
 
 def _what(found: Mapping[str, Any]) -> str:
-    """Protocol, and of TCP the flags, of ICMP the type; lowest bit first, as people name flags: SYN+ACK."""
+    """Protocol, and of TCP the flags, of ICMP the type. Lowest bit first, as flags are usually named: SYN+ACK."""
     proto = str(found.get("proto") or found.get("family") or "")
     if flags := found.get("flags"):
         return f"{proto} {'+'.join(reversed([str(flag) for flag in flags]))}"
     if "icmp_type" in found:
         return f"{proto} {icmp(found)}"
-    return f"{proto} fragment" if "frag" in found else proto
+    if "frag" in found:
+        return f"{proto} fragment"
+    return proto
 
 
 def _endpoint(found: Mapping[str, Any], address: str, port: str) -> str:
     host = str(found.get(address) or found.get(f"mac_{address}") or "")
     if port not in found:
         return host
-    # A summary may stand for packets from many hosts, or to many.
-    host = host or "*"
-    return f"[{host}]:{found[port]}" if ":" in host else f"{host}:{found[port]}"
+    # A summary may be about packets from or to many hosts.
+    return endpoint(host or "*", found[port])

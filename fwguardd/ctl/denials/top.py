@@ -1,9 +1,9 @@
-"""The top talkers: which source, which port, which rule makes the most denials. Packets are counted, not lines.
+"""The top talkers: the sources, ports and rules with the most denials. Packets are counted, not lines.
 
-The memory is bounded, however many addresses an attacker makes up: when a count has too many keys, the weight of the
-one in the middle is taken off all, and those that come to nothing are forgotten (Misra and Gries, "Finding repeated
-elements", 1982, in the mergeable form of Agarwal et al., 2012). A number is then too small by at most what was taken
-off in all, which is kept and told. With fewer keys than the bound it is exact.
+The memory is bounded, however many addresses an attacker forges: when a count has too many keys, the count of the
+median key is subtracted from all, and keys whose count is then not positive are removed (Misra and Gries, "Finding
+repeated elements", 1982, in the mergeable form of Agarwal et al., 2012). A number is then too small by at most the sum
+of what was subtracted, which is printed. With fewer keys than the bound the numbers are exact.
 
 This module is pure.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fwguardd.ctl.denials.event import Event
 
 MOST_KEYS: Final = 1 << 17
-"""Keys that a count holds before it forgets the small half of them; about 20 MB."""
+"""Keys of a count before the smaller half of them is removed; about 20 MB."""
 
 SHOWN: Final = 10
 KINDS: Final = ("source", "port", "rule")
@@ -32,7 +32,7 @@ KINDS: Final = ("source", "port", "rule")
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """One of the top: its key, its packets, its part of all packets in percent."""
+    """One entry of the top: its key, its packets, and their share of all packets in percent."""
 
     key: str
     count: int
@@ -40,7 +40,7 @@ class Ranking:
 
 
 class BoundedCount:
-    """Counts by key in bounded memory; ``error`` is what a number may be too small by."""
+    """Counts by key in bounded memory; a number may be too small by ``error`` at most."""
 
     def __init__(self, most: int = MOST_KEYS) -> None:
         self._most = most
@@ -48,13 +48,13 @@ class BoundedCount:
         self.error = 0
 
     def add(self, key: str, weight: int) -> None:
-        """So many more of this key."""
+        """Add to the count of this key."""
         self._counts[key] += weight
         if len(self._counts) > self._most:
             self._forget()
 
     def highest(self, number: int) -> list[tuple[str, int]]:
-        """The highest, in falling order; of equals, the one that came first."""
+        """The highest counts, in falling order; of equal ones, that of the key that came first."""
         return self._counts.most_common(number)
 
     def _forget(self) -> None:
@@ -70,7 +70,8 @@ class Top:
         self._counts = {kind: BoundedCount(most_keys) for kind in KINDS}
         self.total = 0
         self.notes: Counter[str] = Counter()
-        """What tells of no packets, by name: its weight."""
+
+    """The weight of the events that are not about packets, by name."""
 
     def add(self, events: Iterable[Event]) -> None:
         """Count events."""
@@ -88,39 +89,50 @@ class Top:
         return [Ranking(key, count, 100 * count / self.total) for key, count in self._counts[kind].highest(number)]
 
     def error(self, kind: str) -> int:
-        """What a number of a kind may be too small by."""
+        """By how much a number of a kind may be too small."""
         return self._counts[kind].error
 
     def document(self, number: int) -> dict[str, Any]:
-        """The top with stable keys."""
-        top = {
-            kind: [{"key": place.key, "count": place.count} for place in self.places(kind, number)] for kind in KINDS
-        }
-        errors = {kind: self.error(kind) for kind in KINDS}
+        """The top as JSON, with stable keys."""
+        top, errors = {}, {}
+        for kind in KINDS:
+            top[kind] = [{"key": place.key, "count": place.count} for place in self.places(kind, number)]
+            errors[kind] = self.error(kind)
         return {"packets": self.total, "top": top, "count_errors": errors, "notes": dict(self.notes)}
 
     def lines(self, number: int, ink: AnswerPainter) -> list[str]:
-        """The top for a person."""
-        lines: list[str] = []
+        """The top as text."""
+        lines = [f"{self.total} packets"]
+        if self.total == 1:
+            lines = ["1 packet"]
         for kind in KINDS:
-            places = self.places(kind, number)
-            width = max((len(str(place.count)) for place in places), default=0)
-            lines += ["", ink.dim(f"{'PACKETS':>{max(width, 7)}}         {kind.upper()}")] if places else []
-            for place in places:
-                count = ink.bold(f"{place.count:>{max(width, 7)}}")
-                lines.append(f"{count}  {place.percent:4.1f}%  {printable(place.key)}")
-            if places and self.error(kind):
-                lines.append(ink.warn(f"too many to count each: every number may be too small by {self.error(kind)}"))
-        packets = f"{self.total} packet{'s' * (self.total != 1)}"
-        notes = [ink.warn(f"{name}: {count}, not counted above") for name, count in sorted(self.notes.items())]
-        return [packets, *lines, *([""] if notes else []), *notes]
+            lines += self._ranking_lines(kind, number, ink)
+        if self.notes:
+            lines.append("")
+        for name, count in sorted(self.notes.items()):
+            lines.append(ink.warn(f"{name}: {count}, not counted above"))
+        return lines
+
+    def _ranking_lines(self, kind: str, number: int, ink: AnswerPainter) -> list[str]:
+        places = self.places(kind, number)
+        if not places:
+            return []
+        width = max(7, len(str(places[0].count)))
+        lines = ["", ink.dim(f"{'PACKETS':>{width}}         {kind.upper()}")]
+        for place in places:
+            count = ink.bold(f"{place.count:>{width}}")
+            lines.append(f"{count}  {place.percent:4.1f}%  {printable(place.key)}")
+        if self.error(kind):
+            lines.append(ink.warn(f"too many to count each: every number may be too small by up to {self.error(kind)}"))
+        return lines
 
 
 def _keys(event: Event) -> tuple[str, str, str]:
     found = event.fields
     proto = found.get("proto", "")
+    port = str(proto)
     if "dpt" in found:
         port = f"{proto} {found['dpt']}"
-    else:
-        port = f"{proto} {icmp(found)}" if "icmp_type" in found else str(proto)
+    elif "icmp_type" in found:
+        port = f"{proto} {icmp(found)}"
     return str(found.get("src") or found.get("mac_src") or ""), port, rule(found)

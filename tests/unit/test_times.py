@@ -9,7 +9,7 @@ import pytest
 
 from fwguardd.ctl.denials.command import join_times
 from fwguardd.ctl.denials.filters import port, source
-from fwguardd.ctl.denials.time_specs import time_spec, to_usec
+from fwguardd.ctl.denials.times import time_spec, to_usec
 
 NOW = datetime(2026, 11, 22, 23, 33, 15)  # noqa: DTZ001 - local time is meant.
 SECOND = 1_000_000
@@ -73,7 +73,7 @@ def test_words_for_a_moment(words: str, usec: int) -> None:
 )
 def test_what_is_no_moment(words: str) -> None:
     """Anything else is refused with a sentence that says how to write it."""
-    with pytest.raises(ValueError, match=r"is no time that --read understands; write it as"):
+    with pytest.raises(ValueError, match=r"is not a time that --read understands; write it as"):
         time_spec(words, NOW)
 
 
