@@ -26,7 +26,7 @@ LARGE = 8 << 20
 
 
 class Serving:
-    """A server that runs until the end of the with block. ``faults`` are what the loop was told of."""
+    """A server that runs until the end of the with block. ``faults`` are the calls of the loop's exception handler."""
 
     def __init__(
         self,
@@ -89,22 +89,22 @@ class Serving:
         client.settimeout(20)
         return client
 
-    def say(self, data: bytes) -> bytes:
-        """What comes back until the server hangs up."""
+    def request(self, data: bytes) -> bytes:
+        """Send bytes; everything that comes back until the server closes the connection."""
         with self.connect() as client:
             client.sendall(data)
-            return hear(client)
+            return read_all(client)
 
 
-def hear(client: socket.socket) -> bytes:
-    """All that the other end says until it hangs up."""
-    heard = bytearray()
+def read_all(client: socket.socket) -> bytes:
+    """Everything that the other end sends until it closes the connection."""
+    data = bytearray()
     try:
         while chunk := client.recv(1 << 20):
-            heard += chunk
+            data += chunk
     except ConnectionResetError:
         pass
-    return bytes(heard)
+    return bytes(data)
 
 
 def descriptors() -> int:
@@ -113,19 +113,19 @@ def descriptors() -> int:
 
 
 def eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
-    """Wait until something holds; fail if it does not in time."""
+    """Wait until a condition is true; fail if it does not become true in time."""
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.01)
 
 
 @contextlib.contextmanager
-def no_leak(serving: Serving, deeds: Deeds) -> Iterator[None]:
-    """Hold that a running server has as many descriptors and tasks afterwards as before."""
+def no_leak(serving: Serving, verbs: SampleVerbs) -> Iterator[None]:
+    """Check that a running server has as many descriptors and tasks afterwards as before."""
     before = descriptors()
     yield
-    deeds.release.set()
+    verbs.release.set()
     eventually(lambda: serving.tasks() == 0 and descriptors() == before)
 
 
@@ -150,15 +150,15 @@ def fault(line: bytes) -> tuple[str, str]:
     return answer["code"], answer["message"]
 
 
-def let_everyone_in(folder: Path) -> None:
+def let_others_enter(folder: Path) -> None:
     """Let other users enter a folder of the tests."""
     for each in (folder, *folder.parents):
         if each.is_relative_to("/tmp/"):
             each.chmod(0o755)
 
 
-class Deeds:
-    """What the verbs do here: small things that can be waited for."""
+class SampleVerbs:
+    """Verbs that do small things which a test can wait for."""
 
     def __init__(self) -> None:
         self.began: list[str] = []
@@ -167,7 +167,7 @@ class Deeds:
         self.release = threading.Event()
 
     async def __call__(self, request: Request, caller: Caller) -> Mapping[str, Any]:
-        """Do a verb."""
+        """Perform a verb."""
         name = request.verb.name
         self.began.append(name)
         self.at_once += 1

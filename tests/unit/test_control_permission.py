@@ -1,4 +1,4 @@
-"""Who may use the control socket: the kernel tells who asks, and the server whom it lets do what."""
+"""Who may use the control socket: the kernel says which user connects, and the server which verbs that user may use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.control.server import root_or_reading
-from tests.unit.serving import STATUS, Deeds, Serving, ask, eventually, fault, let_everyone_in, result
+from tests.unit.serving import STATUS, SampleVerbs, Serving, ask, eventually, fault, let_others_enter, result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ NOBODY = 65534
 pytestmark = pytest.mark.root
 
 BECOME_NOBODY = f"import os; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})"
-"""Said by the process itself, once it has all that it needs: nobody may not read every Python."""
+"""The process does this itself, after its imports: the user nobody may not read every Python installation."""
 
 CLIENT_OF_ANOTHER_USER = f"""
 import socket, sys
@@ -57,59 +57,59 @@ def as_nobody(script: str, *argv: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def nobody_says(path: Path, request: bytes) -> tuple[bytes, str]:
-    """What the user nobody is answered, and what it complains of."""
+def request_as_nobody(path: Path, request: bytes) -> tuple[bytes, str]:
+    """The answer to a request of the user nobody, and what its process writes to standard error."""
     with as_nobody(CLIENT_OF_ANOTHER_USER, str(path), request.decode()) as client:
-        out, complaint = client.communicate(timeout=30)
-    return out.encode(), complaint
+        out, errors = client.communicate(timeout=30)
+    return out.encode(), errors
 
 
 @pytest.fixture
-def deeds() -> Deeds:
-    """What the verbs do."""
-    return Deeds()
+def verbs() -> SampleVerbs:
+    """The verbs of the server."""
+    return SampleVerbs()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the socket goes: a directory that anyone can enter."""
-    let_everyone_in(tmp_path)
+    """The path of the socket, in a directory that other users can enter."""
+    let_others_enter(tmp_path)
     return tmp_path / "control.sock"
 
 
-def test_others_cannot_connect(path: Path, deeds: Deeds) -> None:
-    """Without a group, the kernel itself keeps all but root away from the socket."""
-    with Serving(path, deeds):
-        assert nobody_says(path, STATUS) == (b"", "permission denied\n")
+def test_others_cannot_connect(path: Path, verbs: SampleVerbs) -> None:
+    """Without a group, the kernel lets only root connect."""
+    with Serving(path, verbs):
+        assert request_as_nobody(path, STATUS) == (b"", "permission denied\n")
 
 
-def test_others_may_nothing_unless_it_is_said(path: Path, deeds: Deeds) -> None:
-    """A socket that others can open is still for root only, unless the server is told otherwise."""
-    with Serving(path, deeds, group=NOBODY) as serving:
-        code, message = fault(nobody_says(path, STATUS)[0])
+def test_others_may_use_no_verb_by_default(path: Path, verbs: SampleVerbs) -> None:
+    """Users who can connect may still use no verb, unless the server is configured to permit it."""
+    with Serving(path, verbs, group=NOBODY) as serving:
+        code, message = fault(request_as_nobody(path, STATUS)[0])
         assert code == "not-permitted"
         assert message.startswith("status is not permitted for uid 65534, pid ")
-        assert not deeds.began
-        assert result(serving.say(STATUS))
+        assert not verbs.began
+        assert result(serving.request(STATUS))
 
 
-def test_a_group_may_read(path: Path, deeds: Deeds) -> None:
-    """A group that is let in may use the verbs that only read, and root may use all."""
-    with Serving(path, deeds, root_or_reading, group=NOBODY) as serving:
-        assert result(nobody_says(path, STATUS)[0])["uid"] == NOBODY
+def test_a_group_may_read(path: Path, verbs: SampleVerbs) -> None:
+    """Members of the group may use the verbs that only read, and root may use all."""
+    with Serving(path, verbs, root_or_reading, group=NOBODY) as serving:
+        assert result(request_as_nobody(path, STATUS)[0])["uid"] == NOBODY
         for verb in ("reload", "open", "resume", "confirm", "rollback"):
-            assert fault(nobody_says(path, ask(verb))[0])[0] == "not-permitted"
-        assert deeds.began == ["status"]
-        assert result(serving.say(ask("open")))
+            assert fault(request_as_nobody(path, ask(verb))[0])[0] == "not-permitted"
+        assert verbs.began == ["status"]
+        assert result(serving.request(ask("open")))
 
 
-def test_others_cannot_keep_root_out(path: Path, deeds: Deeds) -> None:
-    """However many places others hold, some are left for root."""
-    with Serving(path, deeds, root_or_reading, group=NOBODY) as serving:
+def test_others_cannot_lock_root_out(path: Path, verbs: SampleVerbs) -> None:
+    """However many connections other users have, some places are left for root."""
+    with Serving(path, verbs, root_or_reading, group=NOBODY) as serving:
         with as_nobody(CROWD_OF_ANOTHER_USER, str(path)) as crowd:
             assert crowd.stdout is not None
             assert crowd.stdout.readline() == "connected\n"
-            assert fault(nobody_says(path, STATUS)[0])[0] == "busy"
-            assert result(serving.say(STATUS))
+            assert fault(request_as_nobody(path, STATUS)[0])[0] == "busy"
+            assert result(serving.request(STATUS))
             assert crowd.communicate(timeout=30)[0] == "6\n"
         eventually(lambda: serving.tasks() == 0)

@@ -33,7 +33,7 @@ from tests.unit.canned import (
     STATUS,
     Canned,
 )
-from tests.unit.serving import Serving, let_everyone_in
+from tests.unit.serving import Serving, let_others_enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -75,7 +75,7 @@ def parse(*argv: str) -> argparse.Namespace:
 
 @pytest.fixture
 def ctl(socket_path: Path, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Runs a verb: exit code, output, complaints."""
+    """Runs a verb: exit code, output, errors."""
 
     def run(*argv: str) -> tuple[int, str, str]:
         code = daemon_verbs.run(parse(*argv, "--socket", str(socket_path)))
@@ -85,8 +85,8 @@ def ctl(socket_path: Path, capsys: pytest.CaptureFixture[str]) -> Ctl:
     return run
 
 
-def test_status_on_a_good_day(ctl: Ctl) -> None:
-    """When all is well, status is a sentence and five facts."""
+def test_status_without_problems(ctl: Ctl) -> None:
+    """Without problems, status is a sentence and five facts."""
     code, out, _ = ctl("status")
     assert code == 0
     lines = out.splitlines()
@@ -113,8 +113,8 @@ def test_status_says_why_denials_come_from_elsewhere(ctl: Ctl, canned: Canned) -
     assert shown(source="kmsg", why="LOG rules write there") == []
 
 
-def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
-    """Status names every trouble: what waits, what is held, what was refused and why, what drifted, what was lost."""
+def test_status_with_problems(ctl: Ctl, canned: Canned) -> None:
+    """Status names every problem: what waits, what is held, what was refused and why, what drifted, what was lost."""
     canned.results["status"] = {
         **STATUS,
         "drift": {"count": 2, "repair": True, "paused_seconds": 900.0, "differences": DRIFT["differences"]},
@@ -142,8 +142,8 @@ def test_status_on_a_bad_night(ctl: Ctl, canned: Canned) -> None:
     ]
 
 
-def test_status_tells_each_trouble_with_denials(ctl: Ctl, canned: Canned) -> None:
-    """Losses, lines of unknown form, dropped events, and counts that do not add up are all told."""
+def test_status_prints_each_problem_with_denials(ctl: Ctl, canned: Canned) -> None:
+    """Losses, lines of unknown form, dropped events, and counts that do not add up are all printed."""
     denials = {**STATUS["denials"], "unparsed": 2, "lost": 7, "dropped_events": 5}
     canned.results["status"] = {**STATUS, "denials": denials}
     assert (
@@ -153,7 +153,7 @@ def test_status_tells_each_trouble_with_denials(ctl: Ctl, canned: Canned) -> Non
 
 
 def test_status_after_a_fight(ctl: Ctl, canned: Canned) -> None:
-    """Status says that repairs are given up, for how long, over what and with whom, and what ends that."""
+    """Status says that repairs are suspended, for how long, in which chain, who changes it, and what ends that."""
     fight = {"chain": "ipv4 filter INPUT", "culprit": "process 812 (sh)", "seconds_left": 240.0}
     drift: dict[str, Any] = {"count": 0, "repair": False, "paused_seconds": None, "fight": fight, "differences": []}
     canned.results["status"] = {**STATUS, "drift": drift}
@@ -163,21 +163,21 @@ def test_status_after_a_fight(ctl: Ctl, canned: Canned) -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_force", "told"),
+    ("in_force", "line"),
     [
         (None, "in force  nothing that fwguardd loaded"),
         ({**IN_FORCE, "kind": "open"}, "in force  OPEN: everything is accepted, since 2026-05-28 20:26:40"),
     ],
 )
-def test_status_does_not_hide_that_nothing_guards(ctl: Ctl, canned: Canned, in_force: object, told: str) -> None:
-    """A host that accepts everything, or that fwguardd has put nothing in force on, is told first."""
+def test_status_does_not_hide_that_nothing_guards(ctl: Ctl, canned: Canned, in_force: object, line: str) -> None:
+    """That everything is accepted, or that fwguardd has loaded nothing, is the first line."""
     canned.results["status"] = {**STATUS, "in_force": in_force}
     code, out, _ = ctl("status")
     assert code == 0
-    assert out.splitlines()[2].startswith(told)
+    assert out.splitlines()[2].startswith(line)
 
 
-VERDICTS = {
+OUTCOMES = {
     "applied": (APPLIED, 0, ["applied (2 changes): revision 42 in force, 50 rules"]),
     "unchanged": (
         {**APPLIED, "outcome": "unchanged", "changes": 0}, 0, ["unchanged: revision 42 in force, 50 rules"],
@@ -196,20 +196,20 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize("verb", ["reload", "rollback", "open"])
-@pytest.mark.parametrize("outcome", VERDICTS)
-def test_the_exit_code_of_a_change_is_its_verdict(ctl: Ctl, canned: Canned, verb: str, outcome: str) -> None:
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_exit_code_of_a_change_is_its_outcome(ctl: Ctl, canned: Canned, verb: str, outcome: str) -> None:
     """0 if it is in force, 1 if it was refused, 5 if it failed; the last sentence says what is in force now."""
-    result, code, lines = VERDICTS[outcome]
+    result, code, lines = OUTCOMES[outcome]
     canned.results[verb] = result
     assert ctl(verb) == (code, "\n".join(lines) + "\n", "")
     assert ctl(verb, "--json")[0] == code
 
 
-@pytest.mark.parametrize("outcome", VERDICTS)
+@pytest.mark.parametrize("outcome", OUTCOMES)
 def test_a_confirmation_says_what_it_means(ctl: Ctl, canned: Canned, outcome: str) -> None:
     """A confirmation that succeeds says that the revision stays, whether or not anything was written; a failure is
     printed as for any other change."""
-    result, code, lines = VERDICTS[outcome]
+    result, code, lines = OUTCOMES[outcome]
     canned.results["confirm"] = result
     if code == 0:
         lines = ["confirmed: revision 42 stays, also after a reboot"]
@@ -217,15 +217,15 @@ def test_a_confirmation_says_what_it_means(ctl: Ctl, canned: Canned, outcome: st
     assert ctl("confirm", "--json")[0] == code
 
 
-def test_an_outcome_that_is_not_known_is_no_success(ctl: Ctl, canned: Canned) -> None:
-    """Only what is surely in force ends with 0."""
+def test_an_unknown_outcome_is_a_failure(ctl: Ctl, canned: Canned) -> None:
+    """Only a known success ends with 0."""
     for result in ({**APPLIED, "outcome": "postponed"}, {}):
         canned.results["reload"] = result
         assert ctl("reload", "--json")[0] == 5
 
 
 def test_a_reload_that_waits_for_confirmation_says_how_to_confirm(ctl: Ctl, canned: Canned, socket_path: Path) -> None:
-    """The exact command stands at the end, and is one that reaches the same daemon."""
+    """The last line is the exact command, which reaches the same daemon."""
     canned.results["reload"] = {**APPLIED, "pending": PENDING}
     code, out, _ = ctl("reload", "--confirm", "90s")
     assert code == 0
@@ -248,8 +248,8 @@ def test_a_reload_that_waits_for_confirmation_says_how_to_confirm(ctl: Ctl, cann
         (["status"], {}), (["drift"], {}), (["confirm"], {}), (["open"], {}), (["resume"], {}),
     ],
 )  # fmt: skip
-def test_what_is_typed_is_what_is_asked(ctl: Ctl, canned: Canned, argv: list[str], asked: dict[str, Any]) -> None:
-    """Every verb reaches the daemon with its arguments."""
+def test_every_verb_sends_its_arguments(ctl: Ctl, canned: Canned, argv: list[str], asked: dict[str, Any]) -> None:
+    """The daemon gets each verb with the arguments of the command line."""
     ctl(*argv)
     assert canned.asked == [(argv[0], asked)]
 
@@ -268,8 +268,8 @@ def test_history_is_a_table(ctl: Ctl, canned: Canned) -> None:
     assert ctl("history") == (0, "No revision is kept yet.\n", "")
 
 
-def test_show_tells_files_and_texts(ctl: Ctl) -> None:
-    """A revision is shown with where it comes from, its files, and what the kernel made of them."""
+def test_show_prints_files_and_texts(ctl: Ctl) -> None:
+    """A revision is shown with its origin, its files, and its rules as iptables-save prints them."""
     code, out, _ = ctl("show", "41")
     assert code == 0
     assert out.splitlines() == [
@@ -292,7 +292,7 @@ def test_show_tells_files_and_texts(ctl: Ctl) -> None:
     ]
 
 
-def test_drift_is_the_answer_no(ctl: Ctl, canned: Canned) -> None:
+def test_drift_ends_with_1(ctl: Ctl, canned: Canned) -> None:
     """Drift ends with 1 and lists every difference; no drift ends with 0 and says so."""
     code, out, _ = ctl("drift")
     assert code == 1
@@ -304,7 +304,7 @@ def test_drift_is_the_answer_no(ctl: Ctl, canned: Canned) -> None:
     assert "… and 1 more\n3 differences\n" in ctl("drift")[1]
 
 
-def test_a_pause_tells_its_end(ctl: Ctl) -> None:
+def test_a_pause_says_when_it_ends(ctl: Ctl) -> None:
     """A pause says how long it lasts and how to end it."""
     code, out, _ = ctl("pause", "15m")
     assert code == 0
@@ -324,13 +324,13 @@ def test_json_is_the_result_and_nothing_else(ctl: Ctl, canned: Canned, argv: lis
     given = canned.results[argv[0]]
     assert not isinstance(given, Exception)
     canned.results[argv[0]] = {**given, "new": "in a later version"}
-    _, out, complaints = ctl(*argv, "--json")
+    _, out, errors = ctl(*argv, "--json")
     assert json.loads(out) == {**given, "new": "in a later version"}
-    assert complaints == ""
+    assert errors == ""
 
 
 def test_nothing_from_the_daemon_moves_the_cursor(ctl: Ctl, canned: Canned) -> None:
-    """File names, rule text and causes may be hostile; control characters are shown escaped."""
+    """File names, rule text and causes may be hostile; control characters are printed escaped."""
     evil = "\x1b[2J\r\u202e"
     canned.results["history"] = {
         "revisions": [{**HISTORY["revisions"][0], "cause": evil, "by": evil}],
@@ -343,13 +343,13 @@ def test_nothing_from_the_daemon_moves_the_cursor(ctl: Ctl, canned: Canned) -> N
     canned.results["reload"] = {**REFUSED, "findings": [{**FINDING, "file": evil, "hint": evil}], "sentence": evil}
     canned.results["open"] = RequestError(Code.FAILED, evil)
     for argv in (["history"], ["show", "1"], ["drift"], ["reload"], ["open"]):
-        _, out, complaints = ctl(*argv)
-        assert all(line.isprintable() for line in (out + complaints).splitlines())
-        assert "\\x1b[2J" in out + complaints
+        _, out, errors = ctl(*argv)
+        assert all(line.isprintable() for line in (out + errors).splitlines())
+        assert "\\x1b[2J" in out + errors
 
 
 def test_colours_are_for_terminals(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that is no terminal has no colours; a terminal has them unless NO_COLOR is set."""
+    """Only a terminal gets colours, and only if NO_COLOR is not set."""
     assert "\x1b" not in ctl("status")[1]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -361,20 +361,20 @@ def test_colours_are_for_terminals(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("code", "exit_code"), [(code, 4 if code is Code.NOT_PERMITTED else 5) for code in Code], ids=list(Code)
 )
-def test_a_refusal_is_told_with_its_code(ctl: Ctl, canned: Canned, code: Code, exit_code: int) -> None:
-    """What the daemon refuses goes to standard error, as one sentence; the exit code tells permission from the rest."""
+def test_a_refusal_is_printed_with_its_code(ctl: Ctl, canned: Canned, code: Code, exit_code: int) -> None:
+    """What the daemon refuses goes to standard error, as one sentence; a lack of permission has its own code."""
     canned.results["show"] = RequestError(code, "there is no revision 99")
-    ended, out, complaint = ctl("show", "99", "--json")
+    ended, out, errors = ctl("show", "99", "--json")
     assert (ended, out) == (exit_code, "")
-    assert complaint.startswith("fwguardctl: there is no revision 99")
+    assert errors.startswith("fwguardctl: there is no revision 99")
 
 
-def test_an_answer_of_another_version_is_no_traceback(ctl: Ctl, canned: Canned) -> None:
-    """A result without the keys that this version knows is told as such, and --json prints it all the same."""
+def test_an_answer_of_another_version_raises_no_traceback(ctl: Ctl, canned: Canned) -> None:
+    """A result without the keys that this version needs is reported as such, and --json prints it."""
     canned.results["status"] = {"version": "9"}
-    code, out, complaint = ctl("status")
+    code, out, errors = ctl("status")
     assert (code, out) == (5, "")
-    assert "does not have the expected form (KeyError(" in complaint
+    assert "does not have the expected form (KeyError(" in errors
     assert ctl("status", "--json") == (0, '{"version": "9"}\n', "")
 
 
@@ -383,10 +383,10 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "control.sock"
     for _ in range(2):
         assert daemon_verbs.run(parse("status", "--socket", str(path))) == 3
-        out, complaint = capsys.readouterr()
+        out, errors = capsys.readouterr()
         assert out == ""
-        assert complaint.startswith(f"fwguardctl: fwguardd is not running, or its control socket is not {path}; ")
-        assert complaint.endswith("see: systemctl status fwguardd\n")
+        assert errors.startswith(f"fwguardctl: fwguardd is not running, or its control socket is not {path}; ")
+        assert errors.endswith("see: systemctl status fwguardd\n")
         with socket.socket(socket.AF_UNIX) as dead:
             if not path.exists():
                 dead.bind(str(path))
@@ -394,8 +394,8 @@ def test_without_a_daemon_it_says_what_to_do(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.root
 def test_without_permission_it_ends_with_4(socket_path: Path) -> None:
-    """A user whom the socket is not for is told to become root."""
-    let_everyone_in(socket_path.parent)
+    """A user who may not connect learns who may."""
+    let_others_enter(socket_path.parent)
     script = (
         "import os, pathlib, sys; from fwguardd.control.client import ask; "
         f"os.setuid({NOBODY}); ask(pathlib.Path(sys.argv[1]), 'status')"
@@ -428,7 +428,7 @@ def test_the_socket_is_in_the_runtime_directory(
     ids=lambda argv: " ".join(argv)[:30],
 )  # fmt: skip
 def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be meant is told before the daemon is asked."""
+    """Wrong arguments are reported before a request is sent."""
     with pytest.raises(SystemExit) as ended:
         parse(*argv)
     assert ended.value.code == 2
@@ -437,7 +437,7 @@ def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[
 
 @pytest.mark.root
 def test_a_late_answer_is_not_waited_for(tmp_path: Path) -> None:
-    """A daemon that does not answer in time counts as out of reach, and the message says that the verb may go on."""
+    """A daemon that does not answer in time counts as unreachable, and the message says that the verb may continue."""
 
     async def sleep(request: Request, caller: Caller) -> Mapping[str, Any]:  # noqa: ARG001
         await asyncio.sleep(3600)
@@ -451,7 +451,7 @@ def test_a_late_answer_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_busy_daemon_is_a_refusal(tmp_path: Path, canned: Canned) -> None:
-    """A daemon that has no place left answers before it has heard the request, and the client hears it."""
+    """A daemon that has no place left answers before it reads the request, and the client gets that answer."""
     with (
         Serving(tmp_path / "control.sock", canned, limits=ServerLimits(clients=0)) as serving,
         pytest.raises(RequestRefusedError) as refusal,
