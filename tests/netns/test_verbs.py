@@ -40,7 +40,7 @@ def ctl(tmp_path: Path, *argv: str, code: int = 0) -> dict[str, Any]:
     return document
 
 
-def test_reload_is_the_verdict(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+def test_reload_returns_the_result(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
     """Reload waits for the pass: 0 and the new revision, or 1 with findings and the old one still in force."""
     daemon = start_daemon({"10-first.rules": FIRST}, SLOW)
     daemon.event("rules.applied")
@@ -51,15 +51,15 @@ def test_reload_is_the_verdict(start_daemon: Start, saved: Saved, tmp_path: Path
     daemon.drop("30-bad.rules", "-A INPUT -j NOWHERE\n")
     refused = ctl(tmp_path, "reload", code=1)
     assert (refused["outcome"], refused["revision"]) == ("refused", 2)
-    errors = [told for told in refused["findings"] if told["severity"] == "error"]
-    assert [(told["code"], told["line"]) for told in errors] == [("undeclared-chain", 1)]
+    errors = [finding for finding in refused["findings"] if finding["severity"] == "error"]
+    assert [(error["code"], error["line"]) for error in errors] == [("undeclared-chain", 1)]
     assert OPEN_8080 in saved()["ipv4"]
     (daemon.rules / "30-bad.rules").unlink()
     assert ctl(tmp_path, "reload")["outcome"] == "unchanged"
 
 
-def test_what_nobody_confirms_is_undone_and_held(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """An unconfirmed revision is undone in time; its files are not applied again until they change or a reload asks."""
+def test_an_unconfirmed_revision_is_rolled_back_and_held(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """An unconfirmed revision is rolled back in time; its files are held until they change or a reload."""
     daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n")
     daemon.event("rules.applied")
     before = saved()
@@ -79,8 +79,8 @@ def test_what_nobody_confirms_is_undone_and_held(start_daemon: Start, saved: Sav
     assert OPEN_8080 in saved()["ipv4"]
 
 
-def test_a_held_directory_counts_again_once_it_changes(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Held files that are edited are files like any other."""
+def test_held_files_are_applied_once_they_change(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Held files that are edited are applied like any others."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     daemon.drop("20-more.rules", MORE)
@@ -111,7 +111,7 @@ def test_what_is_confirmed_stays(start_daemon: Start, saved: Saved, tmp_path: Pa
 
 
 def test_the_deadline_survives_kill_and_restart(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Kill -9 and a new daemon do not make a revision that nobody confirmed stay."""
+    """A revision that was not confirmed is rolled back also after a SIGKILL, by the next daemon."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     before = saved()
@@ -126,8 +126,10 @@ def test_the_deadline_survives_kill_and_restart(start_daemon: Start, saved: Save
     assert saved() == before
 
 
-def test_the_first_ruleset_can_be_undone_too(start_daemon: Start, saved: Saved, tmp_path: Path, backend: str) -> None:
-    """Unconfirmed, the very first ruleset makes way for what the kernel held before fwguardd."""
+def test_the_first_ruleset_can_be_rolled_back_too(
+    start_daemon: Start, saved: Saved, tmp_path: Path, backend: str
+) -> None:
+    """If the first ruleset is not confirmed, the kernel holds again what it held before fwguardd."""
     subprocess.run([f"iptables-{backend}", "-A", "INPUT", "-s", "192.0.2.7/32", "-j", "DROP"], check=True)
     daemon = start_daemon({"10-bad.rules": "-A INPUT -j NOWHERE\n"}, SLOW)
     daemon.event("rules.rejected")
@@ -141,7 +143,7 @@ def test_the_first_ruleset_can_be_undone_too(start_daemon: Start, saved: Saved, 
 
 
 def test_rollback_and_history(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Rollback puts the revision before in force, as a revision of its own; history and show tell of all of them."""
+    """Rollback puts the revision before in force, as a revision of its own; history and show print all of them."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     before = saved()
@@ -153,7 +155,7 @@ def test_rollback_and_history(start_daemon: Start, saved: Saved, tmp_path: Path)
     ctl(tmp_path, "rollback", "2")
     assert OPEN_8080 in saved()["ipv4"]
     revisions = ctl(tmp_path, "history")["revisions"]
-    assert [(told["revision"], told["cause"], told["in_force"]) for told in revisions] == [
+    assert [(entry["revision"], entry["cause"], entry["in_force"]) for entry in revisions] == [
         (4, "rollback to revision 2", True),
         (3, "rollback to revision 1", False),
         (2, "change", False),
@@ -218,7 +220,7 @@ def test_drift_and_pause(start_daemon: Start, saved: Saved, tmp_path: Path, back
 
 
 def test_the_last_revision_guards_a_start_on_bad_files(start_daemon: Start, saved: Saved, backend: str) -> None:
-    """A daemon that starts on bad files puts the last revision in force, says so, and goes on watching."""
+    """A daemon that starts on bad files puts the last revision in force, reports that, and watches the files."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     before = saved()
@@ -285,8 +287,8 @@ def test_without_a_daemon_the_exit_code_says_so(tmp_path: Path) -> None:
     assert ended.returncode == 3
 
 
-def test_others_than_root_are_not_let_in(start_daemon: Start, tmp_path: Path) -> None:
-    """4: the control socket is root's."""
+def test_other_users_may_not_connect(start_daemon: Start, tmp_path: Path) -> None:
+    """4: only root may connect to the control socket."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     ended = subprocess.run(
@@ -299,8 +301,8 @@ def test_others_than_root_are_not_let_in(start_daemon: Start, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("verb", "word"), [("status", "revision 1 in force"), ("history", " start"), ("drift", "no drift")]
 )
-def test_people_get_words(start_daemon: Start, tmp_path: Path, verb: str, word: str) -> None:
-    """Without --json the answer is for a person."""
+def test_the_answer_without_json_is_text(start_daemon: Start, tmp_path: Path, verb: str, word: str) -> None:
+    """Without --json the answer is text for people."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     ended = subprocess.run(
@@ -311,7 +313,7 @@ def test_people_get_words(start_daemon: Start, tmp_path: Path, verb: str, word: 
 
 
 def test_open_works_without_a_daemon(start_daemon: Start, saved: Saved, tmp_path: Path, backend: str) -> None:
-    """Where no daemon answers, open does it alone; a daemon that is started later leaves everything open."""
+    """Where no daemon answers, fwguardctl opens the firewall; a daemon that is started later leaves it open."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     daemon.stop()
@@ -327,8 +329,8 @@ def test_open_works_without_a_daemon(start_daemon: Start, saved: Saved, tmp_path
     assert ctl(tmp_path, "status")["in_force"]["kind"] == "open"
 
 
-def test_the_boot_report_is_told(start_daemon: Start, tmp_path: Path) -> None:
-    """What the boot loader did is an event of the daemon's."""
+def test_the_boot_report_is_emitted(start_daemon: Start, tmp_path: Path) -> None:
+    """The daemon emits an event that says what the boot loader did."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "boot").write_text("outcome=emergency\nreason=the boot files are torn\n")
     daemon = start_daemon({"10-first.rules": FIRST})

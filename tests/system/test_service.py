@@ -45,7 +45,7 @@ def test_it_starts_and_its_rules_are_in_force(guarded: Guarded) -> None:
     assert guarded.bed.show("fwguardd", "StatusText").startswith("revision 1 in force, ")
 
 
-def test_it_may_do_what_it_must_and_no_more(guarded: Guarded) -> None:
+def test_it_has_only_the_privileges_that_it_needs(guarded: Guarded) -> None:
     """The sandbox is real: the kernel says that the process has two capabilities, a filter and namespaces of its own,
     and not one of a file system that it may write beside its own directories."""
     main = guarded.bed.show("fwguardd", "MainPID")
@@ -61,26 +61,26 @@ def test_it_may_do_what_it_must_and_no_more(guarded: Guarded) -> None:
     }
 
 
-def test_the_sandbox_is_as_tight_as_promised(guarded: Guarded) -> None:
-    """The figure that systemd-analyze security gives for what is left open does not rise."""
+def test_the_exposure_level_does_not_rise(guarded: Guarded) -> None:
+    """The exposure level of systemd-analyze security stays at most what it is."""
     for unit, most in (("fwguardd", 2.0), ("fwguardd-rehearsal@1", 1.3), ("fwguardd-kmsg@1", 1.0)):
-        told = guarded.bed.output(f"systemd-analyze security --no-pager {unit}.service")
-        figure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
+        report = guarded.bed.output(f"systemd-analyze security --no-pager {unit}.service")
+        figure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", report)
         assert figure is not None
-        assert float(figure[1]) <= most, told
+        assert float(figure[1]) <= most, report
 
 
-def test_units_are_without_fault(guarded: Guarded) -> None:
-    """Nothing in them displeases systemd-analyze verify, but that the bed has no manual pages."""
-    told = guarded.bed.run(
+def test_units_pass_systemd_analyze_verify(guarded: Guarded) -> None:
+    """systemd-analyze verify reports nothing, except that the test bed has no manual pages."""
+    verified = guarded.bed.run(
         "systemd-analyze verify fwguardd.service fwguardd-boot.service fwguardd-rehearsal.socket fwguardd-kmsg.socket",
         check=False,
     )
-    assert [line for line in told.stderr.splitlines() if "Command 'man " not in line] == []
+    assert [line for line in verified.stderr.splitlines() if "Command 'man " not in line] == []
 
 
 def test_a_dropped_file_is_in_force(guarded: Guarded) -> None:
-    """A file that appears in the rules directory is rehearsed in a namespace lent by systemd, and loaded."""
+    """A file that appears in the rules directory is rehearsed in a namespace that systemd provides, and loaded."""
     guarded.drop("50-app.rules", GOOD)
     wait_until(lambda: "--dport 8080 " in guarded.saved(), "the rule of the new file")
     guarded.remove("50-app.rules")
@@ -101,7 +101,7 @@ def test_rules_may_name_ipsets(guarded: Guarded) -> None:
     guarded.remove("50-app.rules")
 
 
-def test_reload_returns_the_verdict(guarded: Guarded) -> None:
+def test_reload_returns_the_result(guarded: Guarded) -> None:
     """A reload waits for the pass: 0 for what is in force then; not 0 for a refusal, which systemctl status
     tells, and which leaves the rules as they were."""
     bed = guarded.bed
@@ -121,8 +121,8 @@ def test_reload_returns_the_verdict(guarded: Guarded) -> None:
 
 def test_rehearsals_make_no_noise(guarded: Guarded) -> None:
     """The units that begin and end with each rehearsal leave no line in the journal, and no trace when they end."""
-    told = [str(entry["MESSAGE"]) for entry in guarded.bed.journal("_PID=1")]
-    assert [message for message in told if "rehearsal@" in message] == []
+    messages = [str(entry["MESSAGE"]) for entry in guarded.bed.journal("_PID=1")]
+    assert [message for message in messages if "rehearsal@" in message] == []
     assert "failed" not in guarded.bed.output("systemctl list-units --all --no-legend fwguardd-*")
     assert int(guarded.bed.show("fwguardd-rehearsal.socket", "NAccepted")) > 2
     assert int(guarded.bed.show("fwguardd-rehearsal.socket", "NConnections")) <= 4
@@ -133,8 +133,8 @@ def test_a_namespace_is_ready_before_it_is_needed(guarded: Guarded) -> None:
     assert guarded.bed.run("python3 -", stdin=LEND).stdout.split() == ["2", "0"]
 
 
-def test_others_may_look_and_not_touch(guarded: Guarded) -> None:
-    """A member of the group fwguard may use the verbs that read, and no other; others may not even connect."""
+def test_other_users_may_read_at_most(guarded: Guarded) -> None:
+    """A member of the group fwguard may use the verbs that only read; users outside of it may not even connect."""
     as_member = "setpriv --reuid=65534 --regid=65534 --groups={} fwguardctl "
     member = as_member.format(guarded.bed.output("getent group fwguard").split(":")[2])
     assert json.loads(guarded.bed.output(f"{member} status --json"))["in_force"]["revision"] >= 1
@@ -146,7 +146,7 @@ def test_others_may_look_and_not_touch(guarded: Guarded) -> None:
 
 
 def test_one_that_hangs_is_replaced(guarded: Guarded) -> None:
-    """A daemon that gives no sign of life is killed by the watchdog and started again; the rules stay all the while."""
+    """A daemon that hangs is killed by the watchdog and started again; the rules stay loaded meanwhile."""
     bed, before = guarded.bed, guarded.saved()
     with guarded.drop_in("fwguardd.service", "WatchdogSec=1\nRestartSec=0"):
         first = bed.show("fwguardd", "MainPID")
@@ -159,8 +159,8 @@ def test_one_that_hangs_is_replaced(guarded: Guarded) -> None:
 
 
 def test_a_worker_without_a_namespace_does_nothing(guarded: Guarded) -> None:
-    """Should the unit of the workers ever lose its PrivateNetwork=yes, a worker refuses to begin in the host's network,
-    and says so: the rehearsal fails, and the rules are as they were."""
+    """If the unit of the workers loses its PrivateNetwork=yes, a worker refuses to run in the host's network namespace,
+    and reports that: the rehearsal fails, and the rules are as they were."""
     bed, before = guarded.bed, guarded.saved()
     with guarded.drop_in("fwguardd-rehearsal@.service", "PrivateNetwork=no"):
         guarded.drop("50-app.rules", GOOD)
@@ -172,15 +172,17 @@ def test_a_worker_without_a_namespace_does_nothing(guarded: Guarded) -> None:
     guarded.remove("50-app.rules")
 
 
-def test_whoever_changes_the_rules_can_be_named(guarded: Guarded) -> None:
-    """Inside the sandbox of the service another user's process is still seen with its command line, user and unit."""
+def test_a_process_that_changes_the_rules_can_be_identified(guarded: Guarded) -> None:
+    """From inside the sandbox, a process of another user is identified with its command line, user and unit."""
     bed = guarded.bed
     bed.run("systemd-run --quiet --unit=stranger --uid=65534 sleep 1000")
     stranger = bed.show("stranger", "MainPID")
     look = f"from fwguardd.kernel.attribution import read_author; print(read_author({stranger}, 'sleep'))"
     with guarded.drop_in("fwguardd.service", f'ExecStartPost=/usr/bin/python3 -I -c "{look}"'):
-        told = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service", "_TRANSPORT=stdout")]
-    seen = next(line for line in told if line.startswith(f"process {stranger} "))
+        messages = [
+            str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service", "_TRANSPORT=stdout")
+        ]
+    seen = next(line for line in messages if line.startswith(f"process {stranger} "))
     assert '(sleep) "/usr/bin/sleep 1000" by nobody, child of 1 (systemd)' in seen
     assert seen.endswith("in stranger.service")
 

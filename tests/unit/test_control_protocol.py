@@ -1,4 +1,4 @@
-"""The language of the control socket: what is a request, what is refused, and why."""
+"""The protocol of the control socket: which requests are accepted, and why others are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fwguardd.control.protocol import (
 )
 
 
-def asked(verb: object, args: object = None, version: object = VERSION, **more: object) -> Request | RequestFault:
+def parsed(verb: object, args: object = None, version: object = VERSION, **more: object) -> Request | RequestFault:
     """What the server makes of a request."""
     return parse_request(json.dumps({"v": version, "verb": verb, "args": args, **more}).encode())
 
@@ -50,7 +50,7 @@ def asked(verb: object, args: object = None, version: object = VERSION, **more: 
 )
 def test_every_verb_is_read_with_its_arguments(verb: str, args: object, meant: dict[str, Any]) -> None:
     """A verb comes with all of its arguments; those that were not given are None."""
-    assert asked(verb, args) == Request(VERBS[verb], meant)
+    assert parsed(verb, args) == Request(VERBS[verb], meant)
 
 
 def test_args_may_be_left_out() -> None:
@@ -59,11 +59,11 @@ def test_args_may_be_left_out() -> None:
 
 
 def test_arguments_come_out_typed() -> None:
-    """The one who performs a verb gets whole numbers and seconds, and None for what was not given."""
-    request = asked("pause", {"seconds": 900})
+    """The function that performs a verb gets whole numbers and seconds, and None for what was not given."""
+    request = parsed("pause", {"seconds": 900})
     assert isinstance(request, Request)
     assert request.seconds("seconds") == 900.0
-    request = asked("rollback")
+    request = parsed("rollback")
     assert isinstance(request, Request)
     assert request.whole("revision") is None
 
@@ -92,16 +92,16 @@ def test_arguments_come_out_typed() -> None:
 )
 def test_wrong_arguments_are_bad_requests(verb: str, args: object, why: str) -> None:
     """An argument that is unknown, missing, mistyped or out of bounds refuses the whole request, and is named."""
-    fault = asked(verb, args)
+    fault = parsed(verb, args)
     assert isinstance(fault, RequestFault)
     assert fault.code is Code.BAD_REQUEST
     assert why in fault.message
 
 
 @pytest.mark.parametrize("verb", ["statuS", "", "__class__", "flush"])
-def test_an_unknown_verb_is_told_the_known_ones(verb: str) -> None:
+def test_an_unknown_verb_is_answered_with_the_known_ones(verb: str) -> None:
     """An unknown verb has a code of its own, and the message lists the verbs."""
-    fault = asked(verb)
+    fault = parsed(verb)
     assert isinstance(fault, RequestFault)
     assert fault.code is Code.UNKNOWN_VERB
     assert "status, reload, confirm" in fault.message
@@ -109,27 +109,27 @@ def test_an_unknown_verb_is_told_the_known_ones(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", [None, 1, ["status"], {}])
 def test_a_verb_is_a_name(verb: object) -> None:
-    """A verb that is no text is a bad request."""
-    assert asked(verb) == RequestFault(Code.BAD_REQUEST, '"verb" must be the name of a verb')
+    """A verb that is not a string is a bad request."""
+    assert parsed(verb) == RequestFault(Code.BAD_REQUEST, '"verb" must be the name of a verb')
 
 
 @pytest.mark.parametrize("version", [0, 2, -1, 10**30])
-def test_another_version_is_not_guessed_at(version: int) -> None:
-    """Another version of the language is refused as such, before anything else in the request is looked at."""
-    fault = asked("no-such-verb", [], version, colour="red")
+def test_another_version_is_refused(version: int) -> None:
+    """Another version of the protocol is refused as such, before anything else in the request is read."""
+    fault = parsed("no-such-verb", [], version, colour="red")
     assert isinstance(fault, RequestFault)
     assert fault.code is Code.UNSUPPORTED_VERSION
 
 
 @pytest.mark.parametrize("version", [None, True, 1.0, "1"])
 def test_a_version_is_a_whole_number(version: object) -> None:
-    """What is no version at all is a bad request."""
-    assert asked("status", {}, version) == RequestFault(Code.BAD_REQUEST, '"v" must be the version of the protocol, 1')
+    """A value that is not a version number is a bad request."""
+    assert parsed("status", {}, version) == RequestFault(Code.BAD_REQUEST, '"v" must be the version of the protocol, 1')
 
 
 def test_a_request_holds_nothing_else() -> None:
-    """An unknown key beside the verb is a bad request: it might have meant something to the one who sent it."""
-    assert asked("status", dry_run=True) == RequestFault(
+    """An unknown key beside the verb is a bad request: the sender expected it to have an effect."""
+    assert parsed("status", dry_run=True) == RequestFault(
         Code.BAD_REQUEST, "a request has no 'dry_run', only v, verb and args"
     )
 
@@ -144,7 +144,7 @@ def test_a_request_holds_nothing_else() -> None:
     ],
     ids=range(17),
 )  # fmt: skip
-def test_what_is_no_request_is_a_bad_request(data: bytes) -> None:
+def test_other_bytes_are_a_bad_request(data: bytes) -> None:
     """Bytes that are not one JSON object of the right shape are refused with a short, printable sentence."""
     fault = parse_request(data)
     assert isinstance(fault, RequestFault)
@@ -159,8 +159,8 @@ def test_a_number_beyond_all_floats_is_out_of_bounds() -> None:
     assert fault == RequestFault(Code.BAD_REQUEST, "the argument seconds of pause must be from 1 to 86400")
 
 
-def test_a_request_is_bounded_with_its_newline() -> None:
-    """A request takes at most the bytes that the protocol says, newline included; one more is refused unread."""
+def test_the_size_of_a_request_is_limited() -> None:
+    """A request has at most as many bytes as the protocol permits, the newline included; a longer one is not parsed."""
     request = b'{"v": 1, "verb": "status"}'
     assert isinstance(parse_request(request.ljust(LARGEST_REQUEST - 1)), Request)
     assert parse_request(request.ljust(LARGEST_REQUEST)) == RequestFault(
@@ -169,8 +169,8 @@ def test_a_request_is_bounded_with_its_newline() -> None:
 
 
 def test_what_a_client_sent_is_quoted_short_and_escaped() -> None:
-    """A message repeats a client's text cut off, and with everything escaped that could move a cursor."""
-    fault = asked("\x1b[2J\udc80" + "x" * 5000)
+    """A message quotes the text of a client shortened, and with control characters escaped."""
+    fault = parsed("\x1b[2J\udc80" + "x" * 5000)
     assert isinstance(fault, RequestFault)
     assert fault.message.startswith("unknown verb '\\x1b[2J\\udc80xxx")
     assert fault.message.isprintable()
@@ -184,19 +184,19 @@ def test_what_a_client_sent_is_quoted_short_and_escaped() -> None:
         ("rollback", False), ("open", False), ("pause", False), ("resume", False),
     ],
 )  # fmt: skip
-def test_the_table_tells_which_verbs_only_read(verb: str, reads: bool) -> None:  # noqa: FBT001
-    """What changes the kernel or the daemon is not among the verbs that only read."""
+def test_the_table_says_which_verbs_only_read(verb: str, reads: bool) -> None:  # noqa: FBT001
+    """Verbs that change the kernel or the daemon are not among those that only read."""
     assert VERBS[verb].reads is reads
 
 
-def test_a_request_survives_the_journey() -> None:
+def test_a_request_is_read_as_it_was_sent() -> None:
     """What the client encodes, the server reads."""
     line = encode_request("show", {"revision": 7})
     assert line.endswith(b"\n")
     assert parse_request(line[:-1]) == Request(VERBS["show"], {"revision": 7})
 
 
-def test_an_answer_survives_the_journey() -> None:
+def test_an_answer_is_read_as_it_was_sent() -> None:
     """What the server encodes, the client reads: one line, whatever is in it, names that are not UTF-8 included."""
     answer = Answer({"texts": {"ipv4": "*filter\nCOMMIT\n"}, "path": "/etc/fwguard.d/\udcff.rules", "none": None})
     line = encode_answer(answer)
@@ -206,14 +206,14 @@ def test_an_answer_survives_the_journey() -> None:
 
 
 @pytest.mark.parametrize("code", list(Code))
-def test_a_fault_survives_the_journey(code: Code) -> None:
-    """Every code comes out at the client as it went in."""
+def test_a_fault_is_read_as_it_was_sent(code: Code) -> None:
+    """The client reads every code as the server sent it."""
     fault = RequestFault(code, "because of \x07 this")
     assert parse_answer(encode_answer(fault)[:-1]) == fault
 
 
 def test_a_code_that_the_client_does_not_know_is_a_failure() -> None:
-    """A newer daemon may give newer reasons; its sentence is told all the same."""
+    """A newer daemon may have more codes; its message is passed on."""
     assert parse_answer(b'{"v": 1, "ok": false, "code": "asleep", "message": "later"}') == RequestFault(
         Code.FAILED, "later"
     )
@@ -226,15 +226,15 @@ def test_a_code_that_the_client_does_not_know_is_a_failure() -> None:
      b'{"v":1,"ok":false,"message":""}'],
     ids=range(10),
 )  # fmt: skip
-def test_an_answer_that_is_none_is_a_failure(data: bytes) -> None:
-    """What cannot be read as an answer is never taken for a result."""
+def test_other_bytes_are_not_an_answer(data: bytes) -> None:
+    """Bytes that cannot be read as an answer are never taken for a result."""
     fault = parse_answer(data)
     assert isinstance(fault, RequestFault)
     assert fault.code is Code.FAILED
 
 
-def test_an_answer_in_another_version_is_told_as_such() -> None:
-    """After an upgrade the client may meet an older or newer daemon, and says what to do."""
+def test_an_answer_in_another_version_is_reported_as_such() -> None:
+    """After an upgrade the daemon may be older or newer than the client, which says what to do."""
     fault = parse_answer(b'{"v": 2, "ok": true, "result": {}}')
     assert isinstance(fault, RequestFault)
     assert fault.code is Code.UNSUPPORTED_VERSION
@@ -242,21 +242,21 @@ def test_an_answer_in_another_version_is_told_as_such() -> None:
 
 
 @pytest.mark.parametrize("result", [{"a": {1, 2}}, {"a": float("nan")}, {"a": b""}])
-def test_a_result_that_json_cannot_tell_is_a_failure(result: dict[str, Any]) -> None:
-    """Encoding is total, too: a defect of the one who performs does not leave the client without an answer."""
+def test_a_result_that_is_not_json_is_a_failure(result: dict[str, Any]) -> None:
+    """Encoding never raises: a bug in a verb does not leave the client without an answer."""
     fault = parse_answer(encode_answer(Answer(result))[:-1])
     assert isinstance(fault, RequestFault)
     assert fault.code is Code.FAILED
 
 
 def test_a_result_that_holds_itself_is_a_failure() -> None:
-    """A circle in a result is noticed."""
+    """A result that contains itself is not encoded."""
     circle: dict[str, Any] = {}
     circle["self"] = circle
     assert isinstance(parse_answer(encode_answer(Answer(circle))), RequestFault)
 
 
-def test_an_answer_is_bounded() -> None:
-    """A result beyond the bound is told as a failure, and not sent."""
+def test_the_size_of_an_answer_is_limited() -> None:
+    """A result beyond the limit is answered with a failure."""
     line = encode_answer(Answer({"text": "x" * LARGEST_ANSWER}))
     assert parse_answer(line[:-1]) == RequestFault(Code.FAILED, f"the result is larger than {LARGEST_ANSWER} bytes")
