@@ -61,7 +61,7 @@ def test_a_denied_packet_is_found_by_its_fields(peered: Guarded, kernel_log_of_n
 def test_the_catalog_explains_it(peered: Guarded) -> None:
     """With journalctl -x an event comes with what it means and what to do."""
     told = peered.bed.output("journalctl --no-pager -x -t fwguardd FWGUARD_EVENT=daemon.started")
-    assert "fwguardd guards this host" in told
+    assert "fwguardd has started" in told
     assert "To see the state of the firewall: fwguardctl status" in told
     listed = peered.bed.output("journalctl --no-pager --list-catalog").splitlines()
     assert "07242b5be33a42b685615e71d6680c85 fwguardd: A packet was denied" in listed

@@ -1,4 +1,4 @@
-"""The message catalog: what journalctl -x says of each event."""
+"""The message catalog: what journalctl -x prints about each event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CATALOG = Path(__file__).resolve().parents[2] / "packaging" / "fwguardd.catalog"
 ENTRIES = dict(re.findall(r"^-- ([0-9a-f]{32})\n(.*?)(?=^-- |\Z)", CATALOG.read_text(), re.MULTILINE | re.DOTALL))
 
 
-def test_each_id_is_said_once_and_means_an_event() -> None:
+def test_each_id_stands_once_and_is_that_of_an_event() -> None:
     """No entry is stale, and none is hidden behind another with its id."""
     said = re.findall(r"^-- (.*)$", CATALOG.read_text(), re.MULTILINE)
     assert len(said) == len(set(said))
