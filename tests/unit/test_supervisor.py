@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd import documents
+from fwguardd.control.documents import DriftDocument, DriftStateDocument, OutcomeDocument, StatusDocument
 from fwguardd.kernel.iptables import Backend, Tool
 from fwguardd.settings import OnDrift, Settings
 from fwguardd.supervisor import Supervisor
+from tests.unit.canned import STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,3 +112,23 @@ def test_settings_may_say_that_nothing_is_repaired(settings: Settings, superviso
     assert not supervisor.repairs()
     assert supervisor.held_for() is None
     assert supervisor._worker.orders.why_not == "on_drift is report"
+
+
+def test_status_has_the_keys_of_its_document(supervisor: Supervisor) -> None:
+    """The keys of a result are exactly those of its type, also one level deeper: they are a contract."""
+    status = supervisor.status(STATUS["denials"])
+    assert status.keys() == StatusDocument.__annotations__.keys()
+    assert status["drift"].keys() == {*DriftDocument.__annotations__, *DriftStateDocument.__annotations__}
+    assert documents.history(supervisor.revisions, supervisor.faults, supervisor.state, None) == {
+        "revisions": [],
+        "damaged": [],
+    }
+
+
+def test_an_outcome_has_the_keys_of_its_document(supervisor: Supervisor) -> None:
+    """A confirmation where nothing waits is a failure with a reason, and has all keys."""
+    report = asyncio.run(supervisor.confirm())
+    document = documents.outcome(supervisor.host, report.before, report.outcome, report.state)
+    assert document.keys() == OutcomeDocument.__annotations__.keys()
+    assert document["outcome"] == "failed"
+    assert document["reason"]

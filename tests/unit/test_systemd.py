@@ -15,6 +15,7 @@ from fwguardd.settings import Settings
 from fwguardd.systemd import SystemdNotifier, Watchdog, watchdog_interval
 from fwguardd.worker import Orders, Worker, WorkerThread
 from tests.unit.serving import eventually
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,9 +97,10 @@ def test_what_was_not_sent_follows_when_there_is_room(systemd: socket.socket, no
         notifier.notify(READY=1)
         assert not any("READY=1" in message for message in received(systemd))
         messages: list[str] = []
-        while not messages:
-            await asyncio.sleep(0.01)
-            messages = received(systemd)
+        async with asyncio.timeout(LONGEST):
+            while not messages:
+                await asyncio.sleep(0.01)
+                messages = received(systemd)
         assert not loop.remove_writer(cast("socket.socket", notifier._socket))
         return messages
 
