@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 from functools import cache
@@ -19,21 +19,24 @@ LONGEST_BUILD = 300.0
 def built_package() -> Path:
     """The .deb that packaging/build-deb makes of this checkout, where there is no network to fetch anything from."""
     kept = ROOT / "build" / "deb"
-    folder = kept / _digest()
-    if not folder.is_dir():
-        shutil.rmtree(kept, ignore_errors=True)
-        fresh = kept / f"new-{os.getpid()}"
-        built = subprocess.run(
-            ["unshare", "--net", ROOT / "packaging" / "build-deb", fresh],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LONGEST_BUILD,
-        )
-        assert built.returncode == 0, built.stderr
-        fresh.rename(folder)
+    kept.mkdir(parents=True, exist_ok=True)
+    with (ROOT / "build" / "deb.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Two processes share the tests: one builds, the other waits for it.
+        folder = kept / _digest()
+        if not folder.is_dir():
+            _build(kept, folder)
     (package,) = folder.glob("fwguardd_*_all.deb")
     return package
+
+
+def _build(kept: Path, folder: Path) -> None:
+    for old in kept.iterdir():
+        shutil.rmtree(old)
+    fresh = kept / "new"
+    argv = ["unshare", "--net", str(ROOT / "packaging" / "build-deb"), str(fresh)]
+    built = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST_BUILD)
+    assert built.returncode == 0, built.stderr
+    fresh.rename(folder)
 
 
 def with_version(package: Path, version: str, folder: Path) -> Path:

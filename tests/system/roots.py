@@ -1,4 +1,4 @@
-"""A pristine root file system of this machine's own distribution, made once by mmdebstrap and kept for later runs."""
+"""Pristine root file systems of the supported distributions, made once by mmdebstrap and kept for later runs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,44 @@ import hashlib
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-PACKAGES = (
+PACKAGES: Final = (
     "systemd", "systemd-sysv", "dbus", "iptables", "nftables", "iproute2", "procps",
     "python3", "python3-yaml", "python3-watchdog", "python3-sdnotify", "python3-structlog",
 )  # fmt: skip
 """What a small server has, and what the package of fwguardd depends on."""
 
-_PASSED_ON = ("Acquire::Check-", "Acquire::http", "Acquire::Retries")
+VARIABLE: Final = "FWGUARD_TEST_SUITE"
+"""The environment variable that names the suite to test on; the default is that of this machine."""
+
+_PASSED_ON: Final = ("Acquire::Check-", "Acquire::http", "Acquire::Retries")
 """Settings of apt that say how this machine reaches its mirrors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A supported distribution. ``mirror`` is its archive, for a machine whose apt knows no mirror of it."""
+
+    name: str
+    suite: str
+    mirror: str
+    components: str
+    keyring: str
+
+
+_DEBIAN: Final = ("http://deb.debian.org/debian", "main", "/usr/share/keyrings/debian-archive-keyring.gpg")
+_UBUNTU: Final = (
+    "http://archive.ubuntu.com/ubuntu", "main universe", "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+)  # fmt: skip
+
+DISTRIBUTIONS: Final = (
+    Distribution("Debian 12", "bookworm", *_DEBIAN),
+    Distribution("Debian 13", "trixie", *_DEBIAN),
+    Distribution("Ubuntu 24.04", "noble", *_UBUNTU),
+)
 
 
 def pristine_root(extra: tuple[str, ...] = ()) -> Path:
@@ -25,7 +53,7 @@ def pristine_root(extra: tuple[str, ...] = ()) -> Path:
     It lies in $XDG_CACHE_HOME/fwguardd-tests under a name that changes with the list of packages, and is made if it is
     not there, which takes half a minute and the mirrors that this machine's apt knows.
     """
-    suite, packages = _codename(), (*PACKAGES, *extra)
+    suite, packages = os.environ.get(VARIABLE) or _os_release("VERSION_CODENAME"), (*PACKAGES, *extra)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fwguardd-tests"
     cache.mkdir(parents=True, exist_ok=True)
     root = cache / f"{suite}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
@@ -44,20 +72,34 @@ def _make(root: Path, suite: str, packages: tuple[str, ...]) -> None:
     made = subprocess.run(
         [*command, suite, str(unfinished), *_mirrors(suite)], capture_output=True, text=True, check=False
     )
-    assert made.returncode == 0, f"mmdebstrap failed: {made.stderr[-2000:]}"
+    assert made.returncode == 0, f"mmdebstrap {suite} failed: {made.stderr[-2000:]}"
     unfinished.rename(root)
 
 
-def _codename() -> str:
+def _os_release(wanted: str) -> str:
     for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition("=")
-        if key == "VERSION_CODENAME":
+        if key == wanted:
             return value.strip('"')
-    raise AssertionError("/etc/os-release names no VERSION_CODENAME")
+    raise AssertionError(f"/etc/os-release does not name a {wanted}")
 
 
 def _mirrors(suite: str) -> list[str]:
-    """The lines of sources.list(5) for the distribution itself, as apt on this machine has them; others' are left."""
+    """The lines of sources.list(5) for a suite: as apt on this machine has them, if it has them; else its archive."""
+    found = _configured_mirrors(suite)
+    if found:
+        return found
+    named = [distribution for distribution in DISTRIBUTIONS if distribution.suite == suite]
+    assert named, f"neither apt nor {Path(__file__).name} knows a mirror of {suite}"
+    (distribution,) = named
+    options = ""
+    if Path(distribution.keyring).exists():
+        options = f"[signed-by={distribution.keyring}] "
+    return [f"deb {options}{distribution.mirror} {suite} {distribution.components}"]
+
+
+def _configured_mirrors(suite: str) -> list[str]:
+    """Those of other suites' and other publishers' packages are left out."""
     targets = _output(
         "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"
     )
