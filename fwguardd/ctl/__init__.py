@@ -1,1 +1,1 @@
-"""fwguardctl, a file for each group of verbs."""
+"""The command fwguardctl: a module for each group of verbs."""

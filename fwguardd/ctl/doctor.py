@@ -1,4 +1,7 @@
-"""fwguardctl doctor: what on this host will bite, without the daemon, and what could not be seen."""
+"""fwguardctl doctor: finds what on this host interferes with fwguardd, and lists what could not be checked.
+
+It does not need the daemon. Nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -29,53 +32,58 @@ DONE, ANSWER_IS_NO = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What bites, who else lives here, what is good to know, and what could not be seen."""
+    """Problems, known programs with rules on this host, facts that need no action, and what could not be checked."""
 
     findings: tuple[Finding, ...] = ()
-    residents: tuple[diagnose.FoundProgram, ...] = ()
+    programs: tuple[diagnose.FoundProgram, ...] = ()
     notes: tuple[str, ...] = ()
-    unseen: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     def __add__(self, other: Diagnosis) -> Diagnosis:
         return Diagnosis(
             self.findings + other.findings,
-            self.residents + other.residents,
+            self.programs + other.programs,
             self.notes + other.notes,
-            self.unseen + other.unseen,
+            self.unchecked + other.unchecked,
         )
 
 
 def doctor(settings: Settings, *, as_document: bool) -> int:
-    """Print what bites. Exit code 1: something does."""
+    """Print the diagnosis. Exit code 1: there are problems."""
     diagnosis = examine(settings)
     if as_document:
         print(json.dumps(_document(diagnosis)))
     else:
         _print(diagnosis, Painter())
-    return ANSWER_IS_NO if diagnosis.findings else DONE
+    if diagnosis.findings:
+        return ANSWER_IS_NO
+    return DONE
 
 
 def examine(settings: Settings) -> Diagnosis:
-    """Look at everything. Nothing is changed, and nothing is raised."""
+    """Check everything. Nothing is changed, and nothing is raised."""
     preserve = Preserve.from_patterns(settings.preserve)
-    tools, tool = _look_at_tools(settings.backend)
-    diagnosis = tools + _look_at_host(preserve) + _look_at_files(settings)
+    tools, tool = _examine_tools(settings.backend)
+    diagnosis = tools + _examine_host(preserve) + _examine_rules_directory(settings)
     if not has_capability(CAP_NET_ADMIN):
-        return diagnosis + Diagnosis(unseen=("the kernel's rules, its log, and /etc/wireguard: that takes root",))
+        skipped = "the rules in the kernel, the kernel log, and /etc/wireguard: run it as root to check them"
+        return diagnosis + Diagnosis(unchecked=(skipped,))
     if tool is not None:
-        diagnosis += _look_at_live_rules(tool, preserve, settings) + _look_elsewhere(tool) + _look_at_notices(tool)
-    return diagnosis + _look_at_kernel_log()
+        diagnosis += _examine_live_rules(tool, preserve, settings)
+        diagnosis += _examine_other_tables(tool)
+        diagnosis += _examine_notices(tool)
+    return diagnosis + _examine_kernel_log()
 
 
-def _look_at_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
-    plain = tool = None
+def _examine_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
     try:
-        plain = find_tool(None)
-        tool = plain if chosen in (None, plain.backend) else find_tool(chosen)
+        plain = tool = find_tool(None)
+        if chosen not in (None, plain.backend):
+            tool = find_tool(chosen)
     except ToolMissingError as error:
-        return _only(Finding("missing-program", escaped(error), hint="apt install iptables")), tool
+        return _only(Finding("missing-program", escaped(error), hint="apt install iptables")), None
     backend = tool.backend.value
-    findings = diagnose.about_tools(
+    findings = diagnose.check_tools(
         host.missing_programs(backend),
         backend,
         plain.backend.value,
@@ -84,62 +92,65 @@ def _look_at_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
     )
     ipv6 = host.ipv6_switched_off()
     notes = diagnose.notes(ipv6, backend, tool.version)
-    return Diagnosis((*findings, *diagnose.about_ipv6(ipv6, backend)), notes=tuple(notes)), tool
+    return Diagnosis((*findings, *diagnose.check_ipv6(ipv6, backend)), notes=tuple(notes)), tool
 
 
-def _look_at_host(preserve: Preserve) -> Diagnosis:
+def _examine_host(preserve: Preserve) -> Diagnosis:
     return Diagnosis(
         (
-            *diagnose.about_services(host.enabled_services(), flushes=host.flushes_at_start()),
-            *diagnose.about_post_ups(host.post_up_rules(), preserve),
-            *diagnose.about_conntrack(host.conntrack()),
+            *diagnose.check_services(host.enabled_services(), flushes=host.flushes_at_start()),
+            *diagnose.check_post_up_rules(host.post_up_rules(), preserve),
+            *diagnose.check_conntrack(host.conntrack()),
         )
     )
 
 
-def _look_at_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> Diagnosis:
+def _examine_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> Diagnosis:
     try:
         saved = LiveKernel(tool.backend).look(FAMILIES)
     except UnknownContentError as error:
-        message = f"fwguardd loads nothing while the kernel's rules cannot be read: {escaped(error)}"
+        message = f"fwguardd loads nothing while the rules in the kernel cannot be read: {escaped(error)}"
         return _only(Finding("unknown-content", message, hint="see them with: nft list ruleset"))
     except KernelError as error:
-        return Diagnosis(unseen=(f"the kernel's rules: {escaped(error)}",))
+        return Diagnosis(unchecked=(f"the rules in the kernel: {escaped(error)}",))
     found = diagnose.found_programs({family: one.shown for family, one in saved.items()}, preserve)
     composition = compose_files(take_snapshot(settings.rules_dir).files, settings.lint_context())
     hidden = {family: one.hidden for family, one in saved.items()}
-    findings, notes = diagnose.about_hidden(hidden, composition.candidate.rulesets)
-    return Diagnosis((*findings, *diagnose.about_citizens(found)), found, notes)
+    findings, notes = diagnose.check_hidden(hidden, composition.candidate.rulesets)
+    return Diagnosis((*findings, *diagnose.check_programs(found)), found, notes)
 
 
-def _look_elsewhere(tool: Tool) -> Diagnosis:
+def _examine_other_tables(tool: Tool) -> Diagnosis:
     try:
-        return Diagnosis(tuple(diagnose.about_elsewhere(other_tables(tool.backend))))
+        return Diagnosis(tuple(diagnose.check_other_tables(other_tables(tool.backend))))
     except OSError as error:
-        return Diagnosis(unseen=(f"rules outside of fwguardd's tables: {escaped(error.strerror)}",))
+        return Diagnosis(unchecked=(f"rules outside of fwguardd's tables: {escaped(error.strerror)}",))
 
 
-def _look_at_notices(tool: Tool) -> Diagnosis:
+def _examine_notices(tool: Tool) -> Diagnosis:
     if tool.backend is Backend.LEGACY:
-        return Diagnosis(notes=("legacy iptables tells nobody of changes: drift is found by the timer",))
+        note = (
+            "legacy iptables sends no notices of changes: fwguardd finds drift when it compares, every drift_interval"
+        )
+        return Diagnosis(notes=(note,))
     try:
         GenerationNotices().close()
     except (GenerationNoticesError, OSError) as error:
-        hint = "fwguardd finds drift by its timer only; a shorter drift_interval: finds it sooner"
+        hint = "fwguardd finds drift only when it compares; a shorter drift_interval: finds it sooner"
         return _only(Finding("no-notices", escaped(error), severity=Severity.WARNING, hint=hint))
     return Diagnosis()
 
 
-def _look_at_files(settings: Settings) -> Diagnosis:
-    """Whether the rules directory is there and can be trusted; what is in the files is for check."""
+def _examine_rules_directory(settings: Settings) -> Diagnosis:
+    """Whether the rules directory exists and can be trusted. The content of the files is for the verb check."""
     return Diagnosis(take_snapshot(settings.rules_dir).findings)
 
 
-def _look_at_kernel_log() -> Diagnosis:
+def _examine_kernel_log() -> Diagnosis:
     try:
         KernelLog(start=Start.END).close()
     except (KernelLogError, OSError) as error:
-        message = f"the kernel log cannot be read, so that no denial becomes an event: {escaped(error)}"
+        message = f"the kernel log cannot be read, so denials are not reported: {escaped(error)}"
         hint = "run fwguardd as root on the host itself, or in a container with CAP_SYSLOG and /dev/kmsg"
         return _only(Finding("kernel-log-closed", message, severity=Severity.WARNING, hint=hint))
     return Diagnosis()
@@ -153,18 +164,19 @@ def _document(diagnosis: Diagnosis) -> dict[str, object]:
     return {
         "ok": not diagnosis.findings,
         "findings": as_json(diagnosis.findings),
-        "citizens": [
-            {
-                "name": resident.citizen.name,
-                "chains": resident.chains,
-                "places": list(resident.places),
-                "preserved": resident.kept,
-                "source": resident.citizen.source,
-            }
-            for resident in diagnosis.residents
-        ],
+        "citizens": [_program_document(found) for found in diagnosis.programs],
         "notes": list(diagnosis.notes),
-        "unseen": list(diagnosis.unseen),
+        "unseen": list(diagnosis.unchecked),
+    }
+
+
+def _program_document(found: diagnose.FoundProgram) -> dict[str, object]:
+    return {
+        "name": found.program.name,
+        "chains": found.chains,
+        "places": list(found.places),
+        "preserved": found.kept,
+        "source": found.program.source,
     }
 
 
@@ -172,15 +184,18 @@ def _print(diagnosis: Diagnosis, paint: Painter) -> None:
     for finding in diagnosis.findings:
         print(paint.finding(finding))
     for title, lines in (
-        ("here too", [str(resident) for resident in diagnosis.residents]),
-        ("good to know", diagnosis.notes),
-        ("not seen", diagnosis.unseen),
+        ("known program", diagnosis.programs),
+        ("note", diagnosis.notes),
+        ("not checked", diagnosis.unchecked),
     ):
         for line in lines:
             print(f"{paint.bold(title)}: {escaped(line)}")
-    if not diagnosis.findings:
-        rest = ", as far as could be seen" if diagnosis.unseen else ""
-        print(f"{paint.good('ok')}: nothing on this host will bite{rest}")
+    count = len(diagnosis.findings)
+    if count > 1:
+        print(f"{count} problems found.")
+    elif count == 1:
+        print("1 problem found.")
+    elif diagnosis.unchecked:
+        print(f"{paint.good('ok')}: no problems found, except in what was not checked")
     else:
-        count = len(diagnosis.findings)
-        print("1 thing on this host will bite." if count == 1 else f"{count} things on this host will bite.")
+        print(f"{paint.good('ok')}: no problems found")

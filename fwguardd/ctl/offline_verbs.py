@@ -235,16 +235,22 @@ def _hunk(family: Family, table: str, live: Chain | None, wanted: Chain | None) 
     empty = _empty_chain(present)
     before, after = live or empty, wanted or empty
     lines: list[DiffLine] = []
-    if empty.policy is None and live is None:
-        lines.append(DiffLine("+", f"-N {empty.name}", after.origin))
-    if empty.policy is None and wanted is None:
-        lines.append(DiffLine("-", f"-N {empty.name}"))
+    if present.policy is None:
+        lines += _declaration_lines(live, wanted)
     if before.policy != after.policy:
-        lines.append(DiffLine("-", f"-P {empty.name} {before.policy}"))
-        lines.append(DiffLine("+", f"-P {empty.name} {after.policy}", after.origin))
-    lines += _rule_lines(empty.name, before.rules, after.rules)
+        lines.append(DiffLine("-", f"-P {present.name} {before.policy}"))
+        lines.append(DiffLine("+", f"-P {present.name} {after.policy}", after.origin))
+    lines += _rule_lines(present.name, before.rules, after.rules)
     if lines:
-        yield Hunk(family, table, empty.name, tuple(lines))
+        yield Hunk(family, table, present.name, tuple(lines))
+
+
+def _declaration_lines(live: Chain | None, wanted: Chain | None) -> Iterator[DiffLine]:
+    """The line that creates or removes a chain of the user."""
+    if live is None and wanted is not None:
+        yield DiffLine("+", f"-N {wanted.name}", wanted.origin)
+    if wanted is None and live is not None:
+        yield DiffLine("-", f"-N {live.name}")
 
 
 def _empty_chain(chain: Chain) -> Chain:

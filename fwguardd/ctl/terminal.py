@@ -1,4 +1,4 @@
-"""Findings and rulesets for a terminal, or for a program that reads them."""
+"""Findings and changes as text for a terminal, and findings as JSON."""
 
 from __future__ import annotations
 
@@ -17,35 +17,41 @@ LONGEST_SHOWN_LINE = 160
 
 
 class Painter:
-    """Colours, if the output is a terminal and NO_COLOR is not set (no-color.org)."""
+    """Colours text, if the output is a terminal and NO_COLOR is not set (no-color.org); ``colours`` overrides both."""
 
     def __init__(self, *, colours: bool | None = None) -> None:
-        self._on = sys.stdout.isatty() and "NO_COLOR" not in os.environ if colours is None else colours
+        if colours is None:
+            colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._on = colours
 
     def good(self, text: str) -> str:
-        """Something that is as it should be."""
+        """A good result."""
         return self._in(_GREEN, text)
 
     def dim(self, text: str) -> str:
-        """Something of less weight."""
+        """Less important text."""
         return self._in(_DIM, text)
 
     def bold(self, text: str) -> str:
-        """A headline."""
+        """A heading."""
         return self._in(_BOLD, text)
 
     def change(self, sign: str, text: str) -> str:
-        """A line of a diff: what goes is red, what comes is green."""
+        """A line of a diff: red if it is removed, green if it is added."""
         colours = {"-": _RED, "+": _GREEN}
-        return self._in(colours[sign], text) if sign in colours else text
+        if sign not in colours:
+            return text
+        return self._in(colours[sign], text)
 
     def finding(self, finding: Finding) -> str:
-        """A finding as compilers print one: place, severity, message, code; below it the line, and what to do."""
-        colour = _RED if finding.severity is Severity.ERROR else _YELLOW
-        place = f"{self._in(_BOLD, printable(str(finding.origin)))}: " if finding.origin else ""
-        family = f" ({finding.family.value})" if finding.family else ""
-        code = self.dim(f"[{finding.code}]")
-        lines = [f"{place}{self._in(colour, finding.severity.value)}: {printable(finding.message)}{family} {code}"]
+        """A finding as compilers print it: place, severity, message, code; below it the line, and what to do."""
+        colour = {Severity.ERROR: _RED, Severity.WARNING: _YELLOW}[finding.severity]
+        head = f"{self._in(colour, finding.severity.value)}: {printable(finding.message)}"
+        if finding.origin:
+            head = f"{self._in(_BOLD, printable(str(finding.origin)))}: {head}"
+        if finding.family:
+            head += f" ({finding.family.value})"
+        lines = [f"{head} {self.dim(f'[{finding.code}]')}"]
         if finding.line_text:
             lines += self._excerpt(finding)
         if finding.hint:
@@ -53,18 +59,23 @@ class Painter:
         return "\n".join(lines)
 
     def _excerpt(self, finding: Finding) -> list[str]:
+        """The line, and below it a mark at the column."""
         line = finding.line_text.replace("\t", " ")
         shown = printable(line[:LONGEST_SHOWN_LINE])
-        lines = [f"    {shown}{'…' if len(finding.line_text) > LONGEST_SHOWN_LINE else ''}"]
+        if len(line) > LONGEST_SHOWN_LINE:
+            shown += "…"
+        lines = [f"    {shown}"]
         if 0 < finding.column <= min(len(finding.line_text), LONGEST_SHOWN_LINE):
             before = len(printable(line[: finding.column - 1]))
             lines.append(f"    {' ' * before}{self._in(_GREEN, '^')}")
         return lines
 
     def _in(self, colour: str, text: str) -> str:
-        return f"{colour}{text}{_RESET}" if self._on else text
+        if not self._on:
+            return text
+        return f"{colour}{text}{_RESET}"
 
 
 def as_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Findings with stable keys."""
+    """Findings as JSON objects with stable keys."""
     return [finding.document() for finding in findings]
