@@ -58,8 +58,9 @@ class RevisionReader:
     """Reads revisions from the disk for ``show``, on a thread of its own. Belongs to the event loop.
 
     Reading a large revision takes a second. The event loop must not wait for it, and the worker thread has repairs to
-    make. The thread shares no object with the other two: it opens the file, reads it and closes it. The answer is encoded
-    in the event loop all the same: the json module keeps the interpreter's lock until it is done, in any thread.
+    make. The thread shares no object with the other two: it opens the file, reads it and closes it. The answer is
+    encoded in the event loop all the same: the json module keeps the interpreter's lock until it is done, in any
+    thread.
     """
 
     def __init__(self, state_dir: Path) -> None:
