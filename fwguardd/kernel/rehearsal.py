@@ -66,26 +66,27 @@ class Rehearsals:
         """
         sets, warnings = _sets(candidate)
         with contextlib.ExitStack() as lent:
-            stages = {
-                family: _Stage(self.backend, lent.enter_context(self.pool.acquire()), sets)
-                for family in candidate.rulesets
-            }
-            for family, stage in stages.items():
-                stage.begin(candidate.rulesets[family])
-            results = {family: stage.results() for family, stage in stages.items()}
-            refused = {family: result[-1] for family, result in results.items() if result[-1]["code"] != 0}
-            if not refused:
-                rulesets = {family: _canonical(candidate, family, results[family]) for family in results}
-                return Canonical.rehearsed(rulesets, warnings)
+            stages = [
+                (_Stage(self.backend, lent.enter_context(self.pool.acquire()), sets), ruleset)
+                for ruleset in candidate.rulesets.values()
+            ]
+            for stage, ruleset in stages:
+                stage.begin(ruleset)
+            results = [stage.results()[-1] for stage, _ in stages]
             findings: list[Finding] = []
-            for family, result in refused.items():
-                findings += _all_refusals(stages[family], candidate.rulesets[family], result)
-        return RehearsalRefused(Findings(findings))
+            for (stage, ruleset), result in zip(stages, results, strict=True):
+                if result["code"] != 0:
+                    findings += _all_refusals(stage, ruleset, result)
+        if findings:
+            return RehearsalRefused(Findings(findings))
+        rulesets: dict[Family, Ruleset] = {}
+        for ruleset, result in zip(candidate.rulesets.values(), results, strict=True):
+            rulesets[ruleset.family] = _canonical(ruleset, result)
+        return Canonical.rehearsed(rulesets, warnings)
 
 
-def _canonical(candidate: Candidate, family: Family, results: list[dict[str, Any]]) -> Ruleset:
-    ruleset = candidate.rulesets[family]
-    return with_origins(read_saved(family, results[-1]["stdout"]).showing(ruleset.tables), ruleset)
+def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
+    return with_origins(read_saved(ruleset.family, result["stdout"]).showing(ruleset.tables), ruleset)
 
 
 def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
@@ -106,7 +107,9 @@ def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
 
 def _unchecked_sets(names: Sequence[str], place: Origin, why: str) -> Finding:
     sets = " and ".join(f'ipset "{name}"' for name in names)
-    verb = "exists" if len(names) == 1 else "exist"
+    verb = "exist"
+    if len(names) == 1:
+        verb = "exists"
     message = f"could not check whether {sets} {verb}: {why}"
     return Finding("unseen-set", message, place, Severity.WARNING, "check as root; a reload checks it in any case")
 
@@ -131,11 +134,15 @@ class _Stage:
         """The result of the step that refused this ruleset; None if it loads. Raises ScratchError."""
         self.begin(ruleset)
         last = self.results()[-1]
-        return None if last["code"] == 0 else last
+        if last["code"] == 0:
+            return None
+        return last
 
     def text(self, ruleset: Ruleset) -> str:
         """The text that is given to iptables-restore."""
-        commit_every = RULES_PER_COMMIT if self._in_small_commits(ruleset) else None
+        commit_every: int | None = None
+        if self._in_small_commits(ruleset):
+            commit_every = RULES_PER_COMMIT
         return render(ruleset, tagged=True, commit_every=commit_every).text
 
     def _in_small_commits(self, ruleset: Ruleset) -> bool:
@@ -208,9 +215,9 @@ def _refused_rule(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int |
     if named is not None and (error.names_rule or _refused_alone(stage, ruleset, named)):
         return named
     if error.missing_chain:
-        for number, rule in enumerate(rules_in_order(ruleset)):
-            if jump_target(rule.text) == error.missing_chain:
-                return number
+        jumps = [jump_target(rule.text) for rule in rules_in_order(ruleset)]
+        if error.missing_chain in jumps:
+            return jumps.index(error.missing_chain)
     return _bisect(stage, ruleset)
 
 
@@ -220,7 +227,9 @@ def _rule_at_line(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int |
     if error.line is None or not 0 < error.line <= len(lines):
         return None
     line = lines[error.line - 1]
-    return int(line[1:].partition(":")[0]) if line.startswith("[") else None
+    if not line.startswith("["):
+        return None
+    return int(line[1:].partition(":")[0])
 
 
 def _refused_alone(stage: _Stage, ruleset: Ruleset, number: int) -> bool:
@@ -242,7 +251,9 @@ def _bisect(stage: _Stage, ruleset: Ruleset) -> int | None:
             good = middle
         else:
             bad = middle
-    return bad - 1 if ruleset.rule_count else None
+    if not bad:
+        return None
+    return bad - 1
 
 
 def _first_rules(ruleset: Ruleset, count: int) -> Ruleset:

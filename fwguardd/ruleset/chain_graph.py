@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fwguardd.ruleset.model import Table
 
@@ -20,12 +20,19 @@ def chains_reached(table: Table, starts: Iterable[str]) -> tuple[str, ...]:
     reached = dict.fromkeys(starts)
     waiting = list(reached)
     while waiting:
-        for rule in table.chains[waiting.pop()].rules:
-            target = jump_target(rule.text)
-            if target is not None and target in table.chains and target not in reached:
+        for target in chains_after(table, waiting.pop()):
+            if target not in reached:
                 reached[target] = None
                 waiting.append(target)
     return tuple(reached)
+
+
+def chains_after(table: Table, chain: str) -> Iterator[str]:
+    """The chains of the table that the rules of a chain jump to, one for each such rule."""
+    for rule in table.chains[chain].rules:
+        target = jump_target(rule.text)
+        if target is not None and target in table.chains:
+            yield target
 
 
 def loop_closed_by(table: Table, chain: str, rule_text: str) -> tuple[str, ...]:
@@ -33,17 +40,12 @@ def loop_closed_by(table: Table, chain: str, rule_text: str) -> tuple[str, ...]:
     target = jump_target(rule_text)
     if target is None or target not in table.chains:
         return ()
-    if target == chain:
-        return (chain, chain)
     paths: dict[str, tuple[str, ...]] = {target: (chain, target)}
     waiting = [target]
-    while waiting:
+    while waiting and chain not in paths:
         current = waiting.pop()
-        for rule in table.chains[current].rules:
-            following = jump_target(rule.text)
-            if following == chain:
-                return (*paths[current], chain)
-            if following is not None and following in table.chains and following not in paths:
+        for following in chains_after(table, current):
+            if following not in paths:
                 paths[following] = (*paths[current], following)
                 waiting.append(following)
-    return ()
+    return paths.get(chain, ())

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     Pair = tuple[int, int]
 
@@ -74,15 +74,15 @@ def _places_of_single(texts: Sequence[str], head: int) -> dict[str, int]:
 
 def _longest_ascending(pairs: Sequence[Pair]) -> list[Pair]:
     """The longest subsequence of pairs whose second places ascend (Fredman, 1975)."""
-    lasts: list[int] = []  # The smallest place that an ascending run of each length ends with,
-    ends: list[int] = []  # which pair that is,
+    lasts: list[int] = []  # The smallest place that an ascending run of each length ends with;
+    ends = [-1]  # which pair the run of each length ends with, that of length 0 with none;
     before: list[int] = []  # and for each pair the one before it in its run, or -1.
     for number, (_, place) in enumerate(pairs):
         length = bisect_left(lasts, place)
-        before.append(ends[length - 1] if length else -1)
-        lasts[length : length + 1], ends[length : length + 1] = [place], [number]
+        before.append(ends[length])
+        lasts[length : length + 1], ends[length + 1 : length + 2] = [place], [number]
     run: list[Pair] = []
-    last = ends[-1] if ends else -1
+    last = ends[-1]
     while last >= 0:
         run.append(pairs[last])
         last = before[last]
@@ -135,7 +135,9 @@ class Difference:
         return f"{self.family.value} {self.table} {self.chain}"
 
     def __str__(self) -> str:
-        where = f" ({self.origin})" if self.origin else ""
+        where = ""
+        if self.origin is not None:
+            where = f" ({self.origin})"
         head = f"{_SIGNS[self.kind]} {self.family.value} {self.table} "
         if self.kind is ChangeKind.POLICY:
             return f"{head}-P {self.chain} {self.text}{where}"
@@ -159,59 +161,77 @@ def changes(before: Ruleset, after: Ruleset) -> tuple[Difference, ...]:
 def _differences(wanted: Ruleset, actual: Ruleset) -> Iterator[Difference]:
     for name, table in wanted.tables.items():
         live = actual.tables.get(name, Table(name, {})).chains
-        for chain in table.chains.values():
-            other = live.get(chain.name)
-            if other != chain:
-                yield from _chain_differences(wanted.family, name, chain, other)
-        for chain in live.values():
-            if chain.name not in table.chains:
-                yield from _chain_differences(wanted.family, name, None, chain)
+        yield from _table_differences(wanted.family, table, live)
 
 
-def _chain_differences(family: Family, table: str, wanted: Chain | None, actual: Chain | None) -> Iterator[Difference]:
-    """Differences of one chain. A built-in chain that one side does not have accepts everything."""
-    known = wanted or actual
-    assert known is not None
-    absent = Chain(known.name, None if known.policy is None else "ACCEPT")
-    if known.policy is None:
-        if wanted is None:
-            yield Difference(family, table, known.name, ChangeKind.CHAIN_ADDED, "", known.origin)
-        elif actual is None:
-            yield Difference(family, table, known.name, ChangeKind.CHAIN_MISSING, "", known.origin)
-    wanted, actual = wanted or absent, actual or absent
+def _table_differences(family: Family, table: Table, live: Mapping[str, Chain]) -> Iterator[Difference]:
+    for chain in table.chains.values():
+        other = live.get(chain.name)
+        if other is None:
+            yield from _of_chain(family, table.name, chain, ChangeKind.CHAIN_MISSING)
+            yield from _chain_differences(family, table.name, chain, _absent(chain))
+        elif other != chain:
+            yield from _chain_differences(family, table.name, chain, other)
+    for chain in live.values():
+        if chain.name not in table.chains:
+            yield from _of_chain(family, table.name, chain, ChangeKind.CHAIN_ADDED)
+            yield from _chain_differences(family, table.name, _absent(chain), chain)
+
+
+def _absent(chain: Chain) -> Chain:
+    """What stands for a chain that one side does not have. A built-in chain then accepts everything."""
+    if chain.policy is None:
+        return Chain(chain.name, None)
+    return Chain(chain.name, "ACCEPT")
+
+
+def _of_chain(family: Family, table: str, chain: Chain, kind: ChangeKind) -> Iterator[Difference]:
+    """The difference that a user-defined chain is missing or added. A built-in chain always exists."""
+    if chain.policy is None:
+        yield Difference(family, table, chain.name, kind, "", chain.origin)
+
+
+def _chain_differences(family: Family, table: str, wanted: Chain, actual: Chain) -> Iterator[Difference]:
+    """Differences of policy and rules between two chains of one name."""
     if wanted.policy != actual.policy:
         text = f"{actual.policy} instead of {wanted.policy}"
-        yield Difference(family, table, known.name, ChangeKind.POLICY, text, wanted.origin or actual.origin)
+        yield Difference(family, table, wanted.name, ChangeKind.POLICY, text, wanted.origin or actual.origin)
     for kind, rule in _rule_differences(wanted.rules, actual.rules):
-        yield Difference(family, table, known.name, kind, rule.text, rule.origin)
+        yield Difference(family, table, wanted.name, kind, rule.text, rule.origin)
 
 
 def _rule_differences(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> Iterator[tuple[ChangeKind, Rule]]:
     """Missing and added rules, and as few moved ones as possible."""
     gone, new = _not_aligned(wanted, actual)
-    found = Counter(rule.text for rule in new)
-    moved: list[Rule] = []
-    for rule in gone:
-        if found[rule.text]:
-            found[rule.text] -= 1
-            moved.append(rule)
-        else:
-            yield ChangeKind.MISSING, rule
-    elsewhere = Counter(rule.text for rule in moved)
-    for rule in new:
-        if elsewhere[rule.text]:
-            elsewhere[rule.text] -= 1
-        else:
-            yield ChangeKind.ADDED, rule
-    for rule in moved:
-        yield ChangeKind.MOVED, rule
+    moved, missing = _paired_by_text(gone, new)
+    _, added = _paired_by_text(new, moved)
+    for kind, rules in ((ChangeKind.MISSING, missing), (ChangeKind.ADDED, added), (ChangeKind.MOVED, moved)):
+        for rule in rules:
+            yield kind, rule
 
 
 def _not_aligned(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> tuple[list[Rule], list[Rule]]:
     """The rules of each side that are not aligned with one of the other side."""
     stays = align([rule.text for rule in wanted], [rule.text for rule in actual])
-    here, there = {place for place, _ in stays}, {place for _, place in stays}
-    return (
-        [rule for place, rule in enumerate(wanted) if place not in here],
-        [rule for place, rule in enumerate(actual) if place not in there],
-    )
+    here = {place for place, _ in stays}
+    there = {place for _, place in stays}
+    return _other_rules(wanted, here), _other_rules(actual, there)
+
+
+def _other_rules(rules: Sequence[Rule], places: Collection[int]) -> list[Rule]:
+    """The rules that are not at these places."""
+    return [rule for place, rule in enumerate(rules) if place not in places]
+
+
+def _paired_by_text(rules: Iterable[Rule], others: Iterable[Rule]) -> tuple[list[Rule], list[Rule]]:
+    """The rules that have one of the same text among the others, each of which counts once; and the rest."""
+    left = Counter(rule.text for rule in others)
+    paired: list[Rule] = []
+    rest: list[Rule] = []
+    for rule in rules:
+        if left[rule.text]:
+            left[rule.text] -= 1
+            paired.append(rule)
+        else:
+            rest.append(rule)
+    return paired, rest

@@ -56,7 +56,9 @@ def _filled(words: Words, match: re.Match[str], rule: str) -> str:
 
 
 def _write(name: str, otherwise: str) -> str:
-    return f"write {name}" if name else otherwise
+    if not name:
+        return otherwise
+    return f"write {name}"
 
 
 def _match_hint(match: re.Match[str], _rule: str) -> str:

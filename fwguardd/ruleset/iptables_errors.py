@@ -53,16 +53,26 @@ class RestoreError:
 
 def read_restore_error(stderr: str) -> RestoreError:
     """The error in the standard error of a failed iptables-restore. Never raises."""
-    line: int | None = None
+    line = _line_named(stderr)
+    names_rule = line is not None and "does not exist" not in stderr
+    return RestoreError(line, _without_noise(stderr) or "iptables-restore gave no reason", names_rule)
+
+
+def _line_named(stderr: str) -> int | None:
     for pattern in _LINES:
         match = pattern.search(stderr)
         if match:
-            line = int(match[1][:9])
-            break
-    names_rule = line is not None and "does not exist" not in stderr
-    printed = [_PROGRAM.sub("", text).strip() for text in stderr.splitlines()]
-    words = "; ".join(text for text in printed if not _NOISE.match(text))
-    return RestoreError(line, words or "iptables-restore gave no reason", names_rule)
+            return int(match[1][:9])
+    return None
+
+
+def _without_noise(stderr: str) -> str:
+    words: list[str] = []
+    for printed in stderr.splitlines():
+        text = _PROGRAM.sub("", printed).strip()
+        if not _NOISE.match(text):
+            words.append(text)
+    return "; ".join(words)
 
 
 def explain(error: RestoreError, rule: str, loop: tuple[str, ...] = (), table: Table | None = None) -> Explanation:
@@ -82,7 +92,9 @@ def explain(error: RestoreError, rule: str, loop: tuple[str, ...] = (), table: T
 
 def _missing_chain(target: str, table: Table | None) -> Explanation:
     message = f"jump to chain {target}, which is neither declared in a file nor a target"
-    name, chains = ("filter", ()) if table is None else (table.name, tuple(table.chains))
+    name, chains = "filter", tuple[str, ...]()
+    if table is not None:
+        name, chains = table.name, tuple(table.chains)
     how = f'"{how_to_declare(target, name)}"'
     nearest = nearest_target(target, chains)
     if nearest:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -238,14 +239,17 @@ def expand_patterns(entries: Iterable[str]) -> tuple[str, ...]:
     for entry in entries:
         if entry.startswith(_WITHOUT):
             excluded.update(_known_program(entry.removeprefix(_WITHOUT)).patterns)
-        elif entry == DEFAULTS:
-            for program in KNOWN_PROGRAMS:
-                patterns |= dict.fromkeys(program.patterns)
-        elif entry in BY_NAME:
-            patterns |= dict.fromkeys(BY_NAME[entry].patterns)
         else:
-            patterns[entry] = None
+            patterns |= dict.fromkeys(_patterns_of(entry))
     return tuple(pattern for pattern in patterns if pattern not in excluded)
+
+
+def _patterns_of(entry: str) -> Iterable[str]:
+    if entry == DEFAULTS:
+        return chain.from_iterable(program.patterns for program in KNOWN_PROGRAMS)
+    if entry in BY_NAME:
+        return BY_NAME[entry].patterns
+    return (entry,)
 
 
 def owner_of_nft_table(family: str, name: str) -> KnownProgram | None:

@@ -71,7 +71,9 @@ class OtherTable:
     @property
     def program(self) -> str:
         """The program that shows a table of legacy iptables."""
-        return f"{'ip6tables' if self.family == 'ip6' else 'iptables'}-legacy"
+        if self.family == "ip6":
+            return "ip6tables-legacy"
+        return "iptables-legacy"
 
     @property
     def command(self) -> str:
@@ -83,25 +85,29 @@ class OtherTable:
     @property
     def maker(self) -> str:
         """The program that makes tables of this name; empty if none is known."""
-        for chain in self.chains:
-            if is_made_by_iptables(self.family, self.name, chain):
-                return "iptables-nft"
+        if any(is_made_by_iptables(self.family, self.name, chain) for chain in self.chains):
+            return "iptables-nft"
+        if self.name == "firewalld":
+            return "firewalld"
         owner = owner_of_nft_table(self.family, self.name)
-        if owner is not None:
-            return owner.title
-        return "firewalld" if self.name == "firewalld" else ""
+        if owner is None:
+            return ""
+        return owner.title
 
     @property
     def effect(self) -> str:
         """What its rules do beside those of fwguardd."""
-        kinds = {chain.kind for chain in self.chains}
-        return REWRITES if kinds == {"nat"} else DROP_IS_FINAL
+        if {chain.kind for chain in self.chains} == {"nat"}:
+            return REWRITES
+        return DROP_IS_FINAL
 
     def __str__(self) -> str:
         if self.backend == "legacy":
             rules = sum(chain.rules for chain in self.chains)
             return f"table {self.name} of {self.program}, {_count(rules, 'rule')}{self._closed()}"
-        maker = f" of {self.maker}" if self.maker else ""
+        maker = self.maker
+        if maker:
+            maker = f" of {maker}"
         return f"table {self.place}{maker}, {', '.join(map(str, self.chains))}"
 
     def _closed(self) -> str:
@@ -137,7 +143,9 @@ def describe(tables: Sequence[OtherTable]) -> str:
     if len(tables) > _MOST_NAMED:
         named += f"; and {len(tables) - _MOST_NAMED} more"
     effects = "; ".join(dict.fromkeys(table.effect for table in tables))
-    subject = "1 other table sees" if len(tables) == 1 else f"{len(tables)} other tables see"
+    subject = f"{len(tables)} other tables see"
+    if len(tables) == 1:
+        subject = "1 other table sees"
     return f"{subject} this host's packets too: {named}: {effects}"
 
 

@@ -20,7 +20,7 @@ from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 _NOTHING = re.compile(r"(?!)")
 _PLACE = re.compile(r"(?:-t ([^ ]+) )?(?:-A ([^ ]+) )?(.*)", re.DOTALL)
@@ -80,12 +80,16 @@ def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -
         others = chains_of_others(table, preserve)
         if wanted is not None and name in wanted.tables:
             others -= wanted.tables[name].chains.keys()
-        chains: dict[str, Chain] = {}
-        for chain in table.chains.values():
-            if chain.name not in others:
-                chains[chain.name] = _own_chain(name, chain, preserve)
-        tables[name] = Table(name, chains)
+        tables[name] = _own_table(table, others, preserve)
     return Ruleset(live.family, tables)
+
+
+def _own_table(table: Table, others: Collection[str], preserve: Preserve) -> Table:
+    chains: dict[str, Chain] = {}
+    for chain in table.chains.values():
+        if chain.name not in others:
+            chains[chain.name] = _own_chain(table.name, chain, preserve)
+    return Table(table.name, chains)
 
 
 def _own_chain(table: str, chain: Chain, preserve: Preserve) -> Chain:
@@ -108,7 +112,9 @@ def _compiled(patterns: tuple[str, ...]) -> Preserve:
 
 
 def _any_of(expressions: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(expressions)) if expressions else _NOTHING
+    if not expressions:
+        return _NOTHING
+    return re.compile("|".join(expressions))
 
 
 def _in_places(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -123,7 +129,9 @@ def _in_places(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 def _exactly(name: str | None) -> str:
-    return "[^ ]+" if name is None else re.escape(name)
+    if name is None:
+        return "[^ ]+"
+    return re.escape(name)
 
 
 def _any_text(patterns: Sequence[str]) -> str:

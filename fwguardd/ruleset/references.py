@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LONGEST_SET_NAME = 31
 """Bytes of a set's name (IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h, less the final NUL)."""
 
+_PREFIX_OPTIONS: Mapping[str | None, str] = {"LOG": "--log-prefix", "NFLOG": "--nflog-prefix"}
 _DIRECTIONS = re.compile(r"(?:src|dst)(?:,(?:src|dst))*")
 
 
@@ -54,15 +55,15 @@ def logging_rules(rulesets: Mapping[Family, Ruleset]) -> tuple[LoggingRule, ...]
 
 def _logging_rule(family: Family, rule: Rule) -> Iterator[LoggingRule]:
     view = RuleView.of(rule.text)
+    prefix = view.value(_PREFIX_OPTIONS.get(view.target, ""))
+    if prefix is None:
+        return
     if view.target == "LOG":
-        prefix = view.value("--log-prefix")
-        if prefix is not None:
-            yield LoggingRule(family.value, prefix, None, rule.origin)
-    elif view.target == "NFLOG":
-        prefix = view.value("--nflog-prefix")
-        group = view.value("--nflog-group") or "0"
-        if prefix is not None and group.isdecimal():
-            yield LoggingRule(family.value, prefix, int(group), rule.origin)
+        yield LoggingRule(family.value, prefix, None, rule.origin)
+        return
+    group = view.value("--nflog-group") or "0"
+    if group.isdecimal():
+        yield LoggingRule(family.value, prefix, int(group), rule.origin)
 
 
 def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], Origin]:
@@ -94,21 +95,24 @@ def named_sets(candidate: Candidate) -> dict[str, Origin]:
         for rule in rules_in_order(ruleset):
             # Every such rule names the match "set" or the target SET; most rules have neither.
             if "set" in rule.text or "SET" in rule.text:
-                place = rule.origin or Origin("", 0)
-                for name in _set_names(rule.text):
-                    named[name] = min(named.get(name, place), place)
+                _add_set_names(named, rule)
     return named
+
+
+def _add_set_names(named: dict[str, Origin], rule: Rule) -> None:
+    place = rule.origin or Origin("", 0)
+    for name in _set_names(rule.text):
+        named[name] = min(named.get(name, place), place)
 
 
 def _set_names(text: str) -> Iterator[str]:
     """The values of options that directions follow. Every option that takes a set takes ``NAME src,dst…``
     (iptables-extensions(8)), also one that is cut short. A name that no set can have is left to iptables to refuse."""
     for option in RuleView.of(text).options:
-        if len(option.values) > 1 and _DIRECTIONS.fullmatch(option.values[1]):
-            name = option.value
-            if name and not name.startswith("-") and _fits(name):
-                yield name
+        if len(option.values) > 1 and _DIRECTIONS.fullmatch(option.values[1]) and _may_name_set(option.value):
+            yield option.value
 
 
-def _fits(name: str) -> bool:
-    return len(name.encode("utf-8", "surrogateescape")) <= LONGEST_SET_NAME
+def _may_name_set(name: str) -> bool:
+    length = len(name.encode("utf-8", "surrogateescape"))
+    return 0 < length <= LONGEST_SET_NAME and not name.startswith("-")

@@ -64,14 +64,18 @@ _OTHER_NAMES = {
 }
 
 
+def _options_meant(word: str) -> set[str]:
+    """The options of iptables that begin with a word, by the names that iptables-save prints."""
+    every = (*_CORE_OPTIONS, *_OTHER_CORE_OPTIONS)
+    return {_CORE_OPTIONS.get(option, option) for option in every if option.startswith(word)}
+
+
 def _canonical_names() -> Mapping[str, str]:
     """Every long form that is read -> the name of the option as iptables-save prints it."""
     names: dict[str, str] = {}
-    every = (*_CORE_OPTIONS, *_OTHER_CORE_OPTIONS)
     for option, name in _CORE_OPTIONS.items():
         for end in range(len("--x"), len(option)):
-            meant = {_CORE_OPTIONS.get(other, other) for other in every if other.startswith(option[:end])}
-            if meant == {name}:
+            if _options_meant(option[:end]) == {name}:
                 names[option[:end]] = name
     # The match "recent" has an option of this name.
     names.pop("--set", None)
@@ -83,6 +87,7 @@ def _canonical_names() -> Mapping[str, str]:
 
 _NAMES = _canonical_names()
 _TAKE_NEXT_WORD = FREE_TEXT_OPTIONS | frozenset(_CORE_OPTIONS.values()) - {"-f"}
+_TAKE_ANY_TEXT = FREE_TEXT_OPTIONS | {""}
 _TAKE_VALUE = frozenset("sdpiomjgc")
 _NOT_A_MATCH_OPTION = frozenset({"-s", "-d", "-i", "-o", "-f", "-c"})
 
@@ -101,7 +106,9 @@ class Option:
     @property
     def value(self) -> str:
         """The first value; empty for an option without values."""
-        return self.values[0] if self.values else ""
+        if not self.values:
+            return ""
+        return self.values[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,9 @@ class RuleView:
     def value(self, name: str) -> str | None:
         """The first value of the first option of this name; None where there is none."""
         option = self.option(name)
-        return None if option is None else option.value
+        if option is None:
+            return None
+        return option.value
 
     def uses(self, module: str) -> bool:
         """Whether the rule names this match extension with -m."""
@@ -161,7 +170,9 @@ class RuleView:
     @property
     def jump_target(self) -> str | None:
         """The chain or target extension that the rule jumps to; None for no target and for ACCEPT and its like."""
-        return None if self.target in VERDICTS else self.target
+        if self.target in VERDICTS:
+            return None
+        return self.target
 
     @property
     def core_options(self) -> tuple[Option, ...]:
@@ -189,29 +200,40 @@ class RuleView:
         kind, name, found = "", "", list[Option]()
         for option in self.options:
             if option.name in ("-m", "-p", "-j", "-g"):
-                yield "-m" if kind == "-p" and found else kind, name, tuple(found)
+                yield kind, name, tuple(found)
                 kind, name, found = option.name, option.value, []
             elif option.name not in _NOT_A_MATCH_OPTION:
                 found.append(option)
-        yield "-m" if kind == "-p" and found else kind, name, tuple(found)
+                if kind == "-p":
+                    kind = "-m"
+        yield kind, name, tuple(found)
 
 
 def target_of(text: str) -> str | None:
     """`RuleView.target` of a text, for loops over all rules: most texts need not be read whole for it."""
-    plain = _QUOTED.sub("\n", text) if '"' in text else text
+    plain = text
+    if '"' in text:
+        plain = _QUOTED.sub("\n", text)
     before, jump, after = f" {plain}".partition(" -j ")
     target = after.partition(" ")[0]
-    if not jump or not target or "\n" in target or '"' in plain or "\t" in plain:
+    if not jump or '"' in plain or "\t" in plain or _in_doubt(before, target):
         return RuleView.of(text).target
-    if before and before.rpartition(" ")[2][:1] in ("", "-"):
-        return RuleView.of(text).target  # Behind an option, "-j" may be the value of that option.
     return target
+
+
+def _in_doubt(before: str, target: str) -> bool:
+    """Whether "-j" may be the value of the option before it, or the word after it is not a plain one."""
+    if not target or "\n" in target:
+        return True
+    return bool(before) and before.rpartition(" ")[2][:1] in ("", "-")
 
 
 def jump_target(text: str) -> str | None:
     """`RuleView.jump_target` of a text, for loops over all rules."""
     target = target_of(text)
-    return None if target in VERDICTS else target
+    if target in VERDICTS:
+        return None
+    return target
 
 
 @lru_cache(maxsize=1024)
@@ -228,53 +250,48 @@ def _options(words: Sequence[str]) -> Iterator[Option]:
     place = 0
     policy = False
     while place < len(words):
-        negated = words[place] == "!" and _starts_option(words, place + 1)
+        negated = _negates_option(words, place)
         if negated:
             place += 1
         name, attached = _name_and_value(words[place])
         if policy and words[place] == "--proto":
             name = "--proto"  # The match "policy" has an option of this name.
-        end = _end_of_values(words, place + 1, name, attached)
-        if name:
-            option = _option(name, (*attached, *words[place + 1 : end]), negated=negated)
-        else:
-            option = Option("", tuple(words[place:end]))
+        end = place + 1
+        if name in _TAKE_NEXT_WORD and not attached:
+            end += 1
+        end = _end_of_values(words, end)
+        option = _option(name, (*attached, *words[place + 1 : end]), negated=negated)
         policy = policy or (name == "-m" and option.value == "policy")
         yield option
         place = end
 
 
 def _option(name: str, values: tuple[str, ...], *, negated: bool) -> Option:
-    if len(values) > 1 and values[0] == "!" and name not in FREE_TEXT_OPTIONS:
+    if len(values) > 1 and values[0] == "!" and name not in _TAKE_ANY_TEXT:
         # Early versions of iptables took the exclamation mark here. The parser refuses it.
         return Option(name, values[1:], negated=True)
     return Option(name, values, negated)
 
 
-def _starts_option(words: Sequence[str], place: int) -> bool:
-    return place < len(words) and words[place][:1] == "-"
+def _negates_option(words: Sequence[str], place: int) -> bool:
+    return words[place] == "!" and place + 1 < len(words) and words[place + 1][:1] == "-"
 
 
 def _name_and_value(word: str) -> tuple[str, tuple[str, ...]]:
-    """The name of the option that a word is, and the value that is attached to it; no name for another word."""
+    """The name of the option that a word is, and the value that is attached to it. Another word is a value of the
+    option without a name."""
     if word[:1] != "-":
-        return "", ()
-    if word[:2] != "--":
-        if len(word) > len("-x") and word[1] in _TAKE_VALUE:
-            return word[:2], (word[2:],)
-        return word, ()
-    name, equals, value = word.partition("=")
-    name = _NAMES.get(name, name)
-    return name, (value,) if equals else ()
+        return "", (word,)
+    if word[:2] == "--":
+        name, equals, value = word.partition("=")
+        return _NAMES.get(name, name), (value,) * len(equals)
+    if len(word) > len("-x") and word[1] in _TAKE_VALUE:
+        return word[:2], (word[2:],)
+    return word, ()
 
 
-def _end_of_values(words: Sequence[str], start: int, name: str, attached: tuple[str, ...]) -> int:
-    """The place behind the values of an option."""
-    end = start
-    if name in _TAKE_NEXT_WORD and not attached and start < len(words):
+def _end_of_values(words: Sequence[str], end: int) -> int:
+    """The place of the next word that begins an option, at ``end`` or behind it."""
+    while end < len(words) and words[end][:1] != "-" and not _negates_option(words, end):
         end += 1
-    while end < len(words) and words[end][:1] != "-":
-        if words[end] == "!" and _starts_option(words, end + 1):
-            break
-        end += 1
-    return end
+    return min(end, len(words))

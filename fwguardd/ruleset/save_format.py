@@ -42,14 +42,18 @@ class Rendered:
 
     def origin(self, line: int) -> Origin | None:
         """The origin of a line, counted from 1 as iptables-restore counts them."""
-        return self.origins[line - 1] if 0 < line <= len(self.origins) else None
+        if 0 < line <= len(self.origins):
+            return self.origins[line - 1]
+        return None
 
 
 class IncompatibleTableError(Exception):
     """A live table holds rules that iptables cannot express. Loading rules would destroy them."""
 
     def __init__(self, family: Family, table: str) -> None:
-        program = "iptables-save" if family is Family.IPV4 else "ip6tables-save"
+        program = "iptables-save"
+        if family is Family.IPV6:
+            program = "ip6tables-save"
         super().__init__(f"{program} cannot show all rules of a table (Table `{table}' {INCOMPATIBLE})")
 
 
@@ -89,10 +93,15 @@ def render(ruleset: Ruleset, *, tagged: bool = False, commit_every: int | None =
     """
     lines: list[str] = []
     origins: list[Origin | None] = []
-    for line, origin in _lines(ruleset, tagged=tagged, commit_every=commit_every):
-        lines.append(line)
-        origins.append(origin)
-    return Rendered("".join(f"{line}\n" for line in lines), tuple(origins))
+    first = 0
+    for table in ruleset.tables.values():
+        rules = list(_rule_lines(table, first, tagged=tagged))
+        first += len(rules)
+        for line, origin in _table_lines(table, rules, commit_every or len(rules)):
+            lines.append(line)
+            origins.append(origin)
+    lines.append("")
+    return Rendered("\n".join(lines), tuple(origins))
 
 
 def rules_in_order(ruleset: Ruleset) -> tuple[Rule, ...]:
@@ -100,24 +109,36 @@ def rules_in_order(ruleset: Ruleset) -> tuple[Rule, ...]:
     return tuple(rule for _, chain in ruleset.chains() for rule in chain.rules)
 
 
-def _lines(ruleset: Ruleset, *, tagged: bool, commit_every: int | None) -> Iterator[tuple[str, Origin | None]]:
-    number = 0
-    for table in ruleset.tables.values():
-        yield f"*{table.name}", None
-        for chain in table.chains.values():
-            yield f":{chain.name} {chain.policy or '-'} {ZERO}", chain.origin
-        written = 0
-        for chain in table.chains.values():
-            prefix = f"-A {chain.name}"
-            for rule in chain.rules:
-                if commit_every and written == commit_every:
-                    yield from (("COMMIT", None), (f"*{table.name}", None))
-                    written = 0
-                tag = f"[{number}:0] " if tagged else ""
-                yield f"{tag}{prefix} {rule.text}" if rule.text else f"{tag}{prefix}", rule.origin
+_Line = tuple[str, "Origin | None"]
+
+
+def _table_lines(table: Table, rules: Sequence[_Line], commit_every: int) -> Iterator[_Line]:
+    """The lines of a table: its name, its chains, and these lines of its rules with a commit after each so many."""
+    start: _Line = (f"*{table.name}", None)
+    commit: _Line = ("COMMIT", None)
+    yield start
+    for chain in table.chains.values():
+        yield f":{chain.name} {chain.policy or '-'} {ZERO}", chain.origin
+    yield from rules[:commit_every]
+    for place in range(commit_every, len(rules), commit_every or 1):
+        yield commit
+        yield start
+        yield from rules[place : place + commit_every]
+    yield commit
+
+
+def _rule_lines(table: Table, number: int, *, tagged: bool) -> Iterator[_Line]:
+    """The lines of the rules of a table, the first of which has this number."""
+    for chain in table.chains.values():
+        prefix = f"-A {chain.name}"
+        for rule in chain.rules:
+            line = prefix
+            if rule.text:
+                line = f"{prefix} {rule.text}"
+            if tagged:
+                line = f"[{number}:0] {line}"
                 number += 1
-                written += 1
-        yield "COMMIT", None
+            yield line, rule.origin
 
 
 def read_saved(family: Family, text: str) -> Saved:
@@ -149,18 +170,27 @@ class _SaveReader:
     def read(self, line: str) -> None:
         """Take in a line that is not a rule. Raises UnreadableSaveError."""
         if match := _SAVED_CHAIN.match(line):
-            name, policy, packets, octets = match.groups()
-            counters = Counters(int(packets), int(octets))
-            self.chains[name] = Chain(name, None if policy == "-" else policy, counters=counters)
-            self.rules[name] = []
+            self._declare(*match.groups())
         elif line.startswith("*"):
             self.table, self.chains, self.rules = line[1:], {}, {}
         elif line == "COMMIT":
             chains = {name: replace(chain, rules=tuple(self.rules[name])) for name, chain in self.chains.items()}
             self.tables[self.table] = Table(self.table, chains)
-        elif match := _HIDDEN_TABLE.match(line):
+        elif line:
+            self._read_comment(line)
+
+    def _declare(self, name: str, policy: str, packets: str, octets: str) -> None:
+        chain = Chain(name, policy, counters=Counters(int(packets), int(octets)))
+        if policy == "-":
+            chain = replace(chain, policy=None)
+        self.chains[name], self.rules[name] = chain, []
+
+    def _read_comment(self, line: str) -> None:
+        """Take in a line that must be a comment; one of them names a hidden table. Raises UnreadableSaveError."""
+        match = _HIDDEN_TABLE.match(line)
+        if match is not None:
             self.hidden.add(match[1])
-        elif line and (not line.startswith("#") or INCOMPATIBLE in line):
+        elif not line.startswith("#") or INCOMPATIBLE in line:
             raise UnreadableSaveError(line)
 
 
