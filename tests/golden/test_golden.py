@@ -1,7 +1,7 @@
-"""Rule files -> what is composed of them, and what their author is told: one directory for each thing worth showing.
+"""Rule files -> what is composed of them, and the findings about them: one directory for each thing worth showing.
 
 ``NN-name/README`` says what it shows; ``in/`` holds the rule files; ``expected.v4`` and ``expected.v6`` the rendered
-rulesets, which are absent where the files are refused; ``expected.findings`` all that is told without a kernel, word
+rulesets, which are absent where the files are refused; ``expected.findings`` all findings that need no kernel, word
 for word as `fwguardctl check` prints it, warnings included.
 
 To write the expectations anew:  FWGUARDD_GOLDEN_WRITE=1 .venv/bin/python -m pytest tests/golden

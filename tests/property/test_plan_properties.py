@@ -48,7 +48,7 @@ def test_a_plan_leads_to_exactly_what_is_wanted(rulesets: tuple[Ruleset, Ruleset
 
 @modest
 @given(live_and_wanted())
-def test_a_plan_without_preserved_chains_leaves_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> None:
+def test_a_plan_without_preserved_chains_leaves_nothing_of_other_programs(rulesets: tuple[Ruleset, Ruleset]) -> None:
     """With strict ownership the wanted tables are all there is."""
     live, wanted = rulesets
     assert compare(wanted, carried_out(live, wanted, STRICT)) == ()
@@ -61,8 +61,8 @@ def keeps(rule: Rule, table: Table, chain: Chain) -> bool:
 
 @modest
 @given(live_and_wanted())
-def test_a_plan_touches_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> None:
-    """Preserved chains keep their rules and counters; others' rules in ours keep order and counters."""
+def test_a_plan_changes_nothing_of_other_programs(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """Preserved chains keep their rules and counters; rules of other programs in our chains keep order and counters."""
     live, wanted = rulesets
     final = carried_out(live, wanted, PRESERVE)
     for table, chain in live.chains():
@@ -73,9 +73,9 @@ def test_a_plan_touches_nothing_of_others(rulesets: tuple[Ruleset, Ruleset]) -> 
             theirs = [rule for rule in chain.rules if keeps(rule, table, chain)]
             assert with_counters([r for r in after.rules if keeps(r, table, chain)]) == with_counters(theirs)
             if theirs and keeps(chain.rules[0], table, chain):
-                assert after.rules[0] == chain.rules[0], "a rule of others at the head stays at the head"
+                assert after.rules[0] == chain.rules[0], "a rule of another program at the head stays at the head"
             if theirs and keeps(chain.rules[-1], table, chain) and len(theirs) < len(chain.rules):
-                assert after.rules[-1] == chain.rules[-1], "a rule of others behind all of ours stays there"
+                assert after.rules[-1] == chain.rules[-1], "a rule of another program behind all of ours stays there"
 
 
 @modest
@@ -99,7 +99,7 @@ def test_rules_that_stay_keep_their_counters(rulesets: tuple[Ruleset, Ruleset]) 
 @modest
 @given(live_and_wanted())
 def test_nothing_is_planned_where_all_is_as_wanted(rulesets: tuple[Ruleset, Ruleset]) -> None:
-    """After a plan was carried out there is no other one, with or without things of others."""
+    """After a plan was carried out there is no further change, with or without chains of other programs."""
     live, wanted = rulesets
     final = carried_out(live, wanted, PRESERVE)
     assert planned(final, wanted, PRESERVE) == ()
@@ -120,8 +120,8 @@ def test_the_way_there_and_back_again(rulesets: tuple[Ruleset, Ruleset]) -> None
 
 @modest
 @given(live_and_wanted())
-def test_a_difference_is_told_exactly_where_there_is_one(rulesets: tuple[Ruleset, Ruleset]) -> None:
-    """Equal rulesets have no difference; and the rules told missing and added turn one into the other."""
+def test_a_difference_is_reported_exactly_where_there_is_one(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """Equal rulesets have no difference; and the rules reported as missing and added turn one into the other."""
     before, after = rulesets
     before = own_part(before, PRESERVE)
     assert compare(after, after) == ()
@@ -134,6 +134,6 @@ def test_a_difference_is_told_exactly_where_there_is_one(rulesets: tuple[Ruleset
         if table.name not in before.tables or chain.name not in before.tables[table.name].chains:
             here = Counter()
         there = Counter(rule.text for rule in chain.rules)
-        told = [d for d in changes(before, after) if (d.table, d.chain) == (table.name, chain.name)]
-        assert Counter(d.text for d in told if d.kind.value == "missing") in (there - here, here - there)
-        assert Counter(d.text for d in told if d.kind.value == "added") in (there - here, here - there)
+        reported = [d for d in changes(before, after) if (d.table, d.chain) == (table.name, chain.name)]
+        assert Counter(d.text for d in reported if d.kind.value == "missing") in (there - here, here - there)
+        assert Counter(d.text for d in reported if d.kind.value == "added") in (there - here, here - there)

@@ -1,4 +1,4 @@
-"""Views of rule texts: every option that was written is read, in its place, and no text is too strange."""
+"""Views of rule texts: every option that was written is read, in its place, and no text raises an error."""
 
 from __future__ import annotations
 

@@ -280,8 +280,8 @@ def test_free_text_never_changes_the_families(text: str, prose: str) -> None:
 def test_the_quick_look_errs_on_the_side_of_yes(text: str) -> None:
     """Where the quick look says that no word tells a family, none does."""
     if not may_imply_family(text):
-        told = infer_families(text.split())
-        assert not isinstance(told, MixedFamilies) and told == BOTH
+        inferred = infer_families(text.split())
+        assert not isinstance(inferred, MixedFamilies) and inferred == BOTH
 
 
 def test_an_empty_table_survives_the_round_trip() -> None:

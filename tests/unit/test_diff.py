@@ -25,7 +25,7 @@ def ruleset(policy: str = "DROP", table: str = "filter", **chains: str) -> Rules
     )
 
 
-def told(differences: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
+def described(differences: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
     """Chain, kind and text of each."""
     return [(difference.chain, difference.kind.value, difference.text) for difference in differences]
 
@@ -42,7 +42,7 @@ def test_equal_rulesets_have_no_difference() -> None:
 
 def test_missing_and_added_rules() -> None:
     """Each copy of a rule counts; the rest of the chain is silent."""
-    assert told(compare(ruleset(INPUT="a;b;b;c"), ruleset(INPUT="b;c;d"))) == [
+    assert described(compare(ruleset(INPUT="a;b;b;c"), ruleset(INPUT="b;c;d"))) == [
         ("INPUT", "missing", "a"),
         ("INPUT", "missing", "b"),
         ("INPUT", "added", "d"),
@@ -57,8 +57,10 @@ def test_moved_rules() -> None:
         ("a;b;c;d;e", "a;d;c;b;e", "bc"),
         ("a;x;b;x;c", "a;x;x;b;c", "b"),
     ):
-        assert told(compare(ruleset(INPUT=wanted), ruleset(INPUT=live))) == [("INPUT", "moved", text) for text in moved]
-    assert told(compare(ruleset(INPUT="a;b;c"), ruleset(INPUT="new;c;b"))) == [
+        assert described(compare(ruleset(INPUT=wanted), ruleset(INPUT=live))) == [
+            ("INPUT", "moved", text) for text in moved
+        ]
+    assert described(compare(ruleset(INPUT="a;b;c"), ruleset(INPUT="new;c;b"))) == [
         ("INPUT", "missing", "a"),
         ("INPUT", "added", "new"),
         ("INPUT", "moved", "b"),
@@ -81,14 +83,14 @@ def test_a_large_chain_that_differs_at_both_ends() -> None:
 
 def test_policies() -> None:
     """The policy there and the one that is wanted."""
-    assert told(compare(ruleset("DROP", INPUT=""), ruleset("ACCEPT", INPUT=""))) == [
+    assert described(compare(ruleset("DROP", INPUT=""), ruleset("ACCEPT", INPUT=""))) == [
         ("INPUT", "policy", "ACCEPT instead of DROP")
     ]
 
 
 def test_chains_come_and_go_with_their_rules() -> None:
-    """A chain that is only here or only there is told, and each rule in it."""
-    assert told(compare(ruleset(INPUT="", web="a"), ruleset(INPUT="", old="b"))) == [
+    """A chain that is only here or only there is reported, and so is each rule in it."""
+    assert described(compare(ruleset(INPUT="", web="a"), ruleset(INPUT="", old="b"))) == [
         ("web", "chain missing", ""),
         ("web", "missing", "a"),
         ("old", "chain added", ""),
@@ -99,8 +101,8 @@ def test_chains_come_and_go_with_their_rules() -> None:
 def test_a_table_that_is_not_there_accepts_everything() -> None:
     """A kernel that was never asked has no table; its built-in chains differ only where they should not accept."""
     nothing = Ruleset(Family.IPV4, {})
-    assert told(compare(ruleset("ACCEPT", INPUT=""), nothing)) == []
-    assert told(compare(ruleset("DROP", INPUT="a"), nothing)) == [
+    assert described(compare(ruleset("ACCEPT", INPUT=""), nothing)) == []
+    assert described(compare(ruleset("DROP", INPUT="a"), nothing)) == [
         ("INPUT", "policy", "ACCEPT instead of DROP"),
         ("INPUT", "missing", "a"),
     ]
@@ -111,15 +113,15 @@ def test_tables_that_are_not_wanted_are_not_looked_at() -> None:
     assert compare(Ruleset(Family.IPV4, {}), ruleset(INPUT="a")) == ()
 
 
-def test_changes_are_told_from_before_to_after() -> None:
+def test_changes_are_reported_from_before_to_after() -> None:
     """What a write adds is added, with its origin; what it removes is missing."""
     before, after = ruleset(INPUT="a", old=""), ruleset(INPUT="b")
-    assert told(changes(before, after)) == [
+    assert described(changes(before, after)) == [
         ("INPUT", "missing", "a"),
         ("INPUT", "added", "b"),
         ("old", "chain missing", ""),
     ]
-    assert told(changes(Ruleset(Family.IPV4, {}), after)) == [
+    assert described(changes(Ruleset(Family.IPV4, {}), after)) == [
         ("INPUT", "policy", "DROP instead of ACCEPT"),
         ("INPUT", "added", "b"),
     ]

@@ -145,7 +145,7 @@ def test_what_to_do_fits_the_mistake(words: str, rule: str, message: str, hint: 
 
 
 @pytest.mark.parametrize("backend", PROGRAMS)
-def test_a_bad_argument_is_told_without_the_name_of_the_program(backend: str) -> None:
+def test_a_bad_argument_is_reported_without_the_name_of_the_program(backend: str) -> None:
     """Nothing stands in front of it: the complaint begins with the words themselves."""
     name, _ = PROGRAMS[backend]
     complaint = read_restore_error(f"Bad argument `foo'\nError occurred at line: 4\n{TRY.format(name)}")
@@ -190,7 +190,7 @@ def test_nft_names_the_line_that_the_kernel_refused(reason: str, code: str) -> N
 
 
 def test_of_many_refused_lines_the_first_is_taken() -> None:
-    """The nft backend lists all of them; the others are found when the first one is out."""
+    """The nft backend lists all of them; the other ones are found after the first one is removed."""
     stderr = "iptables-nft-restore v1.8.9 (nf_tables): \n" + "".join(
         f"line {number}: RULE_APPEND failed (Too many links): rule in chain c{number}\n" for number in (37, 38, 39)
     )
@@ -223,7 +223,7 @@ def test_legacy_says_nothing_about_what_the_kernel_refuses() -> None:
     assert explanation.code == "refused-by-kernel"
 
 
-def test_a_loop_is_told_chain_by_chain() -> None:
+def test_a_loop_is_reported_chain_by_chain() -> None:
     """Where the caller has found one, that is the reason, whatever the tool says."""
     complaint = read_restore_error("iptables-restore: line 6 failed\n")
     explanation = explain(complaint, "-j b", ("a", "b", "a"))

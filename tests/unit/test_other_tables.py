@@ -1,4 +1,4 @@
-"""Rules outside of fwguardd's tables: which of them bite, and what is told of them."""
+"""Tables outside of fwguardd that affect packets: which of them do, and how they are described."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_sentence_says_who_where_and_what_it_does_to_us() -> None:
     assert "; and 4 more: " in describe(many)
 
 
-def test_tables_of_legacy_iptables_are_told_by_their_program() -> None:
+def test_tables_of_legacy_iptables_are_described_by_their_program() -> None:
     """With the command that shows them."""
     closed = BaseChain("FORWARD", "filter", "forward", 0, "drop")
     legacy = table(closed, family="ip6", name="filter", backend="legacy")

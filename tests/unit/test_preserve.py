@@ -1,4 +1,4 @@
-"""What belongs to others: by the name of a chain, by the text of a rule, by a jump, and by use."""
+"""What belongs to other programs: by the name of a chain, by the text of a rule, by a jump, and by use."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_the_sets_of_a_rule(text: str, names: list[str]) -> None:
     assert _named(text) == names
 
 
-def test_a_set_is_told_where_it_is_named_first() -> None:
+def test_a_set_is_reported_where_it_is_named_first() -> None:
     """That is where its author looks for what is said about it, whatever the order of tables and families."""
     lines = (
         "-6 -A INPUT -m set --match-set a src",
