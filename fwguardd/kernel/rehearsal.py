@@ -171,6 +171,11 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> li
         findings.append(_finding(ruleset, number, error))
         ruleset = _without_rule(ruleset, number)
         refusal = stage.refusal(ruleset)
+        if refusal is not None and len(findings) == MOST_FINDINGS:
+            message = f"the kernel refuses more than {MOST_FINDINGS} rules; the others are not listed"
+            findings.append(
+                Finding("too-many-errors", message, findings[-1].origin, hint="correct these and check again")
+            )
     return findings
 
 

@@ -205,8 +205,8 @@ a last finding ``too-many-errors`` says so."""
 class Findings(tuple[Finding, ...]):
     """Findings in order of place, those without a place first.
 
-    One place and code is one finding, however many steps found it: the first stays, and names no family where it holds
-    for both. Findings without a place are told apart by their message.
+    One place, code and severity is one finding, however many steps found it: the first stays, and names no family where
+    it holds for both. Of findings without a place, each message is one finding.
     """
 
     __slots__ = ()
@@ -215,9 +215,7 @@ class Findings(tuple[Finding, ...]):
         """The findings, merged and sorted."""
         merged: dict[tuple[object, ...], Finding] = {}
         for finding in findings:
-            key: tuple[object, ...] = (finding.origin, finding.code)
-            if finding.origin is None:
-                key = (finding.message, finding.code)
+            key = (finding.origin or finding.message, finding.code, finding.severity)
             first = merged.setdefault(key, finding)
             if first.family is not finding.family:
                 merged[key] = replace(first, family=None)

@@ -133,10 +133,6 @@ class Reading:
     allowed: Mapping[int, frozenset[str]]
     unread: UnreadInput = NOTHING_UNREAD
 
-    def line(self, number: int) -> str:
-        """The line as written, counted from 1; empty for a line that the file does not have."""
-        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
-
     def suppresses(self, finding: Finding) -> bool:
         """Whether the finding is a warning about a line of this file whose author suppressed it."""
         if finding.origin is None or finding.severity is Severity.ERROR:

@@ -1,11 +1,11 @@
-"""Rule files -> what is composed of them, and the findings about them: one directory for each thing worth showing.
+"""Rule files -> the rulesets that are composed of them, and the findings: one directory for each case.
 
-``NN-name/README`` says what it shows; ``in/`` holds the rule files; ``expected.v4`` and ``expected.v6`` the rendered
-rulesets, which are absent where the files are refused; ``expected.findings`` all findings that need no kernel, word
-for word as `fwguardctl check` prints it, warnings included.
+``NN-name/README`` says what the case shows; ``in/`` holds the rule files; ``expected.v4`` and ``expected.v6`` the
+rendered rulesets, which are absent where the files are refused; ``expected.findings`` all findings that need no kernel,
+warnings included, as `fwguardctl check` prints them.
 
-To write the expectations anew:  FWGUARDD_GOLDEN_WRITE=1 .venv/bin/python -m pytest tests/golden
-Then read ``git diff tests/golden`` line by line: whatever is in it is a change of behaviour that somebody will meet.
+To write the expected files again:  .venv/bin/python -m tests.golden.update
+Then read ``git diff tests/golden`` line by line: each change in it is a change of behaviour for users.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 DIRECTORIES = sorted(path for path in FOLDER.iterdir() if path.is_dir() and path.name[:1].isdigit())
-WRITE = os.environ.get("FWGUARDD_GOLDEN_WRITE") == "1"
 
 
 def composed(directory: Path) -> Composition:
@@ -49,23 +48,21 @@ def ruleset_as_text(composition: Composition, family: Family) -> str | None:
     return None if ruleset is None or composition.findings.errors else render(ruleset).text
 
 
-def check(path: Path, text: str | None) -> None:
-    """Hold a text to an expectation, or write it as the new one."""
-    if WRITE:
-        path.unlink(missing_ok=True)
-        if text is not None:
-            path.write_text(text, encoding="utf-8")
-    expected = path.read_text(encoding="utf-8") if path.exists() else None
-    assert text == expected
+def expected_files(directory: Path) -> dict[str, str | None]:
+    """The text of each expected file by its name; None for one that must be absent."""
+    composition = composed(directory)
+    files: dict[str, str | None] = {"expected.findings": findings_as_text(composition)}
+    for family in FAMILIES:
+        files[f"expected.v{family.number}"] = ruleset_as_text(composition, family)
+    return files
 
 
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
 def test_golden(directory: Path) -> None:
     """The files of ``in/`` compose to the expected text of each family, with the expected findings."""
-    composition = composed(directory)
-    check(directory / "expected.findings", findings_as_text(composition))
-    for family in FAMILIES:
-        check(directory / f"expected.v{family.number}", ruleset_as_text(composition, family))
+    for name, text in expected_files(directory).items():
+        path = directory / name
+        assert text == (path.read_text(encoding="utf-8") if path.exists() else None)
 
 
 def test_each_directory_is_whole_and_says_what_it_shows() -> None:

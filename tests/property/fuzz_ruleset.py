@@ -1,4 +1,4 @@
-"""Fuzzing the ruleset language: rule files that nobody would write, and real ones with something broken in them.
+"""Fuzzing the ruleset language: random rule files, and real ones with something broken in them.
 
     .venv/bin/python -m tests.property.fuzz_ruleset INPUTS [SEED]
 
@@ -56,7 +56,7 @@ class BrokenPromiseError(Exception):
 
 @dataclass(slots=True)
 class Figures:
-    """What was tried, and what the author of such files would have been told."""
+    """The number of inputs, and the findings for them."""
 
     inputs: int = 0
     taken: int = 0

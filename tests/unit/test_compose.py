@@ -47,13 +47,13 @@ def test_a_refused_insertion_into_an_undeclared_chain_is_a_finding_and_no_crash(
 
 
 def test_every_built_in_chain_of_a_table_is_there() -> None:
-    """A table that a file names is owned whole: what nobody says is ACCEPT, never the kernel's own idea."""
+    """A table that a file names is owned whole: a policy that no file sets is ACCEPT, not the default of the kernel."""
     table = composed(a="-t mangle -A OUTPUT -j MARK --set-mark 1").candidate.rulesets[Family.IPV4].tables["mangle"]
     assert tuple(table.chains) == BUILTIN_CHAINS["mangle"]
     assert {chain.policy for chain in table.chains.values()} == {"ACCEPT"}
 
 
-def test_tables_that_nobody_names_are_not_there() -> None:
+def test_tables_that_no_file_names_are_absent() -> None:
     """Neither is one that is named for the other family only."""
     rulesets = composed(a="-4 -t nat -A OUTPUT -j ACCEPT\n-6 -A INPUT").candidate.rulesets
     assert list(rulesets[Family.IPV4].tables) == ["nat"]
@@ -82,7 +82,7 @@ def test_a_chain_may_be_declared_anywhere_and_more_than_once() -> None:
     assert chain.policy is None
 
 
-def test_an_undeclared_chain_is_told_once_at_its_first_rule() -> None:
+def test_an_undeclared_chain_is_one_finding_at_its_first_rule() -> None:
     """With the line; of both families where it holds for both, else of the one."""
     (finding,) = composed(b="-A web -i b", a="\n-A web -i a").findings
     assert (finding.code, finding.origin, finding.line_text) == (
@@ -113,7 +113,7 @@ def test_what_to_do_about_an_undeclared_chain_can_be_done() -> None:
 
 
 def test_a_chain_whose_declaration_was_refused_is_not_called_undeclared() -> None:
-    """One mistake is told once: the line that names the chain is refused already, or more than it was not read."""
+    """One mistake is one finding: a refused line may declare the chain, or a part of the files was not read."""
     assert codes(composed(a="N web\n-A web -i a\n-A other")) == ["not-a-rule", "undeclared-chain"]
     assert codes(composed(a="$IPT -N web\n$IPT -N more\n-A more -i a")) == ["other-language"]
     assert codes(composed(a="-N web extra\n-A web -i a")) == ["trailing-words"]
@@ -122,7 +122,7 @@ def test_a_chain_whose_declaration_was_refused_is_not_called_undeclared() -> Non
 
 
 def test_rules_in_the_wrong_table_do_not_come_to_the_kernel() -> None:
-    """They are told to be there; what the kernel says of them would be the same mistake told again."""
+    """A finding says so. If the kernel refused them too, one mistake would be two findings."""
     composition = composed(a="-A PREROUTING -j REDIRECT")
     assert texts(composition, "PREROUTING") == []
 
@@ -140,7 +140,7 @@ def test_no_file_and_nothing_but_comments_are_never_an_empty_firewall() -> None:
     assert composed(a="# nothing").findings[0].origin == Origin("a.rules", 0)
 
 
-def test_a_file_with_faults_only_is_not_told_to_be_empty() -> None:
+def test_a_file_of_errors_is_not_reported_as_empty() -> None:
     """The faults say it all."""
     assert codes(composed(a="nonsense")) == ["not-a-rule"]
 
@@ -156,7 +156,7 @@ def test_rules_keep_origin_and_counters() -> None:
 
 
 def test_findings_stand_in_order_of_place() -> None:
-    """By path, then by line, whoever found them."""
+    """By path, then by line, whichever step found them."""
     composition = composed(b="nonsense", a="-A web\nnonsense\n-A other")
     assert [str(finding.origin) for finding in composition.findings] == [
         "a.rules:1",

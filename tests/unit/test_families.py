@@ -132,7 +132,7 @@ def test_words_that_tell_nothing(text: str) -> None:
     ],
 )
 def test_a_mixture_names_the_two_words(text: str, mixed: MixedFamilies) -> None:
-    """Where two words exclude each other, both are told."""
+    """Two words that contradict each other are both named."""
     assert infer_families(word_values(text)) == mixed
 
 

@@ -1,4 +1,4 @@
-"""Reading a rule file: what each kind of line means, and what is told about those that mean nothing."""
+"""Reading a rule file: the meaning of each kind of line, and the findings for lines that have none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def statements(text: str) -> tuple[Statement, ...]:
 
 
 def fault(line: str) -> Finding:
-    """What is told about a file of one line that is wrong."""
+    """The finding for a file of one line that has an error."""
     reading = read_rules("x.rules", line.encode())
     assert not reading.statements
     (finding,) = reading.findings
@@ -43,7 +43,7 @@ def test_a_table_holds_until_the_next_one_or_its_commit() -> None:
 
 
 def test_an_unknown_table_is_one_finding() -> None:
-    """What follows an unknown table is passed over up to COMMIT: one slip of the pen is told once."""
+    """The lines after an unknown table are skipped up to COMMIT: one typing error is one finding."""
     reading = read_rules("x", b"*fitler\n-A INPUT\nnonsense\nCOMMIT\n*nat\n-N x")
     assert [finding.code for finding in reading.findings] == ["unknown-table"]
     assert [type(statement) for statement in reading.statements] == [TableStart, Declaration]
@@ -193,7 +193,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("line", "code", "column"), FAULTS, ids=[f"{code}: {line}" for line, code, _ in FAULTS])
-def test_a_fault_is_told_with_code_line_and_column(line: str, code: str, column: int) -> None:
+def test_a_fault_has_a_code_a_line_and_a_column(line: str, code: str, column: int) -> None:
     """Each mistake has a code, the line as written, a message, a hint, and its column where that helps."""
     finding = fault(line)
     assert (finding.code, finding.column, finding.line_text) == (code, column, line)
@@ -232,11 +232,11 @@ def test_a_file_for_one_family_is_named_when_a_rule_means_the_other() -> None:
     assert finding.column == 20
 
 
-def test_a_script_is_told_once_and_its_rules_are_read() -> None:
-    """Whoever dropped a script there learns that, not each line of it; what else is wrong in it is told too."""
+def test_a_script_is_one_finding_and_its_rules_are_read() -> None:
+    """A script is one finding, not one for each of its lines; other errors in it are reported too."""
     script = b"#!/bin/sh\nIPT=iptables\n$IPT -F\nfor p in 1; do\nwhatever\niptables -A INPUT -i $x\n-A INPUT -i lo"
     reading = read_rules("x", script)
-    assert [(told.code, told.origin) for told in reading.findings] == [
+    assert [(finding.code, finding.origin) for finding in reading.findings] == [
         ("other-language", Origin("x", 2)),
         ("shell-syntax", Origin("x", 6)),
     ]
@@ -250,11 +250,11 @@ def test_what_looks_like_a_shell_in_prose_is_prose() -> None:
     assert statements("-A INPUT -j we$b")
 
 
-def test_rules_behind_the_commit_are_told_once_for_each_commit() -> None:
+def test_rules_after_a_commit_are_one_finding_for_each_commit() -> None:
     """They are one mistake; a line that names its table is none."""
     text = b"*nat\nCOMMIT\n-A OUTPUT\n-A OUTPUT\n-t nat -A OUTPUT\n*raw\nCOMMIT\n-A OUTPUT"
     reading = read_rules("x", text)
-    assert [(told.code, told.origin) for told in reading.findings] == [
+    assert [(finding.code, finding.origin) for finding in reading.findings] == [
         ("no-table", Origin("x", 3)),
         ("no-table", Origin("x", 8)),
     ]
@@ -281,7 +281,7 @@ def test_a_file_of_other_bytes_is_refused_whole(data: bytes, code: str, line: in
     assert [(finding.code, finding.origin) for finding in reading.findings] == [(code, Origin("x", line))]
 
 
-def test_a_file_of_other_bytes_is_told_with_how_to_convert_it() -> None:
+def test_the_finding_for_another_encoding_says_how_to_convert_it() -> None:
     """The command can be copied to a shell: with the file's path, or with FILE where that would need quotes."""
     (finding,) = read_rules("/etc/fwguard.d/10-web.rules", b"-A INPUT\r\n").findings
     assert finding.hint == r"convert it with: sed -i 's/\r$//' /etc/fwguard.d/10-web.rules"
@@ -303,7 +303,9 @@ def test_a_file_of_other_bytes_is_told_with_how_to_convert_it() -> None:
         ("\x1b", "a control character (U+001B)", "remove it"),
     ],
 )
-def test_an_odd_character_is_told_by_name_and_with_what_to_write(character: str, named: str, instead: str) -> None:
+def test_the_finding_for_an_odd_character_names_it_and_its_replacement(
+    character: str, named: str, instead: str
+) -> None:
     """A person sees a dash and knows no code points."""
     finding = fault(f"-A INPUT {character} -j ACCEPT")
     assert finding.message.endswith(named)
@@ -326,23 +328,17 @@ def test_a_line_may_be_as_long_as_iptables_reads_with_room_for_counters() -> Non
     assert statements("#" * (LONGEST_LINE + 1)) == ()
 
 
-def test_after_twenty_faults_the_rest_is_not_told() -> None:
+def test_after_twenty_faults_the_rest_is_not_read() -> None:
     """A file that is no rule file at all does not flood its reader."""
     findings = read_rules("x", b"nonsense\n" * 1000).findings
     assert [finding.code for finding in findings] == ["not-a-rule"] * MOST_FINDINGS + ["too-many-errors"]
 
 
 def test_a_continued_line_is_one_finding() -> None:
-    """The lines that somebody meant to join are not told one by one."""
+    """Lines that are joined by backslashes are one finding."""
     reading = read_rules("x", b"-A INPUT \\\n -p tcp \\\n -j ACCEPT\n-A INPUT -i lo")
     assert [finding.code for finding in reading.findings] == ["line-continuation"]
     assert len(reading.statements) == 1
-
-
-def test_a_line_of_a_reading_can_be_looked_up() -> None:
-    """Lines are counted from 1; a line that is not there is empty."""
-    reading = read_rules("x", b"one\ntwo\n")
-    assert [reading.line(number) for number in range(4)] == ["", "one", "two", ""]
 
 
 def test_warnings_are_silenced_on_the_line_and_right_above_it() -> None:

@@ -59,12 +59,12 @@ def test_files_come_in_byte_order(rules: Path) -> None:
     ],
 )
 def test_leftovers_are_passed_over_in_silence(rules: Path, name: str) -> None:
-    """What editors and package managers leave behind is neither read nor told."""
+    """Files that editors and package managers leave behind are ignored without a warning."""
     (rules / name).write_text("nonsense\n")
     assert (_names(rules), _codes(rules)) == ([], [])
 
 
-def test_another_ending_is_told(rules: Path) -> None:
+def test_another_ending_gets_a_warning(rules: Path) -> None:
     """Whoever dropped web.txt learns why nothing happened, and how to name it."""
     (rules / "web.txt").write_text(RULE)
     (finding,) = take_snapshot(rules).findings
@@ -122,7 +122,7 @@ def test_files_of_other_users_are_refused(rules: Path) -> None:
 
 
 def test_a_draft_may_belong_to_any_user(rules: Path) -> None:
-    """A directory that the daemon does not load is read whoever owns it and its files, and whoever can write them."""
+    """A directory that the daemon does not load is read, whatever its owner and mode and those of its files are."""
     (rules / "a.rules").write_text(RULE)
     (rules / "a.rules").chmod(0o664)
     os.chown(rules / "a.rules", 65534, 65534)
@@ -192,7 +192,7 @@ def test_the_digest_tells_any_difference(rules: Path) -> None:
 
 
 def test_a_missing_directory_is_a_finding(tmp_path: Path) -> None:
-    """No directory, and a file in its place, are told, with what to do."""
+    """A missing directory is an error that says what to do, and so is a file in its place."""
     assert _codes(tmp_path / "none") == ["no-directory"]
     (tmp_path / "file").write_text("")
     assert _codes(tmp_path / "file") == ["no-directory"]

@@ -1,4 +1,4 @@
-"""Settings: every key has a default, every mistake is told with file and line."""
+"""Settings: every key has a default, and every error names file and line."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_values_arrive() -> None:
 
 
 def test_preserve_says_who_else_writes_rules() -> None:
-    """The defaults and more, all but one, one alone, patterns alone, nobody."""
+    """The defaults and more, all but one, one alone, patterns alone, none."""
 
     def said(text: str) -> tuple[str, ...]:
         return read_settings(PATH, f"preserve: {text}".encode()).preserve

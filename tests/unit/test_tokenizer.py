@@ -35,7 +35,7 @@ def test_a_word_knows_its_place() -> None:
 
 
 @pytest.mark.parametrize(("line", "column"), [('a "b', 3), ('"', 1), ('"a" b"c', 6), ('"ends in \\', 1), ('"a\\"', 1)])
-def test_an_open_quote_is_told_with_its_column(line: str, column: int) -> None:
+def test_an_open_quote_is_an_error_with_its_column(line: str, column: int) -> None:
     """A quote that is never closed is an error at the quote, counted from 1."""
     for cut in (split_words, word_values):
         with pytest.raises(UnterminatedQuoteError) as caught:
@@ -43,7 +43,7 @@ def test_an_open_quote_is_told_with_its_column(line: str, column: int) -> None:
         assert caught.value.column == column
 
 
-def test_an_open_quote_in_a_part_that_nobody_asks_for_does_no_harm() -> None:
+def test_an_open_quote_in_a_part_that_is_not_read_is_no_error() -> None:
     """Words come one by one, so what stands before the open quote can be had."""
     words = iterate_words('-A INPUT "open')
     assert [next(words).value, next(words).value] == ["-A", "INPUT"]

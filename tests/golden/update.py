@@ -1,0 +1,20 @@
+"""Write the expected files of all golden directories again: ``.venv/bin/python -m tests.golden.update``."""
+
+from __future__ import annotations
+
+from tests.golden.test_golden import DIRECTORIES, expected_files
+
+
+def main() -> None:
+    """Write the files that are expected, and delete those that must be absent."""
+    for directory in DIRECTORIES:
+        for name, text in expected_files(directory).items():
+            path = directory / name
+            if text is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
