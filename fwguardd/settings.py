@@ -268,11 +268,13 @@ def _patterns(node: yaml.Node) -> tuple[str, ...]:
 
 
 def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
-    watched = tuple(_prefix(entry) for entry in _list(node))
-    for index, entry in enumerate(watched):
-        if entry.prefix in {other.prefix for other in watched[:index]}:
-            raise _Fault(_line(node), f"the prefix {entry.prefix!r} is listed twice")
-    return watched
+    watched: dict[str, Watched] = {}
+    for entry in _list(node):
+        prefix = _prefix(entry)
+        if prefix.prefix in watched:
+            raise _Fault(_line(node), f"the prefix {prefix.prefix!r} is listed twice")
+        watched[prefix.prefix] = prefix
+    return tuple(watched.values())
 
 
 def _prefix(node: yaml.Node) -> Watched:

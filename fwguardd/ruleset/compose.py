@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
-    FAMILIES,
     MOST_FINDINGS,
     ZERO,
     Candidate,
@@ -113,7 +112,7 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
         is_empty = is_empty and not reading.statements
     if is_empty:
         return Composition(Candidate({}), Findings(findings or [_no_rules(ordered)]))
-    opened: dict[Family, _OpenTables] = {family: {} for family in FAMILIES}
+    opened: dict[Family, _OpenTables] = {Family.IPV4: {}, Family.IPV6: {}}
     try:
         findings += _add_all(opened, ordered)
     except _TooManyChainsError as error:

@@ -224,12 +224,15 @@ class Findings(tuple[Finding, ...]):
     @property
     def errors(self) -> Findings:
         """The findings that stop a ruleset from being loaded."""
-        return Findings(finding for finding in self if finding.severity is Severity.ERROR)
+        return self._of(Severity.ERROR)
 
     @property
     def warnings(self) -> Findings:
         """The findings that stop nothing."""
-        return Findings(finding for finding in self if finding.severity is Severity.WARNING)
+        return self._of(Severity.WARNING)
+
+    def _of(self, severity: Severity) -> Findings:
+        return Findings([finding for finding in self if finding.severity is severity])
 
     def placed_at(self, origin: Origin) -> Findings:
         """The same findings; those without a place get this one."""
