@@ -211,7 +211,7 @@ class Daemon:
         outcome = report.outcome
         wrote = isinstance(outcome, Done) and outcome.changes > 0
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
-        again = starved or (isinstance(outcome, Failed) and outcome.passing)
+        again = starved or (isinstance(outcome, Failed) and outcome.retry)
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)
         self._inform_systemd()
         self._name_rules()

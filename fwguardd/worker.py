@@ -134,7 +134,7 @@ class Worker:
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
-            anew = replace(state.judged_anew(), held=None)
+            anew = replace(state.to_validate_again(), held=None)
             outcome = reconcile(context, anew, PassRequest(Cause("reload", by), confirm_within))
             if isinstance(outcome, Failed):
                 left = outcome.state
@@ -209,7 +209,7 @@ class Worker:
         before = self._state
         outcome = self._guarded(what, lambda: step(self._context(orders), before))
         if outcome is None:
-            outcome = Failed(before, f"{what} failed because of a bug in fwguardd: see daemon.fault", passing=True)
+            outcome = Failed(before, f"{what} failed because of a bug in fwguardd: see daemon.fault", retry=True)
         self._state = outcome.state
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))

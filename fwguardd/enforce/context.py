@@ -1,4 +1,4 @@
-"""What a pass works on, and what comes out of it: the types that `reconcile` and `undo` share."""
+"""What a pass works on, and its outcome: the types that passes and verbs share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The facts about this boot that a revision is stamped with: the tool, the kernel's release, the boot's id."""
+    """What a revision records of the host: the tool, the kernel's release, and the id of this boot."""
 
     tool: Tool
     kernel_release: str
@@ -30,8 +30,11 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a pass works on: the files, who judges them, a kernel, what belongs to others, where revisions are kept,
-    whom to tell. ``repair`` says whether drift is undone, ``why_not`` in a few words why it is left alone."""
+    """What a pass works on.
+
+    ``preserve`` says what belongs to other programs. ``repair`` says whether drift is repaired, ``why_not`` in a clause
+    why it is left alone.
+    """
 
     rules_dir: Path
     validator: Validator
@@ -46,9 +49,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The kernel holds what it should. ``changes`` is how many things were written, 0 for nothing at all; ``repaired``
-    are the chains, such as "ipv4 filter INPUT", in which that undid what somebody else did. ``files_changed`` tells
-    that a look found files that are to be judged once they have settled."""
+    """The pass did what it was meant to do.
+
+    ``changes`` is the number of differences that were written to the kernel. ``repaired`` are the chains, such as "ipv4
+    filter INPUT", in which this undid a change of another program. ``files_changed`` says that a pass which only looks
+    at the kernel found changed files, to be validated once they have settled.
+    """
 
     state: State
     changes: int = 0
@@ -58,7 +64,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The files cannot be put in force; what was in force still is."""
+    """The files have errors. The revision in force before is in force after."""
 
     state: State
     findings: Findings
@@ -66,16 +72,20 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The pass failed for a reason that is not in the files. ``passing`` tells whether to try again soon."""
+    """The pass failed for a reason that is not in the files.
+
+    The kernel holds what it held before, or ``state.unverified`` says that this is not known. ``retry`` says whether to
+    try again soon, because the reason may disappear by itself.
+    """
 
     state: State
     reason: str
-    passing: bool
+    retry: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A load failed half-way and so did its undo: the kernel may hold parts of two revisions."""
+    """A load failed half-way and its undo failed too: the kernel may hold parts of two revisions."""
 
     state: State
     reason: str
@@ -85,12 +95,12 @@ Outcome = Done | Refused | Failed | Broken
 
 
 def boottime() -> float:
-    """Seconds since boot, those of a suspended machine included (clock_gettime(2), CLOCK_BOOTTIME)."""
+    """Seconds since boot, including the time that the machine was suspended (clock_gettime(2), CLOCK_BOOTTIME)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def still(state: State) -> str:
-    """What is in force after nothing was changed."""
+def still_in_force(state: State) -> str:
+    """A sentence that says what is in force after a pass that changed nothing."""
     if state.in_force is None:
         return "Nothing was loaded, and the kernel is as it was"
     return f"Revision {state.in_force.revision} stays in force"

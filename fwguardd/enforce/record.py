@@ -1,7 +1,8 @@
-"""Revisions made and remembered: what is put in force goes on the disk, and what is on the disk is known at a start."""
+"""Revisions and the disk: what is put in force is recorded, and what is recorded is known at a start."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from fwguardd.ruleset.canonical import Canonical, Owned
 from fwguardd.store.revisions import FaultKind, Revision, RevisionKind, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fwguardd.enforce.context import Context
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.model import RuleFile
@@ -19,23 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something is put in force: the cause, and who asked, "" for nobody."""
+    """Why something is put in force: the cause, and the user that asked for it, "" for none."""
 
     cause: str
     by: str = ""
-
-
-def recall(context: Context) -> State:
-    """What the disk remembers. With another tool or kernel the files are judged anew: what they accept may differ."""
-    report_faults(context)
-    state = State(held=context.store.held(), pending=context.store.pending(), touched=context.store.touched())
-    revision = context.store.latest()
-    if revision is None:
-        return state
-    _mend_boot_files(context, state.pending.back_to if state.pending else revision.number)
-    in_force = in_force_of(revision)
-    same = (revision.backend, revision.tool_version, revision.kernel) == _stamp(context)
-    return replace(state, in_force=in_force if same else replace(in_force, digest=""))
 
 
 _FAULT_EVENTS = {FaultKind.DAMAGED: events.STATE_DAMAGED, FaultKind.INACCESSIBLE: events.STATE_FAILED}
@@ -47,48 +37,85 @@ def report_faults(context: Context) -> None:
         context.emit(_FAULT_EVENTS[fault.kind], fault.message)
 
 
-def _mend_boot_files(context: Context, number: int | None) -> None:
-    """Let the next boot load this revision, if a pass that was killed left it at another."""
-    if number is None or context.store.read_boot_revision() == number:
-        return
-    revision = context.store.get(number)
-    if revision is not None:
-        try:
-            context.store.write_boot_files(revision)
-        except StoreError as error:
-            context.emit(events.STATE_FAILED, str(error))
-
-
-def begin(context: Context, state: State, new: InForce) -> None:
-    """Write down which tables are about to be written for the first time: should this process be killed before the
-    revision is recorded, the next one lets them go. A disk that fails is told, and stops nothing."""
-    touched = new.owned - state.owned | state.touched
-    if touched != context.store.touched():
-        _touch(context, touched)
-
-
-def end(context: Context) -> None:
-    """What was begun is over: recorded, or undone."""
-    if context.store.touched():
-        _touch(context, Owned())
-
-
-def _touch(context: Context, tables: Owned) -> None:
+@contextlib.contextmanager
+def store_errors_reported(context: Context) -> Iterator[None]:
+    """Report a failure of the disk and continue: rules that are in force do not depend on it."""
     try:
-        context.store.touch(tables)
+        yield
     except StoreError as error:
         context.emit(events.STATE_FAILED, str(error))
 
 
+def recall(context: Context) -> State:
+    """The state that the disk has recorded.
+
+    With another tool or kernel the files are validated again, since what these accept may differ.
+    """
+    report_faults(context)
+    state = State(held=context.store.held(), pending=context.store.pending(), touched=context.store.touched())
+    revision = context.store.latest()
+    if revision is None:
+        return state
+    boot_revision: int | None = revision.number
+    if state.pending is not None:
+        boot_revision = state.pending.back_to
+    _complete_boot_files(context, boot_revision)
+    state = replace(state, in_force=in_force_of(revision))
+    if (revision.backend, revision.tool_version, revision.kernel) != _stamp(context):
+        state = state.to_validate_again()
+    return state
+
+
+def _complete_boot_files(context: Context, number: int | None) -> None:
+    """Let the next boot load this revision, if a pass that was killed left another one in the boot files."""
+    if number is not None and context.store.read_boot_revision() != number:
+        write_boot_files(context, number)
+
+
+def write_boot_files(context: Context, number: int | None) -> None:
+    """Let the next boot load this revision, if it is kept. A disk that fails is reported."""
+    revision = kept_revision(context, number)
+    if revision is not None:
+        with store_errors_reported(context):
+            context.store.write_boot_files(revision)
+
+
+def kept_revision(context: Context, number: int | None) -> Revision | None:
+    """The revision of this number; None without a number, or if it is not kept."""
+    if number is None:
+        return None
+    return context.store.get(number)
+
+
+def begin(context: Context, state: State, new: InForce) -> None:
+    """Record which tables are about to be written for the first time.
+
+    If this process is killed before the revision is recorded, the next one empties them. A disk that fails is reported.
+    """
+    touched = new.owned - state.owned | state.touched
+    if touched != context.store.touched():
+        with store_errors_reported(context):
+            context.store.touch(touched)
+
+
+def end(context: Context) -> None:
+    """Record that the write which was begun has ended: its revision is recorded, or it was undone."""
+    if context.store.touched():
+        with store_errors_reported(context):
+            context.store.touch(Owned())
+
+
 def in_force_of(revision: Revision) -> InForce:
-    """A revision from the disk, as what is in force."""
+    """A revision from the disk, as the one in force."""
     canonical = Canonical.from_revision(revision.rulesets)
     return InForce(revision.number, revision.digest, canonical, revision.when, revision.cause, revision.kind)
 
 
 def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause, *, for_boot: bool) -> None:
-    """Record what is in force, and let the next boot load it. A disk that fails is told, and changes nothing else: the
-    rules are in force and verified."""
+    """Record what is in force, and let the next boot load it.
+
+    A disk that fails is reported and changes nothing else: the rules are in force and verified.
+    """
     backend, version, release = _stamp(context)
     revision = Revision(
         number=in_force.revision,
@@ -114,8 +141,20 @@ def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: 
 def new_in_force(
     context: Context, digest: str, canonical: Canonical, why: Cause, kind: RevisionKind = RevisionKind.RULES
 ) -> InForce:
-    """Something that is about to be put in force, under the next number."""
+    """A ruleset that is about to be put in force, under the next number."""
     return InForce(context.store.next_number(), digest, canonical, time.time(), why.cause, kind)
+
+
+def earlier_revision(context: Context, current: InForce | None) -> int | None:
+    """The number of the newest kept revision before this one; None if there is none."""
+    limit = context.store.next_number()
+    if current is not None:
+        limit = current.revision
+    earlier = None
+    for summary in context.store.summaries():
+        if summary.number < limit:
+            earlier = summary.number
+    return earlier
 
 
 def _stamp(context: Context) -> tuple[Backend, str, str]:

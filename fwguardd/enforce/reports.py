@@ -1,13 +1,11 @@
-"""What the boot loader did before there was a daemon: its report, as an event.
+"""The events of a pass: what was written, what failed, and what could not be verified; and of the boot loader's report.
 
-What is said while the kernel cannot be looked at, and once it can be again.
+On nf_tables iptables-save starts over whenever another program commits while it reads (__nft_build_cache() in iptables'
+nft-cache.c), so a program that writes without pause starves it. Nothing is known to be wrong then, and nothing is
+undone: what was written last counts as in force, one event says so, and the kernel is read again later.
 
-On nf_tables iptables-save starts over whenever somebody commits while it reads (__nft_build_cache() in iptables'
-nft-cache.c), so whoever writes without pause starves it. Then nothing is known to be wrong, and nothing is undone for
-that: what was written last counts as in force, it is said once, and the kernel is looked at again when it is calm.
-
-What iptables cannot express, such as some rules that nft made, hides the whole table: to load rules would destroy
-it, so nothing is repaired, and that is said once too, with whoever made it.
+A rule that iptables cannot express, such as some that nft makes, hides its whole table. Loading rules would destroy it,
+so nothing is repaired, and one event says so, with the process that made the rule.
 """
 
 from __future__ import annotations
@@ -16,76 +14,156 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.state import State, UnverifiedState
+from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
+from fwguardd.enforce.state import State, UnverifiedState, counted
+from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.iptables import KernelBusyError, KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fwguardd.enforce.context import Context
+    from fwguardd.enforce.state import InForce
     from fwguardd.events import Emit
+    from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.model import Finding
 
+LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoDelayedError, KernelError)
+"""What putting a ruleset in force may raise; `load_failed` reports it."""
+
+MOST_SHOWN = 20
+"""Findings or differences that one event lists."""
 
 LARGEST_REPORT = 4096
+"""Bytes that are read of the boot loader's report."""
 
 
-def report_boot(path: Path, emit: Emit) -> None:
-    """Tell what the boot loader's report says; nothing where there is none."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_REPORT).decode("utf-8", "replace")
-    except OSError:
-        return
-    said = parse_report(text)
-    outcome = said.get("outcome", "")
-    if outcome == "revision":
-        message = f"at boot revision {said.get('revision')} was in force before the network"
-    else:
-        message = (
-            f"at boot the {outcome or 'unknown'} set was put in force: {said.get('reason', 'no reason was given')}"
-        )
-    emit(events.BOOT_REPORT, message, outcome=outcome, revision=said.get("revision", ""), reason=said.get("reason", ""))
+def report_written(context: Context, state: State, new: InForce, written: Applied | Unverified, where: str) -> State:
+    """Report a ruleset that was written, and whether it was verified. ``state`` is the state with it in force."""
+    if isinstance(written, Unverified):
+        return report_unverified(context, state, UnverifiedState.WRITTEN, written.reason)
+    context.emit(
+        events.APPLIED,
+        f"revision {new.revision} is in force: {counted(new.rule_count, 'rule')} {where}",
+        revision=new.revision,
+        rules=new.rule_count,
+        cause=new.cause,
+        changes=len(written.changes),
+        difference=listed(written.changes),
+    )
+    return state
 
 
-def parse_report(text: str) -> Mapping[str, str]:
-    """``key=value`` lines; anything else is passed over."""
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key: value for key, equals, value in pairs if equals and key.isidentifier()}
+def report_drift(context: Context, in_force: InForce, drift: Sequence[Difference], authors: Authors) -> None:
+    """Report drift, with the processes that caused it if they are known."""
+    action = "it will be repaired"
+    if not context.repair:
+        action = f"it is left alone: {context.why_not}"
+    author = ""
+    if authors:
+        author = f"; changed by {authors}"
+    places = counted(len(drift), "place")
+    context.emit(
+        events.DRIFT,
+        f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}{author}; {action}",
+        **authors.fields(),
+        revision=in_force.revision,
+        changes=len(drift),
+        difference=listed(drift),
+    )
 
 
-_WHAT = {
-    UnverifiedState.LOOK: "Whether the kernel still holds {revision} is not known",
+def load_failed(context: Context, state: State, error: Exception) -> Failed | Broken:
+    """Report a load that failed, and whether it was undone."""
+    if isinstance(error, UndoFailedError):
+        message = f"a load failed half-way and could not be undone: {error}"
+        context.emit(events.BROKEN, message, revision=state.revision)
+        return Broken(state, message)
+    if isinstance(error, UndoDelayedError):
+        state = replace(state, touched=state.touched | context.store.touched())
+        state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
+        return Failed(state, str(error), retry=True)
+    busy = isinstance(error, KernelBusyError) or isinstance(error.__cause__, KernelBusyError)
+    return pass_failed(context, state, f"nothing was changed: {error}. {still_in_force(state)}", retry=busy)
+
+
+def pass_failed(context: Context, state: State, reason: str, *, retry: bool) -> Failed:
+    """Report a pass that failed for a reason that is not in the files."""
+    context.emit(events.APPLY_FAILED, reason, revision=state.revision)
+    return Failed(state, reason, retry)
+
+
+def listed(items: Sequence[Finding] | Sequence[Difference]) -> list[str]:
+    """What one event lists, and how much it leaves out."""
+    texts = [str(item) for item in items[:MOST_SHOWN]]
+    if len(items) > MOST_SHOWN:
+        texts.append(f"… and {len(items) - MOST_SHOWN} more")
+    return texts
+
+
+_UNVERIFIED = {
+    UnverifiedState.LOOK: "It is not known whether the kernel still holds {revision}",
     UnverifiedState.WRITTEN: "{revision} was loaded without an error, but could not be verified",
-    UnverifiedState.UNDO: "A load failed, and whether it left anything is not known; {revision} is brought back if so",
-    UnverifiedState.HIDDEN: "Whether the kernel still holds {revision} is not known, and nothing is repaired",
+    UnverifiedState.UNDO: "It is not known whether a load that failed left anything; if it did, {revision} is restored",
+    UnverifiedState.HIDDEN: "It is not known whether the kernel still holds {revision}, and nothing is repaired",
 }
-_CALM = "The kernel is looked at again when it is calm"
-_NEXT = {UnverifiedState.HIDDEN: "Remove it: nft -a list ruleset shows it, nft delete rule takes it away"}
+_RETRIED = "The kernel is read again when the changes pause"
+_NEXT_STEPS = {UnverifiedState.HIDDEN: "Remove the rule: nft -a list ruleset shows it, nft delete rule removes it"}
 
 
 def report_unverified(
     context: Context, state: State, unverified: UnverifiedState, reason: str, authors: Authors = NO_AUTHORS
 ) -> State:
-    """Remember that the kernel could not be looked at, and say so, unless that was said already."""
-    if state.unverified is not unverified:
-        kind = events.HIDDEN if unverified is UnverifiedState.HIDDEN else events.UNVERIFIED
-        number = state.in_force.revision if state.in_force else 0
-        revision = f"revision {number}" if number else "what was before"
-        what = _WHAT[unverified].format(revision=revision)
-        by = f", because of changes by {authors}" if authors else ""
-        message = f"{what[0].upper()}{what[1:]}: {reason}{by}. {_NEXT.get(unverified, _CALM)}"
-        context.emit(kind, message, revision=number, reason=reason, **authors.fields())
+    """The state in which the kernel could not be verified; reports it unless it was reported already."""
+    if state.unverified is unverified:
+        return state
+    kind = events.UNVERIFIED
+    if unverified is UnverifiedState.HIDDEN:
+        kind = events.HIDDEN
+    revision = "the earlier ruleset"
+    if state.in_force is not None:
+        revision = f"revision {state.revision}"
+    because = ""
+    if authors:
+        because = f", because of changes by {authors}"
+    what = _UNVERIFIED[unverified].format(revision=revision)
+    message = f"{what[0].upper()}{what[1:]}: {reason}{because}. {_NEXT_STEPS.get(unverified, _RETRIED)}"
+    context.emit(kind, message, revision=state.revision, reason=reason, **authors.fields())
     return replace(state, unverified=unverified)
 
 
 def report_verified(context: Context, state: State, *, as_wanted: bool) -> State:
-    """Forget that the kernel could not be looked at; where it holds what it should, say that."""
+    """The state in which the kernel could be compared again; reports it where it holds what it should."""
     if state.unverified is None:
         return state
     if as_wanted and state.in_force is not None:
-        number = state.in_force.revision
-        context.emit(
-            events.VERIFIED, f"the kernel can be looked at again, and holds revision {number}", revision=number
-        )
+        message = f"the kernel could be read again, and holds revision {state.revision}"
+        context.emit(events.VERIFIED, message, revision=state.revision)
     return replace(state, unverified=None)
+
+
+def report_boot(path: Path, emit: Emit) -> None:
+    """Emit what the boot loader reported in this file; nothing if there is no file."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_REPORT).decode("utf-8", "replace")
+    except OSError:
+        return
+    fields = parse_report(text)
+    outcome, revision, reason = (fields.get(name, "") for name in ("outcome", "revision", "reason"))
+    if outcome == "revision":
+        message = f"at boot revision {revision} was in force before the network"
+    else:
+        message = f"at boot the {outcome or 'unknown'} set was put in force: {reason or 'no reason was given'}"
+    emit(events.BOOT_REPORT, message, outcome=outcome, revision=revision, reason=reason)
+
+
+def parse_report(text: str) -> Mapping[str, str]:
+    """The lines of the form ``key=value``; others are ignored."""
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key.isidentifier():
+            fields[key] = value
+    return fields

@@ -1,13 +1,14 @@
-"""When to look, and when to stop repairing: times in, times out.
+"""When to run a pass, and when to suspend repairs: times in, times out.
 
-A burst of notices is one pass: it begins after a time of quiet, and no later than a limit after the first notice. A
-quarter into the quiet the files are judged ahead, so that the wait is no lost time. After
-a write the kernel is looked at again at 1, 2 and 4 seconds, because whoever fights back does it soon; after a failure
-that may pass, likewise with a wait that doubles up to a minute. Else once in a drift interval.
+A burst of changes to the files is one pass: it begins after a time without changes, and no later than a limit after the
+first one. A quarter into that time the files are validated ahead, so that the wait is not lost. After a write the
+kernel is compared again at 1, 2 and 4 seconds, because a program that undoes a write does it soon. After a failure that
+may disappear by itself a pass is tried again, with a wait that doubles up to a minute. Otherwise the kernel is compared
+once in each drift interval.
 
-What others change is looked at at once. Two things bound what that may cost: looks that find nothing to repair take
-at most a small share of the time, so that a busy neighbour (kube-proxy, fail2ban under attack) costs little; and
-repairs of one chain come slower and slower, until the fight is given up.
+A change of the kernel by another program causes a pass at once. Two limits bound the cost: comparisons that find
+nothing to repair take at most a small share of the time, so that a busy program (kube-proxy, fail2ban under attack)
+costs little; and repairs of one chain become slower and slower, until they are suspended.
 
 This module is pure.
 """
@@ -26,29 +27,29 @@ LOOK_AGAIN = (1.0, 2.0, 4.0)
 """Seconds after a write, each counted from the one before."""
 
 LONGEST_RETRY = 60.0
-"""Seconds between two tries at most."""
+"""The longest time between two tries, in seconds."""
 
 NOTICE_GAP = 0.05
-"""Seconds between two passes that foreign changes wake, at least."""
+"""The shortest time between two passes that changes of other programs cause, in seconds."""
 
 LOOK_GAP = 1.0
 """The same while nothing is repaired."""
 
 LOOK_SHARE = 0.05
-"""The share of the time that looks may take which foreign changes wake, and which find nothing to repair."""
+"""The share of the time that comparisons may take which changes of other programs cause, without a repair."""
 
 LOOK_CREDIT = 0.5
-"""Seconds of such looks that may be made at once, before they have to be rare."""
+"""Seconds of such comparisons that are free, before the share is enforced."""
 
 LONGEST_GAP = 60.0
-"""Seconds after which a foreign change is looked at, whatever looks have taken."""
+"""Seconds after which a change of another program causes a pass, whatever the share says."""
 
 CALM = 0.2
-"""Seconds without a foreign change after which a look is tried again that others' changes had kept from ending."""
+"""Seconds without a change of another program after which a pass that such changes had starved is tried again."""
 
 
 class Due(Enum):
-    """What there is to do. The value is the cause that a pass tells."""
+    """What is due. The value is the cause of the pass, as events name it."""
 
     LOOK_AHEAD = "look ahead"
     CHANGE = "change"
@@ -87,8 +88,11 @@ class Schedule:
         self._looked_ahead = False
 
     def foreign_change(self, now: float, *, gap: float = NOTICE_GAP) -> None:
-        """Somebody else changed the kernel. A pass is due at once, but at least ``gap`` seconds after the one before,
-        more where looks have taken their share; and once it is calm, where the last look was kept from ending."""
+        """Another program changed the kernel.
+
+        A pass is due at once, but at least ``gap`` seconds after the one before, and later if comparisons have used up
+        their share. If the last pass was starved by such changes, it is due when they pause.
+        """
         if self._wants_calm:
             self._foreign_at = now + CALM
         elif self._foreign_at is None:
@@ -96,12 +100,11 @@ class Schedule:
             self._foreign_at = max(now, self._ended + max(gap, dear))
 
     def looked_ahead(self) -> None:
-        """What was noticed until now is being judged ahead."""
+        """The changes until now are being validated ahead."""
         self._looked_ahead = True
 
     def pass_begins(self, now: float, *, look_only: bool = False) -> None:
-        """All that was noticed until now is in this pass, unless it only looks at the kernel; what comes from now on is
-        for the next."""
+        """A pass begins. It covers all changes of the files until now, unless it only looks at the kernel."""
         if not look_only:
             self._first_notice = None
         self._retry_at = None
@@ -109,13 +112,17 @@ class Schedule:
         self._began, self._look_only = now, look_only
 
     def pass_ended(self, now: float, *, wrote: bool, again: bool, starved: bool = False) -> None:
-        """A pass ended. ``wrote``: it changed the kernel. ``again``: it failed in a way that may pass. ``starved``: it
-        could not look at the kernel, because others changed it all the time."""
+        """A pass ended.
+
+        ``wrote``: it changed the kernel. ``again``: it failed, and the reason may disappear by itself. ``starved``: it
+        could not read the kernel, because other programs changed it all the time.
+        """
         if wrote:
             self._looks_left = LOOK_AGAIN
-        wait, self._looks_left = (
-            (self._looks_left[0], self._looks_left[1:]) if self._looks_left else (self._interval, ())
-        )
+        wait = self._interval
+        if self._looks_left:
+            wait, *left = self._looks_left
+            self._looks_left = tuple(left)
         self._spent = max(0.0, self._spent - LOOK_SHARE * (now - max(self._ended, 0.0)))
         if self._look_only and not wrote:
             self._spent += now - self._began
@@ -129,12 +136,12 @@ class Schedule:
 
     @property
     def settling(self) -> bool:
-        """Whether a change of the files waits for quiet."""
+        """Whether changed files wait until there are no further changes."""
         return self._first_notice is not None
 
     @property
     def retrying(self) -> bool:
-        """Whether the last pass failed in a way that may pass."""
+        """Whether a pass that failed is to be tried again."""
         return self._retry_at is not None
 
     def wait(self, now: float) -> float:
@@ -143,7 +150,7 @@ class Schedule:
         return max(0.0, min(time for time in times if time is not None) - now)
 
     def due(self, now: float) -> Due | None:
-        """What a pass is due for at this time; None when there is nothing to do yet."""
+        """What is due at this time; None when nothing is due yet."""
         settled = self._settled_at()
         if settled is not None and now >= settled:
             return Due.CHANGE
@@ -154,7 +161,9 @@ class Schedule:
         quiet = self._quiet_at()
         if quiet is not None and now >= quiet:
             return Due.LOOK_AHEAD
-        return Due.TIMER if now >= self._next_look else None
+        if now >= self._next_look:
+            return Due.TIMER
+        return None
 
     def _quiet_at(self) -> float | None:
         if self._first_notice is None or self._looked_ahead:
@@ -169,7 +178,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Fight:
-    """A chain that somebody changes again after each repair, and when repairs begin anew."""
+    """A chain that another program changes again after each repair, and when repairs resume."""
 
     chain: str
     author: str
@@ -177,9 +186,12 @@ class Fight:
 
 
 class RepairBudget:
-    """How many repairs are too many. Each further repair of one chain within ``window`` seconds waits longer than the
-    one before, and with the ``most``-th it is a fight with somebody, which nobody wins: then nothing is repaired for
-    ``cool_down`` seconds, or until a reload. ``most_in_all`` is the same for repairs of whatever chains."""
+    """How many repairs are too many.
+
+    Each further repair of one chain within ``window`` seconds waits longer than the one before. The ``most``-th is a
+    fight: then nothing is repaired for ``cool_down`` seconds, or until a reload. ``most_in_all`` is the same for passes
+    with repairs of any chains.
+    """
 
     def __init__(self, most: int = 10, window: float = 60.0, cool_down: float = 300.0, most_in_all: int = 150) -> None:
         self._most, self._most_in_all, self._window, self._cool_down = most, most_in_all, window, cool_down
@@ -187,7 +199,7 @@ class RepairBudget:
         self._fight: Fight | None = None
 
     def fight(self, now: float) -> Fight | None:
-        """The fight that was given up, until repairs begin anew."""
+        """The fight because of which repairs are suspended; None while they are not."""
         if self._fight is not None and now >= self._fight.until:
             self._fight = None
         return self._fight
@@ -196,12 +208,13 @@ class RepairBudget:
         """Seconds to leave between the last repair and the next: none for the first three of a chain, then 0.1,
         doubled with each, up to the second after which a write is looked at again in any case."""
         _, count = self._worst(now)
-        return min(0.1 * 2 ** (count - 3), LOOK_AGAIN[0]) if count >= 3 else 0.0
+        if count < 3:
+            return 0.0
+        return min(0.1 * 2.0 ** (count - 3), LOOK_AGAIN[0])
 
     def spend(self, now: float, chains: Collection[str], author: str) -> Fight | None:
-        """A repair of these chains was made. The fight that is given up, if it was the one too many."""
-        recent = [(when, chain) for when, chain in self._repairs if when > now - self._window]
-        self._repairs = [*recent, *((now, chain) for chain in chains)]
+        """Count a repair of these chains. The fight, if this repair was one too many."""
+        self._repairs = self._recent(now) + [(now, chain) for chain in chains]
         chain, count = self._worst(now)
         passes = len({when for when, _ in self._repairs})
         if count < self._most and passes < self._most_in_all:
@@ -211,11 +224,16 @@ class RepairBudget:
         return self._fight
 
     def reset(self) -> None:
-        """Somebody asked for repairs: start over."""
+        """Start over: a reload or a resume asked for repairs."""
         self._repairs = []
         self._fight = None
 
     def _worst(self, now: float) -> tuple[str, int]:
         """The chain that was repaired most often within the window, and how often."""
-        counts = Counter(chain for when, chain in self._repairs if when > now - self._window)
-        return counts.most_common(1)[0] if counts else ("", 0)
+        counts = Counter(chain for _, chain in self._recent(now))
+        if not counts:
+            return "", 0
+        return counts.most_common(1)[0]
+
+    def _recent(self, now: float) -> list[tuple[float, str]]:
+        return [(when, chain) for when, chain in self._repairs if when > now - self._window]

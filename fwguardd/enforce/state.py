@@ -1,4 +1,4 @@
-"""What one pass hands to the next: what is in force, what was refused, what waits to be confirmed."""
+"""The state between two passes: what is in force, which files were refused or are held, what could not be verified."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What is in force by fwguardd's doing. ``digest`` is that of its files, "" if they are to be judged anew."""
+    """The revision that fwguardd put in force last.
+
+    ``digest`` is that of its files, "" if the files have to be validated again. ``since`` is in seconds since 1970.
+    """
 
     revision: int
     digest: str
@@ -33,21 +36,21 @@ class InForce:
 
     @property
     def rules(self) -> dict[str, int]:
-        """Rules of each family."""
-        return {
-            family.value: self.canonical.rulesets[family].rule_count if family in self.canonical.rulesets else 0
-            for family in FAMILIES
-        }
+        """The number of rules of each family, by the family's name in events."""
+        counts = {family.value: 0 for family in FAMILIES}
+        for family, ruleset in self.canonical.rulesets.items():
+            counts[family.value] = ruleset.rule_count
+        return counts
 
     @property
     def rule_count(self) -> int:
-        """Rules in all tables of both families."""
+        """The number of rules in all tables of both families."""
         return sum(self.rules.values())
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedFiles:
-    """Files that cannot be put in force: their digest, when they were judged (seconds since 1970), and why."""
+    """Files with errors: their digest, when they were validated (seconds since 1970), and the findings."""
 
     digest: str
     when: float
@@ -55,25 +58,34 @@ class RefusedFiles:
 
 
 class UnverifiedState(Enum):
-    """What is not known while the kernel cannot be looked at: whether anything drifted, whether a ruleset that was
-    written whole is still there, or whether a load that failed left anything, which then has to be undone. HIDDEN is
-    the look at a table of ours with something that iptables cannot express: no calm helps there, only somebody who
-    removes it."""
+    """What is not known while the kernel cannot be compared with the revision in force.
+
+    In the first three states other programs change the kernel without pause; the comparison is tried again. In the
+    last one retrying does not help: the administrator has to remove the unsupported rule.
+    """
 
     LOOK = "look"
+    """Whether anything drifted."""
+
     WRITTEN = "written"
+    """Whether a ruleset that was loaded without an error is still there."""
+
     UNDO = "undo"
+    """Whether a load that failed left anything. If it did, that has to be undone."""
+
     HIDDEN = "hidden"
+    """Whether anything drifted, because a table of ours holds a rule that iptables cannot show."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """The state between two passes.
 
-    ``refused`` files are not judged again until they change; ``held`` ones were undone, and are not applied again until
-    they change or a reload asks; ``drift`` was told and left alone, and is not told again until it changes; ``touched``
-    are tables that a pass which was cut short had begun to write for the first time; ``unverified`` is what the last
-    pass could not see."""
+    ``refused`` files are not validated again until they change. ``held`` files were undone, and are not applied until
+    they change or a reload asks. ``drift`` was reported and left alone, and is not reported again until it changes.
+    ``touched`` are tables that an interrupted pass had begun to write for the first time. ``unverified`` says what the
+    last pass could not verify.
+    """
 
     in_force: InForce | None = None
     refused: RefusedFiles | None = None
@@ -85,52 +97,69 @@ class State:
 
     @property
     def owned(self) -> Owned:
-        """All tables that fwguardd answers for: those in force, and those that a killed pass has begun to write."""
-        return (self.in_force.owned if self.in_force else Owned()) | self.touched
+        """All tables that are ours: those of the revision in force, and those that an interrupted pass wrote to."""
+        if self.in_force is None:
+            return self.touched
+        return self.in_force.owned | self.touched
+
+    @property
+    def revision(self) -> int:
+        """The number of the revision in force, 0 if there is none."""
+        if self.in_force is None:
+            return 0
+        return self.in_force.revision
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is accepted on purpose."""
+        return self.in_force is not None and self.in_force.kind is RevisionKind.OPEN
 
     def release(self, wanted: Owned) -> Emptying:
         """The tables of ours that the ruleset to be put in force does not name: they are emptied with it."""
         return Emptying.for_release(self.owned, wanted)
 
-    def judged_anew(self) -> State:
-        """The same, with the files to be judged again though they did not change: what they name may have."""
-        in_force = replace(self.in_force, digest="") if self.in_force else None
-        return replace(self, in_force=in_force, refused=None)
+    def to_validate_again(self) -> State:
+        """The same, with the files to be validated again though they did not change: what they name may have."""
+        state = replace(self, refused=None)
+        if state.in_force is not None:
+            state = replace(state, in_force=replace(state.in_force, digest=""))
+        return state
 
-    def settles(self, digest: str) -> bool:
-        """Whether files with this digest need no judging: they are in force, or refused, or held."""
-        known = (
-            self.in_force and self.in_force.digest,
-            self.refused and self.refused.digest,
-            self.held and self.held.digest,
-        )
-        return digest in known
+    def knows(self, digest: str) -> bool:
+        """Whether files with this digest need no validation: they are in force, or refused, or held."""
+        return any(known is not None and known.digest == digest for known in (self.in_force, self.refused, self.held))
 
     @property
     def sentence(self) -> str:
         """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
-        return "; ".join((self._in_force_words(), *self._worries()))
+        return "; ".join((self._in_force_clause(), *self._problems()))
 
-    def _in_force_words(self) -> str:
+    def _in_force_clause(self) -> str:
         if self.in_force is None:
             return "nothing in force by fwguardd"
-        if self.in_force.kind is RevisionKind.OPEN:
+        if self.is_open:
             return f"OPEN: everything is accepted (revision {self.in_force.revision}) until a reload"
-        return f"revision {self.in_force.revision} in force, {self.in_force.rule_count} rules"
+        return f"revision {self.in_force.revision} in force, {counted(self.in_force.rule_count, 'rule')}"
 
-    def _worries(self) -> tuple[str, ...]:
-        worries = []
+    def _problems(self) -> tuple[str, ...]:
+        problems = []
         if self.pending is not None:
-            worries.append(f"revision {self.pending.number} waits to be confirmed")
+            problems.append(f"revision {self.pending.number} waits to be confirmed")
         if self.refused is not None:
-            worries.append("the files in the rules directory are refused")
-        elif self.held is not None and (self.in_force is None or self.in_force.kind is not RevisionKind.OPEN):
-            worries.append(f"the files in the rules directory are held: {self.held.reason}")
+            problems.append("the files in the rules directory are refused")
+        elif self.held is not None and not self.is_open:
+            problems.append(f"the files in the rules directory are held: {self.held.reason}")
         if self.drift:
-            count = "1 difference" if len(self.drift) == 1 else f"{len(self.drift)} differences"
-            worries.append(f"{count} left alone")
+            problems.append(f"{counted(len(self.drift), 'difference')} left alone")
         if self.unverified is UnverifiedState.HIDDEN:
-            worries.append("not guarded: a table holds what iptables cannot show; nft list ruleset shows it")
+            problems.append("not verified: a table holds a rule that iptables cannot show; nft list ruleset shows it")
         elif self.unverified is not None:
-            worries.append("the kernel cannot be looked at, because others change it without pause")
-        return tuple(worries)
+            problems.append("not verified: the kernel cannot be read while other programs change it without pause")
+        return tuple(problems)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the singular or the plural."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"

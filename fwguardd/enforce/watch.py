@@ -1,7 +1,7 @@
-"""Notices that something in the rules directory changed, from inotify through the watchdog library.
+"""Watching the rules directory for changes, with inotify(7) through the watchdog library.
 
-A notice says nothing about what changed: a pass reads the directory as it is. Reading files causes notices too
-(opened, closed without a write) and those are left out, or every pass would wake the next.
+A notice does not say what changed: a pass reads the directory as it is. Reading files causes notices too (opened,
+closed without a write). These are ignored, or every pass would cause the next.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _CHANGES = frozenset({"created", "modified", "moved", "deleted", "closed"})
 
 
 class DirectoryWatch:
-    """Watches one directory and calls back, from a thread of its own, at each change in it.
+    """Watches one directory and calls ``on_change``, from a thread of its own, at each change in it.
 
-    `renew` starts anew after the directory was removed and made again, which ends the kernel's watch for good.
+    When the directory is removed the kernel's watch ends; `renew` watches the one that was made in its place.
     """
 
     def __init__(self, directory: Path, on_change: Callable[[], object]) -> None:
@@ -42,7 +42,7 @@ class DirectoryWatch:
             try:
                 self._observer.schedule(self._notice, str(self._directory))
             except OSError:
-                return  # It went away in this very moment; the next call finds what is there then.
+                return  # It was removed just now; the next call finds what is there then.
             self._watched = here
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class _Notice(FileSystemEventHandler):  # type: ignore[misc]
         self._on_change = on_change
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Something happened in the directory; in watchdog's thread."""
+        """Something happened in the directory. Called in watchdog's thread."""
         if event.event_type in _CHANGES:
             self._on_change()
 

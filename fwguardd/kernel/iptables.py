@@ -1,7 +1,7 @@
-"""The live firewall, through iptables' own programs: what is loaded, and loading. The only room that runs them live.
+"""The live firewall, through iptables' own programs: reading what is loaded, and loading.
 
-Complaints become exceptions here, once, named for what they mean to the caller. Standard error is kept apart from
-standard output: warnings come there together with exit code 0.
+No other module runs these programs on the live tables. Their errors become exceptions here, by what they mean to the
+caller. Standard error is kept apart from standard output: warnings are printed there together with exit code 0.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ PROGRAM_SECONDS = 60.0
 """The longest that one restore or save may take, the wait for the lock included."""
 
 LOOK_SECONDS = 30.0
-"""The longest that one look may take; 100,000 rules take 2 s."""
+"""The longest that reading the tables may take; 100,000 rules take 2 s."""
 
 RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds between tries of a load that clashed with that of another program."""
 
 REMEMBERED_WRITERS = 64
-"""Process ids of our own writers that are remembered, to tell their commits from others'."""
+"""Process ids of our own programs that are remembered, so that their commits are not taken for those of others."""
 
 _VERSION = re.compile(r"iptables v([0-9][^ ]*)(?: \((nf_tables|legacy)\))?")
 _LOCKED = ("holding the xtables lock", "Resource temporarily unavailable", "Interrupted system call")
@@ -60,31 +60,34 @@ _STALE = (
 
 
 class Backend(Enum):
-    """Which half of the kernel iptables writes to: nf_tables, or the older x_tables."""
+    """The part of the kernel that iptables writes to: nf_tables, or the older x_tables."""
 
     NFT = "nft"
     LEGACY = "legacy"
 
 
 class KernelError(Exception):
-    """A program of iptables did not do what it was asked to do. The message holds its own words."""
+    """A program of iptables failed. The message contains what it printed."""
 
 
 class KernelBusyError(KernelError):
-    """Somebody else held the lock, or changed the tables in the same instant. It may pass: try again later."""
+    """Another program held the lock, or changed the tables in the same instant. Try again later."""
 
 
 class KernelStarvedError(KernelBusyError):
-    """A program did not end in time, and was killed. On nf_tables a look, and what a load has to look at, starts over
-    whenever somebody writes: who writes without pause starves it."""
+    """A program did not end in time, and was killed.
+
+    On nf_tables a program starts over whenever another one writes while it reads the tables; one that writes without
+    pause starves it.
+    """
 
 
 class RestoreRefusedError(KernelError):
-    """iptables-restore refused a text. Nothing of the table that it complained of was changed."""
+    """iptables-restore refused a text. The table that the error is about was not changed."""
 
 
 class StalePlaceError(RestoreRefusedError):
-    """A text names a place or a rule that is not there: somebody has written since the look that it was made from."""
+    """A text names a place or a rule that is not there: another program has written since the tables were read."""
 
 
 class ToolMissingError(KernelError):
@@ -96,8 +99,10 @@ class IptablesNotPermittedError(KernelError):
 
 
 class UnknownContentError(KernelError):
-    """A live table that is ours, or is to be, holds what iptables cannot express. To load rules would destroy it, so
-    nothing is loaded."""
+    """A live table that is ours, or is to be, holds what iptables cannot express.
+
+    Loading rules would destroy that, so nothing is loaded.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,9 @@ def find_tool(wanted: Backend | None) -> Tool:
 
     Raises ToolMissingError.
     """
-    name = "iptables" if wanted is None else f"iptables-{wanted.value}"
+    name = "iptables"
+    if wanted is not None:
+        name = f"iptables-{wanted.value}"
     try:
         finished = run(Command([name, "--version"]), timeout=10)
     except (ProgramMissingError, ProgramTimeoutError) as error:
@@ -124,7 +131,10 @@ def find_tool(wanted: Backend | None) -> Tool:
     match = _VERSION.match(finished.stdout)
     if not match:
         raise ToolMissingError(f"{name} --version printed {finished.stdout[:80]!r}, which names no version")
-    return Tool(Backend.NFT if match[2] == "nf_tables" else Backend.LEGACY, match[1])
+    backend = Backend.LEGACY
+    if match[2] == "nf_tables":
+        backend = Backend.NFT
+    return Tool(backend, match[1])
 
 
 class LiveKernel:
@@ -138,7 +148,7 @@ class LiveKernel:
 
     @property
     def hidden(self) -> frozenset[tuple[Family, str]]:
-        """The tables that iptables could not show when their family was looked at last."""
+        """The tables that iptables could not show when their family was read last."""
         return frozenset((family, name) for family, names in self._hidden.items() for name in names)
 
     def wrote(self, pid: int) -> bool:
@@ -147,9 +157,9 @@ class LiveKernel:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One critical section for all who respect the lock of legacy iptables; on nf_tables there is none to hold.
+        """A critical section for all programs that respect the lock of legacy iptables; nf_tables has no lock.
 
-        Raises KernelBusyError, with the holder's name, where the lock cannot be had in time.
+        Raises KernelBusyError, with the holder's name, if the lock cannot be taken in time.
         """
         if self.backend is Backend.NFT or self._holds_lock:
             yield
@@ -171,9 +181,9 @@ class LiveKernel:
 
         Raises UnknownContentError where what it shows is not understood, and KernelError for all else.
         """
-        argvs = [save_argv(self.backend.value, family.number) for family in families]
+        commands = [Command(save_argv(self.backend.value, family.number)) for family in families]
         try:
-            finished = run_all([Command(argv) for argv in argvs], LOOK_SECONDS)
+            finished = run_all(commands, LOOK_SECONDS)
         except ProgramTimeoutError as error:
             raise KernelStarvedError(str(error)) from error
         except ProgramMissingError as error:
@@ -181,13 +191,13 @@ class LiveKernel:
         for program in finished:
             if program.code != 0:
                 raise _classified(program.argv[0], program.code, program.stderr)
-        try:
-            saved = {
-                family: read_saved(family, program.stdout) for family, program in zip(families, finished, strict=True)
-            }
-        except UnreadableSaveError as error:
-            raise UnknownContentError(str(error)) from error
-        self._hidden |= {family: one.hidden for family, one in saved.items()}
+        saved: dict[Family, Saved] = {}
+        for family, program in zip(families, finished, strict=True):
+            try:
+                saved[family] = read_saved(family, program.stdout)
+            except UnreadableSaveError as error:
+                raise UnknownContentError(str(error)) from error
+            self._hidden[family] = saved[family].hidden
         return saved
 
     def commit(self, plans: Sequence[Plan]) -> None:
@@ -200,23 +210,32 @@ class LiveKernel:
         Raises KernelBusyError, RestoreRefusedError, NotPermittedError or, for all else, KernelError.
         """
         argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
-        # Who holds the real lock already gives the program another file to lock: one in memory, for nobody else.
-        lock = os.memfd_create("xtables.lock") if self._holds_lock else None
-        own = {3: lock} if lock is not None else {}
-        variables = {"XTABLES_LOCKFILE": "/proc/self/fd/3" if own else str(lock_path())}
-        try:
-            writer = Running(Command(argv, text, variables, own))
-            self._own.append(writer.pid)
-            finished = writer.finish(time.monotonic() + PROGRAM_SECONDS)
-        except ProgramTimeoutError as error:
-            raise KernelStarvedError(str(error)) from error
-        except ProgramMissingError as error:
-            raise KernelError(str(error)) from error
-        finally:
-            if lock is not None:
-                os.close(lock)
+        with self._lock_file() as (path, descriptors):
+            try:
+                writer = Running(Command(argv, text, {"XTABLES_LOCKFILE": path}, descriptors))
+                self._own.append(writer.pid)
+                finished = writer.finish(time.monotonic() + PROGRAM_SECONDS)
+            except ProgramTimeoutError as error:
+                raise KernelStarvedError(str(error)) from error
+            except ProgramMissingError as error:
+                raise KernelError(str(error)) from error
         if finished.code != 0:
             raise _classified(argv[0], finished.code, finished.stderr)
+
+    @contextlib.contextmanager
+    def _lock_file(self) -> Iterator[tuple[str, dict[int, int]]]:
+        """The file that a program has to lock, and the descriptors that it inherits for that.
+
+        While this process holds the real lock, that is another file, in memory.
+        """
+        if not self._holds_lock:
+            yield str(lock_path()), {}
+            return
+        lock = os.memfd_create("xtables.lock")
+        try:
+            yield "/proc/self/fd/3", {3: lock}
+        finally:
+            os.close(lock)
 
 
 def commit_plans(restore: Callable[[Family, str], None], plans: Sequence[Plan]) -> None:
@@ -242,8 +261,8 @@ def _restore_patiently(restore: Callable[[Family, str], None], family: Family, t
 
 
 def _classified(name: str, code: int, stderr: str) -> KernelError:
-    """The exception that a failed program's own words ask for. Exit codes overlap, so the words decide."""
-    words = stderr.strip() or "it said nothing"
+    """The exception for what a failed program printed. Exit codes are ambiguous, so the text decides."""
+    words = stderr.strip() or "it printed nothing"
     message = f"{name} failed with code {code}: {words}"
     if any(phrase in stderr for phrase in _LOCKED):
         return KernelBusyError(message)
@@ -251,4 +270,6 @@ def _classified(name: str, code: int, stderr: str) -> KernelError:
         return IptablesNotPermittedError(message)
     if any(phrase in stderr for phrase in _STALE):
         return StalePlaceError(message)
-    return RestoreRefusedError(message) if code > 0 else KernelError(message)
+    if code > 0:
+        return RestoreRefusedError(message)
+    return KernelError(message)

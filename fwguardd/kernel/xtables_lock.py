@@ -1,8 +1,9 @@
-"""The lock of legacy iptables, /run/xtables.lock, held over a look and a write so that they are one step for everybody.
+"""The lock of legacy iptables, /run/xtables.lock, held from a look at the tables until the write that follows it.
 
 Legacy programs take it (flock(2)) while they write, one at a time for the whole host. fwguardd takes it itself and
-gives its own programs another file to lock, so that between its iptables-save and its iptables-restore nobody who
-respects the lock can write. nf_tables has no such lock: its kernel side notices a clash and the programs start over.
+gives its own programs another file to lock, so that no program that respects the lock can write between its
+iptables-save and its iptables-restore. nf_tables has no such lock: the kernel detects a clash and the programs start
+over.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _POLL = 0.02
 
 
 class LockHeldError(Exception):
-    """Somebody else holds the lock for longer than is waited for. The message names the holder where it can be seen."""
+    """Another process held the lock for longer than the timeout. The message names the process if it can be found."""
 
 
 def lock_path() -> Path:
@@ -41,7 +42,7 @@ def xtables_lock(seconds: float) -> Iterator[None]:
         deadline = time.monotonic() + seconds
         while not _try(fd):
             if time.monotonic() >= deadline:
-                raise LockHeldError(f"{path} is held by {holder(path)} for over {seconds:g} s")
+                raise LockHeldError(f"{path} has been held by {holder(path)} for over {seconds:g} s")
             time.sleep(_POLL)
         yield
     finally:
@@ -49,18 +50,18 @@ def xtables_lock(seconds: float) -> Iterator[None]:
 
 
 def holder(path: Path) -> str:
-    """Who holds a lock on the file, from /proc/locks (proc(5)): process id and name, or "somebody"."""
+    """The process that holds a lock on the file, by id and name, from /proc/locks (proc(5))."""
     try:
         status = path.stat()
         table = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return "somebody"
+        return "an unknown process"
     where = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     for line in table.splitlines():
         fields = line.split()
         if "->" not in fields and where in fields:
             return _process(fields[fields.index(where) - 1])
-    return "somebody"
+    return "an unknown process"
 
 
 def _process(pid: str) -> str:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.enforce.apply import CHANGED
 from fwguardd.enforce.context import Context, Done, Host, Outcome
-from fwguardd.enforce.reconcile import CHANGED, STARTED, PassRequest, reconcile
+from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile
 from fwguardd.enforce.record import Cause, recall
 from fwguardd.enforce.rollback import expire
 from fwguardd.enforce.rule_files import take_snapshot
@@ -211,7 +212,7 @@ def change(context: Context) -> Outcome:
 
 def reload_to_confirm(context: Context, seconds: float = CONFIRM) -> Outcome:
     """The pass of ``reload --confirm``."""
-    state = replace(recall(context).judged_anew(), held=None)
+    state = replace(recall(context).to_validate_again(), held=None)
     return reconcile(context, state, PassRequest(Cause("reload", "somebody"), seconds))
 
 

@@ -304,7 +304,7 @@ def test_what_iptables_cannot_show_is_told_for_what_it_is(start_daemon: Start, s
     assert "Table `filter' is incompatible" in event["message"]
     status = ask(control, "status")
     assert status["drift"]["unseen"] == "hidden"
-    assert "not guarded" in status["sentence"]
+    assert "not verified" in status["sentence"]
     subprocess.run(["ip6tables-nft", "-F", "INPUT"], check=True)
     for _ in range(3):
         with pytest.raises(RequestRefusedError, match="cannot show all rules"):

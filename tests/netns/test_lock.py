@@ -94,7 +94,7 @@ def test_a_lock_that_is_held_too_long_fails_a_load(
     holder = hold()
     daemon.drop("20-more.rules", MORE)
     message = daemon.event("rules.failed", revision=1)["message"]
-    assert f"{lock} is held by process {holder.pid} (sleep) for over 5 s" in message
+    assert f"{lock} has been held by process {holder.pid} (sleep) for over 5 s" in message
     assert "Revision 1 stays in force" in message
     assert saved() == before
     holder.kill()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd.enforce.apply import CHANGED
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
-from fwguardd.enforce.reconcile import CHANGED, PassRequest, reconcile
+from fwguardd.enforce.reconcile import PassRequest, reconcile
 from fwguardd.enforce.record import Cause, recall
 from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.kernel import iptables
@@ -96,7 +97,7 @@ def test_what_was_written_and_cannot_be_seen_is_in_force(bench: Bench, b_tables:
     assert outcome.state.in_force.revision == context.store.summaries()[-1].number == context.store.read_boot_revision()
     assert tables(saved) == b_tables
     again = _pass(context, outcome.state)
-    assert isinstance(again, Failed) and again.passing
+    assert isinstance(again, Failed) and again.retry
     assert (again.state.unverified, _told(bench)) == (UnverifiedState.WRITTEN, ["rules.unseen"])
     calm = _pass(context, again.state)
     assert isinstance(calm, Done) and calm.state.unverified is None
@@ -116,12 +117,12 @@ def test_what_a_failed_load_left_is_undone_when_it_can_be_seen(
     context = replace(bench.context(), kernel=Starving(bench.backend, {2, 3}, {2}), repair=repair)
     bench.put(B)
     outcome = _pass(context, recall(context))
-    assert isinstance(outcome, Failed) and outcome.passing
+    assert isinstance(outcome, Failed) and outcome.retry
     assert outcome.state.unverified is UnverifiedState.UNDO
     assert tables(saved) != before
     bench.put(A)
     outcome = _pass(context, outcome.state)
-    assert isinstance(outcome, Failed) and outcome.passing
+    assert isinstance(outcome, Failed) and outcome.retry
     outcome = _pass(context, outcome.state)
     assert isinstance(outcome, Done) and outcome.state.unverified is None
     assert _told(bench) == ["rules.unseen", "rules.seen", "drift.repaired"]
@@ -135,7 +136,7 @@ def test_a_look_that_cannot_be_had_is_told_once(bench: Bench) -> None:
     for _ in range(3):
         state = _pass(context, state).state
         assert state.unverified is UnverifiedState.LOOK
-    assert "the kernel cannot be looked at" in state.sentence
+    assert "the kernel cannot be read" in state.sentence
     state = _pass(context, state).state
     assert (state.unverified, _told(bench)) == (None, ["rules.unseen", "rules.seen"])
 

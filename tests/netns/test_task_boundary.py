@@ -58,7 +58,7 @@ def test_a_bug_in_a_pass_ends_that_pass_only(worker: Worker, orders: Orders, emi
     code, and the next step is taken as always."""
     report = worker._act("a pass", orders, _defective)
     assert isinstance(report.outcome, Failed)
-    assert report.outcome.passing
+    assert report.outcome.retry
     assert report.state is report.before
     ((name, message, fields),) = emitted
     assert name == "daemon.fault"

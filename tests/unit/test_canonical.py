@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fwguardd"
 CALLERS = {
     "Canonical.rehearsed": {"kernel/rehearsal.py"},
     "Canonical.from_revision": {"enforce/record.py in_force_of"},
-    "Canonical.from_kernel": {"enforce/reconcile.py _found", "enforce/transaction.py _undo"},
+    "Canonical.from_kernel": {"enforce/apply.py _found", "enforce/transaction.py _undo"},
     "Canonical.emptied": {
         "enforce/rollback.py open_firewall",
         "enforce/rollback.py _put_back",
@@ -29,8 +29,8 @@ CALLERS = {
     "Emptying.for_open": {"enforce/rollback.py open_firewall"},
     "Emptying.for_release": {"enforce/state.py release"},
     "State.release": {
-        "enforce/reconcile.py _apply",
-        "enforce/reconcile.py _let_go",
+        "enforce/apply.py apply_files",
+        "enforce/repair.py _release_touched",
         "enforce/rollback.py _put",
         "enforce/rollback.py _put_back",
     },
