@@ -39,7 +39,7 @@ class Sink(Protocol):
         """What was passed on and what was dropped since the start, for each destination."""
 
     def on_waiting(self, call: Callable[[], None]) -> None:
-        """Call this, from any thread, when the queue begins to fill: somebody must `flush` it later."""
+        """Call this, from any thread, when the queue begins to fill: it must be flushed later."""
 
 
 def dropped_events(sink: Sink) -> int:

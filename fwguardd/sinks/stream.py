@@ -99,7 +99,7 @@ class StreamSink:
 
 
 class _StreamLogger(structlog.BoundLoggerBase):
-    """A structlog logger with one method, which takes an event of ours."""
+    """A structlog logger with one method, which takes an event."""
 
     def write(self, kind: EventKind, message: str, fields: dict[str, Any]) -> None:
         self._proxy_to_logger(

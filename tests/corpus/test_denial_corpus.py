@@ -119,7 +119,7 @@ def test_sentence_is_one_printable_line(shape: Shape) -> None:
 
 @every_packet
 def test_network_layer_is_that_of_the_packet(shape: Shape) -> None:
-    """Addresses, lengths, and all else that the line tells of IP or ARP is what the packet's own bytes say."""
+    """Addresses, lengths, and all else that the line says about IP or ARP is what the packet's own bytes say."""
     denial = parsed(shape.text)
     network = denial.network
     if isinstance(network, IPv4):
@@ -173,7 +173,7 @@ def check_arp(network: Arp, packet: bytes) -> None:
 
 @every_packet
 def test_transport_layer_is_that_of_the_packet(shape: Shape) -> None:
-    """Ports, flags, types: what the line tells of the transport is what the packet's own bytes say."""
+    """Ports, flags, types: what the line says about the transport is what the packet's own bytes say."""
     denial = parsed(shape.text)
     found = transport_of(shape.packet) if isinstance(denial.network, (IPv4, IPv6)) else None
     if found is None or denial.transport is None:

@@ -25,7 +25,7 @@ ETHERTYPES: Final = {
     PacketFamily.OTHER: 0,
 }
 LONG_CHAINS: Final = ("6-cut-40", "6-cut-options")
-"""Packets whose headers fill the line to its end; a copy tells more of the one, and less of the other."""
+"""Packets whose headers fill the line to its end; a copy has more of the one, and less of the other."""
 ONLY_IN_A_LINE: Final = {"in", "out", "physin", "physout", "uid", "gid"}
 """What a packet's bytes do not hold."""
 TOLD_DIFFERENTLY: Final = {
@@ -56,7 +56,7 @@ def copied_shape(shape: Shape, line: Denial) -> LoggedPacket:
 
 
 @pytest.mark.parametrize("shape", SHAPES_WITH_PACKETS, ids=lambda shape: shape.name)
-def test_a_packet_tells_all_that_its_line_tells(shape: Shape) -> None:
+def test_a_packet_has_all_fields_of_its_line(shape: Shape) -> None:
     """Every field of the line's denial is in the packet's, with the same value."""
     line = parsed(shape.text)
     packet = PacketReader([line.watched], lambda _: None).read(copied_shape(shape, line))
@@ -83,8 +83,9 @@ def test_every_difference_is_still_one() -> None:
 
 
 @pytest.mark.parametrize("name", LONG_CHAINS)
-def test_a_long_chain_is_told_as_far_as_it_goes(name: str) -> None:
-    """A chain of headers that fills a line is told whole when the copy holds it, else up to the end of the copy."""
+def test_a_long_chain_is_read_to_its_end(name: str) -> None:
+    """A chain of headers that fills a line is read as a whole when the copy holds it, else up to the end of the
+    copy."""
     shape = next(shape for shape in SHAPES if shape.name == name)
     line = parsed(shape.text)
     packet = PacketReader([line.watched], lambda _: None).read(copied_shape(shape, line))

@@ -1,4 +1,4 @@
-"""The road of a denial on the real kernel: a packet is dropped, an event tells it."""
+"""Denials on the real kernel: a packet is dropped, and there is an event about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_denied_syn_becomes_an_event(
     """The event of a denied TCP SYN has source, destination, ports, interface and prefix."""
     daemon = start_daemon()
     daemon.event("rules.applied")
-    # Only then is it known to the road of denials which rule logs what.
+    # Only then does the denial reader know which rule logs what.
     daemon.end_pass()
     kernel_log_of_namespaces()
     assert not peer.connects(target, 2323, seconds=0.2)

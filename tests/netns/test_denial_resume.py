@@ -1,4 +1,4 @@
-"""Where the reading of denials goes on after a stop, a kill, a reboot: on the real kernel log, with a real daemon.
+"""Where reading of denials continues after a stop, a kill, a reboot: on the real kernel log, with a real daemon.
 
 The log is one per machine and others write to it too: each test has a prefix that no other run has.
 """
@@ -29,7 +29,7 @@ def backend() -> str:
     return "nft"
 
 
-class Knocker:
+class Client:
     """A rule that logs under a prefix of its own, and the packets that it logs, each to a port of its own."""
 
     def __init__(self, start_daemon: Callable[..., Any], switch_on: Callable[[], None]) -> None:
@@ -44,13 +44,13 @@ class Knocker:
 
     def start(self, more: str = "") -> Any:
         """A daemon that watches the prefix, and has said that it reads."""
-        settings = f'prefixes: [{{name: knock, prefix: "{self.prefix}", meaning: denied}}]\n{more}'
+        settings = f'prefixes: [{{name: connect, prefix: "{self.prefix}", meaning: denied}}]\n{more}'
         daemon = self._start_daemon({"10-log.rules": f"-A INPUT {self.rule}\n"}, settings)
         daemon.reading = daemon.event("denials.reading")
         wait_until(lambda: guards(daemon), "rules in force")
         return daemon
 
-    def knock(self, *ports: int) -> None:
+    def send(self, *ports: int) -> None:
         """Send a packet to each of these ports."""
         self._switch_on()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -60,9 +60,9 @@ class Knocker:
 
 
 @pytest.fixture
-def knocker(start_daemon: Callable[..., Any], kernel_log_of_namespaces: Callable[[], None]) -> Knocker:
-    """Knocks."""
-    return Knocker(start_daemon, kernel_log_of_namespaces)
+def client(start_daemon: Callable[..., Any], kernel_log_of_namespaces: Callable[[], None]) -> Client:
+    """A client of a daemon that is not started yet."""
+    return Client(start_daemon, kernel_log_of_namespaces)
 
 
 def guards(daemon: Any) -> bool:
@@ -89,29 +89,29 @@ def checkpoint(daemon: Any) -> Path:
     return Path(daemon.config).parent / "run" / "denials.json"
 
 
-def test_a_restart_neither_repeats_nor_skips(knocker: Knocker) -> None:
-    """What is denied before, between and after two daemons is told once, by one of them."""
-    first = knocker.start()
-    knocker.knock(1001, 1002, 1003)
+def test_a_restart_neither_repeats_nor_skips(client: Client) -> None:
+    """What is denied before, between and after two daemons is reported once, by one of them."""
+    first = client.start()
+    client.send(1001, 1002, 1003)
     first.event("denied", dpt=1003)
     first.stop()
-    knocker.knock(2001, 2002)
-    second = knocker.start()
+    client.send(2001, 2002)
+    second = client.start()
     assert "from where reading ended" in second.reading["message"]
-    knocker.knock(3001)
+    client.send(3001)
     second.event("denied", dpt=3001)
     second.stop()
     assert told(first.all_events()) == [1001, 1002, 1003]
     assert told(second.all_events()) == [2001, 2002, 3001]
 
 
-def test_a_stop_tells_what_is_counted(knocker: Knocker) -> None:
-    """A daemon that ends tells its counts first; the next one tells none of it again."""
-    first = knocker.start("denials_first: 2\n")
-    knocker.knock(*[1001] * 10)
+def test_a_stop_reports_what_is_counted(client: Client) -> None:
+    """A daemon that stops reports its counts first; the next one does not report them again."""
+    first = client.start("denials_first: 2\n")
+    client.send(*[1001] * 10)
     wait_until(lambda: status(first)["lines"] == 10, "ten lines")
     first.stop()
-    second = knocker.start("denials_first: 2\n")
+    second = client.start("denials_first: 2\n")
     second.stop()
     seen = first.all_events()
     assert told(seen) == [1001, 1001]
@@ -119,18 +119,18 @@ def test_a_stop_tells_what_is_counted(knocker: Knocker) -> None:
     assert not [event for event in second.all_events() if event["event"].startswith("denied")]
 
 
-def test_a_kill_loses_no_count(knocker: Knocker) -> None:
-    """Killed with lines counted and not told: the next daemon goes on counting, and the sum is exact."""
-    first = knocker.start("denials_first: 2\n")
-    knocker.knock(*[1001] * 10)
+def test_a_kill_loses_no_count(client: Client) -> None:
+    """Killed with lines that were only counted: the next daemon continues the counts, and the sum is exact."""
+    first = client.start("denials_first: 2\n")
+    client.send(*[1001] * 10)
     wait_until(lambda: status(first)["lines"] == 10, "ten lines")
     wait_until(
         lambda: [row[2] for row in json.loads(checkpoint(first).read_bytes())["waiting"]] == [8], "the checkpoint"
     )
     first.process.kill()
-    knocker.knock(*[1001] * 3)
-    second = knocker.start("denials_first: 2\n")
-    knocker.knock(1001)
+    client.send(*[1001] * 3)
+    second = client.start("denials_first: 2\n")
+    client.send(1001)
     wait_until(lambda: status(second)["lines"] == 12, "eight old lines and four new ones")
     second.stop()
     assert told(first.all_events()) == [1001, 1001]
@@ -139,38 +139,38 @@ def test_a_kill_loses_no_count(knocker: Knocker) -> None:
     assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [12]
 
 
-def test_a_kill_at_any_moment_skips_nothing(knocker: Knocker) -> None:
-    """Killed in the middle of telling, again and again: each line is told at least once, and what is told twice has the
-    same number."""
+def test_a_kill_at_any_moment_skips_nothing(client: Client) -> None:
+    """Killed while it reports, again and again: each line is reported at least once, and a line that is reported twice
+    has the same number."""
     events: list[dict[str, Any]] = []
     for life in range(3):
-        daemon = knocker.start("denials_window: 0s\n")
+        daemon = client.start("denials_window: 0s\n")
         for step in range(6):
-            knocker.knock(*range(1000 + 1000 * life + 100 * step, 1000 + 1000 * life + 100 * step + 20))
+            client.send(*range(1000 + 1000 * life + 100 * step, 1000 + 1000 * life + 100 * step + 20))
             time.sleep(0.01)
         daemon.process.kill()
         events += daemon.all_events()
-    last = knocker.start("denials_window: 0s\n")
-    knocker.knock(9999)
+    last = client.start("denials_window: 0s\n")
+    client.send(9999)
     last.event("denied", dpt=9999)
     last.stop()
     events += last.all_events()
-    assert sorted(set(told(events))) == knocker.sent
+    assert sorted(set(told(events))) == client.sent
     numbers = {(event["kmsg_seq"], event["dpt"]) for event in events if event["event"] == "denied"}
-    assert len(numbers) == len(knocker.sent)
+    assert len(numbers) == len(client.sent)
 
 
-def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
-    """When more is denied between two daemons than the kernel's log holds, what is told and what was lost are all of
+def test_what_was_overwritten_meanwhile_is_counted(client: Client) -> None:
+    """When more is denied between two daemons than the kernel's log holds, the reported and the lost records are all of
     it, and more only by what others wrote."""
-    first = knocker.start("denials_window: 0s\n")
-    knocker.knock(1001)
+    first = client.start("denials_window: 0s\n")
+    client.send(1001)
     first.event("denied", dpt=1001)
     first.stop()
     before = newest_number()
-    knocker.knock(*[1002] * 5000)
+    client.send(*[1002] * 5000)
     newest = newest_number()
-    second = knocker.start("denials_window: 0s\n")
+    second = client.start("denials_window: 0s\n")
     wait_until(lambda: int(status(second)["position"]) >= newest, "the newest record")
     second.stop()
     records = int(json.loads(checkpoint(second).read_bytes())["position"]) - before
@@ -180,54 +180,54 @@ def test_what_was_overwritten_meanwhile_is_counted(knocker: Knocker) -> None:
     assert 5000 <= len(told(seen)) + lost <= records
 
 
-def test_the_first_start_begins_at_the_end(knocker: Knocker) -> None:
+def test_the_first_start_begins_at_the_end(client: Client) -> None:
     """Lines from before the first start are skipped, and the message has their number."""
-    subprocess.run(f"iptables-nft -A INPUT {knocker.rule}", shell=True, check=True)
-    knocker.knock(1001, 1002)
+    subprocess.run(f"iptables-nft -A INPUT {client.rule}", shell=True, check=True)
+    client.send(1001, 1002)
     subprocess.run(["iptables-nft", "-F"], check=True)
-    knocker.sent.clear()
-    daemon = knocker.start()
+    client.sent.clear()
+    daemon = client.start()
     assert "2 older lines with a watched prefix skipped" in daemon.reading["message"]
-    knocker.knock(3001)
+    client.send(3001)
     daemon.event("denied", dpt=3001)
     assert told(daemon.seen) == [3001]
 
 
-def test_a_reboot_starts_afresh(knocker: Knocker) -> None:
+def test_a_reboot_starts_at_the_first_line_of_the_boot(client: Client) -> None:
     """A checkpoint of another boot is not valid in this one: all lines of this boot that are still there are
     reported."""
-    first = knocker.start()
-    knocker.knock(1001, 1002)
+    first = client.start()
+    client.send(1001, 1002)
     first.event("denied", dpt=1002)
     first.stop()
     other = {**json.loads(checkpoint(first).read_bytes()), "boot_id": "another", "position": "1"}
     checkpoint(first).write_text(json.dumps(other))
-    second = knocker.start()
+    second = client.start()
     assert "from the oldest line of this boot that is still there" in second.reading["message"]
     second.stop()
     assert told(second.all_events()) == [1001, 1002]
 
 
-def test_a_reboot_that_empties_run_starts_afresh(knocker: Knocker) -> None:
+def test_a_reboot_that_empties_run_starts_at_the_first_line(client: Client) -> None:
     """A host that fwguardd has guarded before, and without a checkpoint: it was rebooted, and all lines of this boot
     are reported."""
-    first = knocker.start()
+    first = client.start()
     first.stop()
     checkpoint(first).unlink()
-    knocker.knock(1001, 1002)
-    second = knocker.start()
+    client.send(1001, 1002)
+    second = client.start()
     assert "from the oldest line of this boot that is still there" in second.reading["message"]
     second.stop()
     assert told(second.all_events()) == [1001, 1002]
 
 
-def test_a_damaged_checkpoint_is_ignored(knocker: Knocker) -> None:
+def test_a_damaged_checkpoint_is_ignored(client: Client) -> None:
     """With a checkpoint that cannot be read the daemon starts from the end of the kernel log, and says so."""
-    first = knocker.start()
+    first = client.start()
     first.stop()
     checkpoint(first).write_text("{")
-    knocker.knock(1001)
-    second = knocker.start()
+    client.send(1001)
+    second = client.start()
     assert "1 older line" in second.reading["message"]
     second.stop()
     assert told(second.all_events()) == []

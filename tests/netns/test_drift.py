@@ -103,7 +103,7 @@ CHANGES = {
 }
 
 
-def test_drift_is_told_and_repaired(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
+def test_drift_is_reported_and_repaired(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
     """Each foreign change is told as what it is, rule by rule, with the line that a missing one came from and, on nft,
     the process that made it; it is repaired to the letter, and no rule loses its counters but those that the change
     itself took away. To zero the counters is no drift."""

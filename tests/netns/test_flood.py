@@ -1,4 +1,4 @@
-"""A flood on the real kernel: each packet that a rule logged is accounted for, and the daemon goes on with its work."""
+"""A flood on the real kernel: each packet that a rule logged is accounted for, and the daemon continues its work."""
 
 from __future__ import annotations
 

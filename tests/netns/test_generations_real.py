@@ -243,7 +243,7 @@ def test_a_notice_that_is_not_the_kernels_is_dropped(notices: GenerationNotices)
 
 
 def test_without_the_capability_the_error_says_which() -> None:
-    """A process without CAP_NET_ADMIN is told what it lacks."""
+    """The error of a process without CAP_NET_ADMIN names the capability."""
     program = (
         "from fwguardd.kernel.generations import GenerationNotices, NoticesNotPermittedError\n"
         "try:\n    GenerationNotices()\nexcept NoticesNotPermittedError as error:\n    print(error)\n"

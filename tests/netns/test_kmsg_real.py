@@ -180,7 +180,7 @@ def _is_last(host: LoggedHost, readings: list[Reading]) -> bool:
 
 
 def test_without_the_capability_the_error_says_which(host: LoggedHost) -> None:
-    """Where kernel.dmesg_restrict is 1, a process without CAP_SYSLOG is told what it lacks."""
+    """Where kernel.dmesg_restrict is 1, the error of a process without CAP_SYSLOG names the capability."""
     assert host.prefix
     if Path("/proc/sys/kernel/dmesg_restrict").read_text(encoding="ascii").strip() != "1":
         pytest.skip("kernel.dmesg_restrict is 0: anyone may read the kernel log here")

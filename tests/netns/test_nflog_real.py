@@ -215,8 +215,8 @@ def test_bridge_ports_are_the_same(host: CopiedHost, names: DeviceNames) -> None
     assert (denial.devices.incoming, denial.devices.incoming_port) == ("br0", "eth0")
 
 
-def test_a_long_chain_of_headers_is_told_as_far_as_it_was_copied(host: CopiedHost, names: DeviceNames) -> None:
-    """What lies beyond the copy is not called missing in the packet; all before it is told."""
+def test_a_long_chain_of_headers_is_read_as_far_as_it_was_copied(host: CopiedHost, names: DeviceNames) -> None:
+    """What lies beyond the copy does not count as missing in the packet; all before it is in the event."""
     host.copy_all()
     with PacketLog(GROUP) as log:
         host.send(ipv6(fragment(44) * 80 + fragment(6) + tcp(), 44))
@@ -251,8 +251,8 @@ def test_another_prefix_is_anothers(host: CopiedHost, names: DeviceNames) -> Non
     assert denials_of(host, names, packets) == []
 
 
-def test_a_renamed_device_is_told_by_its_new_name(host: CopiedHost, names: DeviceNames) -> None:
-    """A device's name is that of the time of reading, and of a device that is gone its index is told."""
+def test_a_renamed_device_has_its_new_name(host: CopiedHost, names: DeviceNames) -> None:
+    """A device's name is that of the time of reading, and a device that is gone has its index."""
     host.copy_all()
     with PacketLog(GROUP) as log:
         host.send(ipv4(tcp(), 6))
@@ -270,7 +270,7 @@ def test_a_renamed_device_is_told_by_its_new_name(host: CopiedHost, names: Devic
 
 
 def test_a_group_has_one_owner(host: CopiedHost) -> None:
-    """The second who asks for a group is told who has it; when the first lets go, it may be had."""
+    """The error for a group that is in use names its owner; when the owner leaves it, it can be opened."""
     host.copy_all()
     with PacketLog(GROUP) as first:
         with pytest.raises(GroupTakenError, match=f"NFLOG group {GROUP} is bound to netlink port {first.port}"):
@@ -302,7 +302,7 @@ def test_every_packet_is_read_or_counted_when_the_socket_overflows(host: CopiedH
 
 
 def test_nothing_happens_while_nothing_is_logged(host: CopiedHost) -> None:
-    """The socket stays silent until a packet comes: an idle host wakes nobody."""
+    """The socket stays silent until a packet comes: on an idle host nothing wakes up."""
     host.copy_all()
     with PacketLog(GROUP) as log:
         assert log.read_available(10) == []
@@ -312,7 +312,7 @@ def test_nothing_happens_while_nothing_is_logged(host: CopiedHost) -> None:
 
 
 def test_without_the_capability_the_error_says_which(host: CopiedHost) -> None:
-    """A process without CAP_NET_ADMIN is told what it lacks."""
+    """The error of a process without CAP_NET_ADMIN names the capability."""
     host.copy_all()
     program = (
         "from fwguardd.kernel.nflog import PacketLog, PacketLogNotPermittedError\n"

@@ -1,4 +1,5 @@
-"""Denials while journald takes nothing: nothing is waited for, nothing is dropped, and all is told when it is back."""
+"""Denials while journald accepts nothing: the reader does not wait, no event is dropped, and all come when it is
+back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real daemon with each source of denials: which one it takes, why, and what it tells."""
+"""A real daemon with each source of denials: which one it opens, why, and the events."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_auto_says_why_each_source_cannot_be_opened() -> None:
 
 
 @one_backend
-def test_a_source_that_cannot_be_had_is_told_and_tried_at_a_reload(start_daemon: Start) -> None:
+def test_a_source_that_cannot_be_opened_is_reported_and_tried_at_a_reload(start_daemon: Start) -> None:
     """The one source that was asked for cannot be had: an event says why, and a reload takes it when it can be had."""
     with PacketLog(7):
         daemon = start_daemon(RULES, "source: nflog\nnflog_group: 7\n")
@@ -116,7 +116,7 @@ exec /usr/bin/journalctl "$@"
 
 
 @one_backend
-def test_a_journalctl_that_ends_is_told_and_started_again(start_daemon: Start, tmp_path: Path) -> None:
+def test_a_journalctl_that_ends_is_reported_and_started_again(start_daemon: Start, tmp_path: Path) -> None:
     """When the journalctl dies the daemon says so, and tries again, with growing waits, until there is another one."""
     faulty = tmp_path / "bin" / "journalctl"
     faulty.parent.mkdir()

@@ -1,4 +1,5 @@
-"""What must hold of the tally for every row of lines: exact sums, bounded memory; and of the quick look at lines."""
+"""What must hold of the aggregator for every row of lines: exact sums, bounded memory; and of the quick look at
+lines."""
 
 from __future__ import annotations
 
@@ -36,39 +37,39 @@ steps = st.lists(st.tuples(few_flows, st.floats(0, 20), st.booleans(), st.intege
 
 
 @given(limits, steps)
-def test_every_line_is_told_or_counted_once(
+def test_every_line_is_an_event_or_counted_once(
     bounds: AggregationLimits, row: list[tuple[Flow, float, bool, int]]
 ) -> None:
-    """Whatever comes, whenever: lines told, lines in summaries and lines that wait add up to all lines; no more flows
-    are remembered than there is room for; and a summary waits for a window at most."""
-    tally, now, told, summarised = Aggregator(bounds), 0.0, 0, 0
+    """Whatever comes, whenever: lines that are events, lines in summaries and lines that wait add up to all lines; no
+    more flows are remembered than there is room for; and a summary waits for a window at most."""
+    aggregator, now, told, summarised = Aggregator(bounds), 0.0, 0, 0
     for number, (flow, later, room, take) in enumerate(row, 1):
         now += later
-        told += tally.count(flow, now, now, room=room)
-        taken = tally.take(now, take)
+        told += aggregator.count(flow, now, now, room=room)
+        taken = aggregator.take(now, take)
         for summary in taken:
             assert summary.count > 0
             assert 0 <= summary.first <= summary.last <= now
         summarised += sum(summary.count for summary in taken)
-        assert told + summarised + tally.waiting == number
-        assert len(tally._flows) <= bounds.flows
-        assert (tally.due() is None) == (tally.waiting == 0)
-    summarised += sum(summary.count for summary in tally.take_all())
+        assert told + summarised + aggregator.waiting == number
+        assert len(aggregator._flows) <= bounds.flows
+        assert (aggregator.due() is None) == (aggregator.waiting == 0)
+    summarised += sum(summary.count for summary in aggregator.take_all())
     assert told + summarised == len(row)
-    assert tally.waiting == 0
-    assert tally.due() is None
+    assert aggregator.waiting == 0
+    assert aggregator.due() is None
 
 
 @given(limits, limits, steps)
 def test_carrying_over_keeps_the_sum(
     before: AggregationLimits, after: AggregationLimits, row: list[tuple[Flow, float, bool, int]]
 ) -> None:
-    """A tally with any other limits that takes over has as many lines waiting as the one before."""
-    tally, other = Aggregator(before), Aggregator(after)
+    """A aggregator with any other limits that takes over has as many lines waiting as the one before."""
+    aggregator, other = Aggregator(before), Aggregator(after)
     for flow, when, room, _ in row:
-        tally.count(flow, when, when, room=room)
-    other.restore(tally.pending(), 0.0)
-    assert other.waiting == tally.waiting == sum(summary.count for summary in other.take_all())
+        aggregator.count(flow, when, when, room=room)
+    other.restore(aggregator.pending(), 0.0)
+    assert other.waiting == aggregator.waiting == sum(summary.count for summary in other.take_all())
 
 
 keys = flows | texts.map(Others) | texts.map(Malformed)
@@ -97,7 +98,7 @@ def test_a_damaged_checkpoint_is_none(checkpoint: Checkpoint, data: st.DataObjec
 
 
 def check_flow(text: str) -> bool:
-    """Hold the quick look at a text to the reading of it; whether it told anything."""
+    """Compare the flow of a text with that of the parsed denial; whether it has a flow."""
     seen = READER.read_flow(text)
     if seen is None:
         return False
@@ -107,13 +108,13 @@ def check_flow(text: str) -> bool:
     return True
 
 
-def test_a_glance_sees_what_reading_sees() -> None:
+def test_the_flow_of_a_text_is_that_of_its_denial() -> None:
     """Of every line of the corpus that the quick look knows, reading finds the same flow; it knows the plain ones."""
     assert sum(check_flow(line) for line in LINES) >= 80
 
 
 @pytest.mark.parametrize("replacement", ["", " ", "0", "9", "f", "S", "\\", "\n", "é", "  ", " SRC=6.6.6.6 ", "ACK "])
-def test_a_glance_is_never_wrong(replacement: str) -> None:
+def test_a_changed_text_has_the_right_flow_or_none(replacement: str) -> None:
     """What the quick look knows of a line with any byte replaced is what reading finds, and such a line is readable."""
     for line in LINES:
         if READER.read_flow(line) is not None:

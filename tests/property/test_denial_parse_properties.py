@@ -50,7 +50,7 @@ def test_any_text_is_read(text: str) -> None:
 
 @given(st.lists(kernel_words, max_size=40).map("".join))
 def test_any_row_of_the_kernels_words_is_read(text: str) -> None:
-    """The kernel's own words in any order: total too, and whatever is understood can be told in one printable line."""
+    """The kernel's own words in any order: total too, and whatever is parsed has a message of one printable line."""
     outcome = READER.read(PREFIX + text)
     assert isinstance(outcome, (Denial, Unparsed))
     if isinstance(outcome, Denial):
@@ -165,7 +165,7 @@ def test_ipv6_is_compressed_as_the_standard_library_does(groups: list[str]) -> N
 
 @given(st.binary())
 def test_spelling_is_printable_and_keeps_the_length(raw: bytes) -> None:
-    """The kernel's spelling of any bytes is printable ASCII, and tells how many bytes it stands for."""
+    """The kernel's spelling of any bytes is printable ASCII, and shows how many bytes it stands for."""
     spelled = kernel_escaped(raw)
     assert spelled.isascii()
     assert spelled.isprintable()

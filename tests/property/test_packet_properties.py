@@ -34,14 +34,14 @@ def check(payload: bytes, family: int) -> None:
 
 @given(st.one_of(st.binary(max_size=200), st.sampled_from(PACKETS)), families, st.integers(0, 0xFFFF))
 def test_any_bytes_are_a_denial(payload: bytes, family: int, ethertype: int) -> None:
-    """Reading is total: any bytes of any family become a denial that can be told in one printable line."""
+    """Reading is total: any bytes of any family become a denial whose message is one printable line."""
     denial = READER.read(copied(payload, prefix=b"denied: ", family=family, ethertype=ethertype))
     assert isinstance(denial, Denial)
     assert sentence(denial).isprintable()
 
 
 @given(st.dictionaries(st.integers(0, 25), st.binary(max_size=80)), families)
-def test_anything_around_a_packet_is_told(around: dict[int, bytes], family: int) -> None:
+def test_anything_around_a_packet_is_read(around: dict[int, bytes], family: int) -> None:
     """Whatever the kernel says of devices, hardware and owners, in however many bytes, reading does not raise."""
     packet = copied(PACKETS[0], prefix=b"denied: ", family=family)
     mangled = {**around, NFULA_PACKET_HDR: packet.attributes[NFULA_PACKET_HDR], NFULA_PREFIX: b"denied: "}

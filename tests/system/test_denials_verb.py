@@ -78,7 +78,7 @@ def shapes() -> list[Denial]:
 
 
 def told(denial: Denial) -> dict[str, Any]:
-    """The event that the daemon tells."""
+    """The event that the daemon emits."""
     return {"event": "denied", "message": sentence(denial), "priority": 4, **denial_fields(denial), "line": denial.text}
 
 
@@ -96,8 +96,8 @@ NOTICES: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of the corpus as told by the daemon, a summary, notices of a scan and of a loss when it was run by hand, two
-    events that others made up, and one of another kind."""
+    """All of the corpus as events of the daemon, a summary, notices of a scan and of a loss when it was run by hand,
+    two events that others made up, and one of another kind."""
     made = [exported(told(denial), START + number, unit="fwguardd.service") for number, denial in enumerate(shapes())]
     forged = {**told(shapes()[0]), "src": "6.6.6.6"}
     made += [
@@ -119,7 +119,7 @@ def kern_log(tmp_path: Path) -> Path:
 
 
 def test_every_field_comes_back_from_the_journal(journal: Path) -> None:
-    """Each shape of the corpus, told to a real journal, is read back with every field as it was; what anybody else
+    """Each shape of the corpus, written to a real journal, is read back with every field as it was; what anybody else
     wrote in the daemon's name is not."""
     done = denials("--json", "--journal-dir", str(journal))
     assert (done.returncode, done.stderr) == (0, "")

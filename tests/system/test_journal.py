@@ -67,7 +67,7 @@ def test_the_catalog_explains_it(peered: Guarded) -> None:
     assert "07242b5be33a42b685615e71d6680c85 fwguardd: A packet was denied" in listed
 
 
-def test_drift_is_told_and_repaired(peered: Guarded) -> None:
+def test_drift_is_reported_and_repaired(peered: Guarded) -> None:
     """Somebody else's change is an event that names it, the repair is another, and the rules are as before."""
     before = peered.saved()
     peered.bed.run("iptables -D INPUT -i lo -j ACCEPT")

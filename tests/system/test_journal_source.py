@@ -94,8 +94,8 @@ def test_what_journald_missed_is_a_loss_in_its_place(growing: GrowingJournal) ->
     assert lost == Lost(4711)
 
 
-def test_another_boot_is_not_told(growing: GrowingJournal, tmp_path: Path) -> None:
-    """After a reboot the reading starts afresh: entries of other boots are passed over."""
+def test_another_boot_is_not_read(growing: GrowingJournal, tmp_path: Path) -> None:
+    """After a reboot reading starts at the first entry of the boot: entries of other boots are ignored."""
     with GrowingJournal(tmp_path, "old", ANOTHER_BOOT, age=3600) as old:
         old.kernel("yesterday")
     growing.kernel("today")
@@ -104,7 +104,7 @@ def test_another_boot_is_not_told(growing: GrowingJournal, tmp_path: Path) -> No
 
 
 def test_a_restart_neither_repeats_nor_skips(growing: GrowingJournal) -> None:
-    """Who begins after a cursor reads exactly what came after that message, also what came while nobody read."""
+    """A reader that begins after a cursor returns exactly what came after that message, also while no reader ran."""
     growing.kernel("one", "two", "three")
     with follow(growing) as log:
         # All of them at once, or one by one: the cursor is that of the last one handed out.
@@ -120,7 +120,7 @@ def test_a_restart_neither_repeats_nor_skips(growing: GrowingJournal) -> None:
 
 
 def test_a_message_at_a_vanished_cursor_costs_no_other_one(growing: GrowingJournal, tmp_path: Path) -> None:
-    """When the entry at the cursor was vacuumed away, the reading goes on with the next one that is left."""
+    """When the entry at the cursor was vacuumed away, reading continues with the next one that is left."""
     vacuumed = tmp_path / "vacuumed"
     vacuumed.mkdir()
     with GrowingJournal(vacuumed, age=60) as old:
@@ -133,7 +133,7 @@ def test_a_message_at_a_vanished_cursor_costs_no_other_one(growing: GrowingJourn
 
 
 def test_the_newest_message_is_where_a_first_start_begins(growing: GrowingJournal) -> None:
-    """What the journal holds before the first start is passed over by its last cursor; nothing after it is."""
+    """Entries from before the first start are skipped, up to the last cursor; later ones are not."""
     assert Journal(BOOT, growing.directory).newest() is None
     growing.kernel("old", "old too")
     growing.entry("others talk too", _TRANSPORT="journal")
@@ -164,7 +164,7 @@ def test_the_end_of_journalctl_is_noticed(growing: GrowingJournal) -> None:
         assert messages(gather(again, 1)) == [b"three"]
 
 
-def test_what_journalctl_complains_of_is_told(tmp_path: Path) -> None:
+def test_errors_of_journalctl_are_reported(tmp_path: Path) -> None:
     """When it ends by itself, its last words are the reason; here it finds no boot to follow."""
     (tmp_path / "empty").mkdir()
     with JournalReader(Journal(BOOT, tmp_path / "empty")) as log:
@@ -221,7 +221,7 @@ def test_a_line_that_tries_to_be_two_is_one(growing: GrowingJournal) -> None:
     assert lines[1] == "after"
 
 
-def test_nobody_wakes_up_while_nothing_is_written(growing: GrowingJournal) -> None:
+def test_nothing_wakes_up_while_nothing_is_written(growing: GrowingJournal) -> None:
     """While the kernel is silent, neither we nor the journalctl is woken; nor are we by what others write."""
     growing.kernel("one")
     with follow(growing) as log:

@@ -19,7 +19,7 @@ COPY_ALL = '-I INPUT -p udp --dport 7000:7999 -j NFLOG --nflog-group 5 --nflog-p
 
 @pytest.fixture(scope="module")
 def machine(machine: Bed) -> Bed:
-    """A bed where nobody lends the kernel log to fwguardd."""
+    """A bed in which fwguardd does not get the kernel log from systemd."""
     machine.file("/etc/systemd/system/fwguardd-kmsg.socket").symlink_to("/dev/null")
     return machine
 
@@ -42,7 +42,7 @@ def told(peered: Guarded) -> list[int]:
     return [int(entry["FWGUARD_DPT"]) for entry in entries if "FWGUARD_DPT" in entry]
 
 
-def test_a_closed_kernel_log_is_told(peered: Guarded) -> None:
+def test_a_closed_kernel_log_is_reported(peered: Guarded) -> None:
     """With source: kmsg and no kmsg to read, an event says that denials cannot be read, and why; a reload opens another
     source."""
     event = peered.bed.event("denials.unavailable")
@@ -65,7 +65,7 @@ def test_denials_come_from_the_journal(peered: Guarded) -> None:
 
 @pytest.mark.usefixtures("kernel_log_of_namespaces")
 def test_a_restart_neither_repeats_nor_skips(peered: Guarded) -> None:
-    """What is denied while the daemon does not run is told when it does again, once; so is what was told before."""
+    """What is denied while the daemon does not run is reported when it runs again, once."""
     peered.peer_sends(7010, 5)
     peered.bed.event("denied", "FWGUARD_DPT=7014")
     peered.bed.run("systemctl stop fwguardd")
@@ -77,7 +77,7 @@ def test_a_restart_neither_repeats_nor_skips(peered: Guarded) -> None:
 
 
 @pytest.mark.usefixtures("kernel_log_of_namespaces")
-def test_a_line_of_user_space_is_not_told(peered: Guarded) -> None:
+def test_a_line_of_user_space_is_not_reported(peered: Guarded) -> None:
     """A copy of a LOG line, written to /dev/kmsg, to syslog or to the journal by root itself, is no denial."""
     forged = f"{peered.prefix}IN=wan0 OUT= MAC= SRC=6.6.6.6 DST=6.6.6.6 LEN=28 TOS=0x00 PREC=0x00 TTL=64 ID=1 PROTO=47 "
     peered.bed.run("tee /dev/kmsg", stdin=f"<4>{forged}\n")
@@ -89,7 +89,7 @@ def test_a_line_of_user_space_is_not_told(peered: Guarded) -> None:
 
 
 def test_nflog_works_in_the_sandbox(peered: Guarded) -> None:
-    """In the sandbox too what NFLOG rules copy is told."""
+    """In the sandbox too packets that NFLOG rules copy are reported."""
     bed = peered.bed
     before = len(bed.journal("SYSLOG_IDENTIFIER=fwguardd", "FWGUARD_EVENT=denials.reading"))
     peered.set_source("nflog")

@@ -148,7 +148,7 @@ def test_top_counts_packets() -> None:
 
 
 def test_the_count_is_bounded_and_says_how_wrong_it_may_be() -> None:
-    """However many keys there are, few are held, and no number is off by more than what is told."""
+    """However many keys there are, few are kept, and no number is off by more than the printed error."""
     bounded, exact = BoundedCount(100), Counter[str]()
     for number in range(20_000):
         key = f"talker{number % 3}" if number % 2 else f"forged{number}"

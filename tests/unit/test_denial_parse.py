@@ -156,7 +156,7 @@ def test_longest_watched_prefix_wins() -> None:
 
 
 def test_prefix_is_compared_in_the_kernel_logs_spelling() -> None:
-    """A prefix with bytes that the kernel log escapes is written in settings as in the rule, and found all the same."""
+    """A prefix with bytes that the kernel log escapes is written in the settings as in the rule, and is found."""
     reader = LineReader([Watched("odd", "a\\b\té ", Meaning.DENIED)])
     assert denial(rf"a\x5cb\x09\xc3\xa9 {LINK}{IP}{TCP}", reader).src == "203.0.113.9"
 
@@ -175,7 +175,7 @@ def test_empty_prefix_is_refused() -> None:
 
 
 def test_prefix_given_twice_is_refused() -> None:
-    """Two meanings for one prefix cannot both be told."""
+    """One prefix cannot have two meanings."""
     with pytest.raises(ValueError, match="same prefix"):
         LineReader([DENIED, Watched("again", DENIED.prefix, Meaning.LOGGED)])
 
@@ -203,7 +203,7 @@ def test_hostile_device_is_only_a_name(name: str) -> None:
     assert hostile == {**plain, "in": name}
 
 
-def test_seen_links_are_bounded() -> None:
+def test_kept_links_are_bounded() -> None:
     """A flood of forged hardware addresses takes no memory for good."""
     links = LinkReader()
     for number in range(5000):
@@ -320,7 +320,7 @@ def test_pipeline() -> None:
 
 
 def test_root_and_zero_are_present() -> None:
-    """A value of zero is a value: user 0, TTL 0 and port 0 are told."""
+    """Zero is a value: user 0, TTL 0 and port 0 are in the event."""
     text = f"[Output Log] IN= OUT=eth0 {IP.replace('TTL=51', 'TTL=0')}PROTO=UDP SPT=0 DPT=0 LEN=0 UID=0 GID=0 "
     told = denial_fields(denial(text))
     assert [told[key] for key in ("uid", "gid", "ttl", "spt", "dpt", "udp_len")] == [0] * 6
@@ -341,7 +341,7 @@ def test_cut_line_keeps_what_came_before_the_cut() -> None:
 
 
 def test_line_cut_between_words_is_no_esp() -> None:
-    """A full buffer that ends after an extension header tells nothing of what followed."""
+    """A full buffer that ends after an extension header has no field of what followed."""
     for end in range(976, 1017):
         found = READER.read(cut_line(60, "")[:end])
         assert isinstance(found, Denial)

@@ -37,7 +37,7 @@ def test_a_message_has_its_bytes_and_its_time() -> None:
     assert read_document({**KERNEL, "MESSAGE": [104, 0, 255]}) == Entry(b"h\x00\xff", 1_700_000_000.5)
 
 
-def test_a_loss_is_told_by_journald_only() -> None:
+def test_a_loss_counts_only_if_journald_reports_it() -> None:
     """The number counts only in journald's own message, and only under its id."""
     assert read_document(MISSED) == Lost(17)
     assert read_document({**MISSED, "MESSAGE_ID": "0"}) is None
@@ -63,7 +63,7 @@ def test_a_loss_is_told_by_journald_only() -> None:
     ],
 )
 def test_what_is_not_the_kernels_is_nothing(changed: dict[str, Any]) -> None:
-    """A field that journald would not write makes the entry nobody's; none raises."""
+    """An entry with a field that journald would not write is ignored; none raises."""
     assert read_document({**KERNEL, **changed}) is None
 
 

@@ -160,7 +160,7 @@ def test_the_account_adds_up() -> None:
 
 
 def test_an_event_of_fwguardd_about_a_line_is_not_foreign() -> None:
-    """A whole journal holds the kernel's line and fwguardd's event of it: one packet, and nobody's forgery."""
+    """A whole journal holds the kernel's line and fwguardd's event of it: one packet, and not a forgery."""
     kernel = {"_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "17", "MESSAGE": LINE}
     own = {"_TRANSPORT": "journal", "__REALTIME_TIMESTAMP": "18", "FWGUARD_EVENT": "denied", "FWGUARD_LINE": LINE}
     events, counts = account(json.dumps(kernel), json.dumps(own))
@@ -205,7 +205,7 @@ def test_an_odd_prefix_is_found_in_every_form() -> None:
     ],
 )
 def test_a_year_that_is_not_said(stamp: str, written: datetime, year: int) -> None:
-    """It is the latest in which the line is not later than the file's last change, and it is told."""
+    """It is the latest in which the line is not later than the file's last change, and it is reported."""
     stamps = StampReader(written)
     usec = stamps.read(stamp, None)
     assert usec is not None

@@ -57,7 +57,8 @@ def test_the_first_bytes_are_kept_as_evidence() -> None:
 
 
 def test_names_of_devices_are_spelled_safely() -> None:
-    """A name is spelled as /dev/kmsg spells it; a device without a name is told by its index, as no name can be."""
+    """A name is spelled as /dev/kmsg spells it; a device without a name has its index, in a form that no name can
+    have."""
     devices = read(copied(SYN, devices=(4, 3, 77, 3))).devices
     assert devices.incoming == "\\x1b[31m"
     assert devices.outgoing == "SRC=6.6.6.6"
@@ -65,7 +66,7 @@ def test_names_of_devices_are_spelled_safely() -> None:
     assert devices.outgoing_port is None
 
 
-def test_owner_and_mark_are_told_where_the_kernel_says_them() -> None:
+def test_owner_and_mark_are_read_where_the_kernel_gives_them() -> None:
     """User 0 and mark 0 are values, not absence; an owner needs both its halves."""
     denial = read(copied(SYN, uid=0, gid=0, mark=7))
     assert (denial.owner, denial.mark) == (Owner(0, 0), 7)
@@ -73,7 +74,7 @@ def test_owner_and_mark_are_told_where_the_kernel_says_them() -> None:
 
 
 def test_an_ethernet_header_has_addresses_and_any_other_only_octets() -> None:
-    """The kind of the device tells how to read its header; of VLANs the tag's parts are told."""
+    """The header is read by the kind of its device; of a VLAN tag the parts are fields."""
     header = bytes.fromhex("0200000000010200000000020800")
     ethernet = read(copied(SYN, hardware=(1, header), vlan=(0x8100, 0xE005)))
     assert ethernet.hardware == Hardware(
@@ -84,8 +85,8 @@ def test_an_ethernet_header_has_addresses_and_any_other_only_octets() -> None:
     assert read(copied(SYN, hardware=(65534, b""))).hardware is None
 
 
-def test_a_tunnel_tells_its_ends() -> None:
-    """Of a sit device with a header, the outer IPv4 addresses are told, as in TUNNEL= of a line."""
+def test_a_tunnel_has_its_ends() -> None:
+    """Of a sit device with a header, the outer IPv4 addresses are fields, as with TUNNEL= in a line."""
     header = bytes(14) + ipv4(b"", 41, src="192.0.2.1", dst="192.0.2.2")
     hardware = read(copied(SYN, hardware=(776, header))).hardware
     assert hardware is not None
@@ -94,7 +95,7 @@ def test_a_tunnel_tells_its_ends() -> None:
 
 @pytest.mark.parametrize("size", range(40))
 def test_a_copy_of_any_size_is_not_called_a_short_packet(size: int) -> None:
-    """IP hooks see whole packets only, so what is missing there was not copied; what there is, is told."""
+    """IP hooks see whole packets only, so what is missing there was not copied; all that was copied is in the event."""
     denial = read(copied(SYN[:size]))
     assert denial.extent is Extent.CUT_COPY
     assert (denial.src == "10.9.0.2") == (size >= 20)
@@ -118,7 +119,7 @@ def test_a_packet_may_be_short_before_ip_has_seen_it() -> None:
 
 
 def test_on_its_way_out_a_frame_has_its_header_before_the_copied() -> None:
-    """Netdev egress copies the link-layer header too; the packet behind it is what is told."""
+    """Netdev egress copies the link-layer header too; the event is about the packet behind it."""
     frame = bytes(14) + ipv4(tcp(), 6)
     denial = read(copied(frame, family=5, hook=1, link_header=bytes(14)))
     assert isinstance(denial.network, IPv4)
@@ -126,7 +127,7 @@ def test_on_its_way_out_a_frame_has_its_header_before_the_copied() -> None:
 
 
 def test_arp_and_unknown_frames() -> None:
-    """ARP tells its addresses; of an unknown type only the way and the link layer are told."""
+    """ARP has its addresses; a packet of unknown type has only devices and the link layer."""
     request = read(copied(arp(), family=3, ethertype=0x0806))
     assert isinstance(request.network, Arp)
     assert (request.src, request.dst, request.family) == ("10.9.0.2", "10.9.0.1", PacketFamily.ARP)

@@ -147,7 +147,7 @@ def test_messages_name_the_rule_that_logged() -> None:
     assert rules == ["/etc/fwguard.d/99-log.rules:4", None, "/etc/fwguard.d/99-log.rules:4"]
 
 
-def test_lines_that_nobody_can_read_are_kept_and_counted() -> None:
+def test_unparsed_lines_are_kept_and_counted() -> None:
     """The first ones are events with the raw line; a flood of them is counted; the sum is exact."""
     run = Run(AggregationLimits(first=2))
     for number in range(9):
@@ -244,7 +244,8 @@ def test_without_room_lines_are_counted_and_reported_later() -> None:
 
 
 def test_a_turn_is_bounded() -> None:
-    """However much there is, one call reads for milliseconds only; however many summaries are due, one tells some."""
+    """However much there is, one call reads a bounded part; however many summaries are due, one call emits
+    some of them."""
     run = Run(AggregationLimits(window=0))
     for number in range(20_000):
         run.source.denial(src=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")

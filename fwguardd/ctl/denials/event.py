@@ -25,16 +25,22 @@ if TYPE_CHECKING:
     from fwguardd.event_fields import Field
     from fwguardd.events import EventKind
 
-_PACKETS: Final = (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
-_NOTICES: Final = (events.SCAN, events.SWEEP)
-_GAPS: Final = (events.DENIALS_LOST, events.DENIALS_UNPARSED, events.DENIALS_UNAVAILABLE, events.DROPPED)
-
-_PACKET_NAMES: Final = frozenset(kind.name for kind in _PACKETS)
-_NOTICE_NAMES: Final = frozenset(kind.name for kind in _NOTICES)
-KINDS: Final = {kind.name: kind for kind in sorted((*_PACKETS, *_NOTICES, *_GAPS), key=lambda kind: kind.name)}
+_PACKETS: Final = frozenset(
+    {events.DENIED.name, events.LOGGED.name, events.DENIED_SUMMARY.name, events.LOGGED_SUMMARY.name}
+)
+_NOTICES: Final = frozenset({events.SCAN.name, events.SWEEP.name})
+_GAPS: Final = frozenset(
+    {
+        events.DENIALS_LOST.name,
+        events.DENIALS_UNPARSED.name,
+        events.DENIALS_UNAVAILABLE.name,
+        events.DROPPED.name,
+    }
+)
+EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
 """The events that are shown: packets and summaries of packets, notices of scans, and what could not be read."""
 
-_FIELDS: Final = {name: {field.name: field for field in kind.fields} for name, kind in KINDS.items()}
+_FIELDS: Final = {(name, field.name): field for name in EVENT_NAMES for field in events.ALL_EVENTS[name].fields}
 _PREFIX: Final = "FWGUARD_"
 _MOST_DIGITS: Final = 20
 
@@ -73,12 +79,12 @@ class Event:
     @property
     def is_of_packets(self) -> bool:
         """Whether it is about packets, and not a notice or about the reading of the log."""
-        return self.name in _PACKET_NAMES
+        return self.name in _PACKETS
 
     @property
     def is_notice(self) -> bool:
         """Whether it is about a scan or a sweep."""
-        return self.name in _NOTICE_NAMES
+        return self.name in _NOTICES
 
     @property
     def meaning(self) -> str:
@@ -123,16 +129,15 @@ def from_unparsed(read: Unparsed, line: KernelLine) -> Event:
 
 
 def from_entry(entry: Mapping[str, Any]) -> Event | None:
-    """The event in a journal entry as ``journalctl -o json`` prints it; None if it holds none of `KINDS`."""
+    """The event in a journal entry as ``journalctl -o json`` prints it; None if it is not one of `EVENT_NAMES`."""
     name = as_text(entry.get("FWGUARD_EVENT"))
-    if name not in KINDS:
+    if name not in EVENT_NAMES:
         return None
-    known = _FIELDS[name]
     found = {}
     for key, value in entry.items():
         if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None:
             field = key[len(_PREFIX) :].lower()
-            found[field] = _value(known.get(field), value)
+            found[field] = _value(_FIELDS.get((name, field)), value)
     host = as_text(entry.get("_HOSTNAME")) or None
     return Event(name, as_text(entry.get("MESSAGE")), found, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
 

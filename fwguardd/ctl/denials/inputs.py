@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.ctl.denials.event import KINDS, Event, from_entry
+from fwguardd.ctl.denials.event import EVENT_NAMES, Event, from_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +155,7 @@ class Query:
         for option, value in (("directory", self.directory), ("since", self.since), ("until", self.until)):
             if value is not None:
                 words.append(f"--{option}={value}")
-        names = [f"FWGUARD_EVENT={name}" for name in KINDS]
+        names = [f"FWGUARD_EVENT={name}" for name in EVENT_NAMES]
         return [*words, *names, TRUSTED[0], "+", *names, TRUSTED[1]]
 
 

@@ -120,9 +120,9 @@ def _iso(words: str, now: datetime) -> int | None:
 
 
 _MONTHS: Final = {
-    name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)  # noqa: SIM905
-}
+    "Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6,
+    "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
+}  # fmt: skip
 _CLOCKS_DIFFER: Final = timedelta(days=1)
 """A line that is later than the file by more than this is of the year before: clocks and zones differ."""
 

@@ -37,7 +37,7 @@ ROUTER_ALERT: Final = bytes.fromhex("94040000")
 
 
 def ipv4_packets() -> Packets:
-    """Everything of IPv4 that a rule without options tells apart."""
+    """Everything of IPv4 that a rule without options distinguishes."""
     return {
         **_tcp_flags(),
         "tcp-reserved-bits": ipv4(tcp(reserved=7), 6),

@@ -44,7 +44,7 @@ def send_udp(to: str, *, mark: int = 0, user: int = 0) -> None:
 
 
 def connect_tcp(to: str) -> None:
-    """One SYN that nobody answers."""
+    """One SYN that gets no answer."""
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(0)
