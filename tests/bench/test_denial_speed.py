@@ -108,8 +108,8 @@ class Bench:
         self._socket.send(b"end")
         while self.log.flush():
             time.sleep(0.01)
-        told, _ = self._journald.communicate(timeout=LONGEST)
-        entries, lines = told.split()
+        answer, _ = self._journald.communicate(timeout=LONGEST)
+        entries, lines = answer.split()
         return int(entries), int(lines)
 
 

@@ -120,7 +120,7 @@ class Bench:
         self.rules, self.state = folder / "rules", folder / "state"
         self.rules.mkdir()
         self.backend = Backend(backend)
-        self.told: list[str] = []
+        self.emitted: list[str] = []
         self.pool = NamespacePool()
         self._rehearsed: list[tuple[Candidate, Canonical | RehearsalRefused]] = []
         self._validator = Validator(self._rehearse, LintContext((), Preserve.from_patterns([])))
@@ -154,14 +154,14 @@ class Bench:
         )
 
     def _emit(self, kind: EventKind, _message: str, /, **_fields: Any) -> None:
-        self.told.append(kind.name)
+        self.emitted.append(kind.name)
 
     def start(self) -> Outcome:
         """What a daemon does first; nothing on the disk may look damaged to it."""
-        self.told.clear()
+        self.emitted.clear()
         outcome = start(self.context())
         assert isinstance(outcome, Done), outcome
-        assert not {"state.damaged", "state.failed", "rules.failed"} & set(self.told), self.told
+        assert not {"state.damaged", "state.failed", "rules.failed"} & set(self.emitted), self.emitted
         return outcome
 
     def killed(self, step: Step, at: int) -> bool:
@@ -237,24 +237,24 @@ def tables(saved: Saved) -> Tables:
 
 def letters(found: Tables, a: Tables, b: Tables) -> dict[str, str]:
     """By family, for each table whether it is A's or B's. A chain that was emptied to be removed may still be there."""
-    told: dict[str, str] = {}
+    by_family: dict[str, str] = {}
     for family in ("ipv4", "ipv6"):
-        told[family] = ""
+        by_family[family] = ""
         for table in sorted({*found[family], *a[family], *b[family]}):
             here = found[family].get(table, {})
             same = [letter for letter, wanted in (("A", a), ("B", b)) if _same(here, wanted[family].get(table, {}))]
             assert len(same) == 1, f"{family} {table} is neither of the two: {here}"
-            told[family] += same[0]
-    return told
+            by_family[family] += same[0]
+    return by_family
 
 
 def _same(found: Chains, wanted: Chains) -> bool:
     return {name: chain for name, chain in found.items() if name in wanted or chain != ("-", ())} == wanted
 
 
-def summary(told: dict[str, str]) -> str:
+def summary(by_family: dict[str, str]) -> str:
     """Where a pass was stopped: before all tables, after all, between the families, or inside one."""
-    kinds = {"".join(sorted(set(letters))) for letters in told.values()}
+    kinds = {"".join(sorted(set(letters))) for letters in by_family.values()}
     if "AB" in kinds:
         return "inside a family"
     return f"all {kinds.pop()}" if len(kinds) == 1 else "between the families"

@@ -46,7 +46,7 @@ def test_the_shipped_rules_pass(rules: Path, backend: str, user: int | None) -> 
     assert document["rules"] == {"ipv4": 17, "ipv6": 33}
 
 
-def test_all_mistakes_are_told_with_their_places(rules: Path, backend: str) -> None:
+def test_all_mistakes_are_reported_with_their_places(rules: Path, backend: str) -> None:
     """Several mistakes in several files are told at once, each with file and line; the exit code is 1."""
     (rules / "50-a.rules").write_text("# one\n-A INPUT -p tcp --dport 70000 -j ACCEPT\n-A INPUT -j NOWHERE\n")
     (rules / "60-b.rules").write_text("*nat\n-A PREROUTING -j MASQUERADE\n")
@@ -101,7 +101,7 @@ def test_the_first_twenty_refused_rules_are_listed(rules: Path, backend: str) ->
     assert all(finding["text"] == lines[finding["line"] - 1] for finding in errors)
 
 
-def test_a_name_that_cannot_be_resolved_is_told(rules: Path, backend: str) -> None:
+def test_a_name_that_cannot_be_resolved_is_reported(rules: Path, backend: str) -> None:
     """An unknown host, an unknown set and an unknown match are reported, each at its line."""
     text = (
         "-A INPUT -s no.such.host.invalid -j ACCEPT\n"
@@ -177,7 +177,7 @@ def test_wrong_usage_ends_with_2() -> None:
     assert _ctl("render", "--family", "5").returncode == 2
 
 
-def test_an_empty_directory_is_told_by_its_name(tmp_path: Path) -> None:
+def test_an_empty_directory_is_reported_by_its_name(tmp_path: Path) -> None:
     """What is the matter with no file is the matter with the directory."""
     ended = _ctl("check", str(tmp_path))
     assert ended.returncode == 1

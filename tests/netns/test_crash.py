@@ -295,6 +295,6 @@ def _first_pass(daemon: Any) -> str:
     """The event that a started daemon's first pass ends with; nothing on the disk may look damaged to it. What it tells
     of the kernel log is not asked for: others write there too."""
     while True:
-        told = str(daemon._events.get(timeout=LONGEST)[1]["event"])
-        if told.startswith(("rules.", "state.", "daemon.fault")) and told != "rules.finding":
-            return told
+        name = str(daemon._events.get(timeout=LONGEST)[1]["event"])
+        if name.startswith(("rules.", "state.", "daemon.fault")) and name != "rules.finding":
+            return name

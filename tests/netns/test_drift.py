@@ -174,7 +174,7 @@ def _counters(backend: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
-def test_a_culprit_that_still_runs_is_told_whole(start_daemon: Start) -> None:
+def test_a_culprit_that_still_runs_is_reported_whole(start_daemon: Start) -> None:
     """Process, command line, user, unit and parent of who changed the rules are fields of the event, and in its
     sentence."""
     daemon = start_daemon({"10.rules": RULES}, "drift_interval: 1h\n")
@@ -200,7 +200,9 @@ def test_a_culprit_that_still_runs_is_told_whole(start_daemon: Start) -> None:
     assert said in event["message"]
 
 
-def test_drift_that_is_only_reported_is_told_once(start_daemon: Callable[..., Any], saved: Saved, backend: str) -> None:
+def test_drift_that_is_only_reported_is_reported_once(
+    start_daemon: Callable[..., Any], saved: Saved, backend: str
+) -> None:
     """With on_drift: report the kernel is left alone, and the same drift is not told at every look."""
     daemon = start_daemon(settings=f"{FAST}on_drift: report\n")
     daemon.event("rules.applied")
@@ -290,7 +292,7 @@ def test_resume_repairs_at_once(start_daemon: Start, saved: Saved, backend: str,
 
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
-def test_what_iptables_cannot_show_is_told_for_what_it_is(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
     """Where nft puts something into a table of ours that iptables cannot express nothing is compared or repaired: that
     is told once, with who did it, and status does not claim that there is no drift. Once it is gone, the guard goes on
     with what else was changed."""

@@ -182,7 +182,7 @@ def test_notices_of_other_namespaces_do_not_arrive(notices: GenerationNotices) -
     assert next_commit(notices).pid == pid
 
 
-def test_what_was_before_the_opening_is_not_told(notices: GenerationNotices) -> None:
+def test_what_was_before_the_opening_is_not_reported(notices: GenerationNotices) -> None:
     """Each socket tells what comes after it, and begins with the number that the last notice had."""
     run(f"iptables-nft -A {RULE}")
     with GenerationNotices() as second:
@@ -207,7 +207,7 @@ def new_table(name: bytes) -> bytes:
     return begin + add + end
 
 
-def test_a_flood_that_nobody_reads_is_told_as_missed(notices: GenerationNotices) -> None:
+def test_a_flood_that_nobody_reads_is_reported_as_missed(notices: GenerationNotices) -> None:
     """When the buffer overflows, that is told before what it held, and what comes after the flood is told again."""
     with socket.socket(fileno=os.dup(notices.fileno())) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -255,7 +255,7 @@ def test_without_the_capability_the_error_says_which() -> None:
     assert "CAP_NET_ADMIN" in done.stdout
 
 
-def test_a_thread_is_told_by_its_own_number(notices: GenerationNotices) -> None:
+def test_a_thread_is_reported_by_its_own_number(notices: GenerationNotices) -> None:
     """The kernel's pid is that of the thread; the culprit is the process, and names what people know it by."""
     numbers: list[int] = []
     seen: list[Author] = []

@@ -72,7 +72,7 @@ def test_a_refused_rule_gets_no_warning_of_what_it_would_do(tmp_path: Path, back
     assert [finding["code"] for finding in told["findings"]] == ["unresolvable-name", "bad-argument"]
 
 
-def test_each_mistake_is_told_once_and_its_hint_holds(tmp_path: Path, backend: str) -> None:
+def test_each_mistake_is_reported_once_and_its_hint_holds(tmp_path: Path, backend: str) -> None:
     """On both backends: one error for each line, with a code of its own; and the mended lines load."""
     # A part at a time: no more than twenty are told at once.
     for number in range(0, len(MENDED), 15):

@@ -94,7 +94,7 @@ def test_rules_with_sets_pass_the_check(tmp_path: Path, backend: str, sets: str)
 
 
 @pytest.mark.usefixtures("sets")
-def test_who_may_not_look_at_the_sets_is_told(tmp_path: Path, backend: str) -> None:
+def test_who_may_not_look_at_the_sets_is_reported(tmp_path: Path, backend: str) -> None:
     """An ordinary user's check takes it that the sets exist, and warns where each is named first."""
     document = _check(tmp_path / "rules", backend, RULES, user=NOBODY)
     assert document["ok"]
@@ -105,7 +105,7 @@ def test_who_may_not_look_at_the_sets_is_told(tmp_path: Path, backend: str) -> N
 
 
 @pytest.mark.usefixtures("sets")
-def test_a_set_that_would_not_do_is_told_at_its_line(tmp_path: Path, backend: str) -> None:
+def test_a_set_that_would_not_do_is_reported_at_its_line(tmp_path: Path, backend: str) -> None:
     """One that does not exist, and one of the other family. What the hints say to write loads."""
     bad = f"{RULES}-A INPUT -m set --match-set later src -j DROP\n-A INPUT -m set --match-set pairs6 src,dst -j DROP\n"
     document = _check(tmp_path / "rules", backend, bad)

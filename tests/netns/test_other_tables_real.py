@@ -33,7 +33,7 @@ def reported(daemon: Any) -> list[str]:
     return [event["message"] for event in daemon.events_until_its_end("rules.elsewhere")]
 
 
-def test_a_table_of_somebody_is_told_once_whenever_it_comes(start_daemon: Callable[..., Any]) -> None:
+def test_a_table_of_somebody_is_reported_once_whenever_it_comes(start_daemon: Callable[..., Any]) -> None:
     """Noticed when it appears, told with its hook, priority and policy; its next rules are no news, its end is none
     either, and its return is."""
     daemon = start_daemon(OURS, QUICK)
@@ -52,7 +52,7 @@ def test_a_table_of_somebody_is_told_once_whenever_it_comes(start_daemon: Callab
     assert len(reported(daemon)) == 2
 
 
-def test_what_was_there_before_is_told_at_the_start(start_daemon: Callable[..., Any], backend: str) -> None:
+def test_what_was_there_before_is_reported_at_the_start(start_daemon: Callable[..., Any], backend: str) -> None:
     """Rules in the other backend's tables are told with the first pass, after what it came to."""
     run(f"ip6tables-{OTHER[backend]}", "-A", "FORWARD", "-j", "DROP")
     daemon = start_daemon(OURS, QUICK)
@@ -73,7 +73,7 @@ def test_the_other_backend_is_noticed_when_it_comes_into_use(start_daemon: Calla
     assert "policy DROP for FORWARD" in message or "forward (filter, priority 0, policy drop, 0 rules)" in message
 
 
-def test_tables_that_can_do_nothing_are_not_told(start_daemon: Callable[..., Any]) -> None:
+def test_tables_that_can_do_nothing_are_not_reported(start_daemon: Callable[..., Any]) -> None:
     """Empty tables of both backends and of nf_tables, one that is switched off, sets, and tables for bridged frames."""
     run("iptables-nft", "-N", "x")
     run("iptables-nft", "-X", "x")

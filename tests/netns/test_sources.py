@@ -46,9 +46,9 @@ def test_a_packet_that_nflog_copied_becomes_an_event(start_daemon: Start, peer: 
 @one_backend
 def test_auto_is_the_kernel_log_where_it_can_be_read(start_daemon: Start) -> None:
     """Also in a network namespace, whose LOG rules may write nothing: the event names the sysctl."""
-    told = start_daemon(RULES, "source: auto\n").event("denials.reading")
-    assert told["source"] == "kmsg"
-    assert "only while net.netfilter.nf_log_all_netns is 1" in told["message"]
+    event = start_daemon(RULES, "source: auto\n").event("denials.reading")
+    assert event["source"] == "kmsg"
+    assert "only while net.netfilter.nf_log_all_netns is 1" in event["message"]
 
 
 IN_A_CONTAINER = """mount -t tmpfs dev /dev && mknod /dev/null c 1 3 && exec "$0" -c '
@@ -87,9 +87,9 @@ def test_a_source_that_cannot_be_opened_is_reported_and_tried_at_a_reload(start_
     """The one source that was asked for cannot be had: an event says why, and a reload takes it when it can be had."""
     with PacketLog(7):
         daemon = start_daemon(RULES, "source: nflog\nnflog_group: 7\n")
-        told = daemon.event("denials.unavailable")
-        assert "NFLOG group 7 is bound to" in told["message"]
-        assert "fwguardctl reload" in told["message"]
+        event = daemon.event("denials.unavailable")
+        assert "NFLOG group 7 is bound to" in event["message"]
+        assert "fwguardctl reload" in event["message"]
         daemon.event("rules.applied")
     daemon.process.send_signal(signal.SIGHUP)
     assert daemon.event("denials.reading")["source"] == "nflog"
@@ -127,10 +127,10 @@ def test_a_journalctl_that_ends_is_reported_and_started_again(start_daemon: Star
     (child,) = children(daemon.process.pid, "journalctl")
     faulty.with_suffix(".broken").touch()
     os.kill(child, signal.SIGKILL)
-    told = daemon.event("denials.unavailable")
-    assert "journalctl has ended: killed by signal 9; fwguardd tries again in 1 s" in told["message"]
-    told = daemon.event("denials.unavailable")
-    assert "journalctl failed: no journal today; fwguardd tries again in 2 s" in told["message"]
+    event = daemon.event("denials.unavailable")
+    assert "journalctl has ended: killed by signal 9; fwguardd tries again in 1 s" in event["message"]
+    event = daemon.event("denials.unavailable")
+    assert "journalctl failed: no journal today; fwguardd tries again in 2 s" in event["message"]
     faulty.with_suffix(".broken").unlink()
     assert daemon.event("denials.reading")["source"] == "journal"
     (again,) = children(daemon.process.pid, "journalctl")
@@ -143,15 +143,15 @@ def test_rules_that_log_to_another_place_are_named(start_daemon: Start) -> None:
     """A LOG rule with a watched prefix, while denials come from NFLOG, is named in an event, with what to do."""
     rules = RULES["10-nflog.rules"]
     daemon = start_daemon({"10-nflog.rules": rules, "20-log.rules": '-A OUTPUT -j LOG --log-prefix "[Output Log] "\n'})
-    told = daemon.event("denials.unheard")
+    event = daemon.event("denials.unheard")
     assert (
         f"these rules log to another place: {daemon.rules}/10-nflog.rules:2 (NFLOG to group 5); change them to -j LOG"
-        in (told["message"])
+        in (event["message"])
     )
     daemon.config.write_text("settle: 50ms\nsource: nflog\n")
     daemon.process.send_signal(signal.SIGHUP)
-    told = daemon.event("denials.unheard")
-    assert f"{daemon.rules}/20-log.rules:1 (LOG); change them to -j NFLOG --nflog-group 5" in told["message"]
+    event = daemon.event("denials.unheard")
+    assert f"{daemon.rules}/20-log.rules:1 (LOG); change them to -j NFLOG --nflog-group 5" in event["message"]
 
 
 def children(pid: int, name: str) -> list[int]:

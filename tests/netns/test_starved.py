@@ -59,7 +59,7 @@ def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     made = Bench(tmp_path, backend)
     made.put(A)
     made.start()
-    made.told.clear()
+    made.emitted.clear()
     yield made
     made.pool.close()
 
@@ -72,7 +72,7 @@ def b_tables(bench: Bench, saved: Saved) -> Tables:
     found = tables(saved)
     bench.put(A)
     bench.start()
-    bench.told.clear()
+    bench.emitted.clear()
     return found
 
 
@@ -80,9 +80,9 @@ def _pass(context: Context, state: State) -> Outcome:
     return reconcile(context, state, PassRequest(Cause(CHANGED)))
 
 
-def _told(bench: Bench) -> list[str]:
+def _emitted(bench: Bench) -> list[str]:
     """The events, but for findings about the files."""
-    return [name for name in bench.told if name != "rules.finding"]
+    return [name for name in bench.emitted if name != "rules.finding"]
 
 
 def test_what_was_written_and_cannot_be_seen_is_in_force(bench: Bench, b_tables: Tables, saved: Saved) -> None:
@@ -98,10 +98,10 @@ def test_what_was_written_and_cannot_be_seen_is_in_force(bench: Bench, b_tables:
     assert tables(saved) == b_tables
     again = _pass(context, outcome.state)
     assert isinstance(again, Failed) and again.retry
-    assert (again.state.unverified, _told(bench)) == (UnverifiedState.WRITTEN, ["rules.unseen"])
+    assert (again.state.unverified, _emitted(bench)) == (UnverifiedState.WRITTEN, ["rules.unseen"])
     calm = _pass(context, again.state)
     assert isinstance(calm, Done) and calm.state.unverified is None
-    assert _told(bench) == ["rules.unseen", "rules.seen"]
+    assert _emitted(bench) == ["rules.unseen", "rules.seen"]
     assert tables(saved) == b_tables
 
 
@@ -125,11 +125,11 @@ def test_what_a_failed_load_left_is_undone_when_it_can_be_seen(
     assert isinstance(outcome, Failed) and outcome.retry
     outcome = _pass(context, outcome.state)
     assert isinstance(outcome, Done) and outcome.state.unverified is None
-    assert _told(bench) == ["rules.unseen", "rules.seen", "drift.repaired"]
+    assert _emitted(bench) == ["rules.unseen", "rules.seen", "drift.repaired"]
     assert tables(saved) == before
 
 
-def test_a_look_that_cannot_be_had_is_told_once(bench: Bench) -> None:
+def test_a_look_that_cannot_be_had_is_reported_once(bench: Bench) -> None:
     """The guard says that it is blind, once, and that it sees again."""
     context = replace(bench.context(), kernel=Starving(bench.backend, {1, 2, 3}, set()))
     state = recall(context)
@@ -138,7 +138,7 @@ def test_a_look_that_cannot_be_had_is_told_once(bench: Bench) -> None:
         assert state.unverified is UnverifiedState.LOOK
     assert "the kernel cannot be read" in state.sentence
     state = _pass(context, state).state
-    assert (state.unverified, _told(bench)) == (None, ["rules.unseen", "rules.seen"])
+    assert (state.unverified, _emitted(bench)) == (None, ["rules.unseen", "rules.seen"])
 
 
 def test_a_program_that_does_not_end_is_starved(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """Runs tests/system on a pristine root of each supported distribution, one after the other, and prints a table.
 
-    packaging/test --systems [--allow-unreachable] [pytest arguments]
+    packaging/test --systems [--allow-unavailable] [pytest arguments]
 
-The exit code is 0 if every distribution passed. A distribution whose archive cannot be reached is a failure, too, with
-the reason in its row; with --allow-unreachable it alone does not change the exit code.
+The exit code is 0 if every distribution passed. A distribution of which no root can be made, for instance because its
+archive cannot be reached, is a failure too, with the reason in its row; with --allow-unavailable it alone does not
+change the exit code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 
 from tests.system.roots import DISTRIBUTIONS, VARIABLE, Distribution, pristine_root
 
-ALLOW: Final = "--allow-unreachable"
+ALLOW: Final = "--allow-unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def run(distribution: Distribution, arguments: list[str]) -> Row:
         pristine_root()
     except AssertionError as error:
         print(error, flush=True)
-        return Row(distribution, "unreachable", _reason(str(error)))
+        return Row(distribution, "unavailable", _reason(str(error)))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         argv = [sys.executable, "-m", "pytest", f"--junitxml={report}", *(arguments or ["tests/system"])]
@@ -59,15 +60,15 @@ def _counts(report: Path) -> str:
 
 
 def _reason(message: str) -> str:
-    """The line of a failure that says why: apt marks it with E:."""
+    """The line of a failure that says why: apt marks it with W: or E:."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    marked = [line for line in lines if line.startswith(("E:", "Err:"))]
+    marked = [line for line in lines if line.startswith(("W:", "E:"))]
     return (marked or lines)[0][:200]
 
 
 def main(arguments: list[str]) -> int:
     """All distributions; the exit code."""
-    allowed = {"passed", "unreachable"} if ALLOW in arguments else {"passed"}
+    allowed = {"passed", "unavailable"} if ALLOW in arguments else {"passed"}
     rest = [argument for argument in arguments if argument != ALLOW]
     rows = [run(distribution, rest) for distribution in DISTRIBUTIONS]
     print()

@@ -67,12 +67,12 @@ def pristine_root(extra: tuple[str, ...] = ()) -> Path:
 def _make(root: Path, suite: str, packages: tuple[str, ...]) -> None:
     unfinished = root.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
     command += [f"--aptopt={setting}" for setting in _apt_settings()]
     made = subprocess.run(
         [*command, suite, str(unfinished), *_mirrors(suite)], capture_output=True, text=True, check=False
     )
-    assert made.returncode == 0, f"mmdebstrap {suite} failed: {made.stderr[-2000:]}"
+    assert made.returncode == 0, f"mmdebstrap {suite} failed:\n{made.stderr[-2000:]}"
     unfinished.rename(root)
 
 
@@ -92,10 +92,9 @@ def _mirrors(suite: str) -> list[str]:
     named = [distribution for distribution in DISTRIBUTIONS if distribution.suite == suite]
     assert named, f"neither apt nor {Path(__file__).name} knows a mirror of {suite}"
     (distribution,) = named
-    options = ""
-    if Path(distribution.keyring).exists():
-        options = f"[signed-by={distribution.keyring}] "
-    return [f"deb {options}{distribution.mirror} {suite} {distribution.components}"]
+    keyring, mirror = distribution.keyring, distribution.mirror
+    assert Path(keyring).exists(), f"{keyring} is missing, so packages of {mirror} cannot be verified; install it"
+    return [f"deb [signed-by={keyring}] {mirror} {suite} {distribution.components}"]
 
 
 def _configured_mirrors(suite: str) -> list[str]:

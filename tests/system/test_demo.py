@@ -230,7 +230,7 @@ def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["--backend", "pf"], ["--backend"]])
-def test_wrong_usage_is_told_and_does_nothing(tmp_path: Path, arguments: list[str]) -> None:
+def test_wrong_usage_is_reported_and_does_nothing(tmp_path: Path, arguments: list[str]) -> None:
     """An argument that the demo does not know ends it with code 2 before it does anything."""
     run = Demo(tmp_path, *arguments).finish()
     assert (run.code, run.stdout, run.traces) == (2, "", [])
