@@ -101,13 +101,33 @@ def _add_offline_verbs(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     checking = verbs.add_parser(
-        "check", parents=[common], help="check the rule files and load them in a temporary network namespace"
+        "check",
+        parents=[common],
+        help="check the rule files and load them in a temporary network namespace",
+        description="Check the rule files and load them in a temporary network namespace. Nothing on the host changes. "
+        "A PATH outside of the daemon's rules directory may belong to any user.",
     )
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
-    verbs.add_parser("diff", parents=[common], help="show what a reload would change in the kernel")
-    rendering = verbs.add_parser("render", parents=[common], help="print the composed ruleset for iptables-restore")
+    verbs.add_parser(
+        "diff",
+        parents=[common],
+        help="show what a reload would change in the kernel",
+        description="Show what a reload would change in the kernel, chain by chain. This needs root.",
+    )
+    rendering = verbs.add_parser(
+        "render",
+        parents=[common],
+        help="print the composed ruleset for iptables-restore",
+        description="Print the ruleset that the rule files make, as input for iptables-restore.",
+    )
     rendering.add_argument("--family", choices=["4", "6"], help="only this family")
-    verbs.add_parser("doctor", parents=[common], help="report what on this host interferes with fwguardd")
+    verbs.add_parser(
+        "doctor",
+        parents=[common],
+        help="report what on this host interferes with fwguardd",
+        description="Report other firewalls, missing programs and settings of this host that interfere with fwguardd. "
+        "Without root some checks are skipped.",
+    )
 
 
 def _fail(reason: str, code: int) -> int:

@@ -82,21 +82,20 @@ def found_programs(live: Mapping[Family, Ruleset], preserve: Preserve) -> tuple[
 
 def _find_program(program: KnownProgram, live: Mapping[Family, Ruleset], preserve: Preserve) -> FoundProgram:
     known = Preserve.from_patterns(program.patterns)
-    chains = 0
+    chains: list[str] = []
     places: list[str] = []
-    kept = True
+    unpreserved = False
     for family, ruleset in live.items():
         for table, chain in ruleset.chains():
-            if chain.policy is None:
-                if known.keeps_name(chain.name):
-                    chains += 1
-                    kept = kept and preserve.keeps_name(chain.name)
-                continue
-            owners = [_owner(rule, known, preserve, table.name, chain) for rule in chain.rules]
-            if "theirs" in owners or "unpreserved" in owners:
-                places.append(f"{_position(owners)} {family.value} {table.name} {chain.name}")
-                kept = kept and "unpreserved" not in owners
-    return FoundProgram(program, chains, tuple(places), kept)
+            if chain.policy is not None:
+                owners = [_owner(rule, known, preserve, table.name, chain) for rule in chain.rules]
+                unpreserved = unpreserved or "unpreserved" in owners
+                if "theirs" in owners or "unpreserved" in owners:
+                    places.append(f"{_position(owners)} {family.value} {table.name} {chain.name}")
+            elif known.keeps_name(chain.name):
+                chains.append(chain.name)
+    kept = not unpreserved and all(map(preserve.keeps_name, chains))
+    return FoundProgram(program, len(chains), tuple(places), kept)
 
 
 def _owner(rule: Rule, known: Preserve, preserve: Preserve, table: str, chain: Chain) -> str:
@@ -112,17 +111,18 @@ def _owner(rule: Rule, known: Preserve, preserve: Preserve, table: str, chain: C
     return "ours"
 
 
+_POSITIONS = {
+    ("theirs",): "in",
+    ("theirs", "ours"): "before our rules in",
+    ("ours", "theirs"): "after our rules in",
+}
+
+
 def _position(owners: Iterable[str]) -> str:
     """The position of a program's rules in a built-in chain, relative to fwguardd's."""
     names = {"theirs": "theirs", "unpreserved": "theirs", "ours": "ours"}
     blocks = [owner for owner, _ in groupby(names[owner] for owner in owners if owner in names)]
-    if blocks == ["theirs"]:
-        return "in"
-    if blocks == ["theirs", "ours"]:
-        return "before our rules in"
-    if blocks == ["ours", "theirs"]:
-        return "after our rules in"
-    return "between our rules in"
+    return _POSITIONS.get(tuple(blocks), "between our rules in")
 
 
 def check_programs(found: Iterable[FoundProgram]) -> Iterator[Finding]:

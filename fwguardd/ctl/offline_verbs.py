@@ -24,7 +24,7 @@ from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fwguardd.kernel.iptables import Backend
@@ -264,13 +264,17 @@ def _rule_lines(chain: str, before: tuple[Rule, ...], after: tuple[Rule, ...]) -
     matcher = SequenceMatcher(None, [rule.text for rule in before], [rule.text for rule in after], autojunk=False)
     for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
         for tag, first, end, new_first, new_end in group:
-            sign = " "
-            if tag != "equal":
-                sign = "+"
-                for rule in before[first:end]:
-                    yield DiffLine("-", f"-A {chain} {rule.text}")
-            for rule in after[new_first:new_end]:
-                yield DiffLine(sign, f"-A {chain} {rule.text}", rule.origin)
+            if tag == "equal":
+                yield from _lines_with_origin(" ", chain, after[new_first:new_end])
+                continue
+            for rule in before[first:end]:
+                yield DiffLine("-", f"-A {chain} {rule.text}")
+            yield from _lines_with_origin("+", chain, after[new_first:new_end])
+
+
+def _lines_with_origin(sign: str, chain: str, rules: Iterable[Rule]) -> Iterator[DiffLine]:
+    for rule in rules:
+        yield DiffLine(sign, f"-A {chain} {rule.text}", rule.origin)
 
 
 def _diff_document(findings: Sequence[Finding], hunks: Sequence[Hunk], *, ok: bool) -> dict[str, Any]:

@@ -208,16 +208,21 @@ def read_document(document: dict[str, Any]) -> Entry | Lost | None:
     if message is None:
         return None
     if document.get("_TRANSPORT") == "driver":
-        missed = _MISSED.fullmatch(message.decode("utf-8", "replace"))
-        if missed is None or document.get("MESSAGE_ID") != _MISSED_ID:
-            return None
-        return Lost(int(missed[1]))
+        return _parse_missed(document, message)
     if document.get("_TRANSPORT") != "kernel" or document.get("SYSLOG_FACILITY", "0") != "0":
         return None
     usec = _text(document.get("__REALTIME_TIMESTAMP")) or ""
     if _USEC.fullmatch(usec) is None:
         return None
     return Entry(message, int(usec) / 1_000_000)
+
+
+def _parse_missed(document: dict[str, Any], message: bytes) -> Lost | None:
+    """The number of messages that journald missed; None for any other message of journald."""
+    missed = _MISSED.fullmatch(message.decode("utf-8", "replace"))
+    if missed is None or document.get("MESSAGE_ID") != _MISSED_ID:
+        return None
+    return Lost(int(missed[1]))
 
 
 def _parse_document(line: bytes) -> dict[str, Any]:

@@ -103,16 +103,23 @@ def nft_tables(*, of_iptables: bool, hidden: frozenset[tuple[str, str]] = frozen
         return ()
     with requester:
         requester.settimeout(_SECONDS)
-        chains: dict[tuple[int, str], list[BaseChain]] = {table: [] for table in _active_tables(requester)}
-        for family in {family for family, _ in chains}:
-            for name, chain in _base_chains(requester, family):
-                other = of_iptables or _is_other(FAMILIES[family], name, chain, hidden)
-                if other and (family, name) in chains:
-                    chains[family, name].append(chain)
+        chains = _chains_of_tables(requester)
     tables: list[OtherTable] = []
-    for (family, name), found in chains.items():
-        tables.append(OtherTable("nft", FAMILIES[family], name, tuple(found)))
+    for (number, name), found in chains.items():
+        family = FAMILIES[number]
+        shown = [chain for chain in found if of_iptables or _is_other(family, name, chain, hidden)]
+        tables.append(OtherTable("nft", family, name, tuple(shown)))
     return tuple(tables)
+
+
+def _chains_of_tables(requester: socket.socket) -> dict[tuple[int, str], list[BaseChain]]:
+    """The base chains of each active table, by the table's family and name."""
+    chains: dict[tuple[int, str], list[BaseChain]] = {table: [] for table in _active_tables(requester)}
+    for family in {family for family, _ in chains}:
+        for name, chain in _base_chains(requester, family):
+            if (family, name) in chains:
+                chains[family, name].append(chain)
+    return chains
 
 
 def _active_tables(requester: socket.socket) -> list[tuple[int, str]]:

@@ -28,7 +28,7 @@ def _ctl(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """A copy of the shipped rules that anyone can read."""
+    """A copy of the shipped rules that every user can read."""
     folder = tmp_path / "rules"
     shutil.copytree(ROOT / "etc" / "fwguard.d", folder)
     for path in (*tmp_path.parents, tmp_path, folder):
@@ -39,7 +39,7 @@ def rules(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("user", [None, NOBODY], ids=["root", "an ordinary user"])
 def test_the_shipped_rules_pass(rules: Path, backend: str, user: int | None) -> None:
-    """What is shipped passes the check on both backends, with privilege and without, and warns of nothing."""
+    """The shipped rules pass the check on both backends, with and without privilege, without a warning."""
     ended = _ctl("check", "--rules-dir", str(rules), "--backend", backend, "--json", user=user)
     document = json.loads(ended.stdout)
     assert (ended.returncode, document["ok"], document["errors"], document["warnings"]) == (0, True, 0, 0)
@@ -68,7 +68,7 @@ def test_a_large_ruleset_passes_without_privilege(rules: Path, backend: str) -> 
 
 
 def test_a_mistake_in_a_large_ruleset_is_found_without_privilege(rules: Path, backend: str) -> None:
-    """Small commits do not blur the place of a mistake."""
+    """Small commits do not change the reported place of a mistake."""
     lines = [f"-A INPUT -p tcp --dport {n + 1} -j ACCEPT" for n in range(600)]
     lines[512] = "-A INPUT -m owner --uid-owner 0 -j ACCEPT"
     (rules / "50-large.rules").write_text("\n".join(lines) + "\n")
@@ -115,7 +115,7 @@ def test_a_name_that_cannot_be_resolved_is_reported(rules: Path, backend: str) -
 
 
 def test_diff_shows_what_a_reload_would_change(rules: Path, backend: str) -> None:
-    """Before: everything comes. After the rules are loaded: nothing. After a foreign change: exactly that."""
+    """Before the load everything is added, after it nothing; a change by another program is shown alone."""
     document = json.loads(_ctl("diff", "--rules-dir", str(rules), "--backend", backend, "--json").stdout)
     lines = [line for change in document["changes"] for line in change["lines"]]
     assert {"sign": "+", "text": "-A INPUT -i lo -j ACCEPT", "file": f"{rules}/00-base.rules", "line": 11} in lines
@@ -164,7 +164,7 @@ def test_check_changes_nothing(rules: Path, backend: str, saved: Callable[[], di
 
 
 def test_the_rendered_text_loads(rules: Path, backend: str) -> None:
-    """What render prints is a text that iptables-restore takes."""
+    """iptables-restore loads what render prints."""
     for family, program in (("4", "iptables"), ("6", "ip6tables")):
         ended = _ctl("render", "--rules-dir", str(rules), "--family", family)
         assert ended.returncode == 0
@@ -185,7 +185,7 @@ def test_an_empty_directory_is_reported_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
-    """A missing rules directory is told like any other mistake, with what to do."""
+    """A missing rules directory is reported like any other mistake, with a hint."""
     ended = _ctl("check", "--rules-dir", str(tmp_path / "none"))
     assert ended.returncode == 1
     assert "the rules directory cannot be read: No such file or directory" in ended.stdout

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 QUIET: Final = 0.1
-"""Seconds to wait for a notice that must not come; one that comes takes a few milliseconds."""
+"""Seconds to wait for a notice that must not arrive; one that arrives takes a few milliseconds."""
 PATIENCE: Final = 60.0
-"""Seconds to wait for one that must."""
+"""Seconds to wait for a notice that must arrive."""
 
 RULE: Final = "INPUT -s 192.0.2.1/32 -j ACCEPT"
 CHANGES: Final = {
@@ -72,7 +72,7 @@ def notices() -> Iterator[GenerationNotices]:
 
 
 def run(command: str, stdin: str = "") -> int:
-    """Run a command to its end, which may be a refusal; its process id."""
+    """Run a command to its end, which may be an error; its process id."""
     process = subprocess.Popen(
         command.split(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
     )
@@ -81,7 +81,7 @@ def run(command: str, stdin: str = "") -> int:
 
 
 def arrived(notices: GenerationNotices, seconds: float = QUIET) -> list[Notice]:
-    """All that arrives until nothing has for a while."""
+    """All notices until none arrives for a while."""
     told: list[Notice] = []
     while select.select([notices], [], [], seconds)[0]:
         told += notices.read_available()
@@ -89,7 +89,7 @@ def arrived(notices: GenerationNotices, seconds: float = QUIET) -> list[Notice]:
 
 
 def next_commit(notices: GenerationNotices) -> Generation:
-    """The one notice that has to be there soon."""
+    """The only notice that arrives."""
     assert select.select([notices], [], [], PATIENCE)[0], "no notice"
     [commit] = notices.read_available()
     assert isinstance(commit, Generation)
@@ -117,7 +117,7 @@ def test_a_change_is_one_notice(notices: GenerationNotices, change: str) -> None
     [("iptables-nft-restore", "10.0.{:d}.{:d}"), ("ip6tables-nft-restore", "2001:db8::{:x}:{:x}")],
 )
 def test_a_restore_is_one_notice(notices: GenerationNotices, program: str, source: str, count: int) -> None:
-    """However many rules a table has, nothing is lost and nothing is told twice, with nobody reading meanwhile."""
+    """A table with any number of rules is one notice, also if the socket is not read meanwhile."""
     pid = run(program, rules(count, source))
     assert arrived(notices) == [Generation(notices.number_at_opening + 1, pid, program[:15])]
 
@@ -131,43 +131,43 @@ def test_a_restore_of_several_tables_is_a_notice_for_each(notices: GenerationNot
 
 
 def test_a_change_by_nft_is_one_notice(notices: GenerationNotices) -> None:
-    """Changes past iptables are told like any other, in our tables and in others."""
+    """Changes by nft send notices too, in the tables of iptables and in others."""
     for step, command in enumerate(("add table inet other", "add rule ip filter INPUT counter accept"), 1):
         pid = run(f"nft {command}")
         assert arrived(notices) == [Generation(notices.number_at_opening + step, pid, "nft")]
 
 
 @pytest.mark.parametrize("command", READS)
-def test_a_read_is_no_notice(notices: GenerationNotices, command: str) -> None:
-    """Looking at the rules, and commands that do nothing, wake nobody."""
+def test_a_read_sends_no_notice(notices: GenerationNotices, command: str) -> None:
+    """Reading the rules, and commands without effect, send no notice."""
     run(command)
     assert arrived(notices) == []
 
 
-def test_a_read_by_nft_is_no_notice(notices: GenerationNotices) -> None:
-    """Nor does nft, when it only looks."""
+def test_a_read_by_nft_sends_no_notice(notices: GenerationNotices) -> None:
+    """Listing by nft sends no notice."""
     run("nft list ruleset")
     assert arrived(notices) == []
 
 
 @pytest.mark.parametrize("text", [rules(1), "*filter\n-A INPUT -j NOWHERE\nCOMMIT\n", "*filter\nCOMMIT\n"])
 @pytest.mark.parametrize("option", ["--test", "--test --noflush"])
-def test_a_trial_is_no_notice(notices: GenerationNotices, option: str, text: str) -> None:
-    """A restore that only tests commits nothing, whatever it is given."""
+def test_a_test_sends_no_notice(notices: GenerationNotices, option: str, text: str) -> None:
+    """A restore with --test commits nothing."""
     run(f"iptables-nft-restore {option}", text)
     assert arrived(notices) == []
 
 
-def test_a_refused_restore_is_no_notice(notices: GenerationNotices) -> None:
-    """What the kernel or the program refuses was no commit."""
+def test_a_refused_restore_sends_no_notice(notices: GenerationNotices) -> None:
+    """A restore that the kernel or the program refuses is not a commit."""
     run("iptables-nft-restore", "*filter\n-A INPUT -j NOWHERE\nCOMMIT\n")
     run("iptables-nft-restore", "*nat\n-A PREROUTING -j MASQUERADE\nCOMMIT\n")
     assert arrived(notices) == []
 
 
 @pytest.mark.parametrize("program", ["iptables-legacy", "ip6tables-legacy"])
-def test_a_change_by_legacy_is_no_notice(notices: GenerationNotices, program: str) -> None:
-    """The other half of the kernel tells nobody: there only the timer helps."""
+def test_a_change_by_legacy_sends_no_notice(notices: GenerationNotices, program: str) -> None:
+    """Legacy iptables sends no notices: only a comparison finds its changes."""
     run(f"{program} -A INPUT -j ACCEPT")
     run(f"{program} -P FORWARD DROP")
     run(f"{program}-restore", rules(1) if program == "iptables-legacy" else "*filter\n-A INPUT -j DROP\nCOMMIT\n")
@@ -175,7 +175,7 @@ def test_a_change_by_legacy_is_no_notice(notices: GenerationNotices, program: st
 
 
 def test_notices_of_other_namespaces_do_not_arrive(notices: GenerationNotices) -> None:
-    """A rehearsal or a container with a firewall of its own is not this host's business."""
+    """Changes in the namespace of a rehearsal or a container send no notice to this one."""
     run("unshare --net iptables-nft -A INPUT -j ACCEPT")
     assert arrived(notices) == []
     pid = run(f"iptables-nft -A {RULE}")
@@ -191,7 +191,7 @@ def test_what_was_before_the_opening_is_not_reported(notices: GenerationNotices)
 
 
 def add_tables(count: int) -> None:
-    """Commit so many times as this very thread: an nft table each, without any program."""
+    """Commit ``count`` times in this thread: an nft table each, without running a program."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as changer:
         for number in range(count):
             changer.sendto(new_table(f"t{number}".encode()), (0, 0))
@@ -222,7 +222,7 @@ def test_a_flood_that_nobody_reads_is_reported_as_missed(notices: GenerationNoti
 
 
 def test_a_burst_fits_the_buffer_as_it_is(notices: GenerationNotices) -> None:
-    """A hundred commits in a row that nobody reads in the meantime are told one by one, limited as asked."""
+    """A hundred commits that are not read meanwhile are returned one by one, up to the limit."""
     add_tables(100)
     first = notices.read_available(limit=30)
     numbers = [notice.number for notice in (*first, *arrived(notices)) if isinstance(notice, Generation)]
@@ -231,7 +231,7 @@ def test_a_burst_fits_the_buffer_as_it_is(notices: GenerationNotices) -> None:
 
 
 def test_a_notice_that_is_not_the_kernels_is_dropped(notices: GenerationNotices) -> None:
-    """A process with CAP_NET_ADMIN can write to our socket; what it writes blames nobody."""
+    """A process with CAP_NET_ADMIN can write to the socket; its messages are dropped."""
     forged = struct.pack("=IHHIIxxxxHH4s", 28, 0x0A0F, 0, 0, 0, 8, 1, b"\0\0\0\7")
     assert parse_notice(forged) == [Generation(7, 0, "")]
     with socket.socket(fileno=os.dup(notices.fileno())) as same:
@@ -276,8 +276,8 @@ def test_a_thread_is_reported_by_its_own_number(notices: GenerationNotices) -> N
     assert seen[0].process == Path("/proc/self/comm").read_text(encoding="utf-8").removesuffix("\n")
 
 
-def test_the_culprit_of_a_change_is_named(notices: GenerationNotices) -> None:
-    """A changer that still lives is seen with its command line, its user, its unit and its parent."""
+def test_the_author_of_a_change_is_read(notices: GenerationNotices) -> None:
+    """A process that still runs is read with its command line, its user, its unit and its parent."""
     code = "import socket, sys; socket.socket(16, 3, 12).sendto(bytes.fromhex(sys.argv[1]), (0, 0)); input()"
     argv = [sys.executable, "-I", "-S", "-c", code, new_table(b"sneaky").hex()]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -301,8 +301,8 @@ def test_the_culprit_of_a_change_is_named(notices: GenerationNotices) -> None:
     )
 
 
-def test_the_culprit_of_iptables_is_named_as_far_as_it_is_there(notices: GenerationNotices) -> None:
-    """It ends a moment after its commit: what is still seen of it is right, and its name is known in any case."""
+def test_the_author_iptables_is_read_as_far_as_possible(notices: GenerationNotices) -> None:
+    """It ends a moment after its commit: what can still be read is right, and the name is always known."""
     seen: list[Author] = []
     for _ in range(20):
         shell = subprocess.Popen(["sh", "-c", f"iptables-nft -A {RULE}; read end"], stdin=subprocess.PIPE)

@@ -45,7 +45,7 @@ RULES = """-4 -A INPUT -m set --match-set nets4 src -j DROP
 
 @pytest.fixture
 def sets() -> str:
-    """The sets of the host that the test's namespace is, as ipset prints them."""
+    """The sets in the test's namespace, as ipset prints them."""
     subprocess.run(["ipset", "restore"], input=SETS, text=True, check=True)
     return output("ipset save")
 
@@ -87,7 +87,7 @@ def test_copies_are_empty_sets_of_the_same_families(sets: str) -> None:
 
 
 def test_rules_with_sets_pass_the_check(tmp_path: Path, backend: str, sets: str) -> None:
-    """Sets of all families, in the match and in the target; and the host's sets are as they were."""
+    """Sets of all families, in matches and targets; the host's sets are unchanged."""
     document = _check(tmp_path / "rules", backend, RULES)
     assert (document["findings"], document["rules"]) == ([], {"ipv4": 4, "ipv6": 3})
     assert output("ipset save") == sets

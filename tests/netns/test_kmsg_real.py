@@ -74,14 +74,14 @@ class LoggedHost:
 
 @pytest.fixture(scope="module")
 def logging() -> Iterator[LogFromEveryNamespace]:
-    """The switch, found while still in the initial namespace: a test's own has none."""
+    """The sysctl, opened in the initial network namespace: that of a test has none."""
     with LogFromEveryNamespace() as switch:
         yield switch
 
 
 @pytest.fixture(params=["", "-legacy"], ids=["nft", "legacy"])
 def host(request: pytest.FixtureRequest, logging: LogFromEveryNamespace) -> Iterator[LoggedHost]:
-    """A host behind either half of the kernel."""
+    """A host with either backend."""
     prefix = f"{secrets.token_hex(4)} denied: "
     with host_with_device() as device:
         for tool in ("iptables", "ip6tables"):
@@ -98,7 +98,7 @@ def read(host: LoggedHost, record: Record) -> Denial:
 
 
 def test_denied_packet_becomes_a_denial(host: LoggedHost) -> None:
-    """A packet that a real rule logs arrives as a record of facility 0, and says who wanted what."""
+    """A packet that a real rule logs arrives as a record of facility 0, with its addresses and ports."""
     with KernelLog(start=Start.END) as log:
         host.send(ipv4(tcp(spt=51234, dpt=23), 6, src="203.0.113.9", dst="10.0.0.1"))
         record = host.next_record(log)
@@ -110,7 +110,7 @@ def test_denied_packet_becomes_a_denial(host: LoggedHost) -> None:
 
 
 def test_ipv6_packet_becomes_a_denial(host: LoggedHost) -> None:
-    """The same of IPv6, with the address as people write it."""
+    """The same for IPv6, with the address in its short form."""
     with KernelLog(start=Start.END) as log:
         host.send(ipv6(udp(spt=5353, dpt=443), 17, src="2001:db8::9", dst="2001:db8::1"))
         denial = read(host, host.next_record(log))
@@ -118,8 +118,8 @@ def test_ipv6_packet_becomes_a_denial(host: LoggedHost) -> None:
     assert sentence(denial) == "denied UDP [2001:db8::9]:5353 → [2001:db8::1]:443 in eth0"
 
 
-def test_forged_line_of_user_space_is_not_handed_out(host: LoggedHost) -> None:
-    """A writer to /dev/kmsg can copy our prefix and ask for facility 0; its record never comes up, and is no loss."""
+def test_forged_line_of_user_space_is_not_returned(host: LoggedHost) -> None:
+    """A process can write a watched prefix with facility 0 to /dev/kmsg; its record is skipped, and is not a loss."""
     forged = f"<4>{host.prefix}IN=forged OUT= MAC= SRC=6.6.6.6 DST=6.6.6.6 PROTO=47 "
     with KernelLog(start=Start.END) as log:
         Path("/dev/kmsg").write_text(forged, encoding="ascii")
@@ -153,7 +153,7 @@ def test_number_of_another_boot_is_refused(host: LoggedHost) -> None:
 
 
 def test_overrun_is_counted_exactly(host: LoggedHost) -> None:
-    """When the ring is overrun, what was read and what was lost add up to what was logged: no less, and no more."""
+    """When the ring buffer overflows, the records read and the records lost add up to the records logged."""
     packets = 3000
     with KernelLog(start=Start.END) as log:
         host.send(ipv4(tcp(dpt=1), 6))

@@ -1,4 +1,4 @@
-"""Rules in the other backend and in tables of nf_tables' own: noticed, told once, with what they do to us."""
+"""Rules in the other backend and in other tables of nf_tables: reported once, with their effect."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_was_there_before_is_reported_at_the_start(start_daemon: Callable[.
 
 
 def test_the_other_backend_is_noticed_when_it_comes_into_use(start_daemon: Callable[..., Any], backend: str) -> None:
-    """Also where no notice tells of it."""
+    """Legacy iptables sends no notice: the next pass finds its tables."""
     daemon = start_daemon(OURS, QUICK)
     daemon.event("rules.applied")
     run(f"iptables-{OTHER[backend]}", "-P", "FORWARD", "DROP")
@@ -89,7 +89,7 @@ def test_tables_that_can_do_nothing_are_not_reported(start_daemon: Callable[...,
     assert reported(daemon) == []
 
 
-def test_a_chain_that_iptables_does_not_show_is_seen() -> None:
+def test_a_chain_that_iptables_does_not_show_is_found() -> None:
     """A hand-made base chain in a table that iptables-nft uses too: iptables-save leaves it out."""
     run("nft", "table ip filter { chain input { type filter hook input priority 0; policy drop; }; }")
     run("iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
@@ -101,7 +101,7 @@ def test_a_chain_that_iptables_does_not_show_is_seen() -> None:
     assert [table.place for table in other_tables(Backend.NFT)] == ["ip6 filter"]
 
 
-def test_what_iptables_makes_is_not_elsewhere() -> None:
+def test_tables_of_iptables_are_not_other_tables() -> None:
     """Every chain of every table, with its hook and its priority, in both families."""
     for program in ("iptables-nft", "ip6tables-nft"):
         for name, builtin in BUILTIN_CHAINS.items():
@@ -114,7 +114,7 @@ def test_what_iptables_makes_is_not_elsewhere() -> None:
     assert {table.maker for table in other_tables(Backend.LEGACY)} == {"iptables-nft"}
 
 
-def test_every_hook_is_seen_and_legacy_tables_are_read_whole() -> None:
+def test_every_hook_is_found_and_legacy_tables_are_read_completely() -> None:
     """Families, hooks and priorities as nft(8) has them; entries of legacy tables counted, their policies read."""
     chains = {
         "inet": ("prerouting", "input", "forward", "output", "postrouting"),
@@ -149,9 +149,9 @@ def test_every_hook_is_seen_and_legacy_tables_are_read_whole() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 20])
-def test_a_look_is_cheap(count: int) -> None:
-    """It runs no program, opens at most a dozen files and sockets, however many tables there are, and may therefore
-    follow every pass."""
+def test_reading_is_cheap(count: int) -> None:
+    """It runs no program and opens at most a dozen files and sockets for any number of tables, so that it can follow
+    every pass."""
     for number in range(count):
         run("nft", f"table inet t{number} {{ chain c {{ type filter hook input priority 0; policy drop; }}; }}")
     for program in ("iptables-nft", "iptables-legacy"):

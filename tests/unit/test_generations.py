@@ -29,13 +29,13 @@ CAPTURED = bytes.fromhex(
 
 
 def attribute(kind: int, value: bytes, length: int | None = None) -> bytes:
-    """One attribute, padded; `length` to lie about it."""
+    """One attribute, padded; `length` for a wrong one."""
     said = len(value) + 4 if length is None else length
     return struct.pack("=HH", said, kind) + value + bytes(-len(value) % 4)
 
 
 def message(*attributes: bytes, kind: int = 0x0A0F, length: int | None = None) -> bytes:
-    """One netlink message of nf_tables; `length` to lie about it."""
+    """One netlink message of nf_tables; `length` for a wrong one."""
     body = struct.pack("=BBH", 0, 0, 0) + b"".join(attributes)
     return struct.pack("=IHHII", len(body) + 16 if length is None else length, kind, 0, 0, 0) + body
 
@@ -47,30 +47,30 @@ NOTICE = message(NUMBER, PID, NAME)
 COMMIT = Generation(number=7, pid=4711, process="iptables-restor")
 
 
-def test_a_notice_says_number_process_id_and_name() -> None:
+def test_a_notice_has_number_process_id_and_name() -> None:
     """The header is in the host's byte order, the values are big endian, the name ends at its zero byte."""
     assert parse_notice(NOTICE) == [COMMIT]
 
 
 @pytest.mark.skipif(sys.byteorder == "big", reason="captured on a little-endian machine")
 def test_a_captured_notice() -> None:
-    """What a real kernel sent is read as what it meant."""
+    """A notice of a real kernel is parsed into its values."""
     assert parse_notice(CAPTURED) == [Generation(number=2, pid=0x5553, process="iptables-nft")]
 
 
 def test_the_order_of_attributes_does_not_matter() -> None:
-    """Netlink promises none; of two attributes of one type the last counts, as it does in the kernel."""
+    """Netlink defines no order; of two attributes of one type the last counts, as in the kernel."""
     assert parse_notice(message(NAME, PID, attribute(1, b"\0\0\0\x01"), NUMBER)) == [COMMIT]
 
 
-def test_unknown_attributes_are_passed_over() -> None:
-    """A newer kernel may say more; the flags in the upper two bits of a type are no part of it."""
+def test_unknown_attributes_are_skipped() -> None:
+    """A newer kernel may send more attributes; the flags in the upper two bits of a type do not belong to it."""
     more = attribute(4, b"x" * 9), attribute(9, b""), attribute(0x3FFF, b"\1\2\3\4")
     assert parse_notice(message(*more, attribute(0x8001, b"\0\0\0\x07"), PID, NAME)) == [COMMIT]
 
 
-def test_a_kernel_may_name_nobody() -> None:
-    """Without process id and name there still was a commit."""
+def test_process_id_and_name_are_optional() -> None:
+    """A notice without process id and name is a commit all the same."""
     assert parse_notice(message(NUMBER)) == [Generation(number=7, pid=0, process="")]
 
 
@@ -81,8 +81,8 @@ def test_several_messages_in_one_datagram() -> None:
     assert parse_notice(rule + NOTICE + rule + second) == [COMMIT, Generation(8, 4711, "iptables-restor")]
 
 
-def test_the_name_is_kept_whatever_it_is() -> None:
-    """A process chooses its name: line breaks stay, bytes that are no UTF-8 come through (PEP 383)."""
+def test_every_name_is_kept() -> None:
+    """A process chooses its name: line breaks and bytes that are not UTF-8 are kept (PEP 383)."""
     [commit] = parse_notice(message(NUMBER, PID, attribute(3, b"a\n)\xff\xc3\xa4\0behind")))
     assert commit.process == "a\n)\udcff\xe4"
     assert commit.process.encode("utf-8", "surrogateescape") == b"a\n)\xff\xc3\xa4"
@@ -94,15 +94,15 @@ def test_numbers_use_all_their_bits() -> None:
 
 
 @pytest.mark.parametrize("end", range(len(NOTICE)))
-def test_a_notice_that_breaks_off_yields_nothing(end: int) -> None:
-    """At whatever byte a datagram ends, what is not there is not made up, and a whole message before it counts."""
+def test_a_notice_that_is_cut_off_is_skipped(end: int) -> None:
+    """A datagram may end at any byte: the cut message is skipped, and whole messages before it count."""
     assert parse_notice(NOTICE[:end]) == []
     assert parse_notice(NOTICE + NOTICE[:end]) == [COMMIT]
 
 
 @pytest.mark.parametrize("missing", range(1, len(NOTICE) - 20 + 1))
-def test_a_message_that_is_shorter_than_its_attributes_yields_nothing_wrong(missing: int) -> None:
-    """When it is the message's own length that cuts it, a notice is whole, or less is known, but nothing is wrong."""
+def test_a_message_that_is_shorter_than_its_attributes_has_no_wrong_values(missing: int) -> None:
+    """If the length of the message cuts it, fields may be missing, but none has a wrong value."""
     cut = NOTICE[: len(NOTICE) - missing]
     told = parse_notice(struct.pack("=I", len(cut)) + cut[4:])
     assert told in ([], [Generation(7, 4711, "")], [Generation(7, 0, "")])
@@ -125,29 +125,29 @@ def test_a_message_that_is_shorter_than_its_attributes_yields_nothing_wrong(miss
         (NUMBER, PID, NAME, b"\4\0\1"),
     ],
 )
-def test_wrong_attributes_yield_nothing(attributes: tuple[bytes, ...]) -> None:
-    """A number that is missing or has no four bytes, or a length that cannot be: no notice, and the next one counts."""
+def test_a_notice_with_wrong_attributes_is_skipped(attributes: tuple[bytes, ...]) -> None:
+    """A missing number, one that has not four bytes, or an impossible length: no notice, and the next one counts."""
     wrong = message(*attributes)
     assert parse_notice(wrong) == []
     assert parse_notice(wrong + bytes(-len(wrong) % 4) + NOTICE) == [COMMIT]
 
 
 @pytest.mark.parametrize("length", [0, 1, 15, len(NOTICE) + 1, 0xFFFFFFFF])
-def test_after_a_message_of_impossible_length_nothing_can_be_found(length: int) -> None:
-    """Where the next message begins is not known then."""
+def test_parsing_ends_at_a_message_of_impossible_length(length: int) -> None:
+    """The beginning of the next message is not known then."""
     assert parse_notice(message(NUMBER, PID, NAME, length=length)) == []
     assert parse_notice(NOTICE + message(NUMBER, PID, NAME, length=length)) == [COMMIT]
 
 
 @pytest.mark.parametrize("length", [16, 17, 19])
-def test_a_message_without_its_family_header_yields_nothing(length: int) -> None:
+def test_a_message_without_its_family_header_is_skipped(length: int) -> None:
     """A message can end before nfgenmsg does."""
     assert parse_notice(message(length=length)) == []
 
 
 @pytest.mark.parametrize("kind", [0, 2, 3, 0x0A10, 0x0A06, 0x0F0A, 0x000F])
-def test_other_messages_are_no_notices(kind: int) -> None:
-    """Only NFT_MSG_NEWGEN is one, whatever the attributes look like."""
+def test_other_messages_are_not_notices(kind: int) -> None:
+    """Only NFT_MSG_NEWGEN is one, also if the attributes look the same."""
     assert parse_notice(message(NUMBER, PID, NAME, kind=kind)) == []
 
 
@@ -162,7 +162,7 @@ def test_filter_on_a_little_endian_machine() -> None:
 
 
 def test_filter_on_a_big_endian_machine() -> None:
-    """The same instructions the other way round; there the type's bytes are 0a 0f."""
+    """The same instructions in big endian; there the type's bytes are 0a 0f."""
     assert filter_program("big") == bytes.fromhex(
         "0028 00 00 00000004 0015 00 01 00000a0f 0006 00 00 ffffffff 0006 00 00 00000000"
     )
@@ -171,7 +171,7 @@ def test_filter_on_a_big_endian_machine() -> None:
 @pytest.mark.parametrize("byteorder", ["little", "big"])
 @pytest.mark.parametrize("kind", [0x0A0F, 0x0F0A, 0x0A10, 0x0A06, 2])
 def test_filter_passes_notices_only(byteorder: str, kind: int) -> None:
-    """Carried out as the kernel does it, on either kind of machine, it passes NFT_MSG_NEWGEN and nothing else."""
+    """Executed as in the kernel, with either byte order, it passes NFT_MSG_NEWGEN and nothing else."""
     prefix = "<" if byteorder == "little" else ">"
     program = filter_program("little" if byteorder == "little" else "big")
     load, compare, accept, drop = struct.iter_unpack(prefix + "HBBI", program)
@@ -182,7 +182,7 @@ def test_filter_passes_notices_only(byteorder: str, kind: int) -> None:
 
 
 def test_filter_is_for_this_machine() -> None:
-    """Without being told otherwise it is the one for the machine that it runs on."""
+    """The default byte order is that of the machine that it runs on."""
     assert filter_program() == filter_program(sys.byteorder)
 
 
@@ -198,8 +198,8 @@ def test_filter_is_for_this_machine() -> None:
         (errno.EMFILE, OSError, "Too many open files"),
     ],
 )
-def test_a_refusal_is_named_for_what_it_means(number: int, kind: type[Exception], word: str) -> None:
-    """A kernel that cannot, and a process that may not, are told apart; what is neither stays an OSError."""
+def test_each_errno_has_its_exception(number: int, kind: type[Exception], word: str) -> None:
+    """A kernel without support and a process without permission are different exceptions; the rest are OSError."""
     refusal = _refusal(number)
     assert type(refusal) is kind
     assert word in str(refusal)

@@ -51,7 +51,7 @@ class PacketPipe:
 
 @pytest.fixture
 def pipe() -> Iterator[PacketPipe]:
-    """A pipe that goes away with the test."""
+    """A pipe that is closed after the test."""
     made = PacketPipe()
     yield made
     made.close()
@@ -68,28 +68,28 @@ def test_header_fields_are_split() -> None:
     assert record == Record(facility=3, level=6, seq=339, usec=5140900, text="usb 1-1: new device")
 
 
-def test_continuation_lines_are_no_text() -> None:
+def test_continuation_lines_do_not_belong_to_the_text() -> None:
     """Device properties after the first line do not belong to the text."""
     record = parse_record(b"6,1,2,-;eth0: link up\n SUBSYSTEM=net\n DEVICE=n2\n")
     assert record is not None
     assert record.text == "eth0: link up"
 
 
-def test_more_header_fields_may_come() -> None:
-    """Fields that the kernel may add before the semicolon are passed over, as the ABI asks of readers."""
+def test_unknown_header_fields_are_skipped() -> None:
+    """Fields that the kernel may add before the semicolon are skipped, as the ABI requires of readers."""
     record = parse_record(b"4,7,8,-,caller=T1234,and=more;text; with; semicolons\n")
     assert record == Record(facility=0, level=4, seq=7, usec=8, text="text; with; semicolons")
 
 
-def test_escapes_stay() -> None:
-    """The kernel's escapes are left alone: a line break in a device's name cannot become one in a log."""
+def test_escapes_are_kept() -> None:
+    """The kernel's escapes are kept, so a line break in a device's name cannot become one in a log."""
     record = parse_record(rb"4,7,8,-;IN=a\x0ab\x5c OUT= " + b"\n")
     assert record is not None
     assert record.text == r"IN=a\x0ab\x5c OUT= "
 
 
-def test_bytes_beyond_ascii_are_escaped_likewise() -> None:
-    """Should a kernel print a byte above 0x7f as it is, the text still is ASCII, in the kernel's own spelling."""
+def test_bytes_beyond_ascii_are_escaped() -> None:
+    """A byte above 0x7f that a kernel does not escape is escaped here in the same way, so the text is ASCII."""
     record = parse_record(b"4,7,8,-;\xc3\xa4\n")
     assert record is not None
     assert record.text == r"\xc3\xa4"
@@ -113,12 +113,12 @@ def test_bytes_beyond_ascii_are_escaped_likewise() -> None:
     ],
 )
 def test_malformed_record_is_none(data: bytes) -> None:
-    """Whatever is not in the device's format is None, and never raises."""
+    """Data that is not in the device's format is None; nothing raises."""
     assert parse_record(data) is None
 
 
 def test_records_come_in_order_and_then_nothing(pipe: PacketPipe) -> None:
-    """Each record comes once; with none waiting the list is empty, without waiting."""
+    """Each record is returned once; without a record the list is empty at once."""
     pipe.kernel(5, 6)
     with KernelLog(pipe.path) as log:
         assert log.read_available(10) == [line(5), line(6)]
@@ -128,7 +128,7 @@ def test_records_come_in_order_and_then_nothing(pipe: PacketPipe) -> None:
 
 
 def test_limit_bounds_the_reads(pipe: PacketPipe) -> None:
-    """At most `limit` records are read at a time, so that a flood cannot hold the event loop."""
+    """At most `limit` records are read at a time, so that a flood cannot block the event loop."""
     pipe.kernel(*range(5))
     with KernelLog(pipe.path) as log:
         assert log.read_available(2) == [line(0), line(1)]
@@ -136,22 +136,22 @@ def test_limit_bounds_the_reads(pipe: PacketPipe) -> None:
         assert log.read_available(2) == [line(4)]
 
 
-def test_gap_is_told_exactly_and_in_place(pipe: PacketPipe) -> None:
-    """A jump in the sequence is a loss of so many records, told before the record after it."""
+def test_gap_is_reported_exactly_and_in_place(pipe: PacketPipe) -> None:
+    """A gap in the sequence is a loss of that number of records, reported before the record after it."""
     pipe.kernel(5, 9)
     with KernelLog(pipe.path) as log:
         assert log.read_available(10) == [line(5), Lost(3), line(9)]
 
 
-def test_first_record_is_no_gap(pipe: PacketPipe) -> None:
-    """From the oldest record on, nothing is known of what was before it."""
+def test_first_record_has_no_gap_before_it(pipe: PacketPipe) -> None:
+    """Nothing is known of what was before the oldest record."""
     pipe.kernel(1000)
     with KernelLog(pipe.path) as log:
         assert log.read_available(10) == [line(1000)]
 
 
 def test_other_facilities_are_skipped_but_counted(pipe: PacketPipe) -> None:
-    """User space cannot write facility 0; its records are not handed out, and leave no gap either."""
+    """User space cannot write facility 0; its records are not returned, and are not counted as lost."""
     pipe.kernel(5)
     pipe.write(b"12,6,17,-;iptables denied: IN=forged OUT= \n", b"30,7,17,-;systemd\n")
     pipe.kernel(8)
@@ -160,7 +160,7 @@ def test_other_facilities_are_skipped_but_counted(pipe: PacketPipe) -> None:
 
 
 def test_malformed_record_counts_as_lost(pipe: PacketPipe) -> None:
-    """A record that cannot be read is not passed over in silence: its number is missing."""
+    """A record that cannot be parsed is reported as lost, because its number is missing."""
     pipe.kernel(5)
     pipe.write(b"no such format\n")
     pipe.kernel(7)
@@ -168,8 +168,8 @@ def test_malformed_record_counts_as_lost(pipe: PacketPipe) -> None:
         assert log.read_available(10) == [line(5), Lost(1), line(7)]
 
 
-def test_end_skips_what_was_there_and_counts_from_it(pipe: PacketPipe) -> None:
-    """From the end: what was there is passed over, and losses right after the opening are counted all the same."""
+def test_end_skips_earlier_records_and_counts_from_there(pipe: PacketPipe) -> None:
+    """From the end: earlier records are skipped, and losses right after the opening are counted all the same."""
     pipe.kernel(5, 6)
     with KernelLog(pipe.path, Start.END) as log:
         pipe.kernel(9)
@@ -184,7 +184,7 @@ def test_after_resumes_without_repeating(pipe: PacketPipe) -> None:
 
 
 def test_after_the_newest_waits_for_the_next(pipe: PacketPipe) -> None:
-    """When the given record is the newest, there is nothing to tell yet."""
+    """When the given record is the newest, there is nothing to return yet."""
     pipe.kernel(5, 6)
     with KernelLog(pipe.path, After(6)) as log:
         assert log.read_available(10) == []
@@ -192,8 +192,8 @@ def test_after_the_newest_waits_for_the_next(pipe: PacketPipe) -> None:
         assert log.read_available(10) == [line(7)]
 
 
-def test_after_tells_what_was_overwritten_meanwhile(pipe: PacketPipe) -> None:
-    """When the records after the given one are gone, their number is told before the oldest that is left."""
+def test_after_reports_what_was_overwritten_meanwhile(pipe: PacketPipe) -> None:
+    """When the records after the given one are overwritten, their number is reported before the oldest one left."""
     pipe.kernel(9, 10)
     with KernelLog(pipe.path, After(6)) as log:
         assert log.read_available(10) == [Lost(2), line(9), line(10)]
@@ -208,25 +208,25 @@ def test_after_a_user_record_resumes(pipe: PacketPipe) -> None:
 
 
 def test_number_of_another_boot_is_refused(pipe: PacketPipe) -> None:
-    """A number beyond the newest record is from another boot; waiting for it would be silence for days."""
+    """A number beyond the newest record is from another boot; waiting for it would take days."""
     pipe.kernel(5, 6)
     with pytest.raises(StaleSequenceError, match="another boot"):
         KernelLog(pipe.path, After(700))
 
 
 def test_missing_device_is_named(tmp_path: Path) -> None:
-    """Without a device the error says so, and where it was looked for."""
+    """Without a device the error says so, and names the path."""
     with pytest.raises(KernelLogMissingError, match="no such device"):
         KernelLog(tmp_path / "kmsg")
 
 
 def test_another_device_in_its_place_is_refused() -> None:
-    """A sandbox that hides the log puts a silent device there: silence must not pass for peace."""
+    """A sandbox that hides the log puts another device there, which would never have a record."""
     with pytest.raises(KernelLogMissingError, match="ProtectKernelLogs"):
         KernelLog("/dev/null")
 
 
-def test_close_twice_is_fine(pipe: PacketPipe) -> None:
+def test_close_twice_does_nothing(pipe: PacketPipe) -> None:
     """Closing a closed log does nothing; its descriptor is then -1."""
     log = KernelLog(pipe.path)
     assert log.fileno() >= 0
@@ -235,8 +235,8 @@ def test_close_twice_is_fine(pipe: PacketPipe) -> None:
     assert log.fileno() == -1
 
 
-def test_what_was_read_before_a_failure_is_handed_out(pipe: PacketPipe) -> None:
-    """A log that fails loses nothing of what it gave before: first the records, then the error."""
+def test_what_was_read_before_a_failure_is_returned(pipe: PacketPipe) -> None:
+    """When the log fails, the records read before are returned first, and then the error is raised."""
     pipe.kernel(5, 6)
     log = KernelLog(pipe.path, After(4))
     os.close(log.fileno())
@@ -245,7 +245,7 @@ def test_what_was_read_before_a_failure_is_handed_out(pipe: PacketPipe) -> None:
         log.read_available(10)
 
 
-def test_position_is_where_to_resume(pipe: PacketPipe) -> None:
+def test_position_is_for_resuming(pipe: PacketPipe) -> None:
     """The position is the number of the last record that was read, of any facility; a reader after it goes on there."""
     with KernelLog(pipe.path) as log:
         assert log.position is None

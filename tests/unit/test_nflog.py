@@ -19,13 +19,13 @@ PAYLOAD = bytes(range(28))
 
 
 def attribute(kind: int, value: bytes, length: int | None = None) -> bytes:
-    """One attribute, padded; `length` to lie about it."""
+    """One attribute, padded; `length` for a wrong one."""
     said = len(value) + 4 if length is None else length
     return struct.pack("=HH", said, kind) + value + bytes(-len(value) % 4)
 
 
 def message(*attributes: bytes, kind: int = 0x0400, family: int = 2, length: int | None = None) -> bytes:
-    """One netlink message of nfnetlink_log; `length` to lie about it."""
+    """One netlink message of nfnetlink_log; `length` for a wrong one."""
     body = struct.pack("=BBH", family, 0, 0) + b"".join(attributes)
     return struct.pack("=IHHII", len(body) + 16 if length is None else length, kind, 0, 0, 0) + body
 
@@ -43,7 +43,7 @@ def numbered(*numbers: int | None) -> list[LoggedPacket]:
 
 
 def test_a_packet_has_family_hook_prefix_number_and_bytes() -> None:
-    """The values are big endian, the prefix ends at its zero byte, and what the kernel does not say is None."""
+    """The values are big endian, the prefix ends at its zero byte, and a missing attribute is None."""
     (packet,) = parse_packets(message(HEADER, PREFIX, SEQ, CARRIED))
     assert (packet.family, packet.hook, packet.ethertype, packet.prefix) == (2, 1, 0x0800, b"denied: ")
     assert (packet.seq, packet.payload, packet.link_header) == (7, PAYLOAD, b"")
@@ -52,8 +52,8 @@ def test_a_packet_has_family_hook_prefix_number_and_bytes() -> None:
     assert packet == PACKET
 
 
-def test_all_that_the_kernel_may_say_is_read() -> None:
-    """Devices, mark, owner, link-layer header and VLAN, each in its place."""
+def test_all_attributes_are_parsed() -> None:
+    """Devices, mark, owner, link-layer header and VLAN tag."""
     vlan = attribute(2, b"\x20\x05") + attribute(1, b"\x81\x00")
     (packet,) = parse_packets(
         message(
@@ -76,15 +76,15 @@ def test_all_that_the_kernel_may_say_is_read() -> None:
     assert (packet.link_header, packet.mark, packet.uid, packet.gid) == (b"link", 9, 1000, 100)
 
 
-def test_the_bytes_before_a_packet_without_ethernet_header_are_no_header() -> None:
-    """Of an Ethernet device the kernel names a sender whenever there is a header; what it copies without is not one."""
+def test_bytes_without_a_sender_are_not_a_link_layer_header() -> None:
+    """For an Ethernet header the kernel also sends NFULA_HWADDR; bytes without it are not a header."""
     header = attribute(15, b"\0\1") + attribute(16, bytes(14))
     assert parse_packets(message(HEADER, header))[0].hardware is None
     assert parse_packets(message(HEADER, header, attribute(8, bytes(12))))[0].hardware == LinkLayer(1, bytes(14))
 
 
 def test_a_batch_is_several_messages() -> None:
-    """Every packet of a batch is read, and the end mark of the batch is none."""
+    """Every packet of a batch is parsed, and the end mark of the batch is skipped."""
     batch = message(HEADER, PREFIX, SEQ, CARRIED) * 3 + message(kind=3)
     assert parse_packets(batch) == [PACKET] * 3
 
@@ -103,8 +103,8 @@ def test_a_batch_is_several_messages() -> None:
         struct.pack("=IHHII", 18, 0x0400, 0, 0, 0) + b"\0\0",
     ],
 )
-def test_what_is_no_packet_yields_nothing(data: bytes) -> None:
-    """Lengths that cannot be true, missing headers, other messages: nothing, and no exception."""
+def test_what_is_not_a_packet_is_skipped(data: bytes) -> None:
+    """Impossible lengths, missing headers and other messages are skipped; nothing raises."""
     assert parse_packets(data) == []
 
 
@@ -115,7 +115,7 @@ def test_numbers_in_a_row_lose_nothing() -> None:
     assert numbers.account(numbered(2)) == numbered(2)
 
 
-def test_a_gap_is_told_before_the_packet_after_it() -> None:
+def test_a_gap_is_reported_before_the_packet_after_it() -> None:
     """Packets lost before the first one count too."""
     assert Numbers().account(numbered(2, 3, 7)) == [Lost(2), *numbered(2, 3), Lost(3), *numbered(7)]
 
@@ -127,8 +127,8 @@ def test_numbers_start_over() -> None:
     assert numbers.account(numbered(0xFFFFFFFF, 0, 2)) == [*numbered(0xFFFFFFFF, 0), Lost(1), *numbered(2)]
 
 
-def test_an_overrun_is_told_at_once_and_counted_once() -> None:
-    """One of the lost packets is told when the socket overflows, the others with the next number; never more."""
+def test_an_overrun_is_reported_at_once_and_counted_once() -> None:
+    """One of the lost packets is reported when the socket overflows, the others with the next number; never more."""
     numbers = Numbers()
     numbers.account(numbered(0))
     assert numbers.overrun() == Lost(1)
@@ -138,19 +138,19 @@ def test_an_overrun_is_told_at_once_and_counted_once() -> None:
 
 
 def test_overruns_before_their_gaps_are_counted_once() -> None:
-    """Two overruns may be told before the first gap is seen; the sum is the sum of the gaps."""
+    """Two overruns may be reported before the first gap is known; the sum is the sum of the gaps."""
     numbers = Numbers()
     told = [numbers.overrun(), numbers.overrun(), *numbers.account(numbered(1, 101))]
     assert sum(item.count for item in told if isinstance(item, Lost)) == 1 + 99
 
 
-def test_a_packet_without_a_number_is_handed_out() -> None:
-    """In the instant in which a group is taken the kernel does not number yet."""
+def test_a_packet_without_a_number_is_returned() -> None:
+    """While a group is being configured the kernel does not number its packets."""
     assert Numbers().account(numbered(None, 0)) == numbered(None, 0)
 
 
-def test_a_refusal_says_what_is_missing() -> None:
-    """Errors of the kernel's become sentences that say what to do; unknown ones stay OSError."""
+def test_each_errno_has_its_exception() -> None:
+    """Known errors of the kernel become exceptions that say what to do; other ones stay OSError."""
     assert isinstance(_refusal(errno.EPERM, 64999), PacketLogNotPermittedError)
     unsupported = _refusal(errno.EAFNOSUPPORT, 5)
     assert isinstance(unsupported, PacketLogUnsupportedError)

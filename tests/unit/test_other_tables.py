@@ -11,27 +11,27 @@ NAT = BaseChain("pre", "nat", "prerouting", -100, "accept", 1)
 
 
 def table(*chains: BaseChain, family: str = "inet", name: str = "filter", backend: str = "nft") -> OtherTable:
-    """A table of nf_tables, unless it is said otherwise."""
+    """A table of nf_tables, unless ``backend`` names the other one."""
     return OtherTable(backend, family, name, chains)
 
 
-def test_what_can_do_nothing_is_nothing_to_tell() -> None:
-    """An empty chain that accepts does nothing, and a table that has only such chains is not there for us."""
+def test_tables_without_effect_are_left_out() -> None:
+    """An empty chain that accepts has no effect, and a table that has only such chains is left out."""
     assert restricting([table(EMPTY), table(name="sets only")]) == ()
     assert restricting([table(EMPTY, BUSY)]) == (table(BUSY),)
     assert restricting([table(CLOSED)]) == (table(CLOSED),)
 
 
-def test_the_same_situation_is_the_same_however_many_rules_there_are() -> None:
-    """A table in use changes all the time; it is another situation only with another table, chain or policy."""
+def test_the_number_of_rules_makes_no_difference() -> None:
+    """A table in use changes all the time; only another table, chain or policy is a difference."""
     more = BaseChain("forward", "filter", "forward", 10, "accept", 300)
     assert restricting([table(BUSY)]) == restricting([table(more)])
     assert restricting([table(BUSY)]) != restricting([table(BUSY, CLOSED)])
     assert restricting([table(BUSY), table(CLOSED, name="a")]) == restricting([table(CLOSED, name="a"), table(BUSY)])
 
 
-def test_the_sentence_says_who_where_and_what_it_does_to_us() -> None:
-    """Each table with its maker and its hooks, and the effect once."""
+def test_the_sentence_names_tables_hooks_and_effects() -> None:
+    """Each table with the program that makes it and its hooks, and each effect once."""
     docker = table(BUSY, family="ip", name="docker-bridges")
     assert describe((docker,)) == (
         "1 other table sees this host's packets too: table ip docker-bridges of Docker, forward (filter,"
@@ -45,7 +45,7 @@ def test_the_sentence_says_who_where_and_what_it_does_to_us() -> None:
 
 
 def test_tables_of_legacy_iptables_are_described_by_their_program() -> None:
-    """With the command that shows them."""
+    """The command that prints them is that of the program too."""
     closed = BaseChain("FORWARD", "filter", "forward", 0, "drop")
     legacy = table(closed, family="ip6", name="filter", backend="legacy")
     assert str(legacy) == "table filter of ip6tables-legacy, 0 rules and policy DROP for FORWARD"
