@@ -24,6 +24,7 @@ import pytest
 from fwguardd.control.client import ask
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
+from tests.unit.emitted import check_json
 from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Daemon:
                 ended = "" if self.process.poll() is None else f"; it ended with {self.process.returncode}"
                 raise AssertionError(f"no {name} {fields} within {LONGEST:g} s{ended}; seen: {self.seen}") from None
             self.seen.append(event)
+            check_json(event)
             if event["event"] == name and all(event.get(key) == value for key, value in fields.items()):
                 return event
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.event_fields import FieldType
+from fwguardd.events import ALL_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,3 +23,11 @@ def check_fields(kind: EventKind, fields: Mapping[str, Any]) -> None:
         assert value is None or isinstance(value, _TYPES[known[name].type]), f"{kind.name}: {name}={value!r}"
         if isinstance(value, (list, tuple)) and known[name].order:
             assert set(value) <= set(known[name].order)
+
+
+_HEAD: Final = {"timestamp", "event", "message", "message_id", "priority"}
+
+
+def check_json(event: Mapping[str, Any]) -> None:
+    """The same for an event as ``fwguardd --log json`` prints it."""
+    check_fields(ALL_EVENTS[event["event"]], {key: value for key, value in event.items() if key not in _HEAD})
