@@ -164,8 +164,8 @@ class Daemon:
 
     async def _scheduled_pass(self, watch: DirectoryWatch) -> None:
         due = self._timetable.due(time.monotonic())
-        if due is Due.LOOK_AHEAD:
-            self._timetable.looked_ahead()
+        if due is Due.VALIDATE_AHEAD:
+            self._timetable.validation_begins()
             self._supervisor.validate_ahead()
         elif due is not None:
             watch.renew()
@@ -177,7 +177,7 @@ class Daemon:
         report = await self._supervisor.run_pass(cause, authors, look_only=look_only)
         outcome = report.outcome
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:
-            self._timetable.notice(time.monotonic())
+            self._timetable.files_changed(time.monotonic())
         self.after(report)
 
     async def reload(self, by: str, confirm_within: float | None = None) -> Report:
@@ -234,7 +234,7 @@ class Daemon:
 
     def drift_found(self) -> None:
         """Drift was found outside of a pass: it is dealt with like a change that the kernel gave notice of."""
-        self._timetable.foreign_change(time.monotonic(), gap=self._supervisor.look_gap())
+        self._timetable.kernel_changed(time.monotonic(), gap=self._supervisor.look_gap())
         self._wake.set()
 
     def wake(self) -> None:
@@ -292,7 +292,7 @@ class Daemon:
         self._emit(events.FAULT, f"an internal error in the event loop: {what}; fwguardd continues", traceback=trace)
 
     def _notice(self, when: float) -> None:
-        self._timetable.notice(when)
+        self._timetable.files_changed(when)
         self._wake.set()
 
     def _want_reload(self) -> None:

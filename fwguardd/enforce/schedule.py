@@ -44,14 +44,14 @@ LOOK_CREDIT = 0.5
 LONGEST_GAP = 60.0
 """Seconds after which a change of another program causes a pass, whatever the share says."""
 
-CALM = 0.2
+PAUSE = 0.2
 """Seconds without a change of another program after which a pass that such changes had starved is tried again."""
 
 
 class Due(Enum):
     """What is due. The value is the cause of the pass, as events name it."""
 
-    LOOK_AHEAD = "look ahead"
+    VALIDATE_AHEAD = "validate ahead"
     CHANGE = "change"
     RETRY = "retry"
     NOTICE = "notice"
@@ -69,46 +69,46 @@ class Schedule:
         self._looks_left: tuple[float, ...] = ()
         self._retry_wait = 0.5
         self._retry_at: float | None = None
-        self._looked_ahead = False
-        self._foreign_at: float | None = None
+        self._validated = False
+        self._kernel_pass_at: float | None = None
         self._began = self._ended = float("-inf")
         self._look_only = False
         self._spent = 0.0
-        self._wants_calm = False
+        self._wait_for_pause = False
 
     def set_durations(self, settle: float, settle_max: float, interval: float) -> None:
         """Change the settle times and the drift interval, in seconds."""
         self._settle, self._settle_max, self._interval = settle, settle_max, interval
 
-    def notice(self, now: float) -> None:
-        """Something in the directory changed."""
+    def files_changed(self, now: float) -> None:
+        """The files in the rules directory changed."""
         if self._first_notice is None:
             self._first_notice = now
         self._last_notice = now
-        self._looked_ahead = False
+        self._validated = False
 
-    def foreign_change(self, now: float, *, gap: float = NOTICE_GAP) -> None:
+    def kernel_changed(self, now: float, *, gap: float = NOTICE_GAP) -> None:
         """Another program changed the kernel.
 
         A pass is due at once, but at least ``gap`` seconds after the one before, and later if comparisons have used up
         their share. If the last pass was starved by such changes, it is due when they pause.
         """
-        if self._wants_calm:
-            self._foreign_at = now + CALM
-        elif self._foreign_at is None:
+        if self._wait_for_pause:
+            self._kernel_pass_at = now + PAUSE
+        elif self._kernel_pass_at is None:
             dear = min((self._spent - LOOK_CREDIT) / LOOK_SHARE, LONGEST_GAP)
-            self._foreign_at = max(now, self._ended + max(gap, dear))
+            self._kernel_pass_at = max(now, self._ended + max(gap, dear))
 
-    def looked_ahead(self) -> None:
+    def validation_begins(self) -> None:
         """The changes until now are being validated ahead."""
-        self._looked_ahead = True
+        self._validated = True
 
     def pass_begins(self, now: float, *, look_only: bool = False) -> None:
         """A pass begins. It covers all changes of the files until now, unless it only looks at the kernel."""
         if not look_only:
             self._first_notice = None
         self._retry_at = None
-        self._foreign_at = None
+        self._kernel_pass_at = None
         self._began, self._look_only = now, look_only
 
     def pass_ended(self, now: float, *, wrote: bool, again: bool, starved: bool = False) -> None:
@@ -126,7 +126,7 @@ class Schedule:
         self._spent = max(0.0, self._spent - LOOK_SHARE * (now - max(self._ended, 0.0)))
         if self._look_only and not wrote:
             self._spent += now - self._began
-        self._ended, self._look_only, self._wants_calm = now, False, starved
+        self._ended, self._look_only, self._wait_for_pause = now, False, starved
         self._next_look = now + min(wait, self._interval)
         if again:
             self._retry_wait = min(self._retry_wait * 2, LONGEST_RETRY)
@@ -146,7 +146,7 @@ class Schedule:
 
     def wait(self, now: float) -> float:
         """Seconds until something is due, if nothing else happens."""
-        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._foreign_at, self._next_look)
+        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._kernel_pass_at, self._next_look)
         return max(0.0, min(time for time in times if time is not None) - now)
 
     def due(self, now: float) -> Due | None:
@@ -156,17 +156,17 @@ class Schedule:
             return Due.CHANGE
         if self._retry_at is not None and now >= self._retry_at:
             return Due.RETRY
-        if self._foreign_at is not None and now >= self._foreign_at:
+        if self._kernel_pass_at is not None and now >= self._kernel_pass_at:
             return Due.NOTICE
         quiet = self._quiet_at()
         if quiet is not None and now >= quiet:
-            return Due.LOOK_AHEAD
+            return Due.VALIDATE_AHEAD
         if now >= self._next_look:
             return Due.TIMER
         return None
 
     def _quiet_at(self) -> float | None:
-        if self._first_notice is None or self._looked_ahead:
+        if self._first_notice is None or self._validated:
             return None
         return self._last_notice + self._settle / 4
 

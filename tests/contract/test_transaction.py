@@ -89,7 +89,7 @@ class FakeKernel:
         self.written += 1
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """There is nobody else."""
+        """No other program writes."""
         return nullcontext()
 
 
@@ -201,7 +201,7 @@ def hiding(request: pytest.FixtureRequest) -> Iterator[tuple[AnyKernel, Callable
         yield made, hide
 
 
-def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[AnyKernel, Callable[[str], None]]) -> None:
+def test_a_hidden_table_of_another_program_is_ignored(hiding: tuple[AnyKernel, Callable[[str], None]]) -> None:
     """A table that no file names may hold what iptables cannot show: ours are written, compared and repaired beside
     it."""
     kernel, hide = hiding
@@ -218,7 +218,7 @@ def test_a_foreign_table_that_is_hidden_is_nobodys_business(hiding: tuple[AnyKer
 def test_a_table_of_ours_that_is_hidden_is_not_written(
     hiding: tuple[AnyKernel, Callable[[str], None]], table: str
 ) -> None:
-    """To write it would destroy what nobody sees: nothing is written at all, be the table wanted or released."""
+    """Writing it would destroy rules that cannot be read: nothing is written, be the table wanted or released."""
     kernel, hide = hiding
     put_in_force(kernel, FIRST, PRESERVE)
     released = Emptying.for_release(FIRST.owned, ONLY_FILTER.owned)
@@ -236,7 +236,7 @@ def test_a_table_of_ours_that_is_hidden_is_not_written(
 
 
 def test_a_table_that_was_let_go_may_be_hidden_then(hiding: tuple[AnyKernel, Callable[[str], None]]) -> None:
-    """What was ours once is a foreign table like any other."""
+    """A table that was released belongs to other programs."""
     kernel, hide = hiding
     put_in_force(kernel, FIRST, PRESERVE)
     put_in_force(kernel, ONLY_FILTER, PRESERVE, Emptying.for_release(FIRST.owned, ONLY_FILTER.owned))
@@ -249,7 +249,7 @@ def _refuse(_family: Family, _text: str) -> None:
 
 
 def _kill(_family: Family, _text: str) -> None:
-    raise KernelError("iptables-nft-restore failed with code -9: it said nothing")
+    raise KernelError("iptables-nft-restore failed with code -9: it printed nothing")
 
 
 def _hang(_family: Family, _text: str) -> None:
@@ -269,7 +269,7 @@ def _lie(_family: Family, _text: str) -> None:
 
 
 def _busy(_family: Family, _text: str) -> None:
-    raise KernelBusyError("/run/xtables.lock is held by process 812 (iptables) for over 5 s")
+    raise KernelBusyError("/run/xtables.lock has been held by process 812 (iptables) for over 5 s")
 
 
 FAULTS = {"refuses": _refuse, "is killed": _kill, "hangs": _hang, "starves": _starve, "lies": _lie}
@@ -306,7 +306,7 @@ def test_a_fault_that_wrote_half_is_undone(fake: FakeKernel) -> None:
     def half(family: Family, text: str) -> None:
         first_table = text[: text.index("COMMIT\n") + len("COMMIT\n")]
         fake.load(family, first_table)
-        raise KernelError("iptables-nft-restore failed with code -9: it said nothing")
+        raise KernelError("iptables-nft-restore failed with code -9: it printed nothing")
 
     fake.restores = [None, half]
     with pytest.raises(RolledBackError, match="code -9"):
@@ -323,7 +323,7 @@ def test_a_clash_is_tried_again(fake: FakeKernel) -> None:
 
 
 def _meddling(fake: FakeKernel, text: str) -> Callable[[Family, str], None]:
-    """A load into which somebody else gets with a text of his own, between our look and our write."""
+    """A load that comes after one of another program, which wrote between the look and the write."""
 
     def knob(family: Family, ours: str) -> None:
         fake.load(family, text)
@@ -333,8 +333,8 @@ def _meddling(fake: FakeKernel, text: str) -> Callable[[Family, str], None]:
 
 
 def test_a_rule_that_comes_before_ours_meanwhile_is_no_failure(fake: FakeKernel) -> None:
-    """Places are counted from a look, and somebody puts a jump of his at the head before the write: ours stand in
-    their order in the end, behind his."""
+    """Places are counted from a look, and another program inserts a jump at the head before the write: our rules have
+    the right order in the end, behind that jump."""
     third = rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p udp -j DROP\n-A INPUT -p tcp -j DROP\n")
     fourth = rehearsed(
         "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p udp -j DROP\n-A INPUT -s 192.0.2.1/32 -j DROP\n"
@@ -348,8 +348,8 @@ def test_a_rule_that_comes_before_ours_meanwhile_is_no_failure(fake: FakeKernel)
     assert compare(fourth.rulesets[Family.IPV4], own_part(live, PRESERVE)) == ()
 
 
-def test_a_place_that_is_gone_meanwhile_is_looked_for_anew(fake: FakeKernel) -> None:
-    """Somebody takes away what the plan counted on: the next one is made from a new look; for ever is a failure."""
+def test_a_plan_whose_places_are_gone_is_made_again(fake: FakeKernel) -> None:
+    """Another program deletes what the plan counted on: it is made again from a new look, but not endlessly."""
 
     def stale(_family: Family, _text: str) -> None:
         raise StalePlaceError("iptables-nft-restore: line 3 failed: Index of insertion too big.")
@@ -373,7 +373,7 @@ def test_a_lock_that_is_held_for_ever_changes_nothing(fake: FakeKernel) -> None:
     assert _holds(fake, FIRST)
 
 
-def test_an_undo_that_fails_is_told_for_what_it_is(fake: FakeKernel) -> None:
+def test_an_undo_that_fails_has_an_error_of_its_own(fake: FakeKernel) -> None:
     """When even the undo fails there is an error of its own, with both reasons, and nothing else is tried."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, _kill, _kill, _kill, _kill]
@@ -382,9 +382,9 @@ def test_an_undo_that_fails_is_told_for_what_it_is(fake: FakeKernel) -> None:
 
 
 @pytest.mark.parametrize("error", [KernelStarvedError, KernelError])
-def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: type[KernelError]) -> None:
-    """Every program said yes and the look after that cannot be had: what was written stays, and is told as not
-    verified."""
+def test_a_write_that_cannot_be_verified_is_not_undone(fake: FakeKernel, error: type[KernelError]) -> None:
+    """The load ended without an error and the kernel cannot be read then: what was written stays, and the outcome says
+    that it is not verified."""
     put_in_force(fake, FIRST, PRESERVE)
 
     def unverified() -> None:
@@ -399,7 +399,9 @@ def test_a_write_that_nobody_can_look_at_is_not_undone(fake: FakeKernel, error: 
 
 
 @pytest.mark.parametrize("knob", [_refuse, _kill, _starve], ids=["refuses", "is killed", "starves"])
-def test_an_undo_that_nobody_can_look_for_is_owed(fake: FakeKernel, knob: Callable[[Family, str], None]) -> None:
+def test_an_undo_is_delayed_while_the_kernel_cannot_be_read(
+    fake: FakeKernel, knob: Callable[[Family, str], None]
+) -> None:
     """A load failed and what it left cannot be looked at: that is an undo to come, not one that failed, and what was
     in force before can be brought back later."""
     put_in_force(fake, FIRST, PRESERVE)
@@ -412,7 +414,7 @@ def test_an_undo_that_nobody_can_look_for_is_owed(fake: FakeKernel, knob: Callab
 
 
 @pytest.mark.parametrize("step", ["the write", "the look behind it"])
-def test_an_undo_that_is_kept_from_its_end_is_owed(fake: FakeKernel, step: str) -> None:
+def test_an_undo_that_cannot_be_completed_is_delayed(fake: FakeKernel, step: str) -> None:
     """The same where the undo could look, but not write, or not see what it wrote."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, *([_starve] if step == "the write" else [])]
@@ -431,8 +433,8 @@ def test_a_load_that_starved_is_not_tried_again_at_once(fake: FakeKernel) -> Non
     assert _holds(fake, FIRST)
 
 
-def test_a_snapshot_that_fails_writes_nothing(fake: FakeKernel) -> None:
-    """Without a snapshot there is no way back, so there is no way forth."""
+def test_a_first_look_that_fails_writes_nothing(fake: FakeKernel) -> None:
+    """Without a first look there is nothing to restore after a failure, so nothing is written."""
     put_in_force(fake, FIRST, PRESERVE)
     before = fake.written
 

@@ -55,7 +55,7 @@ def test_a_plan_without_preserved_chains_leaves_nothing_of_other_programs(rulese
 
 
 def keeps(rule: Rule, table: Table, chain: Chain) -> bool:
-    """Whether a rule is somebody else's."""
+    """Whether a rule belongs to another program."""
     return PRESERVE.keeps_rule(rule, table.name, chain.name)
 
 

@@ -103,7 +103,7 @@ def test_a_tree_is_removed_without_following_symlinks(place: Place) -> None:
 
 
 def test_a_directory_tells_whether_it_was_made(place: Place) -> None:
-    """Making a directory that is there is no error, and told apart from making it."""
+    """Making a directory that exists is not an error, and the result says which of the two it was."""
     assert make_directory(place.system, place.root / "d")
     assert not make_directory(place.system, place.root / "d")
     assert place.system.stat(place.root / "d").st_mode & 0o777 == 0o700
@@ -121,7 +121,7 @@ def test_only_plain_files_are_read(place: Place) -> None:
 
 
 def test_a_fifo_does_not_stop_a_reader(tmp_path: Path) -> None:
-    """A FIFO in the place of a file is noticed at once: nobody waits for a writer."""
+    """A FIFO in the place of a file is noticed at once: the store does not wait for a writer."""
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(NotRegularError):
         read_file(HostSystem(), tmp_path / "fifo")
@@ -220,7 +220,7 @@ def test_a_stop_leaves_the_old_or_the_new_bytes(place: Place) -> None:
 
 
 def test_a_directory_that_cannot_be_forced_is_taken_as_it_is(tmp_path: Path) -> None:
-    """A file system that answers EINVAL for a directory has nothing to force, and that is no failure."""
+    """A file system that answers EINVAL for a directory has nothing to force, and that is not a failure."""
 
     def reached(_number: int, call: str) -> None:
         if call == "fsync":

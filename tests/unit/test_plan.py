@@ -48,7 +48,7 @@ def lines(live: Ruleset, wanted: Ruleset, preserve: Preserve = STRICT) -> list[l
 
 
 def test_nothing_is_planned_where_nothing_differs() -> None:
-    """No text, so counters stay and nobody is woken."""
+    """No text, so counters stay and no other program is notified."""
     assert lines(ruleset(INPUT="a;b", web="c"), ruleset(web="c", INPUT="a;b")) == []
 
 
@@ -100,7 +100,7 @@ def test_a_chain_that_has_nothing_left_is_flushed() -> None:
 
 
 def test_what_belongs_to_others_is_not_in_the_text() -> None:
-    """Their chains and their rules in ours; and ours are placed around theirs."""
+    """Chains of other programs and their rules in our chains stay; our rules are placed around them."""
     live = ruleset(FORWARD="-j DOCKER-USER;a;-j DOCKER-FWD;b", **{"DOCKER-USER": "x", "DOCKER-FWD": "y"})
     assert lines(live, ruleset(FORWARD="a;b"), DOCKER) == []
     assert lines(live, ruleset(FORWARD="b;c"), DOCKER) == [["-D FORWARD a", "[0:0] -I FORWARD 4 c"]]
@@ -124,7 +124,7 @@ def test_a_table_that_is_let_go_is_emptied() -> None:
 
 
 def test_tables_that_are_not_wanted_are_not_in_the_text() -> None:
-    """They are nobody's business here."""
+    """They belong to other programs, or are released by an emptied table."""
     assert lines(ruleset(INPUT="a"), Ruleset(Family.IPV4, {})) == []
 
 

@@ -1,4 +1,4 @@
-"""What is kept in the state directory, how it is told, and what happens on a disk that is full or cannot be written."""
+"""What is kept in the state directory, which faults are found, and what a full or read-only disk does."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_new_store_is_empty_and_its_owners_alone(state: Path) -> None:
 
 
 def test_files_are_their_owners_alone(state: Path) -> None:
-    """What is written can be read by nobody else: rule files may hold what is not for everybody."""
+    """Only the owner can read what is written: rule files may contain confidential addresses and comments."""
     store = RevisionStore(state)
     store.record(revision(1))
     store.write_boot_files(revision(1))
@@ -153,7 +153,7 @@ def test_a_number_that_anything_tells_of_is_used(state: Path, what: str) -> None
 
 
 def test_the_number_of_a_revision_that_could_not_be_kept_is_used(state: Path) -> None:
-    """A revision that is in force and could not be kept was told to people: the next one gets another number, and the
+    """A revision that is in force and could not be kept was named in events: the next one gets another number, and the
     same one can be recorded when the disk can be written again.
     """
     store = RevisionStore(state)
@@ -210,14 +210,14 @@ def test_a_directory_that_others_can_write_is_refused(state: Path) -> None:
 
 
 def test_a_file_in_place_of_the_directory_is_refused(state: Path) -> None:
-    """A state directory that is no directory is refused."""
+    """A state directory that is not a directory is refused."""
     state.write_text("")
     with pytest.raises(StoreError, match="cannot be trusted: it is not a directory"):
         RevisionStore(state)
 
 
 @pytest.mark.root
-def test_a_directory_of_somebody_else_is_refused(state: Path) -> None:
+def test_a_directory_of_another_user_is_refused(state: Path) -> None:
     """A state directory that neither root nor the daemon's user owns is refused."""
     state.mkdir(mode=0o700)
     os.chown(state, 12345, 12345)
@@ -236,9 +236,9 @@ def test_leftovers_of_interrupted_writes_go(state: Path) -> None:
     (state / "boot.tmp").symlink_to("boot-000002-1")
     (state / "boot-000002-1").mkdir()
     (state / "boot-000002-1" / "ipv4.rules").write_bytes(b"half")
-    foreign = [state / "lost+found", state / "revisions/000001.json.bak", state / "boot-notes", state / "x.tmp"]
-    for path in foreign:
-        path.write_bytes(b"somebody's")
+    others = [state / "lost+found", state / "revisions/000001.json.bak", state / "boot-notes", state / "x.tmp"]
+    for path in others:
+        path.write_bytes(b"of another program")
     store = RevisionStore(state)
     assert store.take_faults() == ()
     assert store.next_number() == 3
@@ -247,7 +247,7 @@ def test_leftovers_of_interrupted_writes_go(state: Path) -> None:
     assert {path.name for path in (state / "revisions").iterdir()} == {"000001.json", "000001.json.bak"}
 
 
-def test_a_torn_revision_is_told_and_set_aside(state: Path) -> None:
+def test_an_incomplete_revision_is_reported_and_moved_aside(state: Path) -> None:
     """The sentence names the file, how much of it is there, and where it is now; the one before is the latest."""
     store = RevisionStore(state)
     store.record(revision(1))
@@ -306,7 +306,7 @@ def test_faults_that_are_listed_are_bounded(state: Path) -> None:
     assert store.faults() == faults[2:]
 
 
-def test_a_form_that_is_not_known_is_told(state: Path) -> None:
+def test_a_form_that_is_not_known_is_reported(state: Path) -> None:
     """A file of another version is set aside under its own words, and so is one with another one's name."""
     store = RevisionStore(state)
     store.record(revision(1))
@@ -328,7 +328,7 @@ def test_a_form_that_is_not_known_is_told(state: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "directory"])
-def test_what_is_no_plain_file_is_set_aside(state: Path, kind: str) -> None:
+def test_what_is_not_a_regular_file_is_moved_aside(state: Path, kind: str) -> None:
     """A symlink, a FIFO or a directory by the name of a file is not followed and not waited for."""
     store = RevisionStore(state)
     store.record(revision(1))
@@ -364,8 +364,8 @@ def test_damaged_files_are_kept_but_not_for_ever(state: Path) -> None:
     assert RevisionStore(state).next_number() == 901
 
 
-def test_a_lost_confirmation_is_told_with_what_it_means(state: Path) -> None:
-    """Damage to a note is told with its consequence, because nobody else will notice."""
+def test_a_lost_confirmation_is_reported_with_its_consequence(state: Path) -> None:
+    """Damage to a small file is reported with its consequence, because it has no other effect that is seen."""
     store = RevisionStore(state)
     store.set_pending(pending(2, 1))
     store.hold("ab12", "not confirmed in time")
@@ -381,7 +381,7 @@ def test_a_lost_confirmation_is_told_with_what_it_means(state: Path) -> None:
 
 
 def test_notes_replace_each_other(state: Path) -> None:
-    """There is one pending confirmation and one held digest; clearing what is not there is no error."""
+    """There is one pending confirmation and one held digest; clearing what is not there is not an error."""
     store = RevisionStore(state)
     store.clear_pending()
     store.release()
@@ -472,8 +472,8 @@ def test_a_shell_can_check_the_boot_files(state: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing file", "no set", "no symlink", "elsewhere", "changed"])
-def test_damaged_boot_files_are_told_and_set_aside(state: Path, fault: str) -> None:
-    """Whatever is wrong with the boot files is told once, with what it means; they can be written anew."""
+def test_damaged_boot_files_are_reported_and_moved_aside(state: Path, fault: str) -> None:
+    """Any damage to the boot files is reported once, with its consequence; they can be written again."""
     store = RevisionStore(state)
     store.write_boot_files(revision(1))
     boot = state / "boot"
@@ -557,7 +557,8 @@ assert RevisionStore(STATE).read_boot_revision() == 4
 
 
 def test_a_disk_that_cannot_be_written_can_be_read(state: Path) -> None:
-    """On a read-only file system all that is kept can be read, damage is told, and each write says what it means."""
+    """On a read-only file system all that is kept can be read, damage is reported, and a failed write says what it
+    means."""
     store = RevisionStore(state)
     store.record(revision(1))
     store.record(revision(2))
@@ -586,7 +587,7 @@ assert numbers(RevisionStore(STATE)) == [1, 4]
     in_a_mount_namespace(script, state)
 
 
-def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     """Without a place to keep anything the store opens empty, says so, and each write fails with place and fault."""
     store = RevisionStore(tmp_path / "no" / "state")
     (fault,) = store.take_faults()
@@ -611,7 +612,7 @@ def test_touched_tables_are_known_after_a_restart(tmp_path: Path) -> None:
     assert RevisionStore(tmp_path / "state").touched() == frozenset()
 
 
-def test_damaged_touched_tables_are_told(tmp_path: Path) -> None:
+def test_damage_to_the_touched_tables_is_reported(tmp_path: Path) -> None:
     """A torn note is set aside, and what that means is said."""
     RevisionStore(tmp_path / "state").touch(frozenset({(Family.IPV4, "raw")}))
     path = tmp_path / "state" / "touched.json"

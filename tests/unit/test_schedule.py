@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fwguardd.enforce.schedule import (
-    CALM,
     LONGEST_GAP,
     LONGEST_RETRY,
     LOOK_SHARE,
     NOTICE_GAP,
+    PAUSE,
     Due,
     RepairBudget,
     Schedule,
@@ -25,8 +25,8 @@ def test_a_burst_is_one_pass_after_quiet() -> None:
     """A pass is due settle after the last notice, not after the first."""
     timetable = _after_a_pass()
     for when in (101.0, 101.1, 101.25):
-        timetable.notice(when)
-    timetable.looked_ahead()
+        timetable.files_changed(when)
+    timetable.validation_begins()
     assert timetable.due(101.4) is None
     assert timetable.due(101.46) is Due.CHANGE
 
@@ -35,21 +35,21 @@ def test_a_burst_without_end_is_not_waited_for() -> None:
     """A pass is due settle_max after the first notice, however many come."""
     timetable = _after_a_pass()
     for tick in range(100):
-        timetable.notice(101.0 + tick * 0.1)
-    timetable.looked_ahead()
+        timetable.files_changed(101.0 + tick * 0.1)
+    timetable.validation_begins()
     assert timetable.due(103.0) is Due.CHANGE
 
 
 def test_the_files_are_judged_ahead_once_in_each_quiet() -> None:
     """A quarter into the quiet there is time to look ahead; again only after another notice."""
     timetable = _after_a_pass()
-    timetable.notice(101.0)
+    timetable.files_changed(101.0)
     assert timetable.due(101.04) is None
-    assert timetable.due(101.06) is Due.LOOK_AHEAD
-    timetable.looked_ahead()
+    assert timetable.due(101.06) is Due.VALIDATE_AHEAD
+    timetable.validation_begins()
     assert timetable.due(101.07) is None
-    timetable.notice(101.1)
-    assert timetable.due(101.16) is Due.LOOK_AHEAD
+    timetable.files_changed(101.1)
+    assert timetable.due(101.16) is Due.VALIDATE_AHEAD
 
 
 def test_after_a_write_it_looks_again_soon() -> None:
@@ -84,11 +84,11 @@ def test_failures_that_may_pass_are_tried_again_with_growing_waits() -> None:
 def test_a_notice_during_a_pass_is_for_the_next_one() -> None:
     """What changes while a pass runs is never lost: the mark is cleared before the files are read."""
     timetable = _after_a_pass()
-    timetable.notice(101.0)
+    timetable.files_changed(101.0)
     timetable.pass_begins(101.2)
-    timetable.notice(101.5)
+    timetable.files_changed(101.5)
     timetable.pass_ended(101.6, wrote=True, again=False)
-    timetable.looked_ahead()
+    timetable.validation_begins()
     assert timetable.due(101.71) is Due.CHANGE
 
 
@@ -96,30 +96,30 @@ def test_a_settle_time_of_nothing_is_no_wait() -> None:
     """With settle 0 the pass itself is due at once, and there is nothing to look ahead for."""
     timetable = Schedule(settle=0.0, settle_max=0.0, interval=60.0)
     timetable.pass_ended(100.0, wrote=False, again=False)
-    timetable.notice(101.0)
+    timetable.files_changed(101.0)
     assert timetable.due(101.0) is Due.CHANGE
 
 
-def test_a_foreign_change_is_looked_at_at_once() -> None:
+def test_a_change_of_another_program_causes_a_pass_at_once() -> None:
     """At once, but a short gap after the pass before; a second change in the meantime delays nothing."""
     timetable = _after_a_pass()
-    timetable.foreign_change(110.0)
+    timetable.kernel_changed(110.0)
     assert timetable.due(110.0) is Due.NOTICE
     timetable.pass_begins(110.0, look_only=True)
     timetable.pass_ended(110.02, wrote=True, again=False)
     for when in (110.03, 110.06):
-        timetable.foreign_change(when)
+        timetable.kernel_changed(when)
     assert timetable.due(110.06) is None
     assert timetable.due(110.02 + NOTICE_GAP) is Due.NOTICE
 
 
 def test_looks_for_nothing_take_a_small_share_of_the_time() -> None:
-    """Somebody who changes his own chains all the time makes looks rare: a few at once, then a small share of the time,
-    and never rarer than once in a minute."""
+    """A program that changes its own chains all the time makes comparisons rare: a few at once, then a small share of
+    the time, and never rarer than once in a minute."""
     for length in (0.02, 0.3, 20.0):
         timetable, now, looked, longest = _after_a_pass(), 1000.0, 0.0, 0.0
         while now < 4600.0:
-            timetable.foreign_change(now)
+            timetable.kernel_changed(now)
             longest = max(longest, timetable.wait(now))
             now += timetable.wait(now)
             timetable.pass_begins(now, look_only=True)
@@ -133,7 +133,7 @@ def test_repairs_are_not_slowed_down_by_the_share_of_looks() -> None:
     """What repairs something was worth its time."""
     timetable = _after_a_pass()
     for number in range(100):
-        timetable.foreign_change(110.0 + number)
+        timetable.kernel_changed(110.0 + number)
         assert timetable.due(110.0 + number) is Due.NOTICE
         timetable.pass_begins(110.0 + number, look_only=True)
         timetable.pass_ended(110.5 + number, wrote=True, again=False)
@@ -146,9 +146,9 @@ def test_a_look_that_was_kept_from_ending_waits_for_calm() -> None:
     timetable.pass_begins(110.0, look_only=True)
     timetable.pass_ended(140.0, wrote=False, again=True, starved=True)
     for tick in range(8):
-        timetable.foreign_change(140.0 + tick * 0.1)
+        timetable.kernel_changed(140.0 + tick * 0.1)
     assert timetable.due(140.85) is None
-    assert timetable.due(140.7 + CALM) is Due.NOTICE
+    assert timetable.due(140.7 + PAUSE) is Due.NOTICE
     assert timetable.due(141.0) is Due.RETRY
 
 
