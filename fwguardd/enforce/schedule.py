@@ -206,7 +206,7 @@ class RepairBudget:
 
     def back_off(self, now: float) -> float:
         """Seconds to leave between the last repair and the next: none for the first three of a chain, then 0.1,
-        doubled with each, up to the second after which a write is looked at again in any case."""
+        doubled with each, up to the one second after which a write is compared again in any case."""
         _, count = self._worst(now)
         if count < 3:
             return 0.0
