@@ -67,7 +67,7 @@ class GrowingJournal:
         self._writer.stdin.write(text.encode() + framed)
         self._writer.stdin.flush()
 
-    def wait(self, seconds: float = 10.0) -> None:
+    def wait(self, seconds: float = 60.0) -> None:
         """Until there is an entry: in a directory without any, journalctl knows no boot to follow, and ends."""
         command = ["journalctl", f"--directory={self.directory}", "--quiet", "--lines=1", "--output=cat"]
         deadline = time.monotonic() + seconds
@@ -79,7 +79,7 @@ class GrowingJournal:
         """Finish the file."""
         assert self._writer.stdin is not None
         self._writer.stdin.close()
-        self._writer.wait(timeout=10)
+        self._writer.wait(timeout=60)
 
     def __enter__(self) -> Self:
         return self
