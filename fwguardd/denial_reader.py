@@ -21,6 +21,7 @@ from fwguardd.denials.pipeline import NO_COUNTS, Pipeline
 from fwguardd.denials.sources import Backlog, NoSourceError, ReadPosition, SourceChoice, open_source
 from fwguardd.ruleset.references import origins_by_prefix, rules_not_read
 from fwguardd.sinks.sink import dropped_events
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     import asyncio
@@ -346,8 +347,7 @@ def _start(pipeline: Pipeline, backlog: Backlog, checkpoint: Checkpoint | None) 
     """From which line on the source is read, as part of a sentence. A backlog that is to be skipped is read here."""
     if backlog is Backlog.SKIP:
         skipped = pipeline.skip_backlog()
-        lines = "1 older line" if skipped == 1 else f"{skipped} older lines"
-        return f"from now on; {lines} with a watched prefix skipped"
+        return f"from now on; {counted(skipped, 'older line')} with a watched prefix skipped"
     if backlog is Backlog.REPORT:
         return "from the oldest line of this boot that is still there"
     if backlog is Backlog.RESUME and checkpoint is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
 from fwguardd.sinks.console import printable
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -98,7 +99,7 @@ def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> list[Ro
     if refusal := result["last_refusal"]:
         errors = sum(finding["severity"] == "error" for finding in refusal["findings"])
         ago = _ago(now - refusal["when"])
-        rows.append(("refused", ink.bad(f"the rule files, {ago} ago, {_count(errors, 'error')}: see below")))
+        rows.append(("refused", ink.bad(f"the rule files, {ago} ago, {counted(errors, 'error')}: see below")))
     rows += [("damaged", ink.warn(escaped(sentence))) for sentence in result.get("damaged", ())]
     return rows
 
@@ -108,7 +109,7 @@ def _drift(drift: DriftStateDocument, ink: AnswerPainter) -> str:
         return ink.bad("unknown: the kernel cannot be compared with the revision in force")
     count = "none"
     if drift["count"]:
-        count = ink.bad(_count(drift["count"], "difference"))
+        count = ink.bad(counted(drift["count"], "difference"))
     return f"{count}; {_repairs(drift, ink)}"
 
 
@@ -135,7 +136,7 @@ def _denials(denials: DenialsDocument, ink: AnswerPainter) -> str:
     loss = ", none lost"
     if problems:
         loss = f"; {ink.warn(problems)}"
-    return f"{_count(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss} ({fates})"
+    return f"{counted(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss} ({fates})"
 
 
 def _problems_with_denials(denials: DenialsDocument) -> Iterable[str]:
@@ -144,7 +145,7 @@ def _problems_with_denials(denials: DenialsDocument) -> Iterable[str]:
     if denials["lost"]:
         yield f"{denials['lost']} lost"
     if dropped := denials.get("dropped_events"):
-        yield f"{_count(dropped, 'event')} dropped"
+        yield f"{counted(dropped, 'event')} dropped"
     by_kind = denials["denied"] + denials["logged"] + denials["unparsed"]
     by_fate = denials["told"] + denials["summarised"] + denials["waiting"]
     if not denials["lines"] == by_kind == by_fate:
@@ -166,7 +167,7 @@ def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[st
     lines = _findings(result["findings"], ink)
     changes = ""
     if result["changes"]:
-        changes = f" ({_count(result['changes'], 'change')})"
+        changes = f" ({counted(result['changes'], 'change')})"
     lines.append(f"{_paint_of(outcome, ink)(escaped(outcome))}{changes}: {escaped(result['sentence'])}")
     if result["reason"]:
         lines.append(f"    {ink.dim('→')} {escaped(result['reason'])}")
@@ -265,7 +266,7 @@ def drift(result: DriftDocument, ink: AnswerPainter) -> list[str]:
     left = count - len(lines)
     if left > 0:
         lines.append(ink.dim(f"… and {left} more"))
-    lines.append(ink.bad(_count(count, "difference")))
+    lines.append(ink.bad(counted(count, "difference")))
     return lines
 
 
@@ -324,12 +325,6 @@ def _tool(version: str, backend: str) -> str:
 
 def _rules(rules: RuleCounts) -> str:
     return f"{rules['ipv4']} IPv4 and {rules['ipv6']} IPv6 rules"
-
-
-def _count(number: int, noun: str) -> str:
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"
 
 
 def _when(seconds: float) -> str:

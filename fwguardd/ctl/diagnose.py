@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Origin, Severity
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,10 +65,7 @@ class FoundProgram:
     kept: bool
 
     def __str__(self) -> str:
-        chains = f"{self.chains} chains"
-        if self.chains == 1:
-            chains = "1 chain"
-        return f"{self.program.title}: {', '.join((chains, *self.places))}"
+        return f"{self.program.title}: {', '.join((counted(self.chains, 'chain'), *self.places))}"
 
 
 def found_programs(live: Mapping[Family, Ruleset], preserve: Preserve) -> tuple[FoundProgram, ...]:

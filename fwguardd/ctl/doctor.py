@@ -22,6 +22,7 @@ from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability, kernel_release
 from fwguardd.ruleset.model import FAMILIES, Finding, Severity
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.kernel.iptables import Tool
@@ -190,11 +191,8 @@ def _print(diagnosis: Diagnosis, paint: Painter) -> None:
     ):
         for line in lines:
             print(f"{paint.bold(title)}: {escaped(line)}")
-    count = len(diagnosis.findings)
-    if count > 1:
-        print(f"{count} problems found.")
-    elif count == 1:
-        print("1 problem found.")
+    if diagnosis.findings:
+        print(f"{counted(len(diagnosis.findings), 'problem')} found.")
     elif diagnosis.unchecked:
         print(f"{paint.good('ok')}: no problems found, except in what was not checked")
     else:

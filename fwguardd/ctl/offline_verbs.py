@@ -22,6 +22,7 @@ from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.model import FAMILIES, Chain, Family, Finding, Findings, RuleFile
 from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -171,7 +172,7 @@ def print_findings(result: Validation, tool: Tool, paint: Painter) -> None:
     for finding in result.findings:
         print(paint.finding(finding))
     errors, warnings = len(result.findings.errors), len(result.findings.warnings)
-    totals = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+    totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
     if isinstance(result, Invalid):
         print(f"{totals}. A reload would change nothing.")
         return
@@ -301,7 +302,7 @@ def _print_hunks(hunks: tuple[Hunk, ...], paint: Painter) -> None:
         for line in hunk.lines:
             counts[line.sign] += 1
             print(_painted(line, paint))
-    print(f"{_count(len(hunks), 'chain')} would change: {counts['+']} added, {counts['-']} removed.")
+    print(f"{counted(len(hunks), 'chain')} would change: {counts['+']} added, {counts['-']} removed.")
 
 
 def _painted(line: DiffLine, paint: Painter) -> str:
@@ -309,10 +310,3 @@ def _painted(line: DiffLine, paint: Painter) -> str:
     if line.origin is None or line.sign == " ":
         return text
     return f"{text}  {paint.dim(f'# {printable(str(line.origin))}')}"
-
-
-def _count(number: int, noun: str) -> str:
-    """A number and a noun, as in "1 error" and "2 errors"."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"

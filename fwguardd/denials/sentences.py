@@ -11,6 +11,7 @@ from fwguardd.denials.aggregation import Flow
 from fwguardd.denials.fields import ICMP_PROTOCOLS
 from fwguardd.denials.model import Arp, Bare, Extent, Icmp, IPv4, IPv6, PacketFamily, Tcp, icmp_type_name
 from fwguardd.denials.scan import Scan
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.denials.aggregation import FlowSummary
@@ -184,9 +185,7 @@ def unparsed_sentence(read: Unparsed) -> str:
 
 def malformed_sentence(summary: FlowSummary, watched: Watched) -> str:
     """The message of a number of such lines."""
-    lines = "1 more kernel line has"
-    if summary.count != 1:
-        lines = f"{summary.count} more kernel lines have"
+    lines = counted(summary.count, "more kernel line has", "more kernel lines have")
     return f"{lines} the prefix {watched.prefix!r} and an unknown form"
 
 
@@ -203,8 +202,6 @@ def loss_sentence(source: str, count: int) -> str:
     thing, remedy = "kernel record", _LARGER_BUFFER
     if source == "nflog":
         thing, remedy = "packet", ""
-    things = f"{count} {thing}s were"
-    if count == 1:
-        things = f"1 {thing} was"
+    things = counted(count, f"{thing} was", f"{thing}s were")
     how = _LOSSES.get(source, _LOSSES["kmsg"])
     return f"{things} {how}; denials may be among them; add a limit to the rules that log{remedy}"

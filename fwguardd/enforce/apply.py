@@ -21,11 +21,12 @@ from fwguardd.enforce.record import (
     write_boot_files,
 )
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
-from fwguardd.enforce.state import InForce, State, counted
+from fwguardd.enforce.state import InForce, State
 from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified, put_in_force
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.store.revisions import PendingConfirmation, RevisionKind, StoreError
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.enforce.rule_files import Snapshot

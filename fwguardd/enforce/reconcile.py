@@ -18,10 +18,11 @@ from fwguardd.enforce.context import Context, Done, Outcome, Refused, still_in_f
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
-from fwguardd.enforce.state import RefusedFiles, State, counted
+from fwguardd.enforce.state import RefusedFiles, State
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.enforce.record import Cause

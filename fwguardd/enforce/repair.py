@@ -9,10 +9,11 @@ from fwguardd import events
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.record import end
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, report_drift, report_unverified, report_verified
-from fwguardd.enforce.state import InForce, State, UnverifiedState, counted
+from fwguardd.enforce.state import InForce, State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, Unchanged, Unverified, find_drift, put_in_force
 from fwguardd.kernel.iptables import KernelStarvedError, UnknownContentError
 from fwguardd.ruleset.canonical import Owned
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.kernel.attribution import Authors

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
-from fwguardd.enforce.state import State, UnverifiedState, counted
+from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.store.model import RevisionKind
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.diff import Difference
@@ -156,10 +157,3 @@ class State:
         elif self.unverified is not None:
             problems.append("not verified: the kernel cannot be read while other programs change it without pause")
         return tuple(problems)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, in the singular or the plural."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"

@@ -19,6 +19,7 @@ from fwguardd.kernel.iptables import KernelBusyError, KernelError, StalePlaceErr
 from fwguardd.ruleset.canonical import Canonical, Emptying
 from fwguardd.ruleset.diff import ChangeKind, Difference
 from fwguardd.ruleset.model import Family, Ruleset
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,9 +153,7 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
 
 
 def _not_as_written(differences: Sequence[Difference]) -> str:
-    places = "1 place"
-    if len(differences) > 1:
-        places = f"{len(differences)} places"
+    places = counted(len(differences), "place")
     shown = "; ".join(map(str, differences[:_MOST_SHOWN]))
     return f"after the load the kernel differs in {places}: {shown}"
 

@@ -38,6 +38,7 @@ from fwguardd.ruleset.statements import (
     lines_by_path,
 )
 from fwguardd.ruleset.suggestions import how_to_declare, nearest_name, tables_with
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -183,10 +184,8 @@ def _add_rule(tables: _OpenTables, addition: Addition, rule: Rule) -> Finding | 
 
 def _bad_position(addition: Addition, count: int) -> Finding:
     """An insertion at a position that a chain with so many rules does not have."""
-    rules, positions = f"{count} rules", f"a position from 1 to {count + 1}"
-    if count == 1:
-        rules = "1 rule"
-    elif count == 0:
+    rules, positions = counted(count, "rule"), f"a position from 1 to {count + 1}"
+    if not count:
         rules, positions = "no rules", "position 1"
     message = f"{addition.chain} has {rules} before this line, so nothing can be inserted at {addition.position}"
     hint = f"write -A to append the rule, or {positions}"

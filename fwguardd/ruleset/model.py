@@ -17,6 +17,8 @@ from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Self
 
+from fwguardd.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -271,8 +273,7 @@ def _with_line(finding: Finding, files: Mapping[str, Sequence[str]]) -> Finding:
 
 
 def _the_same_for(count: int) -> str:
-    lines = f"{count} more line{'s' * (count > 1)}"
-    return f"the same holds for {lines} of this file"
+    return f"the same holds for {counted(count, 'more line')} of this file"
 
 
 @dataclass(frozen=True, slots=True)

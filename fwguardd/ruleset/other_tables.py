@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.known_programs import owner_of_nft_table
 from fwguardd.ruleset.model import BUILTIN_CHAINS
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +46,7 @@ class BaseChain:
 
     def __str__(self) -> str:
         return (
-            f"{self.hook} ({self.kind}, priority {self.priority}, policy {self.policy}, {_count(self.rules, 'rule')})"
+            f"{self.hook} ({self.kind}, priority {self.priority}, policy {self.policy}, {counted(self.rules, 'rule')})"
         )
 
     @property
@@ -104,7 +105,7 @@ class OtherTable:
     def __str__(self) -> str:
         if self.backend == "legacy":
             rules = sum(chain.rules for chain in self.chains)
-            return f"table {self.name} of {self.program}, {_count(rules, 'rule')}{self._closed()}"
+            return f"table {self.name} of {self.program}, {counted(rules, 'rule')}{self._closed()}"
         maker = self.maker
         if maker:
             maker = f" of {maker}"
@@ -143,11 +144,5 @@ def describe(tables: Sequence[OtherTable]) -> str:
     if len(tables) > _MOST_NAMED:
         named += f"; and {len(tables) - _MOST_NAMED} more"
     effects = "; ".join(dict.fromkeys(table.effect for table in tables))
-    subject = f"{len(tables)} other tables see"
-    if len(tables) == 1:
-        subject = "1 other table sees"
+    subject = counted(len(tables), "other table sees", "other tables see")
     return f"{subject} this host's packets too: {named}: {effects}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.events import DROPPED
 from fwguardd.sinks.sink import Statistics
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -226,4 +227,4 @@ class JournalSocket:
 
 
 def _events(number: int) -> str:
-    return "1 event was" if number == 1 else f"{number} events were"
+    return counted(number, "event was", "events were")

@@ -30,6 +30,7 @@ from fwguardd.ctl.denials.top import SHOWN, Top
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.settings import DEFAULT_PATH, load_settings
 from fwguardd.sinks.console import printable
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -211,10 +212,10 @@ def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
 
 def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> int:
     """Print events; how many there were."""
-    counted = _Counter(events)
-    for piece in _pieces(counted, form, account):
+    counter = _Counter(events)
+    for piece in _pieces(counter, form, account):
         sys.stdout.write(piece)
-    return counted.count
+    return counter.count
 
 
 def _pieces(events: Iterable[Event], form: _Form, account: _Account | None) -> Iterator[str]:
@@ -275,24 +276,22 @@ class _Counter:
 def _print_account(place: str, counts: Counts, stamps: StampReader) -> None:
     """Print on standard error what became of the lines, and what was assumed."""
     _print_note(
-        f"{place}: {_lines(counts.lines)}: {counts.ours} parsed, {counts.unparsed} of unknown form, "
+        f"{place}: {counted(counts.lines, 'line')}: {counts.ours} parsed, {counts.unparsed} of unknown form, "
         f"{counts.foreign} not from the kernel, {counts.others} without a watched prefix"
     )
     if counts.foreign:
-        _print_note(f"ignored {_lines(counts.foreign)} with a watched prefix but no sign that the kernel wrote it")
+        _print_note(
+            f"ignored {counted(counts.foreign, 'line')} with a watched prefix but no sign that the kernel wrote it"
+        )
     if counts.left_out:
-        _print_note(f"{_lines(counts.left_out)} without text: journalctl omits odd bytes unless it is given --all")
+        _print_note(
+            f"{counted(counts.left_out, 'line')} without text: journalctl omits odd bytes unless it is given --all"
+        )
     if counts.undated:
-        _print_note(f"--since and --until excluded {_lines(counts.undated)} without a time of day")
+        _print_note(f"--since and --until excluded {counted(counts.undated, 'line')} without a time of day")
     if stamps.years:
         years = " and ".join(map(str, sorted(stamps.years)))
         _print_note(f"the stamps have no year: {years} was assumed, from the time of the last change of the file")
-
-
-def _lines(number: int) -> str:
-    if number == 1:
-        return "1 line"
-    return f"{number} lines"
 
 
 def _positive(text: str) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.denials.table import icmp, rule
 from fwguardd.sinks.console import printable
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,9 +103,7 @@ class Top:
 
     def lines(self, number: int, ink: AnswerPainter) -> list[str]:
         """The top as text."""
-        lines = [f"{self.total} packets"]
-        if self.total == 1:
-            lines = ["1 packet"]
+        lines = [counted(self.total, "packet")]
         for kind in KINDS:
             lines += self._ranking_lines(kind, number, ink)
         if self.notes:
