@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import __version__
-from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, LOG_CHOICES, Settings, load_settings
+from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, LOG_CHOICES, Settings, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Options:
 
     def load(self) -> Settings:
         """The settings of the file, with the options in their place. Raises SettingsError."""
-        settings = load_settings(self.config, must_exist=self.config != DEFAULT_PATH)
+        settings = settings_of(self.config)
         return replace(settings, **self.given)
 
 

@@ -126,6 +126,12 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
 
 
+def settings_of(path: Path) -> Settings:
+    """The settings of the file that the command line names; only the default file may be missing. Raises
+    SettingsError."""
+    return load_settings(path, must_exist=path != DEFAULT_PATH)
+
+
 def load_settings(path: Path = DEFAULT_PATH, *, must_exist: bool = False) -> Settings:
     """The settings of a file; the defaults where there is none, unless it ``must_exist``. Raises SettingsError."""
     try:

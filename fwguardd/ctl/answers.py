@@ -15,7 +15,7 @@ from fwguardd.sinks.console import printable
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fwguardd.control.documents import (
         DenialsDocument,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         OutcomeDocument,
         PauseDocument,
         PendingDocument,
+        RefusalDocument,
         RevisionDocument,
         RuleCounts,
         ShowDocument,
@@ -40,6 +41,7 @@ MOST_SHOWN = 20
 """Differences that status prints; the verb drift prints all."""
 
 _FAMILIES = {family.value: family for family in Family}
+_SEVERITIES = {severity.value: severity for severity in Severity}
 
 
 class AnswerPainter(Painter):
@@ -56,24 +58,37 @@ class AnswerPainter(Painter):
 
 def status(result: StatusDocument, ink: AnswerPainter, now: float) -> list[str]:
     """The state of the firewall, one fact a line, the most important first."""
-    problems = _problems(result, ink, now)
-    drift, in_force = result["drift"], result["in_force"]
-    rows = [("in force", _in_force(in_force, ink, now)), *problems, ("drift", _drift(drift, ink))]
-    rows += [("", f"  {_difference(text, ink)}") for text in drift["differences"][:MOST_SHOWN]]
-    rows.append(("denials", _denials(result["denials"], ink)))
-    rows += _source_reason(result["denials"])
-    tool = _tool(result["iptables"], result["backend"])
-    rows.append(("daemon", ink.dim(f"fwguardd {escaped(result['version'])}, {tool}")))
-    rows.append(("files", ink.dim(escaped(result["rules_dir"]))))
-    guarded = in_force is not None and in_force["kind"] == "rules" and not problems
     paint = ink.warn
-    if guarded and not drift["count"] and not drift.get("unseen"):
+    if _is_guarded(result):
         paint = ink.good
     lines = [paint(escaped(result["sentence"])), ""]
-    lines += [_row(name, text) for name, text in rows]
+    for name, text in _facts(result, ink, now):
+        lines.append(_row(name, text))
     if result["last_refusal"] is not None:
         lines += ["", *_findings(result["last_refusal"]["findings"], ink)]
     return lines
+
+
+def _is_guarded(result: StatusDocument) -> bool:
+    """Whether the rules of a revision are in force, without drift, and nothing has to be done."""
+    in_force, drift = result["in_force"], result["drift"]
+    if in_force is None or in_force["kind"] != "rules":
+        return False
+    to_be_done = (result["pending"], result["held"], result["last_refusal"], result.get("damaged"))
+    return not any((*to_be_done, drift["count"], drift.get("unseen")))
+
+
+def _facts(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
+    yield "in force", _in_force(result["in_force"], ink, now)
+    yield from _problems(result, ink, now)
+    yield "drift", _drift(result["drift"], ink)
+    for text in result["drift"]["differences"][:MOST_SHOWN]:
+        yield "", f"  {_difference(text, ink)}"
+    yield "denials", _denials(result["denials"], ink)
+    yield from _source_reason(result["denials"])
+    tool = _tool(result["iptables"], result["backend"])
+    yield "daemon", ink.dim(f"fwguardd {escaped(result['version'])}, {tool}")
+    yield "files", ink.dim(escaped(result["rules_dir"]))
 
 
 def _row(name: str, text: str) -> str:
@@ -89,19 +104,21 @@ def _in_force(in_force: InForceDocument | None, ink: AnswerPainter, now: float) 
     return f"{ink.bold('revision ' + str(in_force['revision']))}, {_rules(in_force['rules'])}, {since}"
 
 
-def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> list[Row]:
-    rows: list[Row] = []
+def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
     if pending := result["pending"]:
-        rows.append(("pending", f"{ink.warn(_pending(pending))}; to keep it: fwguardctl confirm"))
+        yield "pending", f"{ink.warn(_pending(pending))}; to keep it: fwguardctl confirm"
     if held := result["held"]:
         reason = f"{escaped(held['reason'])}; the rule files are not applied"
-        rows.append(("held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"))
+        yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
     if refusal := result["last_refusal"]:
-        errors = sum(finding["severity"] == "error" for finding in refusal["findings"])
-        ago = _ago(now - refusal["when"])
-        rows.append(("refused", ink.bad(f"the rule files, {ago} ago, {counted(errors, 'error')}: see below")))
-    rows += [("damaged", ink.warn(escaped(sentence))) for sentence in result.get("damaged", ())]
-    return rows
+        yield "refused", ink.bad(_refusal(refusal, now))
+    for sentence in result.get("damaged", ()):
+        yield "damaged", ink.warn(escaped(sentence))
+
+
+def _refusal(refusal: RefusalDocument, now: float) -> str:
+    errors = sum(finding["severity"] == "error" for finding in refusal["findings"])
+    return f"the rule files, {_ago(now - refusal['when'])} ago, {counted(errors, 'error')}: see below"
 
 
 def _drift(drift: DriftStateDocument, ink: AnswerPainter) -> str:
@@ -139,7 +156,7 @@ def _denials(denials: DenialsDocument, ink: AnswerPainter) -> str:
     return f"{counted(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss} ({fates})"
 
 
-def _problems_with_denials(denials: DenialsDocument) -> Iterable[str]:
+def _problems_with_denials(denials: DenialsDocument) -> Iterator[str]:
     if denials["unparsed"]:
         yield f"{denials['unparsed']} unparsed"
     if denials["lost"]:
@@ -189,18 +206,26 @@ def _paint_of(outcome: str, ink: AnswerPainter) -> Callable[[str], str]:
 
 def history(result: HistoryDocument, ink: AnswerPainter) -> list[str]:
     """The revisions as a table, the one in force marked."""
-    head = ("", "REVISION", "WHEN", "IPV4", "IPV6", "FILES", "CAUSE", "BY")
-    rows = [_revision(revision) for revision in result["revisions"]]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = ["No revision is kept yet."]
-    if rows:
-        lines = [ink.dim(_aligned(head, widths))]
+    if result["revisions"]:
+        lines = _revisions(result["revisions"], ink)
+    for sentence in result["damaged"]:
+        lines.append(ink.warn(f"damaged: {escaped(sentence)}"))
+    return lines
+
+
+_HEAD = ("", "REVISION", "WHEN", "IPV4", "IPV6", "FILES", "CAUSE", "BY")
+
+
+def _revisions(revisions: Iterable[RevisionDocument], ink: AnswerPainter) -> list[str]:
+    rows = [_revision(revision) for revision in revisions]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    lines = [ink.dim(_aligned(_HEAD, widths))]
     for row in rows:
         line = _aligned(row, widths)
         if row[0]:
             line = ink.good(line)
         lines.append(line)
-    lines += [ink.warn(f"damaged: {escaped(sentence)}") for sentence in result["damaged"]]
     return lines
 
 
@@ -302,16 +327,14 @@ def _findings(findings: Iterable[FindingDocument], ink: AnswerPainter) -> list[s
 
 def _finding(document: FindingDocument) -> Finding:
     """The finding that `Finding.document` made this of."""
-    origin, severity = None, Severity.ERROR
+    origin = None
     if document["file"]:
         origin = Origin(document["file"], document["line"] or 0)
-    if document["severity"] == "warning":
-        severity = Severity.WARNING
     return Finding(
         code=document["code"],
         message=document["message"],
         origin=origin,
-        severity=severity,
+        severity=_SEVERITIES[document["severity"]],
         hint=document["hint"] or "",
         column=document["column"] or 0,
         line_text=document["text"] or "",

@@ -19,7 +19,7 @@ from fwguardd.ctl.offline_verbs import OfflineInput, check, diff, render_rules
 from fwguardd.kernel.iptables import IptablesNotPermittedError, KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.model import FAMILIES, Family
-from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings, SettingsError, load_settings
+from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings, SettingsError, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,14 +55,19 @@ def _run(options: argparse.Namespace) -> int:
         return daemon_verbs.run(options)
     if options.verb == denials_command.NAME:
         return denials_command.run(options)
-    settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
+    settings = settings_of(options.config)
     if options.backend:
         settings = replace(settings, backend=BACKEND_CHOICES[options.backend])
     if options.verb == "doctor":
         from fwguardd.ctl.doctor import doctor  # noqa: PLC0415 - only this verb needs these modules.
 
-        return doctor(replace(settings, rules_dir=options.rules_dir or settings.rules_dir), as_document=options.json)
-    source = _offline_input(options, settings)
+        return doctor(replace(settings, rules_dir=_rules_dir(options, settings)), as_document=options.json)
+    return _run_offline(options, settings)
+
+
+def _run_offline(options: argparse.Namespace, settings: Settings) -> int:
+    paths = tuple(getattr(options, "paths", ())) or (_rules_dir(options, settings),)
+    source = OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
     if options.verb == "check":
         return check(source)
     if options.verb == "diff":
@@ -70,9 +75,8 @@ def _run(options: argparse.Namespace) -> int:
     return render_rules(source, _FAMILIES[options.family])
 
 
-def _offline_input(options: argparse.Namespace, settings: Settings) -> OfflineInput:
-    paths = tuple(getattr(options, "paths", ())) or (options.rules_dir or settings.rules_dir,)
-    return OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
+def _rules_dir(options: argparse.Namespace, settings: Settings) -> Path:
+    return options.rules_dir or settings.rules_dir
 
 
 def _parser() -> argparse.ArgumentParser:

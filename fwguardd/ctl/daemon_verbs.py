@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl import answers
 from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError
-from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, load_settings
+from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, settings_of
 from fwguardd.store.revisions import StoreError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ CONFIRM_WITHIN = 60.0
 """Seconds that `reload --confirm` leaves when no number is given."""
 
 _SHORTEST, _LONGEST = 1.0, 86400.0
+_POSITIVE = re.compile(r"0*[1-9][0-9]{0,14}")
 _CHANGES = frozenset({"reload", "rollback", "open", "confirm"})
 _OUTCOMES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO, "failed": FAILED}
 
@@ -112,7 +114,7 @@ def _open_without_daemon(options: argparse.Namespace) -> int:
     # Imported here, because only this verb needs the modules of the daemon.
     from fwguardd.ctl.open_without_daemon import open_without_daemon  # noqa: PLC0415
 
-    settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
+    settings = settings_of(options.config)
     try:
         return open_without_daemon(settings, as_json=options.json)
     except MissingPrivilegeError:
@@ -171,7 +173,7 @@ def _socket_path(options: argparse.Namespace) -> Path:
     if given is not None:
         return given
     try:
-        settings = load_settings(options.config, must_exist=options.config != DEFAULT_PATH)
+        settings = settings_of(options.config)
     except SettingsError as error:
         if options.config != DEFAULT_PATH:
             raise
@@ -198,7 +200,7 @@ def _duration(text: str) -> float:
 
 
 def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 < len(text) <= 15 or int(text) == 0:
+    if _POSITIVE.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a positive number")
     return int(text)
 

@@ -82,18 +82,27 @@ def _find_program(program: KnownProgram, live: Mapping[Family, Ruleset], preserv
     known = Preserve.from_patterns(program.patterns)
     chains: list[str] = []
     places: list[str] = []
-    unpreserved = False
+    kept = True
+    for family, table, chain in _all_chains(live):
+        if chain.policy is None:
+            if known.keeps_name(chain.name):
+                chains.append(chain.name)
+            continue
+        owners = [_owner(rule, known, preserve, table, chain) for rule in chain.rules]
+        if "unpreserved" in owners:
+            kept = False
+        if not _OWNERS_OF_PROGRAM.isdisjoint(owners):
+            places.append(f"{_position(owners)} {family.value} {table} {chain.name}")
+    return FoundProgram(program, len(chains), tuple(places), kept and all(map(preserve.keeps_name, chains)))
+
+
+def _all_chains(live: Mapping[Family, Ruleset]) -> Iterator[tuple[Family, str, Chain]]:
     for family, ruleset in live.items():
         for table, chain in ruleset.chains():
-            if chain.policy is not None:
-                owners = [_owner(rule, known, preserve, table.name, chain) for rule in chain.rules]
-                unpreserved = unpreserved or "unpreserved" in owners
-                if "theirs" in owners or "unpreserved" in owners:
-                    places.append(f"{_position(owners)} {family.value} {table.name} {chain.name}")
-            elif known.keeps_name(chain.name):
-                chains.append(chain.name)
-    kept = not unpreserved and all(map(preserve.keeps_name, chains))
-    return FoundProgram(program, len(chains), tuple(places), kept)
+            yield family, table.name, chain
+
+
+_OWNERS_OF_PROGRAM = frozenset({"theirs", "unpreserved"})
 
 
 def _owner(rule: Rule, known: Preserve, preserve: Preserve, table: str, chain: Chain) -> str:

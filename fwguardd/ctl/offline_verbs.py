@@ -19,7 +19,7 @@ from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.ruleset.model import FAMILIES, Chain, Family, Finding, Findings, RuleFile
+from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Finding, Findings, RuleFile, Table
 from fwguardd.ruleset.save_format import render
 from fwguardd.sinks.console import printable
 from fwguardd.wording import counted
@@ -97,12 +97,16 @@ def render_rules(source: OfflineInput, families: Sequence[Family]) -> int:
     texts = {family.value: render(composition.candidate.rulesets[family]).text for family in families}
     if source.json:
         print(json.dumps(texts))
-        return DONE
+    else:
+        _print_texts(texts)
+    return DONE
+
+
+def _print_texts(texts: Mapping[str, str]) -> None:
     for family, text in texts.items():
         if len(texts) > 1:
             print(f"# {family}")
         print(text, end="")
-    return DONE
 
 
 def diff(source: OfflineInput) -> int:
@@ -148,8 +152,7 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
     Files in ``rules_dir`` have to pass the daemon's check of owner and mode. Drafts may belong to any user.
     """
     first = paths[0]
-    # A missing path with a suffix was meant as a file, and one without as a directory.
-    if len(paths) == 1 and (first.is_dir() or not (first.exists() or first.suffix)):
+    if len(paths) == 1 and _is_directory(first):
         return take_snapshot(first, draft=_is_draft(first, rules_dir))
     files: list[RuleFile] = []
     findings: list[Finding] = []
@@ -160,6 +163,11 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
         else:
             findings.append(outcome)
     return Snapshot(first.parent, tuple(files), Findings(findings), "")
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a path is a directory, or was meant as one: a missing path with a suffix was meant as a file."""
+    return path.is_dir() or not (path.exists() or path.suffix)
 
 
 def _is_draft(path: Path, rules_dir: Path) -> bool:
@@ -219,46 +227,32 @@ def hunks_between(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Rulese
     """The chains that differ, in the order of the wanted rulesets, then those that would be removed."""
     for family, ruleset in wanted.items():
         for table in ruleset.tables.values():
-            chains: Mapping[str, Chain] = {}
-            if table.name in live[family].tables:
-                chains = live[family].tables[table.name].chains
-            for name, chain in table.chains.items():
-                yield from _hunk(family, table.name, chains.get(name), chain)
-            for name, chain in chains.items():
-                if name not in table.chains:
-                    yield from _hunk(family, table.name, chain, None)
+            live_table = live[family].tables.get(table.name, Table(table.name, {}))
+            for name in dict.fromkeys((*table.chains, *live_table.chains)):
+                lines = tuple(_chain_lines(name, live_table, table))
+                if lines:
+                    yield Hunk(family, table.name, name, lines)
 
 
-def _hunk(family: Family, table: str, live: Chain | None, wanted: Chain | None) -> Iterator[Hunk]:
+def _chain_lines(name: str, live: Table, wanted: Table) -> Iterator[DiffLine]:
     """What would change in a chain that is in the kernel, in the files, or in both; nothing if they are equal."""
-    present = wanted or live
-    assert present is not None
-    empty = _empty_chain(present)
-    before, after = live or empty, wanted or empty
-    lines: list[DiffLine] = []
-    if present.policy is None:
-        lines += _declaration_lines(live, wanted)
+    empty = _empty_chain(wanted.name, name)
+    before, after = live.chains.get(name, empty), wanted.chains.get(name, empty)
+    if name not in live.chains and after.policy is None:
+        yield DiffLine("+", f"-N {name}", after.origin)
+    if name not in wanted.chains and before.policy is None:
+        yield DiffLine("-", f"-N {name}")
     if before.policy != after.policy:
-        lines.append(DiffLine("-", f"-P {present.name} {before.policy}"))
-        lines.append(DiffLine("+", f"-P {present.name} {after.policy}", after.origin))
-    lines += _rule_lines(present.name, before.rules, after.rules)
-    if lines:
-        yield Hunk(family, table, present.name, tuple(lines))
+        yield DiffLine("-", f"-P {name} {before.policy}")
+        yield DiffLine("+", f"-P {name} {after.policy}", after.origin)
+    yield from _rule_lines(name, before.rules, after.rules)
 
 
-def _declaration_lines(live: Chain | None, wanted: Chain | None) -> Iterator[DiffLine]:
-    """The line that creates or removes a chain of the user."""
-    if live is None and wanted is not None:
-        yield DiffLine("+", f"-N {wanted.name}", wanted.origin)
-    if wanted is None and live is not None:
-        yield DiffLine("-", f"-N {live.name}")
-
-
-def _empty_chain(chain: Chain) -> Chain:
+def _empty_chain(table: str, name: str) -> Chain:
     """The chain as the kernel has it before anything is loaded."""
-    if chain.policy is None:
-        return Chain(chain.name, None)
-    return Chain(chain.name, "ACCEPT")
+    if name in BUILTIN_CHAINS[table]:
+        return Chain(name, "ACCEPT")
+    return Chain(name, None)
 
 
 def _rule_lines(chain: str, before: tuple[Rule, ...], after: tuple[Rule, ...]) -> Iterator[DiffLine]:

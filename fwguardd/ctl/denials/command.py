@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials import filters, formats
@@ -28,7 +29,7 @@ from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.times import StampReader, time_spec
 from fwguardd.ctl.denials.top import SHOWN, Top
 from fwguardd.denials.model import Meaning, Watched
-from fwguardd.settings import DEFAULT_PATH, load_settings
+from fwguardd.settings import DEFAULT_PATH, settings_of
 from fwguardd.sinks.console import printable
 from fwguardd.wording import counted
 
@@ -59,6 +60,10 @@ examples:
   zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
 
 
+_AGO: Final = re.compile(r"-[0-9]")
+_POSITIVE: Final = re.compile(r"0*[1-9][0-9]{0,5}")
+
+
 class _WrongUsageError(Exception):
     """Options that exclude each other, or a wrong value."""
 
@@ -87,8 +92,11 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add("-f", "--follow", action="store_true", help="also print what is denied from now on, as it comes")
     add("--since", metavar="T", help='from this time on: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
     add("--until", metavar="T", help="up to this time")
-    add("--src", action="append", type=filters.source, metavar="ADDR", help="from this address or network")
-    add("--dport", action="append", type=filters.port, metavar="PORT", help="to this port, or a range such as 20-25")
+    add("--src", action="append", default=[], type=filters.source, metavar="ADDR", help="from this address or network")
+    add(
+        "--dport", action="append", default=[], type=filters.port, metavar="PORT",
+        help="to this port, or a range such as 20-25",
+    )  # fmt: skip
     add(
         "--top", nargs="?", type=_positive, const=SHOWN, metavar="N",
         help="the N sources, ports and rules with most packets (default: %(const)s)",
@@ -113,11 +121,13 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def join_times(argv: Sequence[str]) -> list[str]:
     """The command line with ``--since -15m`` as ``--since=-15m``: argparse takes the former for an option."""
     joined: list[str] = []
+    previous = ""
     for word in argv:
-        if joined and joined[-1] in {"--since", "--until"} and word[:1] == "-" and word[1:2].isdigit():
+        if previous in {"--since", "--until"} and _AGO.match(word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)
+        previous = word
     return joined
 
 
@@ -128,11 +138,7 @@ def run(options: argparse.Namespace) -> int:
     # A terminal or a pipe that cannot show a character gets its code instead of a traceback.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if options.read is not None:
-            _show_old_lines(options)
-        else:
-            _show_journal(options)
-        sys.stdout.flush()
+        _show(options)
     except (_WrongUsageError, TimeSpecError) as error:
         return _fail(error, WRONG_USAGE)
     except FileNotPermittedError as error:
@@ -149,11 +155,19 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _show(options: argparse.Namespace) -> None:
+    if options.read is not None:
+        _show_old_lines(options)
+    else:
+        _show_journal(options)
+    sys.stdout.flush()
+
+
 def _show_journal(options: argparse.Namespace) -> None:
     if options.prefix:
         raise _WrongUsageError("--prefix needs --read: the events in the journal are of the prefixes in the settings")
     form = _form(options)
-    wanted = Filters(tuple(options.src or ()), tuple(options.dport or ()))
+    wanted = Filters(tuple(options.src), tuple(options.dport))
     query = Query(options.journal_dir, options.since, options.until, options.follow)
     events = events_in_journal(query)
     shown = _print((event for event in events if wanted.takes(event)), form, None)
@@ -167,17 +181,28 @@ def _show_old_lines(options: argparse.Namespace) -> None:
     form = _form(options)
     wanted = _filters(options)
     watched = _watched(options)
-    path = None if options.read == "-" else Path(options.read)
-    place = "standard input" if path is None else str(path)
+    path, place = _input(options)
     with opened(path) as (descriptor, changed):
         stamps = StampReader(changed)
-        try:
-            old = LogFileReader(watched, wanted, stamps, flows_only=form.top is not None)
-        except ValueError as error:
-            raise _WrongUsageError(str(error)) from error
+        old = _reader(watched, wanted, stamps, flows_only=form.top is not None)
         _print(old.events(lines_of(descriptor, place, live=form.live)), form, old.account)
     sys.stdout.flush()
     _print_account(place, old.counts, stamps)
+
+
+def _input(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """The file to read, None for standard input; and its name for messages."""
+    if options.read == "-":
+        return None, "standard input"
+    path = Path(options.read)
+    return path, str(path)
+
+
+def _reader(watched: tuple[Watched, ...], wanted: Filters, stamps: StampReader, *, flows_only: bool) -> LogFileReader:
+    try:
+        return LogFileReader(watched, wanted, stamps, flows_only=flows_only)
+    except ValueError as error:
+        raise _WrongUsageError(str(error)) from error
 
 
 def _form(options: argparse.Namespace) -> _Form:
@@ -195,7 +220,7 @@ def _filters(options: argparse.Namespace) -> Filters:
         since, until = _time(options.since, now), _time(options.until, now)
     except ValueError as error:
         raise _WrongUsageError(str(error)) from error
-    return Filters(tuple(options.src or ()), tuple(options.dport or ()), since, until)
+    return Filters(tuple(options.src), tuple(options.dport), since, until)
 
 
 def _time(text: str | None, now: datetime) -> int | None:
@@ -207,7 +232,7 @@ def _time(text: str | None, now: datetime) -> int | None:
 def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
     if options.prefix:
         return tuple(Watched(prefix.strip() or prefix, prefix, Meaning.DENIED) for prefix in options.prefix)
-    return load_settings(options.config, must_exist=options.config != DEFAULT_PATH).prefixes
+    return settings_of(options.config).prefixes
 
 
 def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> int:
@@ -222,16 +247,19 @@ def _pieces(events: Iterable[Event], form: _Form, account: _Account | None) -> I
     if form.top is not None:
         yield from _top_pieces(events, form, form.top, account)
     elif form.ecs:
-        for event in events:
-            yield f"{formats.json_line(formats.ecs(event))}\n"
+        yield from _json_lines(events, formats.ecs)
     elif form.json and form.live:
-        for event in events:
-            yield f"{formats.json_line(formats.event_object(event))}\n"
+        yield from _json_lines(events, formats.event_object)
     elif form.json:
         yield from formats.pieces(events)
         yield formats.last_piece(_read(account))
     else:
         yield from _table_pieces(events, form)
+
+
+def _json_lines(events: Iterable[Event], as_object: Callable[[Event], dict[str, Any]]) -> Iterator[str]:
+    for event in events:
+        yield f"{formats.json_line(as_object(event))}\n"
 
 
 def _top_pieces(events: Iterable[Event], form: _Form, number: int, account: _Account | None) -> Iterator[str]:
@@ -295,7 +323,7 @@ def _print_account(place: str, counts: Counts, stamps: StampReader) -> None:
 
 
 def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text)):
+    if _POSITIVE.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 999999")
     return int(text)
 

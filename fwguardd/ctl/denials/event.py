@@ -15,14 +15,13 @@ from fwguardd import events
 from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Denial, Meaning
 from fwguardd.denials.sentences import sentence, unparsed_sentence
-from fwguardd.event_fields import FieldType
+from fwguardd.event_fields import Field, FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
-    from fwguardd.event_fields import Field
     from fwguardd.events import EventKind
 
 _PACKETS: Final = frozenset(
@@ -41,6 +40,7 @@ EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
 """The events that are shown: packets and summaries of packets, notices of scans, and what could not be read."""
 
 _FIELDS: Final = {(name, field.name): field for name in EVENT_NAMES for field in events.ALL_EVENTS[name].fields}
+_UNKNOWN_FIELD: Final = Field("", FieldType.TEXT, "")
 _PREFIX: Final = "FWGUARD_"
 _MOST_DIGITS: Final = 20
 
@@ -133,22 +133,27 @@ def from_entry(entry: Mapping[str, Any]) -> Event | None:
     name = as_text(entry.get("FWGUARD_EVENT"))
     if name not in EVENT_NAMES:
         return None
-    found = {}
-    for key, value in entry.items():
-        if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None:
-            field = key[len(_PREFIX) :].lower()
-            found[field] = _value(_FIELDS.get((name, field)), value)
+    found = _fields(name, entry)
     host = as_text(entry.get("_HOSTNAME")) or None
     return Event(name, as_text(entry.get("MESSAGE")), found, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
 
 
-def _value(field: Field | None, value: object) -> str | int | tuple[str, ...]:
-    if field is not None and field.type is FieldType.LIST:
+def _fields(name: str, entry: Mapping[str, Any]) -> dict[str, str | int | tuple[str, ...]]:
+    """The fields of an event of this name. One that the schema does not have is a text."""
+    found = {}
+    for key, value in entry.items():
+        if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None:
+            field = key[len(_PREFIX) :].lower()
+            found[field] = _value(_FIELDS.get((name, field), _UNKNOWN_FIELD), value)
+    return found
+
+
+def _value(field: Field, value: object) -> str | int | tuple[str, ...]:
+    if field.type is FieldType.LIST:
         return _elements(field, value)
-    if field is not None and field.type is FieldType.NUMBER:
-        number = as_number(value)
-        if number is not None:
-            return number
+    number = as_number(value)
+    if field.type is FieldType.NUMBER and number is not None:
+        return number
     return as_text(value)
 
 
@@ -165,11 +170,15 @@ def as_text(value: object) -> str:
     stands more than once as a list of values (of which the first counts), and a field that is too long as null."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value:
-        if all(isinstance(byte, int) and 0 <= byte <= 0xFF for byte in value):
-            return bytes(value).decode("utf-8", "backslashreplace")
-        return as_text(value[0])
-    return ""
+    if not isinstance(value, list) or not value:
+        return ""
+    if _is_bytes(value):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return as_text(value[0])
+
+
+def _is_bytes(numbers: list[Any]) -> bool:
+    return all(isinstance(number, int) and 0 <= number <= 0xFF for number in numbers)
 
 
 def as_number(value: object) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import stat
 import subprocess
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd.ctl.denials.event import EVENT_NAMES, Event, from_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -85,11 +86,8 @@ def lines_of(descriptor: int, place: str, *, live: bool = False) -> Iterator[byt
 
     Raises UnreadableError.
     """
-    rest, skipping, first = b"", False, True
-    while chunk := _read(descriptor, place, live=live):
-        if first:
-            _refuse_other_formats(chunk, place)
-            first = False
+    rest, skipping = b"", False
+    for chunk in _chunks(descriptor, place, live=live):
         *lines, rest = (rest + chunk).split(b"\n")
         if skipping and lines:
             skipping = False
@@ -101,6 +99,14 @@ def lines_of(descriptor: int, place: str, *, live: bool = False) -> Iterator[byt
         yield from lines
     if rest and not skipping:
         yield rest
+
+
+def _chunks(descriptor: int, place: str, *, live: bool) -> Iterator[bytes]:
+    chunk = _read(descriptor, place, live=live)
+    _refuse_other_formats(chunk, place)
+    while chunk:
+        yield chunk
+        chunk = _read(descriptor, place, live=live)
 
 
 def _read(descriptor: int, place: str, *, live: bool) -> bytes:
@@ -136,6 +142,11 @@ def _refuse_other_formats(chunk: bytes, place: str) -> None:
 TRUSTED: Final = ("_UID=0", "_SYSTEMD_UNIT=fwguardd.service")
 """Either is enough: fwguardd that was started by hand is not in its own unit."""
 
+_NO_ENTRIES: Final = re.compile("No journal files were|not seeing messages")
+_NOT_PERMITTED: Final = re.compile("insufficient permissions|not seeing messages|Permission denied")
+_WRONG_TIME: Final = re.compile("Failed to parse timestamp|--since= must be before --until")
+"""What journalctl prints (src/journal/journalctl.c, src/shared/journal-util.c)."""
+
 _OLD_LINES: Final = "for old kernel log lines: fwguardctl denials --read FILE"
 
 
@@ -148,6 +159,15 @@ class Query:
     since: str | None = None
     until: str | None = None
     follow: bool = False
+
+    @property
+    def following(self) -> tuple[str, ...]:
+        """The options to follow the journal: from ``since`` on, or else from the last ten events on."""
+        if not self.follow:
+            return ()
+        if self.since is None:
+            return ("--follow", "--lines=10")
+        return ("--follow", "--no-tail")
 
     def command(self, *options: str) -> list[str]:
         """The command line, with some more options."""
@@ -184,30 +204,31 @@ def _check(query: Query) -> None:
         ) from None
     except OSError as error:
         raise UnreadableError(f"journalctl: {error.strerror}; {_OLD_LINES}") from error
-    if done.returncode or "No journal files were" in done.stderr or "not seeing messages" in done.stderr:
+    if done.returncode or _NO_ENTRIES.search(done.stderr):
         raise _error(query, done.stderr)
 
 
 def _stream(query: Query) -> Iterator[Event]:
-    options = ["--output=json"]
-    if query.follow:
-        options.append("--follow")
-        options.append("--lines=10" if query.since is None else "--no-tail")
+    command = query.command("--output=json", *query.following)
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(query.command(*options), stdout=subprocess.PIPE, stderr=errors, env=_environment()) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=_environment()) as process,
     ):
         assert process.stdout is not None
         try:
-            for line in lines_of(process.stdout.fileno(), "journalctl", live=query.follow):
-                event = _event(line)
-                if event is not None:
-                    yield event
+            yield from _events(lines_of(process.stdout.fileno(), "journalctl", live=query.follow))
         finally:
             process.terminate()
         if process.wait() > 0:
             errors.seek(0)
             raise _error(query, errors.read(4096).decode("utf-8", "replace"))
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[Event]:
+    for line in lines:
+        event = _event(line)
+        if event is not None:
+            yield event
 
 
 def _event(line: bytes) -> Event | None:
@@ -221,12 +242,12 @@ def _event(line: bytes) -> Event | None:
 
 
 def _error(query: Query, printed: str) -> Exception:
-    """The error for what journalctl printed (src/journal/journalctl.c, src/shared/journal-util.c)."""
+    """The error for what journalctl printed."""
     place = str(query.directory or "the journal")
     message = " ".join(printed.split()) or "journalctl failed and printed no reason"
-    if "Failed to parse timestamp" in message or "--since= must be before --until" in message:
+    if _WRONG_TIME.search(message):
         return TimeSpecError(f"{message}; see systemd.time(7) for the form of a time")
-    if "insufficient permissions" in message or "not seeing messages" in message or "Permission denied" in message:
+    if _NOT_PERMITTED.search(message):
         return FileNotPermittedError(f"{place}: not permitted; run it as root or in the group systemd-journal")
     if "No journal files were found" in message:
         return UnreadableError(f"{place}: there are no journal files; is systemd-journald running? {_OLD_LINES}")

@@ -92,21 +92,27 @@ def _from_journal(line: bytes) -> KernelLine | None:
 
 def _from_text(line: str, stamps: StampReader) -> KernelLine | None:
     match = _LINE.match(line)
-    if match is None:
-        return None
-    uptime = match["uptime"] or match["printk"]
-    if match["tag"] is None and not (match["uptime"] or match["ctime"] or match["dmesg_usec"]):
-        # Only dmesg prints no name: everything that it prints comes from the kernel log.
+    if match is None or not _is_of_kernel(match):
         return None
     text, times = line[match.end() :], 1
-    if text.startswith("message repeated "):
-        repeated = _REPEATED.fullmatch(text)
-        if repeated is not None:
-            times, text = int(repeated[1]), repeated[2]
-    usec = None
-    if uptime:
-        usec = int(uptime.replace(".", ""))
-    return KernelLine(_spelled(text), _realtime(match, stamps), usec, match["host"], times)
+    repeated = _REPEATED.fullmatch(text)
+    if repeated is not None:
+        times, text = int(repeated[1]), repeated[2]
+    return KernelLine(_spelled(text), _realtime(match, stamps), _uptime(match), match["host"], times)
+
+
+def _is_of_kernel(match: re.Match[str]) -> bool:
+    """Whether the line names the kernel, or was printed by dmesg, which prints no names: all that it prints comes from
+    the kernel log."""
+    return match["tag"] is not None or bool(match["uptime"] or match["ctime"] or match["dmesg_usec"])
+
+
+def _uptime(match: re.Match[str]) -> int | None:
+    """Microseconds since boot."""
+    seconds = match["uptime"] or match["printk"]
+    if not seconds:
+        return None
+    return int(seconds.replace(".", ""))
 
 
 def _realtime(match: re.Match[str], stamps: StampReader) -> int | None:

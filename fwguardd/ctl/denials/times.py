@@ -21,14 +21,14 @@ from datetime import datetime, time, timedelta
 from typing import Final
 
 _UNITS: Final = {
-    "s": 1, "sec": 1, "second": 1, "seconds": 1,
+    "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1,
     "m": 60, "min": 60, "minute": 60, "minutes": 60,
     "h": 3600, "hr": 3600, "hour": 3600, "hours": 3600,
     "d": 86400, "day": 86400, "days": 86400,
     "w": 604800, "week": 604800, "weeks": 604800,
     "month": 2629800, "months": 2629800, "y": 31557600, "year": 31557600, "years": 31557600,
 }  # fmt: skip
-"""Seconds, as in systemd.time(7): a month is 30.44 days, a year 365.25."""
+"""Seconds, as in systemd.time(7): a month is 30.44 days, a year 365.25; without a unit a number counts seconds."""
 
 _SPAN: Final = re.compile(r" *([0-9]{1,9}(?:\.[0-9]{1,6})?) *([a-z]*)")
 _EPOCH: Final = re.compile(r"@([0-9]{1,11})(?:\.([0-9]{1,6}))?")
@@ -96,9 +96,9 @@ def _span(words: str) -> float | None:
     seconds, position = 0.0, 0
     while position < len(words):
         match = _SPAN.match(words, position)
-        if match is None or (match[2] or "s") not in _UNITS:
+        if match is None or match[2] not in _UNITS:
             return None
-        seconds += float(match[1]) * _UNITS[match[2] or "s"]
+        seconds += float(match[1]) * _UNITS[match[2]]
         position = match.end()
     if not position:
         return None
