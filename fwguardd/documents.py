@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from fwguardd import __version__
 from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime
+from fwguardd.escaping import printable
 from fwguardd.ruleset.save_format import render
-from fwguardd.sinks.console import printable
 from fwguardd.store.revisions import RevisionKind, Waiting, evaluate_pending
 
 if TYPE_CHECKING:

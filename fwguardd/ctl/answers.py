@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl.terminal import Painter
+from fwguardd.escaping import printable
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
-from fwguardd.sinks.console import printable
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
 from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator, compose_files
+from fwguardd.escaping import printable
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool, find_tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Finding, Findings, RuleFile, Table
 from fwguardd.ruleset.save_format import render
-from fwguardd.sinks.console import printable
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
 
 def _is_directory(path: Path) -> bool:
     """Whether a path is a directory, or was meant as one: a missing path with a suffix was meant as a file."""
-    return path.is_dir() or not (path.exists() or path.suffix)
+    # Not the methods of Path: they raise where a path cannot be looked at.
+    return os.path.isdir(path) or not (os.path.lexists(path) or path.suffix)  # noqa: PTH112
 
 
 def _is_draft(path: Path, rules_dir: Path) -> bool:

@@ -6,8 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.escaping import printable
 from fwguardd.ruleset.model import Finding, Severity
-from fwguardd.sinks.console import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

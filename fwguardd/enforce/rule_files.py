@@ -1,12 +1,15 @@
 """The rules directory as a snapshot: every rule file is read once, and only if it can be trusted.
 
 A user who can write a rule file can open the host. So a rule file must be a regular file that root or the daemon's own
-user owns and that no other user can write; the same holds for the directory. Files that editors and package managers
-leave behind are ignored without a warning. Any other file is ignored with one.
+user owns and that no other user can write; the same holds for the directory, for every directory above it, and for all
+that a symbolic link leads through (`fwguardd.enforce.trusted_path`). Files that editors and package managers leave
+behind are ignored without a warning, and any other file with one; neither is opened, and no link of theirs is followed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -15,9 +18,12 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.trusted_path import Place, UntrustedPathError, distrust, trusted_place
+from fwguardd.escaping import printable_name
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LARGEST_FILE = 16 << 20
@@ -32,6 +38,8 @@ _LEFTOVERS = (
 )  # fmt: skip
 _SILENT = re.compile("|".join(translate(pattern) for pattern in _LEFTOVERS))
 _READ_TRIES = 3
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +57,35 @@ def take_snapshot(directory: Path, *, draft: bool = False) -> Snapshot:
 
     A draft is a directory that the daemon does not load: any user may own it and its files, and write them.
     """
-    problem = _directory_problem(directory, draft=draft)
-    if problem is not None:
-        return _snapshot(directory, [], [problem])
-    files: list[RuleFile] = []
-    findings: list[Finding] = []
-    for name in sorted((path.name for path in directory.iterdir()), key=os.fsencode):
-        if _SILENT.match(name):
-            continue
-        outcome = _consider(directory / name, name, draft=draft)
-        if isinstance(outcome, RuleFile):
-            files.append(outcome)
-        elif outcome is not None:
-            findings.append(outcome)
-    return _snapshot(directory, files, findings)
+    shown = printable_name(str(directory))
+    try:
+        with _opened_directory(directory, shown, draft=draft) as fd:
+            return _read_directory(directory, fd, draft=draft)
+    except UntrustedPathError as error:
+        return _snapshot(directory, [], [error.finding])
+    except NotADirectoryError:
+        problem = Finding("no-directory", "the rules directory is not a directory", Origin(shown, 0))
+    except OSError as error:
+        message = f"the rules directory cannot be read: {error.strerror}"
+        problem = Finding("no-directory", message, Origin(shown, 0), hint=_directory_hint(error, shown))
+    return _snapshot(directory, [], [problem])
 
 
 def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
-    """One rule file; a finding if it cannot be read, or cannot be trusted and is not a draft."""
-    shown = printable(str(path))
+    """One rule file; a finding if it cannot be read, or cannot be trusted and is not a draft. Raises nothing."""
+    shown = printable_name(str(path))
     try:
-        status = path.stat()
-        problem = _distrust(status, shown, draft=draft)
-        if problem is not None:
-            return problem
-        return _read_stable(path, shown, draft=draft)
+        if draft:
+            return _read_draft(path, shown)
+        with trusted_place(path) as place:
+            return _read_at(place, path)
+    except UntrustedPathError as error:
+        return error.finding
     except OSError as error:
         hint = "check that it exists and can be read"
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink() raises where the path cannot be looked at.
             hint = "remove the symbolic link, or correct its target"
         return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
-
-
-def printable(text: str) -> str:
-    """A name that is safe to print: control characters and undecodable bytes are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def _snapshot(directory: Path, files: list[RuleFile], findings: list[Finding]) -> Snapshot:
@@ -98,63 +98,129 @@ def _snapshot(directory: Path, files: list[RuleFile], findings: list[Finding]) -
     return Snapshot(directory, tuple(files), Findings(findings), digest.hexdigest())
 
 
-def _directory_problem(directory: Path, *, draft: bool) -> Finding | None:
-    shown = printable(str(directory))
-    try:
-        status = directory.stat()
-    except OSError as error:
-        message = f"the rules directory cannot be read: {error.strerror}"
-        return Finding("no-directory", message, Origin(shown, 0), hint=f"create it with: install -d -m 755 {shown}")
-    if not stat.S_ISDIR(status.st_mode):
-        return Finding("no-directory", "the rules directory is not a directory", Origin(shown, 0))
-    if not os.access(directory, os.R_OK | os.X_OK):
-        return Finding("no-directory", "the rules directory cannot be read: Permission denied", Origin(shown, 0))
+@contextlib.contextmanager
+def _opened_directory(directory: Path, shown: str, *, draft: bool) -> Iterator[int]:
+    """A descriptor of the directory. Raises UntrustedPathError, OSError."""
     if draft:
-        return None
-    return _wrong_owner_or_mode(status, shown)
+        fd = os.open(directory, _DIRECTORY)
+    else:
+        with trusted_place(directory) as place:
+            fd = place.open(_DIRECTORY)
+    try:
+        problem = None
+        if not draft:
+            # Not even with the sticky bit: another user could link a file of root there, under a name of his choice.
+            problem = distrust(os.fstat(fd), shown)
+        if problem is not None:
+            raise UntrustedPathError(problem)
+        yield fd
+    finally:
+        os.close(fd)
 
 
-def _consider(path: Path, name: str, *, draft: bool) -> RuleFile | Finding | None:
-    """One directory entry: a rule file, a finding, or None for one that is ignored without a warning."""
-    if name.endswith(RULES_ENDING):
-        return read_rule_file(path, draft=draft)
-    if path.is_dir():
-        return None
-    origin = Origin(printable(str(path)), 0)
-    hint = f'name it "{printable(path.stem)}.rules" if it holds rules'
+def _directory_hint(error: OSError, shown: str) -> str:
+    if error.errno == errno.ENOENT:
+        return f"create it with: install -d -m 755 {shown}"
+    return "check the directory and the disk that it is on"
+
+
+def _read_directory(directory: Path, fd: int, *, draft: bool) -> Snapshot:
+    """Read the files of an open directory. Raises OSError where not even its names can be read."""
+    with os.scandir(fd) as entries:
+        directories = {entry.name: _is_directory(entry) for entry in entries if not _SILENT.match(entry.name)}
+    files: list[RuleFile] = []
+    findings: list[Finding] = []
+    for name in sorted(directories, key=os.fsencode):
+        path = directory / name
+        if name.endswith(RULES_ENDING):
+            outcome = _read_entry(fd, path, name, draft=draft)
+            if isinstance(outcome, RuleFile):
+                files.append(outcome)
+            else:
+                findings.append(outcome)
+        elif not directories[name]:
+            findings.append(_ignored(path))
+    return _snapshot(directory, files, findings)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a directory, by its type in the directory: neither the entry nor a link is looked at."""
+    with contextlib.suppress(OSError):  # A few file systems keep no types; there it is looked up.
+        return entry.is_dir(follow_symlinks=False)
+    return False
+
+
+def _ignored(path: Path) -> Finding:
+    origin = Origin(printable_name(str(path)), 0)
+    hint = f'name it "{printable_name(path.stem)}.rules" if it holds rules'
     return Finding("ignored-file", 'only names that end in ".rules" are read', origin, Severity.WARNING, hint)
 
 
-def _distrust(status: os.stat_result, shown: str, *, draft: bool) -> Finding | None:
+def _read_entry(directory: int, path: Path, name: str, *, draft: bool) -> RuleFile | Finding:
+    """One rule file of an open directory; a symbolic link is followed from / on, and each step is checked."""
+    if draft:
+        return read_rule_file(path, draft=True)
+    shown = printable_name(str(path))
+    place = Place(directory, name, str(path))
+    try:
+        if not stat.S_ISLNK(place.status().st_mode):
+            return _read_at(place, path)
+    except OSError as error:
+        hint = "check that it exists and can be read"
+        return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
+    return read_rule_file(path)
+
+
+def _read_at(place: Place, path: Path) -> RuleFile | Finding:
+    """The file at the checked place that a path leads to. Raises OSError.
+
+    A message about a rule quotes the rule. So a symbolic link must lead to a file that is meant to hold rules: of a
+    link to /etc/shadow nothing is read or quoted.
+    """
+    shown, resolved = printable_name(str(path)), printable_name(place.resolved)
+    status = place.status()
+    problem = _unfit(status, shown) or _unnamed(place, path, resolved) or distrust(status, resolved, shown)
+    if problem is not None:
+        return problem
+    # O_NONBLOCK: between the check and this call the name may have become a FIFO, which would hang an open().
+    return _read_stable(place.open(_FILE), shown, resolved)
+
+
+def _unnamed(place: Place, path: Path, resolved: str) -> Finding | None:
+    """A finding if a symbolic link leads to a file whose name does not say that it holds rules."""
+    if place.name in (path.name, ".") or place.name.endswith(RULES_ENDING):
+        return None
+    message = f'the symbolic link leads to {resolved}, whose name does not end in ".rules"'
+    hint = 'give the target a name that ends in ".rules", or replace the link by a copy'
+    return Finding("untrusted-link", message, Origin(printable_name(str(path)), 0), hint=hint)
+
+
+def _read_draft(path: Path, shown: str) -> RuleFile | Finding:
+    """A file that any user may own, by a path that symbolic links may lead through. Raises OSError."""
+    return _unfit(path.stat(), shown) or _read_stable(os.open(path, _FILE), shown, None)
+
+
+def _unfit(status: os.stat_result, shown: str) -> Finding | None:
     if not stat.S_ISREG(status.st_mode):
         return Finding("not-a-file", "not a regular file", Origin(shown, 0), hint="remove it")
     if status.st_size > LARGEST_FILE:
         message = f"the file has {status.st_size:,} bytes; a rule file may have {LARGEST_FILE:,}"
         hint = "split it, or use an ipset for long lists of addresses"
         return Finding("file-too-large", message, Origin(shown, 0), hint=hint)
-    if draft:
-        return None
-    return _wrong_owner_or_mode(status, shown)
-
-
-def _wrong_owner_or_mode(status: os.stat_result, shown: str) -> Finding | None:
-    if status.st_uid not in (0, os.geteuid()):
-        message = f"owned by user {status.st_uid}, who could change the rules"
-        return Finding("untrusted-owner", message, Origin(shown, 0), hint=f"chown root {shown}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        message = f"mode {stat.S_IMODE(status.st_mode):04o} lets users other than the owner write to it"
-        return Finding("untrusted-mode", message, Origin(shown, 0), hint=f"chmod go-w {shown}")
     return None
 
 
-def _read_stable(path: Path, shown: str, *, draft: bool) -> RuleFile | Finding:
-    """Read until size and time of change are the same before and after. Raises OSError."""
-    # O_NONBLOCK: between the check and this call the name may have become a FIFO, which would hang an open().
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no path of its own.
+def _read_stable(fd: int, shown: str, resolved: str | None) -> RuleFile | Finding:
+    """Read until size and time of change are the same before and after, and close the descriptor. Raises OSError.
+
+    ``resolved`` is the path whose owner and mode have to be trusted; None for a draft.
+    """
+    with open(fd, "rb", buffering=0):
         for _ in range(_READ_TRIES):
             before = os.fstat(fd)
-            problem = _distrust(before, shown, draft=draft)
+            problem = _unfit(before, shown)
+            if problem is None and resolved is not None:
+                problem = distrust(before, resolved, shown)
             if problem is not None:
                 return problem
             data = _read_up_to(fd, LARGEST_FILE + 1)
@@ -162,7 +228,6 @@ def _read_stable(path: Path, shown: str, *, draft: bool) -> RuleFile | Finding:
             unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
             if unchanged and len(data) == after.st_size:
                 return RuleFile(shown, data)
-        assert file is not None
     hint = "write it elsewhere and rename it into place"
     return Finding("changing-file", "the file changed while it was read", Origin(shown, 0), hint=hint)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.escaping import printable
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
@@ -44,16 +46,3 @@ class ConsoleRenderer:
         if not self._colours:
             return text
         return f"{colour}{text}{_RESET}"
-
-
-def printable(text: str) -> str:
-    """The text with everything that could move a terminal's cursor escaped."""
-    if text.isprintable():
-        return text
-    return "".join(map(_printable_character, text))
-
-
-def _printable_character(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -12,7 +12,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fwguardd"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-_BELOW = {"ruleset", "kernel", "denials", "store", "enforce", "control", "sinks", "settings", "events", "event_fields"}
+_BELOW = {
+    "ruleset",
+    "kernel",
+    "denials",
+    "store",
+    "enforce",
+    "control",
+    "sinks",
+    "settings",
+    "events",
+    "event_fields",
+    "escaping",
+}
 ALLOWED = {
     "ruleset": {"ruleset"},
     "denials": {"denials", "kernel", "events"},
@@ -20,12 +32,13 @@ ALLOWED = {
     "settings": {"denials", "kernel", "ruleset"},
     "events": {"event_fields"},
     "event_fields": set[str](),
-    "sinks": {"sinks", "events", "settings"},
+    "escaping": set[str](),
+    "sinks": {"sinks", "events", "settings", "escaping"},
     "store": {"store", "kernel", "ruleset"},
-    "enforce": {"enforce", "store", "kernel", "ruleset", "events"},
+    "enforce": {"enforce", "store", "kernel", "ruleset", "events", "escaping"},
     "control": {"control", "events"},
     "options": {"settings"},
-    "documents": {"control", "enforce", "sinks", "store", "ruleset"},
+    "documents": {"control", "enforce", "sinks", "store", "ruleset", "escaping"},
     "progress": {"kernel", "ruleset"},
     "systemd": set[str](),
     "worker": {"progress", *_BELOW},

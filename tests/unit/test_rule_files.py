@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.rule_files import LARGEST_FILE, printable, read_rule_file, take_snapshot
+from fwguardd.enforce.rule_files import LARGEST_FILE, read_rule_file, take_snapshot
+from fwguardd.escaping import printable, printable_name
 from fwguardd.ruleset.model import RuleFile
 from tests.waiting import must_end
 
@@ -73,10 +75,16 @@ def test_another_ending_gets_a_warning(rules: Path) -> None:
 
 
 def test_symlinks_are_followed_to_files_that_can_be_trusted(rules: Path, tmp_path: Path) -> None:
-    """A link to a plain file counts as that file."""
-    (tmp_path / "elsewhere").write_text(RULE)
-    (rules / "a.rules").symlink_to(tmp_path / "elsewhere")
-    assert _names(rules) == ["a.rules"]
+    """A link to a plain file counts as that file, also by way of other links, relative ones and "..", to any depth."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "elsewhere.rules").write_text(RULE)
+    (tmp_path / "way").symlink_to("deep/er")
+    (tmp_path / "deep" / "b.rules").symlink_to("../elsewhere.rules")
+    (rules / "a.rules").symlink_to(tmp_path / "elsewhere.rules")
+    (rules / "b.rules").symlink_to("../way/../b.rules")
+    assert (_names(rules), _codes(rules)) == (["a.rules", "b.rules"], [])
+    (tmp_path / "the-rules").symlink_to(rules)
+    assert _names(tmp_path / "the-rules") == ["a.rules", "b.rules"]
 
 
 @pytest.mark.parametrize("kind", ["loop", "dangling", "fifo", "device", "directory", "socket"])
@@ -168,13 +176,111 @@ def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(rules: Path) -
     assert _names(rules) == ["a.rules"]
 
 
+def test_a_link_through_the_directory_of_another_user_is_refused(rules: Path, tmp_path: Path) -> None:
+    """Another user could point such a link to any file, and so choose the rules or have the file quoted."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "good.rules").write_text(RULE)
+    (home / "a.rules").symlink_to(tmp_path / "good.rules")
+    (rules / "a.rules").symlink_to(home / "a.rules")
+    assert (_names(rules), _codes(rules)) == (["a.rules"], [])
+    os.chown(home, 65534, 65534)
+    assert (_names(rules), _codes(rules)) == ([], ["untrusted-owner"])
+    os.chown(home, 0, 0)
+    home.chmod(0o775)
+    assert (_names(rules), _codes(rules)) == ([], ["untrusted-mode"])
+
+
+def test_nothing_is_quoted_of_a_file_that_is_not_a_rule_file(rules: Path, tmp_path: Path) -> None:
+    """A message about a rule quotes it, so a link has to lead to a file whose name says that it holds rules."""
+    (tmp_path / "shadow").write_text("root:secret\n")
+    (rules / "a.rules").symlink_to(tmp_path / "shadow")
+    (finding,) = take_snapshot(rules).findings
+    assert (finding.code, "secret" in f"{finding}{finding.hint}") == ("untrusted-link", False)
+
+
+@pytest.mark.parametrize("fault", ["owner", "group writes", "others write"])
+def test_a_directory_above_that_others_can_write_is_refused(tmp_path: Path, fault: str) -> None:
+    """Who can write any directory above can put another one in place of the rules directory."""
+    above = tmp_path / "above"
+    rules = above / "between" / "rules"
+    rules.mkdir(parents=True)
+    (rules / "a.rules").write_text(RULE)
+    assert _names(rules) == ["a.rules"]
+    if fault == "owner":
+        os.chown(above, 65534, 65534)
+    else:
+        above.chmod({"group writes": 0o775, "others write": 0o757}[fault])
+    (finding,) = take_snapshot(rules).findings
+    assert str(above) in finding.message
+    assert finding.code == {"owner": "untrusted-owner"}.get(fault, "untrusted-mode")
+    assert take_snapshot(rules, draft=True).findings == ()
+
+
+def test_below_a_sticky_directory_only_a_directory_counts(tmp_path: Path) -> None:
+    """In /tmp another user can neither replace a directory of root nor bring one, but may bring a file or a link."""
+    sticky = tmp_path / "tmp"
+    (sticky / "rules").mkdir(parents=True)
+    sticky.chmod(0o1777)
+    (sticky / "rules" / "a.rules").write_text(RULE)
+    (sticky / "b.rules").write_text(RULE)
+    (sticky / "rules" / "b.rules").symlink_to(sticky / "b.rules")
+    snapshot = take_snapshot(sticky / "rules")
+    assert [Path(file.path).name for file in snapshot.files] == ["a.rules"]
+    assert [finding.code for finding in snapshot.findings] == ["untrusted-mode"]
+    (sticky / "link").symlink_to("rules")
+    assert _codes(sticky / "link") == ["untrusted-mode"]
+    assert _codes(sticky) == ["untrusted-mode"]
+
+
+def test_an_entry_that_cannot_be_looked_at_blinds_nobody(rules: Path) -> None:
+    """A link that leads nowhere a system call can go is a finding where it has the name of a rule file, is never
+    looked at where it has another, and never keeps the other files from being read."""
+    (rules / "good.rules").write_text(RULE)
+    for name in ("long", "loop", "deep"):
+        target = {"long": "x" * 300, "loop": f"{name}.rules", "deep": "/proc/self/fd/999999/a.rules"}[name]
+        (rules / f"{name}.rules").symlink_to(target)
+        (rules / name).symlink_to(target)
+        (rules / f"{name}.bak").symlink_to(target)
+    snapshot = take_snapshot(rules)
+    assert [Path(file.path).name for file in snapshot.files] == ["good.rules"]
+    assert sorted(finding.code for finding in snapshot.findings) == ["ignored-file"] * 3 + ["unreadable-file"] * 3
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENAMETOOLONG, errno.EMFILE, errno.ENOMEM])
+@pytest.mark.parametrize("call", ["stat", "open", "scandir", "fstat", "pread", "readlink"])
+def test_no_system_call_that_fails_raises(
+    rules: Path, tmp_path: Path, call: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever call fails, the answer is a snapshot with a finding."""
+    (tmp_path / "elsewhere.rules").write_text(RULE)
+    (rules / "a.rules").symlink_to(tmp_path / "elsewhere.rules")
+
+    def fail(*_args: object, **_named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    snapshot = take_snapshot(rules)
+    monkeypatch.undo()
+    assert [finding.code for finding in snapshot.findings] in (["no-directory"], ["unreadable-file"])
+
+
+def test_two_names_never_become_one(rules: Path) -> None:
+    """A name with a control character and a name with the escape sequence for it are two files."""
+    names = ["a\x1b.rules", "a\\x1b.rules", "a\\\\x1b.rules", "a\udcff.rules", "a\\udcff.rules"]
+    for name in names:
+        (rules / name).write_text(RULE)
+    assert len({file.path for file in take_snapshot(rules).files}) == len(names)
+    assert len({printable_name(name) for name in names}) == len(names)
+
+
 def test_hostile_names_are_printed_safely(rules: Path) -> None:
     """A name with a newline or an escape sequence reaches no terminal as it is."""
     (rules / "a\n\x1b[31mb.txt").write_text(RULE)
     (finding,) = take_snapshot(rules).findings
     assert "\n" not in str(finding)
     assert "\x1b" not in str(finding)
-    assert printable("a\n\x1b\udcffb") == "a\\n\\x1b\\udcffb"
+    assert printable("a\n\x1b\udcffb") == printable_name("a\n\x1b\udcffb") == "a\\n\\x1b\\udcffb"
 
 
 def test_the_digest_tells_any_difference(rules: Path) -> None:

@@ -29,8 +29,8 @@ from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.times import StampReader, time_spec
 from fwguardd.ctl.denials.top import SHOWN, Top
 from fwguardd.denials.model import Meaning, Watched
+from fwguardd.escaping import printable
 from fwguardd.settings import DEFAULT_PATH, settings_of
-from fwguardd.sinks.console import printable
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.denials.sentences import endpoint, icmp_words
-from fwguardd.sinks.console import printable
+from fwguardd.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

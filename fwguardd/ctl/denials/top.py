@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.denials.table import icmp, rule
-from fwguardd.sinks.console import printable
+from fwguardd.escaping import printable
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
