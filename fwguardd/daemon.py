@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from fwguardd import __version__, documents, events
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.denial_reader import DenialReader
-from fwguardd.enforce.context import Broken, Done, Failed
+from fwguardd.enforce.context import Broken, Done, Failed, repaired_in
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.schedule import Due, Schedule
@@ -209,7 +209,7 @@ class Daemon:
     def after(self, report: Report) -> None:
         """Schedule the next looks and inform systemd. A broken firewall ends the daemon, so that systemd acts."""
         outcome = report.outcome
-        wrote = isinstance(outcome, Done) and outcome.changes > 0
+        wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
         again = starved or (isinstance(outcome, Failed) and outcome.retry)
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)

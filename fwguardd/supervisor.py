@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
-from fwguardd.enforce.context import Done, Host, Outcome, boottime
+from fwguardd.enforce.context import Host, Outcome, boottime, repaired_in
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, RepairBudget
@@ -228,12 +228,13 @@ class Supervisor:
 
     def _count_repairs(self, outcome: Outcome, authors: Authors) -> None:
         """Count a repair; with one too many, suspend repairs and report that once."""
-        if not isinstance(outcome, Done) or not outcome.repaired:
+        repaired = repaired_in(outcome)
+        if not repaired:
             return
         if authors and (not self._opponents or not all(author.gone for author in authors.processes)):
             self._opponents = authors
         now = time.monotonic()
-        fight = self._budget.spend(now, outcome.repaired, str(self._opponents))
+        fight = self._budget.spend(now, repaired, str(self._opponents))
         if fight is None:
             return
         who = str(self._opponents) or "an unknown process"

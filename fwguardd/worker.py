@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
-from fwguardd.enforce.reconcile import PassRequest, reconcile, validate_ahead
+from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, validate_ahead
 from fwguardd.enforce.record import Cause, recall, report_faults
 from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
+from fwguardd.kernel.attribution import NO_AUTHORS
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
@@ -209,13 +210,19 @@ class Worker:
         before = self._state
         outcome = self._guarded(what, lambda: step(self._context(orders), before))
         if outcome is None:
-            outcome = Failed(before, f"{what} failed because of a bug in fwguardd: see daemon.fault", retry=True)
+            outcome = self._guard_after_bug(what, orders, before)
         self._state = outcome.state
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
         return Report(before, outcome, self._state, self._store.summaries(), self._store.faults())
+
+    def _guard_after_bug(self, what: str, orders: Orders, state: State) -> Outcome:
+        """Enforce what is in force although a step failed in a way that nobody foresaw."""
+        failed = Failed(state, f"{what} failed because of a bug in fwguardd: see daemon.fault", retry=True)
+        guard = self._guarded("enforcement", lambda: guard_after(self._context(orders), failed, NO_AUTHORS))
+        return guard or failed
 
     def _load_emergency_set(self, orders: Orders, directory: Path) -> None:
         context, state = self._context(orders), self._state

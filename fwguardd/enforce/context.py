@@ -64,10 +64,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The files have errors. The revision in force before is in force after."""
+    """The files have errors. The revision in force before is in force after.
+
+    ``repaired`` are the chains in which changes of other programs were undone all the same.
+    """
 
     state: State
     findings: Findings
+    repaired: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,14 @@ class Failed:
     """The pass failed for a reason that is not in the files.
 
     The kernel holds what it held before, or ``state.unverified`` says that this is not known. ``retry`` says whether to
-    try again soon, because the reason may disappear by itself.
+    try again soon, because the reason may disappear by itself. ``repaired`` are the chains in which changes of other
+    programs were undone all the same.
     """
 
     state: State
     reason: str
     retry: bool
+    repaired: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,13 @@ class Broken:
 
 
 Outcome = Done | Refused | Failed | Broken
+
+
+def repaired_in(outcome: Outcome) -> frozenset[str]:
+    """The chains in which a step undid changes of other programs, such as "ipv4 filter INPUT"."""
+    if isinstance(outcome, Broken):
+        return frozenset()
+    return outcome.repaired
 
 
 def boottime() -> float:

@@ -2,7 +2,8 @@
 
 A pass is the same whatever caused it. It reads the directory; if the files changed since they were validated last, it
 validates them; then it makes the kernel hold the newest ruleset that was accepted. Files with errors change nothing:
-the revision in force stays, and is still enforced. Passes never overlap.
+the revision in force stays, and is still enforced. The same holds where the files cannot be judged, because no
+rehearsal is possible. Passes never overlap.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.apply import apply_files
-from fwguardd.enforce.context import Context, Done, Outcome, Refused, still_in_force
+from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, repaired_in, still_in_force
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
@@ -92,7 +93,7 @@ def _validate_and_apply(context: Context, state: State, snapshot: Snapshot, requ
         result = context.validator.validate(snapshot)
     except NamespaceError as error:
         reason = f"no rehearsal was possible: {error}. {still_in_force(state)}"
-        return pass_failed(context, state, reason, retry=True)
+        return guard_after(context, pass_failed(context, state, reason, retry=True), request.authors)
     if isinstance(result, Invalid):
         return _refused(context, state, snapshot, result.findings, request.authors)
     for warning in result.findings:
@@ -100,7 +101,7 @@ def _validate_and_apply(context: Context, state: State, snapshot: Snapshot, requ
     return apply_files(context, state, snapshot, result, request.why, request.confirm_within)
 
 
-def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findings, authors: Authors) -> Refused:
+def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findings, authors: Authors) -> Outcome:
     """Report files with errors, and go on enforcing the revision in force."""
     errors = findings.errors
     message = f"{snapshot.directory} is refused, {counted(len(errors), 'error')}. {errors[0]}. {still_in_force(state)}"
@@ -112,7 +113,16 @@ def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findi
         file=str(errors[0].origin or snapshot.directory),
         revision=state.revision,
     )
-    state = replace(state, refused=RefusedFiles(snapshot.digest, time.time(), findings))
-    if state.in_force is not None and not state.is_open:
-        state = enforce(context, state, authors).state
-    return Refused(state, findings)
+    refused = Refused(replace(state, refused=RefusedFiles(snapshot.digest, time.time(), findings)), findings)
+    return guard_after(context, refused, authors)
+
+
+def guard_after(context: Context, outcome: Refused | Failed, authors: Authors) -> Outcome:
+    """Enforce the revision in force after a step that could not use the files, which changes nothing of its outcome.
+
+    What an enforcement that broke the firewall says comes first.
+    """
+    enforced = enforce(context, outcome.state, authors)
+    if isinstance(enforced, Broken):
+        return enforced
+    return replace(outcome, state=enforced.state, repaired=repaired_in(enforced))

@@ -59,7 +59,7 @@ def test_a_bug_in_a_pass_ends_that_pass_only(worker: Worker, orders: Orders, emi
     report = worker._act("a pass", orders, _defective)
     assert isinstance(report.outcome, Failed)
     assert report.outcome.retry
-    assert report.state is report.before
+    assert report.state == report.before
     ((name, message, fields),) = emitted
     assert name == "daemon.fault"
     assert message == "a pass failed because of a bug in fwguardd: ZeroDivisionError: a defect; fwguardd continues"
