@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import random
+import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import hypothesis
 import pytest
@@ -44,7 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed before hypothesis reads its own option. A worker of pytest-xdist has got both from its parent."""
+    """Choose the seed before hypothesis reads its own option. A worker of pytest-xdist has got both from its parent.
+
+    A run in the background of a shell ignores SIGINT, and so would every program that a test starts and interrupts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(1 << 32)
     if config.option.hypothesis_seed is None:
@@ -68,23 +75,41 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole directories, and keep those together that share a kernel log or a booted machine.
-
-    The groups are those of pytest-xdist (--dist loadgroup): the tests of a group run one after the other in the same
-    process.
-    """
+    """Mark the tests of whole directories, and those that have the fixture which sets nf_log_all_netns."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         for name in MARKS.get(folder, ()):
             item.add_marker(name)
         if "kernel_log_of_namespaces" in getattr(item, "fixturenames", ()):
             item.add_marker("kernel_log")
-        if not item.config.pluginmanager.hasplugin("xdist"):
-            continue
-        if item.get_closest_marker("kernel_log"):
-            item.add_marker(pytest.mark.xdist_group("kernel_log"))
-        elif folder == "system":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@functools.cache
+def _group(path: str) -> str:
+    """The group of the tests in a file, "" for none: the tests of a group run one after the other in one process.
+
+    All files that use the kernel log are one group, and so is each file whose tests share a booted machine.
+    """
+    if "kernel_log" in (TESTS.parent / path).read_text(encoding="utf-8"):
+        return "kernel_log"
+    if path.startswith("tests/system/"):
+        return path
+    return ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests between the processes of pytest-xdist by `_group`, the largest group first, the others singly.
+
+    (The mark xdist_group of pytest-xdist 3.8 has no effect with pytest 9.2, which keeps the id of a test elsewhere.)
+    """
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only there when this hook is called.
+
+    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # LoadScopeScheduling is untyped.
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid.partition("::")[0]) or nodeid
+
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture
