@@ -91,7 +91,9 @@ class Daemon:
             self._systemd.resend_in(loop)
             parts.callback(self._systemd.close)
             watch = DirectoryWatch(
-                self._settings.rules_dir, lambda: loop.call_soon_threadsafe(self._notice, time.monotonic())
+                self._settings.rules_dir,
+                lambda: loop.call_soon_threadsafe(self._notice, time.monotonic()),
+                self._report_refused_watch,
             )
             parts.callback(watch.close)
             self._report_start()
@@ -100,7 +102,6 @@ class Daemon:
             parts.enter_context(self._noticing_changes(loop))
             await self._open_control_socket(parts)
             self._start_watchdog(parts)
-            watch.renew()
             await self._first_pass()
             while self._end is None:
                 await self._next_pass(watch)
@@ -281,6 +282,11 @@ class Daemon:
                     author = read_author(notice.pid, notice.process)
             self._authors = self._authors.with_another(author)
             self.drift_found()
+
+    def _report_refused_watch(self, reason: str) -> None:
+        """In the thread of the watch."""
+        message = f"{self._settings.rules_dir} cannot be watched: {reason}; changed files are found by the timer"
+        self._emit(events.WATCH_REFUSED, message, reason=reason)
 
     def _report_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Something in the event loop failed that no task waits for."""

@@ -235,6 +235,13 @@ NOTICES_LOST = EventKind(
     WARNING,
     "The kernel's change notices are not available; changes are found by the timer.",
 )
+WATCH_REFUSED = EventKind(
+    "rules.unnoticed",
+    "3f0d5cbe8e7f4c1b9d1a6c2be4a57d90",
+    WARNING,
+    "The rules directory cannot be watched; changes of its files are found by the timer.",
+    (REASON,),
+)
 DENIED = EventKind(
     "denied",
     "07242b5be33a42b685615e71d6680c85",
