@@ -53,7 +53,7 @@ def ask(
 ) -> Mapping[str, Any]:
     """The result of a verb. Raises DaemonUnreachableError, ControlNotPermittedError and RequestRefusedError."""
     if timeout is None:
-        timeout = LONG if verb in LONG_VERBS else SHORT
+        timeout = _timeout_of(verb)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         _connect(server, socket_path)
         answer = parse_answer(_exchange(server, encode_request(verb, args or {}), verb, timeout))
@@ -62,6 +62,12 @@ def ask(
     if answer.code is Code.NOT_PERMITTED:
         raise ControlNotPermittedError(f"{answer.message}; run it as root")
     raise RequestRefusedError(answer.code, answer.message)
+
+
+def _timeout_of(verb: str) -> float:
+    if verb in LONG_VERBS:
+        return LONG
+    return SHORT
 
 
 def _connect(server: socket.socket, path: Path) -> None:
@@ -88,18 +94,12 @@ def _connect(server: socket.socket, path: Path) -> None:
 def _exchange(server: socket.socket, request: bytes, verb: str, wait: float) -> bytes:
     """The line that the daemon sends, without its newline."""
     deadline = time.monotonic() + wait
-    data = bytearray()
     server.settimeout(wait)
     try:
         # A daemon that is busy answers and closes the connection before it has read the request.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             server.sendall(request)
-        while not data.endswith(b"\n") and len(data) <= LARGEST_ANSWER:
-            server.settimeout(max(0.001, deadline - time.monotonic()))
-            chunk = server.recv(LARGEST_REQUEST)
-            if not chunk:
-                break
-            data += chunk
+        data = _receive(server, deadline)
     except TimeoutError as error:
         raise DaemonUnreachableError(
             f"fwguardd has not answered for {wait:g} s; {verb} may still be in progress; see: journalctl -u fwguardd"
@@ -108,7 +108,19 @@ def _exchange(server: socket.socket, request: bytes, verb: str, wait: float) -> 
         raise DaemonUnreachableError(f"the connection to fwguardd was lost: {error}; {_unknown(verb)}") from error
     if not data.endswith(b"\n"):
         raise DaemonUnreachableError(f"fwguardd closed the connection before it had answered; {_unknown(verb)}")
-    return bytes(data[:-1])
+    return data[:-1]
+
+
+def _receive(server: socket.socket, deadline: float) -> bytes:
+    """Everything up to a newline, the end of the connection, or more than the largest answer."""
+    data = bytearray()
+    while not data.endswith(b"\n") and len(data) <= LARGEST_ANSWER:
+        server.settimeout(max(0.001, deadline - time.monotonic()))
+        chunk = server.recv(LARGEST_REQUEST)
+        if not chunk:
+            break
+        data += chunk
+    return bytes(data)
 
 
 def _unknown(verb: str) -> str:

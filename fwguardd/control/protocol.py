@@ -258,14 +258,7 @@ def _line(document: dict[str, Any]) -> bytes:
 
 def _document(data: bytes) -> dict[str, Any]:
     """A JSON object of this version of the protocol."""
-    try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
-    except UnicodeDecodeError as error:
-        raise _Misfit("not UTF-8") from error
-    except ValueError as error:
-        raise _Misfit(f"not JSON: {error}") from error
-    except RecursionError as error:
-        raise _Misfit("not readable JSON: nested too deeply") from error
+    document = _json(data)
     if not isinstance(document, dict):
         raise _Misfit("not a JSON object")
     version = document.get("v")
@@ -278,6 +271,17 @@ def _document(data: bytes) -> dict[str, Any]:
             Code.UNSUPPORTED_VERSION,
         )
     return document
+
+
+def _json(data: bytes) -> object:
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise _Misfit("not UTF-8") from error
+    except ValueError as error:
+        raise _Misfit(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise _Misfit("not readable JSON: nested too deeply") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -248,22 +248,27 @@ async def _ended(tasks: set[asyncio.Task[None]], within: float) -> None:
 
 async def _receive(client: socket.socket, within: float) -> bytes | RequestFault | None:
     """The line that a client sends, also without its newline; None if it closes the connection without sending."""
-    loop = asyncio.get_running_loop()
-    data = bytearray()
     try:
         async with asyncio.timeout(within):
-            while len(data) < LARGEST_REQUEST:
-                chunk = await loop.sock_recv(client, LARGEST_REQUEST)
-                data += chunk
-                if not chunk or b"\n" in chunk:
-                    break
+            data = await _received(client)
     except TimeoutError:
         return RequestFault(Code.BAD_REQUEST, f"no complete request arrived within {within:g} s")
     except OSError:
         return None
     if not data:
         return None
-    return bytes(data).split(b"\n", 1)[0]
+    return data.split(b"\n", 1)[0]
+
+
+async def _received(client: socket.socket) -> bytes:
+    """Everything up to a newline, the end of the connection, or the size of the largest request."""
+    data = bytearray()
+    while len(data) < LARGEST_REQUEST:
+        chunk = await asyncio.get_running_loop().sock_recv(client, LARGEST_REQUEST)
+        data += chunk
+        if not chunk or b"\n" in chunk:
+            break
+    return bytes(data)
 
 
 async def _send(client: socket.socket, answer: Answer | RequestFault, within: float) -> None:

@@ -65,17 +65,11 @@ def read_command(line: TokenizedLine, families: frozenset[Family], table: str | 
     command = _Command(line, list(line.words), families, table)
     _take_prefix(command)
     verb = _take_verb(command)
-    words = command.words
-    if not words or (verb in ("-A", "-I") and words[0].value[:1] == "-"):
-        column = 0
-        if words:
-            column = words[0].start + 1
-        raise LineFault("no-chain", "the chain is missing", f"write it after {verb}", column)
+    chain = _take_chain(command.words, verb)
     table = in_table(command.table)
-    chain = words.pop(0).value
     refuse_chain_name(chain)
     if verb == "-N":
-        refuse_rest(words, f"-N {chain}")
+        refuse_rest(command.words, f"-N {chain}")
         return Declaration(table, chain, None, command.families, line.origin)
     if verb == "-P":
         return _read_policy(command, table, chain)
@@ -94,10 +88,7 @@ def in_table(table: str | None) -> str:
 def _take_prefix(command: _Command) -> None:
     """Take what stands before the verb. Raises LineFault where nothing follows."""
     words = command.words
-    counters = parse_counters(words[0].value)
-    if counters is not None:
-        command.counters = counters
-        del words[0]
+    _take_counters(command)
     if words and (program := _PROGRAM.fullmatch(words[0].value)):
         command.narrow(_FAMILIES_OF_PROGRAM[program[1]], words.pop(0))
     while words and _take_option(command):
@@ -105,6 +96,13 @@ def _take_prefix(command: _Command) -> None:
     if not words:
         message = f'nothing follows "{command.line.words[-1].value}"'
         raise LineFault("no-command", message, "write -A, a chain and a rule after it")
+
+
+def _take_counters(command: _Command) -> None:
+    counters = parse_counters(command.words[0].value)
+    if counters is not None:
+        command.counters = counters
+        del command.words[0]
 
 
 def _take_option(command: _Command) -> bool:
@@ -140,6 +138,16 @@ def _take_verb(command: _Command) -> str:
     refuse_imperative(first)
     refuse_forbidden_options([first])
     raise foreign_line(command.words)
+
+
+def _take_chain(words: list[Word], verb: str) -> str:
+    """Take the name of the chain. Raises LineFault where there is none."""
+    column = 0
+    if words:
+        if verb not in ("-A", "-I") or words[0].value[:1] != "-":
+            return words.pop(0).value
+        column = words[0].start + 1
+    raise LineFault("no-chain", "the chain is missing", f"write it after {verb}", column)
 
 
 def _read_policy(command: _Command, table: str, chain: str) -> Declaration:
@@ -235,8 +243,11 @@ def _other_family_word(line: TokenizedLine, other: Word) -> str:
     """The first other word that states the family of a line (-4, -6, ip6tables); empty where there is none."""
     values = values_of(line.words)
     for place, word in enumerate(line.words):
-        program = _PROGRAM.fullmatch(word.value)
-        states = word.value in _FAMILY_OPTIONS or (program is not None and program[1] == "ip6tables")
-        if states and word != other and not is_free_text(values, place):
+        if word != other and _states_family(word.value) and not is_free_text(values, place):
             return word.value
     return ""
+
+
+def _states_family(word: str) -> bool:
+    program = _PROGRAM.fullmatch(word)
+    return word in _FAMILY_OPTIONS or (program is not None and program[1] == "ip6tables")

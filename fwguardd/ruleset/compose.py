@@ -74,6 +74,11 @@ class _OpenChain:
         """All rules, in order."""
         return (*reversed(self.head), *self.rest)
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether it has a rule."""
+        return bool(self.head or self.rest)
+
     def insert(self, position: int, rule: Rule) -> bool:
         """Insert a rule at a position, counted from 1. False where the chain is too short for it."""
         if position <= len(self.head) + 1:
@@ -106,23 +111,18 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
     ordered = sorted(readings, key=_name_as_bytes)
     findings: list[Finding] = []
     unread = UnreadInput(anything=not whole)
-    is_empty = True
     for reading in ordered:
         findings += reading.findings
         unread |= reading.unread
-        is_empty = is_empty and not reading.statements
-    if is_empty:
+    if not any(reading.statements for reading in ordered):
         return Composition(Candidate({}), Findings(findings or [_no_rules(ordered)]))
     opened: dict[Family, _OpenTables] = {Family.IPV4: {}, Family.IPV6: {}}
     try:
         findings += _add_all(opened, ordered)
     except _TooManyChainsError as error:
         return Composition(Candidate({}), Findings((*findings, error.finding)))
-    candidate = Candidate({family: _close(family, tables) for family, tables in opened.items()})
-    undeclared = (_undeclared_chains(opened, Family.IPV4, unread), _undeclared_chains(opened, Family.IPV6, unread))
-    if max(map(len, undeclared)) > MOST_FINDINGS:
-        candidate = Candidate({})  # Not all errors are listed; a rehearsal would add others to them.
-    findings += Findings((*undeclared[0], *undeclared[1])).with_lines(lines_by_path(ordered))
+    candidate, undeclared = _closed(opened, unread)
+    findings += undeclared.with_lines(lines_by_path(ordered))
     return Composition(candidate, Findings(findings), unread)
 
 
@@ -140,15 +140,11 @@ def _no_rules(readings: Sequence[Reading]) -> Finding:
 
 
 def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) -> Iterator[Finding]:
-    """Add all statements in order. A rule for both families is one object in both."""
+    """Add all statements in order."""
     for reading in readings:
         for statement in reading.statements:
             if isinstance(statement, Addition):
-                rule = Rule(statement.text, statement.origin, statement.counters)
-                for family in statement.families:
-                    finding = _add_rule(opened[family], statement, rule)
-                    if finding is not None:
-                        yield finding
+                yield from _add_rule(opened, statement)
             elif isinstance(statement, Declaration):
                 for family in statement.families:
                     yield from _declare(opened[family], statement)
@@ -173,13 +169,15 @@ def _chain_of(tables: _OpenTables, table: str, chain: str, origin: Origin) -> _O
     return opened
 
 
-def _add_rule(tables: _OpenTables, addition: Addition, rule: Rule) -> Finding | None:
-    chain = _chain_of(tables, addition.table, addition.chain, addition.origin)
-    if addition.position is None:
-        chain.rest.append(rule)
-    elif not chain.insert(addition.position, rule):
-        return _bad_position(addition, len(chain.rules))
-    return None
+def _add_rule(opened: Mapping[Family, _OpenTables], addition: Addition) -> Iterator[Finding]:
+    """Add a rule. One for both families is one object in both."""
+    rule = Rule(addition.text, addition.origin, addition.counters)
+    for family in addition.families:
+        chain = _chain_of(opened[family], addition.table, addition.chain, addition.origin)
+        if addition.position is None:
+            chain.rest.append(rule)
+        elif not chain.insert(addition.position, rule):
+            yield _bad_position(addition, len(chain.rules))
 
 
 def _bad_position(addition: Addition, count: int) -> Finding:
@@ -231,32 +229,48 @@ def _without_declaration(tables: _OpenTables) -> Iterator[tuple[str, str, _OpenC
     for table, chains in tables.items():
         for name, chain in chains.items():
             # A chain without rules is one whose insertions were all refused, which is reported already.
-            if chain.origin is None and name not in BUILTIN_CHAINS[table] and (chain.head or chain.rest):
+            if chain.origin is None and name not in BUILTIN_CHAINS[table] and chain.has_rules:
                 yield table, name, chain
 
 
 def _how_undeclared(opened: Mapping[Family, _OpenTables], family: Family, table: str, name: str) -> tuple[str, str]:
     """The message and the hint for rules for a chain that no file declares."""
-    homes = tables_with(name)
-    if homes:
-        home = "filter"
-        if "nat" in homes:
-            home = "nat"
-        hint = f'it is built into {", ".join(homes)}: write *{home} on a line above, or "-t {home}" before -A'
-        return f"table {table} has no chain {name}", hint
+    if tables_with(name):
+        return f"table {table} has no chain {name}", _where_it_is_built_in(name)
+    hint = _declare_or_correct(opened, family, table, name)
+    return f"rule for chain {name}, which no file declares in table {table}", hint
+
+
+def _where_it_is_built_in(name: str) -> str:
+    tables = tables_with(name)
+    likely = "filter"
+    if "nat" in tables:
+        likely = "nat"
+    return f'it is built into {", ".join(tables)}: write *{likely} on a line above, or "-t {likely}" before -A'
+
+
+def _declare_or_correct(opened: Mapping[Family, _OpenTables], family: Family, table: str, name: str) -> str:
     needed_by = None
     if any(_is_declared(tables, table, name) for tables in opened.values()):
         needed_by = family  # The other family has the chain.
-    hint = f'declare it: "{how_to_declare(name, table, needed_by)}"'
     declared = [known for known in opened[family][table] if _is_declared(opened[family], table, known)]
     meant = nearest_name(name, (*BUILTIN_CHAINS[table], *declared))
     if meant:
-        hint = f'write {meant} if you mean that, or declare the chain: "{how_to_declare(name, table, needed_by)}"'
-    return f"rule for chain {name}, which no file declares in table {table}", hint
+        return f'write {meant} if you mean that, or declare the chain: "{how_to_declare(name, table, needed_by)}"'
+    return f'declare it: "{how_to_declare(name, table, needed_by)}"'
 
 
 def _is_declared(tables: _OpenTables, table: str, name: str) -> bool:
     return table in tables and name in tables[table] and tables[table][name].origin is not None
+
+
+def _closed(opened: Mapping[Family, _OpenTables], unread: UnreadInput) -> tuple[Candidate, Findings]:
+    """The rulesets, and findings about chains that are not declared."""
+    candidate = Candidate({family: _close(family, tables) for family, tables in opened.items()})
+    undeclared = (_undeclared_chains(opened, Family.IPV4, unread), _undeclared_chains(opened, Family.IPV6, unread))
+    if max(map(len, undeclared)) > MOST_FINDINGS:
+        candidate = Candidate({})  # Not all errors are listed; a rehearsal would add others to them.
+    return candidate, Findings((*undeclared[0], *undeclared[1]))
 
 
 def _close(family: Family, tables: _OpenTables) -> Ruleset:
@@ -271,13 +285,16 @@ def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
     """All built-in chains first, so that the kernel's default never decides a policy, then the user-defined ones."""
     closed: dict[str, Chain] = {}
     for chain in BUILTIN_CHAINS[name]:
-        opened = chains.get(chain) or _OpenChain()
+        opened = chains.get(chain, _OpenChain())
         closed[chain] = Chain(chain, opened.policy or "ACCEPT", opened.rules, opened.origin, opened.counters)
     for chain, opened in chains.items():
-        if chain in closed:
-            continue
-        rules = opened.rules
-        if opened.origin is None and tables_with(chain):
-            rules = ()  # Rules for PREROUTING in filter: a finding says so, and the kernel need not refuse them again.
-        closed[chain] = Chain(chain, None, rules, opened.origin)
+        if chain not in closed:
+            closed[chain] = _close_user_chain(chain, opened)
     return Table(name, closed)
+
+
+def _close_user_chain(name: str, opened: _OpenChain) -> Chain:
+    rules = opened.rules
+    if opened.origin is None and tables_with(name):
+        rules = ()  # Rules for PREROUTING in filter: a finding says so, and the kernel need not refuse them again.
+    return Chain(name, None, rules, opened.origin)

@@ -172,18 +172,25 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
     if text[0] == "*":
         _read_table(reader, raw, origin)
     elif before_comment(text).rstrip(" \t") == "COMMIT":
-        reader.in_unknown_table = False
-        reader.table = "filter"
-        if reader.has_table_line:
-            reader.table = None
+        _read_commit(reader)
     elif reader.in_unknown_table:
         reader.unread.append(raw)
     else:
         refuse_long_line(raw)
-        if text[0] == ":":
-            reader.statements.append(_read_declaration(reader, raw, origin))
-        else:
-            reader.statements.append(read_command(cut_words(raw, origin), reader.families, reader.table))
+        reader.statements.append(_read_statement(reader, raw, origin))
+
+
+def _read_commit(reader: _Reader) -> None:
+    reader.in_unknown_table = False
+    reader.table = "filter"
+    if reader.has_table_line:
+        reader.table = None
+
+
+def _read_statement(reader: _Reader, raw: str, origin: Origin) -> Statement:
+    if raw.lstrip(" \t")[0] == ":":
+        return _read_declaration(reader, raw, origin)
+    return read_command(cut_words(raw, origin), reader.families, reader.table)
 
 
 def _read_table(reader: _Reader, raw: str, origin: Origin) -> None:

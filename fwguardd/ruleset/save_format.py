@@ -174,10 +174,13 @@ class _SaveReader:
         elif line.startswith("*"):
             self.table, self.chains, self.rules = line[1:], {}, {}
         elif line == "COMMIT":
-            chains = {name: replace(chain, rules=tuple(self.rules[name])) for name, chain in self.chains.items()}
-            self.tables[self.table] = Table(self.table, chains)
+            self._end_table()
         elif line:
             self._read_comment(line)
+
+    def _end_table(self) -> None:
+        chains = {name: replace(chain, rules=tuple(self.rules[name])) for name, chain in self.chains.items()}
+        self.tables[self.table] = Table(self.table, chains)
 
     def _declare(self, name: str, policy: str, packets: str, octets: str) -> None:
         chain = Chain(name, policy, counters=Counters(int(packets), int(octets)))

@@ -90,6 +90,9 @@ _HINTS = {
 _LETTER_OF_LONG = {"mo": "M", "h": "h", "vers": "V", "t": "t", "set-c": "c"}
 
 
+_AMBIGUOUS_NAME = re.compile(r'^[-!#]|[ "]|^$')
+
+
 def refuse_chain_name(name: str) -> None:
     """A chain name that iptables refuses or reads as something else, or that iptables-save cannot print unambiguously.
 
@@ -100,8 +103,7 @@ def refuse_chain_name(name: str) -> None:
         raise LineFault("chain-name", message, "shorten it")
     if name in VERDICTS:
         raise LineFault("chain-name", f"{name} is a target, and cannot be the name of a chain", "choose another name")
-    odd = not name.isprintable() or ODD_CHARACTER.search(name)
-    if not name or name[0] in "-!#" or odd or " " in name or '"' in name:
+    if not name.isprintable() or ODD_CHARACTER.search(name) or _AMBIGUOUS_NAME.search(name):
         hint = "use letters, digits, _ and -, and begin with a letter"
         if '"' in name:
             hint = "leave out the quotes"
@@ -137,12 +139,15 @@ def refuse_policy(table: str, chain: str, policy: str) -> None:
     if not policy:
         raise LineFault("bad-policy", f"the policy of {chain} is missing", "write ACCEPT or DROP after it")
     if policy not in POLICIES:
-        hint = "a policy is ACCEPT or DROP"
-        if policy.upper() in POLICIES:
-            hint = f"write {policy.upper()}"
-        elif policy == "REJECT":
-            hint = f'write DROP, and end the chain with a rule: "-A {chain} -j REJECT"'
-        raise LineFault("bad-policy", f'"{policy}" is not a policy', hint)
+        raise LineFault("bad-policy", f'"{policy}" is not a policy', _correct_policy(chain, policy))
+
+
+def _correct_policy(chain: str, policy: str) -> str:
+    if policy.upper() in POLICIES:
+        return f"write {policy.upper()}"
+    if policy == "REJECT":
+        return f'write DROP, and end the chain with a rule: "-A {chain} -j REJECT"'
+    return "a policy is ACCEPT or DROP"
 
 
 def _instead_of_policy(table: str, chain: str) -> str:
@@ -161,7 +166,7 @@ def refuse_forbidden_options(words: Sequence[Word]) -> None:
     values = values_of(words)
     for place, word in enumerate(words):
         _refuse_misplaced_negation(values, place, word)
-        match = _FORBIDDEN.match(word.value) if word.value[:1] == "-" else None
+        match = _FORBIDDEN.match(word.value)
         if match is None:
             continue
         kind = match.lastgroup
@@ -239,12 +244,16 @@ def foreign_line(words: Sequence[Word]) -> LineFault:
         message = f'"{first}" is the language of nft or ferm, not that of iptables'
         return LineFault(FOREIGN_SYNTAX, message, hint, column)
     if first in _SCRIPT_WORDS or "$" in first or _ASSIGNMENT.match(first):
-        hint = "leave only the rules in the file: fwguardd does not run commands or expand variables"
-        if first == "sudo":
-            hint = 'leave out sudo everywhere: "iptables -A …" is read as a rule'
-        message = f'"{first[:40]}" is shell syntax, and a rule file is not a script'
-        return LineFault(FOREIGN_SYNTAX, message, hint, column)
+        return _script_line(first, column)
     return LineFault("not-a-rule", f'"{first[:40]}" does not begin a statement', _how_to_start(words), column)
+
+
+def _script_line(first: str, column: int) -> LineFault:
+    hint = "leave only the rules in the file: fwguardd does not run commands or expand variables"
+    if first == "sudo":
+        hint = 'leave out sudo everywhere: "iptables -A …" is read as a rule'
+    message = f'"{first[:40]}" is shell syntax, and a rule file is not a script'
+    return LineFault(FOREIGN_SYNTAX, message, hint, column)
 
 
 def _how_to_start(words: Sequence[Word]) -> str:
@@ -256,7 +265,7 @@ def _how_to_start(words: Sequence[Word]) -> str:
         return f'write "-A {first} …"'
     if first.upper() == "COMMIT":
         return "write COMMIT"
-    if first[:1] in (";", "/") or first == "--":
+    if first.startswith((";", "/")) or first == "--":
         return "start a comment with #"
     if first[:1] == "-" and len(first) > 1:
         return f'start a rule with its chain: "-A INPUT {first} …"'
@@ -269,16 +278,19 @@ def refuse_shell_words(raw: str, words: Sequence[Word]) -> None:
         text = raw[word.start : word.end]
         if text[:1] == "'":
             _refuse_single_quotes(raw, word)
-        if place and words[place - 1].value in PROSE_OPTIONS:
-            continue
-        if match := _VARIABLE.search(word.value):
-            message = f'"{match[1]}" is shell syntax; fwguardd does not expand it'
-            raise LineFault("shell-syntax", message, "write the value itself", word.start + 1)
-        if _OPERATOR.match(text):
-            message = f'"{text}" is shell syntax, and has no meaning in a rule'
-            raise LineFault("shell-syntax", message, "end the line before it", word.start + 1)
-        if text[-1:] == ";":
-            raise LineFault("shell-syntax", 'the ";" at the end is shell syntax', "leave it out", word.end)
+        if not place or words[place - 1].value not in PROSE_OPTIONS:
+            _refuse_shell_word(word, text)
+
+
+def _refuse_shell_word(word: Word, text: str) -> None:
+    if match := _VARIABLE.search(word.value):
+        message = f'"{match[1]}" is shell syntax; fwguardd does not expand it'
+        raise LineFault("shell-syntax", message, "write the value itself", word.start + 1)
+    if _OPERATOR.match(text):
+        message = f'"{text}" is shell syntax, and has no meaning in a rule'
+        raise LineFault("shell-syntax", message, "end the line before it", word.start + 1)
+    if text[-1:] == ";":
+        raise LineFault("shell-syntax", 'the ";" at the end is shell syntax', "leave it out", word.end)
 
 
 def _refuse_single_quotes(raw: str, word: Word) -> None:

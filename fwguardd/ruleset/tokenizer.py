@@ -106,6 +106,10 @@ def unusable_file(path: str, data: bytes) -> Finding | None:
     if lines > MOST_LINES:
         message = f"the file has {lines:,} lines; a rule file may have {MOST_LINES:,}"
         return Finding("too-many-lines", message, Origin(path, 0), hint="use an ipset for long lists of addresses")
+    return _bad_utf_8(path, data)
+
+
+def _bad_utf_8(path: str, data: bytes) -> Finding | None:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
