@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,8 +103,9 @@ class Settings:
         )
 
     def lint_context(self) -> LintContext:
-        """What the lint of rule files needs of the settings."""
-        return LintContext(tuple(watched.prefix for watched in self.prefixes), Preserve.from_patterns(self.preserve))
+        """What the lint of rule files needs of the settings, and the time."""
+        prefixes = tuple(watched.prefix for watched in self.prefixes)
+        return LintContext(prefixes, Preserve.from_patterns(self.preserve), datetime.now(UTC))
 
 
 class SettingsError(Exception):

@@ -85,12 +85,12 @@ class Validator:
         outcome = self._rehearse(composition.candidate)
         if isinstance(outcome, RehearsalRefused):
             refusals = outcome.findings.with_lines(lines_by_path(readings))
-            return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE))
+            return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE).bounded())
         if composition.findings.errors:
-            return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE))
+            return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
         preserved = lint_preserved(outcome, self._context.preserve)
         warnings = Findings((*composition.findings, *unsilenced((*preserved, *outcome.warnings), readings)))
-        return Valid(outcome.without_others(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE))
+        return Valid(outcome.without_others(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE).bounded())
 
     def validate_early(self, snapshot: Snapshot) -> None:
         """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises ScratchError."""
@@ -114,7 +114,7 @@ def compose_files(files: Iterable[RuleFile], context: LintContext, findings: Fin
     """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read."""
     readings = [_read_file(file) for file in files]
     composition = _compose_and_lint(readings, findings, context)
-    return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE))
+    return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
 
 
 def _read_file(file: RuleFile) -> Reading:

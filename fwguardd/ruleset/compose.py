@@ -114,8 +114,10 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
     for reading in ordered:
         findings += reading.findings
         unread |= reading.unread
-    if not any(reading.statements for reading in ordered):
-        return Composition(Candidate({}), Findings(findings or [_no_rules(ordered)]))
+    if not any(reading.says_anything for reading in ordered):
+        if not Findings(findings).errors:
+            findings.append(_no_rules(ordered))
+        return Composition(Candidate({}), Findings(findings))
     opened: dict[Family, _OpenTables] = {Family.IPV4: {}, Family.IPV6: {}}
     try:
         findings += _add_all(opened, ordered)
@@ -134,7 +136,7 @@ def _no_rules(readings: Sequence[Reading]) -> Finding:
     """Without a statement there is no ruleset: an empty directory is more likely a mistake than an open firewall."""
     accept = 'to accept everything, write "-P INPUT ACCEPT"'
     if readings:
-        message, hint = "the rule files hold nothing but comments", f"write the rules into one of them; {accept}"
+        message, hint = "the rule files state no rule, chain or policy", f"write the rules into one of them; {accept}"
         return Finding("no-rules", message, Origin(readings[0].path, 0), hint=hint)
     return Finding("no-rules", "there is no rule file", hint=f'write one whose name ends in ".rules"; {accept}')
 

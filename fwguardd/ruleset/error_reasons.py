@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fwguardd.ruleset.rule_view import RuleView, target_of
 from fwguardd.ruleset.suggestions import MATCHES, OPTIONS, OWNERS, PROTOCOLS, TARGETS, nearest_name
+from fwguardd.ruleset.values import MOST_PORTS, how_to_split, ports_counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,6 +80,13 @@ def _port_hint(match: re.Match[str], _rule: str) -> str:
     if re.fullmatch(r"[0-9]+-[0-9]+", match[1]):
         return f"a range is written {match[1].replace('-', ':')}"
     return "correct the port"
+
+
+def _split_hint(_match: re.Match[str], rule: str) -> str:
+    for option in RuleView.of(rule).options:
+        if option.name in ("--dports", "--sports", "--ports") and ports_counted(option.value) > MOST_PORTS:
+            return how_to_split(option.name, option.value)
+    return "split it into two rules"
 
 
 def _option_hint(match: re.Match[str], _rule: str) -> str:
@@ -235,7 +243,7 @@ _REASONS = (
         r"too many ports specified",
         "too-many-ports",
         "a multiport match takes 15 ports at most, and a range counts as two",
-        "split it into two rules",
+        _split_hint,
     ),
     _Reason(
         r'unknown option "(--[sd]ports|--ports)"',

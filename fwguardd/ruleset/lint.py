@@ -13,34 +13,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
-from fwguardd.ruleset.model import Finding, Findings, Origin, Severity
+from fwguardd.ruleset.lint_values import lint_values
+from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.statements import Addition, lines_by_path
 from fwguardd.ruleset.suggestions import nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.preserve import Preserve
-    from fwguardd.ruleset.statements import Reading
+    from fwguardd.ruleset.statements import Reading, Statement
 
 LONGEST_LOG_PREFIX = 29
-"""Characters of a log prefix that iptables keeps (struct xt_log_info, linux/netfilter/xt_LOG.h, less the final NUL)."""
+"""Bytes of a log prefix that iptables keeps (struct xt_log_info, linux/netfilter/xt_LOG.h, less the final NUL)."""
 
 LONGEST_NFLOG_PREFIX = 63
 """The same of an NFLOG prefix (struct xt_nflog_info, linux/netfilter/xt_NFLOG.h)."""
 
-# Few rules match any of this: LOG, a limit, an odd interface, a short address or a host name, a port without protocol.
-# The view of a rule is made for those only.
-_MAY_WARN = re.compile(
-    r"LOG|limit|(?:-[io]|interface)[ \t=]+[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])"
-    r"|(?:-[sd]|--s(?:rc|ou[a-z]*)|--d(?:st|es[a-z]*))[ \t=]+!?[ \t]*(?:[0-9.]+(?![^ \t])|[^ \t]*[g-zG-Z])"
-    r"|^(?!.*-p(?:roto|[ \t])).*port"
-)
-_ODD_INTERFACE = re.compile(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
-_SHORT_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
-_ADDRESS = re.compile(r"[0-9a-fA-F:.,/]+$")
+# Few rules match any of this: LOG, a limit, or a port without a protocol. The view of a rule is made for those only.
+_MAY_WARN = re.compile(r"LOG|limit|^(?!.*-p(?:roto|[ \t])).*port")
 _PORT_OPTIONS = ("--dport", "--dports", "--ports", "--sport", "--sports")
 
 WARNINGS = frozenset(
@@ -48,23 +42,31 @@ WARNINGS = frozenset(
     | {"odd-interface", "short-address", "host-name", "limit-on-drop", "ftp-without-helper", "duplicate-file"}
     | {"unreachable-rule", "duplicate-rule", "unused-chain", "policy-twice", "preserved-chain", "preserved-rule"}
     | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance", "unseen-set"}
+    | {"any-address", "host-bits", "mask-with-holes", "odd-number", "v4-mapped", "chain-hides-target"}
+    | {"comment-too-long", "time-passed", "nat-both-families", "nat-policy", "new-not-syn", "single-quotes"}
+    | {"trace-everything", "notrack-everything", "missing-commit", "chain-loop"}
 )
 """The codes that can be silenced in a rule file."""
 
 
 @dataclass(frozen=True, slots=True)
 class LintContext:
-    """The settings that lints depend on: the log prefixes that become events, and the patterns of ``preserve``."""
+    """What lints depend on: the log prefixes that become events, the patterns of ``preserve``, and the time to which
+    the dates in rules are compared; None compares none."""
 
     watched_prefixes: tuple[str, ...]
     preserve: Preserve
+    now: datetime | None = None
 
 
 def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> Findings:
     """All warnings about a candidate without the silenced ones. One that holds for both families is listed once."""
+    own = _own_statements(readings, context.preserve)
     found = (
-        *_lint_rules(readings, context),
-        *lint_chains(candidate, context.preserve),
+        *_lint_rules(own, context),
+        *lint_values(own, context.now),
+        *lint_chains(candidate, context.preserve, _inserted(readings)),
+        *_missing_commits(readings),
         *_duplicate_files(readings),
         *_unknown_suppressions(readings),
     )
@@ -82,17 +84,41 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> Find
     return Findings(kept).with_lines(lines_by_path(readings))
 
 
-def _lint_rules(readings: Iterable[Reading], context: LintContext) -> Iterator[Finding]:
+def _inserted(readings: Iterable[Reading]) -> frozenset[Origin]:
+    """The places of rules that -I puts before others."""
+    found: set[Origin] = set()
     for reading in readings:
         for statement in reading.statements:
-            if isinstance(statement, Addition) and _MAY_WARN.search(statement.text):
-                view = RuleView.of(statement.text)
-                if view.target == "LOG":
-                    yield from _lint_log(statement, view, context)
-                yield from _lint_nflog(statement, view)
-                yield from _lint_limit(statement, view)
-                yield from _lint_ports(statement, view)
-                yield from _lint_names(statement, view)
+            if isinstance(statement, Addition) and statement.position is not None:
+                found.add(statement.origin)
+    return frozenset(found)
+
+
+def _own_statements(readings: Iterable[Reading], preserve: Preserve) -> list[Statement]:
+    """The statements without the rules of chains that belong to other programs: those are not loaded."""
+    preserved: dict[str, bool] = {}
+    own: list[Statement] = []
+    for reading in readings:
+        for statement in reading.statements:
+            if isinstance(statement, Addition):
+                chain = statement.chain
+                if chain not in preserved:
+                    preserved[chain] = chain not in BUILTIN_CHAINS[statement.table] and preserve.keeps_name(chain)
+                if preserved[chain]:
+                    continue
+            own.append(statement)
+    return own
+
+
+def _lint_rules(statements: Iterable[Statement], context: LintContext) -> Iterator[Finding]:
+    for statement in statements:
+        if isinstance(statement, Addition) and _MAY_WARN.search(statement.text):
+            view = RuleView.of(statement.text)
+            if view.target == "LOG":
+                yield from _lint_log(statement, view, context)
+            yield from _lint_nflog(statement, view)
+            yield from _lint_limit(statement, view)
+            yield from _lint_ports(statement, view)
 
 
 def _lint_log(rule: Addition, view: RuleView, context: LintContext) -> Iterator[Finding]:
@@ -100,8 +126,9 @@ def _lint_log(rule: Addition, view: RuleView, context: LintContext) -> Iterator[
         hint = 'add "-m limit --limit 5/min": without it a flood of packets floods the kernel log'
         yield _warning("log-without-limit", "LOG without a rate limit", rule, hint)
     prefix = view.value("--log-prefix") or ""
-    if len(prefix) > LONGEST_LOG_PREFIX:
-        message = f"the log prefix has {len(prefix)} characters; the kernel keeps {LONGEST_LOG_PREFIX}"
+    length = len(prefix.encode())
+    if length > LONGEST_LOG_PREFIX:
+        message = f"the log prefix has {length} bytes; the kernel keeps {LONGEST_LOG_PREFIX}"
         yield _warning("log-prefix-too-long", message, rule, "shorten it")
     if prefix and not prefix.endswith(" "):
         message = f'the log prefix "{prefix}" does not end with a space, so log lines start with "{prefix}IN=eth0"'
@@ -123,8 +150,9 @@ def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) ->
 
 def _lint_nflog(rule: Addition, view: RuleView) -> Iterator[Finding]:
     prefix = view.value("--nflog-prefix") or ""
-    if view.target == "NFLOG" and len(prefix) > LONGEST_NFLOG_PREFIX:
-        message = f"the NFLOG prefix has {len(prefix)} characters; the kernel keeps {LONGEST_NFLOG_PREFIX}"
+    length = len(prefix.encode())
+    if view.target == "NFLOG" and length > LONGEST_NFLOG_PREFIX:
+        message = f"the NFLOG prefix has {length} bytes; the kernel keeps {LONGEST_NFLOG_PREFIX}"
         yield _warning("log-prefix-too-long", message, rule, "shorten it")
 
 
@@ -145,40 +173,19 @@ def _lint_ports(rule: Addition, view: RuleView) -> Iterator[Finding]:
             return
 
 
-def _lint_names(rule: Addition, view: RuleView) -> Iterator[Finding]:
-    for option in view.options:
-        if option.name in ("-s", "-d") and option.value:
-            yield from _lint_address(rule, option.value)
-        elif option.name in ("-i", "-o"):
-            yield from _lint_interface(rule, option.value)
-
-
-def _lint_address(rule: Addition, value: str) -> Iterator[Finding]:
-    if not _ADDRESS.match(value):
-        message = f'"{value}" is a host name: it is resolved when the rules load, not again when its address changes'
-        hint = "write the address; at boot the rules load before names can be resolved"
-        yield _warning("host-name", message, rule, hint)
-    elif _SHORT_ADDRESS.match(value):
-        numbers = value.rstrip(".").split(".")
-        whole = ".".join([*numbers, *["0"] * (4 - len(numbers))])
-        message = f'"{value}" without a mask means the single address {whole}'
-        yield _warning("short-address", message, rule, f"write {whole}/{8 * len(numbers)}")
-
-
-def _lint_interface(rule: Addition, name: str) -> Iterator[Finding]:
-    match = _ODD_INTERFACE.match(name)
-    if match is None:
-        return
-    if match["alias"]:
-        message = f'"{name}" is the label of an address, not an interface: no packet matches it'
-        hint = f"write {match['alias']}, and match the address with -d or -s"
-    elif match["star"]:
-        message = f'"{name}" matches only an interface with exactly this name'
-        hint = f'write "{match["star"]}+": a + at the end matches any ending'
-    else:
-        message = f'"{name}" is an address, not an interface'
-        hint = "write the interface, or match the address with -s or -d"
-    yield _warning("odd-interface", message, rule, hint)
+def _missing_commits(readings: Iterable[Reading]) -> Iterator[Finding]:
+    """Files whose last table has no COMMIT. Where the last line has no line break either, the file was cut short. In a
+    file with errors this may be a consequence of one."""
+    hint = "write COMMIT as the last line"
+    for reading in readings:
+        if reading.open_table is None or reading.findings:
+            continue
+        if reading.ends_inside_line:
+            message = "the file ends without COMMIT and without a line break: it is cut short"
+            yield Finding("missing-commit", message, reading.open_table, hint=hint)
+        else:
+            message = "the file ends without COMMIT for this table: it may be cut short"
+            yield Finding("missing-commit", message, reading.open_table, Severity.WARNING, hint)
 
 
 def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:

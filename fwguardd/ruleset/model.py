@@ -204,6 +204,10 @@ MOST_FINDINGS = 20
 a last finding ``too-many-errors`` says so."""
 
 
+MOST_WARNINGS = 10
+"""Warnings of one code in one file that are listed; a last one says how many more there are."""
+
+
 class Findings(tuple[Finding, ...]):
     """Findings in order of place, those without a place first.
 
@@ -244,6 +248,21 @@ class Findings(tuple[Finding, ...]):
         """The same findings, those in one of these files (path to lines) with the line as its author wrote it."""
         return Findings([_with_line(finding, files) for finding in self])
 
+    def bounded(self) -> Findings:
+        """The first `MOST_WARNINGS` warnings of each code in each file, with a last one that counts those left out."""
+        kept: list[Finding] = []
+        seen: Counter[tuple[str, str]] = Counter()
+        first_left_out: dict[tuple[str, str], Finding] = {}
+        for finding in self:
+            key = (finding.code, finding.place.path)
+            seen[key] += finding.severity is Severity.WARNING
+            if seen[key] <= MOST_WARNINGS or finding.severity is Severity.ERROR:
+                kept.append(finding)
+            else:
+                first_left_out.setdefault(key, finding)
+        kept += [_left_out(finding, seen[key] - MOST_WARNINGS) for key, finding in first_left_out.items()]
+        return Findings(kept)
+
     def once_per_file(self, codes: Collection[str]) -> Findings:
         """Of each of these codes the first finding of each file, which then says for how many more lines it holds."""
         kept: list[Finding] = []
@@ -270,6 +289,11 @@ def _with_line(finding: Finding, files: Mapping[str, Sequence[str]]) -> Finding:
         return finding
     lines = files[origin.path][max(origin.line - 1, 0) : origin.line]
     return replace(finding, line_text="".join(lines))
+
+
+def _left_out(finding: Finding, count: int) -> Finding:
+    hint = f'to silence all of them, write "# fwguard: allow-file {finding.code}" in the file'
+    return replace(finding, message=f"… and {count:,} more of this kind", hint=hint, line_text="", family=None)
 
 
 def _the_same_for(count: int) -> str:

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.commands import in_table, read_command
 from fwguardd.ruleset.families import MixedFamilies, infer_families, may_imply_family, narrowed
-from fwguardd.ruleset.model import BOTH, MOST_FINDINGS, VERDICTS, ZERO, Counters, Family, Finding, Findings, Origin
+from fwguardd.ruleset.model import (
+    BOTH,
+    BUILTIN_CHAINS,
+    MOST_FINDINGS,
+    VERDICTS,
+    ZERO,
+    Counters,
+    Family,
+    Finding,
+    Findings,
+    Origin,
+)
 from fwguardd.ruleset.statements import (
     Addition,
     Declaration,
@@ -63,11 +74,13 @@ _QUOTED_PROSE = re.compile(
 
 @dataclass(slots=True)
 class _Reader:
-    """The state between two lines. ``table`` is that of the next line: None after a COMMIT that ends a ``*table``."""
+    """The state between two lines. ``table`` is that of the next line: None after a COMMIT that ends a ``*table``, and
+    ``open_table`` is the place of the ``*table`` that no COMMIT has ended yet."""
 
     families: frozenset[Family]
     table: str | None = "filter"
     has_table_line: bool = False
+    open_table: Origin | None = None
     in_unknown_table: bool = False
     reported: frozenset[str] = frozenset()
     chains: dict[str, str] = field(default_factory=dict)
@@ -95,7 +108,9 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
     unread = UnreadInput(anything=True)
     if is_whole:
         unread = UnreadInput.of_lines(reader.unread)
-    return Reading(path, tuple(reader.statements), Findings(reader.findings), lines, allowed, unread)
+    statements, findings = tuple(reader.statements), Findings(reader.findings)
+    ends_inside_line = not data.endswith(b"\n")
+    return Reading(path, statements, findings, lines, allowed, unread, reader.open_table, ends_inside_line)
 
 
 def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> bool:
@@ -181,7 +196,7 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
 
 
 def _read_commit(reader: _Reader) -> None:
-    reader.in_unknown_table = False
+    reader.in_unknown_table, reader.open_table = False, None
     reader.table = "filter"
     if reader.has_table_line:
         reader.table = None
@@ -195,10 +210,12 @@ def _read_statement(reader: _Reader, raw: str, origin: Origin) -> Statement:
 
 def _read_table(reader: _Reader, raw: str, origin: Origin) -> None:
     reader.table, reader.has_table_line, reader.in_unknown_table = None, True, True
+    reader.open_table = None
     words = bare_words(raw)
     name = words[0].value if words else ""
     refuse_unknown_table(name, "; all lines up to its COMMIT are skipped")
     reader.table, reader.in_unknown_table = name, False
+    reader.open_table = origin
     reader.reported -= {"no-table"}
     refuse_rest(words[1:], f"*{name}")
     reader.statements.append(TableStart(name, reader.families, origin))
@@ -219,6 +236,8 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> Declaration:
     refuse_chain_name(chain)
     if policy is not None:
         refuse_policy(table, chain, policy)
+    elif len(words) == 1 and chain in BUILTIN_CHAINS[table]:
+        refuse_policy(table, chain, "")
     return Declaration(table, chain, policy, reader.families, origin, counters)
 
 

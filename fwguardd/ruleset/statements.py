@@ -18,24 +18,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-_ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
+_ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow(-file)?[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
+WHOLE_FILE = 0
+"""The number under which the suppressions for a whole file are kept; lines are counted from 1."""
 
 
 def suppressions(lines: Sequence[str]) -> dict[int, frozenset[str]]:
-    """Codes suppressed by ``# fwguard: allow CODE``: on the line itself, or on comment lines right above it."""
+    """Codes suppressed by ``# fwguard: allow CODE``, on the line itself or on comment lines right above it, and by
+    ``# fwguard: allow-file CODE``, anywhere in the file."""
     allowed: dict[int, frozenset[str]] = {}
     above: frozenset[str] = frozenset()
     for number, line in enumerate(lines, 1):
         codes = above
         match = _ALLOW.search(line)
-        if match:
-            codes = above.union(re.split(r"[ \t,]+", match[1]))
+        if match and match[1]:
+            allowed[WHOLE_FILE] = allowed.get(WHOLE_FILE, frozenset()).union(_codes(match[2]))
+        elif match:
+            codes = above | _codes(match[2])
         if codes:
             allowed[number] = codes
         above = frozenset()
         if line.lstrip(" \t").startswith("#"):
             above = codes
     return allowed
+
+
+def _codes(words: str) -> frozenset[str]:
+    return frozenset(re.split(r"[ \t,]+", words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,9 @@ NOTHING_UNREAD = UnreadInput()
 class Reading:
     """One rule file, read: its statements in order, and findings for the lines that are refused.
 
-    ``allowed`` maps a line number to the codes of the warnings that its author has suppressed for that line.
+    ``allowed`` maps a line number to the codes of the warnings that its author has suppressed for that line, and
+    `WHOLE_FILE` to those suppressed for all lines. ``open_table`` is the place of the last ``*table`` if no COMMIT ends
+    it, and ``ends_inside_line`` says that the last line has no line break.
     """
 
     path: str
@@ -132,12 +143,23 @@ class Reading:
     lines: tuple[str, ...] = field(repr=False)
     allowed: Mapping[int, frozenset[str]]
     unread: UnreadInput = NOTHING_UNREAD
+    open_table: Origin | None = None
+    ends_inside_line: bool = False
+
+    @property
+    def says_anything(self) -> bool:
+        """Whether the file declares more than a table that nothing follows."""
+        return any(
+            not isinstance(statement, TableStart) or statement.origin != self.open_table
+            for statement in self.statements
+        )
 
     def suppresses(self, finding: Finding) -> bool:
         """Whether the finding is a warning about a line of this file whose author suppressed it."""
         if finding.origin is None or finding.severity is Severity.ERROR:
             return False
-        return finding.code in self.allowed.get(finding.origin.line, ())
+        line = finding.origin.line
+        return finding.code in self.allowed.get(line, ()) or finding.code in self.allowed.get(WHOLE_FILE, ())
 
 
 def lines_by_path(readings: Iterable[Reading]) -> dict[str, tuple[str, ...]]:

@@ -276,7 +276,7 @@ def refuse_shell_words(raw: str, words: Sequence[Word]) -> None:
     """Variables, operators and single quotes of a shell among the words of a rule. Raises LineFault."""
     for place, word in enumerate(words):
         text = raw[word.start : word.end]
-        if text[:1] == "'":
+        if text[:1] == "'" and not (place and words[place - 1].value in _QUOTABLE and _is_one_quoted_word(text)):
             _refuse_single_quotes(raw, word)
         if not place or words[place - 1].value not in PROSE_OPTIONS:
             _refuse_shell_word(word, text)
@@ -291,6 +291,14 @@ def _refuse_shell_word(word: Word, text: str) -> None:
         raise LineFault("shell-syntax", message, "end the line before it", word.start + 1)
     if text[-1:] == ";":
         raise LineFault("shell-syntax", 'the ";" at the end is shell syntax', "leave it out", word.end)
+
+
+_QUOTABLE = PROSE_OPTIONS | {"--name", "--hashlimit-name"}
+"""Options whose value may have single quotes: iptables takes them as a part of the text. A lint warns of them."""
+
+
+def _is_one_quoted_word(text: str) -> bool:
+    return len(text) > 1 and text.endswith("'") and "'" not in text[1:-1]
 
 
 def _refuse_single_quotes(raw: str, word: Word) -> None:

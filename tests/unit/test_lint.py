@@ -1,8 +1,9 @@
-"""Lints: each code has a rule that it warns of, one that it does not, and a way to be silent."""
+"""Lints: for each code a rule that gets the warning and one that does not, and how a warning is silenced."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from fwguardd.ruleset.preserve import Preserve
 if TYPE_CHECKING:
     from fwguardd.ruleset.model import Finding
 
-CONTEXT = LintContext(("iptables denied: ",), Preserve.from_patterns(["DOCKER*", "f2b-*"]))
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+CONTEXT = LintContext(("iptables denied: ",), Preserve.from_patterns(["DOCKER*", "f2b-*"]), NOW)
 OPEN = """\
 -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
 -A INPUT -i lo -j ACCEPT
@@ -62,8 +64,48 @@ CASES = {
         "# fwguard: allow no-loopbak\n-A INPUT -p tcp -j ACCEPT\n",
         "# fwguard: allow no-loopback\n-A INPUT -p tcp -j ACCEPT\n",
     ),
+    "any-address": ("-A INPUT -s 203.0.113.7/0 -j ACCEPT\n", "-A INPUT -s 0.0.0.0/0 -d 203.0.113.7 -j ACCEPT\n"),
+    "host-bits": ("-A INPUT -s 192.168.0.1/8 -j ACCEPT\n", "-A INPUT -s 192.168.0.0/16 -d 10/8 -j ACCEPT\n"),
+    "mask-with-holes": (
+        "-A INPUT -s 192.168.1.0/255.0.255.0 -j ACCEPT\n",
+        "-A INPUT -s 192.168.1.0/255.255.255.0 -j ACCEPT\n",
+    ),
+    "odd-number": ("-A INPUT -p tcp --dport 026 -j ACCEPT\n", "-A INPUT -p tcp -m mark --mark 0x10 --dport 22\n"),
+    "v4-mapped": ("-A INPUT -s ::ffff:192.0.2.1 -j ACCEPT\n", "-A INPUT -s 64:ff9b::192.0.2.1 -j ACCEPT\n"),
+    "chain-hides-target": (":LOG -\n-A INPUT -j LOG\n", ":LOGGING -\n-A INPUT -j LOGGING\n"),
+    "comment-too-long": (
+        f'-A INPUT -m comment --comment "{"c" * 256}" -j ACCEPT\n',
+        f'-A INPUT -m comment --comment "{"c" * 255}" -j ACCEPT\n',
+    ),
+    "time-passed": (
+        "-A INPUT -m time --datestop 2026-06-30 -j ACCEPT\n",
+        "-A INPUT -m time --datestop 2026-07-02 -j ACCEPT\n",
+    ),
+    "nat-both-families": (
+        "-t nat -A POSTROUTING -o eth0 -j MASQUERADE\n",
+        "-4 -t nat -A POSTROUTING -o eth0 -j MASQUERADE\n-6 -t nat -A POSTROUTING -o eth0 -j MASQUERADE\n",
+    ),
+    "nat-policy": ("*nat\n:PREROUTING DROP [0:0]\nCOMMIT\n", "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"),
+    "new-not-syn": (
+        "-A INPUT -p tcp ! --syn -m conntrack --ctstate NEW -j DROP\n",
+        "-A INPUT -p tcp --syn -m conntrack --ctstate NEW -j DROP\n-A INPUT -m conntrack --ctstate INVALID -j DROP\n",
+    ),
+    "single-quotes": (
+        "-A INPUT -p tcp -m comment --comment 'dapp_Apache' -j ACCEPT\n",
+        '-A INPUT -p tcp -m comment --comment "dapp_Apache" -j ACCEPT\n',
+    ),
+    "trace-everything": ("-t raw -A PREROUTING -j TRACE\n", "-t raw -A PREROUTING -p tcp --dport 80 -j TRACE\n"),
+    "notrack-everything": ("-t raw -A OUTPUT -j CT --notrack\n", "-t raw -A OUTPUT -o lo -j CT --notrack\n"),
+    "missing-commit": ("*filter\n-A INPUT -p tcp -j ACCEPT\n", "*filter\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n"),
+    "chain-loop": (
+        ":A -\n:B -\n-A A -j B\n-A B -j A\n",
+        ":A -\n:B -\n-A INPUT -j A\n-A A -j B\n-A B -p tcp -j ACCEPT\n",
+    ),
     "policy-twice": ("-P INPUT DROP\n-P INPUT DROP\n", "-P INPUT DROP\n-P OUTPUT DROP\n"),
 }
+
+
+NOT_FROM_RULES_ALONE = {"duplicate-file", "preserved-rule", "unseen-set"}
 
 
 def _lint(*texts: str) -> tuple[Finding, ...]:
@@ -77,7 +119,7 @@ def _codes(*texts: str) -> set[str]:
 
 
 @pytest.mark.parametrize("code", CASES)
-def test_each_lint_warns_of_what_it_should(code: str) -> None:
+def test_each_code_has_a_rule_that_gets_it_and_one_that_does_not(code: str) -> None:
     """The first text of the case gets the finding, with a hint, an origin and the line; the second does not."""
     bad, good = CASES[code]
     (finding, *_) = [finding for finding in _lint(bad) if finding.code == code]
@@ -89,7 +131,8 @@ def test_each_lint_warns_of_what_it_should(code: str) -> None:
 
 @pytest.mark.parametrize("code", [code for code in CASES if code != "port-without-protocol"])
 def test_each_warning_can_be_silenced(code: str) -> None:
-    """``# fwguard: allow CODE`` above every line silences the warning, and no other code does."""
+    """``# fwguard: allow CODE`` above every line silences the warning, and so does
+    ``allow-file CODE`` for the whole file; another code does not."""
     bad, _ = CASES[code]
 
     def with_comment(allowed: str) -> str:
@@ -97,6 +140,8 @@ def test_each_warning_can_be_silenced(code: str) -> None:
 
     assert code not in _codes(with_comment(code))
     assert code in _codes(with_comment("something-else"))
+    assert code not in _codes(f"# fwguard: allow-file {code}\n\n{bad}")
+    assert code in _codes(f"# fwguard: allow-file something-else\n\n{bad}")
 
 
 def test_a_warning_is_silenced_on_its_own_line() -> None:
@@ -111,14 +156,14 @@ def test_errors_cannot_be_silenced() -> None:
     assert "port-without-protocol" in _codes("-A INPUT --dport 22 -j ACCEPT # fwguard: allow port-without-protocol\n")
 
 
-def test_both_families_are_told_once() -> None:
+def test_a_rule_of_both_families_gets_one_finding() -> None:
     """A rule of both families is one rule to its author, and gets one finding."""
     findings = _lint("-A INPUT -m limit --limit 1/s -j DROP\n")
     assert len(findings) == 1
 
 
-def test_duplicate_files_are_told() -> None:
-    """Two files with the same content are one too many."""
+def test_duplicate_files_get_a_warning() -> None:
+    """Two files with the same content get a warning."""
     assert "duplicate-file" in _codes("-A INPUT -p tcp -j ACCEPT\n", "-A INPUT -p tcp -j ACCEPT\n")
 
 
@@ -133,19 +178,23 @@ def _only(code: str, *texts: str) -> Finding:
     return finding
 
 
-def test_what_one_family_lacks_is_told_of_it_alone() -> None:
-    """Whoever reads it has the rule before them, for the other family; the hint adds it for the one that lacks it."""
+def test_a_rule_that_one_family_lacks_is_reported_for_that_family() -> None:
+    """The finding names the family, and the hint adds the rule for it."""
     rules = "-A INPUT -i lo -j ACCEPT\n-4 -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n"
     finding = _only("no-established", f"-P INPUT DROP\n{rules}")
     assert finding.family is Family.IPV6
-    assert finding.hint == 'add "-6 -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"'
+    rule = "-6 -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+    assert finding.hint == f'add "{rule}" after line 1 of 0.rules'
     assert _only("no-established", "-P INPUT DROP\n").family is None
 
 
 def test_a_chain_that_a_last_rule_closes_is_closed() -> None:
-    """Policy ACCEPT and a REJECT of everything is how some distributions close a chain. What is lacking goes before."""
+    """Policy ACCEPT and a REJECT of everything is how some distributions close a chain. A missing rule goes before."""
     finding = _only("no-loopback", "-P INPUT ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT\n")
-    assert (finding.origin, finding.hint) == (Origin("0.rules", 3), 'add "-I INPUT -i lo -j ACCEPT"')
+    assert (finding.origin, finding.hint) == (
+        Origin("0.rules", 3),
+        'add "-A INPUT -i lo -j ACCEPT" before line 3 of 0.rules',
+    )
 
 
 def test_a_reject_of_one_family_leaves_the_other_open() -> None:
@@ -153,7 +202,7 @@ def test_a_reject_of_one_family_leaves_the_other_open() -> None:
     text = f"{OPEN}-A INPUT -j REJECT --reject-with icmp-host-prohibited\n"
     finding = _only("ipv6-open", text)
     assert finding.origin == Origin("0.rules", 4)
-    assert finding.hint == 'close it for IPv6 too: "-6 -A INPUT -j REJECT"'
+    assert finding.hint == 'close it for IPv6 too: add "-6 -A INPUT -j REJECT" after line 4 of 0.rules'
     assert "ipv6-open" not in _codes(f"-P INPUT DROP\n{text}")
     assert "ipv6-open" not in _codes(f"{text}-6 -A INPUT -j DROP\n")
 
@@ -175,12 +224,12 @@ def test_a_reject_of_one_family_leaves_the_other_open() -> None:
     ],
 )
 def test_neighbour_discovery_needs_both_of_its_types(rules: str, *, enough: bool) -> None:
-    """A ping alone keeps no IPv6 alive."""
+    """Neither a ping nor one of the two types is enough."""
     assert ("no-neighbour-discovery" not in _codes(f"-P INPUT DROP\n{rules}")) is enough
 
 
 def test_a_log_prefix_gets_one_warning() -> None:
-    """One that lacks its space is not called unwatched too; one that is not there is; NFLOG makes no lines."""
+    """A prefix without its space is not reported as unwatched too; a missing prefix is; NFLOG writes no lines."""
     assert _codes(LOG.replace("denied: ", "denied:")) == {"log-prefix-space"}
     assert _codes("-A INPUT -m limit --limit 1/s -j LOG\n") == {"log-prefix-unwatched"}
     assert _codes("-A INPUT -j NFLOG --nflog-group 1\n") == set()
@@ -188,8 +237,8 @@ def test_a_log_prefix_gets_one_warning() -> None:
     assert _codes(f'-A INPUT -j NFLOG --nflog-prefix "{"p" * 64}"\n') == {"log-prefix-too-long"}
 
 
-def test_a_reject_with_a_limit_is_sane() -> None:
-    """The rest is dropped in silence, which is what people mean by it."""
+def test_a_reject_with_a_limit_gets_no_warning() -> None:
+    """What is above the limit goes on to the next rule, which is what people mean by it."""
     assert _codes("-A INPUT -m limit --limit 1/s -j REJECT\n") == set()
 
 
@@ -203,19 +252,19 @@ def test_a_reject_with_a_limit_is_sane() -> None:
         ("-d 192.168.1", "write 192.168.1.0/24"),
     ],
 )
-def test_what_matches_other_than_it_looks_is_told_with_what_to_write(rule: str, hint: str) -> None:
-    """Iptables takes each of them without a word."""
+def test_the_hint_for_an_odd_value_says_what_to_write(rule: str, hint: str) -> None:
+    """Iptables accepts each of them."""
     (finding,) = _lint(f"-A FORWARD {rule} -j ACCEPT\n")
     assert finding.hint == hint
 
 
-def test_what_belongs_to_others_is_told_once_for_each_file() -> None:
-    """The rules of a Docker host would bury all else."""
+def test_rules_of_other_programs_are_reported_once_per_file() -> None:
+    """A dump of a Docker host would otherwise hide all other findings."""
     text = b":DOCKER -\n:DOCKER-USER -\n-A FORWARD -j DOCKER\n"
     findings = compose_files((RuleFile("a.rules", text), RuleFile("b.rules", text)), CONTEXT).findings
-    told = [finding for finding in findings if finding.code == "preserved-chain"]
-    assert [finding.origin for finding in told] == [Origin("a.rules", 1), Origin("b.rules", 3)]
-    assert told[0].message.endswith("; the same holds for 2 more lines of this file")
+    reported = [finding for finding in findings if finding.code == "preserved-chain"]
+    assert [finding.origin for finding in reported] == [Origin("a.rules", 1), Origin("b.rules", 3)]
+    assert reported[0].message.endswith("; the same holds for 2 more lines of this file")
 
 
 @pytest.mark.parametrize(
@@ -228,12 +277,28 @@ def test_what_belongs_to_others_is_told_once_for_each_file() -> None:
         "-P INPUT DROP\n-4 -A INPUT -i lo -j ACCEPT\n-6 -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n",
     ],
 )
-def test_what_a_warning_says_to_add_ends_it(rules: str) -> None:
-    """Whoever adds what all the hints say, and again where that closed something more, is warned of nothing."""
+def test_the_rules_that_hints_propose_end_the_warnings(rules: str) -> None:
+    """Rules that are written where the hints say leave no warning, in at most three rounds: a proposed rule may close
+    another chain."""
     assert _lint(rules)
     for _ in range(3):
-        rules += "".join(f"{line}\n" for told in _lint(rules) for line in re.findall(r'"(-[^"]+)"', told.hint))
+        lines = rules.splitlines()
+        found = [proposal for finding in _lint(rules) if (proposal := _proposed_rule(finding, len(lines)))]
+        for place, rule in sorted(found, reverse=True):
+            lines.insert(place, rule)
+        rules = "".join(f"{line}\n" for line in lines)
     assert _lint(rules) == ()
+
+
+def _proposed_rule(finding: Finding, count: int) -> tuple[int, str] | None:
+    """The rule that a hint proposes, and the number of lines before its place."""
+    match = re.search(r'"(-[^"]+)"(?: (before|after) line ([0-9]+))?', finding.hint)
+    if match is None:
+        return None
+    rule, place, line = match.groups()
+    if line is None:
+        return count, rule
+    return int(line) - (place == "before"), rule
 
 
 @pytest.mark.parametrize(
@@ -249,20 +314,20 @@ def test_what_a_warning_says_to_add_ends_it(rules: str) -> None:
         ("", False),
     ],
 )
-def test_a_router_needs_its_answers_too(rules: str, *, warned: bool) -> None:
-    """A closed FORWARD that lets packets through one way only; one that lets nothing through is a choice."""
+def test_a_router_must_accept_replies(rules: str, *, warned: bool) -> None:
+    """A closed FORWARD that accepts packets in one direction only; one that accepts nothing is intended."""
     assert ("no-established" in _codes(f"-P FORWARD DROP\n{rules}")) is warned
 
 
 def test_every_warning_that_can_be_silenced_is_known_and_documented() -> None:
-    """The set of codes is what an allowance is held to; the README tells of each."""
+    """Every code is in the set that suppressions are compared with, and in the README."""
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert set(CASES) - {"port-without-protocol"} <= WARNINGS
+    assert set(CASES) - {"port-without-protocol"} <= WARNINGS <= set(CASES) | NOT_FROM_RULES_ALONE
     assert {code for code in WARNINGS if f"`{code}`" not in text} == set()
 
 
-def test_an_allowance_for_nothing_is_told_with_what_was_meant() -> None:
-    """Once, where it stands."""
+def test_a_suppression_of_an_unknown_code_gets_the_nearest_code() -> None:
+    """One finding, at the comment."""
     (finding,) = _lint("# fwguardd: allow host-nam, unreachable-rule\n-A INPUT -s 10.0.0.1 -j ACCEPT\n")
     assert (finding.code, finding.origin, finding.hint) == (
         "unknown-allowance",

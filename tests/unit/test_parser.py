@@ -185,7 +185,7 @@ FAULTS = [
     ("-A INPUT -j ACCEPT >/dev/null", "shell-syntax", 20),
     ("-A INPUT -j ACCEPT;", "shell-syntax", 19),
     ("-A INPUT -j LOG --log-prefix 'Dropped: '", "single-quotes", 30),
-    ("-A INPUT -j LOG --log-prefix 'x'", "single-quotes", 30),
+    ("-A INPUT -j LOG --log-prefix 'x y'", "single-quotes", 30),
     ("-A INPUT -s 10/8 -d ::1", "mixed-families", 21),
     ("ip6tables -A INPUT -m comment --comment -4 -s 10.1.1.1", "mixed-families", 47),
     ("-4 -A INPUT -d ::1", "mixed-families", 16),

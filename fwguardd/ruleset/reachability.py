@@ -1,0 +1,172 @@
+"""What becomes of a packet in a table: which rules it meets, and whether it gets through.
+
+`usual_end` follows what usually happens to packets of a kind (`fwguardd.ruleset.sample_packets`): rules for special
+packets are passed over. `may_accept` asks whether a packet of the kind can be accepted at all. Both follow jumps, gotos
+and RETURN as the kernel does, and so never count a rule behind one that ends every packet.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.conditions import TERMINAL_TARGETS
+from fwguardd.ruleset.sample_packets import Answer, matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fwguardd.ruleset.conditions import ReadChains, ReadRule
+    from fwguardd.ruleset.model import Chain
+    from fwguardd.ruleset.sample_packets import SamplePacket
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where the way of a packet through a chain ends. ``result`` is ACCEPT, DROP, or QUEUE for what a program
+    decides; ``rule`` is the rule of that chain that ends it, also where it does so by a jump."""
+
+    result: str
+    rule: ReadRule
+
+
+def result_of(chains: ReadChains, rule: ReadRule) -> str:
+    """ACCEPT, DROP or QUEUE where the target of a rule decides about a packet; empty for jumps and other targets. A
+    chain can have the name of a target."""
+    if rule.target in chains:
+        return ""
+    return TERMINAL_TARGETS.get(rule.target, "")
+
+
+def usual_end(chains: ReadChains, name: str, packet: SamplePacket) -> End | None:
+    """What usually becomes of packets of a kind in a chain; None where they return from it, or reach its policy."""
+    return _usual_end(chains, name, packet, {})
+
+
+def _usual_end(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str, End | None]) -> End | None:
+    """The same. ``known`` has the chains that were followed; None also for those that are being followed."""
+    known[name] = None
+    for rule in chains[name]:
+        if matches(rule, packet) < Answer.USUALLY:
+            continue
+        result = result_of(chains, rule)
+        if rule.target in chains:
+            inner = known[rule.target] if rule.target in known else _usual_end(chains, rule.target, packet, known)
+            if inner is not None:
+                result = inner.result
+        if result:
+            known[name] = End(result, rule)
+            break
+        if rule.target == "RETURN" or rule.is_goto:
+            break
+    return known[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What is known of the packets that get to a place: how many of the kind do, and whether a rule on the way was
+    meant for packets of the kind."""
+
+    answer: Answer = Answer.ALWAYS
+    is_meant: bool = False
+
+    def through(self, rule: ReadRule, packet: SamplePacket, answer: Answer) -> _Way:
+        """The way behind a rule that matches with this answer."""
+        meant = self.is_meant or any(packet.is_sign(condition) for condition in rule.conditions)
+        return _Way(min(self.answer, answer), meant)
+
+    @property
+    def counts(self) -> bool:
+        """Whether to accept here is to accept packets of the kind."""
+        return self.is_meant or self.answer >= Answer.USUALLY
+
+
+def may_accept(chains: ReadChains, chain: Chain, packet: SamplePacket) -> bool:
+    """Whether packets of a kind are accepted in a built-in chain: by a rule of it or of the chains that it leads to, or
+    by its policy."""
+    returns = _Search(chains, packet).visit(chain.name, _Way())
+    return returns is None or (returns and chain.policy == "ACCEPT")
+
+
+@dataclass(slots=True)
+class _Search:
+    """A search for a rule that accepts. ``visited`` says of each chain and way whether packets return from the chain;
+    they may, as long as it is being searched."""
+
+    chains: ReadChains
+    packet: SamplePacket
+    visited: dict[tuple[str, _Way], bool | None] = field(default_factory=dict)
+
+    def visit(self, name: str, way: _Way) -> bool | None:
+        """Whether packets may return from the chain; None where one is accepted."""
+        if (name, way) not in self.visited:
+            self.visited[name, way] = True
+            self.visited[name, way] = self._search(name, way)
+        return self.visited[name, way]
+
+    def _search(self, name: str, way: _Way) -> bool | None:
+        returns = False
+        for rule in self.chains[name]:
+            answer = matches(rule, self.packet)
+            if answer is Answer.NEVER:
+                continue
+            goes_on = self._apply(rule, way.through(rule, self.packet, answer))
+            if goes_on is None:
+                return None
+            if rule.target == "RETURN" or (rule.is_goto and goes_on):
+                returns, goes_on = True, False
+            if answer is Answer.ALWAYS and not goes_on:
+                return returns
+        return True
+
+    def _apply(self, rule: ReadRule, way: _Way) -> bool | None:
+        """Whether packets that a rule matches go on behind it; None where one is accepted."""
+        if rule.target in self.chains:
+            return self.visit(rule.target, way)
+        result = result_of(self.chains, rule)
+        if result in ("ACCEPT", "QUEUE") and way.counts:
+            return None
+        return not result
+
+
+def rules_reached(chains: ReadChains, start: str) -> Iterator[ReadRule]:
+    """The rules of a chain, and of the chains that it leads to, that a packet can get to."""
+    entered = {start: None}
+    waiting = [start]
+    while waiting:
+        for rule in chains[waiting.pop()]:
+            yield rule
+            if rule.target in chains and rule.target not in entered:
+                entered[rule.target] = None
+                waiting.append(rule.target)
+            if not rule.conditions and ends(chains, rule):
+                break
+
+
+def ends(chains: ReadChains, rule: ReadRule) -> bool:
+    """Whether no packet that a rule matches goes on to the next rule of its chain."""
+    if rule.target == "RETURN" or rule.is_goto:
+        return True
+    return is_final(chains, rule, {})
+
+
+def is_final(chains: ReadChains, rule: ReadRule, known: dict[str, bool]) -> bool:
+    """Whether a packet that a rule matches gets to no other rule of any chain."""
+    if rule.target not in chains:
+        return result_of(chains, rule) != ""
+    if rule.target not in known:
+        known[rule.target] = False  # Of a chain that leads to itself.
+        known[rule.target] = _never_returns(chains, rule.target, known)
+    return known[rule.target]
+
+
+def _never_returns(chains: ReadChains, name: str, known: dict[str, bool]) -> bool:
+    for rule in chains[name]:
+        final = is_final(chains, rule, known)
+        if rule.target == "RETURN" or (rule.is_goto and not final):
+            return False
+        if final and not rule.conditions:
+            return True
+    return False

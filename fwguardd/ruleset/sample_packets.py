@@ -1,0 +1,249 @@
+"""Kinds of packets, and whether they meet the conditions of a rule.
+
+A packet here stands for many: a new TCP connection from anywhere to a port that no rule names, a reply to a connection
+of this host, a packet on loopback. Whether a rule matches it is therefore one of four answers: a rule for one address
+rarely matches it, and a rule for all but one address usually does.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.conditions import states_of
+from fwguardd.ruleset.values import LAST_PORT, read_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fwguardd.ruleset.conditions import Condition, ReadRule
+    from fwguardd.ruleset.values import Network
+
+
+class Answer(IntEnum):
+    """Whether the packets of a kind meet a condition."""
+
+    NEVER = 0
+    RARELY = 1
+    USUALLY = 2
+    ALWAYS = 3
+
+    def negated(self) -> Answer:
+        """The answer to the opposite condition."""
+        return Answer(Answer.ALWAYS - self)
+
+
+def _yes_or_no(yes: object) -> Answer:
+    if yes:
+        return Answer.ALWAYS
+    return Answer.NEVER
+
+
+_EPHEMERAL = (32_768, 60_999)
+"""The ports that Linux gives to clients (ip_local_port_range, ip(7))."""
+
+_PRIVILEGED = 1_023
+_REAL_STATES = frozenset({"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"})
+
+
+def _is_no_sign(_condition: Condition) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePacket:
+    """A kind of packet.
+
+    ``state`` is its state for conntrack. ``is_sign`` says of a condition whether a rule with it is meant for packets of
+    this kind: then the rule counts, although it is for some of them only.
+    """
+
+    protocol: str
+    state: str = "NEW"
+    is_loopback: bool = False
+    icmp_types: tuple[str, ...] = ()
+    is_sign: Callable[[Condition], bool] = _is_no_sign
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it belongs to a connection that the other side did not begin."""
+        return self.state == "ESTABLISHED"
+
+
+def matches(rule: ReadRule, packet: SamplePacket) -> Answer:
+    """Whether the packets of this kind meet all conditions of a rule."""
+    answer = Answer.ALWAYS
+    for condition in rule.conditions:
+        answer = min(answer, meets(condition, packet))
+        if answer is Answer.NEVER:
+            break
+    return answer
+
+
+def meets(condition: Condition, packet: SamplePacket) -> Answer:
+    """Whether the packets of this kind meet one condition."""
+    answer = _KINDS.get(condition.name, _special)(condition, packet)
+    if condition.negated:
+        return answer.negated()
+    return answer
+
+
+def _special(_condition: Condition, _packet: SamplePacket) -> Answer:
+    """A condition that is not known here is one for special packets."""
+    return Answer.RARELY
+
+
+def _protocol(condition: Condition, packet: SamplePacket) -> Answer:
+    return _yes_or_no(condition.value == packet.protocol)
+
+
+def _interface(condition: Condition, packet: SamplePacket) -> Answer:
+    name = condition.value
+    if name == "+":
+        return Answer.ALWAYS
+    is_loopback = name == "lo" or (name.endswith("+") and "lo".startswith(name[:-1]))
+    if packet.is_loopback:
+        return _yes_or_no(is_loopback)
+    if is_loopback:
+        return Answer.NEVER
+    return Answer.RARELY
+
+
+def is_loopback_network(network: Network) -> bool:
+    """Whether all addresses of a network are those of loopback."""
+    if network.version == 6:
+        return network.base == "::1"
+    return network.base.startswith("127.") and network.bits >= 8
+
+
+def _address(condition: Condition, packet: SamplePacket) -> Answer:
+    networks = condition.networks
+    if any(network.is_everything for network in networks):
+        return Answer.ALWAYS
+    loopback = [network for network in networks if is_loopback_network(network)]
+    if packet.is_loopback:
+        return _yes_or_no(loopback)
+    if networks and len(loopback) == len(networks):
+        return Answer.NEVER
+    return Answer.RARELY
+
+
+def _destination_port(condition: Condition, packet: SamplePacket) -> Answer:
+    ranges = read_ports(condition.value)
+    if (0, LAST_PORT) in ranges or (1, LAST_PORT) in ranges:
+        return Answer.ALWAYS
+    if packet.is_reply:
+        return _yes_or_no(_covers_ephemeral(condition))
+    if any(end - start > LAST_PORT // 2 for start, end in ranges):
+        return Answer.USUALLY
+    return Answer.RARELY
+
+
+def _source_port(condition: Condition, packet: SamplePacket) -> Answer:
+    ranges = read_ports(condition.value)
+    if (0, LAST_PORT) in ranges or (1, LAST_PORT) in ranges:
+        return Answer.ALWAYS
+    if packet.is_reply and not _has_service_port(condition):
+        return Answer.NEVER
+    if not packet.is_reply and _covers_ephemeral(condition):
+        return Answer.USUALLY
+    return Answer.RARELY
+
+
+def _either_port(condition: Condition, packet: SamplePacket) -> Answer:
+    return max(_destination_port(condition, packet), _source_port(condition, packet))
+
+
+def _covers_ephemeral(condition: Condition) -> bool:
+    first, last = _EPHEMERAL
+    return any(start <= first and end >= last for start, end in read_ports(condition.value))
+
+
+def _has_service_port(condition: Condition) -> bool:
+    return any(start == end or start <= _PRIVILEGED for start, end in read_ports(condition.value))
+
+
+def _state(condition: Condition, packet: SamplePacket) -> Answer:
+    states = states_of(condition.value)
+    if packet.state in states:
+        return Answer.ALWAYS
+    if states <= _REAL_STATES:
+        return Answer.NEVER
+    return Answer.RARELY
+
+
+_NEW_FLAGS = (frozenset({"SYN"}),)
+_REPLY_FLAGS = (frozenset({"SYN", "ACK"}), frozenset({"ACK"}), frozenset({"PSH", "ACK"}))
+
+
+def _flags(condition: Condition, packet: SamplePacket) -> Answer:
+    """--tcp-flags MASK SET, of the first packet of a connection or of replies."""
+    if len(condition.values) < 2:
+        return Answer.RARELY
+    mask, wanted = (frozenset(value.split(",")) for value in condition.values[:2])
+    examples: tuple[frozenset[str], ...] = _NEW_FLAGS
+    if packet.is_reply:
+        examples = _REPLY_FLAGS
+    found = [flags & mask == wanted & mask for flags in examples]
+    if all(found) or not any(found):
+        return _yes_or_no(all(found))
+    return Answer.RARELY
+
+
+def _icmp_type(condition: Condition, packet: SamplePacket) -> Answer:
+    if not packet.icmp_types:
+        return Answer.RARELY
+    value = condition.value.lower()
+    if value.partition("/")[0] in packet.icmp_types:
+        return Answer.ALWAYS
+    return _yes_or_no(len(value) > 2 and any(name.startswith(value) for name in packet.icmp_types))
+
+
+def _hop_limit(condition: Condition, packet: SamplePacket) -> Answer:
+    """Packets of neighbour discovery have the hop limit 255 (RFC 4861, 7.1)."""
+    if not packet.icmp_types:
+        return Answer.RARELY
+    return _yes_or_no(condition.value == "255")
+
+
+def _address_type(condition: Condition, packet: SamplePacket) -> Answer:
+    """Kinds of addresses: packets here are for this host, and from it only on loopback."""
+    kind = condition.value.upper()
+    if condition.name == "--src-type" and kind == "LOCAL":
+        return _yes_or_no(packet.is_loopback)
+    if kind == "UNICAST" or (kind == "LOCAL" and condition.name == "--dst-type"):
+        return Answer.USUALLY
+    return Answer.RARELY
+
+
+def _packet_type(condition: Condition, _packet: SamplePacket) -> Answer:
+    if condition.value in ("host", "unicast"):
+        return Answer.USUALLY
+    return Answer.RARELY
+
+
+def _policy(condition: Condition, _packet: SamplePacket) -> Answer:
+    if condition.value == "none":
+        return Answer.USUALLY
+    return Answer.RARELY
+
+
+_KINDS: Mapping[str, Callable[[Condition, SamplePacket], Answer]] = {
+    "-p": _protocol,
+    **dict.fromkeys(("-i", "-o"), _interface),
+    **dict.fromkeys(("-s", "-d"), _address),
+    "--dport": _destination_port,
+    "--sport": _source_port,
+    "--ports": _either_port,
+    "--ctstate": _state,
+    "--tcp-flags": _flags,
+    "--icmpv6-type": _icmp_type,
+    "--hl-eq": _hop_limit,
+    **dict.fromkeys(("--src-type", "--dst-type"), _address_type),
+    "--pkt-type": _packet_type,
+    "--pol": _policy,
+    "--dir": lambda _condition, _packet: Answer.ALWAYS,
+}
