@@ -73,26 +73,31 @@ class FlowPacket(NamedTuple):
 
 def flow_of(denial: Denial) -> FlowPacket:
     """The flow of a denial."""
-    network, transport, devices = denial.network, denial.transport, denial.devices
-    src = dst = proto = ""
-    if network is not None:
-        src, dst = network.src or "", network.dst or ""
-    if transport is not None:
-        proto = transport.proto
-    port, is_request = _port(transport)
-    flow = Flow(denial.watched.prefix, devices.incoming or "", devices.outgoing or "", src, dst, proto, port)
+    devices = denial.devices
+    port, is_request = _port(denial.transport)
+    flow = Flow(
+        denial.watched.prefix,
+        devices.incoming or "",
+        devices.outgoing or "",
+        denial.src or "",
+        denial.dst or "",
+        denial.proto or "",
+        port,
+    )
     return FlowPacket(flow, is_request)
 
 
 def _port(transport: Transport | None) -> tuple[str, bool]:
     """The port of a flow, and whether the packet is a request."""
-    if isinstance(transport, Tcp):
-        return str(transport.dpt), "ACK" not in transport.flags and "RST" not in transport.flags
-    if isinstance(transport, Udp):
-        return str(transport.dpt), is_udp_request(transport.spt, transport.dpt)
-    if isinstance(transport, Icmp):
-        return str(transport.type), False
-    return "", False
+    match transport:
+        case Tcp():
+            return str(transport.dpt), "ACK" not in transport.flags and "RST" not in transport.flags
+        case Udp():
+            return str(transport.dpt), is_udp_request(transport.spt, transport.dpt)
+        case Icmp():
+            return str(transport.type), False
+        case _:
+            return "", False
 
 
 _LAST_WELL_KNOWN: Final = 1023

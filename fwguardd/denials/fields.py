@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.denials.aggregation import FlowSummary
-    from fwguardd.denials.model import Denial, Hardware, Network, Packet, Transport, Watched
+    from fwguardd.denials.model import Denial, FragmentHeader, Hardware, Network, Owner, Packet, Transport, Watched
     from fwguardd.denials.scan import Notice
 
 FieldValue: TypeAlias = str | int | tuple[str, ...]
@@ -56,19 +56,25 @@ def denial_fields(denial: Denial) -> dict[str, FieldValue]:
         "dst": denial.dst,
         "proto": denial.proto,
     }
-    if denial.hardware is not None:
-        found |= _hardware_fields(denial.hardware)
+    found |= _hardware_fields(denial.hardware)
     found |= _network_fields(denial.network)
     found |= _transport_fields(denial.transport)
     found["mark"] = denial.mark
-    if denial.owner is not None:
-        found |= {"uid": denial.owner.uid, "gid": denial.owner.gid}
+    found |= _owner_fields(denial.owner)
     if denial.extent is not Extent.WHOLE:
         found["extent"] = denial.extent.value
-    return {key: value for key, value in found.items() if value is not None and value != ()}
+    return {key: value for key, value in found.items() if value not in (None, ())}
 
 
-def _hardware_fields(hardware: Hardware) -> _Fields:
+def _owner_fields(owner: Owner | None) -> _Fields:
+    if owner is None:
+        return {}
+    return {"uid": owner.uid, "gid": owner.gid}
+
+
+def _hardware_fields(hardware: Hardware | None) -> _Fields:
+    if hardware is None:
+        return {}
     found: dict[str, FieldValue | None] = {
         "mac_src": hardware.source,
         "mac_dst": hardware.destination,
@@ -115,12 +121,16 @@ def _ipv6_fields(network: IPv6) -> _Fields:
         "tos": network.traffic_class,
         "flow_label": network.flow_label or None,
     }
-    fragment = network.fragment
-    if fragment is not None:
-        found |= {"id": fragment.ident, "frag": fragment.offset or None}
-        if fragment.more:
-            found["ip_flags"] = ("MF",)
-    return found
+    return {**found, **_fragment_fields(network.fragment)}
+
+
+def _fragment_fields(fragment: FragmentHeader | None) -> _Fields:
+    if fragment is None:
+        return {}
+    flags: tuple[str, ...] = ()
+    if fragment.more:
+        flags = ("MF",)
+    return {"id": fragment.ident, "frag": fragment.offset or None, "ip_flags": flags}
 
 
 def _transport_fields(transport: Transport | None) -> _Fields:

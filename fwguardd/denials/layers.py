@@ -229,7 +229,7 @@ def _read_ipv6_payload(
     text: str, position: int, network: IPv6, proto: str | None, embed: Embed | None
 ) -> tuple[Transport | None, int, Ending]:
     """What an IPv6 packet carries, or how the kernel stopped among its extension headers."""
-    later_fragment = bool(network.extensions) and network.is_later_fragment
+    later_fragment = network.is_later_fragment
     if proto is not None:
         if later_fragment:
             return read_protocol(IPV6_READERS, position, proto), position, Ending.OPEN

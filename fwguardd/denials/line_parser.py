@@ -135,9 +135,14 @@ def _read_ip(watched: Watched, text: str, line: str, position: int, link: Link) 
         transport, extent = None, Extent.CUT_LINE
         if proto:
             transport = bare(proto)
-    if len(text) >= grammar.LONGEST_LINE and escaped_length(text) == grammar.LONGEST_LINE:
+    if _is_full(text):
         extent = Extent.CUT_LINE
     return Denial(watched, text, link.devices, link.hardware, family, network, transport, owner, mark, extent)
+
+
+def _is_full(text: str) -> bool:
+    """Whether the text fills the kernel's line buffer."""
+    return len(text) >= grammar.LONGEST_LINE and escaped_length(text) == grammar.LONGEST_LINE
 
 
 def _is_cut(text: str, position: int) -> bool:

@@ -54,20 +54,23 @@ class PacketReader:
         watched = self._watched.get(packet.prefix)
         if watched is None:
             return None
-        payload = packet.payload
-        if packet.family == _NFPROTO_NETDEV and packet.hook == _EGRESS:
-            # On its way out the packet has its link-layer header before it.
-            payload = payload.removeprefix(packet.link_header)
+        payload = _payload(packet)
         family = _family(packet)
         copy = Copy(payload, _whole_length(packet.family, payload, family))
         network, transport = _read(copy, family)
         devices, hardware = self._link(packet)
-        uid, gid = packet.uid, packet.gid
-        owner = None
-        if uid is not None and gid is not None:
-            owner = Owner(uid, gid)
-        text = payload[:_EVIDENCE].hex()
-        return Denial(watched, text, devices, hardware, family, network, transport, owner, packet.mark, _extent(copy))
+        return Denial(
+            watched,
+            payload[:_EVIDENCE].hex(),
+            devices,
+            hardware,
+            family,
+            network,
+            transport,
+            _owner(packet),
+            packet.mark,
+            _extent(copy),
+        )
 
     def forget_devices(self) -> None:
         """Look up the names of devices again: they may have changed."""
@@ -109,10 +112,29 @@ class PacketReader:
         return f"index:{index}"
 
 
+def _payload(packet: LoggedPacket) -> bytes:
+    """The packet from its network header on."""
+    if packet.family == _NFPROTO_NETDEV and packet.hook == _EGRESS:
+        # On its way out the packet has its link-layer header before it.
+        return packet.payload.removeprefix(packet.link_header)
+    return packet.payload
+
+
+def _owner(packet: LoggedPacket) -> Owner | None:
+    uid, gid = packet.uid, packet.gid
+    if uid is None or gid is None:
+        return None
+    return Owner(uid, gid)
+
+
 def _family(packet: LoggedPacket) -> PacketFamily:
     if packet.family in _FAMILIES:
         return _FAMILIES[packet.family]
     return _FAMILIES_BY_ETHERTYPE.get(packet.ethertype, PacketFamily.OTHER)
+
+
+_LENGTH_FIELDS: Final = {PacketFamily.IPV4: (2, 20, 0), PacketFamily.IPV6: (4, 40, 40)}
+"""Of an IP header: the offset of the length, the size of the header, and how much of it the length does not count."""
 
 
 def _whole_length(hooks: int, payload: bytes, family: PacketFamily) -> int:
@@ -122,17 +144,12 @@ def _whole_length(hooks: int, payload: bytes, family: PacketFamily) -> int:
     header is right; a rule may set any size for the copy (`--nflog-size`). On other hooks a packet can be shorter than
     its header says, and only a copy of the full size that fwguardd asked for counts as cut.
     """
-    if hooks not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(payload) < COPIED:
+    if family not in _LENGTH_FIELDS or (hooks not in (_NFPROTO_IPV4, _NFPROTO_IPV6) and len(payload) < COPIED):
         return len(payload)
-    if family is PacketFamily.IPV4:
-        if len(payload) < 4:
-            return 20
-        return int.from_bytes(payload[2:4], "big")
-    if family is PacketFamily.IPV6:
-        if len(payload) < 6:
-            return 40
-        return int.from_bytes(payload[4:6], "big") + 40
-    return len(payload)
+    offset, header, not_counted = _LENGTH_FIELDS[family]
+    if len(payload) < offset + 2:
+        return header
+    return int.from_bytes(payload[offset : offset + 2], "big") + not_counted
 
 
 def _read(copy: Copy, family: PacketFamily) -> tuple[Network | None, Transport | None]:

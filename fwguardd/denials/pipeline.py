@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fwguardd.denials.aggregation import AggregationLimits, FlowPacket, Key
+    from fwguardd.denials.scan import Notice
     from fwguardd.denials.sentences import RuleOrigin
     from fwguardd.events import Emit
 
@@ -66,6 +67,9 @@ SUMMARIES_PER_TURN: Final = 50
 
 RETRY: Final = 0.05
 """Seconds until summaries are tried again for which the sink had no room."""
+
+_SINGLE: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED}
+_SUMMARY: Final = {Meaning.DENIED: events.DENIED_SUMMARY, Meaning.LOGGED: events.LOGGED_SUMMARY}
 
 
 class LogLine(Protocol):
@@ -217,17 +221,20 @@ class Pipeline:
             moment = ReadTime(now, time.time(), self._room())
             items = self._source.read_available(SLICE)
             for item in items:
-                if isinstance(item, Lost):
-                    self._counts["lost"] += item.count
-                    self._unreported_losses += item.count
-                elif isinstance(item, (Denial, Unparsed)):
-                    self._take_parsed(item, None, moment)
-                else:
-                    self._take_line(item, moment)
+                self._take(item, moment)
             if not items:
                 break
             now = time.monotonic()
         self._emit_losses(now)
+
+    def _take(self, item: LogLine | Denial | Unparsed | Lost, moment: ReadTime) -> None:
+        if isinstance(item, Lost):
+            self._counts["lost"] += item.count
+            self._unreported_losses += item.count
+        elif isinstance(item, (Denial, Unparsed)):
+            self._take_parsed(item, None, moment)
+        else:
+            self._take_line(item, moment)
 
     def _take_line(self, line: LogLine, moment: ReadTime) -> None:
         if line.when is not None:
@@ -263,11 +270,14 @@ class Pipeline:
         if packet.is_request and meaning == "denied":
             notice = self._scans.observe(flow, moment.now)
             if notice is not None:
-                kind = events.SWEEP
-                if isinstance(notice, Scan):
-                    kind = events.SCAN
-                self._emit(kind, notice_sentence(notice), **notice_fields(notice))
+                self._emit_notice(notice)
         return self._aggregator.count(flow, moment.now, moment.when, room=moment.room)
+
+    def _emit_notice(self, notice: Notice) -> None:
+        kind = events.SWEEP
+        if isinstance(notice, Scan):
+            kind = events.SCAN
+        self._emit(kind, notice_sentence(notice), **notice_fields(notice))
 
     def _emit_single(self, parsed: Denial | Unparsed | None, seq: int | None) -> None:
         self._counts["told"] += 1
@@ -278,9 +288,6 @@ class Pipeline:
             self._emit(events.DENIALS_UNPARSED, message, line=parsed.text, expected=parsed.expected, kmsg_seq=seq)
 
     def _emit_denial(self, denial: Denial, seq: int | None) -> None:
-        kind = events.LOGGED
-        if denial.watched.meaning is Meaning.DENIED:
-            kind = events.DENIED
         fields = denial_fields(denial)
         rule = self._rules.get((denial.family.value, denial.watched.prefix))
         if rule is not None:
@@ -289,7 +296,7 @@ class Pipeline:
             fields["packet"] = denial.text
         else:
             fields["line"] = denial.text
-        self._emit(kind, sentence(denial, rule), **fields, kmsg_seq=seq)
+        self._emit(_SINGLE[denial.watched.meaning], sentence(denial, rule), **fields, kmsg_seq=seq)
 
     def due(self) -> float | None:
         """When `tick` has something to do, by the clock of time.monotonic(); None while nothing waits."""
@@ -315,19 +322,19 @@ class Pipeline:
 
     def _emit_summaries(self, summaries: Sequence[FlowSummary]) -> None:
         for summary in summaries:
-            watched = self._watched_by(summary.key)
-            fields = summary_fields(summary, watched)
-            if isinstance(summary.key, Malformed):
-                self._emit(events.DENIALS_UNPARSED, malformed_sentence(summary, watched), **fields)
-            else:
-                kind = events.LOGGED_SUMMARY
-                if watched.meaning is Meaning.DENIED:
-                    kind = events.DENIED_SUMMARY
-                rule = self._rule_of(summary.key)
-                if rule is not None:
-                    fields["rule"] = str(rule)
-                self._emit(kind, summary_sentence(summary, watched, rule), **fields)
+            self._emit_summary(summary)
             self._counts["summarised"] += summary.count
+
+    def _emit_summary(self, summary: FlowSummary) -> None:
+        watched = self._watched_by(summary.key)
+        fields = summary_fields(summary, watched)
+        if isinstance(summary.key, Malformed):
+            self._emit(events.DENIALS_UNPARSED, malformed_sentence(summary, watched), **fields)
+            return
+        rule = self._rule_of(summary.key)
+        if rule is not None:
+            fields["rule"] = str(rule)
+        self._emit(_SUMMARY[watched.meaning], summary_sentence(summary, watched, rule), **fields)
 
     def _watched_by(self, key: Key) -> Watched:
         """The prefix of a flow, also if it is not watched any more."""

@@ -15,7 +15,7 @@ from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.denials.aggregation import FlowSummary
-    from fwguardd.denials.model import Denial, Network, Transport, Unparsed, Watched
+    from fwguardd.denials.model import Denial, Hardware, Network, Transport, Unparsed, Watched
     from fwguardd.denials.scan import Notice
 
 
@@ -69,12 +69,16 @@ def _packet(denial: Denial) -> str:
     if transport is not None:
         return f"{_protocol(transport.proto)}{_detail(transport, denial.network)}"
     if denial.family is PacketFamily.OTHER:
-        if denial.hardware is None or denial.hardware.ethertype is None:
-            return "frame"
-        return f"frame of type {denial.hardware.ethertype:04x}"
+        return _frame(denial.hardware)
     if _is_later_fragment(denial.network):
         return f"{_FAMILIES[denial.family]} fragment"
     return f"{_FAMILIES[denial.family]} packet"
+
+
+def _frame(hardware: Hardware | None) -> str:
+    if hardware is None or hardware.ethertype is None:
+        return "frame"
+    return f"frame of type {hardware.ethertype:04x}"
 
 
 def _detail(transport: Transport, network: Network | None) -> str:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 COMMAND_LENGTH: Final = 512
 """Characters of a command line that are kept; if there were more, the last one is an ellipsis."""
@@ -87,24 +87,26 @@ class Author:
         clause = f"process {self.pid}{_bracketed(self.process)}"
         if self.gone:
             return f"{clause}, gone already"
+        return "".join((clause, *self._details()))
+
+    def _details(self) -> Iterator[str]:
         if self.command is not None:
-            clause += f' "{self.command}"'
+            yield f' "{self.command}"'
         if self.uid is not None:
-            clause += f" by {self.user or f'uid {self.uid}'}"
+            yield f" by {self.user or f'uid {self.uid}'}"
         if self.parent_pid:
-            clause += f", {self._parent_clause()}"
+            yield f", {self._parent_clause()}"
         if self.unit is not None:
-            clause += f", in {self.unit}"
-        return clause
+            yield f", in {self.unit}"
 
     def _parent_clause(self) -> str:
         """The parent, with its command, user and unit where they differ from those of the child."""
         clause = f"child of {self.parent_pid}{_bracketed(self.parent)}"
-        if self.parent_command is not None and self.parent_command != self.parent:
+        if self.parent_command not in (None, self.parent):
             clause += f' "{self.parent_command}"'
-        if self.parent_user is not None and self.parent_user != self.user:
+        if self.parent_user not in (None, self.user):
             clause += f" by {self.parent_user}"
-        if self.parent_unit is not None and self.parent_unit != self.unit:
+        if self.parent_unit not in (None, self.unit):
             clause += f" in {self.parent_unit}"
         return clause
 
@@ -295,27 +297,27 @@ def _read_process(pid: int) -> _Process:
     try:
         # The command line is read first because it is lost first: it is gone when a process has ended, and the others
         # are there until its parent has waited for it.
-        command = _command_line(_read(directory, "cmdline") or b"")
+        command = _command_line(_read(directory, "cmdline"))
         name = _read(directory, "comm")
-        status = _parse_status(_read(directory, "status") or b"")
-        unit = unit_of(_decode(_read(directory, "cgroup") or b""))
+        status = _parse_status(_read(directory, "status"))
+        unit = unit_of(_decode(_read(directory, "cgroup")))
     finally:
         os.close(directory)
-    if name is None:
+    if not name:
         return _Process(None, command, status, unit)
     return _Process(_decode(name.removesuffix(b"\n")), command, status, unit)
 
 
-def _read(directory: int | None, name: str, size: int = _READ_BYTES) -> bytes | None:
-    """The beginning of a file; None if the process has ended or is hidden (proc(5), hidepid)."""
+def _read(directory: int | None, name: str, size: int = _READ_BYTES) -> bytes:
+    """The beginning of a file; empty if the process has ended or is hidden (proc(5), hidepid)."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
-        return None
+        return b""
     try:
         return os.read(fd, size)
     except OSError:
-        return None
+        return b""
     finally:
         os.close(fd)
 
@@ -355,7 +357,7 @@ def _user_name(uid: int) -> str | None:
 
     getpwuid(3) may query a directory server over the network, which would hang while the firewall blocks it.
     """
-    for line in (_read(None, "/etc/passwd", _PASSWD_BYTES) or b"").split(b"\n"):
+    for line in _read(None, "/etc/passwd", _PASSWD_BYTES).split(b"\n"):
         fields = line.split(b":")
         if len(fields) > 2 and fields[2] == b"%d" % uid:
             return _decode(fields[0])

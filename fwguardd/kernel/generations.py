@@ -32,10 +32,12 @@ from fwguardd.kernel.netlink import (
     NLM_F_REQUEST,
     NLMSG_ERROR,
     SOL_NETLINK,
+    OverrunError,
     error_number,
     messages,
     open_socket,
     read_attributes,
+    receive,
 )
 
 SO_ATTACH_FILTER: Final = 26
@@ -171,17 +173,13 @@ class GenerationNotices(AbstractContextManager["GenerationNotices"]):
         notices: list[Notice] = []
         for _ in range(limit):
             try:
-                data, (sender, _) = self._socket.recvfrom(_BUFFER)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # Reported once when there was no room or memory for a notice (netlink(7)). The next read goes on.
+                data = receive(self._socket, _BUFFER)
+            except OverrunError:
                 notices.append(Missed())
                 continue
-            if sender == 0:
-                # Only the kernel is port 0. Processes with CAP_NET_ADMIN can write to this socket, but not as port 0.
+            if data is None:
+                break
+            if data:
                 notices += parse_notice(data) or [Missed()]
         return notices
 

@@ -55,14 +55,14 @@ class PostUp:
 def enabled_services(root: Path = SLASH) -> tuple[str, ...]:
     """The services among `SERVICES` that are started at boot: another unit wants them (systemctl(1), "is-enabled")."""
     wanted = _wanted_services(root)
-    enabled: list[str] = []
-    for name in SERVICES:
-        masked = os.path.realpath(root / _UNIT_FOLDERS[0] / f"{name}.service") == "/dev/null"
-        if name in wanted and not masked:
-            enabled.append(name)
-    if "ufw" in enabled and not re.search(r"(?m)^ENABLED=yes", _read(root / "etc/ufw/ufw.conf")):
-        enabled.remove("ufw")  # Its unit is always enabled, and does nothing until "ufw enable".
-    return tuple(enabled)
+    return tuple(name for name in SERVICES if name in wanted and not _is_off(name, root))
+
+
+def _is_off(service: str, root: Path) -> bool:
+    """Whether an enabled service does nothing: its unit is masked, or is that of ufw before "ufw enable"."""
+    if os.path.realpath(root / _UNIT_FOLDERS[0] / f"{service}.service") == "/dev/null":
+        return True
+    return service == "ufw" and not re.search(r"(?m)^ENABLED=yes", _read(root / "etc/ufw/ufw.conf"))
 
 
 def _wanted_services(root: Path) -> set[str]:

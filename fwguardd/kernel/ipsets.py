@@ -68,11 +68,15 @@ def families_of_sets(names: Iterable[str]) -> dict[str, int]:
                 if answer == errno.EPERM:
                     raise SetsUnreadableError(os.strerror(errno.EPERM))
                 if isinstance(answer, bytes):
-                    values = read_attributes(answer, FAMILY_HEADER.size) or {}
-                    found[name] = int.from_bytes(values.get(_ATTR_FAMILY, b""), "big")
+                    found[name] = _family(answer)
     except OSError as error:
         raise SetsUnreadableError(error.strerror) from error
     return found
+
+
+def _family(answer: bytes) -> int:
+    values = read_attributes(answer, FAMILY_HEADER.size) or {}
+    return int.from_bytes(values.get(_ATTR_FAMILY, b""), "big")
 
 
 def make_empty_copies(families: Mapping[str, int]) -> None:

@@ -260,18 +260,23 @@ def _open(path: str | os.PathLike[str]) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        received = None
-        if os.fspath(path) == DEVICE:
-            received = _receive_descriptor()
-        if received is None:
-            raise _refusal(path, error) from error
-        fd = received
+        fd = _received(path, error)
     status = os.fstat(fd)
     if stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) != _NUMBERS:
         # With ProtectKernelLogs= systemd puts another device there, which can be opened and never has a record.
         os.close(fd)
         raise KernelLogMissingError(f"{os.fspath(path)} is another device; is ProtectKernelLogs= set?")
     return fd
+
+
+def _received(path: str | os.PathLike[str], error: OSError) -> int:
+    """The descriptor of the device from fwguardd-kmsg.socket, in the place of one that could not be opened."""
+    received = None
+    if os.fspath(path) == DEVICE:
+        received = _receive_descriptor()
+    if received is None:
+        raise _refusal(path, error) from error
+    return received
 
 
 def _receive_descriptor() -> int | None:

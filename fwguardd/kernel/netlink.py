@@ -1,10 +1,11 @@
 """The format of all netlink messages: a header, then attributes, each with its length (netlink(7)).
 
-Parsing is pure and never raises: it ends at the first impossible length. What a message means is defined elsewhere.
+Parsing never raises: it ends at the first impossible length. What a message means is defined elsewhere.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -32,6 +33,30 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 """struct nlattr, in the host's byte order: length and type. The values of netfilter are big endian."""
 _TYPE_MASK: Final = 0x3FFF
 """NLA_TYPE_MASK: the two bits above it are flags."""
+
+
+class OverrunError(Exception):
+    """The kernel dropped messages, because there was no room or memory for them (ENOBUFS, netlink(7)). It is reported
+    once; the next read goes on."""
+
+
+def receive(end: socket.socket, largest: int) -> bytes | None:
+    """The next datagram that has arrived: empty if it is not from the kernel, None if there is none.
+
+    Raises OverrunError, and OSError if the socket fails.
+    """
+    try:
+        data, (sender, _) = end.recvfrom(largest)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENOBUFS:
+            raise OverrunError from error
+        raise
+    if sender != 0:
+        # Only the kernel is port 0. Processes with CAP_NET_ADMIN can write to such a socket, but not as port 0.
+        return b""
+    return bytes(data)
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -34,10 +34,12 @@ from fwguardd.kernel.netlink import (
     NLM_F_REQUEST,
     NLMSG_ERROR,
     SOL_NETLINK,
+    OverrunError,
     attribute,
     error_number,
     messages,
     open_socket,
+    receive,
 )
 from fwguardd.kernel.nflog_message import COPIED, NFULNL_MSG_CONFIG, LoggedPacket, parse_packets
 
@@ -159,18 +161,13 @@ class PacketLog(AbstractContextManager["PacketLog"]):
         logged, self._waiting = self._waiting, []
         while len(logged) < limit:
             try:
-                data, (sender, _) = self._socket.recvfrom(_LARGEST_DATAGRAM)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # Reported once when there was no room for a batch (netlink(7)).
+                data = receive(self._socket, _LARGEST_DATAGRAM)
+            except OverrunError:
                 logged.append(self._numbers.overrun())
                 continue
-            if sender == 0:
-                # Only the kernel is port 0. Processes with CAP_NET_ADMIN can write to this socket, but not as port 0.
-                logged += self._numbers.account(parse_packets(data))
+            if data is None:
+                break
+            logged += self._numbers.account(parse_packets(data))
         return logged
 
     def _bind(self, receive_bytes: int) -> None:

@@ -133,11 +133,15 @@ class LoggedPacket:
         # NFULA_HWADDR (__build_packet_message()).
         if kind is None or not header or (kind == ARPHRD_ETHER and NFULA_HWADDR not in self.attributes):
             return None
+        return LinkLayer(kind, header, *self._vlan())
+
+    def _vlan(self) -> tuple[int, int] | tuple[()]:
+        """Protocol and tag; empty without a VLAN."""
         vlan = read_attributes(self.attributes.get(NFULA_VLAN, b"")) or {}
         protocol, tag = vlan.get(NFULA_VLAN_PROTO), vlan.get(NFULA_VLAN_TCI)
         if protocol is None or tag is None:
-            return LinkLayer(kind, header)
-        return LinkLayer(kind, header, int.from_bytes(protocol, "big"), int.from_bytes(tag, "big"))
+            return ()
+        return int.from_bytes(protocol, "big"), int.from_bytes(tag, "big")
 
     def _number(self, kind: int) -> int | None:
         value = self.attributes.get(kind)

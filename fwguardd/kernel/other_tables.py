@@ -33,7 +33,7 @@ from fwguardd.ruleset.model import BUILTIN_CHAINS
 from fwguardd.ruleset.other_tables import BaseChain, OtherTable, is_made_by_iptables, restricting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fwguardd.ruleset.model import Family
 
@@ -97,19 +97,22 @@ def nft_tables(*, of_iptables: bool, hidden: frozenset[tuple[str, str]] = frozen
     Chains that iptables-nft makes are left out unless ``of_iptables``, or in a ``hidden`` table. Other chains in the
     tables of iptables-nft are included: iptables does not show them.
     """
-    try:
-        requester = open_socket(NETLINK_NETFILTER)
-    except OSError:
-        return ()
-    with requester:
-        requester.settimeout(_SECONDS)
-        chains = _chains_of_tables(requester)
     tables: list[OtherTable] = []
-    for (number, name), found in chains.items():
+    for (number, name), found in _all_chains().items():
         family = FAMILIES[number]
         shown = [chain for chain in found if of_iptables or _is_other(family, name, chain, hidden)]
         tables.append(OtherTable("nft", family, name, tuple(shown)))
     return tuple(tables)
+
+
+def _all_chains() -> dict[tuple[int, str], list[BaseChain]]:
+    try:
+        requester = open_socket(NETLINK_NETFILTER)
+    except OSError:
+        return {}
+    with requester:
+        requester.settimeout(_SECONDS)
+        return _chains_of_tables(requester)
 
 
 def _chains_of_tables(requester: socket.socket) -> dict[tuple[int, str], list[BaseChain]]:
@@ -235,16 +238,22 @@ def _legacy_table(family: int, name: str) -> OtherTable:
     kind = "filter"
     if name == "nat":
         kind = "nat"
-    nft_family = {4: "ip", 6: "ip6"}[family]
-    if rules > 0:
-        # The kernel counts the rules of a legacy table, not those of each chain: one entry stands for all chains.
-        return OtherTable("legacy", nft_family, name, (BaseChain("", kind, "all its hooks", 0, "accept", rules),))
+    # The kernel counts the rules of a legacy table, not those of each chain: one entry stands for all chains.
+    chains = [BaseChain("", kind, "all its hooks", 0, "accept", rules)]
+    if rules <= 0:
+        chains = _chains_without_rules(family, name, kind, content, underflow)
+    return OtherTable("legacy", {4: "ip", 6: "ip6"}[family], name, tuple(chains))
+
+
+def _chains_without_rules(
+    family: int, table: str, kind: str, content: bytes, underflow: Sequence[int]
+) -> list[BaseChain]:
     chains: list[BaseChain] = []
     for number, chain in enumerate(_LEGACY_HOOKS):
-        if chain in BUILTIN_CHAINS[name]:
+        if chain in BUILTIN_CHAINS[table]:
             policy = _policy(family, content, underflow[number])
             chains.append(BaseChain(chain, kind, chain.lower(), 0, policy, 0))
-    return OtherTable("legacy", nft_family, name, tuple(chains))
+    return chains
 
 
 def _policy(family: int, entries: bytes, offset: int) -> str:

@@ -135,14 +135,19 @@ def run_all(commands: Sequence[Command], timeout: float) -> list[Finished]:
     """
     deadline = time.monotonic() + timeout
     running: list[Running] = []
+    try:
+        for command in commands:
+            running.append(Running(command))  # noqa: PERF401 - after an error those that were started must be reaped.
+    except ProgramMissingError:
+        _finish_all(running, deadline)
+        raise
+    return _finish_all(running, deadline)
+
+
+def _finish_all(running: Sequence[Running], deadline: float) -> list[Finished]:
+    """Wait for all programs, then raise ProgramTimeoutError if one of them did not end in time."""
     finished: list[Finished] = []
-    failure: ProgramMissingError | ProgramTimeoutError | None = None
-    for command in commands:
-        try:
-            running.append(Running(command))
-        except ProgramMissingError as error:
-            failure = error
-            break
+    failure: ProgramTimeoutError | None = None
     for program in running:
         try:
             finished.append(program.finish(deadline))

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
-    from fwguardd.events import EventKind
 
 _PACKETS: Final = frozenset(
     {events.DENIED.name, events.LOGGED.name, events.DENIED_SUMMARY.name, events.LOGGED_SUMMARY.name}
@@ -106,19 +105,16 @@ def from_denial(denial: Denial, line: KernelLine) -> Event:
     found: dict[str, Any] = {**denial_fields(denial), "line": denial.text}
     if line.times > 1:
         found["count"] = line.times
-    return Event(_kind_of(denial.watched).name, denial, found, line.realtime, line.uptime, line.host)
+    return Event(_KINDS[denial.watched.meaning].name, denial, found, line.realtime, line.uptime, line.host)
 
 
 def from_flow(flow: Flow, watched: Watched, line: KernelLine) -> Event:
     """The event of a plain line of TCP or UDP, with the fields that it takes to count it."""
     found = {"name": watched.name, "src": flow.src, "proto": flow.proto, "dpt": int(flow.port), "count": line.times}
-    return Event(_kind_of(watched).name, "", found, line.realtime, line.uptime, line.host)
+    return Event(_KINDS[watched.meaning].name, "", found, line.realtime, line.uptime, line.host)
 
 
-def _kind_of(watched: Watched) -> EventKind:
-    if watched.meaning is Meaning.DENIED:
-        return events.DENIED
-    return events.LOGGED
+_KINDS: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED}
 
 
 def from_unparsed(read: Unparsed, line: KernelLine) -> Event:
