@@ -32,7 +32,7 @@ from fwguardd.kernel.privilege import (
     RunningAlreadyError,
     boot_id,
     local_group,
-    lock_runtime_dir,
+    only_process,
     require_privilege,
 )
 from fwguardd.options import Options, parse_options
@@ -319,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _cannot_start(str(error), EX_CONFIG)
     try:
         require_privilege()
-        with lock_runtime_dir(settings.runtime_dir):
+        with only_process(settings.state_dir, settings.runtime_dir):
             return asyncio.run(_run(options, settings, find_tool(settings.backend)))
     except MissingPrivilegeError as error:
         return _cannot_start(str(error), EX_NOPERM)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd import documents
 from fwguardd.enforce.context import Done, Host
 from fwguardd.kernel.iptables import find_tool
-from fwguardd.kernel.privilege import boot_id, kernel_release, lock_runtime_dir, require_privilege
+from fwguardd.kernel.privilege import boot_id, kernel_release, only_process, require_privilege
 from fwguardd.progress import Progress
 from fwguardd.worker import Orders, Worker
 
@@ -28,7 +28,7 @@ def open_without_daemon(settings: Settings, *, as_json: bool) -> int:
     """Accept everything now. Raises MissingPrivilegeError, RunningAlreadyError, StoreError, KernelError."""
     require_privilege()
     orders = Orders(settings)
-    with lock_runtime_dir(settings.runtime_dir):
+    with only_process(settings.state_dir, settings.runtime_dir):
         host = Host(find_tool(settings.backend), kernel_release(), boot_id())
         worker = Worker(settings, host, _discard, Progress())
         try:

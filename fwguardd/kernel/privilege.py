@@ -1,4 +1,4 @@
-"""The capabilities and namespaces of this process, and the lock that keeps a second daemon from starting."""
+"""The capabilities and namespaces of this process, and the locks that keep a second daemon from starting."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fwguardd.kernel.xtables_lock import holder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21
 """Numbers of capabilities(7), linux/capability.h."""
+
+LOCK = "lock"
+"""The file in the state directory and in the runtime directory that the daemon locks (flock(2))."""
 
 
 class MissingPrivilegeError(Exception):
@@ -80,24 +85,68 @@ def require_privilege() -> None:
 
 
 @contextlib.contextmanager
-def lock_runtime_dir(directory: Path) -> Iterator[None]:
+def only_process(state_dir: Path, runtime_dir: Path) -> Iterator[None]:
+    """Be the only process that changes the firewall and the state directory.
+
+    The lock is with the state, so that two daemons with different runtime directories are kept apart too. The one in
+    the runtime directory is held besides: an earlier version holds only that, and fwguardd-boot.service looks for it.
+    Raises RunningAlreadyError and MissingPrivilegeError.
+    """
+    with _locked_runtime_dir(runtime_dir), _locked_state_dir(state_dir):
+        yield
+
+
+@contextlib.contextmanager
+def _locked_state_dir(directory: Path) -> Iterator[None]:
+    """Hold the lock of the state directory. Where no file can be made there, the store reports that, and goes on."""
+    path = directory / LOCK
+    try:
+        fd = _existing_or_new(path)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise RunningAlreadyError(f"another fwguardd is running: {holder(path)} has locked {path}") from error
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _existing_or_new(path: Path) -> int:
+    """A descriptor of the lock. Raises OSError."""
+    # A frozen file system lets nothing be made, and an open(2) with O_CREAT waits, though the file is there.
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def _locked_runtime_dir(directory: Path) -> Iterator[None]:
     """Hold the lock of the daemon's runtime directory. Raises RunningAlreadyError and MissingPrivilegeError."""
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise MissingPrivilegeError(f"cannot write to {directory}: {error.strerror}; run it as root") from error
     except OSError as error:
         raise RunningAlreadyError(f"cannot use {directory}: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        yield
     except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        process = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
         raise RunningAlreadyError(
-            f"another fwguardd (process {holder or 'unknown'}) is running: it has locked {directory}/lock"
+            f"another fwguardd (process {process or 'unknown'}) is running: it has locked {directory}/{LOCK}"
         ) from error
+    try:
+        with contextlib.suppress(OSError):  # A full disk takes no number; the lock holds without it.
+            os.truncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
+        yield
     finally:
         os.close(fd)
