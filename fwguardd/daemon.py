@@ -41,7 +41,13 @@ from fwguardd.settings import Settings, SettingsError
 from fwguardd.sinks.stream import open_sink
 from fwguardd.store.revisions import StoreError
 from fwguardd.supervisor import Supervisor
-from fwguardd.systemd import SystemdNotifier, Watchdog, watchdog_interval
+from fwguardd.systemd import (
+    SystemdNotifier,
+    Watchdog,
+    extend_start,
+    extend_start_until_cancelled,
+    watchdog_interval,
+)
 from fwguardd.verbs import ControlVerbs, RevisionReader
 from fwguardd.worker import LONGEST_TRACEBACK
 
@@ -69,6 +75,7 @@ class Daemon:
         """Build the parts. Raises StoreError where the state directory cannot be trusted."""
         self._options, self._settings, self._tool, self._emit = options, settings, tool, log.emit
         self._systemd = SystemdNotifier()
+        extend_start(self._systemd)  # Opening the state directory reads all that is in it.
         self._supervisor = Supervisor(settings, tool, log.emit)
         self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
         self._named: Canonical | None = None
@@ -131,7 +138,11 @@ class Daemon:
 
     async def _first_pass(self) -> None:
         report_boot(self._settings.runtime_dir / "boot", self._emit)
-        await self._pass(STARTED)
+        extending = asyncio.ensure_future(extend_start_until_cancelled(self._systemd, self._supervisor.overdue))
+        try:
+            await self._pass(STARTED)
+        finally:
+            extending.cancel()
         self._inform_systemd(READY=1)
 
     async def _next_pass(self, watch: DirectoryWatch) -> None:

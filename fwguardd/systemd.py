@@ -23,6 +23,9 @@ _PHASES = ("READY", "RELOADING", "MONOTONIC_USEC", "STOPPING")
 _WATCHDOG = "WATCHDOG"
 """A sign of life counts when it is sent. One that could not be sent is dropped: the next one follows soon."""
 
+EXTENSION = 120.0
+"""Seconds by which a start is extended each time: more than a program of iptables and the reading of the state take."""
+
 
 class SystemdNotifier:
     """Sends notifications to $NOTIFY_SOCKET; does nothing where systemd gave none. Belongs to the event loop."""
@@ -111,6 +114,22 @@ class Watchdog:
         while interval is not None:
             self.feed()
             await asyncio.sleep(interval / 2)
+
+
+async def extend_start_until_cancelled(notifier: SystemdNotifier, overdue: Callable[[], str | None]) -> None:
+    """Let systemd wait for READY for as long as the first pass makes progress, however long that takes.
+
+    Without this a start ends after TimeoutStartSec (90 s by default), and the first pass over 50,000 rules takes
+    longer. Once the worker thread is stuck, nothing is sent any more.
+    """
+    while overdue() is None:
+        extend_start(notifier)
+        await asyncio.sleep(EXTENSION / 4)
+
+
+def extend_start(notifier: SystemdNotifier) -> None:
+    """Let systemd wait for the next notification for `EXTENSION` seconds from now (sd_notify(3))."""
+    notifier.notify(EXTEND_TIMEOUT_USEC=int(EXTENSION * 1_000_000))
 
 
 def watchdog_interval() -> float | None:

@@ -12,7 +12,7 @@ import pytest
 
 from fwguardd.progress import SECONDS_PER_RULE, Progress
 from fwguardd.settings import Settings
-from fwguardd.systemd import SystemdNotifier, Watchdog, watchdog_interval
+from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start_until_cancelled, watchdog_interval
 from fwguardd.worker import Orders, Worker, WorkerThread
 from tests.unit.serving import eventually
 from tests.waiting import LONGEST
@@ -156,6 +156,19 @@ def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifi
     watchdog.feed()
     assert received(systemd) == ["WATCHDOG=1"]
     thread.close()
+
+
+def test_a_start_is_extended_while_it_makes_progress(systemd: socket.socket, notifier: SystemdNotifier) -> None:
+    """Systemd waits for as long as the first pass goes on; once that is stuck, no longer."""
+
+    async def extend() -> None:
+        task = asyncio.create_task(extend_start_until_cancelled(notifier, lambda: None))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait_for(extend_start_until_cancelled(notifier, lambda: "a rehearsal"), LONGEST)
+
+    asyncio.run(extend())
+    assert received(systemd) == ["EXTEND_TIMEOUT_USEC=120000000"]
 
 
 def test_marks_and_rules_give_more_time() -> None:
