@@ -64,6 +64,9 @@ EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
 
 
+LAST_EVENTS_WITHIN = 2.0
+"""Seconds that the end of the daemon waits for a log that is slow to take the last events."""
+
 READING_GROUP = "fwguard"
 """The group whose members may use the verbs that only read, where the host has it."""
 
@@ -339,7 +342,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: Options, settings: Settings, tool: Tool) -> int:
-    return await Daemon(options, settings, tool, open_sink(settings.log)).run()
+    log = open_sink(settings.log)
+    try:
+        return await Daemon(options, settings, tool, log).run()
+    finally:
+        log.close(LAST_EVENTS_WITHIN)
 
 
 def _cannot_start(reason: str, code: int) -> int:

@@ -323,7 +323,7 @@ DROPPED = EventKind(
     "events.dropped",
     "76c60437edc64a7380755f3fd8456c8f",
     WARNING,
-    "Events were dropped because journald did not accept them for too long.",
+    "Events were dropped because the log did not accept them for too long.",
     (number("count", "The number of events that were dropped."),),
 )
 FAULT = EventKind(

@@ -15,6 +15,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections import Counter, deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 SOCKET_PATH = "/run/systemd/journal/socket"
 LONGEST_QUEUE = 4096
 """Entries that wait for a slow journald; about 4 MB."""
+
+CLOSE_PAUSE = 0.02
+"""Seconds between two tries to send what is in the queue when the daemon ends."""
 
 _LATER = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ENOMEM})
 _GONE = frozenset({errno.ENOTCONN, errno.ECONNREFUSED, errno.EDESTADDRREQ})
@@ -108,6 +112,12 @@ class JournalSink:
     def flush(self) -> int:
         """Try again to send the entries in the queue; the number that is left in it."""
         return self._journal.flush()
+
+    def close(self, seconds: float) -> None:
+        """Give the entries in the queue this long to be sent."""
+        deadline = time.monotonic() + seconds
+        while self._journal.flush() and time.monotonic() < deadline:
+            time.sleep(CLOSE_PAUSE)
 
     def statistics(self) -> Sequence[Statistics]:
         """The counts of the socket."""

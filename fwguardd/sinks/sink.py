@@ -35,6 +35,9 @@ class Sink(Protocol):
     def flush(self) -> int:
         """Try again to hand on the events in the queue; the number that is left in it."""
 
+    def close(self, seconds: float) -> None:
+        """The daemon ends: give the events in the queue this long to be handed on."""
+
     def statistics(self) -> Sequence[Statistics]:
         """What was passed on and what was dropped since the start, for each destination."""
 
@@ -61,6 +64,11 @@ class FanOut:
     def flush(self) -> int:
         """Flush every sink; the length of the longest queue that is left."""
         return max((sink.flush() for sink in self._sinks), default=0)
+
+    def close(self, seconds: float) -> None:
+        """Close every sink, one after the other."""
+        for sink in self._sinks:
+            sink.close(seconds)
 
     def statistics(self) -> Sequence[Statistics]:
         """The counts of every sink."""

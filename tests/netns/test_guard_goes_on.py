@@ -1,0 +1,107 @@
+"""Nothing that waits stops the guard: while a log, a disk or a client hangs, a foreign flush is repaired."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fwguardd.control.client import ask
+from tests.waiting import LONGEST, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Saved = Callable[[], dict[str, list[str]]]
+
+ROOT = Path(__file__).resolve().parents[2]
+FAST = "settle: 50ms\ndrift_interval: 200ms\n"
+RULES = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"
+
+
+class Quiet:
+    """A real daemon with a log of the test's making; what it does is seen in the kernel and by its control socket."""
+
+    def __init__(self, folder: Path, backend: str, log: int) -> None:
+        self.rules, self.control, self._backend = folder / "rules", folder / "run" / "control.sock", backend
+        self.rules.mkdir()
+        (self.rules / "10.rules").write_text(RULES)
+        (folder / "fwguardd.yaml").write_text(FAST)
+        argv = [sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
+        argv += ["--config", str(folder / "fwguardd.yaml"), "--rules-dir", str(self.rules)]
+        argv += ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
+        self.process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=subprocess.DEVNULL)
+        wait_until(self.control.exists, "the control socket")
+        wait_until(lambda: ask(self.control, "status")["in_force"] is not None, "the first pass")
+
+    def flush(self) -> None:
+        """What another program does."""
+        for program in ("iptables", "ip6tables"):
+            subprocess.run([f"{program}-{self._backend}", "-F", "INPUT"], check=True)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(LONGEST)
+
+
+@pytest.fixture
+def started(tmp_path: Path, backend: str) -> Iterator[Callable[[int], Quiet]]:
+    """Starts a daemon that logs to this descriptor."""
+    daemons: list[Quiet] = []
+
+    def start(log: int) -> Quiet:
+        daemons.append(Quiet(tmp_path, backend, log))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+def _repairs(daemon: Quiet, saved: Saved, times: int) -> None:
+    before = saved()
+    for _ in range(times):
+        ask(daemon.control, "resume")  # So many repairs of one chain would be a fight.
+        daemon.flush()
+        wait_until(lambda: saved() == before, "the repair")
+
+
+def test_an_unread_pipe_stops_nothing(started: Callable[[int], Quiet], saved: Saved) -> None:
+    """The log is a pipe that is full, and nobody reads it: drift is repaired, requests are answered, and the daemon can
+    be stopped."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for size in (1 << 16, 1):
+        try:
+            while True:
+                os.write(writing, b"\n" * size)
+        except BlockingIOError:
+            continue
+    os.set_blocking(writing, True)
+    daemon = started(writing)
+    _repairs(daemon, saved, 3)
+    assert daemon.stop() == 0
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("log", ["closed pipe", "full disk"])
+def test_a_log_that_takes_nothing_ends_nothing(started: Callable[[int], Quiet], saved: Saved, log: str) -> None:
+    """The reader of the pipe is gone, or the disk is full: events are lost, and are counted, and nothing else is."""
+    if log == "full disk":
+        writing = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+    daemon = started(writing)
+    os.close(writing)
+    _repairs(daemon, saved, 3)
+    assert ask(daemon.control, "status")["denials"]["dropped_events"] > 0
+    assert daemon.stop() == 0
