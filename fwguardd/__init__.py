@@ -19,7 +19,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
         kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices, /dev/kmsg, NFLOG
           ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
           events         every event, with its MESSAGE_ID, priority and meaning; event_fields has their fields
-          wording        words of messages that agree with a number
+          wording        numbers and times in messages
           escaping       text that is safe to print
 
 Pipeline 1, rule files -> kernel, is one pass (`enforce.reconcile`): take a snapshot of the directory, parse, compose,

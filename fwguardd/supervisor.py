@@ -16,6 +16,7 @@ from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import Waiting, evaluate_pending
+from fwguardd.wording import local_time_of_day
 from fwguardd.worker import Orders, Report, Worker, WorkerThread
 
 if TYPE_CHECKING:
@@ -251,4 +252,4 @@ class Supervisor:
 
 def clock_time(seconds: float) -> str:
     """The local time of day in so many seconds."""
-    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+    return local_time_of_day(time.time() + seconds)

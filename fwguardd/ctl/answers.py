@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl.terminal import Painter
 from fwguardd.escaping import printable
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
-from fwguardd.wording import counted
+from fwguardd.wording import counted, local_time, local_time_of_day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +98,7 @@ def _row(name: str, text: str) -> str:
 def _in_force(in_force: InForceDocument | None, ink: AnswerPainter, now: float) -> str:
     if in_force is None:
         return ink.bad("nothing that fwguardd loaded")
-    since = f"since {_when(in_force['since'])} ({_ago(now - in_force['since'])} ago, {escaped(in_force['cause'])})"
+    since = f"since {local_time(in_force['since'])} ({_ago(now - in_force['since'])} ago, {escaped(in_force['cause'])})"
     if in_force["kind"] == "open":
         return f"{ink.bad('OPEN: everything is accepted')}, {since}; to close it: fwguardctl reload"
     return f"{ink.bold('revision ' + str(in_force['revision']))}, {_rules(in_force['rules'])}, {since}"
@@ -236,7 +236,7 @@ def _revision(revision: RevisionDocument) -> tuple[str, ...]:
     return (
         "*" * revision["in_force"],
         str(revision["revision"]),
-        _when(revision["when"]),
+        local_time(revision["when"]),
         ipv4,
         ipv6,
         str(revision["files"]),
@@ -266,7 +266,7 @@ def show(result: ShowDocument, ink: AnswerPainter) -> list[str]:
     tool = _tool(result["iptables"], result["backend"])
     lines = [
         ink.bold(f"revision {result['revision']}"),
-        _row("when", _when(result["when"])),
+        _row("when", local_time(result["when"])),
         _row("cause", cause),
         _row("made with", f"{tool}, Linux {escaped(result['kernel'])}"),
     ]
@@ -309,7 +309,7 @@ def pause(result: PauseDocument, ink: AnswerPainter) -> list[str]:
     seconds = result["paused_seconds"]
     if seconds is None:
         return [f"{ink.good('resumed')}: drift is handled as on_drift says"]
-    until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+    until = local_time_of_day(time.time() + seconds)
     paused = f"drift is not repaired for {_span(seconds)}, until {until}"
     return [f"{ink.warn('paused')}: {paused}; to end that: fwguardctl resume"]
 
@@ -348,10 +348,6 @@ def _tool(version: str, backend: str) -> str:
 
 def _rules(rules: RuleCounts) -> str:
     return f"{rules['ipv4']} IPv4 and {rules['ipv6']} IPv6 rules"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _ago(seconds: float) -> str:

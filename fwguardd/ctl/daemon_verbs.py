@@ -101,13 +101,15 @@ def run(options: argparse.Namespace) -> int:
 def _no_result(
     options: argparse.Namespace, error: DaemonUnreachableError | ControlNotPermittedError | RequestRefusedError
 ) -> int:
-    if isinstance(error, RequestRefusedError):
-        return _fail(f"{error.message} [{error.code}]", FAILED)
-    if isinstance(error, ControlNotPermittedError):
-        return _fail(error, NOT_PERMITTED)
-    if options.verb == "open" and not hasattr(options, "socket"):
-        return _open_without_daemon(options)
-    return _fail(error, UNREACHABLE)
+    match error:
+        case RequestRefusedError():
+            return _fail(f"{error.message} [{error.code}]", FAILED)
+        case ControlNotPermittedError():
+            return _fail(error, NOT_PERMITTED)
+        case DaemonUnreachableError():
+            if options.verb == "open" and not hasattr(options, "socket"):
+                return _open_without_daemon(options)
+            return _fail(error, UNREACHABLE)
 
 
 def _open_without_daemon(options: argparse.Namespace) -> int:

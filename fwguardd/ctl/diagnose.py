@@ -105,17 +105,20 @@ def _all_chains(live: Mapping[Family, Ruleset]) -> Iterator[tuple[Family, str, C
 _OWNERS_OF_PROGRAM = frozenset({"theirs", "unpreserved"})
 
 
+_OWNERS = {
+    (True, True): "theirs",
+    (True, False): "unpreserved",
+    (False, True): "others",
+    (False, False): "ours",
+}
+"""By whether the program makes such a rule, and whether `preserve:` names it."""
+
+
 def _owner(rule: Rule, known: Preserve, preserve: Preserve, table: str, chain: Chain) -> str:
     """The owner of a rule in a built-in chain: "theirs", the program's, "unpreserved" if `preserve:` does not name it;
     "others" for a preserved rule of another program; "ours" for all other rules."""
-    kept = preserve.keeps_rule(rule, table, chain.name)
-    if known.keeps_rule(rule, table, chain.name):
-        if kept:
-            return "theirs"
-        return "unpreserved"
-    if kept:
-        return "others"
-    return "ours"
+    is_of_program = known.keeps_rule(rule, table, chain.name)
+    return _OWNERS[is_of_program, preserve.keeps_rule(rule, table, chain.name)]
 
 
 _POSITIONS = {

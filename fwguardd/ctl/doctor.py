@@ -191,9 +191,12 @@ def _print(diagnosis: Diagnosis, paint: Painter) -> None:
     ):
         for line in lines:
             print(f"{paint.bold(title)}: {escaped(line)}")
+    print(_summary(diagnosis, paint))
+
+
+def _summary(diagnosis: Diagnosis, paint: Painter) -> str:
     if diagnosis.findings:
-        print(f"{counted(len(diagnosis.findings), 'problem')} found.")
-    elif diagnosis.unchecked:
-        print(f"{paint.good('ok')}: no problems found, except in what was not checked")
-    else:
-        print(f"{paint.good('ok')}: no problems found")
+        return f"{counted(len(diagnosis.findings), 'problem')} found."
+    if diagnosis.unchecked:
+        return f"{paint.good('ok')}: no problems found, except in what was not checked"
+    return f"{paint.good('ok')}: no problems found"

@@ -5,6 +5,7 @@ check and render work for every user; diff reads the rules in the kernel, which 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -257,15 +258,20 @@ def _empty_chain(table: str, name: str) -> Chain:
 
 
 def _rule_lines(chain: str, before: tuple[Rule, ...], after: tuple[Rule, ...]) -> Iterator[DiffLine]:
-    matcher = SequenceMatcher(None, [rule.text for rule in before], [rule.text for rule in after], autojunk=False)
-    for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
-        for tag, first, end, new_first, new_end in group:
-            if tag == "equal":
-                yield from _lines_with_origin(" ", chain, after[new_first:new_end])
-                continue
-            for rule in before[first:end]:
-                yield DiffLine("-", f"-A {chain} {rule.text}")
-            yield from _lines_with_origin("+", chain, after[new_first:new_end])
+    matcher = SequenceMatcher(None, _texts(before), _texts(after), autojunk=False)
+    for tag, first, end, new_first, new_end in itertools.chain.from_iterable(
+        matcher.get_grouped_opcodes(CONTEXT_LINES)
+    ):
+        if tag == "equal":
+            yield from _lines_with_origin(" ", chain, after[new_first:new_end])
+            continue
+        for rule in before[first:end]:
+            yield DiffLine("-", f"-A {chain} {rule.text}")
+        yield from _lines_with_origin("+", chain, after[new_first:new_end])
+
+
+def _texts(rules: Iterable[Rule]) -> list[str]:
+    return [rule.text for rule in rules]
 
 
 def _lines_with_origin(sign: str, chain: str, rules: Iterable[Rule]) -> Iterator[DiffLine]:

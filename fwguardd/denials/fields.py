@@ -40,6 +40,9 @@ ICMP_PROTOCOLS: Final = ("icmp", "ipv6-icmp")
 """Protocols of which a flow has a type in the place of a port."""
 
 
+_PORT_FIELDS: Final = dict.fromkeys(ICMP_PROTOCOLS, "icmp_type")
+
+
 def denial_fields(denial: Denial) -> dict[str, FieldValue]:
     """The fields of a single denial."""
     devices = denial.devices
@@ -200,10 +203,8 @@ def summary_fields(summary: FlowSummary, watched: Watched) -> dict[str, FieldVal
 def _flow_fields(flow: Flow) -> dict[str, FieldValue]:
     texts = {"in": flow.incoming, "out": flow.outgoing, "src": flow.src, "dst": flow.dst, "proto": flow.proto}
     found: dict[str, FieldValue] = {key: text for key, text in texts.items() if text}
-    if flow.port and flow.proto in ICMP_PROTOCOLS:
-        found["icmp_type"] = int(flow.port)
-    elif flow.port:
-        found["dpt"] = int(flow.port)
+    if flow.port:
+        found[_PORT_FIELDS.get(flow.proto, "dpt")] = int(flow.port)
     return found
 
 

@@ -265,12 +265,19 @@ def _read_icmp(copy: Copy, start: int, *, embedded: bool) -> Transport:
     if copy.rest(start) < _ICMP_LEAST.get(kind, 0):
         copy.is_short = True
         return Icmp("icmp", kind, code, available=copy.rest(start))
-    if kind in (0, 8):
-        return Icmp("icmp", kind, code, ident=high, seq=low)
-    if kind == 12:
-        return Icmp("icmp", kind, code, pointer=high >> 8)
-    if kind not in (3, 4, 5, 11):
-        return Icmp("icmp", kind, code)
+    match kind:
+        case 0 | 8:
+            return Icmp("icmp", kind, code, ident=high, seq=low)
+        case 12:
+            return Icmp("icmp", kind, code, pointer=high >> 8)
+        case 3 | 4 | 5 | 11:
+            return _read_icmp_error(copy, start, embedded=embedded)
+        case _:
+            return Icmp("icmp", kind, code)
+
+
+def _read_icmp_error(copy: Copy, start: int, *, embedded: bool) -> Icmp:
+    kind, code, _, _, low = _ICMP_HEADER.unpack_from(copy.data, start)
     gateway = mtu = packet = None
     if kind == 5:
         gateway = ".".join(map(str, copy.data[start + 4 : start + 8]))
@@ -285,10 +292,17 @@ def _read_icmpv6(copy: Copy, start: int, *, embedded: bool) -> Transport:
     if not copy.holds(start, 8):
         return copy.missing("ipv6-icmp", start)
     kind, code, _, high, low = _ICMP_HEADER.unpack_from(copy.data, start)
-    if kind in (128, 129):
-        return Icmp("ipv6-icmp", kind, code, ident=high, seq=low)
-    if kind not in (1, 2, 3, 4):
-        return Icmp("ipv6-icmp", kind, code)
+    match kind:
+        case 128 | 129:
+            return Icmp("ipv6-icmp", kind, code, ident=high, seq=low)
+        case 1 | 2 | 3 | 4:
+            return _read_icmpv6_error(copy, start, embedded=embedded)
+        case _:
+            return Icmp("ipv6-icmp", kind, code)
+
+
+def _read_icmpv6_error(copy: Copy, start: int, *, embedded: bool) -> Icmp:
+    kind, code, _, high, low = _ICMP_HEADER.unpack_from(copy.data, start)
     pointer = mtu = packet = None
     if kind == 4:
         pointer = high << 16 | low

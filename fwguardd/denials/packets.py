@@ -153,13 +153,15 @@ def _whole_length(hooks: int, payload: bytes, family: PacketFamily) -> int:
 
 
 def _read(copy: Copy, family: PacketFamily) -> tuple[Network | None, Transport | None]:
-    if family is PacketFamily.IPV4:
-        return read_ipv4(copy, 0)
-    if family is PacketFamily.IPV6:
-        return read_ipv6(copy, 0)
-    if family is PacketFamily.ARP:
-        return read_arp(copy), None
-    return None, None
+    match family:
+        case PacketFamily.IPV4:
+            return read_ipv4(copy, 0)
+        case PacketFamily.IPV6:
+            return read_ipv6(copy, 0)
+        case PacketFamily.ARP:
+            return read_arp(copy), None
+        case _:
+            return None, None
 
 
 def _extent(copy: Copy) -> Extent:

@@ -208,11 +208,17 @@ class Pipeline:
         found = 0
         while items := self._source.read_available(SLICE):
             for item in items:
-                if isinstance(item, (Denial, Unparsed)):
-                    found += 1
-                elif not isinstance(item, Lost):
-                    found += self._reader.read(item.text) is not None
+                found += self._is_watched(item)
         return found
+
+    def _is_watched(self, item: LogLine | Denial | Unparsed | Lost) -> bool:
+        match item:
+            case Denial() | Unparsed():
+                return True
+            case Lost():
+                return False
+            case _:
+                return self._reader.read(item.text) is not None
 
     def read(self) -> None:
         """Read what the source has now, for a limited time, and emit events. Raises OSError if it cannot be read."""
@@ -228,13 +234,14 @@ class Pipeline:
         self._emit_losses(now)
 
     def _take(self, item: LogLine | Denial | Unparsed | Lost, moment: ReadTime) -> None:
-        if isinstance(item, Lost):
-            self._counts["lost"] += item.count
-            self._unreported_losses += item.count
-        elif isinstance(item, (Denial, Unparsed)):
-            self._take_parsed(item, None, moment)
-        else:
-            self._take_line(item, moment)
+        match item:
+            case Lost():
+                self._counts["lost"] += item.count
+                self._unreported_losses += item.count
+            case Denial() | Unparsed():
+                self._take_parsed(item, None, moment)
+            case _:
+                self._take_line(item, moment)
 
     def _take_line(self, line: LogLine, moment: ReadTime) -> None:
         if line.when is not None:

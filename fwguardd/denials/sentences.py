@@ -64,8 +64,7 @@ def sentence(denial: Denial, rule: RuleOrigin | None = None) -> str:
 def _packet(denial: Denial) -> str:
     transport = denial.transport
     if isinstance(denial.network, Arp):
-        operation = denial.network.opcode
-        return f"ARP {_ARP_OPERATIONS.get(operation, f'operation {operation}')}"
+        return _arp(denial.network.opcode)
     if transport is not None:
         return f"{_protocol(transport.proto)}{_detail(transport, denial.network)}"
     if denial.family is PacketFamily.OTHER:
@@ -73,6 +72,10 @@ def _packet(denial: Denial) -> str:
     if _is_later_fragment(denial.network):
         return f"{_FAMILIES[denial.family]} fragment"
     return f"{_FAMILIES[denial.family]} packet"
+
+
+def _arp(operation: int) -> str:
+    return f"ARP {_ARP_OPERATIONS.get(operation, f'operation {operation}')}"
 
 
 def _frame(hardware: Hardware | None) -> str:
@@ -153,17 +156,20 @@ def summary_sentence(summary: FlowSummary, watched: Watched, rule: RuleOrigin | 
 
 
 def _flow(flow: Flow) -> str:
-    words = ["packets"]
-    port: str | None = flow.port or None
-    if flow.proto:
-        words = [_protocol(flow.proto)]
-    if flow.proto in ICMP_PROTOCOLS and flow.port:
-        words.append(icmp_words(flow.proto, int(flow.port)))
-        port = None
+    words, port = _protocol_of_flow(flow)
     if flow.src and flow.dst:
         words.append(f"{flow.src} → {endpoint(flow.dst, port)}")
     words += _device("in", flow.incoming, None) + _device("out", flow.outgoing, None)
     return " ".join(words)
+
+
+def _protocol_of_flow(flow: Flow) -> tuple[list[str], str | None]:
+    """Words for the protocol, with the type of an ICMP message; and the port of another protocol."""
+    if not flow.proto:
+        return ["packets"], flow.port or None
+    if flow.proto in ICMP_PROTOCOLS and flow.port:
+        return [_protocol(flow.proto), icmp_words(flow.proto, int(flow.port))], None
+    return [_protocol(flow.proto)], flow.port or None
 
 
 def _span(seconds: float) -> str:

@@ -153,22 +153,24 @@ def _ipsec(text: str, position: int, proto: str) -> _Read:
 
 def _icmp(text: str, position: int, embed: Embed | None) -> _Read:
     """Source: dump_ipv4_packet(). A message too short for its type ends after type and code."""
-    match = grammar.ICMP.match(text, position)
-    if match is None:
+    head = grammar.ICMP.match(text, position)
+    if head is None:
         return _incomplete(text, position, "icmp", Ending.SHORT)
-    kind, code = int(match[1]), int(match[2])
-    position = match.end()
+    kind, code = int(head[1]), int(head[2])
+    position = head.end()
     short = grammar.INCOMPLETE.match(text, position)
     if short is not None:
         return Icmp("icmp", kind, code, available=available_bytes(short[1])), short.end(), Ending.SHORT
-    if kind in (0, 8):
-        return _echo(text, position, "icmp", kind, code)
-    if kind == 12:
-        pointer = _want(grammar.ICMP_PARAMETER, text, position, "PARAMETER=")
-        return Icmp("icmp", kind, code, pointer=int(pointer[1])), pointer.end(), _OPEN
-    if kind in (3, 4, 5, 11):
-        return _icmp_error(text, position, kind, code, embed)
-    return Icmp("icmp", kind, code), position, _OPEN
+    match kind:
+        case 0 | 8:
+            return _echo(text, position, "icmp", kind, code)
+        case 12:
+            pointer = _want(grammar.ICMP_PARAMETER, text, position, "PARAMETER=")
+            return Icmp("icmp", kind, code, pointer=int(pointer[1])), pointer.end(), _OPEN
+        case 3 | 4 | 5 | 11:
+            return _icmp_error(text, position, kind, code, embed)
+        case _:
+            return Icmp("icmp", kind, code), position, _OPEN
 
 
 def _icmp_error(text: str, position: int, kind: int, code: int, embed: Embed | None) -> _Read:
@@ -185,15 +187,21 @@ def _icmp_error(text: str, position: int, kind: int, code: int, embed: Embed | N
 
 def _icmpv6(text: str, position: int, embed: Embed | None) -> _Read:
     """Source: dump_ipv6_packet()."""
-    match = grammar.ICMP.match(text, position)
-    if match is None:
+    head = grammar.ICMP.match(text, position)
+    if head is None:
         return _incomplete(text, position, "ipv6-icmp", Ending.SHORT_STOP)
-    kind, code = int(match[1]), int(match[2])
-    position = match.end()
-    if kind in (128, 129):
-        return _echo(text, position, "ipv6-icmp", kind, code)
-    if kind not in (1, 2, 3, 4):
-        return Icmp("ipv6-icmp", kind, code), position, _OPEN
+    kind, code = int(head[1]), int(head[2])
+    position = head.end()
+    match kind:
+        case 128 | 129:
+            return _echo(text, position, "ipv6-icmp", kind, code)
+        case 1 | 2 | 3 | 4:
+            return _icmpv6_error(text, position, kind, code, embed)
+        case _:
+            return Icmp("ipv6-icmp", kind, code), position, _OPEN
+
+
+def _icmpv6_error(text: str, position: int, kind: int, code: int, embed: Embed | None) -> _Read:
     pointer = None
     if kind == 4:
         match = _want(grammar.ICMPV6_POINTER, text, position, "POINTER=")

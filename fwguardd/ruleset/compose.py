@@ -145,14 +145,15 @@ def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) 
     """Add all statements in order."""
     for reading in readings:
         for statement in reading.statements:
-            if isinstance(statement, Addition):
-                yield from _add_rule(opened, statement)
-            elif isinstance(statement, Declaration):
-                for family in statement.families:
-                    yield from _declare(opened[family], statement)
-            else:
-                for family in statement.families:
-                    _start(opened[family], statement)
+            match statement:
+                case Addition():
+                    yield from _add_rule(opened, statement)
+                case Declaration():
+                    for family in statement.families:
+                        yield from _declare(opened[family], statement)
+                case TableStart():
+                    for family in statement.families:
+                        _start(opened[family], statement)
 
 
 def _start(tables: _OpenTables, statement: TableStart) -> None:

@@ -8,6 +8,7 @@ This module is pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -41,7 +42,7 @@ EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
 _FIELDS: Final = {(name, field.name): field for name in EVENT_NAMES for field in events.ALL_EVENTS[name].fields}
 _UNKNOWN_FIELD: Final = Field("", FieldType.TEXT, "")
 _PREFIX: Final = "FWGUARD_"
-_MOST_DIGITS: Final = 20
+_NUMBER: Final = re.compile("[0-9]{1,20}")
 
 
 class KernelLine(NamedTuple):
@@ -180,6 +181,6 @@ def _is_bytes(numbers: list[Any]) -> bool:
 def as_number(value: object) -> int | None:
     """A decimal number in a journal field; None for anything else."""
     text = as_text(value)
-    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
-        return int(text)
-    return None
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    return int(text)

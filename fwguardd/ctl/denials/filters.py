@@ -6,6 +6,7 @@ answers are kept, up to a bound.
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Network: TypeAlias = IPv4Network | IPv6Network
 
 _KEPT: Final = 65536
+_NUMBER: Final = re.compile("[0-9]{1,5}")
 _HIGHEST_PORT: Final = 65535
 
 
@@ -91,10 +93,10 @@ def port(text: str) -> range:
     first, dash, last = text.replace(":", "-").partition("-")
     if not dash:
         last = first
-    if _is_number(first) and _is_number(last) and int(first) <= int(last) <= _HIGHEST_PORT:
+    if _is_port(first) and _is_port(last) and int(first) <= int(last):
         return range(int(first), int(last) + 1)
     raise ArgumentTypeError(f"{text!r} is neither a port from 0 to 65535 nor a range of ports, such as 23 or 20-25")
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5
+def _is_port(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and int(text) <= _HIGHEST_PORT

@@ -110,19 +110,8 @@ def _addresses(found: Mapping[str, Any]) -> list[Any] | None:
 
 def _event(event: Event) -> dict[str, Any]:
     found = event.fields
-    kind, category, types, action = "event", ["network"], ["info"], event.name
-    if event.is_of_packets:
-        action = event.meaning
-        types = ["connection", "info"]
-        if action == "denied":
-            types = ["connection", "denied"]
-    elif event.is_notice:
-        kind, category = "alert", ["network", "intrusion_detection"]
     return {
-        "kind": kind,
-        "category": category,
-        "type": types,
-        "action": action,
+        **_categories(event),
         "module": "fwguardd",
         "dataset": f"fwguardd.{event.name}",
         "original": found.get("line"),
@@ -142,6 +131,20 @@ def _observer(event: Event) -> dict[str, Any]:
         "ingress": _interface(found.get("in")),
         "egress": _interface(found.get("out")),
     }
+
+
+def _categories(event: Event) -> dict[str, Any]:
+    if event.is_notice:
+        return {
+            "kind": "alert",
+            "category": ["network", "intrusion_detection"],
+            "type": ["info"],
+            "action": event.name,
+        }
+    if event.is_of_packets:
+        types = {"denied": ["connection", "denied"]}.get(event.meaning, ["connection", "info"])
+        return {"kind": "event", "category": ["network"], "type": types, "action": event.meaning}
+    return {"kind": "event", "category": ["network"], "type": ["info"], "action": event.name}
 
 
 def _interface(name: str | None) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.ctl.denials.event import KernelLine, as_text, from_denial, from_flow, from_unparsed
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.denials.line_parser import LineReader
-from fwguardd.denials.model import Denial
+from fwguardd.denials.model import Denial, Unparsed
 from fwguardd.kernel.journal_reader import Entry, read_document
 from fwguardd.kernel.kmsg import KERNEL_FACILITY, parse_record
 
@@ -261,19 +261,21 @@ class LogFileReader:
 
     def _read(self, line: KernelLine) -> Event | None:
         read = self._reader.read(line.text)
-        if read is None:
-            self.counts.others += 1
-            self.counts.left_out += _LEFT_OUT.fullmatch(line.text) is not None
-            return None
-        if isinstance(read, Denial):
-            self.counts.ours += 1
-            if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
-                return from_denial(read, line)
-            return None
-        self.counts.unparsed += 1
-        if self._wanted.by_packet or not self._takes_time(line):
-            return None
-        return from_unparsed(read, line)
+        match read:
+            case None:
+                self.counts.others += 1
+                self.counts.left_out += _LEFT_OUT.fullmatch(line.text) is not None
+                return None
+            case Denial():
+                self.counts.ours += 1
+                if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
+                    return from_denial(read, line)
+                return None
+            case Unparsed():
+                self.counts.unparsed += 1
+                if self._wanted.by_packet or not self._takes_time(line):
+                    return None
+                return from_unparsed(read, line)
 
     def _takes_time(self, line: KernelLine) -> bool:
         if not self._wanted.by_time:

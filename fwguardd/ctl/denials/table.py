@@ -8,12 +8,12 @@ This module is pure.
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.denials.sentences import endpoint, icmp_words
 from fwguardd.escaping import printable
+from fwguardd.wording import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -103,7 +103,7 @@ def when(event: Event) -> str:
     dmesg."""
     if event.realtime is not None:
         try:
-            return datetime.fromtimestamp(event.realtime // 1_000_000).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006
+            return local_time(event.realtime // 1_000_000)
         except (ValueError, OverflowError, OSError):
             return "?"
     if event.uptime is None:

@@ -19,7 +19,7 @@ from fwguardd.escaping import printable
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fwguardd.ctl.answers import AnswerPainter
     from fwguardd.ctl.denials.event import Event
@@ -77,13 +77,16 @@ class Top:
     def add(self, events: Iterable[Event]) -> None:
         """Count events."""
         for event in events:
-            if not event.is_of_packets:
+            if event.is_of_packets:
+                self._add_packets(event)
+            else:
                 self.notes[event.name] += event.weight
-                continue
-            self.total += event.weight
-            for kind, key in zip(KINDS, _keys(event), strict=True):
-                if key:
-                    self._counts[kind].add(key, event.weight)
+
+    def _add_packets(self, event: Event) -> None:
+        self.total += event.weight
+        for kind, key in zip(KINDS, _keys(event), strict=True):
+            if key:
+                self._counts[kind].add(key, event.weight)
 
     def places(self, kind: str, number: int) -> list[Ranking]:
         """The highest of a kind."""
@@ -128,10 +131,14 @@ class Top:
 
 def _keys(event: Event) -> tuple[str, str, str]:
     found = event.fields
-    proto = found.get("proto", "")
-    port = str(proto)
+    return str(found.get("src") or found.get("mac_src") or ""), _port(found), rule(found)
+
+
+def _port(found: Mapping[str, Any]) -> str:
+    """Protocol, and port or ICMP type."""
+    proto = str(found.get("proto", ""))
     if "dpt" in found:
-        port = f"{proto} {found['dpt']}"
-    elif "icmp_type" in found:
-        port = f"{proto} {icmp(found)}"
-    return str(found.get("src") or found.get("mac_src") or ""), port, rule(found)
+        return f"{proto} {found['dpt']}"
+    if "icmp_type" in found:
+        return f"{proto} {icmp(found)}"
+    return proto
