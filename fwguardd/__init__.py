@@ -4,6 +4,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
 
     daemon, ctl          the two programs: fwguardd (event loop and worker thread), fwguardctl (command line)
       verbs              the verbs of the control socket: one table from the name to the function
+      shown_revision     the process that reads a revision for ``show``
       supervisor         event loop: decides what the worker thread does next, and whether drift is repaired
       worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
       systemd            notifications that never block, and the watchdog of both threads

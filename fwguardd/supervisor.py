@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
@@ -17,7 +18,7 @@ from fwguardd.progress import Progress
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import Waiting, evaluate_pending
 from fwguardd.wording import local_time_of_day
-from fwguardd.worker import Orders, Report, Worker, WorkerThread
+from fwguardd.worker import Comparison, Orders, Report, Worker, WorkerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 
 
+COMPARISON_SHARE = 0.05
+"""The share of the worker thread's time that comparisons may take which users ask for that may only read."""
+
+LONGEST_REUSE = 30.0
+"""The longest time, in seconds, for which the result of a comparison is given again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """What the last comparison found, and until when it is given again, on the monotonic clock."""
+
+    differences: tuple[Difference, ...]
+    until: float
+
+
 class Supervisor:
     """Decides what the worker thread does, and knows what came of it. Belongs to the event loop.
 
@@ -47,7 +63,8 @@ class Supervisor:
         self._paused_until: float | None = None
         self._budget = RepairBudget()
         self._opponents = NO_AUTHORS
-        self._comparison: Future[tuple[Difference, ...]] | None = None
+        self._comparison: Future[Comparison] | None = None
+        self._recent: _Recent | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
         self._worker = WorkerThread(lambda: Worker(settings, host, emit, progress), Orders(settings), progress)
@@ -147,16 +164,24 @@ class Supervisor:
         """Read a revision from the disk; if it is damaged, it is moved aside and reported."""
         return await self._act(Worker.check_revision, number)
 
-    async def find_drift(self) -> tuple[Difference, ...]:
+    async def find_drift(self, *, anew: bool = True) -> tuple[Difference, ...]:
         """How the kernel differs from the revision in force, now. Raises KernelError.
 
-        Requests that arrive while a comparison is queued share it, so that many of them do not delay a repair.
+        Requests that arrive while a comparison is queued share it, so that many of them do not delay a repair. Without
+        ``anew`` the result of a comparison is given again for a while, unless something has been done since: so those
+        who may only read use a small share of the worker thread's time, however often they ask.
         """
+        recent = self._recent
+        if not anew and recent is not None and time.monotonic() < recent.until:
+            return recent.differences
         queued = self._comparison
         if queued is None or queued.running() or queued.done():
             self._give_orders()
             queued = self._comparison = self._worker.submit(Worker.find_drift)
-        return await asyncio.shield(asyncio.wrap_future(queued))
+        comparison = await asyncio.shield(asyncio.wrap_future(queued))
+        seconds = min(max(comparison.seconds / COMPARISON_SHARE, 1.0), LONGEST_REUSE)
+        self._recent = _Recent(comparison.differences, time.monotonic() + seconds)
+        return comparison.differences
 
     def validate_ahead(self) -> None:
         """Validate the files while they settle; the next step waits for it."""
@@ -193,6 +218,7 @@ class Supervisor:
         **kwargs: Arguments.kwargs,
     ) -> Report:
         self._give_orders()
+        self._recent = None
         report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
         return report

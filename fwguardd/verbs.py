@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwguardd import documents
-from fwguardd.control.protocol import Code, RequestError
+from fwguardd.control.protocol import Code, EncodedAnswer, RequestError
 from fwguardd.kernel.iptables import KernelError
-from fwguardd.store.folder import read_revision
+from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run
+from fwguardd.shown_revision import ExitCode
 from fwguardd.store.model import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
 
     from fwguardd.control.documents import (
         DenialsDocument,
@@ -23,16 +26,27 @@ if TYPE_CHECKING:
         HistoryDocument,
         OutcomeDocument,
         PauseDocument,
-        ShowDocument,
         StatusDocument,
     )
     from fwguardd.control.protocol import Request
     from fwguardd.control.server import Caller
+    from fwguardd.kernel.processes import Finished
     from fwguardd.supervisor import Supervisor
     from fwguardd.worker import Report
 
 MOST_READS = 4
-"""Revisions that are read, or wait to be read, at the same time; further requests are refused as busy."""
+"""Revisions that are read, or wait to be read, for root; further requests are refused as busy."""
+
+MOST_READS_OF_A_USER = 2
+"""The same for each other user."""
+
+READ_SECONDS = 60.0
+"""The longest that a process may take to read a revision."""
+
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
+_SHOW = (
+    f"import sys; sys.path.insert(0, {_PACKAGE_PARENT!r}); from fwguardd.shown_revision import main; sys.exit(main())"
+)
 
 
 class Passes(Protocol):
@@ -55,43 +69,58 @@ class Passes(Protocol):
 
 
 class RevisionReader:
-    """Reads revisions from the disk for ``show``, on a thread of its own. Belongs to the event loop.
+    """Has revisions read from the disk for ``show``, each by a process of its own. Belongs to the event loop.
 
-    Reading a large revision takes a second. The event loop must not wait for it, and the worker thread has repairs to
-    make. The thread shares no object with the other two: it opens the file, reads it and closes it. The answer is
-    encoded in the event loop all the same: the json module keeps the interpreter's lock until it is done, in any
-    thread.
+    `fwguardd.shown_revision` says why. One process runs for root at a time, and one for all other users. Each user has
+    a few places in the queue, so that nobody waits for more than the others' share.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="revisions")
-        self._reads = 0
+        self._root = ThreadPoolExecutor(max_workers=1, thread_name_prefix="revisions-root")
+        self._others = ThreadPoolExecutor(max_workers=1, thread_name_prefix="revisions")
+        self._reads: Counter[int] = Counter()
 
-    async def show(self, number: int) -> ShowDocument:
-        """The document of a revision.
+    async def show(self, number: int, uid: int = 0) -> EncodedAnswer:
+        """The answer to a request for a revision.
 
         Raises DamagedError, and RequestError where it cannot be read, or where too many requests are waiting.
         """
-        if self._reads >= MOST_READS:
-            raise RequestError(Code.BUSY, f"{self._reads} revisions are being read; try again in a moment")
-        self._reads += 1
+        executor, most = self._root, MOST_READS
+        if uid != 0:
+            executor, most = self._others, MOST_READS_OF_A_USER
+        if self._reads[uid] >= most:
+            raise RequestError(Code.BUSY, f"{self._reads[uid]} revisions are being read; try again in a moment")
+        self._reads[uid] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, number)
-        except FileNotFoundError as error:
-            raise not_kept(number) from error
-        except OSError as error:
+            finished = await asyncio.get_running_loop().run_in_executor(executor, self._read, number)
+        except (ProgramMissingError, ProgramTimeoutError, OSError) as error:
             raise RequestError(Code.FAILED, f"revision {number} cannot be read: {error}") from error
         finally:
-            self._reads -= 1
+            self._reads[uid] -= 1
+        return _shown(number, finished)
 
-    def _read(self, number: int) -> ShowDocument:
-        """In the thread of the reader."""
-        return documents.show(read_revision(self._state_dir, number))
+    def _read(self, number: int) -> Finished:
+        """In a thread of the reader, which only waits for the process."""
+        argv = [sys.executable, "-I", "-S", "-B", "-c", _SHOW, str(self._state_dir), str(number)]
+        return run(Command(argv), READ_SECONDS)
 
     def close(self) -> None:
-        """End the thread, after the read that has begun."""
-        self._executor.shutdown(cancel_futures=True)
+        """End the threads, after the reads that have begun."""
+        for executor in (self._root, self._others):
+            executor.shutdown(cancel_futures=True)
+
+
+def _shown(number: int, finished: Finished) -> EncodedAnswer:
+    """What a process printed. Raises DamagedError, RequestError."""
+    words = finished.stderr.strip()
+    if finished.code == ExitCode.SHOWN:
+        return EncodedAnswer(finished.stdout.encode("ascii"))
+    if finished.code == ExitCode.DAMAGED:
+        raise DamagedError(words)
+    if finished.code == ExitCode.NOT_KEPT:
+        raise not_kept(number)
+    raise RequestError(Code.FAILED, f"revision {number} cannot be read: {words or f'exit code {finished.code}'}")
 
 
 class ControlVerbs:
@@ -100,7 +129,7 @@ class ControlVerbs:
     def __init__(self, supervisor: Supervisor, reader: RevisionReader, passes: Passes) -> None:
         self._supervisor, self._reader, self._passes = supervisor, reader, passes
 
-    async def __call__(self, request: Request, caller: Caller) -> Mapping[str, Any]:
+    async def __call__(self, request: Request, caller: Caller) -> Mapping[str, Any] | EncodedAnswer:
         """The result of a verb. Raises RequestError; a verb without an entry in the table is an error, too."""
         perform = self.TABLE.get(request.verb.name)
         if perform is None:
@@ -114,19 +143,19 @@ class ControlVerbs:
         supervisor = self._supervisor
         return documents.history(supervisor.revisions, supervisor.faults, supervisor.state, request.whole("limit"))
 
-    async def _show(self, request: Request, _caller: Caller) -> ShowDocument:
+    async def _show(self, request: Request, caller: Caller) -> EncodedAnswer:
         number = request.whole("revision")
         if number is None or not any(summary.number == number for summary in self._supervisor.revisions):
             raise not_kept(number)
         try:
-            return await self._reader.show(number)
+            return await self._reader.show(number, caller.uid)
         except DamagedError as error:
             await self._supervisor.check_revision(number)
             raise RequestError(Code.FAILED, f"revision {number} {error}") from error
 
-    async def _drift(self, _request: Request, _caller: Caller) -> DriftDocument:
+    async def _drift(self, _request: Request, caller: Caller) -> DriftDocument:
         try:
-            found = await self._supervisor.find_drift()
+            found = await self._supervisor.find_drift(anew=caller.uid == 0)
         except KernelError as error:
             raise RequestError(Code.FAILED, str(error)) from error
         if found:
@@ -165,21 +194,21 @@ class ControlVerbs:
         self._passes.wake()
         return documents.outcome(self._supervisor.host, report.before, report.outcome, report.state)
 
-    TABLE: ClassVar[Mapping[str, Callable[[ControlVerbs, Request, Caller], Awaitable[Mapping[str, Any]]]]] = (
-        MappingProxyType(
-            {
-                "status": _status,
-                "reload": _reload,
-                "confirm": _confirm,
-                "rollback": _rollback,
-                "history": _history,
-                "show": _show,
-                "open": _open,
-                "drift": _drift,
-                "pause": _pause,
-                "resume": _resume,
-            }
-        )
+    TABLE: ClassVar[
+        Mapping[str, Callable[[ControlVerbs, Request, Caller], Awaitable[Mapping[str, Any] | EncodedAnswer]]]
+    ] = MappingProxyType(
+        {
+            "status": _status,
+            "reload": _reload,
+            "confirm": _confirm,
+            "rollback": _rollback,
+            "history": _history,
+            "show": _show,
+            "open": _open,
+            "drift": _drift,
+            "pause": _pause,
+            "resume": _resume,
+        }
     )
 
 

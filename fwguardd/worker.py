@@ -11,13 +11,14 @@ They exchange values only. The event loop hands over `Orders` and gets a `Report
 the only way from one to the other: the `Worker` is made in the thread, and only steps that run in the thread reach it.
 Three things are used from both, and are made for it: `events.Emit`, `progress.Progress` and `WorkerThread.wrote`.
 
-Two more threads own nothing of this: the one in which the watchdog library waits for inotify, which wakes the event
-loop, and the one in which `verbs.RevisionReader` reads files for ``show``.
+A few more threads own nothing of this: the one in which the watchdog library waits for inotify, which wakes the event
+loop, and those in which `verbs.RevisionReader` waits for the processes that read files for ``show``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -94,6 +95,14 @@ class Opened:
     faults: tuple[Fault, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the kernel differed from the revision in force, and how many seconds the comparison took."""
+
+    differences: tuple[Difference, ...]
+    seconds: float
+
+
 class Worker:
     """Does the work, in plain blocking code; each step begins with the state that the last one left.
 
@@ -165,12 +174,13 @@ class Worker:
 
         return self._act("checking a revision", orders, step)
 
-    def find_drift(self, orders: Orders) -> tuple[Difference, ...]:
+    def find_drift(self, orders: Orders) -> Comparison:
         """How the kernel differs from the revision in force, now. Raises KernelError."""
-        context, in_force = self._context(orders), self._state.in_force
-        if in_force is None:
-            return ()
-        return find_drift(context.kernel, in_force.canonical, context.preserve)
+        context, in_force, begun = self._context(orders), self._state.in_force, time.monotonic()
+        found: tuple[Difference, ...] = ()
+        if in_force is not None:
+            found = find_drift(context.kernel, in_force.canonical, context.preserve)
+        return Comparison(found, time.monotonic() - begun)
 
     def validate_ahead(self, orders: Orders) -> None:
         """Validate the files while they settle, so that the pass finds the result ready."""

@@ -238,8 +238,17 @@ def encode_request(verb: str, args: Mapping[str, int | float | None]) -> bytes:
     return _line({"v": VERSION, "verb": verb, "args": dict(args)})
 
 
-def encode_answer(answer: Answer | RequestFault) -> bytes:
+@dataclass(frozen=True, slots=True)
+class EncodedAnswer:
+    """An answer as its line, which another process has encoded."""
+
+    line: bytes
+
+
+def encode_answer(answer: Answer | EncodedAnswer | RequestFault) -> bytes:
     """The line of an answer. Never raises: for a result that is too large, or not JSON, the answer is a fault."""
+    if isinstance(answer, EncodedAnswer):
+        return answer.line
     if isinstance(answer, RequestFault):
         return _line({"v": VERSION, "ok": False, "code": answer.code.value, "message": answer.message})
     try:

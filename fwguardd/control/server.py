@@ -5,9 +5,10 @@ verb performed, answers, and closes the connection. It does not know what a verb
 permits it.
 
 What a client can use of it is bounded by `ServerLimits`: so many clients are served at once, and further ones are
-answered "busy"; a few places are kept for root, so that users who may only read cannot lock the administrator out. A
-request must arrive, and an answer must be read, within a few seconds. Only the verb itself has no limit here: once
-begun, it is not cancelled because its client disconnects, as half a reload is worse than a whole one.
+answered "busy"; a few places are kept for root, and of the others one user can have a few only, so that users who may
+only read can lock out neither the administrator nor each other. A request must arrive, and an answer must be read,
+within a few seconds. Only the verb itself has no limit here: once begun, it is not cancelled because its client
+disconnects, as half a reload is worse than a whole one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import socket
 import stat
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +28,7 @@ from fwguardd.control.protocol import (
     LARGEST_REQUEST,
     Answer,
     Code,
+    EncodedAnswer,
     Request,
     RequestError,
     RequestFault,
@@ -49,11 +52,13 @@ LAST_ANSWER_WITHIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """How much of the server the clients may use: how many at once, how many of these places are kept for root, and
-    the seconds for a request to arrive, for an answer to be read, and for verbs to end when the server closes."""
+    """How much of the server the clients may use: how many at once, how many of these places are kept for root, how
+    many one other user may have, and the seconds for a request to arrive, for an answer to be read, and for verbs to
+    end when the server closes."""
 
     clients: int = 32
     kept_for_root: int = 8
+    each_user: int = 8
     request_within: float = 5.0
     answer_within: float = 10.0
     verbs_end_within: float = 5.0
@@ -101,7 +106,7 @@ class ControlServer:
     def __init__(
         self,
         path: Path,
-        act: Callable[[Request, Caller], Awaitable[Mapping[str, Any]]],
+        act: Callable[[Request, Caller], Awaitable[Mapping[str, Any] | EncodedAnswer]],
         may: Callable[[Caller, Verb], bool] = only_root,
         *,
         group: int | None = None,
@@ -112,8 +117,9 @@ class ControlServer:
         self._inode: tuple[int, int] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._by_user: Counter[int] = Counter()
         self._receiving: set[asyncio.Task[None]] = set()
-        self._verbs: set[asyncio.Task[Mapping[str, Any]]] = set()
+        self._verbs: set[asyncio.Task[Mapping[str, Any] | EncodedAnswer]] = set()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -182,10 +188,7 @@ class ControlServer:
     def _admit(self, client: socket.socket) -> None:
         client.settimeout(0)
         caller = _caller(client)
-        places = self._limits.clients
-        if caller.uid != 0:
-            places -= self._limits.kept_for_root
-        if len(self._clients) >= places:
+        if self._is_full_for(caller):
             busy = RequestFault(Code.BUSY, f"{len(self._clients)} requests are in progress; try again in a moment")
             with client, contextlib.suppress(OSError):
                 client.send(encode_answer(busy))
@@ -195,7 +198,21 @@ class ControlServer:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         # Not in the task itself: it may be cancelled before it begins.
-        task.add_done_callback(lambda _: client.close())
+        self._by_user[caller.uid] += 1
+        task.add_done_callback(lambda _: self._part_with(client, caller))
+
+    def _is_full_for(self, caller: Caller) -> bool:
+        """Whether there is no place left for this caller."""
+        limits, taken = self._limits, len(self._clients)
+        if caller.uid == 0:
+            return taken >= limits.clients
+        return taken >= limits.clients - limits.kept_for_root or self._by_user[caller.uid] >= limits.each_user
+
+    def _part_with(self, client: socket.socket, caller: Caller) -> None:
+        client.close()
+        self._by_user[caller.uid] -= 1
+        if not self._by_user[caller.uid]:
+            del self._by_user[caller.uid]
 
     async def _serve(self, client: socket.socket, caller: Caller) -> None:
         received = await _receive(client, self._limits.request_within)
@@ -209,7 +226,7 @@ class ControlServer:
         else:
             await _send(client, await self._answer(received, caller), self._limits.answer_within)
 
-    async def _answer(self, line: bytes, caller: Caller) -> Answer | RequestFault:
+    async def _answer(self, line: bytes, caller: Caller) -> Answer | EncodedAnswer | RequestFault:
         request = parse_request(line)
         if isinstance(request, RequestFault):
             return request
@@ -222,17 +239,22 @@ class ControlServer:
         await asyncio.wait({verb})
         return self._outcome(verb, request)
 
-    async def _perform(self, request: Request, caller: Caller) -> Mapping[str, Any]:
+    async def _perform(self, request: Request, caller: Caller) -> Mapping[str, Any] | EncodedAnswer:
         return await self._act(request, caller)
 
-    def _outcome(self, verb: asyncio.Task[Mapping[str, Any]], request: Request) -> Answer | RequestFault:
+    def _outcome(
+        self, verb: asyncio.Task[Mapping[str, Any] | EncodedAnswer], request: Request
+    ) -> Answer | EncodedAnswer | RequestFault:
         if verb.cancelled():
             return RequestFault(
                 Code.FAILED, f"fwguardd is stopping; {request.verb.name} may have been carried out or not"
             )
         error = verb.exception()
         if error is None:
-            return Answer(verb.result())
+            result = verb.result()
+            if isinstance(result, EncodedAnswer):
+                return result
+            return Answer(result)
         if isinstance(error, RequestError):
             return RequestFault(error.code, error.message)
         # A bug in the verb. The client gets an answer, and the event loop's exception handler reports it.
@@ -271,7 +293,7 @@ async def _received(client: socket.socket) -> bytes:
     return bytes(data)
 
 
-async def _send(client: socket.socket, answer: Answer | RequestFault, within: float) -> None:
+async def _send(client: socket.socket, answer: Answer | EncodedAnswer | RequestFault, within: float) -> None:
     # A client that has disconnected, or does not read in time, gets nothing more.
     with contextlib.suppress(OSError):
         async with asyncio.timeout(within):

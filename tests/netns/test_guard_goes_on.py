@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.control.client import ask
+from fwguardd.control.client import RequestRefusedError, ask
 from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
@@ -27,10 +29,10 @@ RULES = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j 
 class Quiet:
     """A real daemon with a log of the test's making; what it does is seen in the kernel and by its control socket."""
 
-    def __init__(self, folder: Path, backend: str, log: int) -> None:
+    def __init__(self, folder: Path, backend: str, log: int, rules: str = RULES) -> None:
         self.rules, self.control, self._backend = folder / "rules", folder / "run" / "control.sock", backend
         self.rules.mkdir()
-        (self.rules / "10.rules").write_text(RULES)
+        (self.rules / "10.rules").write_text(rules)
         (folder / "fwguardd.yaml").write_text(FAST)
         argv = [sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
         argv += ["--config", str(folder / "fwguardd.yaml"), "--rules-dir", str(self.rules)]
@@ -51,12 +53,12 @@ class Quiet:
 
 
 @pytest.fixture
-def started(tmp_path: Path, backend: str) -> Iterator[Callable[[int], Quiet]]:
+def started(tmp_path: Path, backend: str) -> Iterator[Callable[..., Quiet]]:
     """Starts a daemon that logs to this descriptor."""
     daemons: list[Quiet] = []
 
-    def start(log: int) -> Quiet:
-        daemons.append(Quiet(tmp_path, backend, log))
+    def start(log: int, rules: str = RULES) -> Quiet:
+        daemons.append(Quiet(tmp_path, backend, log, rules))
         return daemons[-1]
 
     yield start
@@ -73,7 +75,7 @@ def _repairs(daemon: Quiet, saved: Saved, times: int) -> None:
         wait_until(lambda: saved() == before, "the repair")
 
 
-def test_an_unread_pipe_stops_nothing(started: Callable[[int], Quiet], saved: Saved) -> None:
+def test_an_unread_pipe_stops_nothing(started: Callable[..., Quiet], saved: Saved) -> None:
     """The log is a pipe that is full, and nobody reads it: drift is repaired, requests are answered, and the daemon can
     be stopped."""
     reading, writing = os.pipe()
@@ -93,7 +95,7 @@ def test_an_unread_pipe_stops_nothing(started: Callable[[int], Quiet], saved: Sa
 
 
 @pytest.mark.parametrize("log", ["closed pipe", "full disk"])
-def test_a_log_that_takes_nothing_ends_nothing(started: Callable[[int], Quiet], saved: Saved, log: str) -> None:
+def test_a_log_that_takes_nothing_ends_nothing(started: Callable[..., Quiet], saved: Saved, log: str) -> None:
     """The reader of the pipe is gone, or the disk is full: events are lost, and are counted, and nothing else is."""
     if log == "full disk":
         writing = os.open("/dev/full", os.O_WRONLY)
@@ -104,4 +106,39 @@ def test_a_log_that_takes_nothing_ends_nothing(started: Callable[[int], Quiet], 
     os.close(writing)
     _repairs(daemon, saved, 3)
     assert ask(daemon.control, "status")["denials"]["dropped_events"] > 0
+    assert daemon.stop() == 0
+
+
+MANY = RULES + "".join(f"-A OUTPUT -d 10.{n >> 8}.{n & 255}.0/24 -j ACCEPT\n" for n in range(10_000))
+
+
+@pytest.mark.parametrize("backend", ["nft"])
+def test_a_storm_of_show_stops_nothing(started: Callable[..., Quiet], saved: Saved) -> None:
+    """Clients that ask for a revision of 10,000 rules again and again get it, or are refused as busy; the guard does
+    not wait for them."""
+    log = os.open("/dev/null", os.O_WRONLY)
+    daemon = started(log, MANY)
+    os.close(log)
+    stop = threading.Event()
+    answers: Counter[str] = Counter()
+
+    def storm() -> None:
+        while not stop.is_set():
+            try:
+                assert "10.39.15.0/24" in ask(daemon.control, "show", {"revision": 1}, timeout=LONGEST)["texts"]["ipv4"]
+                answers["shown"] += 1
+            except RequestRefusedError as refusal:
+                answers[refusal.code] += 1
+
+    clients = [threading.Thread(target=storm) for _ in range(24)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: answers["shown"] > 0 and answers["busy"] > 0, "the storm")
+    _repairs(daemon, saved, 2)
+    shown = answers["shown"]
+    wait_until(lambda: answers["shown"] > shown, "an answer after the repairs")
+    stop.set()
+    for client in clients:
+        client.join()
+    assert set(answers) == {"shown", "busy"}
     assert daemon.stop() == 0

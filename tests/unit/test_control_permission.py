@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.control.server import root_or_reading
+from fwguardd.control.server import ServerLimits, root_or_reading
 from tests.unit.serving import STATUS, SampleVerbs, Serving, ask, eventually, fault, let_others_enter, result
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ def test_a_group_may_read(path: Path, verbs: SampleVerbs) -> None:
 
 
 def test_others_cannot_lock_root_out(path: Path, verbs: SampleVerbs) -> None:
-    """However many connections other users have, some places are left for root."""
+    """However many connections another user wants, it gets a few, and the other places are left for others."""
     with Serving(path, verbs, root_or_reading, group=NOBODY) as serving:
         with as_nobody(CROWD_OF_ANOTHER_USER, str(path)) as crowd:
             assert crowd.stdout is not None
             assert crowd.stdout.readline() == "connected\n"
             assert fault(request_as_nobody(path, STATUS)[0])[0] == "busy"
             assert result(serving.request(STATUS))
-            assert crowd.communicate(timeout=30)[0] == "6\n"
+            assert crowd.communicate(timeout=30)[0] == f"{30 - ServerLimits().each_user}\n"
         eventually(lambda: serving.tasks() == 0)

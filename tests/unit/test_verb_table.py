@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from fwguardd.control.protocol import VERBS, Code, Request, RequestError, Verb
+from fwguardd.control.protocol import VERBS, Code, EncodedAnswer, Request, RequestError, Verb
 from fwguardd.control.server import Caller
 from fwguardd.store.model import DamagedError
-from fwguardd.verbs import MOST_READS, ControlVerbs, RevisionReader
+from fwguardd.verbs import MOST_READS, MOST_READS_OF_A_USER, ControlVerbs, RevisionReader
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
 ROOT_CALLER = Caller(uid=0, gid=0, pid=1, process="test")
@@ -41,17 +42,21 @@ def test_a_verb_without_a_function_does_nothing(reads: bool) -> None:  # noqa: F
 
 
 def test_reads_of_revisions_are_bounded(tmp_path: Path) -> None:
-    """So many reads are accepted at once, and one more is refused as busy; afterwards there is room again."""
+    """So many reads are accepted at once from one user, and one more is refused as busy, which other users, and root
+    above all, do not notice; afterwards there is room again."""
 
-    async def ask() -> list[Code]:
+    async def ask() -> list[list[Code]]:
         reader = RevisionReader(tmp_path)
-        requests = (reader.show(number) for number in range(MOST_READS + 1))
+        requests: list[Coroutine[None, None, EncodedAnswer]] = []
+        for uid, most in ((1000, MOST_READS_OF_A_USER), (1001, MOST_READS_OF_A_USER), (0, MOST_READS)):
+            requests += [reader.show(number, uid) for number in range(most + 1)]
         answers = await asyncio.gather(*requests, return_exceptions=True)
-        answers.extend(await asyncio.gather(reader.show(1), return_exceptions=True))
+        again = await asyncio.gather(reader.show(1, 1000), return_exceptions=True)
         reader.close()
-        return [answer.code for answer in answers if isinstance(answer, RequestError)]
+        return [[answer.code for answer in some if isinstance(answer, RequestError)] for some in (answers, again)]
 
-    assert asyncio.run(ask()) == [Code.NOT_FOUND] * MOST_READS + [Code.BUSY, Code.NOT_FOUND]
+    user = [Code.NOT_FOUND] * MOST_READS_OF_A_USER + [Code.BUSY]
+    assert asyncio.run(ask()) == [[*user, *user, *[Code.NOT_FOUND] * MOST_READS, Code.BUSY], [Code.NOT_FOUND]]
 
 
 def test_the_reader_changes_nothing(tmp_path: Path) -> None:
