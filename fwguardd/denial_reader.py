@@ -108,14 +108,18 @@ class DenialReader:
         """Let denials name the rules that log them, and warn of rules that log to another place, once."""
         if self._pipeline is None or self._source is None:
             return
-        group = None
-        if self._source.name == SourceChoice.NFLOG.value:
-            group = self._settings.nflog_group
+        group = self._group_of(self._source)
         self._pipeline.use_rules(origins_by_prefix(rule for rule in self._rules if rule.group == group))
         not_read = rules_not_read(self._rules, group, [watched.prefix for watched in self._settings.prefixes])
         if not_read and not_read != self._not_read:
             self._warn_of(tuple(map(str, not_read)), group, self._source.name)
         self._not_read = not_read
+
+    def _group_of(self, source: Source) -> int | None:
+        """The NFLOG group that is read; None for the kernel log."""
+        if source.name == SourceChoice.NFLOG.value:
+            return self._settings.nflog_group
+        return None
 
     def _warn_of(self, rules: tuple[str, ...], group: int | None, source: str) -> None:
         target = "-j LOG"
@@ -345,11 +349,13 @@ class DenialReader:
 
 def _start(pipeline: Pipeline, backlog: Backlog, checkpoint: Checkpoint | None) -> str:
     """From which line on the source is read, as part of a sentence. A backlog that is to be skipped is read here."""
-    if backlog is Backlog.SKIP:
-        skipped = pipeline.skip_backlog()
-        return f"from now on; {counted(skipped, 'older line')} with a watched prefix skipped"
-    if backlog is Backlog.REPORT:
-        return "from the oldest line of this boot that is still there"
-    if backlog is Backlog.RESUME and checkpoint is not None:
-        return f"from where reading ended, after {checkpoint.position}"
-    return "from now on"
+    match backlog:
+        case Backlog.SKIP:
+            skipped = pipeline.skip_backlog()
+            return f"from now on; {counted(skipped, 'older line')} with a watched prefix skipped"
+        case Backlog.REPORT:
+            return "from the oldest line of this boot that is still there"
+        case Backlog.RESUME if checkpoint is not None:
+            return f"from where reading ended, after {checkpoint.position}"
+        case _:
+            return "from now on"

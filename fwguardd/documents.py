@@ -106,9 +106,7 @@ def history(
     revisions: Sequence[RevisionSummary], faults: Iterable[Fault], state: State, limit: int | None
 ) -> HistoryDocument:
     """The revisions that are kept, newest first; ``revisions`` are in order of their numbers."""
-    current = None
-    if state.in_force is not None:
-        current = state.in_force.revision
+    current = _revision_in_force(state)
     newest_first = list(reversed(revisions))[:limit]
     return {"revisions": [_revision(summary, current) for summary in newest_first], "damaged": damaged(faults)}
 
@@ -137,13 +135,22 @@ def drift(differences: Sequence[Difference]) -> DriftDocument:
 
 
 def _word(done: Outcome, before: State) -> str:
-    if isinstance(done, Refused):
-        return "refused"
-    if isinstance(done, (Failed, Broken)):
-        return "failed"
-    if done.changes or before.in_force is None or done.state.in_force is None:
-        return "applied"
-    return "unchanged" if before.in_force.revision == done.state.in_force.revision else "applied"
+    match done:
+        case Refused():
+            return "refused"
+        case Failed() | Broken():
+            return "failed"
+        case Done():
+            earlier = _revision_in_force(before)
+            if done.changes or earlier is None or earlier != _revision_in_force(done.state):
+                return "applied"
+            return "unchanged"
+
+
+def _revision_in_force(state: State) -> int | None:
+    if state.in_force is None:
+        return None
+    return state.in_force.revision
 
 
 def _in_force(in_force: InForce | None) -> InForceDocument | None:

@@ -21,7 +21,7 @@ from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Finding, Findings, RuleFile, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Finding, Findings, RuleFile, Table, texts_of
 from fwguardd.ruleset.save_format import render
 from fwguardd.wording import counted
 
@@ -258,7 +258,7 @@ def _empty_chain(table: str, name: str) -> Chain:
 
 
 def _rule_lines(chain: str, before: tuple[Rule, ...], after: tuple[Rule, ...]) -> Iterator[DiffLine]:
-    matcher = SequenceMatcher(None, _texts(before), _texts(after), autojunk=False)
+    matcher = SequenceMatcher(None, texts_of(before), texts_of(after), autojunk=False)
     for tag, first, end, new_first, new_end in itertools.chain.from_iterable(
         matcher.get_grouped_opcodes(CONTEXT_LINES)
     ):
@@ -268,10 +268,6 @@ def _rule_lines(chain: str, before: tuple[Rule, ...], after: tuple[Rule, ...]) -
         for rule in before[first:end]:
             yield DiffLine("-", f"-A {chain} {rule.text}")
         yield from _lines_with_origin("+", chain, after[new_first:new_end])
-
-
-def _texts(rules: Iterable[Rule]) -> list[str]:
-    return [rule.text for rule in rules]
 
 
 def _lines_with_origin(sign: str, chain: str, rules: Iterable[Rule]) -> Iterator[DiffLine]:

@@ -172,10 +172,7 @@ def read_author(pid: int, process: str = "") -> Author:
     status = seen.status
     if status is None or seen.name is None or process not in ("", seen.name):
         return Author(pid, process or None)
-    name = seen.name
-    if status.process != pid:
-        # A thread has a name of its own. People know the name of its process better.
-        name = _read_process(status.process).name or name
+    name = _process_name(pid, status, seen.name)
     parent = _read_process(status.parent)
     return Author(
         pid=status.process,
@@ -190,6 +187,14 @@ def read_author(pid: int, process: str = "") -> Author:
         parent_user=parent.user,
         parent_unit=parent.unit,
     )
+
+
+def _process_name(pid: int, status: _Status, name: str) -> str:
+    """The name of the process that a process or thread id belongs to: a thread has a name of its own, which is less
+    known."""
+    if status.process == pid:
+        return name
+    return _read_process(status.process).name or name
 
 
 def unit_of(cgroup_text: str) -> str | None:

@@ -246,12 +246,13 @@ def _bytes(value: object) -> bytes | None:
     """A field's bytes: journalctl prints a list of numbers where they are not all printable UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    if not isinstance(value, list):
-        return None
-    for byte in value:
-        if type(byte) is not int or not 0 <= byte < 256:
-            return None
-    return bytes(value)
+    if isinstance(value, list) and all(map(_is_byte, value)):
+        return bytes(value)
+    return None
+
+
+def _is_byte(value: object) -> bool:
+    return type(value) is int and 0 <= value < 256
 
 
 def _last_line(output: bytes) -> str:

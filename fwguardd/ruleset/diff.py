@@ -18,7 +18,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -212,7 +212,7 @@ def _rule_differences(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> Ite
 
 def _not_aligned(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> tuple[list[Rule], list[Rule]]:
     """The rules of each side that are not aligned with one of the other side."""
-    stays = align([rule.text for rule in wanted], [rule.text for rule in actual])
+    stays = align(texts_of(wanted), texts_of(actual))
     here = {place for place, _ in stays}
     there = {place for _, place in stays}
     return _other_rules(wanted, here), _other_rules(actual, there)

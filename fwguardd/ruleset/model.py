@@ -300,6 +300,11 @@ def _the_same_for(count: int) -> str:
     return f"the same holds for {counted(count, 'more line')} of this file"
 
 
+def texts_of(rules: Iterable[Rule]) -> list[str]:
+    """The texts of rules."""
+    return [rule.text for rule in rules]
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """The rulesets that the rule files declare, before a kernel has loaded them."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import align, common_ends
-from fwguardd.ruleset.model import ZERO, Chain, Counters, Rule, Ruleset, Table
+from fwguardd.ruleset.model import ZERO, Chain, Counters, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.operations import (
     Append,
     Delete,
@@ -84,11 +84,17 @@ def _strictness(table: Table) -> int:
         if chain.policy == "DROP":
             strictness += 1_000_000
         for rule in chain.rules:
-            if "-j ACCEPT" in rule.text:
-                strictness -= 1
-            for jump in _DROPPING:
-                if jump in rule.text:
-                    strictness += 1
+            strictness += _strictness_of_rule(rule.text)
+    return strictness
+
+
+def _strictness_of_rule(text: str) -> int:
+    strictness = 0
+    if "-j ACCEPT" in text:
+        strictness -= 1
+    for jump in _DROPPING:
+        if jump in text:
+            strictness += 1
     return strictness
 
 
@@ -107,12 +113,16 @@ class _TableEdit:
         for chain in self.wanted.chains.values():
             declarations += self._declaration(chain)
             edits += self._chain_edits(chain)
-        for chain in self._stale():
-            if self.live.chains[chain.name].rules:
-                edits.append(FlushChain(self.wanted.name, chain.name))
+        edits += self._flushes()
         if edits or declarations:
             declarations += self._policies_that_stay()
         return declarations + edits
+
+    def _flushes(self) -> Iterator[Operation]:
+        """The removal of all rules from the chains that will be removed: such a chain has to be empty."""
+        for chain in self._stale():
+            if self.live.chains[chain.name].rules:
+                yield FlushChain(self.wanted.name, chain.name)
 
     def removals(self) -> Iterator[Operation]:
         """The removal of the chains of ours that are no longer wanted."""
@@ -150,7 +160,7 @@ class _TableEdit:
         """The operations that turn the live rules of a chain into the wanted ones, around those of other programs."""
         none = Chain(wanted.name, None)
         live, own = self.live.chains.get(wanted.name, none), self.own.chains.get(wanted.name, none)
-        here, there = _texts(live.rules), _texts(wanted.rules)
+        here, there = texts_of(live.rules), texts_of(wanted.rules)
         if here == there:
             return []
         head, tail = common_ends(here, there)
@@ -200,7 +210,7 @@ class _ChainEdit:
         """The numbers of the live rules in the middle that do not belong to other programs."""
         if len(self.own.rules) == len(self.live.rules):
             return list(range(len(self.middle.live)))
-        texts = set(_texts(self.own.rules))
+        texts = set(texts_of(self.own.rules))
         return [number for number, rule in enumerate(self.middle.live) if rule.text in texts]
 
     def _deletions(self, removed: Sequence[int]) -> list[Operation]:
@@ -208,7 +218,7 @@ class _ChainEdit:
         operations: list[Operation] = []
         if not removed:
             return operations
-        times = Counter(_texts(self.live.rules))
+        times = Counter(texts_of(self.live.rules))
         for number in reversed(removed):
             text = self.middle.live[number].text
             if text and times[text] == 1:
@@ -216,10 +226,6 @@ class _ChainEdit:
             else:
                 operations.append(DeleteNumber(self.table, self.live.name, self.middle.head + number + 1))
         return operations
-
-
-def _texts(rules: Sequence[Rule]) -> list[str]:
-    return [rule.text for rule in rules]
 
 
 def _with_counters(texts: Sequence[str], removed: Sequence[Rule]) -> list[_NewRule]:
@@ -243,7 +249,7 @@ def _places(middle: _Middle, ours: Sequence[int]) -> tuple[set[int], list[_Place
     stand there in the end too, where a program that appends its rules puts them after the next boot as well.
     """
     stays: dict[int, int] = {}
-    live = _texts(middle.live)
+    live = texts_of(middle.live)
     for number, place in align([live[number] for number in ours], middle.wanted):
         stays[ours[number]] = place
     last = _last_of_ours(middle, ours)

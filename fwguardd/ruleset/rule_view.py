@@ -70,13 +70,18 @@ def _options_meant(word: str) -> set[str]:
     return {_CORE_OPTIONS.get(option, option) for option in every if option.startswith(word)}
 
 
-def _canonical_names() -> Mapping[str, str]:
-    """Every long form that is read -> the name of the option as iptables-save prints it."""
+def _abbreviations_of_core_options() -> dict[str, str]:
     names: dict[str, str] = {}
     for option, name in _CORE_OPTIONS.items():
         for end in range(len("--x"), len(option)):
             if _options_meant(option[:end]) == {name}:
                 names[option[:end]] = name
+    return names
+
+
+def _canonical_names() -> Mapping[str, str]:
+    """Every long form that is read -> the name of the option as iptables-save prints it."""
+    names = _abbreviations_of_core_options()
     # The match "recent" has an option of this name.
     names.pop("--set", None)
     for option, shortest in _SHORTEST_CUTS.items():
