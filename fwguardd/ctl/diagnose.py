@@ -224,7 +224,7 @@ def check_tools(
     """
     if missing:
         yield Finding("missing-program", f"not installed: {', '.join(missing)}", hint="apt install iptables")
-    if chosen and plain is not None and plain != backend:
+    if chosen and plain not in (None, backend):
         message = (
             f"fwguardd uses the backend {backend}, and the plain iptables of this host uses {plain}: rules that other "
             "programs and administrators add go into tables that fwguardd does not guard"

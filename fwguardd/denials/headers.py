@@ -98,8 +98,8 @@ def read_ipv4(copy: Copy, start: int, *, embedded: bool = False) -> tuple[IPv4 |
     a, b, c, d, e, f, g, h = ends
     header = (first & 0x0F) * 4
     offset = 8 * (fragment & 0x1FFF)
-    options = None
     readable = header <= 20 or copy.holds(start + 20, header - 20)
+    options = None
     if header > 20 and readable:
         options = copy.data[start + 20 : start + header].hex().upper()
     network = IPv4(

@@ -85,12 +85,16 @@ def _link(match: re.Match[str]) -> Link:
     tunnel = None
     if tunnel_src:
         tunnel = (tunnel_src, tunnel_dst)
+    return Link(devices, _hardware(octets, tunnel), printed=octets is not None)
+
+
+def _hardware(octets: str | None, tunnel: tuple[str, str] | None) -> Hardware | None:
     if octets and len(octets) >= _ETHERNET_TEXT:
         ethertype = int(octets[36:38] + octets[39:41], 16)
-        return Link(devices, Hardware(octets[18:35], octets[:17], ethertype, octets, tunnel=tunnel), printed=True)
+        return Hardware(octets[18:35], octets[:17], ethertype, octets, tunnel=tunnel)
     if octets or tunnel:
-        return Link(devices, Hardware(None, None, None, octets or None, tunnel=tunnel), printed=True)
-    return Link(devices, None, printed=octets is not None)
+        return Hardware(None, None, None, octets or None, tunnel=tunnel)
+    return None
 
 
 def _devices(position: int, incoming: str, outgoing: str, port_in: str | None, port_out: str | None) -> Devices:

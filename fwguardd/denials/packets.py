@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fwguardd.denials.model import Network, Transport, Watched
-    from fwguardd.kernel.nflog_message import Around, LoggedPacket
+    from fwguardd.kernel.nflog_message import Around, LinkLayer, LoggedPacket
 
 _NFPROTO_IPV4, _NFPROTO_ARP, _NFPROTO_NETDEV, _NFPROTO_IPV6 = 2, 3, 5, 10
 _FAMILIES: Final = {_NFPROTO_IPV4: PacketFamily.IPV4, _NFPROTO_ARP: PacketFamily.ARP, _NFPROTO_IPV6: PacketFamily.IPV6}
@@ -176,7 +176,7 @@ def _hardware(packet: LoggedPacket) -> Hardware | None:
     link = packet.hardware
     if link is None:
         return None
-    header, tag = link.header, link.vlan_tag
+    header = link.header
     octets = header.hex(":")
     if link.kind == _ARPHRD_SIT and len(header) >= 34:
         # The outer IPv4 header, after the fourteen bytes that come before it.
@@ -184,6 +184,12 @@ def _hardware(packet: LoggedPacket) -> Hardware | None:
         return Hardware(None, None, None, octets, tunnel=tunnel)
     if link.kind not in _WITH_ETHERNET_HEADER or len(header) < 14:
         return Hardware(None, None, None, octets)
+    return _ethernet(link)
+
+
+def _ethernet(link: LinkLayer) -> Hardware:
+    header, tag = link.header, link.vlan_tag
+    octets = header.hex(":")
     hardware = Hardware(header[6:12].hex(":"), header[:6].hex(":"), header[12] << 8 | header[13], octets)
     if tag is not None:
         hardware = replace(hardware, vlan=tag & 0xFFF, vlan_priority=tag >> 13)

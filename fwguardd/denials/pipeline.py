@@ -307,11 +307,16 @@ class Pipeline:
 
     def due(self) -> float | None:
         """When `tick` has something to do, by the clock of time.monotonic(); None while nothing waits."""
-        due = self._aggregator.due()
-        if due is not None and due <= time.monotonic() and not self._room():
-            due = time.monotonic() + RETRY
+        due = self._summary_due()
         if self._unreported_losses and (due is None or self._loss_due < due):
             due = self._loss_due
+        return due
+
+    def _summary_due(self) -> float | None:
+        """When the next summary is due, or to be tried again because the sink has no room."""
+        due = self._aggregator.due()
+        if due is not None and due <= time.monotonic() and not self._room():
+            return time.monotonic() + RETRY
         return due
 
     def tick(self) -> None:

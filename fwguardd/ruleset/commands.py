@@ -184,16 +184,21 @@ def _read_rule(command: _Command) -> str:
     refuse_continuation(text, kept)
     refuse_shell_words(text, kept)
     refuse_forbidden_options(kept)
-    families = infer_families(values_of(kept))
-    if isinstance(families, MixedFamilies):
-        raise _mixed_families(families, kept)
-    if narrowed(command.families, families):
-        command.families = narrowed(command.families, families)
-    else:
-        command.narrow(families, _first_word_that_means(families, kept))
+    _narrow_to_meaning(command, kept)
     if kept and len(kept) == len(command.words):
         return text[kept[0].start : kept[-1].end]
     return " ".join(text[word.start : word.end] for word in kept)
+
+
+def _narrow_to_meaning(command: _Command, words: Sequence[Word]) -> None:
+    """Narrow the families to those that the words of a rule can mean. Raises LineFault where none remains."""
+    families = infer_families(values_of(words))
+    if isinstance(families, MixedFamilies):
+        raise _mixed_families(families, words)
+    if narrowed(command.families, families):
+        command.families = narrowed(command.families, families)
+    else:
+        command.narrow(families, _first_word_that_means(families, words))
 
 
 def _take_family_options(command: _Command) -> list[Word]:

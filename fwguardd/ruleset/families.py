@@ -213,11 +213,17 @@ def _families_of_short_option(option: str, value: str) -> frozenset[Family]:
 def _families_of_argument(arguments: Mapping[str, frozenset[Family]], word: str) -> frozenset[Family]:
     if arguments is _PROTOCOLS:
         word = word.lower()  # iptables accepts -p ICMP too.
-    elif arguments is _REJECT_TYPES and word.startswith("icmp-"):
-        return IPV4_ONLY
-    elif arguments is _REJECT_TYPES and word.startswith("icmp6-"):
-        return IPV6_ONLY
+    if arguments is _REJECT_TYPES:
+        return _families_of_reject_type(word)
     return arguments.get(word, BOTH)
+
+
+def _families_of_reject_type(word: str) -> frozenset[Family]:
+    if word.startswith("icmp-"):
+        return IPV4_ONLY
+    if word.startswith("icmp6-"):
+        return IPV6_ONLY
+    return _REJECT_TYPES.get(word, BOTH)
 
 
 def _families_of_addresses(word: str, *, abbreviated: bool = False) -> frozenset[Family]:

@@ -226,9 +226,7 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> Declaration:
     words = bare_words(raw)
     if not words:
         raise LineFault("bad-declaration", "the chain is missing after the colon", 'write ":CHAIN - [0:0]"')
-    chain, policy, counters = words[0].value, None, ZERO
-    if len(words) > 1 and words[1].value != "-":
-        policy = words[1].value
+    chain, policy, counters = words[0].value, _declared_policy(words), ZERO
     if len(words) > 2:
         counters = _read_counters(words[2])
         refuse_rest(words[3:], f":{chain} {policy or '-'} {counters}")
@@ -239,6 +237,13 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> Declaration:
     elif len(words) == 1 and chain in BUILTIN_CHAINS[table]:
         refuse_policy(table, chain, "")
     return Declaration(table, chain, policy, reader.families, origin, counters)
+
+
+def _declared_policy(words: Sequence[Word]) -> str | None:
+    """The policy, where one is written; a dash stands for none."""
+    if len(words) == 1 or words[1].value == "-":
+        return None
+    return words[1].value
 
 
 def _read_counters(word: Word) -> Counters:

@@ -94,6 +94,14 @@ _DECLARATION = re.compile(r"^[ \t]*:|(?:^|[ \t])(?:-[NP]|--new|--policy)")
 _NAME = re.compile(r"""[^ \t:;,(){}"'=]+""")
 
 
+def _may_be_declaration(line: str) -> bool:
+    return _NO_DECLARATION.search(line) is None or _DECLARATION.search(line) is not None
+
+
+def _possible_names(line: str) -> set[str]:
+    return {*line.split(), *(name.removeprefix("-N") for name in _NAME.findall(line))}
+
+
 @dataclass(frozen=True, slots=True)
 class UnreadInput:
     """The chains that refused input may declare: any chain, or one of these words. A rule for such a chain is not
@@ -109,12 +117,11 @@ class UnreadInput:
             return cls(anything=True)
         words: set[str] = set()
         for line in lines:
-            if _NO_DECLARATION.search(line) and not _DECLARATION.search(line):
+            if not _may_be_declaration(line):
                 continue
             if "$" in line or "`" in line:
                 return cls(anything=True)  # The value of a shell variable may be a name.
-            words.update(line.split())
-            words.update(name.removeprefix("-N") for name in _NAME.findall(line))
+            words |= _possible_names(line)
         return cls(words=frozenset(words))
 
     def __or__(self, other: UnreadInput) -> UnreadInput:

@@ -190,6 +190,22 @@ def test_functions_are_short() -> None:
     assert lengths[int(len(lengths) * 0.9)] <= 25
 
 
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def test_statements_are_plain() -> None:
+    """1,000 lines have at most 10 conditional expressions and 12 comprehensions: other statements take their place."""
+    lines = conditional = comprehensions = 0
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        lines += len(text.splitlines())
+        for node in ast.walk(ast.parse(text)):
+            conditional += isinstance(node, ast.IfExp)
+            comprehensions += isinstance(node, _COMPREHENSIONS)
+    assert 1000 * conditional / lines <= 10
+    assert 1000 * comprehensions / lines <= 12
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_short(path: Path) -> None:
     """No file is over 400 lines."""
