@@ -327,19 +327,22 @@ def _findings(findings: Iterable[FindingDocument], ink: AnswerPainter) -> list[s
 
 def _finding(document: FindingDocument) -> Finding:
     """The finding that `Finding.document` made this of."""
-    origin = None
-    if document["file"]:
-        origin = Origin(document["file"], document["line"] or 0)
     return Finding(
         code=document["code"],
         message=document["message"],
-        origin=origin,
+        origin=_origin(document),
         severity=_SEVERITIES[document["severity"]],
         hint=document["hint"] or "",
         column=document["column"] or 0,
         line_text=document["text"] or "",
         family=_FAMILIES.get(document["family"] or ""),
     )
+
+
+def _origin(document: FindingDocument) -> Origin | None:
+    if not document["file"]:
+        return None
+    return Origin(document["file"], document["line"] or 0)
 
 
 def _tool(version: str, backend: str) -> str:

@@ -121,18 +121,18 @@ def diff(source: OfflineInput) -> int:
         raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
     result, tool = validated(source)
     paint = Painter()
-    if isinstance(result, Valid):
-        hunks = _hunks_to_load(result, tool, source)
+    if isinstance(result, Invalid):
         if source.json:
-            print(json.dumps(_diff_document(result.findings, hunks, ok=True)))
+            print(json.dumps(_diff_document(result.findings, (), ok=False)))
         else:
-            _print_hunks(hunks, paint)
-        return DONE
+            print_findings(result, tool, paint)
+        return ANSWER_IS_NO
+    hunks = _hunks_to_load(result, tool, source)
     if source.json:
-        print(json.dumps(_diff_document(result.findings, (), ok=False)))
+        print(json.dumps(_diff_document(result.findings, hunks, ok=True)))
     else:
-        print_findings(result, tool, paint)
-    return ANSWER_IS_NO
+        _print_hunks(hunks, paint)
+    return DONE
 
 
 def validated(source: OfflineInput) -> tuple[Validation, Tool]:

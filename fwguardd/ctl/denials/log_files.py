@@ -117,8 +117,7 @@ def _uptime(match: re.Match[str]) -> int | None:
 
 def _realtime(match: re.Match[str], stamps: StampReader) -> int | None:
     if match["iso"]:
-        fraction = match["iso_usec"] or match["dmesg_usec"]
-        return stamps.read(match["iso"] + (match["zone"] or ""), fraction)
+        return _iso_realtime(match, stamps)
     if match["syslog"]:
         return stamps.read(match["syslog"], match["syslog_usec"])
     if match["full"]:
@@ -128,6 +127,10 @@ def _realtime(match: re.Match[str], stamps: StampReader) -> int | None:
     if match["ctime"]:
         return stamps.read(match["ctime"], None)
     return None
+
+
+def _iso_realtime(match: re.Match[str], stamps: StampReader) -> int | None:
+    return stamps.read(match["iso"] + (match["zone"] or ""), match["iso_usec"] or match["dmesg_usec"])
 
 
 def _zone(name: str) -> str:

@@ -144,7 +144,7 @@ def _what(found: Mapping[str, Any]) -> str:
     """Protocol, and of TCP the flags, of ICMP the type. Lowest bit first, as flags are usually named: SYN+ACK."""
     proto = str(found.get("proto") or found.get("family") or "")
     if flags := found.get("flags"):
-        return f"{proto} {'+'.join(reversed([str(flag) for flag in flags]))}"
+        return f"{proto} {'+'.join(map(str, reversed(flags)))}"
     if "icmp_type" in found:
         return f"{proto} {icmp(found)}"
     if "frag" in found:
