@@ -227,7 +227,8 @@ class Daemon:
         wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
         again = starved or (isinstance(outcome, Failed) and outcome.retry)
-        self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved)
+        undo = outcome.state.unverified is UnverifiedState.UNDO
+        self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved, undo=undo)
         self._inform_systemd()
         self._name_rules()
         self._supervisor.report_other_tables()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import UnknownContentError
 from fwguardd.ruleset.diff import Difference, changes, compare
-from fwguardd.ruleset.plan import make_plan
+from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import IncompatibleTableError
 
@@ -27,14 +27,15 @@ class Kernel(Protocol):
     def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
         """The live tables of these families, with counters, and the names of those that iptables cannot show.
 
-        Raises KernelError.
+        All tables that exist are in it: what was not shown is never taken for empty. Raises KernelError.
         """
 
     def commit(self, plans: Sequence[Plan]) -> None:
-        """Carry out plans, one after the other, trying again for a short time where another program writes meanwhile.
+        """Carry out plans, one after the other.
 
         A table is changed whole or not at all; of several, the first may be changed when a later one fails. Raises
-        StalePlaceError where a rule or place that a plan counts on is gone, and KernelError for all else.
+        StalePlaceError where a rule or place that a plan counts on is gone, KernelBusyError where another try with a
+        new plan may succeed, and KernelError for all else.
         """
 
     def exclusive(self) -> AbstractContextManager[None]:
@@ -70,11 +71,11 @@ class Look:
             made += changes(self.own[family], ruleset)
         return tuple(made)
 
-    def plans(self) -> tuple[Plan, ...]:
+    def plans(self, way: Way = Way.BY_TEXT) -> tuple[Plan, ...]:
         """The way to what is wanted; none for a family that holds it already."""
         plans: list[Plan] = []
         for family, ruleset in self.wanted.items():
-            plan = make_plan(self.saved[family].shown, self.own[family], ruleset)
+            plan = make_plan(self.saved[family].shown, self.own[family], ruleset, way)
             if plan.operations:
                 plans.append(plan)
         return tuple(plans)

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.record import end
-from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, report_drift, report_unverified, report_verified
+from fwguardd.enforce.reports import (
+    LOAD_ERRORS,
+    UNREADABLE,
+    load_failed,
+    report_drift,
+    report_unverified,
+    report_verified,
+)
 from fwguardd.enforce.state import InForce, State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, Unchanged, Unverified, find_drift, put_in_force
-from fwguardd.kernel.iptables import KernelStarvedError, UnknownContentError
+from fwguardd.kernel.iptables import KernelBusyError, UnknownContentError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.wording import counted
 
@@ -45,7 +52,7 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
         if not drift or not (context.repair or undo_delayed):
             return Done(replace(report_verified(context, state, as_wanted=not drift), drift=drift))
         outcome = put_in_force(context.kernel, in_force.canonical, context.preserve)
-    except (KernelStarvedError, UnknownContentError) as error:
+    except (*UNREADABLE, UnknownContentError) as error:
         return _not_comparable(context, state, error, authors)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
@@ -53,16 +60,16 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
 
 
 def _not_comparable(
-    context: Context, state: State, error: KernelStarvedError | UnknownContentError, authors: Authors
+    context: Context, state: State, error: KernelBusyError | UnknownContentError, authors: Authors
 ) -> Failed:
     """The kernel could not be read. An undo that is delayed stays so, whatever the reason is now."""
-    starved = isinstance(error, KernelStarvedError)
+    may_pass = isinstance(error, UNREADABLE)
     unverified = UnverifiedState.HIDDEN
-    if starved:
+    if may_pass:
         unverified = state.unverified or UnverifiedState.LOOK
     elif state.unverified is UnverifiedState.UNDO:
         unverified = UnverifiedState.UNDO
-    retry = starved or unverified is UnverifiedState.UNDO
+    retry = may_pass or unverified is UnverifiedState.UNDO
     return Failed(report_unverified(context, state, unverified, str(error), authors), str(error), retry)
 
 
@@ -87,7 +94,7 @@ def _release_touched(context: Context, state: State, in_force: InForce) -> State
     release = state.release(in_force.owned)
     try:
         outcome = put_in_force(context.kernel, in_force.canonical, context.preserve, release)
-    except KernelStarvedError:
+    except UNREADABLE:
         return state  # The comparison that comes next fails for the same reason, and reports it.
     except LOAD_ERRORS as error:
         return load_failed(context, state, error).state

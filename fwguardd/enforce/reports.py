@@ -18,7 +18,13 @@ from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
 from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
-from fwguardd.kernel.iptables import KernelBusyError, KernelError
+from fwguardd.kernel.iptables import (
+    KernelBusyError,
+    KernelError,
+    KernelShortError,
+    KernelStarvedError,
+    LookIncompleteError,
+)
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
 
 LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoDelayedError, KernelError)
 """What putting a ruleset in force may raise; `load_failed` reports it."""
+
+UNREADABLE = (KernelStarvedError, KernelShortError, LookIncompleteError)
+"""Why the kernel cannot be read for a while: nothing is known to be wrong then, and it is read again."""
 
 MOST_SHOWN = 20
 """Findings or differences that one event lists."""
@@ -109,7 +118,7 @@ _UNVERIFIED = {
     UnverifiedState.UNDO: "It is not known whether a load that failed left anything; if it did, {revision} is restored",
     UnverifiedState.HIDDEN: "It is not known whether the kernel still holds {revision}, and nothing is repaired",
 }
-_RETRIED = "The kernel is read again when the changes pause"
+_RETRIED = "fwguardd tries again until the kernel can be read"
 _NEXT_STEPS = {UnverifiedState.HIDDEN: "Remove the rule: nft -a list ruleset shows it, nft delete rule removes it"}
 
 

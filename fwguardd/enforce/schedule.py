@@ -29,6 +29,9 @@ LOOK_AGAIN = (1.0, 2.0, 4.0)
 LONGEST_RETRY = 60.0
 """The longest time between two tries, in seconds."""
 
+LONGEST_UNDO_RETRY = 1.5
+"""The same while a load that failed is not undone: the kernel may hold parts of two rulesets."""
+
 NOTICE_GAP = 0.05
 """The shortest time between two passes that changes of other programs cause, in seconds."""
 
@@ -111,11 +114,12 @@ class Schedule:
         self._kernel_pass_at = None
         self._began, self._look_only = now, look_only
 
-    def pass_ended(self, now: float, *, wrote: bool, again: bool, starved: bool = False) -> None:
+    def pass_ended(self, now: float, *, wrote: bool, again: bool, starved: bool = False, undo: bool = False) -> None:
         """A pass ended.
 
         ``wrote``: it changed the kernel. ``again``: it failed, and the reason may disappear by itself. ``starved``: it
-        could not read the kernel, because other programs changed it all the time.
+        could not read the kernel, because other programs changed it all the time. ``undo``: a load that failed is not
+        undone yet.
         """
         if wrote:
             self._looks_left = LOOK_AGAIN
@@ -129,7 +133,10 @@ class Schedule:
         self._ended, self._look_only, self._wait_for_pause = now, False, starved
         self._next_look = now + min(wait, self._interval)
         if again:
-            self._retry_wait = min(self._retry_wait * 2, LONGEST_RETRY)
+            longest = LONGEST_RETRY
+            if undo:
+                longest = LONGEST_UNDO_RETRY
+            self._retry_wait = min(self._retry_wait * 2, longest)
             self._retry_at = now + self._retry_wait
         else:
             self._retry_wait = 0.5

@@ -61,8 +61,9 @@ class RefusedFiles:
 class UnverifiedState(Enum):
     """What is not known while the kernel cannot be compared with the revision in force.
 
-    In the first three states other programs change the kernel without pause; the comparison is tried again. In the
-    last one retrying does not help: the administrator has to remove the unsupported rule.
+    In the first three states the kernel cannot be read at the moment: other programs change it without pause, or the
+    system lacks memory, or iptables-save does not print all. The comparison is tried again. In the last one retrying
+    does not help: the administrator has to remove the unsupported rule.
     """
 
     LOOK = "look"
@@ -155,5 +156,5 @@ class State:
         if self.unverified is UnverifiedState.HIDDEN:
             problems.append("not verified: a table holds a rule that iptables cannot show; nft list ruleset shows it")
         elif self.unverified is not None:
-            problems.append("not verified: the kernel cannot be read while other programs change it without pause")
+            problems.append("not verified: the kernel cannot be read at the moment; fwguardd tries again")
         return tuple(problems)

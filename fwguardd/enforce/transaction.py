@@ -1,9 +1,12 @@
 """Putting a canonical ruleset in force: look, write, verify; or undo the write, and verify the undo.
 
 iptables-restore is atomic for one table of one family and for nothing more, so the transaction over all tables of both
-families is made here. When `put_in_force` returns or raises, the kernel holds the wanted rulesets whole, or those from
-before whole. Two exceptions say that neither could be achieved: `UndoFailedError`, and `UndoDelayedError` where other
-programs write without pause, so that the kernel cannot be read and nothing can be said about what a failed write left.
+families is made here. When `put_in_force` returns or raises, whatever it raises, the kernel holds the wanted rulesets
+whole, or those from before whole. Two exceptions say that neither could be achieved: `UndoDelayedError`, where the undo
+has to be tried again later, and `UndoFailedError`, where that would not help.
+
+A write that failed may have been committed for some tables, so no text is loaded twice: the kernel is looked at again,
+and what is left is planned anew. What an undo needs is had before the first write, as far as it can be.
 
 A write that succeeded and cannot be read back is not undone: what was written is most likely in force, and an undo
 without a look could only make things worse. The outcome is `Unverified`.
@@ -11,23 +14,49 @@ without a look could only make things worse. The outcome is `Unverified`.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.look import Kernel, Look, look_at
-from fwguardd.kernel.iptables import KernelBusyError, KernelError, StalePlaceError
+from fwguardd.kernel.iptables import (
+    IptablesNotPermittedError,
+    KernelBusyError,
+    KernelError,
+    KernelStarvedError,
+    LoadInterruptedError,
+    RestoreRefusedError,
+    StalePlaceError,
+    UnknownContentError,
+    reserve_for_undo,
+)
 from fwguardd.ruleset.canonical import Canonical, Emptying
 from fwguardd.ruleset.diff import ChangeKind, Difference
 from fwguardd.ruleset.model import Family, Ruleset
+from fwguardd.ruleset.plan import Way
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.preserve import Preserve
 
-MOST_LOOKS = 4
-"""How often a write is planned anew because another program wrote meanwhile, before it is given up."""
+RETRY_WAITS = (0.05, 0.2, 0.8)
+"""Seconds between tries of a write that clashed with another program, or that lacked memory, processes or descriptors,
+and between tries of an undo."""
+
+MOST_LOOKS = len(RETRY_WAITS) + 1
+"""How often a write is planned, and how often what it did is moved to its place, before it is given up."""
+
+_PERMANENT = (RestoreRefusedError, UnknownContentError, IptablesNotPermittedError)
+"""Why an undo fails for good: iptables refuses what the kernel held, or there is no permission."""
+
+_LESS = (ChangeKind.MISSING, ChangeKind.CHAIN_MISSING)
+
+_MANY_OPERATIONS = 500
+"""From this many operations on, a load that ran out of time may have been too large. A smaller one was kept from
+ending by other programs, and is not tried again at once: passes and verbs wait meanwhile."""
 
 _MOST_SHOWN = 3
 """Differences that the message about a failed load spells out."""
@@ -61,11 +90,11 @@ class RolledBackError(Exception):
 
 
 class UndoFailedError(Exception):
-    """The write failed and so did its undo. The kernel may hold parts of both rulesets."""
+    """The write failed and so did its undo, and trying again does not help. The kernel may hold parts of both."""
 
 
 class UndoDelayedError(Exception):
-    """The write failed, and other programs kept the kernel too busy to read what it left, or to undo it.
+    """The write failed, and could not be undone yet: other programs kept the kernel busy, or the system is short.
 
     The kernel has to be compared with what was in force before, and that brought back, as soon as this is possible.
     """
@@ -87,21 +116,31 @@ def put_in_force(
     Raises RolledBackError, UndoFailedError, UndoDelayedError, or KernelError where the first look failed.
     """
     wanted = _with_released(canonical, release)
-    unverified: _LookFailedError | None = None
     with kernel.exclusive():
         before = look_at(kernel, wanted, preserve)
         if not before.plans():
             return Unchanged()
-        try:
-            _write(kernel, before, preserve)
-            _verify(kernel, wanted, preserve)
-        except _LookFailedError as error:
-            unverified = error
-        except KernelError as failure:
-            _undo(kernel, before, preserve, failure)
-    if unverified is not None:
-        return Unverified(before.changes(), str(unverified))
+        with reserve_for_undo() as reserve:
+            failure = _failure_of(lambda: _write_and_verify(kernel, before, preserve))
+            if isinstance(failure, _LookFailedError):
+                return Unverified(before.changes(), str(failure))
+            if failure is not None:
+                reserve.give_back()
+                _undo(kernel, before, preserve, failure)
     return Applied(before.changes())
+
+
+def _failure_of(step: Callable[[], None]) -> BaseException | None:
+    """What a step of a transaction raised, whatever that is; None where it succeeded.
+
+    This is the one place beside the task boundary that catches everything. A defect, or a lack of memory, in the middle
+    of a write must not leave one family new and the other old; it is raised again after the undo.
+    """
+    try:
+        step()
+    except BaseException as failure:  # noqa: BLE001 - see above.
+        return failure
+    return None
 
 
 def find_drift(kernel: Kernel, canonical: Canonical, preserve: Preserve) -> tuple[Difference, ...]:
@@ -122,14 +161,47 @@ def _with_released(canonical: Canonical, release: Emptying | None) -> Mapping[Fa
     return wanted
 
 
+def _write_and_verify(kernel: Kernel, look: Look, preserve: Preserve) -> None:
+    _write(kernel, look, preserve)
+    _verify(kernel, look.wanted, preserve)
+
+
 def _write(kernel: Kernel, look: Look, preserve: Preserve) -> None:
-    """Write what a look calls for. Where a rule that the plans count on is gone meanwhile, look and plan again."""
-    for _ in range(MOST_LOOKS):
+    """Write what a look calls for; where that may succeed at another try, look and plan again.
+
+    A load that ran out of time is tried another way, or given up.
+    """
+    way = Way.BY_TEXT
+    plans = look.plans(way)
+    for wait in RETRY_WAITS:
         try:
-            return kernel.commit(look.plans())
-        except StalePlaceError:
+            return kernel.commit(plans)
+        except KernelStarvedError:
+            if _operations(plans) < _MANY_OPERATIONS:
+                raise
             look = look_at(kernel, look.wanted, preserve)
-    return kernel.commit(look.plans())
+            quicker = _quicker_way(look, way)
+            if quicker is None:
+                raise
+            way, plans = quicker, look.plans(quicker)
+        except (StalePlaceError, LoadInterruptedError):
+            plans = look_at(kernel, look.wanted, preserve).plans(way)
+        except KernelBusyError:
+            time.sleep(wait)
+            plans = look_at(kernel, look.wanted, preserve).plans(way)
+    return kernel.commit(plans)
+
+
+def _operations(plans: Sequence[Plan]) -> int:
+    return sum(len(plan.operations) for plan in plans)
+
+
+def _quicker_way(look: Look, way: Way) -> Way | None:
+    """The next way in which the plans are other ones; None if there is none."""
+    for other in Way:
+        if other > way and look.plans(other) != look.plans(way):
+            return other
+    return None
 
 
 def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> None:
@@ -140,10 +212,7 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
     them.
     """
     for tries_left in reversed(range(MOST_LOOKS)):
-        try:
-            look = look_at(kernel, wanted, preserve)
-        except KernelError as error:
-            raise _LookFailedError(str(error)) from error
+        look = _look_after_write(kernel, wanted, preserve)
         differences = look.differences()
         if not differences:
             return
@@ -152,20 +221,49 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
         _write(kernel, look, preserve)
 
 
+def _look_after_write(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
+    """What the kernel holds after a write. Where that is less than what was written, it is looked at twice."""
+    try:
+        look = look_at(kernel, wanted, preserve)
+        if any(difference.kind in _LESS for difference in look.differences()):
+            look = look_at(kernel, wanted, preserve)
+    except KernelError as error:
+        raise _LookFailedError(str(error)) from error
+    return look
+
+
 def _not_as_written(differences: Sequence[Difference]) -> str:
     places = counted(len(differences), "place")
     shown = "; ".join(map(str, differences[:_MOST_SHOWN]))
     return f"after the load the kernel differs in {places}: {shown}"
 
 
-def _undo(kernel: Kernel, before: Look, preserve: Preserve, failure: KernelError) -> None:
-    """Bring back what the written tables held before. Always raises."""
+def _undo(kernel: Kernel, before: Look, preserve: Preserve, failure: BaseException) -> None:
+    """Bring back what the written tables held before. Always raises: a defect itself, once it is undone."""
     earlier = Canonical.from_kernel(before.own, before.wanted).rulesets
-    try:
-        _write(kernel, look_at(kernel, earlier, preserve), preserve)
-        _verify(kernel, earlier, preserve)
-    except (KernelBusyError, _LookFailedError) as second:
-        raise UndoDelayedError(f"{failure}. It could not be undone yet: {second}") from second
-    except KernelError as second:
-        raise UndoFailedError(f"{failure}. The undo failed too: {second}") from second
-    raise RolledBackError(str(failure)) from failure
+    second = _failure_of(lambda: _restore(kernel, earlier, preserve))
+    for wait in RETRY_WAITS:
+        if second is None or isinstance(second.__cause__ or second, KernelStarvedError):
+            break
+        time.sleep(wait)
+        second = _failure_of(lambda: _restore(kernel, earlier, preserve))
+    if second is None:
+        if isinstance(failure, KernelError):
+            raise RolledBackError(str(failure)) from failure
+        raise failure
+    reason = f"{_described(failure)}. It could not be undone yet: {_described(second)}"
+    if isinstance(second, _PERMANENT) and not isinstance(second, StalePlaceError):
+        reason = f"{_described(failure)}. The undo failed too: {_described(second)}"
+        raise UndoFailedError(reason) from second
+    raise UndoDelayedError(reason) from second
+
+
+def _restore(kernel: Kernel, earlier: Mapping[Family, Ruleset], preserve: Preserve) -> None:
+    _write_and_verify(kernel, look_at(kernel, earlier, preserve), preserve)
+
+
+def _described(error: BaseException) -> str:
+    """What an error says; with its type, where it is a defect."""
+    if isinstance(error, (KernelError, _LookFailedError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

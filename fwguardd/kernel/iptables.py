@@ -9,16 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import time
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.kernel.nft_tables import legacy_table_names, nft_table_names
 from fwguardd.kernel.processes import (
+    TRANSIENT,
     Command,
-    ProgramMissingError,
+    ProgramError,
+    ProgramNotStartedError,
+    ProgramOutputError,
     ProgramTimeoutError,
+    Reserve,
     Running,
     restore_argv,
     run,
@@ -27,12 +33,13 @@ from fwguardd.kernel.processes import (
 )
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
 from fwguardd.ruleset.operations import render_plan
-from fwguardd.ruleset.save_format import UnreadableSaveError, read_saved
+from fwguardd.ruleset.save_format import IncompleteSaveError, UnreadableSaveError, read_saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.model import Family
+    from fwguardd.kernel.processes import Finished
+    from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.save_format import Saved
 
@@ -45,14 +52,15 @@ PROGRAM_SECONDS = 60.0
 LOOK_SECONDS = 30.0
 """The longest that reading the tables may take; 100,000 rules take 2 s."""
 
-RETRY_WAITS = (0.05, 0.2, 0.8)
-"""Seconds between tries of a load that clashed with that of another program."""
+LOOK_WAITS = (0.02, 0.1)
+"""Seconds between tries of a look that was not whole, or for which the system lacked memory, processes or files."""
 
 REMEMBERED_WRITERS = 64
 """Process ids of our own programs that are remembered, so that their commits are not taken for those of others."""
 
 _VERSION = re.compile(r"iptables v([0-9][^ ]*)(?: \((nf_tables|legacy)\))?")
 _LOCKED = ("holding the xtables lock", "Resource temporarily unavailable", "Interrupted system call")
+_SHORT = ("Cannot allocate memory", "Memory allocation problem", "No buffer space available", "Too many open files")
 _STALE = (
     "Index of insertion too big", "Index of deletion too big", "does a matching rule exist",
     "RULE_INSERT failed (No such file", "RULE_DELETE failed (No such file",
@@ -80,6 +88,18 @@ class KernelStarvedError(KernelBusyError):
     On nf_tables a program starts over whenever another one writes while it reads the tables; one that writes without
     pause starves it.
     """
+
+
+class KernelShortError(KernelBusyError):
+    """The system lacks memory, processes or descriptors to run a program. Nothing was written. Try again later."""
+
+
+class LoadInterruptedError(KernelBusyError):
+    """A load was killed or lacked memory: it may have written all, nothing, or some of its tables."""
+
+
+class LookIncompleteError(KernelBusyError):
+    """iptables-save did not print all that the kernel holds, though it exited with 0. Try again later."""
 
 
 class RestoreRefusedError(KernelError):
@@ -126,7 +146,7 @@ def find_tool(wanted: Backend | None) -> Tool:
         name = f"iptables-{wanted.value}"
     try:
         finished = run(Command([name, "--version"]), timeout=10)
-    except (ProgramMissingError, ProgramTimeoutError) as error:
+    except ProgramError as error:
         raise ToolMissingError(f"{error}; install it with: apt install iptables") from error
     match = _VERSION.match(finished.stdout)
     if not match:
@@ -145,6 +165,7 @@ class LiveKernel:
         self._holds_lock = False
         self._own: deque[int] = deque(maxlen=REMEMBERED_WRITERS)
         self._hidden: dict[Family, frozenset[str]] = {}
+        self._shown: dict[Family, Ruleset] = {}
 
     @property
     def hidden(self) -> frozenset[tuple[Family, str]]:
@@ -164,41 +185,49 @@ class LiveKernel:
         if self.backend is Backend.NFT or self._holds_lock:
             yield
             return
-        try:
-            with xtables_lock(LOCK_SECONDS):
-                self._holds_lock = True
-                try:
-                    yield
-                finally:
-                    self._holds_lock = False
-        except LockHeldError as error:
-            raise KernelBusyError(str(error)) from error
-        except OSError as error:
-            raise KernelError(f"{lock_path()} cannot be locked: {error.strerror}") from error
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(xtables_lock(LOCK_SECONDS))
+            except LockHeldError as error:
+                raise KernelBusyError(str(error)) from error
+            except OSError as error:
+                raise _system_error(error, f"{lock_path()} cannot be locked") from error
+            self._holds_lock = True
+            try:
+                yield
+            finally:
+                self._holds_lock = False
 
     def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
         """All tables of these families, with counters, and which of them iptables cannot show.
 
-        Raises UnknownContentError where what it shows is not understood, and KernelError for all else.
+        What is printed has to be whole: each table that the kernel has is there, with its end. Where it is less than it
+        was at the last look, and nothing was written here since, it is read once more. Raises LookIncompleteError where
+        it is not whole, and KernelError for all else.
         """
-        commands = [Command(save_argv(self.backend.value, family.number)) for family in families]
-        try:
-            finished = run_all(commands, LOOK_SECONDS)
-        except ProgramTimeoutError as error:
-            raise KernelStarvedError(str(error)) from error
-        except ProgramMissingError as error:
-            raise KernelError(str(error)) from error
-        for program in finished:
-            if program.code != 0:
-                raise _classified(program.argv[0], program.code, program.stderr)
-        saved: dict[Family, Saved] = {}
-        for family, program in zip(families, finished, strict=True):
-            try:
-                saved[family] = read_saved(family, program.stdout)
-            except UnreadableSaveError as error:
-                raise UnknownContentError(str(error)) from error
-            self._hidden[family] = saved[family].hidden
+        saved = dict(_look_patiently(self.backend, families))
+        less = [family for family, found in saved.items() if self._shows_less(found)]
+        if less:
+            saved.update(_look_patiently(self.backend, less))
+        for family, found in saved.items():
+            self._hidden[family], self._shown[family] = found.hidden, found.shown
         return saved
+
+    def _shows_less(self, found: Saved) -> bool:
+        """Whether a table is gone that was shown last time, or a chain of it, or some of the rules of a chain."""
+        before = self._shown.get(found.shown.family)
+        if before is None:
+            return False
+        for name, table in before.tables.items():
+            if name in found.hidden:
+                continue
+            if name not in found.shown.tables:
+                return True
+            chains = found.shown.tables[name].chains
+            for chain in table.chains.values():
+                if chain.name not in chains or len(chains[chain.name].rules) < len(chain.rules):
+                    return True
+        return False
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Carry out plans, one after the other. Raises as `restore` does."""
@@ -207,18 +236,20 @@ class LiveKernel:
     def restore(self, family: Family, text: str) -> None:
         """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.
 
-        Raises KernelBusyError, RestoreRefusedError, NotPermittedError or, for all else, KernelError.
+        Raises KernelBusyError, RestoreRefusedError, IptablesNotPermittedError or, for all else, KernelError.
         """
+        self._shown.pop(family, None)  # From now on the kernel may hold less, because we want it to.
         argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
         with self._lock_file() as (path, descriptors):
             try:
                 writer = Running(Command(argv, text, {"XTABLES_LOCKFILE": path}, descriptors))
                 self._own.append(writer.pid)
                 finished = writer.finish(time.monotonic() + PROGRAM_SECONDS)
-            except ProgramTimeoutError as error:
-                raise KernelStarvedError(str(error)) from error
-            except ProgramMissingError as error:
-                raise KernelError(str(error)) from error
+            except ProgramError as error:
+                raise _program_error(error) from error
+        if finished.code < 0:
+            name = signal.Signals(-finished.code).name
+            raise LoadInterruptedError(f"{argv[0]} was killed by {name}")
         if finished.code != 0:
             raise _classified(argv[0], finished.code, finished.stderr)
 
@@ -231,33 +262,114 @@ class LiveKernel:
         if not self._holds_lock:
             yield str(lock_path()), {}
             return
-        lock = os.memfd_create("xtables.lock")
+        try:
+            lock = os.memfd_create("xtables.lock")
+        except OSError as error:
+            raise _system_error(error, "no file in memory can be made") from error
         try:
             yield "/proc/self/fd/3", {3: lock}
         finally:
             os.close(lock)
 
 
+@contextlib.contextmanager
+def reserve_for_undo() -> Iterator[Reserve]:
+    """What undoing a write may need, had before it. Raises KernelError where it cannot be had."""
+    try:
+        reserve = Reserve()
+    except OSError as error:
+        raise _system_error(error, "no descriptors can be held in reserve for an undo") from error
+    except MemoryError as error:
+        raise KernelShortError("no memory can be held in reserve for an undo") from error
+    try:
+        yield reserve
+    finally:
+        reserve.give_back()
+
+
+def _look_patiently(backend: Backend, families: Collection[Family]) -> Mapping[Family, Saved]:
+    for wait in LOOK_WAITS:
+        try:
+            return _look_once(backend, families)
+        except (LookIncompleteError, KernelShortError):
+            time.sleep(wait)
+    return _look_once(backend, families)
+
+
+def _look_once(backend: Backend, families: Collection[Family]) -> Mapping[Family, Saved]:
+    """What iptables-save prints. The kernel's own list is read first: a table that is made meanwhile may be shown."""
+    present = {family: _present_tables(backend, family) for family in families}
+    commands = [Command(save_argv(backend.value, family.number)) for family in families]
+    try:
+        finished = run_all(commands, LOOK_SECONDS)
+    except ProgramOutputError as error:
+        raise LookIncompleteError(str(error)) from error
+    except ProgramError as error:
+        raise _program_error(error) from error
+    saved: dict[Family, Saved] = {}
+    for family, program in zip(families, finished, strict=True):
+        saved[family] = _whole(family, program, present[family])
+    return saved
+
+
+def _present_tables(backend: Backend, family: Family) -> frozenset[str]:
+    try:
+        if backend is Backend.NFT:
+            return nft_table_names(family)
+        return legacy_table_names(family)
+    except OSError as error:
+        raise _system_error(error, "the kernel's list of tables cannot be read") from error
+
+
+def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
+    """What a save shows, if that is all that the kernel has. Raises KernelError."""
+    name = program.argv[0]
+    if program.code < 0:
+        raise LookIncompleteError(f"{name} was killed by {signal.Signals(-program.code).name}")
+    if program.code != 0:
+        raise _classified(name, program.code, program.stderr)
+    try:
+        saved = read_saved(family, program.stdout)
+    except IncompleteSaveError as error:
+        raise LookIncompleteError(f"{name} did not show all rules: {error}") from error
+    except UnreadableSaveError as error:
+        raise LookIncompleteError(str(error)) from error
+    missing = present - saved.shown.tables.keys() - saved.hidden
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise LookIncompleteError(f"{name} did not show all tables: the kernel has {names} too")
+    return saved
+
+
 def commit_plans(restore: Callable[[Family, str], None], plans: Sequence[Plan]) -> None:
-    """Load the texts of plans in order, with ``restore``. Raises what that raises."""
+    """Load the texts of plans in order, with ``restore``. Raises what that raises.
+
+    No text is loaded twice: one that failed may have been committed for some of its tables.
+    """
     for plan in plans:
         for text in render_plan(plan):
-            _restore_patiently(restore, plan.family, text)
+            restore(plan.family, text)
 
 
-def _restore_patiently(restore: Callable[[Family, str], None], family: Family, text: str) -> None:
-    """Load a text; where another program wrote in the same instant, again after a wait, each longer than the last.
+def _program_error(error: ProgramError) -> KernelError:
+    """The exception for a program that was not run to its end."""
+    if isinstance(error, ProgramTimeoutError):
+        return KernelStarvedError(str(error))
+    if isinstance(error, ProgramNotStartedError):
+        return KernelShortError(str(error))
+    if isinstance(error, ProgramOutputError):
+        return LoadInterruptedError(str(error))
+    return KernelError(str(error))
 
-    A program that did not end within `PROGRAM_SECONDS` is not started again: passes and verbs wait meanwhile.
-    """
-    for wait in RETRY_WAITS:
-        try:
-            return restore(family, text)
-        except KernelStarvedError:
-            raise
-        except KernelBusyError:
-            time.sleep(wait)
-    return restore(family, text)
+
+def _system_error(error: OSError, what: str) -> KernelError:
+    """The exception for a system call that failed."""
+    message = f"{what}: {error.strerror or error}"
+    if error.errno in TRANSIENT:
+        return KernelShortError(message)
+    if isinstance(error, PermissionError):
+        return IptablesNotPermittedError(message)
+    return KernelError(message)
 
 
 def _classified(name: str, code: int, stderr: str) -> KernelError:
@@ -266,6 +378,8 @@ def _classified(name: str, code: int, stderr: str) -> KernelError:
     message = f"{name} failed with code {code}: {words}"
     if any(phrase in stderr for phrase in _LOCKED):
         return KernelBusyError(message)
+    if any(phrase in stderr for phrase in _SHORT):
+        return LoadInterruptedError(message)
     if "Permission denied" in stderr or "Operation not permitted" in stderr or "you must be root" in stderr:
         return IptablesNotPermittedError(message)
     if any(phrase in stderr for phrase in _STALE):

@@ -15,20 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.iptables import Backend
-from fwguardd.kernel.netlink import (
-    FAMILY_HEADER,
-    HEADER,
-    NETLINK_NETFILTER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    error_number,
-    interrupted,
-    messages,
-    open_socket,
-    read_attributes,
-)
+from fwguardd.kernel.netlink import read_attributes
+from fwguardd.kernel.nft_tables import dump, list_tables, number_attribute, open_requester, text_attribute
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 from fwguardd.ruleset.other_tables import BaseChain, OtherTable, is_made_by_iptables, restricting
 
@@ -37,13 +25,9 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.model import Family
 
-NFT_MSG_NEWTABLE: Final = 0x0A00
-NFT_MSG_GETTABLE: Final = 0x0A01
 NFT_MSG_NEWCHAIN: Final = 0x0A03
 NFT_MSG_GETCHAIN: Final = 0x0A04
 """linux/netfilter/nf_tables.h, with NFNL_SUBSYS_NFTABLES in the upper byte."""
-NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
-NFT_TABLE_F_DORMANT = 1
 NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME = 1, 3
 NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_USE, NFTA_CHAIN_TYPE = range(4, 8)
 NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY = 1, 2
@@ -53,12 +37,6 @@ FAMILIES: Final = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
 _HOOKS: Final[tuple[str, ...]] = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
 _DEVICE_HOOKS: Final = ("ingress", "egress")
 _POLICIES: Final = ("drop", "accept")
-
-_SECONDS: Final = 1.0
-"""The timeout for one answer; the kernel answers at once."""
-_BUFFER: Final = 65536
-_TRIES: Final = 3
-"""How often a dump is started that was interrupted by a change."""
 
 SO_GET_INFO: Final = 64
 SO_GET_ENTRIES: Final = 65
@@ -92,7 +70,7 @@ def other_tables(backend: Backend, hidden: Iterable[tuple[Family, str]] = ()) ->
 
 
 def nft_tables(*, of_iptables: bool, hidden: frozenset[tuple[str, str]] = frozenset()) -> tuple[OtherTable, ...]:
-    """The tables of nf_tables with their base chains; empty if there are no netlink sockets. Raises OSError.
+    """The tables of nf_tables with their base chains; empty where the kernel has no nf_tables. Raises OSError.
 
     Chains that iptables-nft makes are left out unless ``of_iptables``, or in a ``hidden`` table. Other chains in the
     tables of iptables-nft are included: iptables does not show them.
@@ -106,12 +84,10 @@ def nft_tables(*, of_iptables: bool, hidden: frozenset[tuple[str, str]] = frozen
 
 
 def _all_chains() -> dict[tuple[int, str], list[BaseChain]]:
-    try:
-        requester = open_socket(NETLINK_NETFILTER)
-    except OSError:
+    requester = open_requester()
+    if requester is None:
         return {}
     with requester:
-        requester.settimeout(_SECONDS)
         return _chains_of_tables(requester)
 
 
@@ -127,13 +103,8 @@ def _chains_of_tables(requester: socket.socket) -> dict[tuple[int, str], list[Ba
 
 def _active_tables(requester: socket.socket) -> list[tuple[int, str]]:
     """Family and name of each table that packets traverse."""
-    found: list[tuple[int, str]] = []
-    for family, attributes in _dump(requester, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, socket.AF_UNSPEC):
-        name = _text(attributes, NFTA_TABLE_NAME)
-        dormant = _number(attributes, NFTA_TABLE_FLAGS) & NFT_TABLE_F_DORMANT
-        if family in FAMILIES and name and not dormant:
-            found.append((family, name))
-    return found
+    active = [table for table in list_tables(requester) if table.name and not table.dormant]
+    return [(table.family, table.name) for table in active if table.family in FAMILIES]
 
 
 def _is_other(family: str, table: str, chain: BaseChain, hidden: frozenset[tuple[str, str]]) -> bool:
@@ -144,10 +115,10 @@ def _is_other(family: str, table: str, chain: BaseChain, hidden: frozenset[tuple
 def _base_chains(requester: socket.socket, family: int) -> list[tuple[str, BaseChain]]:
     """The base chains of a family, each with the name of its table."""
     found: list[tuple[str, BaseChain]] = []
-    for _, attributes in _dump(requester, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, family):
+    for _, attributes in dump(requester, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, family):
         chain = _base_chain(family, attributes)
         if chain is not None:
-            found.append((_text(attributes, NFTA_CHAIN_TABLE), chain))
+            found.append((text_attribute(attributes, NFTA_CHAIN_TABLE), chain))
     return found
 
 
@@ -163,34 +134,6 @@ def legacy_tables() -> tuple[OtherTable, ...]:
     return tuple(found)
 
 
-def _dump(requester: socket.socket, kind: int, answers: int, family: int) -> list[tuple[int, dict[int, bytes]]]:
-    """Family and attributes of each object in a dump, which is repeated if a change interrupted it. Raises OSError."""
-    found: list[tuple[int, dict[int, bytes]]] = []
-    for _ in range(_TRIES):
-        header = HEADER.pack(HEADER.size + FAMILY_HEADER.size, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
-        requester.sendto(header + FAMILY_HEADER.pack(family, 0, 0), (0, 0))
-        found, whole = _read_dump(requester, answers)
-        if whole:
-            break
-    return found
-
-
-def _read_dump(requester: socket.socket, answers: int) -> tuple[list[tuple[int, dict[int, bytes]]], bool]:
-    found: list[tuple[int, dict[int, bytes]]] = []
-    whole = True
-    while True:
-        data = requester.recv(_BUFFER)
-        whole = whole and not interrupted(data)
-        for kind, body in messages(data):
-            if kind == NLMSG_DONE:
-                return found, whole
-            if kind == NLMSG_ERROR:
-                raise OSError(error_number(body), "cannot list the tables of nf_tables")
-            attributes = read_attributes(body[FAMILY_HEADER.size :])
-            if kind == answers and attributes is not None:
-                found.append((body[0], attributes))
-
-
 def _base_chain(family: int, attributes: dict[int, bytes]) -> BaseChain | None:
     """A base chain, which the kernel calls at a hook; None for a chain that is only reached by jumps."""
     hook = read_attributes(attributes.get(NFTA_CHAIN_HOOK, b""))
@@ -199,30 +142,20 @@ def _base_chain(family: int, attributes: dict[int, bytes]) -> BaseChain | None:
     hooks = _HOOKS
     if FAMILIES[family] == "netdev":
         hooks = _DEVICE_HOOKS
-    number = _number(hook, NFTA_HOOK_HOOKNUM)
+    number = number_attribute(hook, NFTA_HOOK_HOOKNUM)
     hook_name = f"hook {number}"
     if number < len(hooks):
         hook_name = hooks[number]
     return BaseChain(
-        name=_text(attributes, NFTA_CHAIN_NAME),
-        kind=_text(attributes, NFTA_CHAIN_TYPE),
+        name=text_attribute(attributes, NFTA_CHAIN_NAME),
+        kind=text_attribute(attributes, NFTA_CHAIN_TYPE),
         hook=hook_name,
         priority=int.from_bytes(hook.get(NFTA_HOOK_PRIORITY, bytes(4)), "big", signed=True),
-        policy=_POLICIES[_number(attributes, NFTA_CHAIN_POLICY, 1) & 1],
-        rules=_number(
+        policy=_POLICIES[number_attribute(attributes, NFTA_CHAIN_POLICY, 1) & 1],
+        rules=number_attribute(
             attributes, NFTA_CHAIN_USE
         ),  # Chains cannot jump to a base chain, so its use count is its number of rules.
     )
-
-
-def _text(attributes: dict[int, bytes], kind: int) -> str:
-    return attributes.get(kind, b"").partition(b"\0")[0].decode("utf-8", "replace")
-
-
-def _number(attributes: dict[int, bytes], kind: int, default: int = 0) -> int:
-    if kind not in attributes:
-        return default
-    return int.from_bytes(attributes[kind], "big")
 
 
 def _legacy_table(family: int, name: str) -> OtherTable:

@@ -8,6 +8,8 @@ imports only small modules.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import signal
@@ -71,11 +73,30 @@ class Finished(NamedTuple):
     stderr: str
 
 
-class ProgramMissingError(Exception):
+TRANSIENT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EINTR})
+"""Errors of system calls for want of memory, processes or descriptors: they pass when others let go of some."""
+
+_WAIT = 0.005
+"""Seconds between two checks whether a program has ended, where the kernel gives no descriptor to wait on."""
+
+
+class ProgramError(Exception):
+    """A program could not be run to its end."""
+
+
+class ProgramMissingError(ProgramError):
     """The program to run is not installed, or cannot be executed."""
 
 
-class ProgramTimeoutError(Exception):
+class ProgramNotStartedError(ProgramError):
+    """The program was not started, because memory, processes or descriptors are short."""
+
+
+class ProgramOutputError(ProgramError):
+    """A program was run, and what it printed could not be read."""
+
+
+class ProgramTimeoutError(ProgramError):
     """A program exceeded its timeout, and was killed."""
 
     def __init__(self, argv: Sequence[str], seconds: float) -> None:
@@ -86,72 +107,147 @@ class Running:
     """A started program. `finish` must be called for each, to reap it."""
 
     def __init__(self, command: Command) -> None:
-        """Start it. Raises ProgramMissingError."""
+        """Start it. Raises ProgramMissingError and ProgramNotStartedError."""
         self.argv = command.argv
-        self._files = [_memory_file(command.stdin), _memory_file(""), _memory_file("")]
+        self._files: list[int] = []
+        with contextlib.ExitStack() as unless_started:
+            unless_started.callback(self._close)
+            try:
+                self.pid = self._start(command)
+            except OSError as error:
+                message = f"cannot run {command.argv[0]}: {error.strerror}"
+                if error.errno in TRANSIENT:
+                    raise ProgramNotStartedError(message) from error
+                raise ProgramMissingError(message) from error
+            unless_started.pop_all()
+
+    def _start(self, command: Command) -> int:
+        """Start the program; its process id. Raises OSError."""
+        for text in (command.stdin, "", ""):
+            self._files.append(_memory_file(text))
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self._files)]
         actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in command.descriptors.items()]
         environment = {"PATH": PATH, "LC_ALL": "C", **command.variables}
-        try:
-            self.pid = os.posix_spawn(
-                _find(command.argv[0]),
-                list(command.argv),
-                environment,
-                file_actions=actions,
-                setsigdef=[signal.SIGPIPE],
-                setpgroup=0,  # Ctrl-C in a terminal must not end a load between two tables.
-            )
-        except OSError as error:
-            self._close()
-            raise ProgramMissingError(f"cannot run {command.argv[0]}: {error.strerror}") from error
-        self._pidfd = os.pidfd_open(self.pid)
+        return os.posix_spawn(
+            _find(command.argv[0]),
+            list(command.argv),
+            environment,
+            file_actions=actions,
+            setsigdef=[signal.SIGPIPE],
+            setpgroup=0,  # Ctrl-C in a terminal must not end a load between two tables.
+        )
 
     def finish(self, deadline: float) -> Finished:
-        """Wait for its end until ``deadline`` on the monotonic clock. Raises ProgramTimeoutError after killing it."""
+        """Wait for its end until ``deadline`` on the monotonic clock.
+
+        Raises ProgramTimeoutError after killing it, and ProgramOutputError.
+        """
         seconds = max(0.0, deadline - time.monotonic())
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        ended = bool(poll.poll(seconds * 1000))
-        if not ended:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self._pidfd)
-        _, output, errors = self._files
-        stdout, stderr = _read_all(output), _read_all(errors)
-        self._close()
+        status = self._wait(deadline)
+        ended = status is not None
+        if status is None:
+            os.kill(self.pid, signal.SIGKILL)  # It is a child that was not reaped: no other process has its id.
+            _, status = os.waitpid(self.pid, 0)
+        try:
+            stdout, stderr = _read_all(self._files[1]), _read_all(self._files[2])
+        except OSError as error:
+            raise ProgramOutputError(f"cannot read what {self.argv[0]} printed: {error.strerror}") from error
+        finally:
+            self._close()
         if not ended:
             raise ProgramTimeoutError(self.argv, seconds)
         return Finished(self.argv, os.waitstatus_to_exitcode(status), stdout, stderr)
 
+    def _wait(self, deadline: float) -> int | None:
+        """Its exit status; None if it has not ended at the deadline.
+
+        A started program is waited for even where no descriptor can be had: by looking again and again.
+        """
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            return self._wait_without_descriptor(deadline)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return None
+        except OSError:
+            return self._wait_without_descriptor(deadline)
+        finally:
+            os.close(pidfd)
+        return os.waitpid(self.pid, 0)[1]
+
+    def _wait_without_descriptor(self, deadline: float) -> int | None:
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return status
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(_WAIT)
+
     def _close(self) -> None:
         for fd in self._files:
             os.close(fd)
+        self._files = []
+
+
+_RESERVED_DESCRIPTORS = 16
+"""Two programs at once take 8, and the dumps of the kernel's tables and the lock 2 more."""
+
+_RESERVED_BYTES = 32 << 20
+"""What reading, comparing and rendering 10,000 rules takes."""
+
+
+class Reserve:
+    """Descriptors and address space that are had before a write, and given back where undoing it needs them.
+
+    The memory is not touched, so it costs none: it counts against limits of address space, which make calls fail.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError and MemoryError where they cannot be had."""
+        self._files: list[int] = []
+        with contextlib.ExitStack() as unless_had:
+            unless_had.callback(self.give_back)
+            for _ in range(_RESERVED_DESCRIPTORS):
+                self._files.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+            self._memory = bytearray(_RESERVED_BYTES)
+            unless_had.pop_all()
+
+    def give_back(self) -> None:
+        """Give all back. A second call does nothing."""
+        for fd in self._files:
+            os.close(fd)
+        self._files = []
+        self._memory = bytearray()
 
 
 def run_all(commands: Sequence[Command], timeout: float) -> list[Finished]:
     """Run all commands at the same time and wait for all of them, at most ``timeout`` seconds.
 
-    Raises ProgramMissingError or ProgramTimeoutError, after all programs that were started have ended.
+    Raises what `Running` does, after all programs that were started have ended.
     """
     deadline = time.monotonic() + timeout
     running: list[Running] = []
     try:
         for command in commands:
             running.append(Running(command))  # noqa: PERF401 - after an error those that were started must be reaped.
-    except ProgramMissingError:
+    except ProgramError:
         _finish_all(running, deadline)
         raise
     return _finish_all(running, deadline)
 
 
 def _finish_all(running: Sequence[Running], deadline: float) -> list[Finished]:
-    """Wait for all programs, then raise ProgramTimeoutError if one of them did not end in time."""
+    """Wait for all programs, then raise the first error of them."""
     finished: list[Finished] = []
-    failure: ProgramTimeoutError | None = None
+    failure: ProgramError | None = None
     for program in running:
         try:
             finished.append(program.finish(deadline))
-        except ProgramTimeoutError as error:
+        except ProgramError as error:
             failure = failure or error
     if failure is not None:
         raise failure
@@ -159,7 +255,7 @@ def _finish_all(running: Sequence[Running], deadline: float) -> list[Finished]:
 
 
 def run(command: Command, timeout: float) -> Finished:
-    """Run one command. Raises ProgramMissingError or ProgramTimeoutError."""
+    """Run one command. Raises as `run_all` does."""
     return run_all([command], timeout)[0]
 
 
@@ -174,12 +270,15 @@ def _find(name: str) -> str:
 
 
 def _memory_file(text: str) -> int:
+    """A file in memory with this text, to be read from its beginning. Raises OSError."""
+    data = memoryview(text.encode("utf-8", "surrogateescape"))
     fd = os.memfd_create("fwguardd")
-    if text:
-        data = memoryview(text.encode("utf-8", "surrogateescape"))
+    with contextlib.ExitStack() as unless_written:
+        unless_written.callback(os.close, fd)
         while data:
             data = data[os.write(fd, data) :]
         os.lseek(fd, 0, os.SEEK_SET)
+        unless_written.pop_all()
     return fd
 
 

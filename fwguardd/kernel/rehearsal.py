@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
-from fwguardd.kernel.namespaces import NamespaceMethod
+from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
@@ -33,7 +33,15 @@ from fwguardd.ruleset.model import (
 )
 from fwguardd.ruleset.references import named_sets
 from fwguardd.ruleset.rule_view import jump_target
-from fwguardd.ruleset.save_format import read_saved, render, rules_in_order, with_origins
+from fwguardd.ruleset.save_format import (
+    IncompatibleTableError,
+    IncompleteSaveError,
+    UnreadableSaveError,
+    read_saved,
+    render,
+    rules_in_order,
+    with_origins,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +94,12 @@ class Rehearsals:
 
 
 def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
-    return with_origins(read_saved(ruleset.family, result["stdout"]).showing(ruleset.tables), ruleset)
+    """What iptables-save printed of the rehearsal. Raises NamespaceError where that is not whole."""
+    try:
+        saved = read_saved(ruleset.family, result["stdout"])
+        return with_origins(saved.showing(ruleset.tables), ruleset)
+    except (IncompleteSaveError, UnreadableSaveError, IncompatibleTableError) as error:
+        raise NamespaceError(f"the rehearsal could not be read back: {error}") from error
 
 
 def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:

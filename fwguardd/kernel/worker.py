@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
 from fwguardd.kernel.processes import (
     Command,
-    ProgramMissingError,
-    ProgramTimeoutError,
+    ProgramError,
     Running,
     restore_argv,
     save_argv,
@@ -84,7 +83,7 @@ def answer(line: bytes) -> dict[str, Any]:
         return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}
-    except (ProgramMissingError, ProgramTimeoutError, SetCopyError) as error:
+    except (ProgramError, SetCopyError) as error:
         return {"error": str(error)}
 
 

@@ -71,33 +71,31 @@ class ReadRuleset:
 
 @dataclass(frozen=True, slots=True)
 class _Closed:
-    """A chain that drops packets which no rule accepts. ``protocols`` are those whose new connections are dropped, and
-    ``end`` is the rule that drops them; None for the policy. With the policy DROP all new connections may be accepted:
-    then ``drops_new`` is False, and all protocols are looked at."""
+    """A closed chain. ``protocols`` are those whose new connections are dropped, and ``end`` is the rule that drops
+    them; None for the policy."""
 
     ruleset: ReadRuleset
     chain: Chain
     protocols: tuple[str, ...]
     end: End | None
-    drops_new: bool
 
     @classmethod
     def of(cls, ruleset: ReadRuleset, name: str) -> _Closed | None:
         """The chain of this name, if it is closed."""
         chain = ruleset.chains[name]
-        dropped: dict[str, End | None] = {}
+        ends: dict[str, End | None] = {}
         for protocol in _PROTOCOLS:
             end = usual_end(ruleset.rules, name, SamplePacket(protocol))
             result = chain.policy
             if end is not None:
                 result = end.result
             if result == "DROP":
-                dropped[protocol] = end
+                ends[protocol] = end
         # A chain of policy ACCEPT in which a rule drops all UDP is not closed.
-        if chain.policy != "DROP" and len(dropped) < len(_PROTOCOLS):
+        if not ends or (chain.policy != "DROP" and len(ends) < len(_PROTOCOLS)):
             return None
-        protocols = tuple(dropped) or _PROTOCOLS
-        return cls(ruleset, chain, protocols, dropped.get(protocols[0]), bool(dropped))
+        protocols = tuple(ends)
+        return cls(ruleset, chain, protocols, ends[protocols[0]])
 
     @property
     def origin(self) -> Origin | None:
@@ -188,12 +186,8 @@ def lint_closed_chains(
         if name in _LOOPBACK_OPTIONS:
             yield from _lint_loopback(name, hints)
             yield from _lint_neighbours(name, hints)
-        if name in ("INPUT", "FORWARD") and _drops_new(closed, Family.IPV4) and not _drops_new(closed, Family.IPV6):
+        if name in ("INPUT", "FORWARD") and Family.IPV4 in closed and Family.IPV6 not in closed:
             yield from _lint_open(closed[Family.IPV4], rulesets, preserve)
-
-
-def _drops_new(closed: Mapping[Family, _Closed], family: Family) -> bool:
-    return family in closed and closed[family].drops_new
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def lint_values(statements: Iterable[Statement], now: datetime | None) -> Iterat
         elif isinstance(statement, Addition):
             if _MAY_WARN.search(_PLAIN_NETWORK.sub("", statement.text)):
                 yield from _lint_rule(statement, now)
-            elif len(statement.text) > LONGEST_COMMENT or not statement.text.isascii():
+            elif len(statement.text) > LONGEST_COMMENT:
                 yield from _lint_comment(statement, RuleView.of(statement.text))
 
 

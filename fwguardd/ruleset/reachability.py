@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import TERMINAL_TARGETS
@@ -86,51 +86,49 @@ class _Way:
 def may_accept(chains: ReadChains, chain: Chain, packet: SamplePacket) -> bool:
     """Whether packets of a kind are accepted in a built-in chain: by a rule of it or of the chains that it leads to, or
     by its policy."""
-    returned = _Search(chains, packet).visit(chain.name, _Way())
-    return returned is None or (returned >= Answer.USUALLY and chain.policy == "ACCEPT")
+    returns = _Search(chains, packet).visit(chain.name, _Way())
+    return returns is None or (returns and chain.policy == "ACCEPT")
 
 
 @dataclass(slots=True)
 class _Search:
-    """A search for a rule that accepts. ``visited`` has the result for each chain and way."""
+    """A search for a rule that accepts. ``visited`` says of each chain and way whether packets return from the chain;
+    they may, as long as it is being searched."""
 
     chains: ReadChains
     packet: SamplePacket
-    visited: dict[tuple[str, _Way], Answer | None] = field(default_factory=dict)
+    visited: dict[tuple[str, _Way], bool | None] = field(default_factory=dict)
 
-    def visit(self, name: str, way: _Way) -> Answer | None:
-        """How many of the packets return from a chain; None where one is accepted."""
+    def visit(self, name: str, way: _Way) -> bool | None:
+        """Whether packets may return from the chain; None where one is accepted."""
         if (name, way) not in self.visited:
-            self.visited[name, way] = way.answer  # Of a chain that leads to itself.
+            self.visited[name, way] = True
             self.visited[name, way] = self._search(name, way)
         return self.visited[name, way]
 
-    def _search(self, name: str, way: _Way) -> Answer | None:
-        returned = Answer.NEVER
+    def _search(self, name: str, way: _Way) -> bool | None:
+        returns = False
         for rule in self.chains[name]:
             answer = matches(rule, self.packet)
             if answer is Answer.NEVER:
                 continue
-            onward = self._apply(rule, way.through(rule, self.packet, answer))
-            if onward is None:
+            goes_on = self._apply(rule, way.through(rule, self.packet, answer))
+            if goes_on is None:
                 return None
-            if rule.target == "RETURN" or rule.is_goto:
-                returned, onward = max(returned, onward), Answer.NEVER
-            way = replace(way, answer=max(onward, min(way.answer, answer.negated())))
-            if way.answer is Answer.NEVER:
-                return returned
-        return max(returned, way.answer)
+            if rule.target == "RETURN" or (rule.is_goto and goes_on):
+                returns, goes_on = True, False
+            if answer is Answer.ALWAYS and not goes_on:
+                return returns
+        return True
 
-    def _apply(self, rule: ReadRule, way: _Way) -> Answer | None:
-        """How many of the packets that a rule matches go on behind it; None where one is accepted."""
+    def _apply(self, rule: ReadRule, way: _Way) -> bool | None:
+        """Whether packets that a rule matches go on behind it; None where one is accepted."""
         if rule.target in self.chains:
             return self.visit(rule.target, way)
         result = result_of(self.chains, rule)
         if result in ("ACCEPT", "QUEUE") and way.counts:
             return None
-        if result:
-            return Answer.NEVER
-        return way.answer
+        return not result
 
 
 def rules_reached(chains: ReadChains, start: str) -> Iterator[ReadRule]:

@@ -85,20 +85,10 @@ def matches(rule: ReadRule, packet: SamplePacket) -> Answer:
 
 def meets(condition: Condition, packet: SamplePacket) -> Answer:
     """Whether the packets of this kind meet one condition."""
-    if condition.name == "--mac-source":
-        return _from_ethernet(packet)
     answer = _KINDS.get(condition.name, _special)(condition, packet)
     if condition.negated:
         return answer.negated()
     return answer
-
-
-def _from_ethernet(packet: SamplePacket) -> Answer:
-    """The match ``mac`` fails for loopback, negated or not (net/netfilter/xt_mac.c). One address elsewhere may be that
-    of the gateway, from which all packets come."""
-    if packet.is_loopback:
-        return Answer.NEVER
-    return Answer.RARELY
 
 
 def _special(_condition: Condition, _packet: SamplePacket) -> Answer:
@@ -147,6 +137,8 @@ def _destination_port(condition: Condition, packet: SamplePacket) -> Answer:
         return Answer.ALWAYS
     if packet.is_reply:
         return _yes_or_no(_covers_ephemeral(condition))
+    if any(end - start > LAST_PORT // 2 for start, end in ranges):
+        return Answer.USUALLY
     return Answer.RARELY
 
 

@@ -64,6 +64,10 @@ class UnreadableSaveError(Exception):
         super().__init__(f"iptables-save printed a line of unknown form: {line[:200]!r}")
 
 
+class IncompleteSaveError(Exception):
+    """What iptables-save printed is only a part of what it had to print. It exits with 0 even then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What iptables-save printed of one family: the tables that it shows, and the names of those that it hides because
@@ -144,8 +148,11 @@ def _rule_lines(table: Table, number: int, *, tagged: bool) -> Iterator[_Line]:
 def read_saved(family: Family, text: str) -> Saved:
     """What iptables-save -c printed, with counters and without origins.
 
-    Raises UnreadableSaveError for a line of unknown form. The state of a firewall is never guessed.
+    Raises IncompleteSaveError where a table lacks its COMMIT, or the last line its end, and UnreadableSaveError for a
+    line of unknown form. The state of a firewall is never guessed.
     """
+    if text and not text.endswith("\n"):
+        raise IncompleteSaveError(f"its output ends inside a line: {text[-80:].splitlines()[-1]!r}")
     reader = _SaveReader({}, set())
     for line in text.split("\n"):
         match = _SAVED_RULE.match(line)
@@ -154,6 +161,7 @@ def read_saved(family: Family, text: str) -> Saved:
             reader.rules[chain].append(Rule(rule, None, Counters(int(packets), int(octets))))
         else:
             reader.read(line)
+    reader.close()
     return Saved(Ruleset(family, reader.tables), frozenset(reader.hidden))
 
 
@@ -169,18 +177,26 @@ class _SaveReader:
 
     def read(self, line: str) -> None:
         """Take in a line that is not a rule. Raises UnreadableSaveError."""
-        if match := _SAVED_CHAIN.match(line):
+        match = _SAVED_CHAIN.match(line)
+        if match is not None and self.table:
             self._declare(*match.groups())
         elif line.startswith("*"):
-            self.table, self.chains, self.rules = line[1:], {}, {}
-        elif line == "COMMIT":
+            self.close()
+            self.table = line[1:]
+        elif line == "COMMIT" and self.table:
             self._end_table()
         elif line:
             self._read_comment(line)
 
+    def close(self) -> None:
+        """The table that was read last has ended. Raises IncompleteSaveError where it lacks its COMMIT."""
+        if self.table:
+            raise IncompleteSaveError(f"its output ends inside the table {self.table}, which lacks its COMMIT")
+
     def _end_table(self) -> None:
         chains = {name: replace(chain, rules=tuple(self.rules[name])) for name, chain in self.chains.items()}
         self.tables[self.table] = Table(self.table, chains)
+        self.table, self.chains, self.rules = "", {}, {}
 
     def _declare(self, name: str, policy: str, packets: str, octets: str) -> None:
         chain = Chain(name, policy, counters=Counters(int(packets), int(octets)))
@@ -201,13 +217,18 @@ _LITERAL_LIST = re.compile(r"[0-9a-fA-F.:/,]*")
 
 
 def with_origins(saved: Ruleset, source: Ruleset) -> Ruleset:
-    """A ruleset that was loaded with tags and saved, with origins; only the tables that ``source`` has."""
+    """A ruleset that was loaded with tags and saved, with origins; only the tables that ``source`` has.
+
+    Raises IncompleteSaveError where a table or chain of it was not saved, or fewer rules than were loaded.
+    """
     tables: dict[str, Table] = {}
     first = 0
     for table in source.tables.values():
         chains: dict[str, Chain] = {}
         for chain in table.chains.values():
-            here = saved.tables[table.name].chains[chain.name]
+            here = saved.tables.get(table.name, Table(table.name, {})).chains.get(chain.name)
+            if here is None or len(here.rules) < len(chain.rules):
+                raise IncompleteSaveError(f"the chain {chain.name} of the table {table.name} was not printed whole")
             origins = _origins(here.rules, chain.rules, first)
             rules = tuple(Rule(rule.text, origin) for rule, origin in zip(here.rules, origins, strict=True))
             chains[chain.name] = Chain(chain.name, here.policy, rules, chain.origin)

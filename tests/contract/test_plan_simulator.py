@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fwguardd.ruleset.model import Chain, Family, Ruleset
 from fwguardd.ruleset.preserve import Preserve, own_part
 from fwguardd.ruleset.save_format import read_saved
+from tests.property.restore_simulator import EDITS as EDIT_KINDS
 from tests.property.restore_simulator import RefusedError, planned, restore
 from tests.property.rule_strategies import live_and_wanted
 from tests.scale import examples
@@ -37,7 +38,7 @@ for text in 0[1-9]; do
 done
 exec "$0-save" -c
 """
-few = settings(max_examples=examples(25), phases=set(Phase) - {Phase.shrink})
+few = settings(max_examples=examples(10), phases=set(Phase) - {Phase.shrink})
 
 
 def whole_text(ruleset: Ruleset) -> str:
@@ -104,13 +105,16 @@ def lost_counters(backend: str, family: Family) -> frozenset[str]:
     return frozenset({"rules"}) if family is Family.IPV6 else frozenset()
 
 
+@pytest.mark.parametrize("edit", EDIT_KINDS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @few
 @given(live_and_wanted())
-def test_plans_do_in_a_kernel_what_they_do_in_the_simulator(backend: str, rulesets: tuple[Ruleset, Ruleset]) -> None:
+def test_plans_do_in_a_kernel_what_they_do_in_the_simulator(
+    backend: str, edit: str, rulesets: tuple[Ruleset, Ruleset]
+) -> None:
     """Rules, order, policies and counters are the same, those of others included; and then nothing is left to plan."""
     live, wanted = rulesets
-    texts = planned(live, wanted, PRESERVE)
+    texts = planned(live, wanted, PRESERVE, edit)
     real, thought = really_restored(backend, live, texts), simulated(live, texts)
     assert real is not None and thought is not None
     lost = lost_counters(backend, live.family)

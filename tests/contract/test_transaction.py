@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fwguardd.enforce import transaction
 from fwguardd.enforce.transaction import (
     Applied,
     RolledBackError,
@@ -18,13 +19,13 @@ from fwguardd.enforce.transaction import (
     find_drift,
     put_in_force,
 )
-from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import (
     Backend,
     KernelBusyError,
     KernelError,
     KernelStarvedError,
     LiveKernel,
+    LoadInterruptedError,
     RestoreRefusedError,
     StalePlaceError,
     UnknownContentError,
@@ -115,7 +116,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[AnyKernel]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     """The fake alone, for faults; its transactions do not wait between tries."""
-    monkeypatch.setattr(iptables, "RETRY_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(transaction, "RETRY_WAITS", (0.0, 0.0, 0.0))
     return FakeKernel()
 
 
@@ -249,7 +250,7 @@ def _refuse(_family: Family, _text: str) -> None:
 
 
 def _kill(_family: Family, _text: str) -> None:
-    raise KernelError("iptables-nft-restore failed with code -9: it printed nothing")
+    raise LoadInterruptedError("iptables-nft-restore was killed by SIGKILL")
 
 
 def _hang(_family: Family, _text: str) -> None:
@@ -272,7 +273,7 @@ def _busy(_family: Family, _text: str) -> None:
     raise KernelBusyError("/run/xtables.lock has been held by process 812 (iptables) for over 5 s")
 
 
-FAULTS = {"refuses": _refuse, "is killed": _kill, "hangs": _hang, "starves": _starve, "lies": _lie}
+FAULTS = {"refuses": _refuse, "hangs": _hang, "starves": _starve, "lies": _lie}
 
 
 @pytest.mark.parametrize("knob", FAULTS.values(), ids=FAULTS)
@@ -280,7 +281,7 @@ FAULTS = {"refuses": _refuse, "is killed": _kill, "hangs": _hang, "starves": _st
 def test_a_fault_at_any_step_changes_nothing(
     fake: FakeKernel, knob: Callable[[Family, str], None], before: Canonical, after: Canonical
 ) -> None:
-    """A load that refuses, is killed, hangs or lies, at whichever step: what was in force before is in force after."""
+    """A load that refuses, hangs or lies, at whichever step: what was in force before is in force after."""
     put_in_force(fake, before, PRESERVE)
     steps = _steps_of(fake, after)
     assert steps >= 2
@@ -306,10 +307,10 @@ def test_a_fault_that_wrote_half_is_undone(fake: FakeKernel) -> None:
     def half(family: Family, text: str) -> None:
         first_table = text[: text.index("COMMIT\n") + len("COMMIT\n")]
         fake.load(family, first_table)
-        raise KernelError("iptables-nft-restore failed with code -9: it printed nothing")
+        raise RestoreRefusedError("iptables-nft-restore failed with code 1")
 
     fake.restores = [None, half]
-    with pytest.raises(RolledBackError, match="code -9"):
+    with pytest.raises(RolledBackError, match="code 1"):
         put_in_force(fake, SECOND, PRESERVE)
     assert _holds(fake, FIRST)
 
@@ -320,6 +321,103 @@ def test_a_clash_is_tried_again(fake: FakeKernel) -> None:
     fake.restores = [_busy, _busy, _busy]
     assert isinstance(put_in_force(fake, SECOND, PRESERVE), Applied)
     assert _holds(fake, SECOND)
+
+
+def test_a_load_that_was_killed_is_made_again_at_once(fake: FakeKernel) -> None:
+    """Whatever it had written before it was killed: what is left is planned anew, and no rule comes twice."""
+    put_in_force(fake, FIRST, PRESERVE)
+    fake.restores = [_kill, None, _kill]
+    assert isinstance(put_in_force(fake, SECOND, PRESERVE), Applied)
+    assert _holds(fake, SECOND)
+
+    def killed_at_its_end(family: Family, text: str) -> None:
+        fake.load(family, text)
+        _kill(family, text)
+
+    fake.restores = [killed_at_its_end] * 3
+    assert isinstance(put_in_force(fake, FIRST, PRESERVE), Applied)
+    assert _holds(fake, FIRST)
+
+
+@pytest.mark.parametrize("defect", [MemoryError("defect"), ZeroDivisionError("defect"), KeyboardInterrupt("defect")])
+def test_a_defect_in_the_middle_is_undone_and_raised(fake: FakeKernel, defect: BaseException) -> None:
+    """Whatever is raised between the first load and the last, both families hold what they held before."""
+    put_in_force(fake, FIRST, PRESERVE)
+
+    def fail(*_: object) -> None:
+        raise defect
+
+    for step in range(_steps_of(fake, SECOND)):
+        fake.restores = [None] * step + [fail]
+        with pytest.raises(type(defect), match="defect"):
+            put_in_force(fake, SECOND, PRESERVE)
+        assert _holds(fake, FIRST)
+    fake.looks = [None, fail]
+    with pytest.raises(type(defect), match="defect"):
+        put_in_force(fake, SECOND, PRESERVE)
+    assert _holds(fake, FIRST)
+
+
+def test_a_defect_that_cannot_be_undone_yet_is_named(fake: FakeKernel) -> None:
+    """The undo is still to come, so that is what the caller learns, with the type of the defect."""
+    put_in_force(fake, FIRST, PRESERVE)
+
+    def fail(_family: Family, _text: str) -> None:
+        raise MemoryError("out of it")
+
+    fake.restores = [None, *[fail] * 5]
+    with pytest.raises(UndoDelayedError, match=r"MemoryError: out of it\. It could not be undone yet"):
+        put_in_force(fake, SECOND, PRESERVE)
+
+
+def test_an_undo_that_failed_once_is_tried_again(fake: FakeKernel) -> None:
+    """A fault that passes meanwhile leaves no trace."""
+    put_in_force(fake, FIRST, PRESERVE)
+    fake.restores = [None, _refuse, _hang, _refuse]
+    with pytest.raises(RolledBackError, match="line 3 failed"):
+        put_in_force(fake, SECOND, PRESERVE)
+    assert _holds(fake, FIRST)
+
+
+def test_what_shows_less_than_was_written_is_looked_at_twice(fake: FakeKernel) -> None:
+    """One look that does not show all is no reason to undo a load."""
+    put_in_force(fake, FIRST, PRESERVE)
+    whole = fake.look
+
+    def short(families: Collection[Family]) -> Mapping[Family, Saved]:
+        fake.look = whole  # type: ignore[method-assign]
+        return {family: Saved(FIRST.rulesets[family]) for family in families}
+
+    def then_short(family: Family, text: str) -> None:
+        fake.load(family, text)
+        fake.look = short  # type: ignore[method-assign]
+
+    fake.restores = [None, None, None, then_short]
+    assert isinstance(put_in_force(fake, SECOND, PRESERVE), Applied)
+    assert _holds(fake, SECOND)
+
+
+MANY = rehearsed(":WEB -\n" + "".join(f"-A WEB -p tcp --dport {port} -j ACCEPT\n" for port in range(1, 601)))
+FEWER = rehearsed(":WEB -\n-A WEB -p tcp --dport 1 -j ACCEPT\n-A WEB -p tcp --dport 600 -j ACCEPT\n")
+
+
+def test_a_large_load_that_ran_out_of_time_is_made_another_way(fake: FakeKernel) -> None:
+    """The same text would run out of time again: first rules go by text, then by number, then the chain is flushed."""
+    put_in_force(fake, MANY, PRESERVE)
+    texts: list[str] = []
+
+    def out_of_time(family: Family, text: str) -> None:
+        texts.append(text)
+        _starve(family, text)
+
+    def record(family: Family, text: str) -> None:
+        texts.append(text)
+        fake.load(family, text)
+
+    fake.restores = [out_of_time, out_of_time, record]
+    assert isinstance(put_in_force(fake, FEWER, PRESERVE), Applied)
+    assert _holds(fake, FEWER)
+    assert [text.splitlines()[1] for text in texts] == ["-D WEB -p tcp --dport 2 -j ACCEPT", "-D WEB 2", "-F WEB"]
 
 
 def _meddling(fake: FakeKernel, text: str) -> Callable[[Family, str], None]:
@@ -374,10 +472,10 @@ def test_a_lock_that_is_held_for_ever_changes_nothing(fake: FakeKernel) -> None:
 
 
 def test_an_undo_that_fails_has_an_error_of_its_own(fake: FakeKernel) -> None:
-    """When even the undo fails there is an error of its own, with both reasons, and nothing else is tried."""
+    """When even the undo is refused, again and again, there is an error of its own, with both reasons."""
     put_in_force(fake, FIRST, PRESERVE)
-    fake.restores = [None, _refuse, _kill, _kill, _kill, _kill]
-    with pytest.raises(UndoFailedError, match=r"line 3 failed.*The undo failed too.*code -9"):
+    fake.restores = [None, *[_refuse] * 5]
+    with pytest.raises(UndoFailedError, match=r"line 3 failed.*The undo failed too.*line 3 failed"):
         put_in_force(fake, SECOND, PRESERVE)
 
 
@@ -405,9 +503,10 @@ def test_an_undo_is_delayed_while_the_kernel_cannot_be_read(
     """A load failed and what it left cannot be looked at: that is an undo to come, not one that failed, and what was
     in force before can be brought back later."""
     put_in_force(fake, FIRST, PRESERVE)
-    fake.restores, fake.looks = [None, knob], [None, _unseen]
+    fake.restores, fake.looks = [None, knob], [None, *[_unseen] * 2]
     with pytest.raises(UndoDelayedError, match="iptables-nft-save did not end within 30 s"):
         put_in_force(fake, SECOND, PRESERVE)
+    fake.looks = []
     assert not _holds(fake, FIRST)
     put_in_force(fake, FIRST, PRESERVE)
     assert _holds(fake, FIRST)
@@ -418,7 +517,7 @@ def test_an_undo_that_cannot_be_completed_is_delayed(fake: FakeKernel, step: str
     """The same where the undo could look, but not write, or not see what it wrote."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, *([_starve] if step == "the write" else [])]
-    fake.looks = [None, None, _unseen]
+    fake.looks = [None, None, *[_unseen] * 2]
     with pytest.raises(UndoDelayedError):
         put_in_force(fake, SECOND, PRESERVE)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from unittest import mock
 
+from fwguardd.ruleset import plan
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Chain, Counters, Rule, Ruleset, Table
 from fwguardd.ruleset.operations import render_plan
-from fwguardd.ruleset.plan import make_plan
+from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import Preserve, own_part
 
 _DECLARATION = re.compile(r":(\S+) (\S+) \[(\d+):(\d+)\]")
@@ -35,9 +37,18 @@ class _Chain:
 _Chains = dict[str, _Chain]
 
 
-def planned(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> tuple[str, ...]:
+EDITS = ("by text", "anew", "by number", "flushed")
+"""How a plan takes rules out of chains: each way, and the one by text with all rules of ours written anew."""
+
+
+def planned(live: Ruleset, wanted: Ruleset, preserve: Preserve, edit: str = "by text") -> tuple[str, ...]:
     """The texts of the plan from one ruleset to the other."""
-    return render_plan(make_plan(live, own_part(live, preserve, wanted), wanted))
+    way = {"by number": Way.BY_NUMBER, "flushed": Way.FLUSHED}.get(edit, Way.BY_TEXT)
+    most = plan._MOST_COMPARISONS
+    if edit == "anew":
+        most = -1
+    with mock.patch.object(plan, "_MOST_COMPARISONS", most):
+        return render_plan(make_plan(live, own_part(live, preserve, wanted), wanted, way))
 
 
 def restore(live: Ruleset, text: str) -> Ruleset:

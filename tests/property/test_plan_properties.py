@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.diff import changes, compare
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import STRICT, Preserve, own_part
-from tests.property.restore_simulator import planned, restore
+from tests.property.restore_simulator import EDITS, planned, restore
 from tests.property.rule_strategies import PRESERVED, live_and_wanted
 from tests.scale import examples
 
@@ -22,9 +23,9 @@ PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-*", "KUBE-*"])
 modest = settings(max_examples=examples(60))
 
 
-def carried_out(live: Ruleset, wanted: Ruleset, preserve: Preserve) -> Ruleset:
+def carried_out(live: Ruleset, wanted: Ruleset, preserve: Preserve, edit: str = "by text") -> Ruleset:
     """The live ruleset after all texts of the plan were loaded."""
-    for text in planned(live, wanted, preserve):
+    for text in planned(live, wanted, preserve, edit):
         live = restore(live, text)
     return live
 
@@ -34,12 +35,13 @@ def with_counters(rules: Sequence[Rule]) -> list[tuple[str, Counters]]:
     return [(rule.text, rule.counters) for rule in rules]
 
 
+@pytest.mark.parametrize("edit", EDITS)
 @modest
 @given(live_and_wanted())
-def test_a_plan_leads_to_exactly_what_is_wanted(rulesets: tuple[Ruleset, Ruleset]) -> None:
+def test_a_plan_leads_to_exactly_what_is_wanted(edit: str, rulesets: tuple[Ruleset, Ruleset]) -> None:
     """After the plan our part of each wanted table is the wanted table; tables that are not wanted are as they were."""
     live, wanted = rulesets
-    final = carried_out(live, wanted, PRESERVE)
+    final = carried_out(live, wanted, PRESERVE, edit)
     assert compare(wanted, own_part(final, PRESERVE)) == ()
     for name, table in live.tables.items():
         if name not in wanted.tables:
@@ -59,12 +61,13 @@ def keeps(rule: Rule, table: Table, chain: Chain) -> bool:
     return PRESERVE.keeps_rule(rule, table.name, chain.name)
 
 
+@pytest.mark.parametrize("edit", EDITS)
 @modest
 @given(live_and_wanted())
-def test_a_plan_changes_nothing_of_other_programs(rulesets: tuple[Ruleset, Ruleset]) -> None:
+def test_a_plan_changes_nothing_of_other_programs(edit: str, rulesets: tuple[Ruleset, Ruleset]) -> None:
     """Preserved chains keep their rules and counters; rules of other programs in our chains keep order and counters."""
     live, wanted = rulesets
-    final = carried_out(live, wanted, PRESERVE)
+    final = carried_out(live, wanted, PRESERVE, edit)
     for table, chain in live.chains():
         after = final.tables[table.name].chains.get(chain.name)
         if chain.name in PRESERVED:
@@ -78,12 +81,13 @@ def test_a_plan_changes_nothing_of_other_programs(rulesets: tuple[Ruleset, Rules
                 assert after.rules[-1] == chain.rules[-1], "a rule of another program behind all of ours stays there"
 
 
+@pytest.mark.parametrize("edit", EDITS)
 @modest
 @given(live_and_wanted())
-def test_rules_that_stay_keep_their_counters(rulesets: tuple[Ruleset, Ruleset]) -> None:
+def test_rules_that_stay_keep_their_counters(edit: str, rulesets: tuple[Ruleset, Ruleset]) -> None:
     """A rule that is live and wanted has afterwards the counters that it had, also where it moved."""
     live, wanted = rulesets
-    final = carried_out(live, wanted, PRESERVE)
+    final = carried_out(live, wanted, PRESERVE, edit)
     for table, chain in wanted.chains():
         before = live.tables.get(table.name, Table("", {})).chains.get(chain.name, Chain("", None))
         after = final.tables[table.name].chains[chain.name]

@@ -104,7 +104,7 @@ def test_what_belongs_to_others_is_not_in_the_text() -> None:
     live = ruleset(FORWARD="-j DOCKER-USER;a;-j DOCKER-FWD;b", **{"DOCKER-USER": "x", "DOCKER-FWD": "y"})
     assert lines(live, ruleset(FORWARD="a;b"), DOCKER) == []
     assert lines(live, ruleset(FORWARD="b;c"), DOCKER) == [["-D FORWARD a", "[0:0] -I FORWARD 4 c"]]
-    assert lines(live, ruleset(FORWARD=""), DOCKER) == [["-D FORWARD b", "-D FORWARD a"]]
+    assert lines(live, ruleset(FORWARD=""), DOCKER) == [["-D FORWARD a", "-D FORWARD b"]]
 
 
 def test_a_chain_that_others_use_is_not_removed() -> None:
@@ -138,3 +138,39 @@ def test_a_chain_of_thousands_that_differs_in_one_rule_is_planned_quickly() -> N
 def test_a_table_that_is_written_says_the_counters_of_its_policies() -> None:
     """Legacy iptables zeroes them at each write, so a policy that stays is said again with what it had counted."""
     assert lines(counted(ruleset("ACCEPT", INPUT="a")), ruleset(INPUT="")) == [[":INPUT ACCEPT [9:9]", "-D INPUT a"]]
+
+
+def _numbered(chosen: range) -> str:
+    return ";".join(f"a{n}" for n in chosen)
+
+
+def test_many_rules_behind_few_are_deleted_by_their_texts() -> None:
+    """Deleted from the first to the last each search ends soon, and a text is right whatever others insert."""
+    (text,) = lines(ruleset(INPUT=_numbered(range(8_000))), ruleset(INPUT="a0;a1"))
+    assert text == [f"-D INPUT a{n}" for n in range(2, 8_000)]
+
+
+def test_where_searches_would_take_too_long_the_chain_is_written_anew() -> None:
+    """8,000 deletions behind 2,000 rules take 25 s: all are deleted from the head on, and those that stay come again
+    with what they had counted."""
+    live, wanted = ruleset(INPUT=_numbered(range(10_000))), ruleset(INPUT=_numbered(range(2_000)))
+    (text,) = lines(live, wanted)
+    assert text[:10_000] == [f"-D INPUT a{n}" for n in range(10_000)]
+    assert text[10_000:] == [f"[{n + 1}:0] -A INPUT a{n}" for n in range(2_000)]
+
+
+def test_what_is_written_anew_leaves_rules_of_others_in_place() -> None:
+    """Theirs are neither deleted nor written, and stand behind the same rule of ours as before."""
+    live = ruleset(FORWARD=f"{_numbered(range(2_000))};-j DOCKER-FWD;{_numbered(range(2_000, 9_000))}")
+    (text,) = lines(live, ruleset(FORWARD=f"{_numbered(range(2_000))};b"), DOCKER)
+    assert not any("DOCKER-FWD" in line for line in text)
+    assert text[8_999:9_001] == ["-D FORWARD a8999", "[1:0] -I FORWARD 1 a0"]
+    assert text[-2:] == ["[2000:0] -I FORWARD 2000 a1999", "[0:0] -I FORWARD 2002 b"]
+
+
+def test_insertions_at_far_places_are_not_many() -> None:
+    """Each walks to its place: beyond a number of steps the chain is written anew, by appending."""
+    even = ";".join(f"a{n}" for n in range(0, 14_000, 2))
+    (text,) = lines(ruleset(INPUT=even), ruleset(INPUT=_numbered(range(14_000))))
+    assert text[-1] == "[0:0] -A INPUT a13999"
+    assert not any("-I" in line for line in text)

@@ -1,0 +1,148 @@
+"""The tables that the kernel has, by name, from the kernel itself: no program runs, and nothing is taken for absent.
+
+nf_tables lists its tables over netlink (nf_tables_dump_tables() in net/netfilter/nf_tables_api.c), legacy iptables in
+/proc/net/ip_tables_names and ip6_tables_names (xt_table_seq_show() in net/netfilter/x_tables.c), which has a table once
+something has used it. What iptables-save prints is held against these names, because it exits with 0 where its output
+could not be written.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fwguardd.kernel.netlink import (
+    FAMILY_HEADER,
+    HEADER,
+    NETLINK_NETFILTER,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    error_number,
+    interrupted,
+    messages,
+    open_socket,
+    read_attributes,
+)
+from fwguardd.ruleset.model import BUILTIN_CHAINS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fwguardd.ruleset.model import Family
+
+NFT_MSG_NEWTABLE: Final = 0x0A00
+NFT_MSG_GETTABLE: Final = 0x0A01
+"""linux/netfilter/nf_tables.h, with NFNL_SUBSYS_NFTABLES in the upper byte."""
+NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
+NFT_TABLE_F_DORMANT = 1
+
+_FAMILIES: Final = {4: 2, 6: 10}
+"""NFPROTO_IPV4 and _IPV6 of linux/netfilter.h."""
+_LEGACY_NAMES: Final = {4: "ip_tables_names", 6: "ip6_tables_names"}
+_NO_NF_TABLES: Final = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+"""The kernel has no netlink, or no netlink for netfilter (netlink_create() in net/netlink/af_netlink.c)."""
+
+_SECONDS: Final = 1.0
+"""The timeout for one answer; the kernel answers at once."""
+_BUFFER: Final = 65536
+_TRIES: Final = 3
+"""How often a dump is started that was interrupted by a change."""
+
+_Objects = list[tuple[int, dict[int, bytes]]]
+"""Family and attributes of each object in a dump."""
+
+
+class NftTable(NamedTuple):
+    """A table of nf_tables: the number of its family, its name, and whether packets traverse it."""
+
+    family: int
+    name: str
+    dormant: bool
+
+
+def open_requester() -> socket.socket | None:
+    """A socket for dumps of nf_tables; None where the kernel has no nf_tables. Raises OSError for all else."""
+    try:
+        requester = open_socket(NETLINK_NETFILTER)
+    except OSError as error:
+        if error.errno in _NO_NF_TABLES:
+            return None
+        raise
+    requester.settimeout(_SECONDS)
+    return requester
+
+
+def nft_table_names(family: Family) -> frozenset[str]:
+    """The tables of iptables that nf_tables has of this family. Raises OSError."""
+    requester = open_requester()
+    if requester is None:
+        return frozenset()
+    with requester:
+        number = _FAMILIES[family.number]
+        tables = list_tables(requester, number)
+    return frozenset(table.name for table in tables if table.family == number and table.name in BUILTIN_CHAINS)
+
+
+def legacy_table_names(family: Family) -> frozenset[str]:
+    """The tables of legacy iptables that are in use. Raises OSError.
+
+    There is no such file where the kernel lacks the family or the module, or nothing has used it since boot.
+    """
+    try:
+        text = Path(f"/proc/thread-self/net/{_LEGACY_NAMES[family.number]}").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(text.split()).intersection(BUILTIN_CHAINS)
+
+
+def list_tables(requester: socket.socket, family: int = socket.AF_UNSPEC) -> list[NftTable]:
+    """The tables of a family, or of all. Raises OSError."""
+    found: list[NftTable] = []
+    for number, attributes in dump(requester, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, family):
+        flags = number_attribute(attributes, NFTA_TABLE_FLAGS)
+        found.append(NftTable(number, text_attribute(attributes, NFTA_TABLE_NAME), bool(flags & NFT_TABLE_F_DORMANT)))
+    return found
+
+
+def dump(requester: socket.socket, kind: int, answers: int, family: int) -> _Objects:
+    """Family and attributes of each object in a dump, which is repeated if a change interrupted it. Raises OSError."""
+    found: _Objects = []
+    for _ in range(_TRIES):
+        header = HEADER.pack(HEADER.size + FAMILY_HEADER.size, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
+        requester.sendto(header + FAMILY_HEADER.pack(family, 0, 0), (0, 0))
+        found, whole = _read_dump(requester, answers)
+        if whole:
+            break
+    return found
+
+
+def _read_dump(requester: socket.socket, answers: int) -> tuple[_Objects, bool]:
+    found: _Objects = []
+    whole = True
+    while True:
+        data = requester.recv(_BUFFER)
+        whole = whole and not interrupted(data)
+        for kind, body in messages(data):
+            if kind == NLMSG_DONE:
+                return found, whole
+            if kind == NLMSG_ERROR:
+                raise OSError(error_number(body), "cannot list the tables of nf_tables")
+            attributes = read_attributes(body[FAMILY_HEADER.size :])
+            if kind == answers and attributes is not None:
+                found.append((body[0], attributes))
+
+
+def text_attribute(attributes: Mapping[int, bytes], kind: int) -> str:
+    """The value of a text attribute; "" without it."""
+    return attributes.get(kind, b"").partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def number_attribute(attributes: Mapping[int, bytes], kind: int, default: int = 0) -> int:
+    """The value of a number attribute, which is big endian."""
+    if kind not in attributes:
+        return default
+    return int.from_bytes(attributes[kind], "big")
