@@ -75,7 +75,7 @@ AUTHORS: Final = (
 PREFIX: Final = (
     text("name", "The name of the prefix in the settings."),
     text("prefix", "The log prefix of the rule."),
-    text("meaning", "What the settings say the prefix means: denied or logged."),
+    text("meaning", "What the settings say the prefix means: denied, logged or allowed."),
 )
 FLOW: Final = (
     text("in", "The device that the packet came in by."),

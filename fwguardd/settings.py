@@ -293,7 +293,14 @@ def _prefix(node: yaml.Node) -> Watched:
     meaning = Meaning.DENIED
     if "meaning" in pairs:
         meaning = _choice(_by_value(Meaning))(pairs["meaning"])
-    return Watched(_text(pairs["name"]), _text(pairs["prefix"]), meaning)
+    return Watched(_text(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
+
+
+def _prefix_text(node: yaml.Node) -> str:
+    """A log prefix. It may be empty, for rules without one, and must then be in quotes: no value is a mistake."""
+    if isinstance(node, yaml.ScalarNode) and node.style and not node.value:
+        return ""
+    return _text(node)
 
 
 BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **_by_value(Backend)}

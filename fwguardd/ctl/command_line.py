@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NOT_PERMITTED, FAILED = 4, 5
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+BROKEN_PIPE = 141
+"""128 + SIGPIPE: what shells have for a program whose output nobody reads to its end."""
 
 _FAMILIES = {None: FAMILIES, "4": (Family.IPV4,), "6": (Family.IPV6,)}
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of the output has closed it. Python would report that again when it flushes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -47,21 +47,20 @@ _FAMILIES: Final = {0x0800: PacketFamily.IPV4, 0x86DD: PacketFamily.IPV6, 0x0806
 class LineReader:
     """Reads lines for a fixed set of watched prefixes.
 
-    Prefixes are written as in the rule; the reader knows how the kernel log spells them. Raises ValueError for a prefix
-    that is empty, since it would match every line, or given twice.
+    Prefixes are written as in the rule; the reader knows how the kernel log spells them. An empty prefix is of rules
+    without one: their lines begin with ``IN=``. Raises ValueError for a prefix that is given twice.
     """
 
     def __init__(self, watched: Iterable[Watched]) -> None:
         by_prefix: dict[str, Watched] = {}
         for item in watched:
-            if not item.prefix:
-                raise ValueError(f"the prefix of {item.name!r} is empty: it would match every kernel line")
             spelled = kernel_escaped(item.prefix.encode())
             if spelled in by_prefix:
                 raise ValueError(f"{item.name!r} and {by_prefix[spelled].name!r} watch the same prefix {item.prefix!r}")
             by_prefix[spelled] = item
-        self._prefixes = tuple(sorted(by_prefix, key=len, reverse=True))
+        self._prefixes = tuple(sorted((prefix for prefix in by_prefix if prefix), key=len, reverse=True))
         self._watched = by_prefix
+        self._without_prefix = by_prefix.get("")
         self._links = LinkReader()
 
     def read(self, text: str) -> Denial | Unparsed | None:
@@ -71,8 +70,14 @@ class LineReader:
         """
         for prefix in self._prefixes:
             if text.startswith(prefix):
-                return self._read_after(prefix, text)
+                return read_after(self._watched[prefix], text, len(prefix), self._links)
+        if self._without_prefix is not None and text.startswith("IN="):
+            return read_after(self._without_prefix, text, 0, self._links)
         return None
+
+    def watched(self, prefix: str) -> Watched:
+        """The watched prefix with this text, as the rule has it."""
+        return self._watched[kernel_escaped(prefix.encode())]
 
     def read_flow(self, text: str) -> FlowPacket | None:
         """The flow of a plain line of TCP or UDP, many times as fast as `read`; None for every other text.
@@ -82,25 +87,29 @@ class LineReader:
         """
         for prefix in self._prefixes:
             if text.startswith(prefix):
-                return _read_flow(self._watched[prefix].prefix, text, len(prefix))
+                return read_plain_flow(self._watched[prefix].prefix, text, len(prefix))
+        if self._without_prefix is not None:
+            return read_plain_flow("", text, 0)
         return None
 
-    def _read_after(self, prefix: str, text: str) -> Denial | Unparsed:
-        watched = self._watched[prefix]
-        # The kernel ends nearly every line with a blank; journald and syslog daemons remove it.
-        line = text
-        if not text.endswith(" "):
-            line += " "
-        try:
-            link, position = self._links.read(line, len(prefix))
-            if line.startswith("SRC=", position):
-                return _read_ip(watched, text, line, position, link)
-            return _read_other(watched, text, line, position, link)
-        except GrammarError as error:
-            return Unparsed(watched, text, min(error.position, len(text)), error.expected)
+
+def read_after(watched: Watched, text: str, position: int, links: LinkReader) -> Denial | Unparsed:
+    """What a text says whose prefix ends at a position. Never raises."""
+    # The kernel ends nearly every line with a blank; journald and syslog daemons remove it.
+    line = text
+    if not text.endswith(" "):
+        line += " "
+    try:
+        link, position = links.read(line, position)
+        if line.startswith("SRC=", position):
+            return _read_ip(watched, text, line, position, link)
+        return _read_other(watched, text, line, position, link)
+    except GrammarError as error:
+        return Unparsed(watched, text, min(error.position, len(text)), error.expected)
 
 
-def _read_flow(prefix: str, text: str, position: int) -> FlowPacket | None:
+def read_plain_flow(prefix: str, text: str, position: int) -> FlowPacket | None:
+    """The flow of a plain line of TCP or UDP whose prefix ends at a position; None for every other text."""
     match = grammar.PLAIN_IPV4.match(text, position)
     if match is not None:
         incoming, outgoing, src, dst, tcp, spt, dpt, flags = match.groups()

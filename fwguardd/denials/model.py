@@ -22,6 +22,14 @@ class Meaning(Enum):
 
     DENIED = "denied"
     LOGGED = "logged"
+    ALLOWED = "allowed"
+
+    @property
+    def counted_as(self) -> str:
+        """What its packets are counted as: denied or logged."""
+        if self is Meaning.DENIED:
+            return "denied"
+        return "logged"
 
 
 class PacketFamily(Enum):

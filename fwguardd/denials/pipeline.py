@@ -68,8 +68,12 @@ SUMMARIES_PER_TURN: Final = 50
 RETRY: Final = 0.05
 """Seconds until summaries are tried again for which the sink had no room."""
 
-_SINGLE: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED}
-_SUMMARY: Final = {Meaning.DENIED: events.DENIED_SUMMARY, Meaning.LOGGED: events.LOGGED_SUMMARY}
+_SINGLE: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED, Meaning.ALLOWED: events.LOGGED}
+_SUMMARY: Final = {
+    Meaning.DENIED: events.DENIED_SUMMARY,
+    Meaning.LOGGED: events.LOGGED_SUMMARY,
+    Meaning.ALLOWED: events.LOGGED_SUMMARY,
+}
 
 
 class LogLine(Protocol):
@@ -157,7 +161,7 @@ class Pipeline:
         """From now on use these prefixes and these limits. What is counted stays counted."""
         self._reader = LineReader(watched)
         self._watched = {each.prefix: each for each in watched}
-        self._meanings = {each.prefix: each.meaning.value for each in watched}
+        self._meanings = {each.prefix: each.meaning.counted_as for each in watched}
         if limits != self._limits:
             pending, self._limits = self._aggregator.pending(), limits
             self._aggregator, self._scans = Aggregator(limits), ScanDetector(limits)
@@ -183,7 +187,7 @@ class Pipeline:
             if isinstance(summary.key, Malformed):
                 self._counts["unparsed"] += summary.count
             else:
-                self._counts[self._watched_by(summary.key).meaning.value] += summary.count
+                self._counts[self._watched_by(summary.key).meaning.counted_as] += summary.count
 
     def counts(self) -> dict[str, int | str | None]:
         """What was read since the start, and what became of it.

@@ -55,3 +55,4 @@ complete -c fwguardctl -n $denials -l format -x -a 'table ecs' -d 'Output format
 complete -c fwguardctl -n $denials -l read -r -F -d 'Read an old kernel log'
 complete -c fwguardctl -n $denials -l journal-dir -x -a '(__fish_complete_directories)' -d 'Read the journal in this directory'
 complete -c fwguardctl -n $denials -l prefix -x -d 'Look for this prefix'
+complete -c fwguardctl -n $denials -l any-prefix -d 'Show LOG lines with any prefix'

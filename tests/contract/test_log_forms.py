@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.log_files import Counts, LogFileReader
+from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader
 from fwguardd.denials.model import Meaning, Watched
 from tests.system.journals import GrowingJournal
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fwguardd.ctl.denials.counts import Counts
     from fwguardd.ctl.denials.event import Event
 
 pytestmark = pytest.mark.tools
@@ -94,6 +95,35 @@ def test_every_short_form_of_journalctl(journal: Path, form: str) -> None:
             else:
                 assert event.realtime is not None
                 assert 0 <= entry.realtime - event.realtime < 1_000_000
+
+
+@pytest.mark.parametrize("form", ["json", "export", "json-pretty", "json-seq", "json-sse", "verbose"])
+def test_every_long_form_of_journalctl(journal: Path, form: str) -> None:
+    """Each form with all fields gives the kernel's packets, with their times, and nothing that others wrote."""
+    words = ("journalctl", f"--directory={journal}", "--quiet", "--all")
+    entries, _ = read(run(*words, "--output=json"))
+    events, counts = read(run(*words, f"--output={form}"))
+    assert [event.fields["in"] for event in events] == ["eth0", "e\\x1b[2J", "eth0"]
+    assert [(event.host, event.realtime) for event in events] == [(entry.host, entry.realtime) for entry in entries]
+    assert (counts.ours, counts.unparsed, counts.bare) == (3, 0, 0)
+
+
+def test_messages_alone(journal: Path) -> None:
+    """Without any head the text decides, and the account says so: whoever may write to the journal can write it."""
+    words = ("journalctl", f"--directory={journal}", "--quiet", "--all", "--output=cat", "_TRANSPORT=kernel")
+    events, counts = read(run(*words))
+    assert [event.fields["in"] for event in events] == ["eth0", "e\\x1b[2J", "eth0", "eth0"]
+    assert counts.bare == 4
+
+
+@pytest.mark.parametrize("options", [["-t"], ["-e"], ["-J"], ["-x", "-J"], ["-x", "-t"]])
+def test_forms_of_dmesg_without_the_time_of_day(tmp_path: Path, options: list[str]) -> None:
+    """Each form without a whole time is read; where it has the facility, a line that user space wrote is not."""
+    path = tmp_path / "log"
+    path.write_text(f"<4>[   12.345678] {LINE}\n<12>[   12.345679] {LINE}\n", encoding="ascii")
+    events, counts = read(run("dmesg", "--file", str(path), "--nopager", *options))
+    assert counts.ours == (1 if "-x" in options else 2)
+    assert events[0].fields["src"] == "203.0.113.9"
 
 
 @pytest.mark.parametrize(

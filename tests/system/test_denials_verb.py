@@ -187,11 +187,43 @@ def test_old_lines_in_the_other_forms(kern_log: Path) -> None:
     document = json.loads(denials("--read", str(kern_log), "--json", "--since", "2026-11-22").stdout)
     assert [event["event"] for event in document["denials"]] == ["denied", "denied", "denials.unparsed"]
     counts = {"lines": 5, "ours": 2, "unparsed": 1, "foreign": 1, "others": 1, "left_out": 0, "undated": 0}
-    assert document["read"] == {**counts, "assumed_years": [2026]}
+    counts |= {"bare": 0, "relayed": 0, "lost": 0}
+    found = {"other_prefixes": {}, "imitations": {}, "assumed_years": [2026]}
+    assert document["read"] == {**counts, **found}
     lines = denials("--read", "-", "--format", "ecs", "--dport", "23", text=KERN_LOG).stdout.splitlines()
     assert [json.loads(line)["source"]["ip"] for line in lines] == ["203.0.113.9"]
     top = denials("--read", str(kern_log), "--top").stdout
     assert top.startswith("2 packets\n\nPACKETS         SOURCE\n      1  50.0%  203.0.113.9\n")
+
+
+def test_several_files_are_one_log(tmp_path: Path) -> None:
+    """All files are read; the events come by their times, and one account counts all lines."""
+    lines = KERN_LOG.splitlines(keepends=True)
+    first, second = tmp_path / "a.log", tmp_path / "b.log"
+    first.write_text("".join(lines), encoding="ascii")
+    second.write_text("".join(lines), encoding="ascii")
+    one = json.loads(denials("--read", str(first), "--json").stdout)
+    done = denials("--read", str(first), "--read", str(second), "--json")
+    both = json.loads(done.stdout)
+    times = [event["timestamp"] for event in both["denials"] if event["timestamp"]]
+    assert len(both["denials"]) == 2 * len(one["denials"])
+    assert times == sorted(times)
+    assert both["read"]["lines"] == 2 * one["read"]["lines"]
+    assert f"{first}, {second}: 10 lines: 4 parsed" in done.stderr
+
+
+def test_a_prefix_can_have_a_meaning(tmp_path: Path) -> None:
+    """What a rule has allowed is shown as allowed; other prefixes of the file are named, and --any-prefix shows all."""
+    text = f"<4>[   12.345678] {SYN}\n<4>[   13.345678] {SYN.replace('iptables denied: ', '[UFW ALLOW] ')}\n"
+    words = ("--read", "-", "--config", str(tmp_path / "missing.yaml"))
+    done = denials(*words, "--prefix", "allowed=[UFW ALLOW] ", text=text)
+    assert "allowed" in done.stdout
+    assert "denied" not in done.stdout
+    note = '1 line looks like a LOG line with another prefix: "iptables denied: " (1); try --prefix or --any-prefix'
+    assert note in done.stderr
+    everything = denials(*words, "--prefix", "iptables denied: ", "--any-prefix", "--json", text=text)
+    meanings = [(event["meaning"], event["prefix"]) for event in json.loads(everything.stdout)["denials"]]
+    assert meanings == [("denied", "iptables denied: "), ("logged", "[UFW ALLOW] ")]
 
 
 def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
@@ -210,8 +242,10 @@ def test_prefixes_of_the_command_line_need_no_settings(tmp_path: Path) -> None:
         (["--dport", "99999"], 2, "'99999' is neither a port from 0 to 65535 nor a range"),
         (["--read", "-", "--since", "gurke"], 2, "'gurke' is not a time that --read understands"),
         (["--read", "/dev/null", "-f"], 2, "tail -F FILE | fwguardctl denials -f --read -"),
-        (["--read", "-", "--prefix", ""], 2, "is empty"),
+        (["--read", "-", "--prefix", "x", "--prefix", "x"], 2, "watch the same prefix"),
         (["--prefix", "x"], 2, "--prefix needs --read"),
+        (["--any-prefix"], 2, "--any-prefix needs --read"),
+        (["--read", "/dev/null", "--read", "/does/not/exist"], 5, "/does/not/exist: No such file"),
         (["--top", "-f"], 2, "--top and -f exclude each other"),
         (["--top", "--format", "ecs"], 2, "use --top --json"),
         (["--read", "/does/not/exist"], 5, "/does/not/exist: No such file or directory"),
@@ -327,7 +361,7 @@ def test_following_ends_when_nobody_reads_it(following: subprocess.Popen[str]) -
     assert following.stderr is not None
     following.stdout.readline()
     following.stdout.close()
-    assert following.wait(timeout=30) == 5
+    assert following.wait(timeout=30) == 141
     assert following.stderr.read() == ""
 
 
@@ -342,7 +376,7 @@ def test_a_closed_pipe_ends_a_long_answer(tmp_path: Path) -> None:
         assert process.stdout.readline().startswith("TIME")
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
-        assert process.wait(timeout=60) == 5
+        assert process.wait(timeout=60) == 141
 
 
 def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:

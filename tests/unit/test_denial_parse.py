@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from fwguardd.denials.aggregation import flow_of
 from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.grammar import compress_ipv6, escaped_length, kernel_escaped
 from fwguardd.denials.layers import LinkReader
@@ -168,10 +169,16 @@ def test_prefix_may_look_like_devices() -> None:
     assert (found.devices.incoming, found.devices.outgoing, found.src) == ("eth0", None, "203.0.113.9")
 
 
-def test_empty_prefix_is_refused() -> None:
-    """An empty prefix would claim every line of the kernel's."""
-    with pytest.raises(ValueError, match="empty"):
-        LineReader([Watched("all", "", Meaning.LOGGED)])
+def test_empty_prefix_is_that_of_rules_without_one() -> None:
+    """Lines of a rule without a prefix begin with the devices; no other line is taken for one of them."""
+    reader = LineReader([DENIED, Watched("all", "", Meaning.LOGGED)])
+    text = SYN.removeprefix(DENIED.prefix)
+    found = reader.read(text)
+    assert isinstance(found, Denial)
+    assert (found.watched.prefix, found.devices.incoming) == ("", "eth0")
+    assert reader.read_flow(text) == flow_of(found)
+    assert reader.read(f"usb 1-1: {text}") is None
+    assert reader.read_flow(f"usb 1-1: {text}") is None
 
 
 def test_prefix_given_twice_is_refused() -> None:

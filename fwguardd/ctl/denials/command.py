@@ -21,23 +21,22 @@ from fwguardd.ctl.denials.inputs import (
     TimeSpecError,
     UnreadableError,
     events_in_journal,
-    lines_of,
-    opened,
 )
 from fwguardd.ctl.denials.log_files import LogFileReader
+from fwguardd.ctl.denials.old_lines import OldFiles, prefix
 from fwguardd.ctl.denials.table import Table
-from fwguardd.ctl.denials.times import StampReader, time_spec
+from fwguardd.ctl.denials.times import time_spec
 from fwguardd.ctl.denials.top import SHOWN, Top
-from fwguardd.denials.model import Meaning, Watched
+from fwguardd.denials.line_parser import LineReader
 from fwguardd.escaping import printable
 from fwguardd.settings import DEFAULT_PATH, settings_of
-from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ctl.denials.event import Event
-    from fwguardd.ctl.denials.log_files import Counts
+    from fwguardd.ctl.denials.times import StampReader
+    from fwguardd.denials.model import Watched
 
 _Account: TypeAlias = "Callable[[], Mapping[str, object]]"
 """Gives what became of the lines, after all are read."""
@@ -109,12 +108,21 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )  # fmt: skip
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
-        "--read", metavar="FILE",
-        help="read kernel log lines from a file (- is standard input): syslog text, journalctl -k, also with -o json, "
-        "dmesg, or records of /dev/kmsg; a time without a zone is local",
+        "--read", action="append", metavar="FILE",
+        help="read kernel log lines from a file (- is standard input), in any form: syslog text, journalctl -k, dmesg, "
+        "records of /dev/kmsg, behind grep -n or in the log of a container; may be given several times; a time "
+        "without a zone is local",
     )  # fmt: skip
     place.add_argument("--journal-dir", type=Path, metavar="D", help="read the journal in this directory")
-    add("--prefix", action="append", metavar="TEXT", help="with --read: the --log-prefix to look for")
+    add(
+        "--prefix", action="append", type=prefix, metavar="[MEANING=]TEXT",
+        help="with --read: the --log-prefix to look for, '' for rules without one; MEANING is denied (the default), "
+        "logged or allowed",
+    )  # fmt: skip
+    add(
+        "--any-prefix", action="store_true",
+        help="with --read: any --log-prefix; what is neither watched nor given with --prefix is shown as logged",
+    )  # fmt: skip
     add("--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)")
 
 
@@ -164,8 +172,11 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _show_journal(options: argparse.Namespace) -> None:
-    if options.prefix:
-        raise _WrongUsageError("--prefix needs --read: the events in the journal are of the prefixes in the settings")
+    for option, value in (("--prefix", options.prefix), ("--any-prefix", options.any_prefix)):
+        if value:
+            raise _WrongUsageError(
+                f"{option} needs --read: the events in the journal are of the prefixes in the settings"
+            )
     form = _form(options)
     wanted = Filters(tuple(options.src), tuple(options.dport))
     query = Query(options.journal_dir, options.since, options.until, options.follow)
@@ -176,33 +187,22 @@ def _show_journal(options: argparse.Namespace) -> None:
 
 
 def _show_old_lines(options: argparse.Namespace) -> None:
-    if options.follow and options.read != "-":
+    if options.follow and options.read != ["-"]:
         raise _WrongUsageError("-f cannot follow a file; use tail: tail -F FILE | fwguardctl denials -f --read -")
     form = _form(options)
     wanted = _filters(options)
     watched = _watched(options)
-    path, place = _input(options)
-    with opened(path) as (descriptor, changed):
-        stamps = StampReader(changed)
-        old = _reader(watched, wanted, stamps, flows_only=form.top is not None)
-        _print(old.events(lines_of(descriptor, place, live=form.live)), form, old.account)
+
+    def reader(stamps: StampReader) -> LogFileReader:
+        flows_only = form.top is not None
+        return LogFileReader(watched, wanted, stamps, flows_only=flows_only, any_prefix=options.any_prefix)
+
+    files = OldFiles(options.read, reader)
+    with files:
+        _print(files.events(live=form.live), form, files.account)
     sys.stdout.flush()
-    _print_account(place, old.counts, stamps)
-
-
-def _input(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """The file to read, None for standard input; and its name for messages."""
-    if options.read == "-":
-        return None, "standard input"
-    path = Path(options.read)
-    return path, str(path)
-
-
-def _reader(watched: tuple[Watched, ...], wanted: Filters, stamps: StampReader, *, flows_only: bool) -> LogFileReader:
-    try:
-        return LogFileReader(watched, wanted, stamps, flows_only=flows_only)
-    except ValueError as error:
-        raise _WrongUsageError(str(error)) from error
+    for note in files.notes():
+        _print_note(note)
 
 
 def _form(options: argparse.Namespace) -> _Form:
@@ -231,7 +231,11 @@ def _time(text: str | None, now: datetime) -> int | None:
 
 def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
     if options.prefix:
-        return tuple(Watched(prefix.strip() or prefix, prefix, Meaning.DENIED) for prefix in options.prefix)
+        try:
+            LineReader(options.prefix)
+        except ValueError as error:
+            raise _WrongUsageError(str(error)) from error
+        return tuple(options.prefix)
     return settings_of(options.config).prefixes
 
 
@@ -299,27 +303,6 @@ class _Counter:
         for event in self._events:
             self.count += 1
             yield event
-
-
-def _print_account(place: str, counts: Counts, stamps: StampReader) -> None:
-    """Print on standard error what became of the lines, and what was assumed."""
-    _print_note(
-        f"{place}: {counted(counts.lines, 'line')}: {counts.ours} parsed, {counts.unparsed} of unknown form, "
-        f"{counts.foreign} not from the kernel, {counts.others} without a watched prefix"
-    )
-    if counts.foreign:
-        _print_note(
-            f"ignored {counted(counts.foreign, 'line')} with a watched prefix but no sign that the kernel wrote it"
-        )
-    if counts.left_out:
-        _print_note(
-            f"{counted(counts.left_out, 'line')} without text: journalctl omits odd bytes unless it is given --all"
-        )
-    if counts.undated:
-        _print_note(f"--since and --until excluded {counted(counts.undated, 'line')} without a time of day")
-    if stamps.years:
-        years = " and ".join(map(str, sorted(stamps.years)))
-        _print_note(f"the stamps have no year: {years} was assumed, from the time of the last change of the file")
 
 
 def _positive(text: str) -> int:

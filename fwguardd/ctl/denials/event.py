@@ -46,13 +46,27 @@ _NUMBER: Final = re.compile("[0-9]{1,20}")
 
 
 class KernelLine(NamedTuple):
-    """A kernel line: its text in the kernel's spelling, when it came, and how often."""
+    """A kernel line: its text in the kernel's spelling, when it came, and how often. ``relayed``: another program has
+    passed it on under a facility of its own."""
 
     text: str
     realtime: int | None = None
     uptime: int | None = None
     host: str | None = None
     times: int = 1
+    relayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Messages that a log does not have: the program that reports it or that lost them, the number (None where the
+    report has none), and the text of the report."""
+
+    source: str
+    count: int | None
+    reason: str
+    realtime: int | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ class Event:
 
     @property
     def meaning(self) -> str:
-        """What happened to the packets: denied or logged."""
+        """What happened to the packets: denied, logged or allowed."""
         return str(self.fields.get("meaning") or self.name.partition(".")[0])
 
     @property
@@ -106,6 +120,8 @@ def from_denial(denial: Denial, line: KernelLine) -> Event:
     found: dict[str, Any] = {**denial_fields(denial), "line": denial.text}
     if line.times > 1:
         found["count"] = line.times
+    if line.relayed:
+        found["relayed"] = True
     return Event(_KINDS[denial.watched.meaning].name, denial, found, line.realtime, line.uptime, line.host)
 
 
@@ -115,7 +131,7 @@ def from_flow(flow: Flow, watched: Watched, line: KernelLine) -> Event:
     return Event(_KINDS[watched.meaning].name, "", found, line.realtime, line.uptime, line.host)
 
 
-_KINDS: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED}
+_KINDS: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED, Meaning.ALLOWED: events.LOGGED}
 
 
 def from_unparsed(read: Unparsed, line: KernelLine) -> Event:
@@ -123,6 +139,19 @@ def from_unparsed(read: Unparsed, line: KernelLine) -> Event:
     found = {"line": read.text, "expected": read.expected}
     name = events.DENIALS_UNPARSED.name
     return Event(name, unparsed_sentence(read), found, line.realtime, line.uptime, line.host)
+
+
+def from_loss(loss: Loss) -> Event:
+    """The event of a report of lost messages."""
+    found: dict[str, Any] = {"source": loss.source}
+    lost = "messages were lost"
+    if loss.count is not None:
+        found["count"] = loss.count
+        lost = f"{loss.count} messages were lost"
+        if loss.count == 1:
+            lost = "1 message was lost"
+    message = f"{lost} ({loss.source}: {loss.reason}); denials may be among them"
+    return Event(events.DENIALS_LOST.name, message, found, loss.realtime, None, loss.host or None)
 
 
 def from_entry(entry: Mapping[str, Any]) -> Event | None:

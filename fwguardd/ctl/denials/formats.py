@@ -133,6 +133,9 @@ def _observer(event: Event) -> dict[str, Any]:
     }
 
 
+_TYPES: Final = {"denied": "denied", "allowed": "allowed"}
+
+
 def _categories(event: Event) -> dict[str, Any]:
     if event.is_notice:
         return {
@@ -142,7 +145,7 @@ def _categories(event: Event) -> dict[str, Any]:
             "action": event.name,
         }
     if event.is_of_packets:
-        types = {"denied": ["connection", "denied"]}.get(event.meaning, ["connection", "info"])
+        types = ["connection", _TYPES.get(event.meaning, "info")]
         return {"kind": "event", "category": ["network"], "type": types, "action": event.meaning}
     return {"kind": "event", "category": ["network"], "type": ["info"], "action": event.name}
 

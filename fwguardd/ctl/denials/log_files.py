@@ -1,11 +1,15 @@
-r"""From the lines of a file to events, with the parser of the daemon: text of a kernel log, whatever program wrote it.
+r"""From the lines of a file to events, with the parser of the daemon: text of a kernel log, whatever carried it.
 
-Supported are records of /dev/kmsg, the output of dmesg, that of ``journalctl -k`` in its short forms and with ``-o
-json``, and syslog text as in /var/log/kern.log. A line counts only if it shows that the kernel wrote it: by facility 0,
-by the transport of the journal, or by the name ``kernel`` where syslog text has the name of the program. Text is not a
-proof: where any program may write lines with any name, as in /var/log/syslog, it can have written lines in the kernel's
-name. dmesg prints the facility only with --decode or --raw; without it root may have written a line, since only root
-can write to /dev/kmsg.
+Supported are records of /dev/kmsg, the output of dmesg and ``journalctl -k`` in all their forms, syslog text as in
+/var/log/kern.log in its many spellings, and any of these behind what ``grep``, a container's log or a relay puts before
+a line (`fwguardd.ctl.denials.line_heads`, `fwguardd.ctl.denials.entries`).
+
+A line counts if it shows that the kernel wrote it: by facility 0, by the transport of the journal, or by the name
+``kernel`` where syslog text has the name of the program. A line of ``dmesg --notime`` or ``journalctl -o cat`` has no
+such sign: it counts if it begins with a watched prefix, and the account says how many there were. Text is not a proof:
+where any program may write lines with any name, as in /var/log/syslog, it can have written lines in the kernel's name.
+dmesg prints the facility only with --decode or --raw; without it root may have written a line, since only root can
+write to /dev/kmsg.
 
 The text is spelled as in /dev/kmsg (see `fwguardd.denials.grammar`). Syslog daemons write bytes as they are or as the
 kernel spells them, without a sign of which: what reads as the kernel's ``\xHH`` is taken for it.
@@ -15,17 +19,18 @@ Every line is accounted for in `Counts`.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.ctl.denials.event import KernelLine, as_text, from_denial, from_flow, from_unparsed
-from fwguardd.denials.grammar import kernel_escaped
+from fwguardd.ctl.denials import entries, reports
+from fwguardd.ctl.denials.counts import Counts
+from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_unparsed
+from fwguardd.ctl.denials.line_heads import ProgramLine, Wrapped, read_head, read_program_line, spelled, unwrap
+from fwguardd.denials.any_prefix import AnyPrefixReader, prefix_of
 from fwguardd.denials.line_parser import LineReader
-from fwguardd.denials.model import Denial, Unparsed
-from fwguardd.kernel.journal_reader import Entry, read_document
-from fwguardd.kernel.kmsg import KERNEL_FACILITY, parse_record
+from fwguardd.denials.model import Denial
+from fwguardd.kernel.kmsg import KERNEL_FACILITY, Lost, parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,121 +42,56 @@ if TYPE_CHECKING:
     from fwguardd.denials.model import Watched
 
 
-_CLOCK: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
-_DATE: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_LINE: Final = re.compile(
-    # dmesg --raw and /proc/kmsg begin with a priority, dmesg --decode with facility and level.
-    r"(?:<[0-7]>|kern *:[a-z]+ *: *)?"
-    r"(?:"
-    rf"(?P<syslog>[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCK})(?:\.(?P<syslog_usec>[0-9]{{6}}))? |"
-    rf"(?P<iso>{_DATE}[T ]{_CLOCK})(?:\.(?P<iso_usec>[0-9]{{1,9}})|,(?P<dmesg_usec>[0-9]{{6}}))?"
-    r"(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})? |"
-    rf"[A-Z][a-z]{{2}} (?P<full>{_DATE} {_CLOCK}) (?P<name>[A-Z]{{2,5}}|[+-][0-9]{{2,4}}) |"
-    r"(?P<epoch>[0-9]{9,11})\.(?P<epoch_usec>[0-9]{6}) |"
-    r"\[ *(?P<uptime>[0-9]{1,10}\.[0-9]{6})(?: <[^<>]{1,24}>)?\] |"
-    rf"\[[A-Z][a-z]{{2}} (?P<ctime>[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCK} [0-9]{{4}})\] "
-    r")"
-    # The name of the host may be left out; a program's name ends with a colon, so it cannot stand for a host's.
-    r"(?P<tag>(?:(?P<host>[^ ]{0,254}[^ :]) )?kernel: (?:\[ *(?P<printk>[0-9]{1,10}\.[0-9]{6})\] )?)?"
-)
-_REPEATED: Final = re.compile(r"message repeated ([0-9]{1,9}) times: \[ ?(.*)\]")
-"""How rsyslog writes a line that came several times ($RepeatedMsgReduction)."""
-
-_NOT_SPELLED: Final = re.compile(r"\\x[0-9a-f]{2}|[^ -\[\]-~]")
-
-
-def read_line(line: bytes, stamps: StampReader) -> KernelLine | None:
-    """The kernel line in a line of a file, or None when nothing shows that the kernel wrote it. Never raises."""
+def read_line(line: bytes, stamps: StampReader) -> KernelLine | Wrapped | Lost | None:
+    """The kernel line in a line of a file; what is left of the line, or None, when nothing shows that the kernel wrote
+    it; or the loss that journald reports. Never raises."""
     # Serial consoles and other systems end lines with a carriage return.
     line = line.removesuffix(b"\r")
     if line[:1] == b"{":
-        return _from_journal(line)
+        return _from_object(line, stamps)
     if line[:1].isdigit():
         record = parse_record(line)
         if record is not None:
             if record.facility != KERNEL_FACILITY:
                 return None
             return KernelLine(record.text, uptime=record.usec)
-    return _from_text(line.decode("latin-1"), stamps)
+    text = line.decode("latin-1")
+    found = read_head(text, stamps)
+    if found is not None:
+        return found
+    return _from_wrapped(unwrap(text, stamps), stamps)
 
 
-def _from_journal(line: bytes) -> KernelLine | None:
-    """An entry of ``journalctl -o json``. User space can write to the kernel log, but not as facility 0 (kernel)."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+def _from_wrapped(found: KernelLine | Wrapped, stamps: StampReader) -> KernelLine | Wrapped | Lost | None:
+    """The same, of what a line without a common head has."""
+    if isinstance(found, KernelLine):
+        return found
+    data = found.text.encode("latin-1")
+    if found.is_json:
+        return _from_object(data, stamps)
+    record = parse_record(data)
+    if record is None:
+        return found
+    if record.facility != KERNEL_FACILITY:
         return None
-    if not isinstance(entry, dict):
+    return KernelLine(record.text, found.realtime, record.usec)
+
+
+def _from_object(line: bytes, stamps: StampReader) -> KernelLine | Wrapped | Lost | None:
+    entry = entries.decoded(line)
+    if entry is None:
         return None
-    found = read_document(entry)
-    if not isinstance(found, Entry):
+    if "_TRANSPORT" in entry or "__REALTIME_TIMESTAMP" in entry:
+        return entries.read_journal(entry)
+    if "msg" in entry:
+        return entries.read_dmesg(entry)
+    inside = entries.text_inside(entry)
+    if inside is None or inside[0][:1] == b"{":
         return None
-    host = as_text(entry.get("_HOSTNAME")) or None
-    return KernelLine(kernel_escaped(found.message), round(found.when * 1_000_000), None, host)
-
-
-def _from_text(line: str, stamps: StampReader) -> KernelLine | None:
-    match = _LINE.match(line)
-    if match is None or not _is_of_kernel(match):
-        return None
-    text, times = line[match.end() :], 1
-    repeated = _REPEATED.fullmatch(text)
-    if repeated is not None:
-        times, text = int(repeated[1]), repeated[2]
-    return KernelLine(_spelled(text), _realtime(match, stamps), _uptime(match), match["host"], times)
-
-
-def _is_of_kernel(match: re.Match[str]) -> bool:
-    """Whether the line names the kernel, or was printed by dmesg, which prints no names: all that it prints comes from
-    the kernel log."""
-    return match["tag"] is not None or bool(match["uptime"] or match["ctime"] or match["dmesg_usec"])
-
-
-def _uptime(match: re.Match[str]) -> int | None:
-    """Microseconds since boot."""
-    seconds = match["uptime"] or match["printk"]
-    if not seconds:
-        return None
-    return int(seconds.replace(".", ""))
-
-
-def _realtime(match: re.Match[str], stamps: StampReader) -> int | None:
-    if match["iso"]:
-        return _iso_realtime(match, stamps)
-    if match["syslog"]:
-        return stamps.read(match["syslog"], match["syslog_usec"])
-    if match["full"]:
-        return stamps.read(match["full"] + _zone(match["name"]), None)
-    if match["epoch"]:
-        return int(match["epoch"]) * 1_000_000 + int(match["epoch_usec"])
-    if match["ctime"]:
-        return stamps.read(match["ctime"], None)
-    return None
-
-
-def _iso_realtime(match: re.Match[str], stamps: StampReader) -> int | None:
-    return stamps.read(match["iso"] + (match["zone"] or ""), match["iso_usec"] or match["dmesg_usec"])
-
-
-def _zone(name: str) -> str:
-    """The zone that journalctl prints, as ISO 8601 has it. Python cannot look up the name of a zone: it is the zone of
-    the host, so the time is local."""
-    if name[0] in "+-":
-        return name
-    return {"UTC": "Z", "GMT": "Z"}.get(name, "")
-
-
-def _spelled(text: str) -> str:
-    if text.isascii() and text.isprintable() and "\\" not in text:
-        return text
-    return _NOT_SPELLED.sub(_spell, text)
-
-
-def _spell(found: re.Match[str]) -> str:
-    """One character that no kernel line holds; four are the kernel's spelling already."""
-    if len(found[0]) > 1:
-        return found[0]
-    return f"\\x{ord(found[0]):02x}"
+    found = read_line(inside[0], stamps)
+    if isinstance(found, KernelLine) and found.realtime is None:
+        return found._replace(realtime=stamps.read_iso(inside[1]))
+    return found
 
 
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
@@ -164,92 +104,182 @@ _OWN_EVENT: Final = b'"FWGUARD_EVENT"'
 """An event of fwguardd about a line, in the same journal as the line: it repeats the line."""
 
 _BLOB: Final = b" blob data]"
+_REPORTS: Final = (b"essage", b" suppressed")
+"""A line without any of these reports neither a loss nor a repeated line."""
+
+_LOOKS_LOGGED: Final = b" OUT="
+"""Every LOG line of an IP packet has this, whatever its prefix."""
+
 _LEFT_OUT: Final = re.compile(r"\[[0-9.]{1,8}[BKMGT]{1,2} blob data\]")
 """What the short forms of journalctl print without --all for a message with a byte that is not printable: the message
 of a packet from a device with an odd name is missing then (print_multiline() in src/shared/logs-show.c)."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What became of the lines; the first number is the sum of the next four."""
+_GAPS_SHOWN: Final = 10
+"""Gaps in the numbers of kernel records that are reported one by one."""
 
-    lines: int = 0
-    ours: int = 0
-    """Parsed."""
-    unparsed: int = 0
-    """Kernel lines with a watched prefix, in an unknown form."""
-    foreign: int = 0
-    """Lines with a watched prefix that nothing shows to be the kernel's: ignored."""
-    others: int = 0
-    """Lines without a watched prefix."""
-    left_out: int = 0
-    """Of the others, kernel lines whose text journalctl did not print."""
-    undated: int = 0
-    """Of the first two kinds, those that --since or --until excluded because they have no time of day."""
+_FILTERED: Final = "records between the lines of the file are missing: overwritten in the kernel, or filtered out"
 
 
 class LogFileReader:
-    """Reads lines for a set of watched prefixes. With ``flows_only`` the events have only the fields that it takes to
-    count them. Raises ValueError for prefixes that LineReader does not take."""
+    """Reads lines for a set of watched prefixes, or with ``any_prefix`` for all. With ``flows_only`` the events have
+    only the fields that it takes to count them. Raises ValueError for prefixes that LineReader does not take."""
 
     def __init__(
-        self, watched: Iterable[Watched], wanted: Filters, stamps: StampReader, *, flows_only: bool = False
+        self,
+        watched: Iterable[Watched],
+        wanted: Filters,
+        stamps: StampReader,
+        *,
+        flows_only: bool = False,
+        any_prefix: bool = False,
     ) -> None:
         watched = tuple(watched)
-        self._reader = LineReader(watched)
-        self._watched = {each.prefix: each for each in watched}
+        self._any_prefix = any_prefix
+        self._reader: LineReader | AnyPrefixReader = LineReader(watched)
+        if any_prefix:
+            self._reader = AnyPrefixReader(watched)
         self._wanted = wanted
         self._stamps = stamps
         self._flows_only = flows_only
-        self._needles = _needles(watched)
-        self._marks = tuple(needle for needle in self._needles if needle not in {b"", _BYTES_IN_JSON, _BLOB})
+        watched_needles = _needles(watched)
+        self._needles = tuple(dict.fromkeys((*watched_needles, *_REPORTS, _LOOKS_LOGGED)))
+        self._marks = tuple(needle for needle in watched_needles if needle not in {b"", _BYTES_IN_JSON, _BLOB})
+        self._last: tuple[int, KernelLine] = (0, KernelLine(""))
+        """The last line of the kernel and its number, for the case that it is repeated."""
         self.counts = Counts()
 
     def events(self, lines: Iterable[bytes]) -> Iterator[Event]:
         """The events of the lines, as far as they are wanted. Raises only what ``lines`` raises."""
+        iterator = iter(entries.single_lines(lines))
+        for first in iterator:
+            rest = chain((first,), iterator)
+            if reports.is_record(first):
+                yield from self._events_of_records(rest)
+            else:
+                yield from self._events_of_lines(rest)
+
+    def _events_of_lines(self, lines: Iterable[bytes]) -> Iterator[Event]:
         counts, needles = self.counts, self._needles
         for line in lines:
             counts.lines += 1
             for needle in needles:
                 if needle in line:
+                    event = self._event(line)
+                    if event is not None:
+                        yield event
                     break
+
+    def _events_of_records(self, lines: Iterable[bytes]) -> Iterator[Event]:
+        """The events of records of /dev/kmsg, and of the records that are missing between them."""
+        gaps, shown, hidden = reports.SequenceGaps(), 0, 0
+        for line in lines:
+            missing = gaps.missing(line)
+            if missing and shown < _GAPS_SHOWN:
+                shown += 1
+                yield from self._loss(Loss("kmsg", missing, _FILTERED))
             else:
-                counts.others += 1
-                continue
-            event = self._event(line)
-            if event is not None:
-                yield event
+                hidden += missing
+            yield from self._events_of_lines((line,))
+        if hidden:
+            yield from self._loss(Loss("kmsg", hidden, _FILTERED))
+
+    def _loss(self, loss: Loss) -> tuple[Event, ...]:
+        """The event of lost messages, unless it is not wanted."""
+        self.counts.lost += loss.count or 0
+        if self._wanted.by_packet or not self._takes_time_of(loss.realtime):
+            return ()
+        return (from_loss(loss),)
+
+    def _takes_time_of(self, realtime: int | None) -> bool:
+        if not self._wanted.by_time:
+            return True
+        return realtime is not None and self._wanted.takes_time(realtime)
 
     def account(self) -> dict[str, object]:
         """What became of the lines, and which years were assumed for stamps without a year."""
-        return {**asdict(self.counts), "assumed_years": sorted(self._stamps.years)}
+        return {**self.counts.document(), "assumed_years": sorted(self._stamps.years)}
 
     def _event(self, data: bytes) -> Event | None:
         line = read_line(data, self._stamps)
-        if line is None:
-            self._count_ignored(data)
-            return None
+        if isinstance(line, KernelLine):
+            return self._event_of(line)
+        if isinstance(line, Lost):
+            return self._event_of_loss(Loss("systemd-journald", line.count, f"Missed {line.count} kernel messages"))
+        if isinstance(line, Wrapped):
+            return self._event_of_wrapped(data, line)
+        self._count_ignored(data)
+        return None
+
+    def _event_of(self, line: KernelLine) -> Event | None:
+        """The event of a line that the kernel wrote."""
+        self._last = (self.counts.lines, line)
         flow = self._read_flow(line.text)
         if flow is None:
             return self._read(line)
         if not self._wanted.takes_packet(flow.src, int(flow.port)):
-            self.counts.ours += 1
+            self._count_ours(line)
             return None
         if not self._flows_only:
             return self._read(line)
-        self.counts.ours += 1
+        self._count_ours(line)
         if not self._takes_time(line):
             return None
-        return from_flow(flow, self._watched[flow.prefix], line)
+        return from_flow(flow, self._reader.watched(flow.prefix), line)
 
-    def _count_ignored(self, data: bytes) -> None:
+    def _count_ours(self, line: KernelLine) -> None:
+        self.counts.ours += 1
+        self.counts.relayed += line.relayed
+
+    def _event_of_wrapped(self, data: bytes, wrapped: Wrapped) -> Event | None:
+        """The event of a line without a sign of the kernel: its text alone may be that of a LOG line, or it reports a
+        loss or a repeated line."""
+        if wrapped.is_bare:
+            line = KernelLine(spelled(wrapped.text), wrapped.realtime)
+            if isinstance(self._reader.read(line.text), Denial):
+                self.counts.bare += 1
+                return self._event_of(line)
+        report = read_program_line(wrapped.text, self._stamps)
+        if report is not None:
+            number = reports.repeats(report.program, report.text)
+            if number is not None:
+                return self._repeated(report, number)
+            found = reports.loss(report.program, report.text)
+            if found is not None:
+                return self._event_of_loss(Loss(report.program, found.count, report.text, report.realtime, report.host))
+        self._count_ignored(data, wrapped)
+        return None
+
+    def _event_of_loss(self, loss: Loss) -> Event | None:
+        for event in self._loss(loss):
+            return event
+        return None
+
+    def _repeated(self, report: ProgramLine, number: int) -> Event | None:
+        """The event of a line that a log daemon left out so many times: the line before, of the same host."""
+        line_number, line = self._last
+        if line_number != self.counts.lines - 1 or (line.host or "") != report.host:
+            return None
+        return self._event_of(line._replace(realtime=report.realtime, times=number * line.times))
+
+    def _count_ignored(self, data: bytes, wrapped: Wrapped | None = None) -> None:
         """Count a line that nothing shows to be the kernel's."""
-        if _OWN_EVENT not in data:
-            for mark in self._marks:
-                if mark in data:
-                    self.counts.foreign += 1
-                    return
-        self.counts.others += 1
+        counts = self.counts
+        imitation = None
+        if _LOOKS_LOGGED in data:
+            imitation = reports.imitation(data.decode("latin-1"))
+        if imitation is not None:
+            counts.imitations[imitation] = counts.imitations.get(imitation, 0) + 1
+        if self._is_watched(data):
+            counts.foreign += 1
+        elif imitation is None and wrapped is not None and wrapped.is_bare:
+            self._count_other_prefix(spelled(wrapped.text))
+
+    def _is_watched(self, data: bytes) -> bool:
+        """Whether a line has a watched prefix somewhere. An event of fwguardd repeats the line that it is about."""
+        if _OWN_EVENT in data:
+            return False
+        return any(mark in data for mark in self._marks)
 
     def _read_flow(self, text: str) -> Flow | None:
         """The flow of a plain line, as most are, where that may be enough: `_read` takes three times as long."""
@@ -264,21 +294,32 @@ class LogFileReader:
 
     def _read(self, line: KernelLine) -> Event | None:
         read = self._reader.read(line.text)
-        match read:
-            case None:
-                self.counts.others += 1
-                self.counts.left_out += _LEFT_OUT.fullmatch(line.text) is not None
-                return None
-            case Denial():
-                self.counts.ours += 1
-                if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
-                    return from_denial(read, line)
-                return None
-            case Unparsed():
-                self.counts.unparsed += 1
-                if self._wanted.by_packet or not self._takes_time(line):
-                    return None
-                return from_unparsed(read, line)
+        if read is None:
+            return self._event_of_other(line)
+        if isinstance(read, Denial):
+            self._count_ours(line)
+            if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
+                return from_denial(read, line)
+            return None
+        self.counts.unparsed += 1
+        if self._wanted.by_packet or not self._takes_time(line):
+            return None
+        return from_unparsed(read, line)
+
+    def _event_of_other(self, line: KernelLine) -> Event | None:
+        """A line of the kernel without a watched prefix."""
+        found = reports.loss("kernel", line.text)
+        if found is not None:
+            return self._event_of_loss(Loss("kernel", found.count, line.text, line.realtime, line.host))
+        self.counts.left_out += _LEFT_OUT.fullmatch(line.text) is not None
+        self._count_other_prefix(line.text)
+        return None
+
+    def _count_other_prefix(self, text: str) -> None:
+        """Count the prefix of a text that looks like a LOG line."""
+        prefix = prefix_of(text)
+        if prefix is not None:
+            self.counts.count_prefix(prefix)
 
     def _takes_time(self, line: KernelLine) -> bool:
         if not self._wanted.by_time:
@@ -292,5 +333,8 @@ class LogFileReader:
 def _needles(watched: Iterable[Watched]) -> tuple[bytes, ...]:
     """A line without any of these holds no watched prefix: for each prefix its longest part that is the same in every
     kind of file. With a prefix that has no such part every line is read."""
-    parts = {max(_PLAIN.findall(item.prefix), key=len, default="").encode() for item in watched}
+    parts = set()
+    for item in watched:
+        # A rule without a prefix logs lines that begin with the devices.
+        parts.add(max(_PLAIN.findall(item.prefix or "IN="), key=len, default="").encode())
     return (*sorted(parts), _BYTES_IN_JSON, _BLOB)

@@ -87,6 +87,8 @@ def cells(event: Event) -> tuple[str, ...]:
     meaning = event.meaning
     if event.weight > 1:
         meaning += f" ×{event.weight}"
+    if found.get("relayed"):
+        meaning += " (relayed)"
     return (
         when(event),
         printable(meaning),

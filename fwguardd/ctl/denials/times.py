@@ -119,7 +119,7 @@ def _iso(words: str, now: datetime) -> int | None:
         return None
 
 
-_MONTHS: Final = {
+MONTHS: Final = {
     "Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6,
     "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }  # fmt: skip
@@ -130,6 +130,9 @@ _YEARS_BACK: Final = 9
 """Leap years are at most eight years apart (1896 and 1904), so the year of a leap day is always found."""
 
 _SYSLOG_STAMP: Final = re.compile(r"([A-Z][a-z]{2}) ([ 0-9][0-9]) ([0-9]{2}):([0-9]{2}):([0-9]{2})(?: ([0-9]{4}))?")
+
+
+_LONG_FRACTION: Final = re.compile(r"(\.[0-9]{6})[0-9]+")
 
 
 class StampReader:
@@ -152,13 +155,21 @@ class StampReader:
             return usec
         return usec + int(fraction[:6].ljust(6, "0"))
 
+    def read_iso(self, text: str) -> int | None:
+        """Microseconds since the epoch, of an ISO 8601 time with any number of digits after the point; None for any
+        other text."""
+        try:
+            return to_usec(datetime.fromisoformat(_LONG_FRACTION.sub(r"\1", text)))
+        except (ValueError, OverflowError, OSError):
+            return None
+
     def _usec(self, seconds: str) -> int | None:
         try:
             match = _SYSLOG_STAMP.fullmatch(seconds)
             if match is None:
                 return to_usec(datetime.fromisoformat(seconds))
             month, day, *clock, year = match.groups()
-            parts = (_MONTHS[month], int(day), *(int(part) for part in clock))
+            parts = (MONTHS[month], int(day), *(int(part) for part in clock))
             if year:
                 return self._of_year(int(year), parts)
             return self._of_latest_year(parts)
