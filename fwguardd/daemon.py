@@ -197,6 +197,8 @@ class Daemon:
 
     async def reload(self, by: str, confirm_within: float | None = None) -> Report:
         """Read the settings and the rule files now. Settings that cannot be used leave the earlier ones in force."""
+        if confirm_within is not None:
+            self._supervisor.expect_confirmation()
         self._systemd.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
             loaded = await self._supervisor.load_settings(self._options.load)
@@ -226,7 +228,7 @@ class Daemon:
         outcome = report.outcome
         wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
-        again = starved or (isinstance(outcome, Failed) and outcome.retry)
+        again = starved or bool(report.state.unknown) or (isinstance(outcome, Failed) and outcome.retry)
         undo = outcome.state.unverified is UnverifiedState.UNDO
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved, undo=undo)
         self._inform_systemd()

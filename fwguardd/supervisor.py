@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
@@ -67,7 +68,8 @@ class Supervisor:
         self._recent: _Recent | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
-        self._worker = WorkerThread(lambda: Worker(settings, host, emit, progress), Orders(settings), progress)
+        self._confirmation_asked = asked = threading.Event()
+        self._worker = WorkerThread(lambda: Worker(settings, host, emit, progress, asked), Orders(settings), progress)
         opened = self._worker.submit(Worker.opened).result()
         self.state: State = opened.state
         self.revisions: tuple[RevisionSummary, ...] = opened.revisions
@@ -142,6 +144,10 @@ class Supervisor:
         report = await self._act(Worker.run_pass, request)
         self._count_repairs(report.outcome, authors)
         return report
+
+    def expect_confirmation(self) -> None:
+        """A reload that has to be confirmed follows: until it, no pass applies changed files."""
+        self._confirmation_asked.set()
 
     async def reload(self, by: str, confirm_within: float | None = None) -> Report:
         """A pass that validates all files again, held ones too, and ends a fight."""

@@ -18,17 +18,19 @@ loop, and those in which `verbs.RevisionReader` waits for the processes that rea
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
-from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, validate_ahead
-from fwguardd.enforce.record import Cause, recall, report_faults
+from fwguardd.enforce.recall import recall, recall_again
+from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
+from fwguardd.enforce.record import Cause, report_faults
 from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
@@ -109,8 +111,19 @@ class Worker:
     Belongs to the worker thread: every method runs in it.
     """
 
-    def __init__(self, settings: Settings, host: Host, emit: Emit, progress: Progress) -> None:
-        """Open the state directory. Raises StoreError where it cannot be trusted."""
+    def __init__(
+        self,
+        settings: Settings,
+        host: Host,
+        emit: Emit,
+        progress: Progress,
+        confirmation_asked: threading.Event | None = None,
+    ) -> None:
+        """Open the state directory. Raises StoreError where it cannot be trusted.
+
+        ``confirmation_asked`` is set by the event loop when a reload that has to be confirmed is queued.
+        """
+        self._confirmation_asked = confirmation_asked or threading.Event()
         backend = host.tool.backend
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
@@ -135,21 +148,18 @@ class Worker:
         """A pass; but first a revision that was not confirmed in time is undone."""
 
         def step(context: Context, state: State) -> Outcome:
-            return expire(context, state) or reconcile(context, state, request)
+            return expire(context, state, request.authors) or reconcile(context, state, request)
 
         return self._act("a pass", orders, step)
 
     def reload(self, orders: Orders, by: str, confirm_within: float | None) -> Report:
         """A pass that validates all files again, held ones too."""
+        if confirm_within is not None:
+            self._confirmation_asked.clear()
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
-            anew = replace(state.to_validate_again(), held=None)
-            outcome = reconcile(context, anew, PassRequest(Cause("reload", by), confirm_within))
-            if isinstance(outcome, Failed):
-                left = outcome.state
-                return replace(outcome, state=replace(state, touched=left.touched, unverified=left.unverified))
-            return outcome
+            return reload_files(context, state, Cause("reload", by), confirm_within)
 
         return self._act("a reload", orders, step)
 
@@ -213,12 +223,14 @@ class Worker:
             host=self._host,
             emit=self._emit,
             why_not=orders.why_not,
+            emergency_dir=orders.settings.emergency_dir,
+            confirmation_asked=self._confirmation_asked.is_set,
         )
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:
         """One step; then fresh namespaces are prepared for the next."""
         before = self._state
-        outcome = self._guarded(what, lambda: step(self._context(orders), before))
+        outcome = self._guarded(what, lambda: self._step(orders, before, step))
         if outcome is None:
             outcome = self._guard_after_bug(what, orders, before)
         self._state = outcome.state
@@ -227,6 +239,11 @@ class Worker:
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
         return Report(before, outcome, self._state, self._store.summaries(), self._store.faults())
+
+    def _step(self, orders: Orders, before: State, step: Step) -> Outcome:
+        """A step, after what could not be read of the state directory was read again."""
+        context = self._context(orders)
+        return step(context, recall_again(context, before))
 
     def _guard_after_bug(self, what: str, orders: Orders, state: State) -> Outcome:
         """Enforce what is in force although a step failed in a way that nobody foresaw."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fwguardd.enforce.look import Kernel
@@ -28,12 +29,17 @@ class Host:
     boot_id: str
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a pass works on.
 
     ``preserve`` says what belongs to other programs. ``repair`` says whether drift is repaired, ``why_not`` in a clause
-    why it is left alone.
+    why it is left alone. ``emergency_dir`` has the rule files of the emergency set. ``confirmation_asked`` says whether
+    a reload that has to be confirmed waits for this step to end.
     """
 
     rules_dir: Path
@@ -45,6 +51,8 @@ class Context:
     host: Host
     emit: Emit
     why_not: str = ""
+    emergency_dir: Path | None = None
+    confirmation_asked: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True, slots=True)

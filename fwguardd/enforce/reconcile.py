@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.apply import apply_files
+from fwguardd.enforce.confirmation import arm, hold
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, repaired_in, still_in_force
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
-from fwguardd.enforce.state import RefusedFiles, State
+from fwguardd.enforce.state import RefusedFiles, State, Unknown
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.store.revisions import HeldFiles, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -55,12 +57,39 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     snapshot = take_snapshot(context.rules_dir)
     if state.knows(snapshot.digest):
         return _enforce_known(context, state, snapshot, request)
+    if Unknown.PENDING in state.unknown:
+        return enforce(context, state, request.authors)
     if not request.look_only:
         return _validate_and_apply(context, state, snapshot, request)
     outcome = enforce(context, state, request.authors)
     if isinstance(outcome, Done):
         return replace(outcome, files_changed=True)
     return outcome
+
+
+def reload_files(context: Context, state: State, why: Cause, confirm_within: float | None) -> Outcome:
+    """Validate all files again, held ones too, and put them in force."""
+    snapshot = take_snapshot(context.rules_dir)
+    armed = state
+    try:
+        if confirm_within is not None:
+            armed = arm(context, state, snapshot.digest, confirm_within)
+    except StoreError as error:
+        held = replace(state, held=HeldFiles(snapshot.digest, f"a reload that has to be confirmed failed: {error}"))
+        return pass_failed(context, held, f"nothing was changed: {error}. {still_in_force(state)}", retry=False)
+    anew = replace(armed.to_validate_again(), held=None)
+    outcome = _validate_and_apply(context, anew, snapshot, PassRequest(why, confirm_within))
+    if isinstance(outcome, Failed):
+        outcome = replace(outcome, state=_state_before(armed, outcome.state))
+    if confirm_within is None or isinstance(outcome, Done) or armed.held is None:
+        return outcome
+    # The reason of a failure is in its event and in the answer to the reload.
+    return replace(outcome, state=hold(context, outcome.state, armed.held.digest, "a reload to be confirmed failed"))
+
+
+def _state_before(state: State, left: State) -> State:
+    """The state before a reload that failed, with what the failure left."""
+    return replace(state, touched=left.touched, unverified=left.unverified, drift=left.drift)
 
 
 def validate_ahead(context: Context, state: State) -> None:

@@ -1,21 +1,24 @@
-"""Revisions and the disk: what is put in force is recorded, and what is recorded is known at a start."""
+"""Revisions and the disk: what is put in force is recorded."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.state import InForce, State
+from fwguardd.enforce.context import boottime
+from fwguardd.enforce.state import InForce
 from fwguardd.ruleset.canonical import Canonical, Owned
+from fwguardd.store.model import Kept
 from fwguardd.store.revisions import FaultKind, Revision, RevisionKind, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fwguardd.enforce.context import Context
+    from fwguardd.enforce.state import State
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.model import RuleFile
 
@@ -46,45 +49,12 @@ def store_errors_reported(context: Context) -> Iterator[None]:
         context.emit(events.STATE_FAILED, str(error))
 
 
-def recall(context: Context) -> State:
-    """The state that the disk has recorded.
-
-    With another tool or kernel the files are validated again, since what these accept may differ.
-    """
-    report_faults(context)
-    state = State(held=context.store.held(), pending=context.store.pending(), touched=context.store.touched())
-    revision = context.store.latest()
-    if revision is None:
-        return state
-    boot_revision: int | None = revision.number
-    if state.pending is not None:
-        boot_revision = state.pending.back_to
-    _complete_boot_files(context, boot_revision)
-    state = replace(state, in_force=in_force_of(revision))
-    if (revision.backend, revision.tool_version, revision.kernel) != _stamp(context):
-        state = state.to_validate_again()
-    return state
-
-
-def _complete_boot_files(context: Context, number: int | None) -> None:
-    """Let the next boot load this revision, if a pass that was killed left another one in the boot files."""
-    if number is not None and context.store.read_boot_revision() != number:
-        write_boot_files(context, number)
-
-
-def write_boot_files(context: Context, number: int | None) -> None:
-    """Let the next boot load this revision, if it is kept. A disk that fails is reported."""
-    revision = kept_revision(context, number)
-    if revision is not None:
+def write_boot_files(context: Context, number: int) -> None:
+    """Let the next boot load this revision, if it can be read. A disk that fails is reported."""
+    reading = context.store.get(number)
+    if isinstance(reading, Kept):
         with store_errors_reported(context):
-            context.store.write_boot_files(revision)
-
-
-def kept_revision(context: Context, number: int | None) -> Revision | None:
-    """The revision of this number; None without a number, or if it is not kept."""
-    if number is None:
-        return None
-    return context.store.get(number)
+            context.store.write_boot_files(reading.revision)
 
 
 def begin(context: Context, state: State, new: InForce) -> None:
@@ -116,8 +86,19 @@ def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: 
 
     A disk that fails is reported and changes nothing else: the rules are in force and verified.
     """
-    backend, version, release = _stamp(context)
-    revision = Revision(
+    revision = revision_of(context, in_force, files, why)
+    try:
+        context.store.record(revision)
+        if for_boot:
+            context.store.write_boot_files(revision)
+    except StoreError as error:
+        context.emit(events.STATE_FAILED, f"{error}. Revision {in_force.revision} is in force all the same")
+
+
+def revision_of(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause) -> Revision:
+    """What is in force as a revision, made by this tool and kernel."""
+    backend, version, release = stamp(context)
+    return Revision(
         number=in_force.revision,
         when=in_force.since,
         cause=why.cause,
@@ -130,19 +111,13 @@ def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: 
         rulesets=in_force.canonical.rulesets,
         kind=in_force.kind,
     )
-    try:
-        context.store.record(revision)
-        if for_boot:
-            context.store.write_boot_files(revision)
-    except StoreError as error:
-        context.emit(events.STATE_FAILED, f"{error}. Revision {in_force.revision} is in force all the same")
 
 
 def new_in_force(
     context: Context, digest: str, canonical: Canonical, why: Cause, kind: RevisionKind = RevisionKind.RULES
 ) -> InForce:
     """A ruleset that is about to be put in force, under the next number."""
-    return InForce(context.store.next_number(), digest, canonical, time.time(), why.cause, kind)
+    return InForce(context.store.next_number(), digest, canonical, time.time(), why.cause, kind, boottime())
 
 
 def earlier_revision(context: Context, current: InForce | None) -> int | None:
@@ -157,6 +132,7 @@ def earlier_revision(context: Context, current: InForce | None) -> int | None:
     return earlier
 
 
-def _stamp(context: Context) -> tuple[Backend, str, str]:
+def stamp(context: Context) -> tuple[Backend, str, str]:
+    """What a revision records of the tool and the kernel that accepted it."""
     tool = context.host.tool
     return tool.backend, tool.version, context.host.kernel_release

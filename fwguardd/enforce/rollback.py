@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.context import Context, Done, Failed, Outcome, boottime, still_in_force
+from fwguardd.enforce.confirmation import hold
+from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boottime, still_in_force
+from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
     Cause,
     begin,
@@ -18,23 +20,28 @@ from fwguardd.enforce.record import (
     end,
     in_force_of,
     keep,
-    kept_revision,
     new_in_force,
+    revision_of,
     store_errors_reported,
 )
+from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
 from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.state import State, Unknown
 from fwguardd.enforce.transaction import Unchanged, put_in_force
 from fwguardd.enforce.validate import Invalid
+from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import FAMILIES
-from fwguardd.store.revisions import Expired, HeldFiles, RevisionKind, StoreError, evaluate_pending
+from fwguardd.store.model import Kept, NotKept, Unreadable
+from fwguardd.store.revisions import Expired, RevisionKind, StoreError, evaluate_pending
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fwguardd.enforce.state import State
+    from fwguardd.enforce.state import InForce
     from fwguardd.ruleset.model import RuleFile
     from fwguardd.store.revisions import PendingConfirmation, Revision
 
@@ -43,18 +50,26 @@ def confirm(context: Context, state: State) -> Outcome:
     """Keep the revision that waits to be confirmed; from now on the next boot loads it too."""
     if state.pending is None or state.in_force is None:
         return Failed(state, "no revision waits to be confirmed", retry=False)
-    revision = context.store.get(state.in_force.revision)
+    revision = _in_memory(context, state.in_force)
     try:
         context.store.clear_pending()
-        if revision is not None:
-            context.store.write_boot_files(revision)
+        context.store.write_boot_files(revision)
+        context.store.mend(revision)
     except StoreError as error:
         return pass_failed(context, state, str(error), retry=False)
     context.emit(events.CONFIRMED, f"revision {state.pending.number} is confirmed", revision=state.pending.number)
-    return Done(replace(state, pending=None))
+    return Done(replace(state, pending=None, fallback=None))
 
 
-def expire(context: Context, state: State) -> Outcome | None:
+def _in_memory(context: Context, in_force: InForce) -> Revision:
+    """What is in force as a revision: as the disk has it, or without the rule files where that cannot be read."""
+    reading = context.store.get(in_force.revision)
+    if isinstance(reading, Kept):
+        return reading.revision
+    return revision_of(context, in_force, (), Cause(in_force.cause))
+
+
+def expire(context: Context, state: State, authors: Authors = NO_AUTHORS) -> Outcome | None:
     """Undo a revision that was not confirmed in time; None where nothing has to be undone yet."""
     pending = state.pending
     if pending is None:
@@ -62,19 +77,78 @@ def expire(context: Context, state: State) -> Outcome | None:
     reason = _expiry(context, state, pending)
     if not reason:
         return None
-    context.emit(events.UNCONFIRMED, f"revision {pending.number} is undone: {reason}", revision=pending.number)
     cause = f"revision {pending.number} was not confirmed"
-    state = _hold(context, replace(state, pending=None), pending.digest, cause)
-    outcome = _put_back(context, state, kept_revision(context, pending.back_to), Cause(cause))
+    way_back = _way_back(context, state, pending)
+    if isinstance(way_back, Unreadable):
+        return _no_way_back(context, state, pending, f"{cause}, and cannot be undone: {way_back.reason}", authors)
+    context.emit(events.UNCONFIRMED, f"revision {pending.number} is undone: {reason}", revision=pending.number)
+    undone = _hold_undone(context, replace(state, pending=None), pending.digest, cause)
+    return _undo_ended(context, _put_back(context, undone, way_back, Cause(cause)), pending)
+
+
+def _hold_undone(context: Context, state: State, digest: str, reason: str) -> State:
+    """Hold the files that are undone; files that were held since stay so, as they are in the directory now."""
+    if state.held is not None and state.held.digest != digest:
+        return state
+    return hold(context, state, digest, reason)
+
+
+def _undo_ended(context: Context, outcome: Outcome, pending: PendingConfirmation) -> Outcome:
+    """After an undo: nothing is pending any more, or the undo is tried again, whatever the reason is."""
     if isinstance(outcome, Done):
         with store_errors_reported(context):
             context.store.clear_pending()
-        return outcome
+        return replace(outcome, state=replace(outcome.state, fallback=None))
     outcome = replace(outcome, state=replace(outcome.state, pending=pending))
     if isinstance(outcome, Failed):
-        # Whatever the reason is, what was not confirmed must not stay: the undo is tried again.
         return replace(outcome, retry=True)
     return outcome
+
+
+def _way_back(context: Context, state: State, pending: PendingConfirmation) -> Revision | Unreadable:
+    """The revision that an undo puts in force: from its file, from memory, or from the boot files."""
+    number = pending.back_to
+    if number is None:
+        return Unreadable(0, "no revision was recorded that could be put in force instead")
+    reading = context.store.get(number)
+    if isinstance(reading, Kept):
+        return reading.revision
+    for known in (state.fallback, state.in_force):
+        if known is not None and known.revision == number:
+            return revision_of(context, known, (), Cause(known.cause))
+    copy = context.store.boot_copy()
+    if isinstance(copy, Kept) and copy.revision.number == number:
+        return copy.revision
+    if isinstance(reading, Unreadable):
+        return reading
+    return Unreadable(number, f"revision {number} is not kept")
+
+
+def _no_way_back(
+    context: Context, state: State, pending: PendingConfirmation, reason: str, authors: Authors
+) -> Outcome:
+    """Keep what the kernel holds, and try again later; load the emergency set if the kernel holds nothing."""
+    reported = state.held is not None and state.held.reason == reason
+    if not reported:
+        state = _hold_undone(context, state, pending.digest, reason)
+    owned = state.owned | Owned((family, "filter") for family in FAMILIES)
+    try:
+        found = found_in_kernel(context, owned, Cause("found in the kernel"))
+    except KernelError as error:
+        return pass_failed(context, state, f"{reason}. The kernel cannot be read either: {error}", retry=True)
+    if not found.canonical.restricts and context.emergency_dir is not None:
+        report = f"{reason}. The kernel holds no rules, so the emergency set is loaded"
+        context.emit(events.UNCONFIRMED, report, revision=pending.number)
+        undone = replace(state, pending=None)
+        return _undo_ended(context, load_emergency_set(context, undone, context.emergency_dir), pending)
+    advice = "What the kernel holds is kept, and this is tried again; fwguardctl history lists what can be put in force"
+    failed = Failed(state, f"{reason}. {advice}", retry=True)
+    if not reported:
+        failed = pass_failed(context, state, failed.reason, retry=True)
+    enforced = enforce(context, state, authors)
+    if isinstance(enforced, Broken):
+        return enforced
+    return replace(failed, state=enforced.state)
 
 
 def _expiry(context: Context, state: State, pending: PendingConfirmation) -> str:
@@ -89,13 +163,18 @@ def _expiry(context: Context, state: State, pending: PendingConfirmation) -> str
 
 def rollback(context: Context, state: State, number: int | None, by: str) -> Outcome:
     """Put an earlier revision in force, by default the one before; the files in the directory are held."""
-    target, name = number, f"revision {number}"
+    target = number
     if target is None:
-        target, name = earlier_revision(context, state.in_force), "an earlier revision"
-    revision = kept_revision(context, target)
-    if revision is None:
-        advice = "fwguardctl history lists the revisions that are kept"
-        return Failed(state, f"{name} is not kept; {advice}. {still_in_force(state)}", retry=False)
+        target = earlier_revision(context, state.in_force)
+    advice = f"fwguardctl history lists the revisions that are kept. {still_in_force(state)}"
+    if target is None:
+        return Failed(state, f"an earlier revision is not kept; {advice}", retry=False)
+    reading = context.store.get(target)
+    if isinstance(reading, Unreadable):
+        return Failed(state, f"revision {target} cannot be put in force: {reading.reason}; {advice}", retry=False)
+    if isinstance(reading, NotKept):
+        return Failed(state, f"revision {target} is not kept; {advice}", retry=False)
+    revision = reading.revision
     digest = take_snapshot(context.rules_dir).digest
     outcome = _put_back(context, state, revision, Cause(f"rollback to revision {revision.number}", by))
     return _files_held(context, outcome, digest, f"rolled back to revision {revision.number}")
@@ -103,9 +182,7 @@ def rollback(context: Context, state: State, number: int | None, by: str) -> Out
 
 def open_firewall(context: Context, state: State, by: str) -> Outcome:
     """Accept everything in the tables that are ours, each in one transaction; chains of others stay as they are."""
-    owned = Owned((family, "filter") for family in FAMILIES)
-    if state.in_force is not None:
-        owned = state.in_force.owned
+    owned = state.owned or Owned((family, "filter") for family in FAMILIES)
     emptied = Canonical.emptied(Emptying.for_open(owned))
     digest = take_snapshot(context.rules_dir).digest
     outcome = _put(context, state, emptied, Cause("opened", by), RevisionKind.OPEN, digest)
@@ -124,11 +201,8 @@ def load_emergency_set(context: Context, state: State, directory: Path) -> Outco
     return _put(context, state, result.rehearsed, Cause("emergency"), RevisionKind.RULES, "")
 
 
-def _put_back(context: Context, state: State, revision: Revision | None, why: Cause) -> Outcome:
-    """Put a kept revision in force; without one, empty all owned tables, as before the first revision."""
-    if revision is None:
-        emptied = Canonical.emptied(state.release(Owned()))
-        return _put(context, state, emptied, why, RevisionKind.OPEN, "")
+def _put_back(context: Context, state: State, revision: Revision, why: Cause) -> Outcome:
+    """Put a kept revision in force."""
     earlier = in_force_of(revision)
     return _put(context, state, earlier.canonical, why, revision.kind, revision.digest, revision.files)
 
@@ -151,7 +225,15 @@ def _put(
         return load_failed(context, state, error)
     keep(context, new, files, why, for_boot=True)
     end(context)
-    state = replace(state, touched=Owned(), in_force=new, refused=None, drift=(), unverified=None)
+    state = replace(
+        state,
+        touched=Owned(),
+        in_force=new,
+        refused=None,
+        drift=(),
+        unverified=None,
+        unknown=state.unknown - {Unknown.REVISION},
+    )
     if isinstance(applied, Unchanged):
         message = f"revision {new.revision} is in force ({why.cause}); the kernel held it already"
         context.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=why.cause)
@@ -164,14 +246,8 @@ def _files_held(context: Context, outcome: Outcome, digest: str, reason: str) ->
     if not isinstance(outcome, Done):
         return outcome
     state = outcome.state
-    if state.pending is not None:
+    if state.pending is not None or context.store.pending() is not None:
         with store_errors_reported(context):
             context.store.clear_pending()
-        state = replace(state, pending=None)
-    return replace(outcome, state=_hold(context, state, digest, reason))
-
-
-def _hold(context: Context, state: State, digest: str, reason: str) -> State:
-    with store_errors_reported(context):
-        context.store.hold(digest, reason)
-    return replace(state, held=HeldFiles(digest, reason))
+    state = replace(state, pending=None, fallback=None, unknown=frozenset())
+    return replace(outcome, state=hold(context, state, digest, reason))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class InForce:
     """The revision that fwguardd put in force last.
 
-    ``digest`` is that of its files, "" if the files have to be validated again. ``since`` is in seconds since 1970.
+    ``digest`` is that of its files, "" if the files have to be validated again. ``since`` is in seconds since 1970, and
+    ``loaded_at`` in seconds of CLOCK_BOOTTIME; None if another process put it in force.
     """
 
     revision: int
@@ -29,6 +30,7 @@ class InForce:
     since: float
     cause: str
     kind: RevisionKind = RevisionKind.RULES
+    loaded_at: float | None = None
 
     @property
     def owned(self) -> Owned:
@@ -79,6 +81,19 @@ class UnverifiedState(Enum):
     """Whether anything drifted, because a table of ours holds a rule that iptables cannot show."""
 
 
+class Unknown(Enum):
+    """What the state directory holds and could not be read. Each pass tries to read it again."""
+
+    REVISION = "revision"
+    """The newest revision: what the kernel holds is kept."""
+
+    PENDING = "pending"
+    """Whether a revision waits to be confirmed: changed files are applied only by a reload."""
+
+    HELD = "held"
+    """Which files are held: those that were there at the start are."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The state between two passes.
@@ -86,7 +101,8 @@ class State:
     ``refused`` files are not validated again until they change. ``held`` files were undone, and are not applied until
     they change or a reload asks. ``drift`` was reported and left alone, and is not reported again until it changes.
     ``touched`` are tables that an interrupted pass had begun to write for the first time. ``unverified`` says what the
-    last pass could not verify.
+    last pass could not verify, ``unknown`` what could not be read of the state directory. ``fallback`` is a copy, in
+    memory, of the revision that an undo of the pending one puts in force.
     """
 
     in_force: InForce | None = None
@@ -96,6 +112,8 @@ class State:
     pending: PendingConfirmation | None = None
     touched: Owned = frozenset()
     unverified: UnverifiedState | None = None
+    unknown: frozenset[Unknown] = frozenset()
+    fallback: InForce | None = None
 
     @property
     def owned(self) -> Owned:
@@ -137,6 +155,8 @@ class State:
         return "; ".join((self._in_force_clause(), *self._problems()))
 
     def _in_force_clause(self) -> str:
+        if self.in_force is None and Unknown.REVISION in self.unknown:
+            return "the newest revision cannot be read; what the kernel holds is kept"
         if self.in_force is None:
             return "nothing in force by fwguardd"
         if self.is_open:
@@ -147,6 +167,8 @@ class State:
         problems = []
         if self.pending is not None:
             problems.append(f"revision {self.pending.number} waits to be confirmed")
+        if Unknown.PENDING in self.unknown:
+            problems.append("whether a revision waits to be confirmed cannot be read")
         if self.refused is not None:
             problems.append("the files in the rules directory are refused")
         elif self.held is not None and not self.is_open:

@@ -108,6 +108,20 @@ class Canonical:
         """The tables that it names: those that fwguardd owns once it is in force."""
         return owned_tables(self.rulesets)
 
+    @property
+    def restricts(self) -> bool:
+        """Whether there is any rule, or any policy other than ACCEPT."""
+        for ruleset in self.rulesets.values():
+            for _, chain in ruleset.chains():
+                if chain.rules or chain.policy not in (None, "ACCEPT"):
+                    return True
+        return False
+
+    def same_tables(self, other: Canonical) -> bool:
+        """Whether both name the same tables with the same contents."""
+        mine = {family: ruleset for family, ruleset in self.rulesets.items() if ruleset.tables}
+        return mine == {family: ruleset for family, ruleset in other.rulesets.items() if ruleset.tables}
+
     def without_others(self, preserve: Preserve) -> Canonical:
         """The same without the chains and rules that belong to other programs."""
         rulesets = {family: own_part(ruleset, preserve) for family, ruleset in self.rulesets.items()}

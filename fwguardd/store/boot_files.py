@@ -5,7 +5,8 @@
 disk, and then the symlink is replaced in one step: a reader that follows it finds the old set whole, or the new one.
 
 The manifest has one ``key=value`` in a line. The values of ``sha256`` are lines for ``sha256sum -c``; that of ``seal``,
-the last line, is the sha256 of all lines before it::
+the last line, is the sha256 of all lines before it. ``digest`` and ``when`` are those of the revision, so that it can
+be put together again from the boot files where its own file is damaged::
 
     cd /var/lib/fwguard/boot || exit 1
     [ "$(sed '$d' manifest | sha256sum)" = "$(sed -n '$s/^seal=//p' manifest)  -" ] || exit 1
@@ -17,11 +18,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import FAMILIES
-from fwguardd.ruleset.save_format import render
+from fwguardd.ruleset.save_format import UnreadableSaveError, read_saved, render
 from fwguardd.store.durable import (
     NotRegularError,
     make_directory,
@@ -31,20 +33,32 @@ from fwguardd.store.durable import (
     sync_directory,
     write_new,
 )
-from fwguardd.store.model import DamagedError, Fault, FaultKind, RevisionKind
+from fwguardd.store.model import (
+    DamagedError,
+    Fault,
+    FaultKind,
+    Kept,
+    NotKept,
+    Revision,
+    RevisionKind,
+    Unreadable,
+)
 from fwguardd.store.sealed_files import revision_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.store.durable import System
-    from fwguardd.store.model import Revision
+    from fwguardd.store.model import Reading
     from fwguardd.store.sealed_files import DamagedFiles
 
 LINK = "boot"
 MANIFEST = "manifest"
 RULES = {family: f"{family.value}.rules" for family in FAMILIES}
+RECOVERED = "recovered from the boot files"
+"""The cause of a revision that was read from the boot files."""
 _FORM = "1"
 
 
@@ -80,6 +94,25 @@ class BootFiles:
 
     def read(self) -> int | None:
         """The number of the revision that the boot files hold; None if there are none. Raises DamagedError, OSError."""
+        found = self._read_set()
+        if found is None:
+            return None
+        return _checked(*found, {}).number
+
+    def copy(self) -> Reading:
+        """The revision that the boot files hold, without its rule files and the origins of its rules."""
+        try:
+            found = self._read_set()
+            if found is None:
+                return NotKept(0)
+            return Kept(_checked(*found, _parsed_all(found[1])))
+        except DamagedError as damage:
+            return Unreadable(0, f"{self.link} {damage}")
+        except OSError as error:
+            return Unreadable(0, f"{error.filename or self.link} cannot be read: {error.strerror}")
+
+    def _read_set(self) -> tuple[bytes, Mapping[str, bytes]] | None:
+        """The manifest, and the texts of the rules by the names of their files."""
         directory = self.directory()
         if directory is None:
             return None
@@ -90,7 +123,7 @@ class BootFiles:
             raise DamagedError("is not complete") from error
         except NotRegularError as error:
             raise DamagedError("holds something that is not a regular file") from error
-        return _checked(manifest, rules)
+        return manifest, rules
 
     def check(self, damaged: DamagedFiles) -> Fault | None:
         """Read the boot files, and move them aside if they are damaged. What is wrong, if anything; raises nothing."""
@@ -158,29 +191,66 @@ def boot_texts(revision: Revision) -> dict[str, bytes]:
     files = dict.fromkeys(RULES.values(), b"")
     for family, ruleset in revision.rulesets.items():
         files[RULES[family]] = render(ruleset).text.encode("utf-8", "surrogateescape")
-    return {**files, MANIFEST: _manifest(revision.number, revision.kind, revision.backend, files)}
+    return {**files, MANIFEST: _manifest(revision, files)}
 
 
-def _manifest(number: int, kind: RevisionKind, backend: Backend, rules: Mapping[str, bytes]) -> bytes:
-    lines = [f"form={_FORM}", f"revision={number}", f"kind={kind.value}", f"backend={backend.value}"]
+def _manifest(revision: Revision, rules: Mapping[str, bytes], *, described: bool = True) -> bytes:
+    """The manifest; one that is not ``described`` lacks what was added for a start that cannot read the revision."""
+    kind, backend = revision.kind.value, revision.backend.value
+    lines = [f"form={_FORM}", f"revision={revision.number}", f"kind={kind}", f"backend={backend}"]
     for name, data in rules.items():
         lines.append(f"sha256={hashlib.sha256(data).hexdigest()}  {name}")
+    if described:
+        lines += [f"digest={json.dumps(revision.digest)}", f"when={revision.when!r}"]
     text = ("\n".join(lines) + "\n").encode()
     return text + f"seal={hashlib.sha256(text).hexdigest()}\n".encode()
 
 
-def _checked(manifest: bytes, rules: Mapping[str, bytes]) -> int:
-    """The revision's number in a manifest that is, byte for byte, the one that belongs to these rules."""
+def _checked(manifest: bytes, rules: Mapping[str, bytes], rulesets: Mapping[Family, Ruleset]) -> Revision:
+    """The revision of a manifest that is, byte for byte, the one that belongs to these rules, with these rulesets."""
     fields = dict(_pairs(manifest))
     if fields.get("form") != _FORM:
         raise DamagedError(f"holds a manifest in a form that this version does not know ({fields.get('form')!r:.60})")
     try:
         number, kind, backend = int(fields["revision"]), RevisionKind(fields["kind"]), Backend(fields["backend"])
+        digest, when = _string(fields.get("digest", '""')), float(fields.get("when", "0"))
     except (KeyError, ValueError) as error:
         raise DamagedError("holds a manifest that cannot be understood") from error
-    if manifest != _manifest(number, kind, backend, rules):
+    revision = Revision(number, when, RECOVERED, "", backend, "", "", digest, (), rulesets, kind)
+    if manifest != _manifest(revision, rules, described="digest" in fields):
         raise DamagedError("is not what was written: a checksum is wrong")
-    return number
+    return revision
+
+
+def _string(text: str) -> str:
+    """A string of JSON. Raises ValueError."""
+    value = json.loads(text)
+    if not isinstance(value, str):
+        raise ValueError(text)  # noqa: TRY004 - the caller catches one kind of error.
+    return value
+
+
+def _parsed_all(rules: Mapping[str, bytes]) -> Mapping[Family, Ruleset]:
+    """The rulesets of the boot files; none for a file that is empty. Raises DamagedError."""
+    rulesets: dict[Family, Ruleset] = {}
+    for family, name in RULES.items():
+        if rules[name]:
+            rulesets[family] = _parsed(family, rules[name])
+    return rulesets
+
+
+def _parsed(family: Family, text: bytes) -> Ruleset:
+    """The ruleset of a boot file: what iptables-save would print, but for the counters of the rules."""
+    lines: list[str] = []
+    for line in text.decode("utf-8", "surrogateescape").split("\n"):
+        counters = ""
+        if line.startswith("-A "):
+            counters = "[0:0] "
+        lines.append(f"{counters}{line}")
+    try:
+        return read_saved(family, "\n".join(lines)).shown
+    except UnreadableSaveError as error:
+        raise DamagedError(f"cannot be understood: {error}") from error
 
 
 def _pairs(manifest: bytes) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -213,6 +213,13 @@ def make_directory(system: System, path: Path) -> bool:
     return True
 
 
+def names_in(system: System, path: Path) -> list[str]:
+    """The names in a directory, which may be missing. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        return system.listdir(path)
+    return []
+
+
 def sync_directory(system: System, path: Path) -> None:
     """Force the names in a directory to the disk. Raises OSError."""
     fd = system.open(path, _DIRECTORY, 0)
@@ -237,6 +244,13 @@ def remove_tree(system: System, path: Path) -> None:
     for name in system.listdir(path):
         remove_tree(system, path / name)
     system.rmdir(path)
+
+
+def remove_all(system: System, folder: Path, names: Iterable[str]) -> None:
+    """Remove these names from a directory. What cannot be removed stays; raises nothing."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            remove_tree(system, folder / name)
 
 
 def read_chunks(system: System, path: Path) -> Iterator[bytes]:

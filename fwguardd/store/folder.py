@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.store.codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
 from fwguardd.store.durable import HostSystem, NotSyncedError, replace_file
-from fwguardd.store.model import DamagedError, Fault, FaultKind
+from fwguardd.store.model import DamagedError, Fault, FaultKind, Kept, NotKept, Unreadable
 from fwguardd.store.sealed_files import DamagedFiles, revision_number, scan, seal, unseal
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.store.durable import System
-    from fwguardd.store.model import Revision, RevisionSummary
+    from fwguardd.store.model import Reading, Revision, RevisionSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,10 @@ def seal_revision(revision: Revision) -> tuple[Sealed, bytes]:
 
 
 class RevisionFolder:
-    """The revisions in one folder. ``report`` is called for each file that is damaged or cannot be read."""
+    """The revisions in one folder. ``report`` is called for each file that is damaged or cannot be read.
+
+    A revision that could not be read is remembered as such, and reading it is tried again each time that it is wanted.
+    """
 
     def __init__(self, system: System, path: Path, damaged: DamagedFiles, report: Callable[[Fault], None]) -> None:
         self.path = path
@@ -42,18 +45,25 @@ class RevisionFolder:
         self._damaged = damaged
         self._report = report
         self._entries: dict[int, Sealed] = {}
+        self._unreadable: dict[int, str] = {}
 
     def file(self, number: int) -> Path:
         """The path of a revision's file."""
         return self.path / f"{number:06d}.json"
 
     def load(self, names: Iterable[str]) -> None:
-        """Read and check the revisions among these names, and keep the summaries of those that are whole."""
-        self._entries = {}
+        """Read and check the revisions among these names, and keep the summaries of those that are whole.
+
+        Raises OSError where the names of damaged files cannot be read.
+        """
+        self._entries, self._unreadable = {}, {}
+        for moved in self._damaged.revisions():
+            self._unreadable[moved] = f"{self.file(moved)} was damaged, and was moved aside"
         for name in sorted(names):
             number = revision_number(name)
             if number is None or self.file(number).name != name:
                 continue
+            self._unreadable.pop(number, None)
             with self._reporting(number):
                 scanned = scan(self._system, self.file(number), REVISION_FORM)
                 summary = decode_summary(scanned.lead)
@@ -69,12 +79,36 @@ class RevisionFolder:
         """What is kept in memory of a revision; None if it is not kept."""
         return self._entries.get(number)
 
-    def read(self, number: int) -> Revision | None:
-        """A revision; None if it is not kept, or cannot be read, or is damaged, which takes it out of the folder."""
-        if number in self._entries:
-            with self._reporting(number):
-                return decode_revision(unseal(self._system, self.file(number), REVISION_FORM))
-        return None
+    def read(self, number: int) -> Reading:
+        """A revision. One that is found damaged is moved aside."""
+        if number not in self._entries and number not in self._unreadable:
+            return NotKept(number)
+        if number not in self._entries and not self.is_there(number):
+            return Unreadable(number, self._unreadable[number])
+        with self._reporting(number):
+            data = unseal(self._system, self.file(number), REVISION_FORM)
+            revision = decode_revision(data)
+            if revision.number != number:
+                raise DamagedError(f"holds revision {revision.number}")
+            if number not in self._entries:
+                self._entries[number] = seal_revision(revision)[0]
+            self._unreadable.pop(number, None)
+            return Kept(revision)
+        return Unreadable(number, self._unreadable[number])
+
+    def is_there(self, number: int) -> bool:
+        """Whether there is a file to be read again, as far as is known."""
+        try:
+            self._system.lstat(self.file(number))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def newest(self) -> int:
+        """The highest number of which there was ever a revision, readable or not; 0 if there was none."""
+        return max((*self._entries, *self._unreadable), default=0)
 
     def write(self, sealed: Sealed, data: bytes) -> None:
         """Keep a revision. Raises OSError, and NotSyncedError where it is in the folder."""
@@ -82,9 +116,13 @@ class RevisionFolder:
         try:
             replace_file(self._system, self.file(number), data)
         except NotSyncedError:
-            self._entries[number] = sealed
+            self._enter(sealed)
             raise
-        self._entries[number] = sealed
+        self._enter(sealed)
+
+    def _enter(self, sealed: Sealed) -> None:
+        self._entries[sealed.summary.number] = sealed
+        self._unreadable.pop(sealed.summary.number, None)
 
     def prune(self, keep: int, needed: Collection[int]) -> None:
         """Remove the oldest until ``keep`` are left, but neither the newest nor those needed. Raises nothing."""
@@ -103,9 +141,11 @@ class RevisionFolder:
             yield
         except DamagedError as damage:
             self._entries.pop(number, None)
-            self._report(Fault(FaultKind.DAMAGED, self._damaged.take(path, str(damage))))
+            self._unreadable[number] = self._damaged.take(path, str(damage))
+            self._report(Fault(FaultKind.DAMAGED, self._unreadable[number]))
         except OSError as error:
-            self._report(Fault(FaultKind.INACCESSIBLE, f"{path} cannot be read: {error.strerror}"))
+            self._unreadable[number] = f"{path} cannot be read: {error.strerror}"
+            self._report(Fault(FaultKind.INACCESSIBLE, self._unreadable[number]))
 
 
 def read_revision(state_dir: Path, number: int) -> Revision:

@@ -1,5 +1,7 @@
 """What fwguardd keeps on disk, as values: a revision, its summary, a pending confirmation, held files, and faults.
 
+What cannot be read is never taken for what is not there: `Reading` and `Note` have a case of their own for it.
+
 `evaluate_pending` decides what a pending confirmation means at a given moment. Only the time since boot counts, because
 the wall clock may be set, and a confirmation expires with the boot in which it was requested.
 
@@ -116,6 +118,45 @@ class Revision:
             counts[Family.IPV6],
             len(self.files),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A revision that was read."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """No revision of this number is kept."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """There was a revision of this number, and it cannot be read: its file is damaged, or the disk returned an error.
+
+    Reading it again may succeed. ``reason`` is a sentence. The number is 0 where not even the names can be read.
+    """
+
+    number: int
+    reason: str
+
+
+Reading = Kept | NotKept | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableNote:
+    """A small file that is there and cannot be read, so what it says is not known.
+
+    ``lost`` says that its content is damaged; otherwise reading it again may succeed. ``reason`` is a sentence.
+    """
+
+    reason: str
+    lost: bool
 
 
 @dataclass(frozen=True, slots=True)

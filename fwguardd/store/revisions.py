@@ -26,13 +26,18 @@ store, which the daemon's lock guarantees.
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 from typing import TYPE_CHECKING
 
 from fwguardd.store import codec
 from fwguardd.store.boot_files import BootFiles
-from fwguardd.store.durable import TEMPORARY, HostSystem, NotSyncedError, make_directory, remove_tree, sync_directory
+from fwguardd.store.durable import (
+    TEMPORARY,
+    HostSystem,
+    make_directory,
+    names_in,
+    remove_all,
+    sync_directory,
+)
 from fwguardd.store.folder import RevisionFolder, seal_revision
 from fwguardd.store.model import (
     DamagedError,
@@ -40,23 +45,29 @@ from fwguardd.store.model import (
     Fault,
     FaultKind,
     HeldFiles,
+    NotKept,
     PendingConfirmation,
+    Reading,
     Revision,
     RevisionKind,
     RevisionSummary,
     StoreError,
+    Unreadable,
+    UnreadableNote,
     Waiting,
     evaluate_pending,
 )
-from fwguardd.store.sealed_files import DamagedFiles, SealedValue, revision_number
+from fwguardd.store.sealed_files import DamagedFiles, SealedValue, check_trust, revision_number, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+    from typing import TypeVar
 
     from fwguardd.ruleset.canonical import Owned
     from fwguardd.store.durable import System
     from fwguardd.store.folder import Sealed
+
+    Value = TypeVar("Value")
 
 __all__ = [
     "Expired",
@@ -76,9 +87,9 @@ __all__ = [
 MOST_FAULTS = 20
 """Faults that are remembered, to be listed."""
 
-_UNKNOWN_PENDING = "a revision that was waiting to be confirmed is not undone any more"
+_UNKNOWN_PENDING = "whether a revision waits to be confirmed, and until when, is not known"
 _UNKNOWN_TOUCHED = "tables that an interrupted write had begun to fill are not emptied"
-_UNKNOWN_HELD = "rule files that were undone may be applied again"
+_UNKNOWN_HELD = "which rule files were undone is not known"
 
 
 class RevisionStore:
@@ -108,7 +119,7 @@ class RevisionStore:
         self._touched = SealedValue(
             self._system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED
         )
-        self._highest = 0
+        self._highest = self._promised = 0
         self._claimed: Sealed | None = None
         self._prepared = self._loaded = False
         self._open()
@@ -125,23 +136,47 @@ class RevisionStore:
 
     def next_number(self) -> int:
         """The number for the next revision: above every number that the disk shows was ever used."""
-        return self._highest + 1
+        return max(self._highest, self._promised) + 1
 
     def summaries(self) -> tuple[RevisionSummary, ...]:
         """The revisions that are kept, oldest first, without reading them."""
         return self._revisions.summaries()
 
-    def get(self, number: int) -> Revision | None:
-        """A revision; None if it is not kept. One that is found damaged is moved aside and counts as not kept."""
+    def get(self, number: int) -> Reading:
+        """A revision. One that is found damaged is moved aside, and is unreadable from then on."""
+        if not self._readable():
+            return Unreadable(number, self._unread)
         return self._revisions.read(number)
 
-    def latest(self) -> Revision | None:
-        """The newest revision that can be read; None if there is none."""
-        for summary in reversed(self.summaries()):
-            revision = self.get(summary.number)
-            if revision is not None:
-                return revision
-        return None
+    def newest(self) -> Reading:
+        """The newest revision that there ever was, also if it cannot be read; `NotKept` if there was none.
+
+        A number that only a pending confirmation names is not that of a revision: it may never have been in force.
+        """
+        if not self._readable():
+            return Unreadable(0, self._unread)
+        number = max(self._revisions.newest(), self.read_boot_revision() or 0)
+        reading = self._revisions.read(number)
+        if number and isinstance(reading, NotKept):
+            return Unreadable(number, f"revision {number} is not kept, though the boot files name it")
+        return reading
+
+    def boot_copy(self) -> Reading:
+        """The revision that the boot files hold, without its rule files and the origins of its rules."""
+        return self._boot.copy()
+
+    def mend(self, revision: Revision) -> None:
+        """Write a revision anew whose file is lost, from another copy. Raises StoreError.
+
+        A file that is there and that the disk could not read is left: it may be read later, and holds more.
+        """
+        if self._revisions.is_there(revision.number):
+            return
+        failure = f"revision {revision.number} cannot be written anew"
+        meaning = "only its copy in the boot files can be read"
+        with writing(failure, self._revisions.file(revision.number), meaning):
+            self._prepare()
+            self._revisions.write(*seal_revision(revision))
 
     def record(self, revision: Revision) -> None:
         """Keep a revision, and remove the oldest beyond ``keep``. When this returns it is on the disk.
@@ -152,15 +187,17 @@ class RevisionStore:
         sealed, data = seal_revision(revision)
         failure = f"revision {revision.number} cannot be kept"
         meaning = "rollback, history and the next boot know only what was kept before"
-        with self._writing(failure, self._revisions.file(revision.number), meaning):
+        with writing(failure, self._revisions.file(revision.number), meaning):
             self._claim(sealed)
             self._revisions.write(sealed, data)
-        self._revisions.prune(self.keep, self._needed())
+        needed = self._needed()
+        if needed is not None:
+            self._revisions.prune(self.keep, needed)
 
     def write_boot_files(self, revision: Revision) -> None:
         """Make the boot files hold a revision, in one step. Raises StoreError; then they hold what they held."""
         failure = f"the boot files of revision {revision.number} cannot be written"
-        with self._writing(failure, self._boot.link, "the next boot loads what they held before"):
+        with writing(failure, self._boot.link, "the next boot loads what they held before"):
             self._prepare()
             try:
                 self._boot.write(revision)
@@ -176,66 +213,86 @@ class RevisionStore:
         except (OSError, DamagedError):
             return None
 
-    def pending(self) -> PendingConfirmation | None:
+    def pending(self) -> PendingConfirmation | UnreadableNote | None:
         """The pending confirmation; None if there is none. `evaluate_pending` says what it means now."""
-        return self._pending.value
+        return self._note(self._pending)
 
     def set_pending(self, pending: PendingConfirmation) -> None:
         """Keep this pending confirmation, in place of another. Raises StoreError."""
         meaning = f"after a restart nothing would undo revision {pending.number}"
-        with self._writing("the pending confirmation cannot be kept", self._pending.path, meaning):
+        # The number is used from now on, or a note that cannot be removed later could name another ruleset.
+        self._promised = max(self._promised, pending.number)
+        with writing("the pending confirmation cannot be kept", self._pending.path, meaning):
             self._prepare()
             self._pending.write(pending)
 
     def clear_pending(self) -> None:
         """Keep no pending confirmation. Raises StoreError."""
         meaning = "after a restart the revision that was to be confirmed would be undone"
-        with self._writing("the pending confirmation cannot be removed", self._pending.path, meaning):
+        with writing("the pending confirmation cannot be removed", self._pending.path, meaning):
             self._prepare()
             self._pending.remove()
 
-    def held(self) -> HeldFiles | None:
+    def held(self) -> HeldFiles | UnreadableNote | None:
         """The rule files that are not to be applied until they change or a reload asks."""
-        return self._held.value
+        return self._note(self._held)
 
     def hold(self, digest: str, reason: str) -> None:
         """Hold the rule files with this digest, and no others. Raises StoreError."""
         meaning = "after a restart the rule files that were undone would be applied again"
-        with self._writing("the held digest cannot be kept", self._held.path, meaning):
+        with writing("the held digest cannot be kept", self._held.path, meaning):
             self._prepare()
             self._held.write(HeldFiles(digest, reason))
 
     def release(self) -> None:
         """Hold nothing. Raises StoreError."""
         meaning = "after a restart the rule files would still be held"
-        with self._writing("the held digest cannot be removed", self._held.path, meaning):
+        with writing("the held digest cannot be removed", self._held.path, meaning):
             self._prepare()
             self._held.remove()
 
     def touched(self) -> Owned:
         """The tables that an unfinished write was about to touch for the first time."""
-        return self._touched.value or frozenset()
+        touched = self._note(self._touched)
+        if touched is None or isinstance(touched, UnreadableNote):
+            return frozenset()
+        return touched
 
     def touch(self, tables: Owned) -> None:
         """Record which tables a write is about to touch; none once it has ended. Raises StoreError."""
         meaning = "if fwguardd is killed during the write, these tables are not emptied"
-        with self._writing("the tables to be written cannot be recorded", self._touched.path, meaning):
+        with writing("the tables to be written cannot be recorded", self._touched.path, meaning):
             self._prepare()
             if tables:
                 self._touched.write(tables)
             else:
                 self._touched.remove()
 
-    @contextlib.contextmanager
-    def _writing(self, failure: str, path: Path, meaning: str) -> Iterator[None]:
-        """Turn an OSError into a StoreError that says what failed, where, why, and the consequence."""
-        try:
-            yield
-        except NotSyncedError as error:
-            doubt = "it is written, but a power cut may undo that"
-            raise StoreError(f"{failure} durably: {path}: {error.strerror}; {doubt}") from error
-        except OSError as error:
-            raise StoreError(f"{failure}: {error.filename or path}: {error.strerror}; {meaning}") from error
+    def _note(self, note: SealedValue[Value]) -> Value | UnreadableNote | None:
+        """What a small file says; one that the disk could not read is read again."""
+        if not self._readable():
+            return UnreadableNote(self._unread, lost=False)
+        if isinstance(note.value, UnreadableNote) and not note.value.lost:
+            fault = note.load(self._damaged)
+            if fault is not None:
+                self._report(fault)
+        return note.value
+
+    @property
+    def _unread(self) -> str:
+        return f"the state directory {self._state_dir} cannot be read"
+
+    def _readable(self) -> bool:
+        """Whether what the directory keeps is known; if not, it is read again. A missing directory keeps nothing."""
+        if not self._loaded:
+            try:
+                check_trust(self._system, self._state_dir)
+                self._load()
+            except FileNotFoundError:
+                return True
+            except (OSError, StoreError):
+                return False
+        return True
 
     def _claim(self, sealed: Sealed) -> None:
         """Use up a number, also if the write fails: events have named it. Raises OSError and StoreError."""
@@ -252,10 +309,17 @@ class RevisionStore:
             raise StoreError(f"revision {number} cannot be kept: the number was used before")
         self._highest, self._claimed = max(number, self._highest), sealed
 
-    def _needed(self) -> tuple[int, ...]:
-        """The numbers of the revisions that the boot files and the pending confirmation name."""
-        numbers = {self.read_boot_revision()}
+    def _needed(self) -> tuple[int, ...] | None:
+        """The numbers of the revisions that the boot files and the pending confirmation name; None if not known."""
         pending = self._pending.value
+        try:
+            numbers = {self._boot.read()}
+        except DamagedError:
+            numbers = set()
+        except OSError:
+            return None
+        if isinstance(pending, UnreadableNote):
+            return None
         if pending is not None:
             numbers |= {pending.number, pending.back_to}
         return tuple(number for number in numbers if number is not None)
@@ -276,8 +340,9 @@ class RevisionStore:
             self._report(Fault(FaultKind.INACCESSIBLE, message))
         if not self._loaded:
             with contextlib.suppress(OSError):
-                self._check_trust()
-                self._load()
+                check_trust(self._system, self._state_dir)
+        if not self._readable():
+            self._report(Fault(FaultKind.INACCESSIBLE, self._unread))
 
     def _prepare(self) -> None:
         """Make the directories, and be sure that they and what a killed process left are on the disk.
@@ -285,7 +350,7 @@ class RevisionStore:
         Raises OSError, and StoreError for a directory that cannot be trusted.
         """
         made = make_directory(self._system, self._state_dir)
-        self._check_trust()
+        check_trust(self._system, self._state_dir)
         made = make_directory(self._system, self._revisions.path) or made
         if made or not self._prepared:
             sync_directory(self._system, self._revisions.path)
@@ -297,52 +362,30 @@ class RevisionStore:
         if not self._loaded:
             self._load()
 
-    def _check_trust(self) -> None:
-        """Raise StoreError if another user may have written here; and OSError."""
-        status = self._system.stat(self._state_dir)
-        refusal = f"the state directory {self._state_dir} cannot be trusted"
-        if not stat.S_ISDIR(status.st_mode):
-            raise StoreError(f"{refusal}: it is not a directory; remove it")
-        if status.st_uid not in (0, os.geteuid()):
-            raise StoreError(f"{refusal}: user {status.st_uid} owns it; check its contents, then chown root it")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            mode = f"mode {stat.S_IMODE(status.st_mode):04o} lets others write to it"
-            raise StoreError(f"{refusal}: {mode}; check its contents, then chmod 700 it")
-
     def _load(self) -> None:
         """Read and check everything. Raises OSError where not even the names can be read."""
-        names = self._names(self._state_dir)
-        revisions = self._names(self._revisions.path)
+        names = names_in(self._system, self._state_dir)
+        revisions = names_in(self._system, self._revisions.path)
         used = [revision_number(name.removesuffix(TEMPORARY)) or 0 for name in (*names, *revisions)]
         used += self._damaged.revisions()
         self._remove_temporary(names, revisions)
-        self._revisions.load(revisions)
         self._load_boot()
+        self._revisions.load(revisions)
         for kept in (self._pending, self._held, self._touched):
             fault = kept.load(self._damaged)
             if fault is not None:
                 self._report(fault)
-        self._highest = max((self._highest, *used, *self._needed()))
+        self._highest = max((self._highest, *used, *(self._needed() or ())))
         self._loaded = True
-
-    def _names(self, directory: Path) -> list[str]:
-        with contextlib.suppress(FileNotFoundError):
-            return self._system.listdir(directory)
-        return []
 
     def _remove_temporary(self, names: list[str], revisions: list[str]) -> None:
         """Remove what an interrupted write left. What stays, because the disk cannot be written, does no harm."""
-        for path in (self._boot.link, self._pending.path, self._held.path, self._touched.path):
-            name = f"{path.name}{TEMPORARY}"
-            if name in names:
-                self._remove(path.with_name(name))
-        for name in revisions:
-            if name.endswith(TEMPORARY) and revision_number(name.removesuffix(TEMPORARY)):
-                self._remove(self._revisions.path / name)
-
-    def _remove(self, path: Path) -> None:
-        with contextlib.suppress(OSError):
-            remove_tree(self._system, path)
+        notes = (self._boot.link, self._pending.path, self._held.path, self._touched.path)
+        remove_all(self._system, self._state_dir, {f"{path.name}{TEMPORARY}" for path in notes}.intersection(names))
+        ours = [
+            name for name in revisions if name.endswith(TEMPORARY) and revision_number(name.removesuffix(TEMPORARY))
+        ]
+        remove_all(self._system, self._revisions.path, ours)
 
     def _load_boot(self) -> None:
         """Check the boot files, move a damaged set aside, and remove what an interrupted write left."""

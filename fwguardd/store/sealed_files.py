@@ -14,7 +14,9 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -28,7 +30,7 @@ from fwguardd.store.durable import (
     replace_file,
     sync_directory,
 )
-from fwguardd.store.model import DamagedError, Fault, FaultKind
+from fwguardd.store.model import DamagedError, Fault, FaultKind, StoreError, UnreadableNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,6 +111,31 @@ def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
     raise DamagedError("is not what was written: its checksum is wrong")
 
 
+def check_trust(system: System, directory: Path) -> None:
+    """Raise StoreError if another user may have written in a state directory; and OSError."""
+    status = system.stat(directory)
+    refusal = f"the state directory {directory} cannot be trusted"
+    if not stat.S_ISDIR(status.st_mode):
+        raise StoreError(f"{refusal}: it is not a directory; remove it")
+    if status.st_uid not in (0, os.geteuid()):
+        raise StoreError(f"{refusal}: user {status.st_uid} owns it; check its contents, then chown root it")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o} lets others write to it"
+        raise StoreError(f"{refusal}: {mode}; check its contents, then chmod 700 it")
+
+
+@contextlib.contextmanager
+def writing(failure: str, path: Path, meaning: str) -> Iterator[None]:
+    """Turn an OSError into a StoreError that says what failed, where, why, and the consequence."""
+    try:
+        yield
+    except NotSyncedError as error:
+        doubt = "it is written, but a power cut may undo that"
+        raise StoreError(f"{failure} durably: {path}: {error.strerror}; {doubt}") from error
+    except OSError as error:
+        raise StoreError(f"{failure}: {error.filename or path}: {error.strerror}; {meaning}") from error
+
+
 MOST_KEPT = 20
 """Entries that the folder of damaged files holds at most."""
 
@@ -180,11 +207,15 @@ class DamagedFiles:
 
 Value = TypeVar("Value")
 
+LOST_FORM = "fwguardd lost note 1"
+"""The form of the file that takes the place of a damaged one, so that the next start knows that there was one."""
+
 
 class SealedValue(Generic[Value]):
     """A value and the file that keeps it. ``value`` is always what a reader of the file would find.
 
-    ``consequence`` is a clause for messages: what it means if the file cannot be read.
+    A file that is there and cannot be read is an `UnreadableNote`. ``consequence`` is a clause for messages: what that
+    means.
     """
 
     def __init__(
@@ -197,7 +228,7 @@ class SealedValue(Generic[Value]):
         consequence: str,
     ) -> None:
         self.path = path
-        self.value: Value | None = None
+        self.value: Value | UnreadableNote | None = None
         self._system = system
         self._form = form
         self._encode = encode
@@ -205,17 +236,19 @@ class SealedValue(Generic[Value]):
         self._consequence = consequence
 
     def load(self, damaged: DamagedFiles) -> Fault | None:
-        """Read the file. What is wrong with it, if anything; the value is None then."""
-        self.value = None
+        """Read the file. What is wrong with it, if anything; the value is an `UnreadableNote` then.
+
+        A damaged file is moved aside, and a file that says so takes its place until a value is written or removed.
+        """
         try:
             self.value = self._decode(unseal(self._system, self.path, self._form))
         except FileNotFoundError:
-            return None
+            self.value = None
         except DamagedError as damage:
-            moved = damaged.take(self.path, str(damage))
-            return Fault(FaultKind.DAMAGED, f"{moved}; {self._consequence}")
+            return self._lost(damaged, damage)
         except OSError as error:
             message = f"{self.path} cannot be read: {error.strerror}; {self._consequence}"
+            self.value = UnreadableNote(message, lost=False)
             return Fault(FaultKind.INACCESSIBLE, message)
         return None
 
@@ -236,3 +269,15 @@ class SealedValue(Generic[Value]):
             self.value = None
             raise
         self.value = None
+
+    def _lost(self, damaged: DamagedFiles, damage: DamagedError) -> Fault | None:
+        """What a damaged file means; None if it is the one that took the place of a damaged one before."""
+        with contextlib.suppress(DamagedError, OSError):
+            unseal(self._system, self.path, LOST_FORM)
+            self.value = UnreadableNote(f"{self.path} was damaged; {self._consequence}", lost=True)
+            return None
+        message = f"{damaged.take(self.path, str(damage))}; {self._consequence}"
+        self.value = UnreadableNote(message, lost=True)
+        with contextlib.suppress(OSError):
+            replace_file(self._system, self.path, seal(LOST_FORM, b"\n"))
+        return Fault(FaultKind.DAMAGED, message)

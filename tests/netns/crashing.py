@@ -6,14 +6,14 @@ import os
 import select
 import signal
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.enforce.apply import CHANGED
+from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Context, Done, Host, Outcome
-from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile
-from fwguardd.enforce.record import Cause, recall
+from fwguardd.enforce.recall import recall, recall_again
+from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
+from fwguardd.enforce.record import Cause
 from fwguardd.enforce.rollback import expire
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Validator
@@ -24,7 +24,8 @@ from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.store.durable import HostSystem
-from fwguardd.store.revisions import RevisionStore
+from fwguardd.store.model import UnreadableNote
+from fwguardd.store.revisions import HeldFiles, PendingConfirmation, RevisionStore
 from tests.property.unreliable_disk import Tapped
 from tests.waiting import LONGEST
 
@@ -201,19 +202,32 @@ def put(folder: Path, files: dict[str, str]) -> None:
 
 def start(context: Context) -> Outcome:
     """The first pass of a daemon."""
-    state = recall(context)
+    state = recall_again(context, recall(context))
     return expire(context, state) or reconcile(context, state, PassRequest(Cause(STARTED)))
 
 
 def change(context: Context) -> Outcome:
     """The pass after a change."""
-    return reconcile(context, recall(context), PassRequest(Cause(CHANGED)))
+    return reconcile(context, recall_again(context, recall(context)), PassRequest(Cause(CHANGED)))
 
 
 def reload_to_confirm(context: Context, seconds: float = CONFIRM) -> Outcome:
     """The pass of ``reload --confirm``."""
-    state = replace(recall(context).to_validate_again(), held=None)
-    return reconcile(context, state, PassRequest(Cause("reload", "somebody"), seconds))
+    return reload_files(context, recall_again(context, recall(context)), Cause("reload", "somebody"), seconds)
+
+
+def pending_in(state: Path) -> PendingConfirmation | None:
+    """The pending confirmation that a state directory holds; it can be read."""
+    found = RevisionStore(state).pending()
+    assert not isinstance(found, UnreadableNote)
+    return found
+
+
+def held_in(state: Path) -> HeldFiles | None:
+    """The held files that a state directory names; they can be read."""
+    found = RevisionStore(state).held()
+    assert not isinstance(found, UnreadableNote)
+    return found
 
 
 def tables(saved: Saved) -> Tables:

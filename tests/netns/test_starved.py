@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.apply import CHANGED
+from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
+from fwguardd.enforce.recall import recall
 from fwguardd.enforce.reconcile import PassRequest, reconcile
-from fwguardd.enforce.record import Cause, recall
+from fwguardd.enforce.record import Cause
 from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import Backend, KernelStarvedError, LiveKernel, RestoreRefusedError

@@ -251,7 +251,8 @@ def test_a_revision_that_is_damaged_after_the_start_is_reported(start_daemon: St
     argv = [sys.executable, "-m", "fwguardd.ctl.main", "--socket", socket, verb, "1"]
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False)
     assert ended.returncode == 5
-    assert "revision 1 is" in ended.stdout + ended.stderr
+    assert "revision 1 " in ended.stdout + ended.stderr
+    assert "is incomplete" in ended.stdout + ended.stderr
     reported = daemon.event("state.damaged")["message"]
     assert f"{path} is incomplete" in reported
     assert not path.exists()

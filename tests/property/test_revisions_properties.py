@@ -20,6 +20,7 @@ from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import FAMILIES, Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
 from fwguardd.store.boot_files import boot_texts
 from fwguardd.store.durable import HostSystem
+from fwguardd.store.model import Kept, Reading, Unreadable, UnreadableNote
 from fwguardd.store.revisions import (
     Expired,
     HeldFiles,
@@ -89,12 +90,13 @@ def test_a_revision_comes_back_as_it_was(revision: Revision) -> None:
     disk = MemoryDisk()
     RevisionStore(STATE, system=disk).record(revision)
     store = RevisionStore(STATE, system=disk.after_kill())
-    read = store.get(revision.number)
-    assert read is not None
+    kept = store.get(revision.number)
+    assert isinstance(kept, Kept)
+    read = kept.revision
     assert repr(read) == repr(revision)
     assert asdict(read) == asdict(revision)
     assert store.summaries() == (revision.summary,)
-    assert store.latest() == read
+    assert store.newest() == kept
     assert store.next_number() == revision.number + 1
     assert store.take_faults() == ()
 
@@ -155,14 +157,14 @@ class Told:
     """All that a store tells."""
 
     summaries: tuple[object, ...]
-    latest: Revision | None
+    latest: Reading
     boot: int | None
-    pending: PendingConfirmation | None
-    held: HeldFiles | None
+    pending: PendingConfirmation | UnreadableNote | None
+    held: HeldFiles | UnreadableNote | None
 
 
 def _told(store: RevisionStore) -> Told:
-    return Told(store.summaries(), store.latest(), store.read_boot_revision(), store.pending(), store.held())
+    return Told(store.summaries(), store.newest(), store.read_boot_revision(), store.pending(), store.held())
 
 
 CHANGES: Mapping[str, Callable[[RevisionStore], None]] = {
@@ -251,7 +253,7 @@ def _assert_whole(store: RevisionStore, before: Told, after: Told) -> None:
     assert number in (5, 6)
     store.record(_revision(number))
     store.write_boot_files(_revision(number))
-    assert store.latest() == _revision(number)
+    assert store.newest() == Kept(_revision(number))
     assert store.read_boot_revision() == number
 
 
@@ -392,10 +394,10 @@ def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bo
         with contextlib.suppress(StoreError):
             store.record(_revision(store.next_number()))
         store.record(_revision(store.next_number()))
-        found = _open(disk.after_kill()).latest()
-        assert found is not None
-        assert found.number in (5, 6)
-        assert repr(found) == repr(_revision(found.number))
+        found = _open(disk.after_kill()).newest()
+        assert isinstance(found, Kept)
+        assert found.revision.number in (5, 6)
+        assert repr(found.revision) == repr(_revision(found.revision.number))
 
 
 @settings(max_examples=examples(400))
@@ -419,15 +421,32 @@ def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     told = _told(store)
     number = int(path.stem) if path.parent.name == "revisions" else None
     assert [s.number for s in store.summaries()] == [n for n in (3, 4) if n != number]
-    assert told.latest == _revision(3 if number == 4 else 4)
+    if number == 4:
+        assert isinstance(told.latest, Unreadable)
+        assert told.latest.number == 4
+    else:
+        assert told.latest == Kept(_revision(4))
     assert told.boot == (None if boot else before.boot)
-    assert told.pending == (None if path.name == "pending.json" else before.pending)
-    assert told.held == (None if path.name == "held.json" else before.held)
+    _assert_note(told.pending, None if path.name == "pending.json" else before.pending)
+    _assert_note(told.held, None if path.name == "held.json" else before.held)
     assert store.next_number() == 5
     again = _open(disk.after_kill())
     assert again.take_faults() == ()
-    assert _told(again) == told
+    later = _told(again)
+    assert (later.summaries, later.boot) == (told.summaries, told.boot)
+    assert type(later.latest) is type(told.latest)
+    _assert_note(later.pending, None if path.name == "pending.json" else before.pending)
+    _assert_note(later.held, None if path.name == "held.json" else before.held)
     assert again.next_number() == 5
+
+
+def _assert_note(note: object, wanted: object) -> None:
+    """A note says what it said; one that was damaged, None here, is not taken for one that is not there."""
+    if wanted is None:
+        assert isinstance(note, UnreadableNote)
+        assert note.lost
+    else:
+        assert note == wanted
 
 
 @settings(max_examples=examples(100))
@@ -440,8 +459,9 @@ def test_rot_after_opening_is_noticed(data: st.DataObject) -> None:
     good = disk.data(path)
     at = data.draw(st.integers(0, len(good) - 1))
     disk.set_data(path, good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :])
-    assert store.latest() == _revision(3)
-    assert store.get(4) is None
+    assert isinstance(store.newest(), Unreadable)
+    assert isinstance(store.get(4), Unreadable)
+    assert store.get(3) == Kept(_revision(3))
     (fault,) = store.take_faults()
     assert str(path) in fault.message
     assert store.next_number() == 5
@@ -461,7 +481,11 @@ def test_whatever_stands_in_a_file_the_store_opens(data: bytes, name: str) -> No
     store = _open(disk)
     (fault,) = store.take_faults()
     assert str(path) in fault.message
-    assert store.latest() == _revision(4)
+    if "7" in name:
+        assert isinstance(newest := store.newest(), Unreadable)
+        assert newest.number == 7
+    else:
+        assert store.newest() == Kept(_revision(4))
     assert store.next_number() == (8 if "7" in name else 5)
 
 

@@ -20,10 +20,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fwguardd"
 CALLERS = {
     "Canonical.rehearsed": {"kernel/rehearsal.py"},
     "Canonical.from_revision": {"enforce/record.py in_force_of"},
-    "Canonical.from_kernel": {"enforce/apply.py _found", "enforce/transaction.py _undo"},
+    "Canonical.from_kernel": {"enforce/found.py found_in_kernel", "enforce/transaction.py _undo"},
     "Canonical.emptied": {
         "enforce/rollback.py open_firewall",
-        "enforce/rollback.py _put_back",
         "enforce/transaction.py _with_released",
     },
     "Emptying.for_open": {"enforce/rollback.py open_firewall"},
@@ -32,7 +31,6 @@ CALLERS = {
         "enforce/apply.py apply_files",
         "enforce/repair.py _release_touched",
         "enforce/rollback.py _put",
-        "enforce/rollback.py _put_back",
     },
 }
 """Which functions may call each constructor; a file alone means any function of it."""

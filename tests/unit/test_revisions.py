@@ -15,6 +15,7 @@ import pytest
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
 from fwguardd.store.durable import HostSystem
+from fwguardd.store.model import Kept, NotKept, Unreadable, UnreadableNote
 from fwguardd.store.revisions import (
     MOST_FAULTS,
     Expired,
@@ -68,7 +69,7 @@ def test_a_new_store_is_empty_and_its_owners_alone(state: Path) -> None:
     store = RevisionStore(state)
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     assert stat.S_IMODE((state / "revisions").stat().st_mode) == 0o700
-    assert (store.latest(), store.pending(), store.held(), store.read_boot_revision()) == (None, None, None, None)
+    assert (store.newest(), store.pending(), store.held(), store.read_boot_revision()) == (NotKept(0), None, None, None)
     assert (store.summaries(), store.next_number(), store.take_faults()) == ((), 1, ())
 
 
@@ -173,7 +174,7 @@ def test_a_store_that_is_removed_is_made_anew(state: Path) -> None:
     store = RevisionStore(state, keep=2)
     store.record(revision(1))
     shutil.rmtree(state)
-    assert store.latest() is None
+    assert isinstance(store.newest(), Unreadable)
     assert "cannot be read" in store.take_faults()[0].message
     store.record(revision(2))
     store.record(revision(3))
@@ -248,7 +249,7 @@ def test_leftovers_of_interrupted_writes_go(state: Path) -> None:
 
 
 def test_an_incomplete_revision_is_reported_and_moved_aside(state: Path) -> None:
-    """The sentence names the file, how much of it is there, and where it is now; the one before is the latest."""
+    """The sentence names the file, how much of it is there, and where it is now; it stays the newest, unreadable."""
     store = RevisionStore(state)
     store.record(revision(1))
     store.record(revision(2))
@@ -258,7 +259,9 @@ def test_an_incomplete_revision_is_reported_and_moved_aside(state: Path) -> None
     (fault,) = store.take_faults()
     assert fault.message.startswith(f"{path} is incomplete: ")
     assert fault.message.endswith(f"; moved to {state}/damaged/000001-000002.json")
-    assert store.latest() == revision(1)
+    assert isinstance(newest := store.newest(), Unreadable)
+    assert (newest.number, newest.reason) == (2, fault.message)
+    assert isinstance(RevisionStore(state).newest(), Unreadable)
     assert store.take_faults() == ()
     assert (state / "damaged" / "000001-000002.json").exists()
 
@@ -271,11 +274,11 @@ def test_a_fault_that_is_found_after_the_opening_is_returned_once(state: Path) -
     assert store.take_faults() == store.faults() == ()
     path = state / "revisions" / "000001.json"
     path.write_bytes(path.read_bytes()[:-1])
-    assert store.get(1) is None
+    assert isinstance(store.get(1), Unreadable)
     (fault,) = store.take_faults()
     assert fault.kind is FaultKind.DAMAGED
     assert str(path) in fault.message
-    assert store.get(1) is None
+    assert isinstance(store.get(1), Unreadable)
     assert store.take_faults() == ()
     assert store.faults() == (fault,)
 
@@ -287,11 +290,12 @@ def test_a_file_that_cannot_be_read_is_reported_once(state: Path) -> None:
     path = state / "revisions" / "000001.json"
     data = path.read_bytes()
     path.unlink()
-    assert store.get(1) is store.get(1) is None
+    assert store.get(1) == store.get(1) == Unreadable(1, f"{path} cannot be read: No such file or directory")
     (fault,) = store.take_faults()
     assert (fault.kind, str(fault)) == (FaultKind.INACCESSIBLE, f"{path} cannot be read: No such file or directory")
     path.write_bytes(data)
-    assert store.get(1) == revision(1)
+    assert store.get(1) == Kept(revision(1))
+    assert store.get(2) == NotKept(2)
 
 
 def test_faults_that_are_listed_are_bounded(state: Path) -> None:
@@ -300,7 +304,7 @@ def test_faults_that_are_listed_are_bounded(state: Path) -> None:
     for number in range(1, MOST_FAULTS + 3):
         store.record(revision(number))
         (state / "revisions" / f"{number:06d}.json").write_bytes(b"")
-        assert store.get(number) is None
+        assert isinstance(store.get(number), Unreadable)
     faults = store.take_faults()
     assert len(faults) == MOST_FAULTS + 2
     assert store.faults() == faults[2:]
@@ -343,7 +347,7 @@ def test_what_is_not_a_regular_file_is_moved_aside(state: Path, kind: str) -> No
             path.mkdir()
     store = RevisionStore(state)
     assert [("is not a regular file; moved to" in fault.message) for fault in store.take_faults()] == [True, True]
-    assert store.latest() is None
+    assert isinstance(store.newest(), Unreadable)
     assert elsewhere.exists()
     store.set_pending(pending(2, None))
     assert RevisionStore(state).pending() == pending(2, None)
@@ -364,8 +368,9 @@ def test_damaged_files_are_kept_but_not_for_ever(state: Path) -> None:
     assert RevisionStore(state).next_number() == 901
 
 
-def test_a_lost_confirmation_is_reported_with_its_consequence(state: Path) -> None:
-    """Damage to a small file is reported with its consequence, because it has no other effect that is seen."""
+def test_a_damaged_note_is_not_taken_for_none(state: Path) -> None:
+    """Damage to a small file is reported once, with its consequence, and each start knows that there was a note, until
+    another one is written or it is removed."""
     store = RevisionStore(state)
     store.set_pending(pending(2, 1))
     store.hold("ab12", "not confirmed in time")
@@ -375,9 +380,17 @@ def test_a_lost_confirmation_is_reported_with_its_consequence(state: Path) -> No
     store = RevisionStore(state)
     first, second = store.take_faults()
     assert "pending.json is not what was written: its checksum is wrong" in first.message
-    assert "is not undone any more" in first.message
-    assert second.message.endswith("rule files that were undone may be applied again")
-    assert (store.pending(), store.held()) == (None, None)
+    assert first.message.endswith("whether a revision waits to be confirmed, and until when, is not known")
+    assert second.message.endswith("which rule files were undone is not known")
+    for opened in (store, RevisionStore(state)):
+        for note in (opened.pending(), opened.held()):
+            assert isinstance(note, UnreadableNote)
+            assert note.lost
+        assert opened.take_faults() == ()
+    store.clear_pending()
+    store.hold("cd34", "rolled back")
+    again = RevisionStore(state)
+    assert (again.pending(), again.held()) == (None, HeldFiles("cd34", "rolled back"))
 
 
 def test_notes_replace_each_other(state: Path) -> None:
@@ -413,7 +426,8 @@ def test_boot_files_hold_complete_tables(state: Path) -> None:
     manifest = (state / "boot" / "manifest").read_text().splitlines()
     assert manifest[:4] == ["form=1", "revision=41", "kind=open", "backend=legacy"]
     assert [line[:7] + line[-12:] for line in manifest[4:6]] == ["sha256=  ipv4.rules", "sha256=  ipv6.rules"]
-    assert manifest[6].startswith("seal=")
+    assert manifest[6:8] == ['digest="ab12"', "when=1700000000.0"]
+    assert manifest[8].startswith("seal=")
     assert store.read_boot_revision() == 41
 
 
@@ -503,6 +517,7 @@ def test_damaged_boot_files_are_reported_and_moved_aside(state: Path, fault: str
 def in_a_mount_namespace(script: str, state: Path) -> None:
     """Run Python in a mount namespace of its own, where it may mount. ``STATE`` is the path it is given."""
     preamble = "import sys, subprocess\nfrom pathlib import Path\nSTATE = Path(sys.argv[1])\n"
+    preamble += "from fwguardd.store.model import Kept, Unreadable\n"
     preamble += "from fwguardd.store.revisions import RevisionStore, StoreError\n"
     preamble += "from tests.unit.test_revisions import revision, pending, numbers, fails\n"
     preamble += "def mount(*words): subprocess.run(['mount', *words], check=True)\n"
@@ -543,7 +558,7 @@ fails("No space left on device; after a restart nothing would undo", lambda: sto
 fails("No space left on device", lambda: store.hold("ab12", "x"))
 for seen in (store, RevisionStore(STATE)):
     assert seen.take_faults() == ()
-    assert numbers(seen) == [1] and seen.latest() == revision(1)
+    assert numbers(seen) == [1] and seen.newest() == Kept(revision(1))
     assert seen.read_boot_revision() == 1
     assert seen.pending() == pending(2, 1) and seen.held() is None
 store.clear_pending()
@@ -572,7 +587,8 @@ store = RevisionStore(STATE)
 (fault,) = store.take_faults()
 assert "000002.json does not begin with a readable header" in fault.message
 assert fault.message.endswith("it could not be moved aside: Read-only file system")
-assert store.latest() == revision(1) and store.read_boot_revision() == 1 and store.held().digest == "ab12"
+assert store.get(1) == Kept(revision(1)) and isinstance(store.newest(), Unreadable)
+assert store.read_boot_revision() == 1 and store.held().digest == "ab12"
 assert store.next_number() == 3
 fails("Read-only file system; rollback, history", lambda: store.record(revision(3)))
 fails("Read-only file system", lambda: store.write_boot_files(revision(3)))
@@ -593,7 +609,7 @@ def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (fault,) = store.take_faults()
     assert fault.message.startswith(f"nothing can be kept in {tmp_path}/no/state: ")
     assert fault.message.endswith("No such file or directory")
-    assert store.latest() is None
+    assert store.newest() == NotKept(0)
     with pytest.raises(StoreError, match=f"revision 1 cannot be kept: {tmp_path}/no/state: No such file or directory"):
         store.record(revision(1))
     (tmp_path / "no").mkdir()

@@ -1,0 +1,152 @@
+"""Changes that have to be confirmed: the promise to undo them is on the disk before anything of them is in force.
+
+A reload that has to be confirmed first holds the files, on the disk. From then on they come in force only together with
+a pending confirmation: whatever fails, and if this process is killed, they are held until another reload. Before the
+load the pending confirmation is recorded, and the files are released only after it. The time to confirm counts from the
+end of the load.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fwguardd.enforce.context import boottime
+from fwguardd.enforce.record import earlier_revision, in_force_of, store_errors_reported
+from fwguardd.store.model import Kept, Unreadable
+from fwguardd.store.revisions import HeldFiles, PendingConfirmation, StoreError
+
+if TYPE_CHECKING:
+    from fwguardd.enforce.context import Context
+    from fwguardd.enforce.state import InForce, State
+
+CHANGED = "change"
+"""The cause of a pass that a change in the directory caused."""
+
+RECENT = 600.0
+"""Seconds after a change for which ``reload --confirm`` refers to that change."""
+
+UNFINISHED = "a reload that has to be confirmed did not end"
+"""Why files are held from the beginning of such a reload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is pending once a ruleset is in force, and a copy in memory of the revision that an undo puts in force."""
+
+    pending: PendingConfirmation
+    fallback: InForce | None
+
+
+def hold(context: Context, state: State, digest: str, reason: str) -> State:
+    """Hold files with this digest, in memory also where the disk cannot be written, which is reported."""
+    with store_errors_reported(context):
+        context.store.hold(digest, reason)
+    return replace(state, held=HeldFiles(digest, reason))
+
+
+def make_promise(
+    context: Context, state: State, before: InForce | None, new: InForce, confirm_within: float | None
+) -> Promise | None:
+    """The promise for ``new``, recorded before it is in force; None if nothing will be pending. Raises StoreError."""
+    if confirm_within is not None:
+        promise = _requested(context, state, before, new, confirm_within)
+    elif state.pending is not None and (before is None or new.revision != before.revision):
+        # Both changes are undone together.
+        promise = Promise(replace(state.pending, number=new.revision, digest=new.digest), state.fallback)
+    elif state.pending is not None:
+        return Promise(state.pending, state.fallback)
+    else:
+        promise = None
+    if promise is not None:
+        context.store.set_pending(promise.pending)
+    elif context.store.pending() is not None:
+        with store_errors_reported(context):  # It ended, and could not be removed then, or it cannot be read.
+            context.store.clear_pending()
+    return promise
+
+
+def arm(context: Context, state: State, digest: str, seconds: float) -> State:
+    """Before anything else of a reload that has to be confirmed: the files with this digest apply only as such.
+
+    Files that a recent change has put in force already wait to be confirmed from now on; others are held. Raises
+    StoreError where that cannot be recorded.
+    """
+    in_force = state.in_force
+    if in_force is None or in_force.digest != digest:
+        context.store.hold(digest, UNFINISHED)
+        return replace(state, held=HeldFiles(digest, UNFINISHED))
+    promise = _requested(context, state, in_force, in_force, seconds)
+    if promise is None:
+        return state
+    context.store.set_pending(promise.pending)
+    return replace(state, pending=promise.pending, fallback=promise.fallback)
+
+
+def after_the_load(context: Context, promise: Promise, seconds: float) -> Promise:
+    """The promise with its time counted from now. Where that cannot be recorded, the deadline before it stays."""
+    pending = replace(promise.pending, deadline=boottime() + seconds, wall_deadline=time.time() + seconds)
+    try:
+        context.store.set_pending(pending)
+    except StoreError:
+        return promise
+    return replace(promise, pending=pending)
+
+
+def restore_pending(context: Context, state: State) -> None:
+    """Record the confirmation that was pending before: nothing was put in force, so nothing new has to be confirmed."""
+    with store_errors_reported(context):
+        if state.pending is not None:
+            context.store.set_pending(state.pending)
+        elif context.store.pending() is not None:
+            context.store.clear_pending()
+
+
+def _requested(context: Context, state: State, before: InForce | None, new: InForce, seconds: float) -> Promise | None:
+    """The promise that a reload asks for; None where there is no change that it could refer to.
+
+    A reload right after a change that the directory's watch has put in force already refers to that change. A change
+    that comes while another is pending is undone together with it. Raises StoreError where there is no way back.
+    """
+    if before is None:
+        return None
+    back_to: int | None = before.revision
+    if state.pending is not None:
+        back_to = state.pending.back_to
+    elif new.revision == before.revision:
+        if before.cause != CHANGED or not _is_recent(before):
+            return None
+        back_to = earlier_revision(context, before)
+    pending = PendingConfirmation(
+        number=new.revision,
+        back_to=back_to,
+        deadline=boottime() + seconds,
+        boot_id=context.host.boot_id,
+        wall_deadline=time.time() + seconds,
+        digest=new.digest,
+    )
+    return Promise(pending, _copy_of(context, state, before, back_to))
+
+
+def _is_recent(before: InForce) -> bool:
+    """Whether a revision was put in force a short time ago. The wall clock decides only after a restart of fwguardd."""
+    if before.loaded_at is not None:
+        return boottime() - before.loaded_at < RECENT
+    return abs(time.time() - before.since) < RECENT
+
+
+def _copy_of(context: Context, state: State, before: InForce, back_to: int | None) -> InForce:
+    """The revision to go back to. Raises StoreError if there is none that can be read."""
+    for known in (before, state.fallback):
+        if known is not None and known.revision == back_to:
+            return known
+    if back_to is None:
+        raise StoreError("there is no earlier revision to go back to")
+    reading = context.store.get(back_to)
+    if isinstance(reading, Kept):
+        return in_force_of(reading.revision)
+    reason = f"revision {back_to} is not kept"
+    if isinstance(reading, Unreadable):
+        reason = reading.reason
+    raise StoreError(f"there is no way back: {reason}")
