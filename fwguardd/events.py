@@ -141,7 +141,7 @@ UNVERIFIED = EventKind(
     "rules.unseen",
     "029f6beb3d5948c4a98883e24c51a4c0",
     WARNING,
-    "The kernel's rules could not be read while other programs changed them; the last revision counts as in force.",
+    "The kernel's rules could not be read, or not all of them; the last revision counts as in force.",
     (REVISION, REASON, *AUTHORS),
 )
 VERIFIED = EventKind(
