@@ -11,16 +11,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.values import read_network, read_number, read_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Rule, Table
-    from fwguardd.ruleset.values import Network
+    from fwguardd.ruleset.rule_view import Option
+    from fwguardd.ruleset.values import Network, PortRange
 
 _NEUTRAL_MODULES = frozenset(
     {"comment", "tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmp6", "icmpv6", "conntrack", "state", "multiport"}
@@ -97,6 +98,10 @@ class ReadRule:
         """The names of the conditions."""
         return frozenset(condition.name for condition in self.conditions)
 
+    def meets(self, wanted: Condition) -> bool:
+        """Whether every packet that the rule matches meets a condition."""
+        return any(implies(condition, wanted) for condition in self.conditions)
+
     def condition(self, name: str) -> Condition | None:
         """The first condition of this name that is not negated; None where there is none."""
         for condition in self.conditions:
@@ -126,7 +131,10 @@ def read_chains(table: Table, known: dict[int, ReadRule]) -> ReadChains:
 
 def without_lists(chains: ReadChains) -> ReadChains:
     """The chains without the rules that drop a single address: they decide about no packet from anywhere else."""
-    return {name: tuple(rule for rule in rules if not rule.drops_one_address) for name, rules in chains.items()}
+    kept: ReadChains = {}
+    for name, rules in chains.items():
+        kept[name] = tuple(rule for rule in rules if not rule.drops_one_address)
+    return kept
 
 
 def read_rule(rule: Rule) -> ReadRule:
@@ -145,27 +153,35 @@ def read_conditions(view: RuleView) -> tuple[Condition, ...]:
 
 
 def _conditions(view: RuleView) -> Iterator[Condition]:
-    notes_only = view.uses("recent") and view.has("--set")
-    following = [*(option.name for option in view.options), ""][1:]
-    for option, after in zip(view.options, following, strict=True):
+    for place, option in enumerate(view.options, 1):
         if option.name == "-m":
-            demands = option.value not in _NEUTRAL_MODULES and not after.startswith("--")
-            if demands or (option.value == "recent" and not notes_only):
-                yield Condition("-m", (option.value,))
-        elif option.name == "-p":
-            protocol = protocol_name(option.value)
-            if protocol != "all":
-                yield Condition("-p", (protocol,), option.negated)
-        elif option.name == "--syn":
-            yield Condition("--tcp-flags", SYN_ONLY, option.negated)
+            has_options = place < len(view.options) and view.options[place].name.startswith("--")
+            yield from _of_module(view, option.value, has_options=has_options)
         elif option.name not in _NEUTRAL_OPTIONS and not option.name.startswith(_TARGET_OPTIONS):
-            yield _condition(_OTHER_KEYS.get(option.name, option.name), option.values, negated=option.negated)
+            yield from _of_option(option)
 
 
-def _condition(name: str, values: tuple[str, ...], *, negated: bool) -> Condition:
-    if name == "--tcp-flags":
-        values = tuple(value.replace("ALL", "FIN,SYN,RST,PSH,ACK,URG") for value in values)
-    return Condition(name, values, negated)
+def _of_module(view: RuleView, module: str, *, has_options: bool) -> Iterator[Condition]:
+    """The condition that a match extension is by itself. The options of the match ``recent`` do not count."""
+    if module == "recent":
+        if not view.has("--set"):
+            yield Condition("-m", (module,))
+    elif not has_options and module not in _NEUTRAL_MODULES:
+        yield Condition("-m", (module,))
+
+
+def _of_option(option: Option) -> Iterator[Condition]:
+    if option.name == "-p":
+        protocol = protocol_name(option.value)
+        if protocol != "all":
+            yield Condition("-p", (protocol,), option.negated)
+    elif option.name == "--syn":
+        yield Condition("--tcp-flags", SYN_ONLY, option.negated)
+    elif option.name == "--tcp-flags":
+        flags = " ".join(option.values).replace("ALL", "FIN,SYN,RST,PSH,ACK,URG")
+        yield Condition(option.name, tuple(flags.split()), option.negated)
+    else:
+        yield Condition(_OTHER_KEYS.get(option.name, option.name), option.values, option.negated)
 
 
 def protocol_name(value: str) -> str:
@@ -211,17 +227,20 @@ def implies(narrow: Condition, wide: Condition) -> bool:
 
 
 def _networks_within(narrow: str, wide: str) -> bool:
-    networks = networks_of(narrow)
-    if len(networks) != narrow.count(",") + 1:
-        return False  # One of them is a host name.
-    return all(any(one.covers(network) for one in networks_of(wide)) for network in networks)
+    # A host name is not read, and may be anything.
+    return _all_covered(networks_of(narrow), networks_of(wide), 1 + narrow.count(","))
 
 
 def _ports_within(narrow: str, wide: str) -> bool:
-    ranges = read_ports(narrow)
-    if len(ranges) != narrow.count(",") + 1:
-        return False  # One of them is the name of a service that is not known here.
-    return all(any(first <= start and end <= last for first, last in read_ports(wide)) for start, end in ranges)
+    # Nor is the name of a service that is not known here.
+    return _all_covered(read_ports(narrow), read_ports(wide), 1 + narrow.count(","))
+
+
+def _all_covered(inner: Sequence[Network | PortRange], outer: Sequence[Any], count: int) -> bool:
+    """Whether so many values were read, and each of them is covered by one of the others."""
+    if len(inner) != count:
+        return False
+    return all(any(one.covers(value) for one in outer) for value in inner)
 
 
 def _states_within(narrow: str, wide: str) -> bool:
@@ -255,12 +274,12 @@ _CHANGING = frozenset(
 
 
 def _is_steady(view: RuleView) -> bool:
-    return not any(option.name == "-m" and option.value in _CHANGING for option in view.options)
+    return _CHANGING.isdisjoint(option.value for option in view.options if option.name == "-m")
 
 
 def shadows(earlier: ReadRule, later: ReadRule) -> bool:
     """Whether every packet of the later rule meets all conditions of the earlier one."""
-    return all(any(implies(mine, wanted) for mine in later.conditions) for wanted in earlier.conditions)
+    return all(later.meets(wanted) for wanted in earlier.conditions)
 
 
 TERMINAL_TARGETS: Mapping[str, str] = {

@@ -72,10 +72,11 @@ def _lint_table(table: Table, chains: ReadChains, family: Family, preserve: Pres
 
 def _lint_jumps(rules: Sequence[ReadRule], preserve: Preserve) -> Iterator[Finding]:
     preserved: set[str] = set()
-    for target in {rule.target for rule in rules}:
-        if preserve.keeps_name(target):
-            preserved.add(target)
+    seen: set[str] = set()
     for rule in rules:
+        if rule.target not in seen and preserve.keeps_name(rule.target):
+            preserved.add(rule.target)
+        seen.add(rule.target)
         if rule.target in preserved:
             target = rule.target
             message = f"chain {target} belongs to another program (preserve): jumps to it are not loaded"
@@ -92,27 +93,28 @@ def _preserved_chain(chain: Chain) -> Finding:
 def _lint_rules(table: Table, chain: Chain, chains: ReadChains, family: Family) -> Iterator[Finding]:
     """The rules of a chain, up to the first one that no packet reaches."""
     earlier = _EarlierRules(chains)
-    counting: list[ReadRule] = []
     for rule in chains[chain.name]:
         if earlier.end is not None:
             yield _unreachable(table, chain, rule, earlier.end, family)
             break
-        same = earlier.same_as(rule)
-        if same is not None:
-            message = f"the same rule as at {same.rule.origin}, in the same chain"
-            hint = "remove one of the two"
-            yield Finding("duplicate-rule", message, rule.rule.origin, Severity.WARNING, hint, family=family)
-        elif _does_nothing(rule):
-            counting.append(rule)
-        else:
-            shadow = earlier.shadow_of(rule)
-            if shadow is not None:
-                yield _shadowed(rule, shadow, family)
-        if _drops_new_without_syn(chains, rule):
-            yield _new_not_syn(rule)
+        yield from _lint_rule(rule, earlier, family)
         earlier.add(rule)
-    if counting:
-        yield _no_target(counting)
+    if earlier.counting:
+        yield _no_target(earlier.counting)
+
+
+def _lint_rule(rule: ReadRule, earlier: _EarlierRules, family: Family) -> Iterator[Finding]:
+    same = earlier.same_as(rule)
+    if same is not None:
+        message = f"the same rule as at {same.rule.origin}, in the same chain"
+        hint = "remove one of the two"
+        yield Finding("duplicate-rule", message, rule.rule.origin, Severity.WARNING, hint, family=family)
+    elif not _does_nothing(rule):
+        shadow = earlier.shadow_of(rule)
+        if shadow is not None:
+            yield _shadowed(rule, shadow, family)
+    if _drops_new_without_syn(earlier.chains, rule):
+        yield _new_not_syn(rule)
 
 
 def _unreachable(table: Table, chain: Chain, rule: ReadRule, end: ReadRule, family: Family) -> Finding:
@@ -130,20 +132,22 @@ def _shadowed(rule: ReadRule, shadow: ReadRule, family: Family) -> Finding:
     return Finding("unreachable-rule", message, rule.rule.origin, Severity.WARNING, hint, family=family)
 
 
+_NOT_SYN = Condition("--tcp-flags", SYN_ONLY, negated=True)
+
+
 def _drops_new_without_syn(chains: ReadChains, rule: ReadRule) -> bool:
-    if "NEW" not in rule.rule.text:
+    if "NEW" not in rule.rule.text or _NOT_SYN not in rule.conditions:
         return False
     states = rule.condition("--ctstate")
-    not_syn = Condition("--tcp-flags", SYN_ONLY, negated=True)
-    if states is None or "NEW" not in states_of(states.value) or not_syn not in rule.conditions:
-        return False
-    result = result_of(chains, rule)
-    if rule.target in chains:
-        end = usual_end(chains, rule.target, SamplePacket("tcp"))
-        result = ""
-        if end is not None:
-            result = end.result
-    return result == "DROP"
+    return states is not None and "NEW" in states_of(states.value) and _drops(chains, rule)
+
+
+def _drops(chains: ReadChains, rule: ReadRule) -> bool:
+    """Whether the packets that a rule matches are usually dropped, also in a chain that it jumps to."""
+    if rule.target not in chains:
+        return result_of(chains, rule) == "DROP"
+    end = usual_end(chains, rule.target, SamplePacket("tcp"))
+    return end is not None and end.result == "DROP"
 
 
 def _new_not_syn(rule: ReadRule) -> Finding:
@@ -158,8 +162,7 @@ def _new_not_syn(rule: ReadRule) -> Finding:
 def _does_nothing(rule: ReadRule) -> bool:
     if rule.target:
         return False
-    view = RuleView.of(rule.rule.text)
-    return not any(view.uses(module) for module in _USEFUL_WITHOUT_TARGET)
+    return not any(map(RuleView.of(rule.rule.text).uses, _USEFUL_WITHOUT_TARGET))
 
 
 def _no_target(rules: Sequence[ReadRule]) -> Finding:
@@ -176,6 +179,7 @@ class _EarlierRules:
 
     chains: ReadChains
     end: ReadRule | None = None
+    counting: list[ReadRule] = field(default_factory=list)
     texts: dict[str, ReadRule] = field(default_factory=dict)
     by_address: dict[str, list[ReadRule]] = field(default_factory=dict)
     compared: dict[tuple[str, frozenset[str]], list[ReadRule]] = field(default_factory=dict)
@@ -202,7 +206,9 @@ class _EarlierRules:
                 yield from rules
 
     def add(self, rule: ReadRule) -> None:
-        """Take in a rule, before the next one is looked at."""
+        """Take in a rule, before the next one is looked at. Rules that only count are kept, each text once."""
+        if rule.rule.text not in self.texts and _does_nothing(rule):
+            self.counting.append(rule)
         self.texts.setdefault(rule.rule.text, rule)
         if not ends(self.chains, rule):
             return
@@ -229,17 +235,12 @@ def _is_one_address(value: str) -> bool:
 def _lint_unused_chains(candidate: Candidate, preserve: Preserve) -> Iterator[Finding]:
     """User-defined chains that no packet gets to, in either family; and loops among them. A loop that packets get to is
     refused by the kernel."""
+    tables = [table for ruleset in candidate.rulesets.values() for table in ruleset.tables.values()]
     used: dict[str, set[str]] = {}
-    for ruleset in candidate.rulesets.values():
-        for table in ruleset.tables.values():
-            used.setdefault(table.name, set()).update(_chains_in_use(table, preserve))
-    for ruleset in candidate.rulesets.values():
-        for table in ruleset.tables.values():
-            for chain in table.chains.values():
-                # A chain that no file declares is an error of its own.
-                if chain.name not in used[table.name] and chain.origin is not None:
-                    yield _unused(table, chain)
-                    yield from _loops(table, chain)
+    for table in tables:
+        used.setdefault(table.name, set()).update(_chains_in_use(table, preserve))
+    for table in tables:
+        yield from _lint_unused(table, used[table.name])
 
 
 def _chains_in_use(table: Table, preserve: Preserve) -> tuple[str, ...]:
@@ -249,13 +250,21 @@ def _chains_in_use(table: Table, preserve: Preserve) -> tuple[str, ...]:
     return chains_reached(table, starts)
 
 
-def _unused(table: Table, chain: Chain) -> Finding:
+def _lint_unused(table: Table, used: Collection[str]) -> Iterator[Finding]:
+    called: set[str] = set()
+    for name in table.chains.keys() - used:
+        called.update(chains_after(table, name))
+    for chain in table.chains.values():
+        # A chain that no file declares is an error of its own.
+        if chain.name not in used and chain.origin is not None:
+            yield _unused(table, chain, is_called=chain.name in called)
+            yield from _loops(table, chain)
+
+
+def _unused(table: Table, chain: Chain, *, is_called: bool) -> Finding:
     message = f"no rule of table {table.name} jumps to chain {chain.name}"
-    callers = [other.name for other in table.chains.values() if chain.name in chains_after(table, other.name)]
-    if callers:
-        message = (
-            f"no packet gets to chain {chain.name}: only {' and '.join(callers[:3])} jumps to it, which is not used"
-        )
+    if is_called:
+        message = f"no packet gets to chain {chain.name}: only chains that are not used themselves jump to it"
     hint = f'add a rule with "-j {chain.name}", or remove the chain'
     upper = chain.name.upper()
     if upper != chain.name and upper in table.chains:

@@ -16,7 +16,7 @@ from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Ruleset, Seve
 from fwguardd.ruleset.reachability import End, may_accept, result_of, rules_reached, usual_end
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.sample_packets import SamplePacket, is_loopback_network
-from fwguardd.ruleset.values import read_ports
+from fwguardd.ruleset.values import PortRange, read_ports
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.conditions import Condition, ReadChains, ReadRule
     from fwguardd.ruleset.preserve import Preserve
 
+_FTP = PortRange(21, 21)
+_FTP_DATA = PortRange(20, 20)
+_LAST_PRIVILEGED = 1_023
 _REPLIES = {
     "INPUT": "replies to connections of this host",
     "OUTPUT": "replies of the services on this host",
@@ -31,6 +34,8 @@ _REPLIES = {
 }
 _LOOPBACK_OPTIONS = {"INPUT": "-i", "OUTPUT": "-o"}
 _PROTOCOLS = ("tcp", "udp")
+_WIDE = 1_000
+"""Ports of a range that is meant for clients, rather than for a service."""
 _SOLICITATION = ("135", "neighbour-solicitation", "neighbor-solicitation")
 _ADVERTISEMENT = ("136", "neighbour-advertisement", "neighbor-advertisement")
 
@@ -38,14 +43,9 @@ _ADVERTISEMENT = ("136", "neighbour-advertisement", "neighbor-advertisement")
 def _is_for_replies(condition: Condition) -> bool:
     """Whether a rule with this condition is meant for replies: by the state of the connection, by the flags of TCP, by
     the port that a reply comes from or the range that it goes to."""
-    if condition.name == "--tcp-flags":
-        return True
-    if condition.name == "--ctstate":
-        return not condition.negated
-    if condition.negated:
-        return False
-    wide = any(end - start > 1_000 for start, end in read_ports(condition.value))
-    return condition.name == "--sport" or (condition.name == "--dport" and wide)
+    if condition.name == "--dport":
+        return any(ports.last - ports.first > _WIDE for ports in read_ports(condition.value))
+    return condition.name == "--tcp-flags" or (condition.name in ("--ctstate", "--sport") and not condition.negated)
 
 
 def _is_for_loopback(condition: Condition) -> bool:
@@ -68,34 +68,46 @@ class ReadRuleset:
     chains: Mapping[str, Chain]
     rules: ReadChains
 
+    def accepting(self, name: str) -> list[ReadRule]:
+        """The rules that accept packets in a chain, and in those that it leads to, as far as packets get to them."""
+        return [rule for rule in rules_reached(self.rules, name) if result_of(self.rules, rule) == "ACCEPT"]
+
+
+def _dropped(ruleset: ReadRuleset, chain: Chain) -> dict[str, End | None]:
+    """The protocols whose new connections are dropped, each with the rule that does it, or None for the policy."""
+    dropped: dict[str, End | None] = {}
+    for protocol in _PROTOCOLS:
+        end = usual_end(ruleset.rules, chain.name, SamplePacket(protocol))
+        result = chain.policy
+        if end is not None:
+            result = end.result
+        if result == "DROP":
+            dropped[protocol] = end
+    return dropped
+
 
 @dataclass(frozen=True, slots=True)
 class _Closed:
-    """A closed chain. ``protocols`` are those whose new connections are dropped, and ``end`` is the rule that drops
-    them; None for the policy."""
+    """A chain that drops packets which no rule accepts. ``protocols`` are those whose new connections are dropped, and
+    ``end`` is the rule that drops them; None for the policy. With the policy DROP all new connections may be accepted:
+    then ``drops_new`` is False, and all protocols are looked at."""
 
     ruleset: ReadRuleset
     chain: Chain
     protocols: tuple[str, ...]
     end: End | None
+    drops_new: bool
 
     @classmethod
     def of(cls, ruleset: ReadRuleset, name: str) -> _Closed | None:
         """The chain of this name, if it is closed."""
         chain = ruleset.chains[name]
-        ends: dict[str, End | None] = {}
-        for protocol in _PROTOCOLS:
-            end = usual_end(ruleset.rules, name, SamplePacket(protocol))
-            result = chain.policy
-            if end is not None:
-                result = end.result
-            if result == "DROP":
-                ends[protocol] = end
+        dropped = _dropped(ruleset, chain)
         # A chain of policy ACCEPT in which a rule drops all UDP is not closed.
-        if not ends or (chain.policy != "DROP" and len(ends) < len(_PROTOCOLS)):
+        if chain.policy != "DROP" and len(dropped) < len(_PROTOCOLS):
             return None
-        protocols = tuple(ends)
-        return cls(ruleset, chain, protocols, ends[protocols[0]])
+        protocols = tuple(dropped) or _PROTOCOLS
+        return cls(ruleset, chain, protocols, dropped.get(protocols[0]), bool(dropped))
 
     @property
     def origin(self) -> Origin | None:
@@ -123,8 +135,10 @@ class _Closed:
     @property
     def accepts_loopback(self) -> bool:
         """Whether packets on loopback are accepted, of any of the protocols."""
-        packets = [SamplePacket(one, is_loopback=True, is_sign=_is_for_loopback) for one in self.protocols]
-        return any(self.may_accept(packet) for packet in packets)
+        for protocol in self.protocols:
+            if self.may_accept(SamplePacket(protocol, is_loopback=True, is_sign=_is_for_loopback)):
+                return True
+        return False
 
     @property
     def accepts_neighbours(self) -> bool:
@@ -142,11 +156,12 @@ class _Closed:
         if self.accepts_replies:
             return False
         ways: set[tuple[_Side, _Side]] = set()
-        for rule in rules_reached(self.ruleset.rules, self.chain.name):
-            if result_of(self.ruleset.rules, rule) == "ACCEPT" and not _is_icmpv6(rule):
-                ways.add(_way(rule))
-        one_way = {(start, end) for start, end in ways if start != end}
-        return bool(one_way) and not any((end, start) in one_way for start, end in one_way)
+        for rule in self.ruleset.accepting(self.chain.name):
+            source, destination = _way(rule)
+            if source != destination and not _is_icmpv6(rule):
+                ways.add((source, destination))
+        back = {(destination, source) for source, destination in ways}
+        return bool(ways) and ways.isdisjoint(back)
 
 
 def _is_icmpv6(rule: ReadRule) -> bool:
@@ -176,18 +191,27 @@ def lint_closed_chains(
     """Closed built-in chains in which no rule accepts replies, loopback or neighbour discovery; and those that are open
     for IPv6. ``inserted`` are the places of rules that -I puts before others."""
     for name in _REPLIES:
-        closed: dict[Family, _Closed] = {}
-        for ruleset in rulesets:
-            found = _Closed.of(ruleset, name)
-            if found is not None:
-                closed[ruleset.family] = found
+        closed = _closed_chains(rulesets, name)
         hints = _Hints(closed, inserted)
         yield from _lint_replies(name, hints)
         if name in _LOOPBACK_OPTIONS:
             yield from _lint_loopback(name, hints)
             yield from _lint_neighbours(name, hints)
-        if name in ("INPUT", "FORWARD") and Family.IPV4 in closed and Family.IPV6 not in closed:
+        if name in ("INPUT", "FORWARD") and _drops_new(closed, Family.IPV4) and not _drops_new(closed, Family.IPV6):
             yield from _lint_open(closed[Family.IPV4], rulesets, preserve)
+
+
+def _closed_chains(rulesets: Iterable[ReadRuleset], name: str) -> dict[Family, _Closed]:
+    closed: dict[Family, _Closed] = {}
+    for ruleset in rulesets:
+        found = _Closed.of(ruleset, name)
+        if found is not None:
+            closed[ruleset.family] = found
+    return closed
+
+
+def _drops_new(closed: Mapping[Family, _Closed], family: Family) -> bool:
+    return family in closed and closed[family].drops_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,35 +287,42 @@ def _lint_neighbours(name: str, hints: _Hints) -> Iterator[Finding]:
 def _lint_open(ipv4: _Closed, rulesets: Sequence[ReadRuleset], preserve: Preserve) -> Iterator[Finding]:
     """A chain that is closed for IPv4 and open for IPv6: the host looks closed and is not."""
     name = ipv4.chain.name
-    ipv6 = [ruleset for ruleset in rulesets if ruleset.family is Family.IPV6]
-    ends: list[End | None] = [None]
-    if ipv6:
-        ends = [usual_end(ipv6[0].rules, name, SamplePacket(protocol)) for protocol in _PROTOCOLS]
-    if any(end is not None and end.result == "QUEUE" for end in ends):
-        return
     if name == "FORWARD" and ipv4.end is None and _jumps_to_preserved(ipv4, preserve):
         return  # Docker, for one, closes FORWARD for IPv4 as soon as it makes the host forward packets.
+    end: End | None = None
     policy: Chain | None = None
-    if ipv6:
-        policy = ipv6[0].chains[name]
-    message = f"{name} is closed for IPv4 and open for IPv6"
-    yield Finding("ipv6-open", message, ipv4.origin, Severity.WARNING, _how_to_close(ipv4, ends, policy))
+    for ruleset in rulesets:
+        if ruleset.family is Family.IPV6:
+            policy = ruleset.chains[name]
+            end = _open_end(ruleset, name)
+    if end is None or end.result == "ACCEPT":
+        message = f"{name} is closed for IPv4 and open for IPv6"
+        yield Finding("ipv6-open", message, ipv4.origin, Severity.WARNING, _how_to_close(ipv4, end, policy))
+
+
+def _open_end(ruleset: ReadRuleset, name: str) -> End | None:
+    """The rule that new connections usually end at, of the first protocol for which there is one."""
+    for protocol in _PROTOCOLS:
+        end = usual_end(ruleset.rules, name, SamplePacket(protocol))
+        if end is not None and end.result != "DROP":
+            return end
+    return None
 
 
 def _jumps_to_preserved(closed: _Closed, preserve: Preserve) -> bool:
     return any(preserve.keeps_name(rule.target) for rule in closed.ruleset.rules[closed.chain.name])
 
 
-def _how_to_close(ipv4: _Closed, ends: Sequence[End | None], policy: Chain | None) -> str:
+def _how_to_close(ipv4: _Closed, end: End | None, policy: Chain | None) -> str:
+    """What to write; ``end`` is the rule that accepts all packets of IPv6, if there is one."""
+    if end is not None:
+        return f"the rule at {end.rule.rule.origin} accepts every packet; limit it, or remove it for IPv6"
     name, origin = ipv4.chain.name, ipv4.origin
-    for end in ends:
-        if end is not None and end.rule.rule.origin is not None:
-            return f"the rule at {end.rule.rule.origin} accepts every packet; limit it, or remove it for IPv6"
     if origin is not None and origin.path.endswith(".v4.rules"):
         return f'add "-6 -P {name} DROP", in a file whose name does not end in .v4.rules'
     if ipv4.end is not None:
         return f'close it for IPv6 too: add "-6 -A {name} -j REJECT"{_at("after", origin)}'
-    if policy is not None and policy.origin is not None:
+    if policy is not None and policy.origin:
         return f"write DROP as the policy for IPv6 too, at {policy.origin}"
     return f'add "-6 -P {name} DROP"{_at("after", origin)}'
 
@@ -305,15 +336,11 @@ def first_origin(chain: Chain) -> Origin | None:
 
 def lint_ftp(rulesets: Sequence[ReadRuleset], candidates: Iterable[Ruleset]) -> Iterator[Finding]:
     """Rules that accept FTP where data connections are dropped, because there is no conntrack helper for them."""
-    helped: set[Family] = set()
-    for candidate in candidates:
-        if _has_helper(candidate):
-            helped.add(candidate.family)
+    helped = [candidate.family for candidate in candidates if _has_helper(candidate)]
     for ruleset in rulesets:
-        if ruleset.family in helped:
-            continue
-        for name in _REPLIES:
-            yield from _lint_ftp_in(ruleset, name)
+        if ruleset.family not in helped:
+            for name in _REPLIES:
+                yield from _lint_ftp_in(ruleset, name)
 
 
 def _has_helper(ruleset: Ruleset) -> bool:
@@ -325,17 +352,17 @@ def _has_helper(ruleset: Ruleset) -> bool:
 
 
 def _lint_ftp_in(ruleset: ReadRuleset, name: str) -> Iterator[Finding]:
-    accepting = [rule for rule in rules_reached(ruleset.rules, name) if result_of(ruleset.rules, rule) == "ACCEPT"]
-    control = [rule for rule in accepting if _accepts_port(rule, 21)]
-    if not control or _is_known_to_be_open(ruleset, name) or any(_accepts_data(rule) for rule in accepting):
+    accepting = ruleset.accepting(name)
+    if _is_known_to_be_open(ruleset, name) or any(map(_accepts_data, accepting)):
         return
     message = "FTP is accepted without its conntrack helper: logins work, transfers and listings hang"
     start = "PREROUTING"
     if name == "OUTPUT":
         start = "OUTPUT"
     hint = f'add "-t raw -A {start} -p tcp --dport 21 -j CT --helper ftp"'
-    for rule in control:
-        yield Finding("ftp-without-helper", message, rule.rule.origin, Severity.WARNING, hint)
+    for rule in accepting:
+        if _accepts_port(rule, _FTP):
+            yield Finding("ftp-without-helper", message, rule.rule.origin, Severity.WARNING, hint)
 
 
 def _is_known_to_be_open(ruleset: ReadRuleset, name: str) -> bool:
@@ -347,9 +374,9 @@ def _is_known_to_be_open(ruleset: ReadRuleset, name: str) -> bool:
     return chain.policy == "ACCEPT" and chain.origin is not None
 
 
-def _accepts_port(rule: ReadRule, port: int) -> bool:
+def _accepts_port(rule: ReadRule, port: PortRange) -> bool:
     condition = rule.condition("--dport")
-    return condition is not None and (port, port) in read_ports(condition.value)
+    return condition is not None and port in read_ports(condition.value)
 
 
 def _accepts_data(rule: ReadRule) -> bool:
@@ -357,5 +384,5 @@ def _accepts_data(rule: ReadRule) -> bool:
     ports = rule.condition("--dport")
     source = rule.condition("--sport")
     if ports is None:
-        return source is not None and (20, 20) in read_ports(source.value)
-    return any(end > start and end > 1_023 for start, end in read_ports(ports.value))
+        return source is not None and _FTP_DATA in read_ports(source.value)
+    return any(one.last > max(one.first, _LAST_PRIVILEGED) for one in read_ports(ports.value))

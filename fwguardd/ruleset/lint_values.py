@@ -50,7 +50,9 @@ _ADDRESS_OR_LIST = re.compile(r"[0-9a-fA-FxX:.,/+]+$")
 _MAPPED = re.compile(
     r"(?:0*:)*:?:ffff:(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f]{1,4}:[0-9a-f]{1,4})(?:/[0-9]+)?", re.IGNORECASE
 )
-_MOMENT = re.compile(r"([0-9]{4})(?:-([0-9]+)(?:-([0-9]+)(?:T([0-9]+)(?::([0-9]+)(?::([0-9]+))?)?)?)?)?")
+_MOMENT = re.compile(
+    r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})(?:T([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2}))?)?)?)?)?"
+)
 _QUOTED_VALUE = re.compile(r"'([^']*)'")
 
 _PORT_OPTIONS = frozenset({"--dport", "--sport", "--dports", "--sports", "--ports", "--to-ports", "--on-port"})
@@ -68,11 +70,14 @@ def lint_values(statements: Iterable[Statement], now: datetime | None) -> Iterat
     for statement in statements:
         if isinstance(statement, Declaration):
             yield from _lint_declaration(statement)
-        elif isinstance(statement, Addition):
-            if _MAY_WARN.search(_PLAIN_NETWORK.sub("", statement.text)):
-                yield from _lint_rule(statement, now)
-            elif len(statement.text) > LONGEST_COMMENT:
-                yield from _lint_comment(statement, RuleView.of(statement.text))
+        elif isinstance(statement, Addition) and _may_warn(statement.text):
+            yield from _lint_rule(statement, now)
+
+
+def _may_warn(text: str) -> bool:
+    if _MAY_WARN.search(_PLAIN_NETWORK.sub("", text)):
+        return True
+    return len(text) > LONGEST_COMMENT or not text.isascii()
 
 
 def _lint_declaration(declaration: Declaration) -> Iterator[Finding]:
@@ -107,16 +112,20 @@ def _lint_addresses(rule: Addition, option: Option) -> Iterator[Finding]:
         yield _warning("host-name", message, rule, hint)
         return
     for value in option.value.split(","):
-        if _MAPPED.fullmatch(value):
-            message = f'"{value}" is an IPv4 address in the form of IPv6, which no IPv6 packet has'
-            yield _warning("v4-mapped", message, rule, "write the IPv4 address, in a rule for IPv4")
-        elif _SHORT_ADDRESS.match(value):
-            numbers = value.rstrip(".").split(".")
-            whole = ".".join([*numbers, *["0"] * (4 - len(numbers))])
-            message = f'"{value}" without a mask means the single address {whole}'
-            yield _warning("short-address", message, rule, f"write {whole}/{8 * len(numbers)}")
-        elif "/" in value:
-            yield from _lint_network(rule, value)
+        yield from _lint_address(rule, value)
+
+
+def _lint_address(rule: Addition, value: str) -> Iterator[Finding]:
+    if _MAPPED.fullmatch(value):
+        message = f'"{value}" is an IPv4 address in the form of IPv6, which no IPv6 packet has'
+        yield _warning("v4-mapped", message, rule, "write the IPv4 address, in a rule for IPv4")
+    elif _SHORT_ADDRESS.match(value):
+        numbers = value.rstrip(".").split(".")
+        whole = ".".join([*numbers, *["0"] * (4 - len(numbers))])
+        message = f'"{value}" without a mask means the single address {whole}'
+        yield _warning("short-address", message, rule, f"write {whole}/{8 * len(numbers)}")
+    elif "/" in value:
+        yield from _lint_network(rule, value)
 
 
 def _lint_network(rule: Addition, value: str) -> Iterator[Finding]:
@@ -218,7 +227,7 @@ def _moment(value: str | None) -> datetime | None:
     match = _MOMENT.fullmatch(value or "")
     if match is None:
         return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+    year, month, day, hour, minute, second = map(int, match.groups(default="0"))
     try:
         return datetime(year, month or 1, day or 1, hour, minute, second, tzinfo=UTC)
     except ValueError:
@@ -230,8 +239,12 @@ def _lint_targets(rule: Addition, view: RuleView) -> Iterator[Finding]:
         message = "MASQUERADE for both families: IPv6 connections get the address of this host too"
         hint = "write -4 before -A; if IPv6 is meant too, write one rule with -4 and one with -6"
         yield _warning("nat-both-families", message, rule, hint)
-    if read_conditions(view):
-        return
+    if not read_conditions(view):
+        yield from _lint_catch_all(rule, view)
+
+
+def _lint_catch_all(rule: Addition, view: RuleView) -> Iterator[Finding]:
+    """A rule for every packet."""
     if view.target == "TRACE":
         message = "TRACE for every packet: each rule that a packet meets makes a line in a log"
         yield _warning("trace-everything", message, rule, "name the packets to trace, as in -p tcp --dport 80")

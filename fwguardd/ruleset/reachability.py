@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import TERMINAL_TARGETS
@@ -47,21 +47,27 @@ def usual_end(chains: ReadChains, name: str, packet: SamplePacket) -> End | None
 
 def _usual_end(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str, End | None]) -> End | None:
     """The same. ``known`` has the chains that were followed; None also for those that are being followed."""
+    if name in known:
+        return known[name]
     known[name] = None
     for rule in chains[name]:
         if matches(rule, packet) < Answer.USUALLY:
             continue
         result = result_of(chains, rule)
         if rule.target in chains:
-            inner = known[rule.target] if rule.target in known else _usual_end(chains, rule.target, packet, known)
+            inner = _usual_end(chains, rule.target, packet, known)
             if inner is not None:
                 result = inner.result
         if result:
             known[name] = End(result, rule)
-            break
-        if rule.target == "RETURN" or rule.is_goto:
+        if result or returns(rule):
             break
     return known[name]
+
+
+def returns(rule: ReadRule) -> bool:
+    """Whether packets that a rule matches, and that nothing decides about, return from the chain of the rule."""
+    return rule.target == "RETURN" or rule.is_goto
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,68 +92,76 @@ class _Way:
 def may_accept(chains: ReadChains, chain: Chain, packet: SamplePacket) -> bool:
     """Whether packets of a kind are accepted in a built-in chain: by a rule of it or of the chains that it leads to, or
     by its policy."""
-    returns = _Search(chains, packet).visit(chain.name, _Way())
-    return returns is None or (returns and chain.policy == "ACCEPT")
+    returned = _Search(chains, packet).visit(chain.name, _Way())
+    return returned is None or (returned >= Answer.USUALLY and chain.policy == "ACCEPT")
 
 
 @dataclass(slots=True)
 class _Search:
-    """A search for a rule that accepts. ``visited`` says of each chain and way whether packets return from the chain;
-    they may, as long as it is being searched."""
+    """A search for a rule that accepts. ``visited`` has the result for each chain and way."""
 
     chains: ReadChains
     packet: SamplePacket
-    visited: dict[tuple[str, _Way], bool | None] = field(default_factory=dict)
+    visited: dict[tuple[str, _Way], Answer | None] = field(default_factory=dict)
 
-    def visit(self, name: str, way: _Way) -> bool | None:
-        """Whether packets may return from the chain; None where one is accepted."""
+    def visit(self, name: str, way: _Way) -> Answer | None:
+        """How many of the packets return from a chain; None where one is accepted."""
         if (name, way) not in self.visited:
-            self.visited[name, way] = True
+            self.visited[name, way] = way.answer  # Of a chain that leads to itself.
             self.visited[name, way] = self._search(name, way)
         return self.visited[name, way]
 
-    def _search(self, name: str, way: _Way) -> bool | None:
-        returns = False
+    def _search(self, name: str, way: _Way) -> Answer | None:
+        returned = Answer.NEVER
         for rule in self.chains[name]:
             answer = matches(rule, self.packet)
             if answer is Answer.NEVER:
                 continue
-            goes_on = self._apply(rule, way.through(rule, self.packet, answer))
-            if goes_on is None:
+            onward = self._apply(rule, way.through(rule, self.packet, answer))
+            if onward is None:
                 return None
-            if rule.target == "RETURN" or (rule.is_goto and goes_on):
-                returns, goes_on = True, False
-            if answer is Answer.ALWAYS and not goes_on:
-                return returns
-        return True
+            if returns(rule):
+                returned, onward = max(returned, onward), Answer.NEVER
+            way = replace(way, answer=max(onward, min(way.answer, answer.negated())))
+            if way.answer is Answer.NEVER:
+                return returned
+        return max(returned, way.answer)
 
-    def _apply(self, rule: ReadRule, way: _Way) -> bool | None:
-        """Whether packets that a rule matches go on behind it; None where one is accepted."""
+    def _apply(self, rule: ReadRule, way: _Way) -> Answer | None:
+        """How many of the packets that a rule matches go on behind it; None where one is accepted."""
         if rule.target in self.chains:
             return self.visit(rule.target, way)
         result = result_of(self.chains, rule)
         if result in ("ACCEPT", "QUEUE") and way.counts:
             return None
-        return not result
+        if result:
+            return Answer.NEVER
+        return way.answer
 
 
 def rules_reached(chains: ReadChains, start: str) -> Iterator[ReadRule]:
     """The rules of a chain, and of the chains that it leads to, that a packet can get to."""
-    entered = {start: None}
+    entered = {start}
     waiting = [start]
     while waiting:
-        for rule in chains[waiting.pop()]:
+        for rule in _before_end(chains, waiting.pop()):
             yield rule
             if rule.target in chains and rule.target not in entered:
-                entered[rule.target] = None
+                entered.add(rule.target)
                 waiting.append(rule.target)
-            if not rule.conditions and ends(chains, rule):
-                break
+
+
+def _before_end(chains: ReadChains, name: str) -> Iterator[ReadRule]:
+    """The rules of a chain, up to the first one that ends the way of every packet."""
+    for rule in chains[name]:
+        yield rule
+        if not rule.conditions and ends(chains, rule):
+            return
 
 
 def ends(chains: ReadChains, rule: ReadRule) -> bool:
     """Whether no packet that a rule matches goes on to the next rule of its chain."""
-    if rule.target == "RETURN" or rule.is_goto:
+    if returns(rule):
         return True
     return is_final(chains, rule, {})
 
@@ -164,9 +178,9 @@ def is_final(chains: ReadChains, rule: ReadRule, known: dict[str, bool]) -> bool
 
 def _never_returns(chains: ReadChains, name: str, known: dict[str, bool]) -> bool:
     for rule in chains[name]:
-        final = is_final(chains, rule, known)
-        if rule.target == "RETURN" or (rule.is_goto and not final):
-            return False
-        if final and not rule.conditions:
+        if not is_final(chains, rule, known):
+            if returns(rule):
+                return False
+        elif not rule.conditions:
             return True
     return False

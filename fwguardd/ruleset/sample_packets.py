@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import states_of
-from fwguardd.ruleset.values import LAST_PORT, read_ports
+from fwguardd.ruleset.values import PortRange, read_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,10 +42,10 @@ def _yes_or_no(yes: object) -> Answer:
     return Answer.NEVER
 
 
-_EPHEMERAL = (32_768, 60_999)
+_EPHEMERAL = PortRange(32_768, 60_999)
 """The ports that Linux gives to clients (ip_local_port_range, ip(7))."""
 
-_PRIVILEGED = 1_023
+_LAST_PRIVILEGED = 1_023
 _REAL_STATES = frozenset({"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"})
 
 
@@ -85,10 +85,20 @@ def matches(rule: ReadRule, packet: SamplePacket) -> Answer:
 
 def meets(condition: Condition, packet: SamplePacket) -> Answer:
     """Whether the packets of this kind meet one condition."""
+    if condition.name == "--mac-source":
+        return _from_ethernet(packet)
     answer = _KINDS.get(condition.name, _special)(condition, packet)
     if condition.negated:
         return answer.negated()
     return answer
+
+
+def _from_ethernet(packet: SamplePacket) -> Answer:
+    """The match ``mac`` fails for loopback, negated or not (net/netfilter/xt_mac.c). One address elsewhere may be that
+    of the gateway, from which all packets come."""
+    if packet.is_loopback:
+        return Answer.NEVER
+    return Answer.RARELY
 
 
 def _special(_condition: Condition, _packet: SamplePacket) -> Answer:
@@ -121,34 +131,33 @@ def is_loopback_network(network: Network) -> bool:
 
 def _address(condition: Condition, packet: SamplePacket) -> Answer:
     networks = condition.networks
-    if any(network.is_everything for network in networks):
+    if not networks:
+        return Answer.RARELY  # A host name.
+    return max(_in_network(network, packet) for network in networks)
+
+
+def _in_network(network: Network, packet: SamplePacket) -> Answer:
+    if network.is_everything:
         return Answer.ALWAYS
-    loopback = [network for network in networks if is_loopback_network(network)]
     if packet.is_loopback:
-        return _yes_or_no(loopback)
-    if networks and len(loopback) == len(networks):
-        return Answer.NEVER
-    return Answer.RARELY
+        return _yes_or_no(is_loopback_network(network))
+    return min(Answer.RARELY, _yes_or_no(not is_loopback_network(network)))
 
 
 def _destination_port(condition: Condition, packet: SamplePacket) -> Answer:
-    ranges = read_ports(condition.value)
-    if (0, LAST_PORT) in ranges or (1, LAST_PORT) in ranges:
+    if _has_all_ports(condition):
         return Answer.ALWAYS
     if packet.is_reply:
         return _yes_or_no(_covers_ephemeral(condition))
-    if any(end - start > LAST_PORT // 2 for start, end in ranges):
-        return Answer.USUALLY
     return Answer.RARELY
 
 
 def _source_port(condition: Condition, packet: SamplePacket) -> Answer:
-    ranges = read_ports(condition.value)
-    if (0, LAST_PORT) in ranges or (1, LAST_PORT) in ranges:
+    if _has_all_ports(condition):
         return Answer.ALWAYS
-    if packet.is_reply and not _has_service_port(condition):
-        return Answer.NEVER
-    if not packet.is_reply and _covers_ephemeral(condition):
+    if packet.is_reply:
+        return min(Answer.RARELY, _yes_or_no(_has_service_port(condition)))
+    if _covers_ephemeral(condition):
         return Answer.USUALLY
     return Answer.RARELY
 
@@ -157,13 +166,16 @@ def _either_port(condition: Condition, packet: SamplePacket) -> Answer:
     return max(_destination_port(condition, packet), _source_port(condition, packet))
 
 
+def _has_all_ports(condition: Condition) -> bool:
+    return any(ports.is_everything for ports in read_ports(condition.value))
+
+
 def _covers_ephemeral(condition: Condition) -> bool:
-    first, last = _EPHEMERAL
-    return any(start <= first and end >= last for start, end in read_ports(condition.value))
+    return any(ports.covers(_EPHEMERAL) for ports in read_ports(condition.value))
 
 
 def _has_service_port(condition: Condition) -> bool:
-    return any(start == end or start <= _PRIVILEGED for start, end in read_ports(condition.value))
+    return any(ports.first == ports.last or ports.first <= _LAST_PRIVILEGED for ports in read_ports(condition.value))
 
 
 def _state(condition: Condition, packet: SamplePacket) -> Answer:
@@ -175,7 +187,7 @@ def _state(condition: Condition, packet: SamplePacket) -> Answer:
     return Answer.RARELY
 
 
-_NEW_FLAGS = (frozenset({"SYN"}),)
+_NEW_FLAGS = frozenset({"SYN"})
 _REPLY_FLAGS = (frozenset({"SYN", "ACK"}), frozenset({"ACK"}), frozenset({"PSH", "ACK"}))
 
 
@@ -183,14 +195,13 @@ def _flags(condition: Condition, packet: SamplePacket) -> Answer:
     """--tcp-flags MASK SET, of the first packet of a connection or of replies."""
     if len(condition.values) < 2:
         return Answer.RARELY
-    mask, wanted = (frozenset(value.split(",")) for value in condition.values[:2])
-    examples: tuple[frozenset[str], ...] = _NEW_FLAGS
-    if packet.is_reply:
-        examples = _REPLY_FLAGS
-    found = [flags & mask == wanted & mask for flags in examples]
-    if all(found) or not any(found):
-        return _yes_or_no(all(found))
-    return Answer.RARELY
+    mask, wanted = frozenset(condition.values[0].split(",")), frozenset(condition.values[1].split(","))
+    if not packet.is_reply:
+        return _yes_or_no(_NEW_FLAGS & mask == wanted & mask)
+    found = [flags & mask == wanted & mask for flags in _REPLY_FLAGS]
+    if any(found) and not all(found):
+        return Answer.RARELY
+    return _yes_or_no(all(found))
 
 
 def _icmp_type(condition: Condition, packet: SamplePacket) -> Answer:

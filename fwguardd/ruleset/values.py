@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
 
 MOST_PORTS = 15
 """Ports of one multiport match (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h); a range counts as two."""
@@ -39,11 +40,25 @@ SERVICES = {
 }
 """Names of ports that people write; services(5) has the others."""
 
-_NUMBER = re.compile(r"\+?(?:0[xX][0-9a-fA-F]+|[0-9]+)")
+_NUMBER = re.compile(r"\+?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
 _ALL_ONES = {4: 2**32 - 1, 6: 2**128 - 1}
 _BITS = {4: 32, 6: 128}
 
-PortRange = tuple[int, int]
+
+class PortRange(NamedTuple):
+    """Ports from the first to the last one."""
+
+    first: int
+    last: int
+
+    def covers(self, other: PortRange) -> bool:
+        """Whether all ports of the other range are in this one."""
+        return self.first <= other.first and other.last <= self.last
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every port is in it. No packet has port 0."""
+        return self.first <= 1 and self.last >= LAST_PORT
 
 
 def read_number(word: str) -> int | None:
@@ -70,7 +85,7 @@ def has_odd_base(word: str) -> bool:
         return False
     for part in _NUMBER_SEPARATORS.split(word):
         number = read_number(part)
-        if number is not None and str(number) != part.lstrip("0") and part != "0" * len(part):
+        if number and str(number) != part.lstrip("0"):
             return True
     return False
 
@@ -82,7 +97,7 @@ def how_number_is_read(word: str) -> str:
         kind = "as hexadecimal"
     elif "+" in word:
         kind = "without the plus sign"
-    meant = "".join(_in_decimal(part) for part in _NUMBER_SEPARATORS.split(word))
+    meant = "".join(map(_in_decimal, _NUMBER_SEPARATORS.split(word)))
     return f"is read {kind}: it means {meant}"
 
 
@@ -106,13 +121,21 @@ def read_ports(value: str) -> tuple[PortRange, ...]:
     """The ports of a list such as ``22,80,1024:65535``, as ranges. Words that are not ports are left out."""
     ranges: list[PortRange] = []
     for part in value.split(","):
-        first, colon, last = part.partition(":")
-        start, end = read_port(first or "0"), read_port(last or str(LAST_PORT))
-        if not colon:
-            end = start
-        if start is not None and end is not None:
-            ranges.append((start, end))
+        ports = _read_range(part)
+        if ports is not None:
+            ranges.append(ports)
     return tuple(ranges)
+
+
+def _read_range(text: str) -> PortRange | None:
+    """One port, or a range, of which the first or the last port may be left out."""
+    first, colon, last = text.partition(":")
+    if not colon:
+        last = first
+    start, end = read_port(first or "0"), read_port(last or str(LAST_PORT))
+    if start is None or end is None:
+        return None
+    return PortRange(start, end)
 
 
 def split_ports(value: str) -> tuple[str, ...]:
@@ -197,45 +220,43 @@ def read_network(text: str) -> Network | None:
     version = 4
     if ":" in address:
         version = 6
-    number = _read_address(version, address, is_network=bool(slash))
-    if not slash:
-        bits: int | None = _ALL_ONES[version]
-    elif mask.count(".") == 3 or ":" in mask:
-        bits = _read_address(version, mask, is_network=False)
-    else:
-        bits = _mask_of(version, read_number(mask))
+    number = _read_address(version, address)
+    bits: int | None = _ALL_ONES[version]
+    if slash:
+        bits = _read_mask(version, mask)
     if number is None or bits is None:
         return None
     return Network(version, number, bits)
 
 
-def _mask_of(version: int, length: int | None) -> int | None:
-    size = _BITS[version]
-    if length is None or length > size:
+def _read_mask(version: int, text: str) -> int | None:
+    """A mask that is given as an address or as a number of bits."""
+    if text.count(".") == 3 or ":" in text:
+        return _read_address(version, text)
+    length = read_number(text)
+    if length is None or length > _BITS[version]:
         return None
     return _ALL_ONES[version] ^ (_ALL_ONES[version] >> length)
 
 
-def _read_address(version: int, text: str, *, is_network: bool) -> int | None:
+def _read_address(version: int, text: str) -> int | None:
     if version == 4:
-        return _read_ipv4(text, is_network=is_network)
+        return _read_ipv4(text)
     try:
         return int(IPv6Address(text))
     except AddressValueError:
         return None
 
 
-def _read_ipv4(text: str, *, is_network: bool) -> int | None:
-    """Four numbers; fewer are filled up with zeros in a network, and stand for the last ones in a single address."""
-    numbers = [read_number(part) for part in text.split(".")]
-    if len(numbers) > 4 or None in numbers:
+def _read_ipv4(text: str) -> int | None:
+    """Up to four numbers. What is missing is 0 (xtables_numeric_to_ipaddr in libxtables/xtables.c, measured)."""
+    parts = text.split(".")
+    if len(parts) > 4:
         return None
-    last = numbers[-1] or 0
-    parts = [number or 0 for number in numbers]
-    if is_network:
-        parts += [0] * (4 - len(parts))
-    else:
-        parts[-1:] = list((last % 256 ** (5 - len(parts))).to_bytes(5 - len(parts), "big"))
-    if max(parts) > 255:
-        return None
-    return int.from_bytes(bytes(parts), "big")
+    address = 0
+    for part in (*parts, "0", "0", "0")[:4]:
+        number = read_number(part)
+        if number is None or number > 255:
+            return None
+        address = address * 256 + number
+    return address
