@@ -222,6 +222,26 @@ def test_a_first_boot_gets_the_emergency_set(loader: Loader, saved: Saved) -> No
     assert_emergency(saved)
 
 
+@pytest.mark.parametrize("how", ["cannot be read", "missing"])
+def test_boot_files_that_are_lost_are_no_first_boot(loader: Loader, how: str, saved: Saved) -> None:
+    """A state directory that cannot be searched, or that holds revisions but no boot files, is an error: the emergency
+    set is loaded, with an exit code and a reason that say so."""
+    loader.programs(*(name for name in RESTORES if f"-{loader.backend}-" in name))
+    if how == "missing":
+        (loader.state / "revisions").mkdir(parents=True)
+        (loader.state / "revisions" / "000001.json").write_text("")
+        reason = "boot is missing, although revisions are kept"
+    else:
+        loader.state.symlink_to(loader.state)
+        reason = "boot cannot be read: Too many levels of symbolic links"
+    finished = loader.run()
+    report = loader.report()
+    assert (finished.returncode, report["outcome"], report["revision"]) == (1, "emergency", "")
+    assert reason in report["reason"]
+    assert finished.stderr.startswith("<3>the emergency set is in force")
+    assert_emergency(saved)
+
+
 def _append(loader: Loader) -> None:
     with (loader.files / "ipv4.rules").open("a") as file:
         file.write("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n")

@@ -482,7 +482,8 @@ def test_whatever_stands_in_a_file_the_store_opens(data: bytes, name: str) -> No
     (fault,) = store.take_faults()
     assert str(path) in fault.message
     if "7" in name:
-        assert isinstance(newest := store.newest(), Unreadable)
+        newest = store.newest()
+        assert isinstance(newest, Unreadable)
         assert newest.number == 7
     else:
         assert store.newest() == Kept(_revision(4))

@@ -1,0 +1,498 @@
+"""What the state directory holds and cannot be read is not taken for absent: nothing is opened, and no right rule is
+replaced by an older one, on the real kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fwguardd.enforce.confirmation import CHANGED
+from fwguardd.enforce.context import Done, Failed, Refused, boottime
+from fwguardd.enforce.recall import recall, recall_again
+from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
+from fwguardd.enforce.record import Cause
+from fwguardd.enforce.rollback import confirm, expire, open_firewall, rollback
+from fwguardd.enforce.state import Unknown
+from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.store.boot_files import BootFiles
+from fwguardd.store.model import Kept, Unreadable
+from fwguardd.store.revisions import RevisionStore
+from tests.netns.crashing import A, B, Bench, Unforced, held_in, pending_in, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fwguardd.enforce.context import Context, Outcome
+    from fwguardd.enforce.state import State
+    from tests.netns.crashing import Saved
+
+    Opened = Callable[[], tuple[Context, State]]
+
+EMERGENCY = Path(__file__).resolve().parents[2] / "packaging" / "emergency"
+RELOAD = Cause("reload", "somebody")
+
+
+class FailingDisk(Unforced):
+    """A disk on which some files cannot be opened, and some calls fail, for as long as they are named here."""
+
+    def __init__(self) -> None:
+        self.unreadable: set[Path] = set()
+        self.failing: set[str] = set()
+
+    def _fail(self, call: str) -> None:
+        if call in self.failing:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def open(self, path: Path, flags: int, mode: int) -> int:
+        """As ever, or EIO."""
+        if not self.unreadable.isdisjoint({path, path.parent.resolve() / path.name}):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        if flags & os.O_CREAT:
+            self._fail("create")
+        return super().open(path, flags, mode)
+
+    def unlink(self, path: Path) -> None:
+        """As ever, or EROFS."""
+        self._fail("unlink")
+        super().unlink(path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench with revision 1, which is A, in force."""
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    made = Bench(tmp_path, backend)
+    made.put(A)
+    made.start()
+    yield made
+    made.pool.close()
+
+
+@pytest.fixture
+def disk() -> FailingDisk:
+    """The disk of the state directory."""
+    return FailingDisk()
+
+
+@pytest.fixture
+def opened(bench: Bench, disk: FailingDisk) -> Opened:
+    """What a daemon that starts now works on, and the state with which it begins its first step."""
+
+    def start() -> tuple[Context, State]:
+        context = replace(bench.context(), store=RevisionStore(bench.state, system=disk), emergency_dir=EMERGENCY)
+        return context, recall(context)
+
+    return start
+
+
+def run_pass(context: Context, state: State, cause: str = "timer") -> Outcome:
+    """A pass as the worker thread does it."""
+    state = recall_again(context, state)
+    return expire(context, state) or reconcile(context, state, PassRequest(Cause(cause)))
+
+
+def flip(path: Path) -> None:
+    """Change a bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def flush(backend: str) -> None:
+    """Empty all tables, as another program might."""
+    for program in ("iptables", "ip6tables"):
+        for table in ("filter", "nat", "mangle"):
+            subprocess.run([f"{program}-{backend}", "-t", table, "-F"], check=True)
+            subprocess.run([f"{program}-{backend}", "-t", table, "-X"], check=True)
+        subprocess.run([f"{program}-{backend}", "-P", "INPUT", "ACCEPT"], check=True)
+
+
+def boot_rules(bench: Bench) -> Path:
+    """One of the boot files."""
+    return (bench.state / "boot").resolve() / "ipv4.rules"
+
+
+def unconfirmed(bench: Bench, context: Context, state: State) -> State:
+    """B is in force, and its time to be confirmed is over."""
+    bench.put(B)
+    outcome = reload_files(context, state, RELOAD, 0.01)
+    assert isinstance(outcome, Done)
+    pending = outcome.state.pending
+    assert pending is not None
+    assert pending.back_to is not None
+    time.sleep(max(0.0, pending.deadline - boottime()))
+    return outcome.state
+
+
+# The four ways out, where a confirmation has expired and the revision to go back to cannot be read.
+
+
+def test_the_copy_in_memory_is_put_in_force(bench: Bench, saved: Saved, opened: Opened) -> None:
+    """1. The running daemon has a copy in memory, and needs neither the revision's file nor the boot files."""
+    a = tables(saved)
+    context, state = opened()
+    state = unconfirmed(bench, context, state)
+    assert tables(saved) != a
+    flip(bench.state / "revisions" / "000001.json")
+    flip(boot_rules(bench))
+    outcome = run_pass(context, state)
+    assert isinstance(outcome, Done)
+    assert tables(saved) == a
+    assert not outcome.state.is_open
+    assert held_in(bench.state) is not None
+
+
+def test_the_text_of_the_boot_files_is_put_in_force(bench: Bench, saved: Saved, opened: Opened) -> None:
+    """2. A daemon that was restarted finds the revision in the boot files."""
+    a = tables(saved)
+    unconfirmed(bench, *opened())
+    flip(bench.state / "revisions" / "000001.json")
+    outcome = run_pass(*opened())
+    assert isinstance(outcome, Done)
+    assert tables(saved) == a
+    assert pending_in(bench.state) is None
+
+
+def test_what_the_kernel_holds_is_kept_until_the_revision_can_be_read(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened
+) -> None:
+    """3. Where no copy can be read, nothing is changed, what is in force is guarded, and the undo is tried again."""
+    a = tables(saved)
+    unconfirmed(bench, *opened())
+    b = tables(saved)
+    disk.unreadable = {bench.state / "revisions" / "000001.json", boot_rules(bench)}
+    context, state = opened()
+    outcome = run_pass(context, state)
+    assert isinstance(outcome, Failed)
+    assert outcome.retry
+    assert "Input/output error" in outcome.reason
+    assert tables(saved) == b
+    flush(bench.backend.value)
+    subprocess.run([f"iptables-{bench.backend.value}", "-P", "INPUT", "DROP"], check=True)
+    outcome = run_pass(context, outcome.state)
+    assert isinstance(outcome, Failed)
+    assert tables(saved) == b
+    disk.unreadable = set()
+    assert isinstance(run_pass(context, outcome.state), Done)
+    assert tables(saved) == a
+
+
+def test_the_emergency_set_is_loaded_where_the_kernel_holds_nothing(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened
+) -> None:
+    """4. Where no copy can be read and the kernel holds no rules, the emergency set is loaded."""
+    unconfirmed(bench, *opened())
+    disk.unreadable = {bench.state / "revisions" / "000001.json", boot_rules(bench)}
+    context, state = opened()
+    flush(bench.backend.value)
+    outcome = run_pass(context, state)
+    assert isinstance(outcome, Done)
+    assert not outcome.state.is_open
+    assert outcome.state.in_force is not None
+    assert outcome.state.in_force.cause == "emergency"
+    for lines in saved().values():
+        assert ":INPUT DROP" in lines
+
+
+# The newest revision.
+
+
+def test_a_damaged_newest_revision_is_written_anew_from_the_boot_files(
+    bench: Bench, saved: Saved, opened: Opened
+) -> None:
+    """A start leaves the right kernel as it is, also on refused files, and the next start finds nothing amiss."""
+    bench.put(B)
+    bench.start()
+    b = tables(saved)
+    bench.put(B | {"50-bad.rules": "-A INPUT -j NOWHERE\n"})
+    flip(bench.state / "revisions" / "000002.json")
+    assert isinstance(run_pass(*opened(), STARTED), Refused)
+    assert tables(saved) == b
+    store = RevisionStore(bench.state)
+    assert store.take_faults() == ()
+    newest = store.newest()
+    assert isinstance(newest, Kept)
+    assert newest.revision.number == 2
+
+
+def test_what_the_kernel_holds_is_kept_where_no_copy_of_the_newest_revision_can_be_read(
+    bench: Bench, saved: Saved, opened: Opened
+) -> None:
+    """Revision 1 could be read, and is not put in force: what is found is revision 3, and is guarded from then on."""
+    bench.put(B)
+    bench.start()
+    b = tables(saved)
+    bench.put(B | {"50-bad.rules": "-A INPUT -j NOWHERE\n"})
+    flip(bench.state / "revisions" / "000002.json")
+    flip(boot_rules(bench))
+    context, state = opened()
+    outcome = run_pass(context, state, STARTED)
+    assert isinstance(outcome, Refused)
+    assert outcome.state.revision == 3
+    flush(bench.backend.value)
+    run_pass(context, outcome.state)
+    assert tables(saved) == b
+    assert isinstance(run_pass(*opened(), STARTED), Refused)
+    assert tables(saved) == b
+
+
+def test_of_two_copies_that_disagree_the_one_in_the_kernel_is_believed(
+    bench: Bench, saved: Saved, opened: Opened
+) -> None:
+    """Both copies of revision 2 are whole and differ: the kernel decides, and an event says so."""
+    a = tables(saved)
+    bench.put(B)
+    bench.start()
+    store = RevisionStore(bench.state)
+    one = store.get(1)
+    assert isinstance(one, Kept)
+    bench.put(A)
+    bench.start()
+    assert tables(saved) == a
+    bench.emitted.clear()
+    (bench.state / "revisions" / "000003.json").unlink()
+    BootFiles(Unforced(), bench.state).write(replace(one.revision, number=2))
+    _, state = opened()
+    assert "state.damaged" in bench.emitted
+    assert state.in_force is not None
+    assert state.in_force.canonical.rulesets == one.revision.rulesets
+
+
+@pytest.mark.parametrize("situation", ["in force", "rolled back", "opened", "pending"])
+def test_a_file_that_cannot_be_read_for_a_while_changes_nothing(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened, situation: str
+) -> None:
+    """EIO of any one file of the state directory at a start leaves the kernel as it is, before and after it passes; and
+    once it has passed, an unconfirmed change is still undone."""
+    context, state = opened()
+    bench.put(B)
+    if situation == "pending":
+        reload_files(context, state, RELOAD, 3600.0)
+    else:
+        bench.start()
+    if situation == "rolled back":
+        rollback(context, opened()[1], 1, "somebody")
+    elif situation == "opened":
+        open_firewall(*opened(), "somebody")
+    before = tables(saved)
+    files = [path for path in sorted(bench.state.rglob("*")) if path.is_file() and path.parent != bench.state / "boot"]
+    assert len(files) >= 4
+    kept = bench.state.with_name("kept")
+    shutil.copytree(bench.state, kept, symlinks=True)
+    for path in files:
+        shutil.rmtree(bench.state)
+        shutil.copytree(kept, bench.state, symlinks=True)
+        disk.unreadable = {path}
+        context, state = opened()
+        state = run_pass(context, state, STARTED).state
+        assert tables(saved) == before, path
+        disk.unreadable = set()
+        state = run_pass(context, state).state
+        assert tables(saved) == before, path
+        assert not state.unknown, path
+        assert (state.pending is not None) == (situation == "pending"), path
+        run_pass(*opened(), STARTED)
+        assert tables(saved) == before, path
+
+
+def test_files_are_not_applied_while_a_pending_confirmation_cannot_be_read(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened
+) -> None:
+    """A note that is there and cannot be read is not "nothing pending": files are left, until a reload asks."""
+    bench.put(B)
+    reload_files(*opened(), RELOAD, 3600.0)
+    b = tables(saved)
+    bench.put(A)
+    disk.unreadable = {bench.state / "pending.json"}
+    context, state = opened()
+    outcome = run_pass(context, state, CHANGED)
+    assert Unknown.PENDING in outcome.state.unknown
+    assert "cannot be read" in outcome.state.sentence
+    assert tables(saved) == b
+    assert isinstance(reload_files(context, outcome.state, RELOAD, None), Done)
+    assert tables(saved) != b
+
+
+# A change that has to be confirmed.
+
+
+@pytest.mark.parametrize("fault", ["disk", "promise", "rehearsal", "refused"])
+def test_a_reload_to_confirm_that_fails_leaves_the_files_held(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened, fault: str
+) -> None:
+    """Whatever keeps it from coming in force: the pass that the directory's watch causes does not apply the files,
+    neither does a start where the disk could be written, and another reload does."""
+    a = tables(saved)
+    context, state = opened()
+    files = B | ({"50-bad.rules": "-A INPUT -j NOWHERE\n"} if fault == "refused" else {})
+    bench.put(files)
+    trying = context
+    if fault == "disk":
+        disk.failing = {"create"}
+    elif fault == "promise":
+        trying = replace(context, store=PromisesNothing(bench.state, system=disk))
+    elif fault == "rehearsal":
+        trying = replace(context, validator=RefusesToRehearse())  # type: ignore[arg-type]
+    outcome = reload_files(trying, state, RELOAD, 3600.0)
+    assert isinstance(outcome, Refused if fault == "refused" else Failed)
+    outcome = run_pass(context, outcome.state, CHANGED)
+    assert tables(saved) == a
+    assert outcome.state.held is not None
+    assert outcome.state.pending is None
+    disk.failing = set()
+    if fault != "disk":
+        run_pass(*opened(), STARTED)
+        assert tables(saved) == a
+    if fault != "refused":
+        done = reload_files(context, outcome.state, RELOAD, 3600.0)
+        assert isinstance(done, Done)
+        assert done.state.pending is not None
+        assert done.state.held is None
+        assert held_in(bench.state) is None
+
+
+class PromisesNothing(RevisionStore):
+    """A store in which no confirmation can be kept."""
+
+    def set_pending(self, pending: object) -> None:
+        """As on a disk that filled up in between."""
+        from fwguardd.store.revisions import StoreError  # noqa: PLC0415 - only this class needs it.
+
+        raise StoreError(f"no room for {pending}")
+
+
+class RefusesToRehearse:
+    """A validator without a place for rehearsals."""
+
+    def validate(self, _snapshot: object) -> object:
+        """As where no namespace can be made."""
+        raise NamespaceError("no namespace")
+
+
+def test_a_waiting_reload_to_confirm_keeps_the_watch_from_applying(bench: Bench, saved: Saved, opened: Opened) -> None:
+    """From the moment at which it is asked for, a pass that a change in the directory caused leaves the files to it."""
+    a = tables(saved)
+    context, state = opened()
+    bench.put(B)
+    outcome = run_pass(replace(context, confirmation_asked=lambda: True), state, CHANGED)
+    assert isinstance(outcome, Done)
+    assert outcome.files_changed
+    assert tables(saved) == a
+
+
+def test_a_reload_to_confirm_after_the_watch_is_armed_first(bench: Bench, saved: Saved, opened: Opened) -> None:
+    """The watch has put the files in force already. The reload refers to that change whatever the clock was set to, and
+    waits to be confirmed also if the reload then fails."""
+    a = tables(saved)
+    context, state = opened()
+    bench.put(B)
+    state = run_pass(context, state, CHANGED).state
+    assert tables(saved) != a
+    assert state.in_force is not None
+    state = replace(state, in_force=replace(state.in_force, since=0.0))
+    trying = replace(context, validator=RefusesToRehearse())  # type: ignore[arg-type]
+    outcome = reload_files(trying, state, RELOAD, 0.01)
+    assert isinstance(outcome, Failed)
+    pending = pending_in(bench.state)
+    assert pending is not None
+    assert (pending.number, pending.back_to) == (2, 1)
+    time.sleep(max(0.0, pending.deadline - boottime()))
+    run_pass(context, outcome.state)
+    assert tables(saved) == a
+
+
+def test_the_first_change_that_the_watch_applied_can_be_undone(
+    bench: Bench, saved: Saved, opened: Opened, tmp_path: Path
+) -> None:
+    """Where no revision was ever in force, what the kernel held is recorded before the first change, and an undo puts
+    that in force: the host's own rules come back."""
+    shutil.rmtree(bench.state)
+    found = tables(saved)
+    assert tmp_path.exists()
+    context, state = opened()
+    bench.put(B)
+    state = run_pass(context, state, CHANGED).state
+    outcome = reload_files(context, state, RELOAD, 0.01)
+    pending = outcome.state.pending
+    assert pending is not None
+    time.sleep(max(0.0, pending.deadline - boottime()))
+    assert isinstance(run_pass(context, outcome.state), Done)
+    assert tables(saved) == found
+
+
+def test_the_time_to_confirm_counts_from_the_load(bench: Bench, opened: Opened) -> None:
+    """The deadline lies the whole time after the end of the load, in memory and on the disk."""
+    context, state = opened()
+    loaded: list[float] = []
+    kernel = context.kernel
+    commit = kernel.commit
+
+    class Watched(type(kernel)):  # type: ignore[misc]
+        """The kernel, with a note of the end of each load."""
+
+        def commit(self, plans: object) -> None:
+            """As ever."""
+            commit(plans)  # type: ignore[arg-type]
+            loaded.append(boottime())
+
+    bench.put(B)
+    outcome = reload_files(replace(context, kernel=Watched(bench.backend)), state, RELOAD, 100.0)
+    assert outcome.state.pending is not None
+    assert outcome.state.pending.deadline >= max(loaded) + 100.0
+    assert pending_in(bench.state) == outcome.state.pending
+
+
+@pytest.mark.parametrize("end", ["confirm", "rollback", "expiry"])
+def test_a_note_that_could_not_be_removed_undoes_no_later_revision(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened, end: str
+) -> None:
+    """A promise names its revision. Once a later one is in force it is void, for this daemon and for the next, and its
+    file is removed when that is possible again."""
+    context, state = opened()
+    bench.put(B)
+    state = reload_files(context, state, RELOAD, 3600.0).state
+    disk.failing = {"unlink"}
+    if end == "confirm":
+        assert isinstance(confirm(context, state), Failed)
+        disk.failing = set()
+        state = confirm(context, state).state
+        disk.failing = {"unlink"}
+    elif end == "rollback":
+        state = rollback(context, state, 1, "somebody").state
+    else:
+        assert state.pending is not None
+        expired = replace(state, pending=replace(state.pending, deadline=boottime()))
+        state = run_pass(context, expired).state
+    bench.put(A | {"60-more.rules": "-A INPUT -s 192.0.2.9 -j DROP\n"})
+    state = run_pass(context, state, CHANGED).state
+    later = tables(saved)
+    assert state.pending is None
+    state = run_pass(*opened(), STARTED).state
+    assert tables(saved) == later
+    disk.failing = set()
+    state = run_pass(*opened(), STARTED).state
+    assert tables(saved) == later
+    assert pending_in(bench.state) is None
+
+
+def test_a_rollback_to_a_revision_that_cannot_be_read_is_refused(bench: Bench, saved: Saved, opened: Opened) -> None:
+    """It fails with the reason, and changes nothing."""
+    bench.put(B)
+    bench.start()
+    b = tables(saved)
+    flip(bench.state / "revisions" / "000001.json")
+    context, state = opened()
+    assert isinstance(context.store.get(1), Unreadable)
+    outcome = rollback(context, state, 1, "somebody")
+    assert isinstance(outcome, Failed)
+    assert "revision 1 cannot be put in force" in outcome.reason
+    assert "damaged" in outcome.reason
+    assert tables(saved) == b
