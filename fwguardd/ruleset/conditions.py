@@ -177,11 +177,22 @@ def _of_option(option: Option) -> Iterator[Condition]:
             yield Condition("-p", (protocol,), option.negated)
     elif option.name == "--syn":
         yield Condition("--tcp-flags", SYN_ONLY, option.negated)
+    elif _matches_everything(option):
+        return
     elif option.name == "--tcp-flags":
         flags = " ".join(option.values).replace("ALL", "FIN,SYN,RST,PSH,ACK,URG")
         yield Condition(option.name, tuple(flags.split()), option.negated)
     else:
         yield Condition(_OTHER_KEYS.get(option.name, option.name), option.values, option.negated)
+
+
+def _matches_everything(option: Option) -> bool:
+    """Whether an option is one for any address, or any interface."""
+    if option.negated:
+        return False
+    if option.name in ("-i", "-o"):
+        return option.value == "+"
+    return option.name in ("-s", "-d") and any(network.is_everything for network in networks_of(option.value))
 
 
 def protocol_name(value: str) -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
 from fwguardd.ruleset.conditions import SYN_ONLY, Condition, read_chains, shadows, states_of, without_lists
 from fwguardd.ruleset.lint_closed import ReadRuleset, first_origin, lint_closed_chains, lint_ftp
-from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Severity, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origin, Severity, Table
 from fwguardd.ruleset.reachability import ends, result_of, usual_end
-from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.sample_packets import SamplePacket
 
 if TYPE_CHECKING:
@@ -132,14 +132,16 @@ def _shadowed(rule: ReadRule, shadow: ReadRule, family: Family) -> Finding:
     return Finding("unreachable-rule", message, rule.rule.origin, Severity.WARNING, hint, family=family)
 
 
-_NOT_SYN = Condition("--tcp-flags", SYN_ONLY, negated=True)
-
-
 def _drops_new_without_syn(chains: ReadChains, rule: ReadRule) -> bool:
-    if "NEW" not in rule.rule.text or _NOT_SYN not in rule.conditions:
-        return False
     states = rule.condition("--ctstate")
-    return states is not None and "NEW" in states_of(states.value) and _drops(chains, rule)
+    if states is None or "NEW" not in states_of(states.value) or not any(map(_is_not_syn, rule.conditions)):
+        return False
+    return _drops(chains, rule)
+
+
+def _is_not_syn(condition: Condition) -> bool:
+    """Whether a condition is ``! --syn``, in one of the forms of --tcp-flags that people write for it."""
+    return condition.name == "--tcp-flags" and condition.negated and condition.values[1:] == SYN_ONLY[1:]
 
 
 def _drops(chains: ReadChains, rule: ReadRule) -> bool:
@@ -199,7 +201,7 @@ class _EarlierRules:
         for name in ("-s", "-d"):
             condition = rule.condition(name)
             if condition is not None:
-                yield from self.by_address.get(f"{name} {condition.value}", ())
+                yield from self.by_address.get(_address_key(condition), ())
         names = rule.names
         for (target, wanted), rules in self.compared.items():
             if target != rule.target and wanted <= names:
@@ -221,11 +223,16 @@ class _EarlierRules:
         for name in ("-s", "-d"):
             condition = rule.condition(name)
             if condition is not None and "," not in condition.value and _is_one_address(condition.value):
-                self.by_address.setdefault(f"{name} {condition.value}", []).append(rule)
+                self.by_address.setdefault(_address_key(condition), []).append(rule)
                 return
         rules = self.compared.setdefault((rule.target, rule.names), [])
         if len(rules) < _MOST_COMPARED:
             rules.append(rule)
+
+
+def _address_key(condition: Condition) -> str:
+    """The option with its address, which is the same with and without the mask of a single address."""
+    return f"{condition.name} {condition.value.removesuffix('/32').removesuffix('/128')}"
 
 
 def _is_one_address(value: str) -> bool:
@@ -244,9 +251,7 @@ def _lint_unused_chains(candidate: Candidate, preserve: Preserve) -> Iterator[Fi
 
 
 def _chains_in_use(table: Table, preserve: Preserve) -> tuple[str, ...]:
-    starts = [
-        chain.name for chain in table.chains.values() if chain.policy is not None or preserve.keeps_name(chain.name)
-    ]
+    starts = [name for name in table.chains if name in BUILTIN_CHAINS[table.name] or preserve.keeps_name(name)]
     return chains_reached(table, starts)
 
 
@@ -274,7 +279,12 @@ def _unused(table: Table, chain: Chain, *, is_called: bool) -> Finding:
 
 def _loops(table: Table, chain: Chain) -> Iterator[Finding]:
     """The first rule of an unused chain that closes a loop."""
+    tried: set[str | None] = set()
     for rule in chain.rules:
+        target = jump_target(rule.text)
+        if target in tried:
+            continue
+        tried.add(target)
         loop = loop_closed_by(table, chain.name, rule.text)
         if loop:
             message = f"the jump closes a loop of chains: {' → '.join(loop)}"

@@ -48,13 +48,17 @@ _ODD_INTERFACE = re.compile(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-
 _SHORT_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
 _ADDRESS_OR_LIST = re.compile(r"[0-9a-fA-FxX:.,/+]+$")
 _MAPPED = re.compile(
-    r"(?:0*:)*:?:ffff:(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f]{1,4}:[0-9a-f]{1,4})(?:/[0-9]+)?", re.IGNORECASE
+    r"(?:0*:)*:?:ffff:(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f]{1,4}:[0-9a-f]{1,4})(?:/(?:9[7-9]|1[0-9]+))?", re.IGNORECASE
 )
 _MOMENT = re.compile(
     r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})(?:T([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2}))?)?)?)?)?"
 )
 _QUOTED_VALUE = re.compile(r"'([^']*)'")
 
+_TARGETS = frozenset(TARGETS) | {
+    *("AUDIT", "CHECKSUM", "CLASSIFY", "CLUSTERIP", "CONNSECMARK", "DNPT", "ECN", "HMARK", "IDLETIMER", "LED"),
+    *("RATEEST", "SECMARK", "SNPT", "SYNPROXY", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG"),
+}
 _PORT_OPTIONS = frozenset({"--dport", "--sport", "--dports", "--sports", "--ports", "--to-ports", "--on-port"})
 _NUMBER_OPTIONS = _PORT_OPTIONS | {
     *("-s", "-d", "-p", "--src-range", "--dst-range", "--icmp-type", "--icmpv6-type", "--ttl-eq", "--ttl-lt"),
@@ -85,7 +89,7 @@ def _lint_declaration(declaration: Declaration) -> Iterator[Finding]:
     if table == "nat" and declaration.policy == "DROP":
         message = f"the policy of {chain} in table nat is DROP: new connections are dropped, whatever filter accepts"
         yield _warning("nat-policy", message, declaration, "write ACCEPT, and drop packets in table filter")
-    if chain in TARGETS and chain not in BUILTIN_CHAINS[table]:
+    if chain in _TARGETS and chain not in BUILTIN_CHAINS[table]:
         message = f"chain {chain} hides the target of this name: -j {chain} jumps to the chain"
         yield _warning("chain-hides-target", message, declaration, "choose another name for the chain")
 
