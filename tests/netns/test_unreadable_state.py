@@ -21,6 +21,7 @@ from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_f
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.rollback import confirm, expire, open_firewall, rollback
 from fwguardd.enforce.state import Unknown
+from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.model import Kept, Unreadable
@@ -28,10 +29,11 @@ from fwguardd.store.revisions import RevisionStore
 from tests.netns.crashing import A, B, Bench, Unforced, held_in, pending_in, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fwguardd.enforce.context import Context, Outcome
     from fwguardd.enforce.state import State
+    from fwguardd.ruleset.operations import Plan
     from tests.netns.crashing import Saved
 
     Opened = Callable[[], tuple[Context, State]]
@@ -432,15 +434,13 @@ def test_the_time_to_confirm_counts_from_the_load(bench: Bench, opened: Opened) 
     """The deadline lies the whole time after the end of the load, in memory and on the disk."""
     context, state = opened()
     loaded: list[float] = []
-    kernel = context.kernel
-    commit = kernel.commit
 
-    class Watched(type(kernel)):  # type: ignore[misc]
+    class Watched(LiveKernel):
         """The kernel, with a note of the end of each load."""
 
-        def commit(self, plans: object) -> None:
+        def commit(self, plans: Sequence[Plan]) -> None:
             """As ever."""
-            commit(plans)  # type: ignore[arg-type]
+            super().commit(plans)
             loaded.append(boottime())
 
     bench.put(B)
