@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.lint_chains import lint_chains
 from fwguardd.ruleset.lint_values import lint_values
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Severity
-from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.statements import Addition, lines_by_path
 from fwguardd.ruleset.suggestions import nearest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from fwguardd.ruleset.model import Candidate
@@ -78,7 +78,7 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> Find
     by_path = {reading.path: reading for reading in readings}
     kept: list[Finding] = []
     for finding in findings:
-        reading = by_path.get(finding.origin.path) if finding.origin else None
+        reading = by_path.get(finding.place.path)
         if reading is None or not reading.suppresses(finding):
             kept.append(finding)
     return Findings(kept).with_lines(lines_by_path(readings))
@@ -96,40 +96,63 @@ def _inserted(readings: Iterable[Reading]) -> frozenset[Origin]:
 
 def _own_statements(readings: Iterable[Reading], preserve: Preserve) -> list[Statement]:
     """The statements without the rules of chains that belong to other programs: those are not loaded."""
-    preserved: dict[str, bool] = {}
+    preserved: dict[tuple[str, str], bool] = {}
     own: list[Statement] = []
     for reading in readings:
         for statement in reading.statements:
-            if isinstance(statement, Addition):
-                chain = statement.chain
-                if chain not in preserved:
-                    preserved[chain] = chain not in BUILTIN_CHAINS[statement.table] and preserve.keeps_name(chain)
-                if preserved[chain]:
-                    continue
-            own.append(statement)
+            if not isinstance(statement, Addition):
+                own.append(statement)
+                continue
+            place = (statement.table, statement.chain)
+            if place not in preserved:
+                preserved[place] = _is_preserved(*place, preserve)
+            if not preserved[place]:
+                own.append(statement)
     return own
 
 
-def _lint_rules(statements: Iterable[Statement], context: LintContext) -> Iterator[Finding]:
+def _is_preserved(table: str, chain: str, preserve: Preserve) -> bool:
+    return chain not in BUILTIN_CHAINS[table] and preserve.keeps_name(chain)
+
+
+def _lint_rules(statements: Sequence[Statement], context: LintContext) -> Iterator[Finding]:
+    limited = _limited_chains(statements)
     for statement in statements:
         if isinstance(statement, Addition) and _MAY_WARN.search(statement.text):
             view = RuleView.of(statement.text)
             if view.target == "LOG":
-                yield from _lint_log(statement, view, context)
+                yield from _lint_log(statement, view, limited, context)
             yield from _lint_nflog(statement, view)
             yield from _lint_limit(statement, view)
             yield from _lint_ports(statement, view)
 
 
-def _lint_log(rule: Addition, view: RuleView, context: LintContext) -> Iterator[Finding]:
-    if not view.uses("limit") and not view.uses("hashlimit"):
+def _limited_chains(statements: Iterable[Statement]) -> frozenset[tuple[str, str]]:
+    """The tables and names of chains that are reached only by jumps with a rate limit."""
+    limited: set[tuple[str, str]] = set()
+    unlimited: set[tuple[str, str]] = set()
+    for statement in statements:
+        if isinstance(statement, Addition):
+            place = (statement.table, jump_target(statement.text) or "")
+            if "limit" in statement.text and _has_limit(RuleView.of(statement.text)):
+                limited.add(place)
+            else:
+                unlimited.add(place)
+    return frozenset(limited - unlimited)
+
+
+def _has_limit(view: RuleView) -> bool:
+    return view.uses("limit") or view.uses("hashlimit")
+
+
+def _lint_log(
+    rule: Addition, view: RuleView, limited: Collection[tuple[str, str]], context: LintContext
+) -> Iterator[Finding]:
+    if not _has_limit(view) and (rule.table, rule.chain) not in limited:
         hint = 'add "-m limit --limit 5/min": without it a flood of packets floods the kernel log'
         yield _warning("log-without-limit", "LOG without a rate limit", rule, hint)
     prefix = view.value("--log-prefix") or ""
-    length = len(prefix.encode())
-    if length > LONGEST_LOG_PREFIX:
-        message = f"the log prefix has {length} bytes; the kernel keeps {LONGEST_LOG_PREFIX}"
-        yield _warning("log-prefix-too-long", message, rule, "shorten it")
+    yield from _lint_length(rule, "log prefix", prefix, LONGEST_LOG_PREFIX)
     if prefix and not prefix.endswith(" "):
         message = f'the log prefix "{prefix}" does not end with a space, so log lines start with "{prefix}IN=eth0"'
         yield _warning("log-prefix-space", message, rule, f'write "{prefix} ", with a space before the closing quote')
@@ -149,15 +172,19 @@ def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) ->
 
 
 def _lint_nflog(rule: Addition, view: RuleView) -> Iterator[Finding]:
-    prefix = view.value("--nflog-prefix") or ""
+    if view.target == "NFLOG":
+        yield from _lint_length(rule, "NFLOG prefix", view.value("--nflog-prefix") or "", LONGEST_NFLOG_PREFIX)
+
+
+def _lint_length(rule: Addition, kind: str, prefix: str, longest: int) -> Iterator[Finding]:
     length = len(prefix.encode())
-    if view.target == "NFLOG" and length > LONGEST_NFLOG_PREFIX:
-        message = f"the NFLOG prefix has {length} bytes; the kernel keeps {LONGEST_NFLOG_PREFIX}"
+    if length > longest:
+        message = f"the {kind} has {length} bytes; the kernel keeps {longest}"
         yield _warning("log-prefix-too-long", message, rule, "shorten it")
 
 
 def _lint_limit(rule: Addition, view: RuleView) -> Iterator[Finding]:
-    if view.target == "DROP" and view.uses("limit") and not view.uses("hashlimit"):
+    if view.target == "DROP" and view.uses("limit"):
         message = "DROP with -m limit: packets above the limit are not dropped here, but go on to the next rule"
         hint = "put the limit on a rule that accepts, and drop the rest after it"
         yield _warning("limit-on-drop", message, rule, hint)

@@ -52,13 +52,16 @@ def lint_preserved(rehearsed: Canonical, preserve: Preserve) -> Iterator[Finding
     """Rules that are not loaded because their canonical text matches a pattern for rules of other programs."""
     for ruleset in rehearsed.rulesets.values():
         for table, chain in ruleset.chains():
-            if chain.policy is None and preserve.keeps_name(chain.name):
-                continue
-            for rule in chain.rules:
-                if preserve.keeps_text(rule.text, table.name, chain.name) and not preserve.keeps_jump(rule):
-                    message = "this rule matches a pattern for rules of other programs (preserve), and is not loaded"
-                    hint = f"remove it here: the program adds it; {_REMOVE_PATTERN}"
-                    yield Finding("preserved-rule", message, rule.origin, Severity.WARNING, hint)
+            if not preserve.keeps_chain(chain):
+                yield from _preserved_rules(table, chain, preserve)
+
+
+def _preserved_rules(table: Table, chain: Chain, preserve: Preserve) -> Iterator[Finding]:
+    for rule in chain.rules:
+        if preserve.keeps_text(rule.text, table.name, chain.name) and not preserve.keeps_jump(rule):
+            message = "this rule matches a pattern for rules of other programs (preserve), and is not loaded"
+            hint = f"remove it here: the program adds it; {_REMOVE_PATTERN}"
+            yield Finding("preserved-rule", message, rule.origin, Severity.WARNING, hint)
 
 
 def _lint_table(table: Table, chains: ReadChains, family: Family, preserve: Preserve) -> Iterator[Finding]:

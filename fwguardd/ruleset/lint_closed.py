@@ -289,15 +289,18 @@ def _lint_open(ipv4: _Closed, rulesets: Sequence[ReadRuleset], preserve: Preserv
     name = ipv4.chain.name
     if name == "FORWARD" and ipv4.end is None and _jumps_to_preserved(ipv4, preserve):
         return  # Docker, for one, closes FORWARD for IPv4 as soon as it makes the host forward packets.
-    end: End | None = None
-    policy: Chain | None = None
-    for ruleset in rulesets:
-        if ruleset.family is Family.IPV6:
-            policy = ruleset.chains[name]
-            end = _open_end(ruleset, name)
+    policy, end = _ipv6_chain(rulesets, name)
     if end is None or end.result == "ACCEPT":
         message = f"{name} is closed for IPv4 and open for IPv6"
         yield Finding("ipv6-open", message, ipv4.origin, Severity.WARNING, _how_to_close(ipv4, end, policy))
+
+
+def _ipv6_chain(rulesets: Iterable[ReadRuleset], name: str) -> tuple[Chain | None, End | None]:
+    """The chain of IPv6, and the rule that new connections usually end at in it. None where there is none."""
+    for ruleset in rulesets:
+        if ruleset.family is Family.IPV6:
+            return ruleset.chains[name], _open_end(ruleset, name)
+    return None, None
 
 
 def _open_end(ruleset: ReadRuleset, name: str) -> End | None:

@@ -449,3 +449,19 @@ def test_the_chains_of_other_programs_are_not_read_for_odd_values() -> None:
     """Their rules are not loaded from the file."""
     text = ":DOCKER -\n-A DOCKER -s 10.0.0.1/8 -j ACCEPT\n-t nat -N DOCKER\n-t nat -A DOCKER -j MASQUERADE\n"
     assert _codes(text) == {"preserved-chain"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [
+        ('-N L\n-A INPUT -m limit --limit 5/min -j L\n-A L -j LOG --log-prefix "iptables denied: "\n', False),
+        ('-N L\n-A INPUT -j L\n-A L -j LOG --log-prefix "iptables denied: "\n', True),
+        (
+            "-N L\n-A INPUT -m limit --limit 5/min -j L\n-A OUTPUT -j L\n-A L -j LOG\n",
+            True,
+        ),
+    ],
+)
+def test_a_limit_may_stand_at_the_jump(rules: str, *, warned: bool) -> None:
+    """A chain that logs is limited if every jump to it is."""
+    assert ("log-without-limit" in _codes(rules)) is warned
