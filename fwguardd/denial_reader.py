@@ -19,7 +19,7 @@ from fwguardd import events
 from fwguardd.denials.checkpoint import Checkpoint, decode, encode
 from fwguardd.denials.pipeline import NO_COUNTS, Pipeline
 from fwguardd.denials.sources import Backlog, NoSourceError, ReadPosition, SourceChoice, open_source
-from fwguardd.ruleset.references import origins_by_prefix, rules_not_read
+from fwguardd.ruleset.references import origins_by_prefix, origins_by_way, rules_not_read
 from fwguardd.sinks.sink import dropped_events
 from fwguardd.wording import counted
 
@@ -109,7 +109,8 @@ class DenialReader:
         if self._pipeline is None or self._source is None:
             return
         group = self._group_of(self._source)
-        self._pipeline.use_rules(origins_by_prefix(rule for rule in self._rules if rule.group == group))
+        read = [rule for rule in self._rules if rule.group == group]
+        self._pipeline.use_rules(origins_by_prefix(read), origins_by_way(read))
         not_read = rules_not_read(self._rules, group, [watched.prefix for watched in self._settings.prefixes])
         if not_read and not_read != self._not_read:
             self._warn_of(tuple(map(str, not_read)), group, self._source.name)

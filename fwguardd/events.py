@@ -310,7 +310,7 @@ DENIALS_UNPARSED = EventKind(
     "403c82be62db44868257d9e55c833eab",
     WARNING,
     "A kernel line has a watched prefix and an unknown form.",
-    (LINE, text("expected", "What the grammar expects where the line differs."), KMSG_SEQ, *PREFIX, *SUMMARY),
+    (LINE, text("expected", "What the grammar expects where the line differs."), KMSG_SEQ, RULE, *PREFIX, *SUMMARY),
 )
 DENIALS_UNAVAILABLE = EventKind(
     "denials.unavailable",

@@ -36,7 +36,7 @@ DEFAULT_PRESERVE = expand_patterns([DEFAULTS])
 
 DEFAULT_PREFIXES = (
     Watched("denied", "iptables denied: ", Meaning.DENIED),
-    Watched("output", "[Output Log] ", Meaning.LOGGED),
+    Watched("output", "[Output Log] ", Meaning.DENIED),
 )
 
 DEFAULT_LIMITS = AggregationLimits()

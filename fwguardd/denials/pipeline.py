@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from fwguardd import events
-from fwguardd.denials.aggregation import Aggregator, Flow, FlowSummary, Malformed, flow_of
+from fwguardd.denials.aggregation import Aggregator, FlowSummary, Malformed, flow_of
 from fwguardd.denials.fields import denial_fields, notice_fields, summary_fields
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
+from fwguardd.denials.rules import RulesInForce
 from fwguardd.denials.scan import Scan, ScanDetector
 from fwguardd.denials.sentences import (
     loss_sentence,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fwguardd.events import Emit
 
     Rules = Mapping[tuple[str, str], RuleOrigin]
+    RulesByWay = Mapping[tuple[str, str, str], RuleOrigin]
 
 NO_COUNTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -149,7 +151,7 @@ class Pipeline:
         room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source, self._emit, self._room = source, emit, room
-        self._rules: Rules = {}
+        self._rules = RulesInForce()
         self._limits = limits
         self._aggregator, self._scans = Aggregator(limits), ScanDetector(limits)
         self._counts = dict.fromkeys(("lines", "denied", "logged", "unparsed", "told", "summarised", "lost"), 0)
@@ -173,9 +175,9 @@ class Pipeline:
         self._source = source
         source.watch(tuple(self._watched.values()))
 
-    def use_rules(self, rules: Rules) -> None:
-        """From now on these rules log: family and prefix → where the only rule with them was written."""
-        self._rules = rules
+    def use_rules(self, by_prefix: Rules, by_way: RulesByWay = MappingProxyType({})) -> None:
+        """From now on these rules log; see `RulesInForce`."""
+        self._rules = RulesInForce(by_prefix, by_way)
 
     def resume(self, waiting: Sequence[FlowSummary], lost: int) -> None:
         """Continue the counts that were waiting when an earlier process ended."""
@@ -295,12 +297,18 @@ class Pipeline:
         if isinstance(parsed, Denial):
             self._emit_denial(parsed, seq)
         elif parsed is not None:
-            message = unparsed_sentence(parsed)
-            self._emit(events.DENIALS_UNPARSED, message, line=parsed.text, expected=parsed.expected, kmsg_seq=seq)
+            self._emit_unparsed(parsed, seq)
+
+    def _emit_unparsed(self, parsed: Unparsed, seq: int | None) -> None:
+        fields = {"line": parsed.text, "expected": parsed.expected, "kmsg_seq": seq}
+        probable = self._rules.probable(parsed)
+        if probable is not None:
+            fields["rule"] = str(probable[1])
+        self._emit(events.DENIALS_UNPARSED, unparsed_sentence(parsed, probable), **fields)
 
     def _emit_denial(self, denial: Denial, seq: int | None) -> None:
         fields = denial_fields(denial)
-        rule = self._rules.get((denial.family.value, denial.watched.prefix))
+        rule = self._rules.of_denial(denial)
         if rule is not None:
             fields["rule"] = str(rule)
         if self._source.name == "nflog":
@@ -347,7 +355,7 @@ class Pipeline:
         if isinstance(summary.key, Malformed):
             self._emit(events.DENIALS_UNPARSED, malformed_sentence(summary, watched), **fields)
             return
-        rule = self._rule_of(summary.key)
+        rule = self._rules.of_flow(summary.key)
         if rule is not None:
             fields["rule"] = str(rule)
         self._emit(_SUMMARY[watched.meaning], summary_sentence(summary, watched, rule), **fields)
@@ -355,14 +363,6 @@ class Pipeline:
     def _watched_by(self, key: Key) -> Watched:
         """The prefix of a flow, also if it is not watched any more."""
         return self._watched.get(key.prefix) or Watched("", key.prefix, Meaning.DENIED)
-
-    def _rule_of(self, key: Key) -> RuleOrigin | None:
-        if not isinstance(key, Flow) or not key.src:
-            return None
-        family = "ipv4"
-        if ":" in key.src:
-            family = "ipv6"
-        return self._rules.get((family, key.prefix))
 
     def _emit_losses(self, now: float) -> None:
         if not self._unreported_losses or now < self._loss_due:

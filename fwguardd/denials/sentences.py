@@ -188,8 +188,15 @@ def notice_sentence(notice: Notice) -> str:
     return f"{notice.src} was denied at {found}: {conclusion}, if the address is not forged"
 
 
-def unparsed_sentence(read: Unparsed) -> str:
-    """The message of a line that is not in the kernel's grammar."""
+def unparsed_sentence(read: Unparsed, probable: tuple[str, RuleOrigin] | None = None) -> str:
+    """The message of a line that is not in the kernel's grammar; ``probable`` is the longer prefix that it begins with,
+    and its rule."""
+    if probable is not None:
+        prefix, rule = probable
+        return (
+            f"a line of the rule {rule.path}:{rule.line} has the prefix {prefix!r}, which begins with the watched "
+            f"prefix {read.watched.prefix!r} and is not watched; add it to prefixes: in fwguardd.yaml: {read.text}"
+        )
     return f"a kernel line has the prefix {read.watched.prefix!r} and an unknown form: {read.text}"
 
 

@@ -38,7 +38,14 @@ _MAY_WARN = re.compile(r"LOG|limit|^(?!.*-p(?:roto|[ \t])).*port")
 _PORT_OPTIONS = ("--dport", "--dports", "--ports", "--sport", "--sports")
 
 WARNINGS = frozenset(
-    {"log-without-limit", "log-prefix-too-long", "log-prefix-space", "log-prefix-unwatched", "no-target"}
+    {
+        "log-without-limit",
+        "log-prefix-too-long",
+        "log-prefix-space",
+        "log-prefix-unwatched",
+        "log-prefix-overlap",
+        "no-target",
+    }
     | {"odd-interface", "short-address", "host-name", "limit-on-drop", "ftp-without-helper", "duplicate-file"}
     | {"unreachable-rule", "duplicate-rule", "unused-chain", "policy-twice", "preserved-chain", "preserved-rule"}
     | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance", "unseen-set"}
@@ -161,10 +168,18 @@ def _lint_log(
 
 def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) -> Iterator[Finding]:
     quoted = " or ".join(f'"{one}"' for one in watched)
+    if prefix in watched:
+        return
     if not prefix:
         message = "LOG without a prefix: no denial is reported for this rule"
         yield _warning("log-prefix-unwatched", message, rule, f"add --log-prefix {quoted}")
-    elif prefix not in watched and f"{prefix} " not in watched:
+    elif begun := [one for one in watched if one and one != prefix and prefix.startswith(one)]:
+        message = (
+            f'the log prefix "{prefix}" begins with the watched prefix "{begun[0]}" and is not watched: its lines are '
+            "taken for lines of the other, and cannot be parsed (denials.unparsed)"
+        )
+        yield _warning("log-prefix-overlap", message, rule, "add it to prefixes: in fwguardd.yaml, or change it")
+    elif f"{prefix} " not in watched:
         message = f'the log prefix "{prefix}" is not watched: no denial is reported for this rule'
         yield _warning(
             "log-prefix-unwatched", message, rule, f"add it to prefixes: in fwguardd.yaml, or write {quoted}"

@@ -26,6 +26,7 @@ LONGEST_SET_NAME = 31
 """Bytes of a set's name (IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h, less the final NUL)."""
 
 _PREFIX_OPTIONS: Mapping[str | None, str] = {"LOG": "--log-prefix", "NFLOG": "--nflog-prefix"}
+_WAYS = {"INPUT": "in", "PREROUTING": "in", "OUTPUT": "out", "POSTROUTING": "out", "FORWARD": "forward"}
 _DIRECTIONS = re.compile(r"(?:src|dst)(?:,(?:src|dst))*")
 
 
@@ -37,6 +38,8 @@ class LoggingRule:
     prefix: str
     group: int | None
     origin: Origin | None
+    way: str = ""
+    """The way of its packets through the host: in, out or forward; "" in a chain of the user, which has all of them."""
 
     def __str__(self) -> str:
         target = "LOG" if self.group is None else f"NFLOG to group {self.group}"
@@ -47,23 +50,25 @@ def logging_rules(rulesets: Mapping[Family, Ruleset]) -> tuple[LoggingRule, ...]
     """All rules that log with a prefix."""
     found: list[LoggingRule] = []
     for family, ruleset in rulesets.items():
-        for rule in rules_in_order(ruleset):
-            if "LOG" in rule.text:
-                found += _logging_rule(family, rule)
+        for _, chain in ruleset.chains():
+            way = _WAYS.get(chain.name, "")
+            for rule in chain.rules:
+                if "LOG" in rule.text:
+                    found += _logging_rule(family, rule, way)
     return tuple(found)
 
 
-def _logging_rule(family: Family, rule: Rule) -> Iterator[LoggingRule]:
+def _logging_rule(family: Family, rule: Rule, way: str) -> Iterator[LoggingRule]:
     view = RuleView.of(rule.text)
     prefix = view.value(_PREFIX_OPTIONS.get(view.target, ""))
     if prefix is None:
         return
     if view.target == "LOG":
-        yield LoggingRule(family.value, prefix, None, rule.origin)
+        yield LoggingRule(family.value, prefix, None, rule.origin, way)
         return
     group = view.value("--nflog-group") or "0"
     if group.isdecimal():
-        yield LoggingRule(family.value, prefix, int(group), rule.origin)
+        yield LoggingRule(family.value, prefix, int(group), rule.origin, way)
 
 
 def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], Origin]:
@@ -74,6 +79,21 @@ def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], 
         origins.setdefault((rule.family, rule.prefix), []).append(rule.origin)
     single: dict[tuple[str, str], Origin] = {}
     for key, places in origins.items():
+        if len(places) == 1 and places[0] is not None:
+            single[key] = places[0]
+    return MappingProxyType(single)
+
+
+def origins_by_way(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str, str], Origin]:
+    """Family, prefix and way -> the place of the one rule with that prefix whose packets can go that way, for prefixes
+    that several rules share."""
+    ways: dict[tuple[str, str, str], list[Origin | None]] = {}
+    for rule in rules:
+        for way in ("in", "out", "forward"):
+            if rule.way in (way, ""):
+                ways.setdefault((rule.family, rule.prefix, way), []).append(rule.origin)
+    single: dict[tuple[str, str, str], Origin] = {}
+    for key, places in ways.items():
         if len(places) == 1 and places[0] is not None:
             single[key] = places[0]
     return MappingProxyType(single)

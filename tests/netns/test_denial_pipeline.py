@@ -38,7 +38,7 @@ def test_a_denied_syn_becomes_an_event(
 def test_the_output_prefix_is_watched_too(
     start_daemon: Callable[..., Any], peer: Any, kernel_log_of_namespaces: Callable[[], None]
 ) -> None:
-    """A line with the prefix of the shipped OUTPUT rule becomes an event that does not call it a denial."""
+    """A line with the prefix of the shipped OUTPUT rule becomes an event of a denial: the policy dropped it."""
     daemon = start_daemon()
     daemon.event("rules.applied")
     kernel_log_of_namespaces()
@@ -47,9 +47,9 @@ def test_the_output_prefix_is_watched_too(
         attempt.settimeout(0.2)
         with pytest.raises(OSError, match=r"timed out|not permitted"):
             attempt.connect(("198.51.100.2", 2424))
-    event = daemon.event("logged", dpt=2424)
+    event = daemon.event("denied", dpt=2424)
     assert event["out"] == "guard0"
-    assert event["meaning"] == "logged"
+    assert event["meaning"] == "denied"
     assert peer is not None
 
 

@@ -179,7 +179,7 @@ def _log_nothing(rules: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "step", "reason", "evidence"),
     [
-        (_break_a_rule, "step 1 (", "fwguardd did not apply the rules", "/99-log.rules:6: error: "),
+        (_break_a_rule, "step 1 (", "fwguardd did not apply the rules", "/99-log.rules:7: error: "),
         (_close_the_web, "step 2 (", "connection to 192.0.2.1 port 80: expected open, got silence", "[rules.applied]"),
         (_log_nothing, "step 3 (", "no event for the denied IPv4 packet", "port 23: silence"),
     ],

@@ -32,6 +32,7 @@ CASES = {
     "log-without-limit": ('-A INPUT -j LOG --log-prefix "iptables denied: "\n', LOG),
     "log-prefix-too-long": (LOG.replace("denied: ", "denied, as it should be: "), LOG),
     "log-prefix-space": (LOG.replace("denied: ", "denied:"), LOG),
+    "log-prefix-overlap": (LOG.replace("denied: ", "denied: INVALID "), LOG),
     "log-prefix-unwatched": (LOG.replace("denied", "refused"), LOG),
     "unreachable-rule": (
         "-A INPUT -j DROP\n-A INPUT -p tcp -j ACCEPT\n",

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.parser import read_rules
-from fwguardd.ruleset.references import LoggingRule, logging_rules, origins_by_prefix, rules_not_read
+from fwguardd.ruleset.references import LoggingRule, logging_rules, origins_by_prefix, origins_by_way, rules_not_read
 
 
 def rules_of(**files: str) -> tuple[LoggingRule, ...]:
@@ -54,6 +54,19 @@ def test_other_rules_log_nothing() -> None:
 def test_the_mapping_cannot_be_changed() -> None:
     """Two roads share it, so nobody may write to it."""
     assert isinstance(origins_by_prefix(()), MappingProxyType)
+
+
+def ways(**files: str) -> dict[tuple[str, str, str], str]:
+    """The places of the one rule for each prefix and way."""
+    return {key: str(origin) for key, origin in origins_by_way(rules_of(**files)).items() if key[0] == "ipv4"}
+
+
+def test_rules_that_share_a_prefix_are_known_by_the_way_of_the_packet() -> None:
+    """A rule in INPUT logs packets that came in, one in FORWARD those that came in and go out. A rule in a chain of the
+    user may log all, so there it is not known which of two rules it was."""
+    text = '-A INPUT -j LOG --log-prefix "x: "\n-A FORWARD -j LOG --log-prefix "x: "\n'
+    assert ways(a=text) == {("ipv4", "x: ", "in"): "a.rules:1", ("ipv4", "x: ", "forward"): "a.rules:2"}
+    assert ways(a=f'{text}-N web\n-A web -j LOG --log-prefix "x: "\n') == {("ipv4", "x: ", "out"): "a.rules:4"}
 
 
 BOTH_WAYS = '-A INPUT -j LOG --log-prefix "in: "\n-A INPUT -j NFLOG --nflog-group 5 --nflog-prefix "in: "\n'

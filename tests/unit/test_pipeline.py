@@ -147,6 +147,30 @@ def test_messages_name_the_rule_that_logged() -> None:
     assert rules == ["/etc/fwguard.d/99-log.rules:4", None, "/etc/fwguard.d/99-log.rules:4"]
 
 
+def test_rules_that_share_a_prefix_are_named_by_the_way_of_the_packet() -> None:
+    """Where several rules have the prefix, the way of the packet through the host may leave only one."""
+    run = Run(AggregationLimits(first=1))
+    run.pipeline.use_rules({}, {("ipv4", DENIED.prefix, "in"): Origin("a.rules", 4)})
+    run.source.denial()
+    run.source.line(
+        f"{DENIED.prefix}IN=eth0 OUT=eth1 MAC= SRC=192.0.2.1 DST=10.0.0.1 LEN=40 TOS=0x00 PREC=0x00 TTL=64 ID=1 "
+        "PROTO=TCP SPT=1 DPT=23 WINDOW=1 RES=0x00 SYN URGP=0 "
+    )
+    run.read_all()
+    assert [fields.get("rule") for _, _, fields in run.emitted.events] == ["a.rules:4", None]
+
+
+def test_a_line_of_a_longer_prefix_names_its_rule() -> None:
+    """A line cannot be parsed if its own prefix begins with a watched one: the event names its rule."""
+    run = Run(AggregationLimits())
+    run.pipeline.use_rules({("ipv4", f"{DENIED.prefix}INVALID "): Origin("a.rules", 4)})
+    run.source.denial(f"{DENIED.prefix}INVALID ")
+    run.read_all()
+    ((message, fields),) = [(message, fields) for _, message, fields in run.emitted.events]
+    assert fields["rule"] == "a.rules:4"
+    assert "'iptables denied: INVALID ', which begins with the watched prefix 'iptables denied: '" in message
+
+
 def test_unparsed_lines_are_kept_and_counted() -> None:
     """The first ones are events with the raw line; a flood of them is counted; the sum is exact."""
     run = Run(AggregationLimits(first=2))
