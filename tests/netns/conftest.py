@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,13 +23,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
+from fwguardd.kernel import iptables
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
+from tests.netns.fault_bench import PROGRAM_SECONDS, FaultBench
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
 from tests.unit.emitted import check_json
 from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from tests.netns.crashing import Saved
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "etc" / "fwguard.d"
@@ -319,3 +324,15 @@ def listen() -> Iterator[Callable[[int], None]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def fault_bench(backend: str, saved: Saved, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultBench]:
+    """A bench for faults, in a file system in memory: it forces each file to the disk thousands of times."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        monkeypatch.setenv("XTABLES_LOCKFILE", f"{folder}/lock")
+        monkeypatch.setattr(iptables, "LOOK_SECONDS", PROGRAM_SECONDS)
+        monkeypatch.setattr(iptables, "PROGRAM_SECONDS", PROGRAM_SECONDS)
+        made = FaultBench(Path(folder), backend, saved)
+        yield made
+        made.close()

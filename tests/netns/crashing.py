@@ -30,7 +30,7 @@ from tests.property.unreliable_disk import Tapped
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fwguardd.events import EventKind
     from fwguardd.kernel.rehearsal import RehearsalRefused
@@ -124,10 +124,10 @@ class Bench:
         self.emitted: list[str] = []
         self.pool = NamespacePool()
         self._rehearsed: list[tuple[Candidate, Canonical | RehearsalRefused]] = []
-        self._validator = Validator(self._rehearse, LintContext((), Preserve.from_patterns([])))
-        self._host = Host(find_tool(self.backend), kernel_release(), boot_id())
+        self._validator = Validator(self.rehearse, LintContext((), Preserve.from_patterns([])))
+        self.host = Host(find_tool(self.backend), kernel_release(), boot_id())
 
-    def _rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
+    def rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """A rehearsal on the real kernel, once for each candidate."""
         for known, outcome in self._rehearsed:
             if known == candidate:
@@ -151,7 +151,7 @@ class Bench:
             kernel, tripwire.armed = TrippedKernel(self.backend, tripwire), True
         nobody = Preserve.from_patterns([])
         return Context(
-            self.rules, self._validator, kernel, nobody, repair=True, store=store, host=self._host, emit=self._emit
+            self.rules, self._validator, kernel, nobody, repair=True, store=store, host=self.host, emit=self._emit
         )
 
     def _emit(self, kind: EventKind, _message: str, /, **_fields: Any) -> None:
@@ -232,21 +232,23 @@ def held_in(state: Path) -> HeldFiles | None:
 
 def tables(saved: Saved) -> Tables:
     """What is loaded, by family, table and chain. A table that holds nothing counts as none."""
-    found: Tables = {}
-    for family, lines in saved().items():
-        here: dict[str, Chains] = {}
-        table: Chains = {}
-        for line in lines:
-            if line.startswith("*"):
-                table = here.setdefault(line[1:], {})
-            elif line.startswith(":"):
-                name, policy = line[1:].split()
-                table[name] = policy, ()
-            elif line.startswith("-A "):
-                name = line.split()[1]
-                table[name] = table[name][0], (*table[name][1], line)
-        found[family] = {name: chains for name, chains in here.items() if set(chains.values()) != {("ACCEPT", ())}}
-    return found
+    return {family: parse_tables(lines) for family, lines in saved().items()}
+
+
+def parse_tables(lines: Iterable[str]) -> dict[str, Chains]:
+    """The tables and chains in lines of iptables-save."""
+    here: dict[str, Chains] = {}
+    table: Chains = {}
+    for line in lines:
+        if line.startswith("*"):
+            table = here.setdefault(line[1:], {})
+        elif line.startswith(":"):
+            name, policy, *_ = line[1:].split()
+            table[name] = policy, ()
+        elif line.startswith("-A "):
+            name = line.split()[1]
+            table[name] = table[name][0], (*table[name][1], line)
+    return {name: chains for name, chains in here.items() if set(chains.values()) != {("ACCEPT", ())}}
 
 
 def letters(found: Tables, a: Tables, b: Tables) -> dict[str, str]:
@@ -263,7 +265,8 @@ def letters(found: Tables, a: Tables, b: Tables) -> dict[str, str]:
 
 
 def _same(found: Chains, wanted: Chains) -> bool:
-    return {name: chain for name, chain in found.items() if name in wanted or chain != ("-", ())} == wanted
+    kept = {name: chain for name, chain in found.items() if name in wanted or chain != ("-", ())}
+    return kept == wanted or (not wanted and set(kept.values()) == {("ACCEPT", ())})
 
 
 def summary(by_family: dict[str, str]) -> str:

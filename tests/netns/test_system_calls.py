@@ -1,0 +1,40 @@
+"""The harness that fails system calls (`tests/netns/system_calls.py`) fails those that it is asked to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.netns.system_calls import BEGIN, END, NO_FAULT, Call, Fault, Faulty
+
+if TYPE_CHECKING:
+    from tests.netns.system_calls import Reports
+
+
+def _say(reports: Reports, *words: bytes) -> None:
+    """Run a program that writes words, each by a write(2) of its own, and report what arrived."""
+    reports.send(BEGIN)
+    reading, writing = os.pipe()
+    script = "; ".join(f"printf {word.decode()}" for word in words)
+    subprocess.run(["sh", "-c", script], stdout=writing, stderr=subprocess.DEVNULL, check=False)
+    os.close(writing)
+    reports.send(END)
+    reports.send("arrived", os.read(reading, 100))
+
+
+@pytest.mark.parametrize(("for_good", "arrived"), [(False, b"onethree"), (True, b"one")], ids=["once", "from then on"])
+def test_the_call_that_is_chosen_fails(for_good: bool, arrived: bytes) -> None:  # noqa: FBT001
+    """A fault is injected into a program that the process runs, at the call that was counted, and nowhere else."""
+    reported: dict[str, Any] = {}
+    whole = Faulty(lambda reports: _say(reports, b"one", b"two", b"three"), NO_FAULT, reported.__setitem__)
+    assert reported["arrived"] == b"onetwothree"
+    assert not whole.failed
+    writes = [number for number, call in enumerate(whole.calls) if call == Call("write", in_program=True)]
+    assert len(writes) == 3
+    fault = Fault(writes[1], for_good)
+    failed = Faulty(lambda reports: _say(reports, b"one", b"two", b"three"), fault, reported.__setitem__).failed
+    assert reported["arrived"] == arrived
+    assert failed[Call("write", in_program=True)] >= 1
