@@ -94,6 +94,7 @@ SUMMARY: Final = (
     text("first", "When the first of them was logged.", "ISO 8601, UTC"),
     text("last", "When the last of them was logged.", "ISO 8601, UTC"),
 )
+TIME: Final = text("time", "When the packet was logged, if it was read later.", "ISO 8601, UTC")
 PACKET: Final = (
     *PREFIX,
     *FLOW,
@@ -148,6 +149,7 @@ PACKET: Final = (
     LINE,
     text("packet", "The first bytes of a packet that an NFLOG rule copied.", "hexadecimal"),
     KMSG_SEQ,
+    TIME,
     SUMMARY[0],
 )
 SPOOFABLE: Final = text("spoofable", "Always yes: the source address of a packet can be forged.")

@@ -33,6 +33,7 @@ from fwguardd.event_fields import (
     SOURCE,
     SPOOFABLE,
     SUMMARY,
+    TIME,
     TRACEBACK,
     list_of,
     number,
@@ -275,14 +276,14 @@ SCAN = EventKind(
     "016a84b632fb4b92a9e5c9cffc84508f",
     WARNING,
     "One source was denied at many ports within a short time; its address may be forged.",
-    (FLOW[2], number("count", "The number of ports."), list_of("ports", "One port, such as tcp/23."), SPOOFABLE),
+    (FLOW[2], number("count", "The number of ports."), list_of("ports", "One port, such as tcp/23."), SPOOFABLE, TIME),
 )
 SWEEP = EventKind(
     "denials.sweep",
     "97c4a6c550a747b7bd68f4a86a40e34f",
     WARNING,
     "One source was denied at many hosts within a short time; its address may be forged.",
-    (FLOW[2], number("count", "The number of hosts."), list_of("hosts", "One destination address."), SPOOFABLE),
+    (FLOW[2], number("count", "The number of hosts."), list_of("hosts", "One destination address."), SPOOFABLE, TIME),
 )
 DENIALS_READING = EventKind(
     "denials.reading",
@@ -310,7 +311,15 @@ DENIALS_UNPARSED = EventKind(
     "403c82be62db44868257d9e55c833eab",
     WARNING,
     "A kernel line has a watched prefix and an unknown form.",
-    (LINE, text("expected", "What the grammar expects where the line differs."), KMSG_SEQ, RULE, *PREFIX, *SUMMARY),
+    (
+        LINE,
+        text("expected", "What the grammar expects where the line differs."),
+        KMSG_SEQ,
+        TIME,
+        RULE,
+        *PREFIX,
+        *SUMMARY,
+    ),
 )
 DENIALS_UNAVAILABLE = EventKind(
     "denials.unavailable",

@@ -197,7 +197,7 @@ def summary_fields(summary: FlowSummary, watched: Watched) -> dict[str, FieldVal
     }
     if isinstance(summary.key, Flow):
         found |= _flow_fields(summary.key)
-    return {**found, "count": summary.count, "first": _utc(summary.first), "last": _utc(summary.last)}
+    return {**found, "count": summary.count, "first": utc(summary.first), "last": utc(summary.last)}
 
 
 def _flow_fields(flow: Flow) -> dict[str, FieldValue]:
@@ -208,7 +208,8 @@ def _flow_fields(flow: Flow) -> dict[str, FieldValue]:
     return found
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from fwguardd import events
 from fwguardd.denials.aggregation import Aggregator, FlowSummary, Malformed, flow_of
 from fwguardd.denials.fields import denial_fields, notice_fields, summary_fields
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
+from fwguardd.denials.record_time import LIVE, ReadTime, RecordClock, time_field
 from fwguardd.denials.rules import RulesInForce
 from fwguardd.denials.scan import Scan, ScanDetector
 from fwguardd.denials.sentences import (
@@ -91,7 +92,11 @@ class LogLine(Protocol):
 
     @property
     def when(self) -> float | None:
-        """When the kernel made it, in seconds since 1970; None means that it has just arrived."""
+        """When the kernel made it, in seconds since 1970; None where only ``usec`` is known."""
+
+    @property
+    def usec(self) -> int | None:
+        """When the kernel made it, on the printk clock, in microseconds since boot; None where ``when`` is known."""
 
 
 SourceItem: TypeAlias = LogLine | Denial | Unparsed | Lost
@@ -128,14 +133,6 @@ class Source(Protocol):
         """Close the descriptor; a second call does nothing."""
 
 
-class ReadTime(NamedTuple):
-    """When a slice of lines was read, by a monotonic clock and in seconds since 1970; and whether the sink has room."""
-
-    now: float
-    when: float
-    room: bool
-
-
 class Pipeline:
     """Reads a source whenever it has something, and emits events.
 
@@ -152,6 +149,7 @@ class Pipeline:
     ) -> None:
         self._source, self._emit, self._room = source, emit, room
         self._rules = RulesInForce()
+        self._clock, self._waited = RecordClock(), False
         self._limits = limits
         self._aggregator, self._scans = Aggregator(limits), ScanDetector(limits)
         self._counts = dict.fromkeys(("lines", "denied", "logged", "unparsed", "told", "summarised", "lost"), 0)
@@ -232,8 +230,11 @@ class Pipeline:
         while now - began < TURN:
             moment = ReadTime(now, time.time(), self._room())
             items = self._source.read_available(SLICE)
+            if self._waited and items:
+                self._sample(items[-1], now)
             for item in items:
                 self._take(item, moment)
+            self._waited = not items
             if not items:
                 break
             now = time.monotonic()
@@ -249,15 +250,33 @@ class Pipeline:
             case _:
                 self._take_line(item, moment)
 
-    def _take_line(self, line: LogLine, moment: ReadTime) -> None:
+    def _sample(self, item: SourceItem, now: float) -> None:
+        """Learn how far the printk clock is behind, from the newest of the lines that were waited for."""
+        if not isinstance(item, (Lost, Denial, Unparsed)) and item.usec:
+            self._clock.sample(item.usec, now)
+
+    def _moment_of(self, line: LogLine, moment: ReadTime) -> ReadTime:
+        """When a line was made, if that was not just now."""
         if line.when is not None:
-            moment = moment._replace(when=line.when)
+            age = moment.when - line.when
+            if age <= LIVE:
+                age = 0.0
+            return moment._replace(when=line.when, age=age)
+        if line.usec:
+            # It is 0 in records from before the clock began to run.
+            age = self._clock.age(line.usec, moment.now)
+            if age:
+                return moment._replace(when=moment.when - age, age=age)
+        return moment
+
+    def _take_line(self, line: LogLine, moment: ReadTime) -> None:
+        moment = self._moment_of(line, moment)
         text = line.text
         if self._limits.window:
             packet = self._reader.read_flow(text)
             if packet is not None:
                 if self._count(packet, moment):
-                    self._emit_single(self._reader.read(text), line.seq)
+                    self._emit_single(self._reader.read(text), line.seq, moment)
                 return
         parsed = self._reader.read(text)
         if parsed is not None:
@@ -266,13 +285,13 @@ class Pipeline:
     def _take_parsed(self, parsed: Denial | Unparsed, seq: int | None, moment: ReadTime) -> None:
         if isinstance(parsed, Denial):
             if self._count(flow_of(parsed), moment):
-                self._emit_single(parsed, seq)
+                self._emit_single(parsed, seq, moment)
             return
         self._counts["lines"] += 1
         self._counts["unparsed"] += 1
         key = Malformed(parsed.watched.prefix)
         if self._aggregator.count(key, moment.now, moment.when, room=moment.room):
-            self._emit_single(parsed, seq)
+            self._emit_single(parsed, seq, moment)
 
     def _count(self, packet: FlowPacket, moment: ReadTime) -> bool:
         """Whether a line of this flow becomes an event at once. A notice about its source is emitted here."""
@@ -281,33 +300,33 @@ class Pipeline:
         self._counts["lines"] += 1
         self._counts[meaning] += 1
         if packet.is_request and meaning == "denied":
-            notice = self._scans.observe(flow, moment.now)
+            notice = self._scans.observe(flow, moment.now - moment.age)
             if notice is not None:
-                self._emit_notice(notice)
+                self._emit_notice(notice, moment)
         return self._aggregator.count(flow, moment.now, moment.when, room=moment.room)
 
-    def _emit_notice(self, notice: Notice) -> None:
+    def _emit_notice(self, notice: Notice, moment: ReadTime) -> None:
         kind = events.SWEEP
         if isinstance(notice, Scan):
             kind = events.SCAN
-        self._emit(kind, notice_sentence(notice), **notice_fields(notice))
+        self._emit(kind, notice_sentence(notice), **notice_fields(notice), **time_field(moment))
 
-    def _emit_single(self, parsed: Denial | Unparsed | None, seq: int | None) -> None:
+    def _emit_single(self, parsed: Denial | Unparsed | None, seq: int | None, moment: ReadTime) -> None:
         self._counts["told"] += 1
         if isinstance(parsed, Denial):
-            self._emit_denial(parsed, seq)
+            self._emit_denial(parsed, seq, moment)
         elif parsed is not None:
-            self._emit_unparsed(parsed, seq)
+            self._emit_unparsed(parsed, seq, moment)
 
-    def _emit_unparsed(self, parsed: Unparsed, seq: int | None) -> None:
-        fields = {"line": parsed.text, "expected": parsed.expected, "kmsg_seq": seq}
+    def _emit_unparsed(self, parsed: Unparsed, seq: int | None, moment: ReadTime) -> None:
+        fields = {"line": parsed.text, "expected": parsed.expected, "kmsg_seq": seq, **time_field(moment)}
         probable = self._rules.probable(parsed)
         if probable is not None:
             fields["rule"] = str(probable[1])
         self._emit(events.DENIALS_UNPARSED, unparsed_sentence(parsed, probable), **fields)
 
-    def _emit_denial(self, denial: Denial, seq: int | None) -> None:
-        fields = denial_fields(denial)
+    def _emit_denial(self, denial: Denial, seq: int | None, moment: ReadTime) -> None:
+        fields = {**denial_fields(denial), **time_field(moment)}
         rule = self._rules.of_denial(denial)
         if rule is not None:
             fields["rule"] = str(rule)

@@ -36,6 +36,7 @@ class JournalLine:
     text: str
     when: float
     seq: None = None
+    usec: None = None
 
 
 class JournalSource:

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from fwguardd.events import EventKind
     from fwguardd.sinks.sink import Sink
 
-_TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
+_NOW = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
+def _timestamp(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the time of the event: that of its packet, if it was read later."""
+    event = _NOW(logger, method, event)
+    if "time" in event:
+        event["timestamp"] = f"{str(event['time']).removesuffix('+00:00')}Z"
+    return event
 
 
 def open_sink(*wanted: LogFormat, stream: TextIO = sys.stdout) -> Sink:
@@ -74,7 +82,7 @@ class StreamSink:
     def __init__(
         self, stream: TextIO, render: Callable[[object, str, MutableMapping[str, Any]], str], name: str = "stream"
     ) -> None:
-        self._logger = _StreamLogger(_Rendered(), [_TIMESTAMP, render], {})
+        self._logger = _StreamLogger(_Rendered(), [_timestamp, render], {})
         self._writer = _writer(stream, name, self._loss)
 
     def emit(self, kind: EventKind, message: str, /, **fields: Any) -> None:

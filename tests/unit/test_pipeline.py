@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.pipeline import SLICE, SUMMARIES_PER_TURN, Pipeline
+from fwguardd.denials.record_time import RecordClock
 from fwguardd.kernel.kmsg import Lost, Record
 from fwguardd.ruleset.model import Origin
 from tests.unit.emitted import check_fields
@@ -62,6 +64,14 @@ class Given:
         """A record of the kernel with this text."""
         self._seq += 1
         self.waiting.append(Record(0, 4, self._seq, 0, text))
+
+    def date_back(self, *seconds: float) -> None:
+        """Let the lines be so many seconds old."""
+        now = time.monotonic()
+        for place, age in enumerate(seconds):
+            item = self.waiting[place]
+            assert isinstance(item, Record)
+            self.waiting[place] = item._replace(usec=round((now - age) * 1_000_000))
 
     def denial(self, prefix: str = DENIED.prefix, src: str = "192.0.2.1", dpt: int = 23, spt: int = 40000) -> None:
         """A line about a TCP SYN."""
@@ -341,3 +351,68 @@ def test_no_event_about_packets_is_above_warning(kind: EventKind) -> None:
     """Journald syncs its files for each message at critical or above; a flood must not make it do so."""
     if kind.name.startswith(("denied", "logged", "denials", "events")):
         assert kind.priority >= events.WARNING
+
+
+def when(text: str) -> float:
+    """Seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_the_time_of_a_line_that_was_read_later_is_that_of_its_packet() -> None:
+    """A line from before the start has the time at which the packet was logged, and so have summaries; a line that has
+    just been made has no such field."""
+    run = Run(AggregationLimits(first=1))
+    for _ in range(4):
+        run.source.denial()
+    run.source.date_back(50.0, 40.0, 30.0, 0.0)
+    now = time.time()
+    run.read_all()
+    run.pipeline.finish()
+    (event,), (summary,) = run.emitted.of(events.DENIED), run.emitted.of(events.DENIED_SUMMARY)
+    assert abs(when(event["time"]) - (now - 50)) < 5
+    assert abs(when(summary["first"]) - (now - 40)) < 5
+    assert abs(when(summary["last"]) - now) < 5
+    run.source.denial(dpt=24)
+    run.source.date_back(0.1)
+    run.read_all()
+    assert "time" not in run.emitted.of(events.DENIED)[1]
+
+
+def test_a_scan_is_found_by_the_times_of_its_packets() -> None:
+    """Packets that came minutes apart are no scan, though they were read at once; those of a few seconds are, and its
+    length is theirs."""
+    limits = AggregationLimits(scan_ports=5)
+    slow = Run(limits)
+    for port in range(10):
+        slow.source.denial(dpt=port)
+    slow.source.date_back(*(30.0 * (10 - place) + 10 for place in range(10)))
+    slow.read_all()
+    assert slow.emitted.of(events.SCAN) == []
+    fast = Run(limits)
+    for port in range(5):
+        fast.source.denial(dpt=port)
+    fast.source.date_back(40.0, 35.0, 30.0, 25.0, 22.0)
+    fast.read_all()
+    ((message, fields),) = [(message, fields) for kind, message, fields in fast.emitted.events if kind is events.SCAN]
+    assert "5 ports within 18 s" in message
+    assert "time" in fields
+
+
+def test_the_printk_clock_may_run_away() -> None:
+    """How far the clock is behind is learned from records that were waited for; one that is made long before is not
+    taken for one of them, and small delays do not add up."""
+    clock = RecordClock()
+    assert clock.age(99_000_000, 100.0) == 0.0
+    assert clock.age(80_000_000, 100.0) == 20.0
+    uptime = 1_000_000.0
+    clock.sample(round((uptime - 300) * 1e6), uptime)
+    assert clock.age(round((uptime - 300) * 1e6), uptime) == 0.0
+    assert clock.age(round((uptime - 320) * 1e6), uptime) == 20.0
+    clock.sample(round((uptime - 320) * 1e6), uptime)
+    assert clock.age(round((uptime - 320) * 1e6), uptime) == 20.0
+    for second in range(1, 100):
+        clock.sample(round((uptime + second - 300.9) * 1e6), uptime + second)
+    assert round(clock.age(round((uptime + 99 - 320) * 1e6), uptime + 99)) == 20
+    fresh = RecordClock()
+    fresh.sample(round((uptime - 5000) * 1e6), uptime)
+    assert fresh.age(round((uptime - 5000) * 1e6), uptime) == 5000.0

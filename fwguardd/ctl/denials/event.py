@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd import events
+from fwguardd.ctl.denials.times import to_usec
 from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Denial, Meaning
 from fwguardd.denials.sentences import sentence, unparsed_sentence
@@ -161,7 +163,16 @@ def from_entry(entry: Mapping[str, Any]) -> Event | None:
         return None
     found = _fields(name, entry)
     host = as_text(entry.get("_HOSTNAME")) or None
-    return Event(name, as_text(entry.get("MESSAGE")), found, as_number(entry.get("__REALTIME_TIMESTAMP")), None, host)
+    realtime = _time_of_packet(found) or as_number(entry.get("__REALTIME_TIMESTAMP"))
+    return Event(name, as_text(entry.get("MESSAGE")), found, realtime, None, host)
+
+
+def _time_of_packet(found: Mapping[str, Any]) -> int | None:
+    """When the packet was logged, if it was read later than that."""
+    try:
+        return to_usec(datetime.fromisoformat(found["time"]))
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def _fields(name: str, entry: Mapping[str, Any]) -> dict[str, str | int | tuple[str, ...]]:
