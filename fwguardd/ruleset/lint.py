@@ -71,7 +71,7 @@ def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext
     own = _own_statements(readings, context.preserve)
     found = (
         *_lint_rules(own, context),
-        *lint_values(own, context.now),
+        *lint_values(own, lines_by_path(readings), context.now),
         *lint_chains(candidate, context.preserve, _inserted(readings)),
         *_missing_commits(readings),
         *_duplicate_files(readings),

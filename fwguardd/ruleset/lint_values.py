@@ -9,6 +9,8 @@ This module is pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ from fwguardd.ruleset.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from fwguardd.ruleset.rule_view import Option
     from fwguardd.ruleset.statements import Statement
@@ -59,6 +61,9 @@ _TARGETS = frozenset(TARGETS) | {
     *("AUDIT", "CHECKSUM", "CLASSIFY", "CLUSTERIP", "CONNSECMARK", "DNPT", "ECN", "HMARK", "IDLETIMER", "LED"),
     *("RATEEST", "SECMARK", "SNPT", "SYNPROXY", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG"),
 }
+_AT_A_WORD = frozenset({"any-address", "host-bits", "mask-with-holes", "odd-number", "v4-mapped"})
+"""The codes of which one rule can have several, each about another word."""
+
 _PORT_OPTIONS = frozenset({"--dport", "--sport", "--dports", "--sports", "--ports", "--to-ports", "--on-port"})
 _NUMBER_OPTIONS = _PORT_OPTIONS | {
     *("-s", "-d", "-p", "--src-range", "--dst-range", "--icmp-type", "--icmpv6-type", "--ttl-eq", "--ttl-lt"),
@@ -69,13 +74,18 @@ _NUMBER_OPTIONS = _PORT_OPTIONS | {
 """Options whose numbers iptables reads with base 0. Marks are left out: they are written in hexadecimal on purpose."""
 
 
-def lint_values(statements: Iterable[Statement], now: datetime | None) -> Iterator[Finding]:
-    """All warnings about the values in a file. ``now`` is the time to which dates are compared; None compares none."""
+Lines = Mapping[str, Sequence[str]]
+"""The lines of each file by its path."""
+
+
+def lint_values(statements: Iterable[Statement], lines: Lines, now: datetime | None) -> Iterator[Finding]:
+    """All warnings about the values in files with these lines. ``now`` is the time to which dates are compared; None
+    compares none."""
     for statement in statements:
         if isinstance(statement, Declaration):
             yield from _lint_declaration(statement)
         elif isinstance(statement, Addition) and _may_warn(statement.text):
-            yield from _lint_rule(statement, now)
+            yield from _lint_rule(statement, lines, now)
 
 
 def _may_warn(text: str) -> bool:
@@ -94,17 +104,26 @@ def _lint_declaration(declaration: Declaration) -> Iterator[Finding]:
         yield _warning("chain-hides-target", message, declaration, "choose another name for the chain")
 
 
-def _lint_rule(rule: Addition, now: datetime | None) -> Iterator[Finding]:
+def _lint_rule(rule: Addition, lines: Lines, now: datetime | None) -> Iterator[Finding]:
     view = RuleView.of(rule.text)
+    line = "".join(lines.get(rule.origin.path, ())[rule.origin.line - 1 : rule.origin.line])
     for option in view.options:
-        check = _CHECKS.get(option.name)
-        if check is not None:
-            yield from check(rule, option)
-        if option.name in _NUMBER_OPTIONS:
-            yield from _lint_numbers(rule, option)
+        for finding in _lint_option(rule, option):
+            if finding.code in _AT_A_WORD:
+                yield replace(finding, column=line.find(option.value) + 1)
+            else:
+                yield finding
     yield from _lint_comment(rule, view)
     yield from _lint_dates(rule, view, now)
     yield from _lint_targets(rule, view)
+
+
+def _lint_option(rule: Addition, option: Option) -> Iterator[Finding]:
+    check = _CHECKS.get(option.name)
+    if check is not None:
+        yield from check(rule, option)
+    if option.name in _NUMBER_OPTIONS:
+        yield from _lint_numbers(rule, option)
 
 
 def _lint_addresses(rule: Addition, option: Option) -> Iterator[Finding]:

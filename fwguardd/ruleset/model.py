@@ -212,7 +212,7 @@ class Findings(tuple[Finding, ...]):
     """Findings in order of place, those without a place first.
 
     One place, code and severity is one finding, however many steps found it: the first stays, and names no family where
-    it holds for both. Of findings without a place, each message is one finding.
+    it holds for both. Warnings about two words of a line are two. Of findings without a place, each message is one.
     """
 
     __slots__ = ()
@@ -221,7 +221,9 @@ class Findings(tuple[Finding, ...]):
         """The findings, merged and sorted."""
         merged: dict[tuple[object, ...], Finding] = {}
         for finding in findings:
-            key = (finding.origin or finding.message, finding.code, finding.severity)
+            key: tuple[object, ...] = (finding.origin or finding.message, finding.code, finding.severity)
+            if finding.severity is Severity.WARNING:
+                key = (*key, finding.column)
             first = merged.setdefault(key, finding)
             if first.family is not finding.family:
                 merged[key] = replace(first, family=None)

@@ -129,6 +129,16 @@ def test_a_value_that_means_something_else_gets_a_warning(rule: str, code: str, 
     assert [finding.code for finding in _findings(f"-A INPUT -j ACCEPT {rule}\n")] == [code] * bool(code)
 
 
+def test_each_word_of_a_line_gets_its_warning() -> None:
+    """Two numbers that are read as octal are two findings, each at its column."""
+    line = "-A INPUT -s 010.0.0.1 -p tcp --dport 026 -j ACCEPT"
+    findings = _findings(f"{line}\n")
+    assert [finding.code for finding in findings] == ["odd-number"] * 2
+    assert [line[finding.column - 1 :].split(maxsplit=1)[0] for finding in findings] == ["010.0.0.1", "026"]
+    assert "8.0.0.1" in findings[0].message
+    assert findings[1].message.endswith("it means 22")
+
+
 @pytest.mark.parametrize(
     ("line", "severity"),
     [
