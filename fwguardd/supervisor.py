@@ -66,6 +66,7 @@ class Supervisor:
         self._opponents = NO_AUTHORS
         self._comparison: Future[Comparison] | None = None
         self._recent: _Recent | None = None
+        self._hangs = ""
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
         self._confirmation_asked = asked = threading.Event()
@@ -90,10 +91,12 @@ class Supervisor:
     @property
     def sentence(self) -> str:
         """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
-        why_not = self._why_not()
-        if not why_not or self._settings.on_drift is not OnDrift.REPAIR:
-            return self.state.sentence
-        return f"{self.state.sentence}; {why_not}"
+        clauses = [self.state.sentence]
+        if self._settings.on_drift is OnDrift.REPAIR and self._why_not():
+            clauses.append(self._why_not())
+        if self._hangs:
+            clauses.append(self._hangs)
+        return "; ".join(clauses)
 
     def look_gap(self) -> float:
         """Seconds to leave between two passes that changes by other programs cause."""
@@ -227,6 +230,7 @@ class Supervisor:
         self._recent = None
         report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
+        self._hangs = report.hangs
         return report
 
     def _give_orders(self) -> None:

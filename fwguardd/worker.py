@@ -41,7 +41,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
 from fwguardd.ruleset.other_tables import describe
 from fwguardd.ruleset.preserve import Preserve
-from fwguardd.store.revisions import RevisionStore
+from fwguardd.store.background import BackgroundStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
+LAST_WRITES_WITHIN = 5.0
+"""Seconds that the end waits for the state directory."""
+
 LONGEST_TRACEBACK = 8000
 """Characters of a traceback that an event holds, from its end."""
 
@@ -78,7 +81,7 @@ class Report:
     """What a step came to: the state before and after it, its outcome, and the revisions that are kept, oldest first.
 
     ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` are those that were found
-    in the state directory since the start.
+    in the state directory since the start. ``hangs`` is a sentence about a state directory that does not answer.
     """
 
     before: State
@@ -86,6 +89,7 @@ class Report:
     state: State
     revisions: tuple[RevisionSummary, ...]
     faults: tuple[Fault, ...]
+    hangs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Worker:
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(backend.value, self._pool)
         self._validator = Validator(self._rehearse, settings.lint_context())
-        self._store = RevisionStore(settings.state_dir, settings.keep_revisions)
+        self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(backend, progress)
         self._other_tables: tuple[OtherTable, ...] = ()
         self._other_tables_error = ""
@@ -209,8 +213,9 @@ class Worker:
         return self._kernel.wrote(pid)
 
     def close(self, _orders: Orders) -> None:
-        """End the spare namespaces."""
+        """End the spare namespaces, and give a slow disk a moment for what waits to be written."""
         self._pool.close()
+        self._store.close(LAST_WRITES_WITHIN)
 
     def _context(self, orders: Orders) -> Context:
         return Context(
@@ -238,7 +243,7 @@ class Worker:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
-        return Report(before, outcome, self._state, self._store.summaries(), self._store.faults())
+        return Report(before, outcome, self._state, self._store.summaries(), self._store.faults(), self._store.hangs)
 
     def _step(self, orders: Orders, before: State, step: Step) -> Outcome:
         """A step, after what could not be read of the state directory was read again."""

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,46 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 FAST = "settle: 50ms\ndrift_interval: 200ms\n"
 RULES = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"
+
+
+class Disk:
+    """A file system of the state directory that can be frozen: ext4 on a loop device, and fsfreeze(8)."""
+
+    def __init__(self, folder: Path, place: Path) -> None:
+        image = folder / "disk"
+        with image.open("wb") as file:
+            file.truncate(32 << 20)
+        place.mkdir()
+        self._place = place
+        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+        place.chmod(0o700)
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """From now on whatever would write to it waits."""
+        subprocess.run(["fsfreeze", "--freeze", str(self._place)], check=True)
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """What waited is carried out."""
+        subprocess.run(["fsfreeze", "--unfreeze", str(self._place)], check=True)
+        self.frozen = False
+
+    def close(self) -> None:
+        """Away with it."""
+        if self.frozen:
+            self.thaw()
+        subprocess.run(["umount", "--lazy", str(self._place)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, start_daemon: Callable[..., Any]) -> Iterator[Disk]:  # noqa: ARG001 - it has to end later.
+    """A file system of its own for the state directory. It is thawed before daemons are ended: one that waits for it
+    cannot be killed."""
+    made = Disk(tmp_path, tmp_path / "state")
+    yield made
+    made.close()
 
 
 class Quiet:
@@ -142,3 +182,61 @@ def test_a_storm_of_show_stops_nothing(started: Callable[..., Quiet], saved: Sav
         client.join()
     assert set(answers) == {"shown", "busy"}
     assert daemon.stop() == 0
+
+
+def test_a_frozen_disk_stops_nothing(
+    disk: Disk, start_daemon: Callable[..., Any], saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """While the state directory hangs, drift is repaired, requests are answered and changed files come in force; what
+    needs a promise on the disk is refused. When the disk answers again, everything is on it."""
+    daemon = start_daemon({"10.rules": RULES}, FAST)
+    control = tmp_path / "run" / "control.sock"
+    daemon.event("rules.applied", revision=1)
+    daemon.end_pass()
+    disk.freeze()
+    for _ in range(2):
+        before = saved()
+        subprocess.run([f"iptables-{backend}", "-F", "INPUT"], check=True)
+        daemon.event("drift.repaired")
+        assert saved() == before
+        daemon.drop("20.rules", f"-A INPUT -p tcp --dport {ask(control, 'status')['in_force']['revision']} -j ACCEPT\n")
+        daemon.event("rules.applied")
+        wait_until(lambda: "has not answered since" in ask(control, "status")["sentence"], "the sentence")
+        assert "has not answered since" in ask(control, "status")["damaged"][-1]
+    assert "has not answered since" in daemon_events(daemon, "state.failed")
+    refused = ask(control, "reload", {"confirm_seconds": 60}, timeout=LONGEST)
+    assert refused["outcome"] == "failed"
+    assert "has not answered since" in refused["reason"]
+    disk.thaw()
+    wait_until(lambda: [one["revision"] for one in _history(control)] == [3, 2, 1], "the revisions on the disk")
+    wait_until(lambda: (tmp_path / "state" / "boot").readlink().name.startswith("boot-000003"), "the boot files")
+    wait_until(lambda: len(ask(control, "status")["damaged"]) == 1, "the end of the fault")
+    assert not (tmp_path / "state" / "pending.json").exists()
+    assert not (tmp_path / "state" / "touched.json").exists()
+    assert daemon.stop() == 0
+
+
+def test_a_disk_that_is_frozen_for_good_lets_the_daemon_end(
+    disk: Disk, start_daemon: Callable[..., Any], tmp_path: Path
+) -> None:
+    """SIGTERM ends the event loop and the guard though a write hangs; the process is gone once the disk answers."""
+    daemon = start_daemon({"10.rules": RULES}, FAST)
+    daemon.event("rules.applied", revision=1)
+    daemon.end_pass()
+    disk.freeze()
+    daemon.drop("20.rules", "-A INPUT -p tcp --dport 80 -j ACCEPT\n")
+    daemon.event("rules.applied", revision=2)
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.event("daemon.stopping")
+    disk.thaw()
+    assert daemon.process.wait(LONGEST) == 0
+    assert not (tmp_path / "run" / "control.sock").exists()
+
+
+def daemon_events(daemon: Any, name: str) -> str:
+    """The messages of all events of this name so far."""
+    return "; ".join(event["message"] for event in daemon.seen if event["event"] == name)
+
+
+def _history(control: Path) -> list[dict[str, Any]]:
+    return list(ask(control, "history")["revisions"])

@@ -33,7 +33,7 @@ def test_systemd_is_notified_of_each_step(start_daemon: Callable[..., Any], noti
     end, and a STATUS that says what is in force or refused."""
     daemon = start_daemon(NOTIFY_SOCKET=str(notifications.path), WATCHDOG_USEC="400000")
     notifications.wait_for("EXTEND_TIMEOUT_USEC=")
-    assert "STATUS=revision 1 in force, 50 rules" in notifications.wait_for("READY=1")
+    assert "STATUS=revision 1 in force, 52 rules" in notifications.wait_for("READY=1")
     notifications.wait_for("WATCHDOG=1")
     notifications.wait_for("WATCHDOG=1")
     daemon.process.send_signal(signal.SIGHUP)
