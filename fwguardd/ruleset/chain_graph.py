@@ -40,12 +40,18 @@ def loop_closed_by(table: Table, chain: str, rule_text: str) -> tuple[str, ...]:
     target = jump_target(rule_text)
     if target is None or target not in table.chains:
         return ()
-    paths: dict[str, tuple[str, ...]] = {target: (chain, target)}
-    waiting = [target]
-    while waiting and chain not in paths:
+    return _paths_from(table, target, stop=chain).get(chain, ())
+
+
+def _paths_from(table: Table, start: str, *, stop: str) -> dict[str, tuple[str, ...]]:
+    """The chains that ``start`` leads to, each with a way to it from ``stop`` through ``start``; up to ``stop`` itself,
+    if it is one of them."""
+    paths: dict[str, tuple[str, ...]] = {start: (stop, start)}
+    waiting = [start]
+    while waiting and stop not in paths:
         current = waiting.pop()
         for following in chains_after(table, current):
             if following not in paths:
                 paths[following] = (*paths[current], following)
                 waiting.append(following)
-    return paths.get(chain, ())
+    return paths

@@ -280,8 +280,9 @@ def _excludes(narrow: Condition, wide: Condition) -> bool:
 
 _CHANGING = frozenset(
     {"limit", "hashlimit", "recent", "statistic", "quota", "quota2", "nth", "random", "rateest", "connlimit", "time"}
-    | {"condition", "fuzzy", "psd", "lscan", "pknock", "connbytes"}
+    | {"condition", "fuzzy", "psd", "lscan", "pknock", "connbytes", "mark", "connmark", "dscp", "tos", "ttl", "hl"}
 )
+"""Match extensions that do not match the same packets at all times, or that match what other rules may change."""
 
 
 def _is_steady(view: RuleView) -> bool:

@@ -47,22 +47,27 @@ def usual_end(chains: ReadChains, name: str, packet: SamplePacket) -> End | None
 
 def _usual_end(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str, End | None]) -> End | None:
     """The same. ``known`` has the chains that were followed; None also for those that are being followed."""
-    if name in known:
-        return known[name]
-    known[name] = None
+    if name not in known:
+        known[name] = None
+        known[name] = _follow(chains, name, packet, known)
+    return known[name]
+
+
+def _follow(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str, End | None]) -> End | None:
     for rule in chains[name]:
         if matches(rule, packet) < Answer.USUALLY:
             continue
         result = result_of(chains, rule)
+        inner = None
         if rule.target in chains:
             inner = _usual_end(chains, rule.target, packet, known)
-            if inner is not None:
-                result = inner.result
+        if inner is not None:
+            result = inner.result
         if result:
-            known[name] = End(result, rule)
-        if result or returns(rule):
-            break
-    return known[name]
+            return End(result, rule)
+        if returns(rule):
+            return None
+    return None
 
 
 def returns(rule: ReadRule) -> bool:

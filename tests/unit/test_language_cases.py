@@ -376,6 +376,7 @@ def test_ftp_needs_its_helper_where_data_connections_are_dropped(rules: str, *, 
         ('-A INPUT -p tcp -j LOG --log-prefix "iptables denied: " -m limit\n-A INPUT -p tcp -j DROP\n', 0),
         ("-t mangle -A OUTPUT -p tcp -j MARK --set-mark 1\n-t mangle -A OUTPUT -p tcp --dport 1 -j ACCEPT\n", 0),
         ("-A INPUT ! -s 10.0.0.0/8 -j DROP\n-A INPUT -s 10.1.0.0/16 -j ACCEPT\n", 0),
+        ("-A INPUT -m mark --mark 1 -j ACCEPT\n-A INPUT -j MARK --set-mark 1\n-A INPUT -m mark --mark 1 -j DROP\n", 0),
     ],
 )
 def test_a_rule_that_no_packet_reaches_is_reported(rules: str, line: int) -> None:
