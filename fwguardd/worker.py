@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
-from fwguardd.enforce.recall import recall, recall_again
+from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
 from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
@@ -241,9 +241,14 @@ class Worker:
         self._state = outcome.state
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
+        self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
         return Report(before, outcome, self._state, self._store.summaries(), self._store.faults(), self._store.hangs)
+
+    def _settle_disk(self, orders: Orders) -> None:
+        """Write what could not be written before, now that the kernel is guarded."""
+        self._state = settle_disk(self._context(orders), self._state)
 
     def _step(self, orders: Orders, before: State, step: Step) -> Outcome:
         """A step, after what could not be read of the state directory was read again."""

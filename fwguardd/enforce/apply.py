@@ -56,13 +56,15 @@ def apply_files(
         return load_failed(context, state, error)
     if promise is not None and confirm_within is not None:
         promise = after_the_load(context, promise, confirm_within)
+    unrecorded = state.unrecorded
     if before is None or new.revision != before.revision:
-        keep(context, new, snapshot.files, why, for_boot=promise is None)
+        unrecorded = keep(context, new, snapshot.files, why, for_boot=promise is None)
     elif promise is not None and promise.pending != state.pending and promise.pending.back_to is not None:
         write_boot_files(context, promise.pending.back_to)  # The next boot loads what an undo would put in force.
     _release_held(context, state)
     end(context)
-    return _applied(context, _with_promise(new, promise), new, outcome, why)
+    after = replace(_with_promise(new, promise), unrecorded=unrecorded)
+    return _applied(context, after, new, outcome, why)
 
 
 def _with_promise(new: InForce, promise: Promise | None) -> State:

@@ -52,7 +52,6 @@ def recall_again(context: Context, state: State) -> State:
 
     Where the newest revision still cannot be read, what the kernel holds is kept in its place.
     """
-    state = _without_stale_note(context, state)
     if state.unknown:
         state = _read(context, state)
     if Unknown.REVISION in state.unknown:
@@ -211,12 +210,29 @@ def _complete_boot_files(context: Context, state: State) -> None:
         write_boot_files(context, number)
 
 
-def _without_stale_note(context: Context, state: State) -> State:
-    """Try again to remove a pending confirmation that has ended and could not be removed."""
-    if state.pending is None and Unknown.PENDING not in state.unknown and context.store.pending() is not None:
-        # A failure was reported the first time. The note undoes nothing meanwhile: a later revision is in force.
-        with contextlib.suppress(StoreError):
-            context.store.clear_pending()
+def settle_disk(context: Context, state: State) -> State:
+    """The state after another try to write what could not be written; to be called after each step.
+
+    A failure was reported when it came first. A note that stays in spite of it undoes nothing: its number is passed.
+    """
+    with contextlib.suppress(StoreError):
+        if state.unrecorded is not None:
+            context.store.record(state.unrecorded)
+            if state.pending is None:
+                context.store.write_boot_files(state.unrecorded)
+            state = replace(state, unrecorded=None)
+    with contextlib.suppress(StoreError):
+        if Unknown.PENDING not in state.unknown and context.store.pending() != state.pending:
+            if state.pending is None:
+                context.store.clear_pending()
+            else:
+                context.store.set_pending(state.pending)
+    with contextlib.suppress(StoreError):
+        if Unknown.HELD not in state.unknown and context.store.held() != state.held:
+            if state.held is None:
+                context.store.release()
+            else:
+                context.store.hold(state.held.digest, state.held.reason)
     return state
 
 
@@ -248,8 +264,10 @@ def _keep_kernel(context: Context, state: State) -> State:
         pending = replace(pending, number=found.revision)
         with store_errors_reported(context):
             context.store.set_pending(pending)
-    keep(context, found, (), why, for_boot=pending is None and Unknown.PENDING not in state.unknown)
-    return replace(state, in_force=found, pending=pending, unknown=state.unknown - {Unknown.REVISION})
+    for_boot = pending is None and Unknown.PENDING not in state.unknown
+    unrecorded = keep(context, found, (), why, for_boot=for_boot)
+    known = state.unknown - {Unknown.REVISION}
+    return replace(state, in_force=found, pending=pending, unknown=known, unrecorded=unrecorded)
 
 
 def _tables_known(context: Context) -> Owned:

@@ -81,8 +81,10 @@ def in_force_of(revision: Revision) -> InForce:
     return InForce(revision.number, revision.digest, canonical, revision.when, revision.cause, revision.kind)
 
 
-def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause, *, for_boot: bool) -> None:
-    """Record what is in force, and let the next boot load it.
+def keep(
+    context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause, *, for_boot: bool
+) -> Revision | None:
+    """Record what is in force, and let the next boot load it; the revision if it could not be recorded, to try again.
 
     A disk that fails is reported and changes nothing else: the rules are in force and verified.
     """
@@ -93,6 +95,8 @@ def keep(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: 
             context.store.write_boot_files(revision)
     except StoreError as error:
         context.emit(events.STATE_FAILED, f"{error}. Revision {in_force.revision} is in force all the same")
+        return revision
+    return None
 
 
 def revision_of(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause) -> Revision:

@@ -223,7 +223,7 @@ def _put(
         applied = put_in_force(context.kernel, canonical, context.preserve, state.release(new.owned))
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
-    keep(context, new, files, why, for_boot=True)
+    unrecorded = keep(context, new, files, why, for_boot=True)
     end(context)
     state = replace(
         state,
@@ -233,6 +233,7 @@ def _put(
         drift=(),
         unverified=None,
         unknown=state.unknown - {Unknown.REVISION},
+        unrecorded=unrecorded,
     )
     if isinstance(applied, Unchanged):
         message = f"revision {new.revision} is in force ({why.cause}); the kernel held it already"

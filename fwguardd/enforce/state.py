@@ -13,7 +13,7 @@ from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.diff import Difference
-    from fwguardd.store.revisions import HeldFiles, PendingConfirmation
+    from fwguardd.store.revisions import HeldFiles, PendingConfirmation, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,8 @@ class State:
     they change or a reload asks. ``drift`` was reported and left alone, and is not reported again until it changes.
     ``touched`` are tables that an interrupted pass had begun to write for the first time. ``unverified`` says what the
     last pass could not verify, ``unknown`` what could not be read of the state directory. ``fallback`` is a copy, in
-    memory, of the revision that an undo of the pending one puts in force.
+    memory, of the revision that an undo of the pending one puts in force. ``unrecorded`` is the revision in force if it
+    could not be written to the disk.
     """
 
     in_force: InForce | None = None
@@ -114,6 +115,7 @@ class State:
     unverified: UnverifiedState | None = None
     unknown: frozenset[Unknown] = frozenset()
     fallback: InForce | None = None
+    unrecorded: Revision | None = None
 
     @property
     def owned(self) -> Owned:

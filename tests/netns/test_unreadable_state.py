@@ -16,7 +16,7 @@ import pytest
 
 from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Done, Failed, Refused, boottime
-from fwguardd.enforce.recall import recall, recall_again
+from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.rollback import confirm, expire, open_firewall, rollback
@@ -61,6 +61,11 @@ class FailingDisk(Unforced):
             self._fail("create")
         return super().open(path, flags, mode)
 
+    def listdir(self, path: Path) -> list[str]:
+        """As ever, or EROFS."""
+        self._fail("listdir")
+        return super().listdir(path)
+
     def unlink(self, path: Path) -> None:
         """As ever, or EROFS."""
         self._fail("unlink")
@@ -98,7 +103,8 @@ def opened(bench: Bench, disk: FailingDisk) -> Opened:
 def run_pass(context: Context, state: State, cause: str = "timer") -> Outcome:
     """A pass as the worker thread does it."""
     state = recall_again(context, state)
-    return expire(context, state) or reconcile(context, state, PassRequest(Cause(cause)))
+    outcome = expire(context, state) or reconcile(context, state, PassRequest(Cause(cause)))
+    return replace(outcome, state=settle_disk(context, outcome.state))
 
 
 def flip(path: Path) -> None:
@@ -272,8 +278,8 @@ def test_of_two_copies_that_disagree_the_one_in_the_kernel_is_believed(
 def test_a_file_that_cannot_be_read_for_a_while_changes_nothing(
     bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened, situation: str
 ) -> None:
-    """EIO of any one file of the state directory at a start leaves the kernel as it is, before and after it passes; and
-    once it has passed, an unconfirmed change is still undone."""
+    """EIO of any one file of the state directory, or of all names in it, at a start leaves the kernel alone, then and
+    when it has passed; and an unconfirmed change is still pending."""
     context, state = opened()
     bench.put(B)
     if situation == "pending":
@@ -289,14 +295,16 @@ def test_a_file_that_cannot_be_read_for_a_while_changes_nothing(
     assert len(files) >= 4
     kept = bench.state.with_name("kept")
     shutil.copytree(bench.state, kept, symlinks=True)
-    for path in files:
+    for path in (*files, bench.state):
         shutil.rmtree(bench.state)
         shutil.copytree(kept, bench.state, symlinks=True)
-        disk.unreadable = {path}
+        disk.unreadable, disk.failing = {path}, set()
+        if path == bench.state:
+            disk.failing = {"listdir"}
         context, state = opened()
         state = run_pass(context, state, STARTED).state
         assert tables(saved) == before, path
-        disk.unreadable = set()
+        disk.unreadable, disk.failing = set(), set()
         state = run_pass(context, state).state
         assert tables(saved) == before, path
         assert not state.unknown, path
@@ -481,6 +489,29 @@ def test_a_note_that_could_not_be_removed_undoes_no_later_revision(
     state = run_pass(*opened(), STARTED).state
     assert tables(saved) == later
     assert pending_in(bench.state) is None
+
+
+def test_what_the_disk_could_not_take_is_written_later(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened
+) -> None:
+    """A rollback while the disk takes nothing is in force; once it can be written, the next pass records the revision,
+    the boot files and the held files, and a later start leaves the rules as they are."""
+    a = tables(saved)
+    bench.put(B)
+    bench.start()
+    context, state = opened()
+    disk.failing = {"create"}
+    state = rollback(context, state, 1, "somebody").state
+    assert tables(saved) == a
+    assert held_in(bench.state) is None
+    disk.failing = set()
+    state = run_pass(context, state).state
+    assert state.unrecorded is None
+    assert held_in(bench.state) == state.held
+    store = RevisionStore(bench.state)
+    assert store.read_boot_revision() == store.summaries()[-1].number == state.revision
+    run_pass(*opened(), STARTED)
+    assert tables(saved) == a
 
 
 def test_a_rollback_to_a_revision_that_cannot_be_read_is_refused(bench: Bench, saved: Saved, opened: Opened) -> None:
