@@ -36,17 +36,15 @@ def apply_files(
     """Put accepted files in force and record them. A pending confirmation is recorded first."""
     if confirm_within is None and why.cause == CHANGED and context.confirmation_asked():
         return Done(state, files_changed=True)  # The reload that waits applies them, as a change to be confirmed.
-    before = state.in_force
-    if before is None and (confirm_within is not None or why.cause == CHANGED):
-        try:
-            before = _found(context, accepted)
-        except KernelError as error:
-            return load_failed(context, state, error)
-    new = _named(context, before, snapshot.digest, accepted, why)
     try:
+        before = _before(context, state, accepted, why, confirm_within)
+        new = _named(context, before, snapshot.digest, accepted, why)
         promise = make_promise(context, state, before, new, confirm_within)
+    except KernelError as error:
+        return load_failed(context, state, error)
     except StoreError as error:
-        return pass_failed(context, state, f"nothing was changed: {error}. {still_in_force(state)}", retry=False)
+        reason = f"nothing was changed: {error}. {still_in_force(state)}"
+        return pass_failed(context, state, reason, retry=confirm_within is None)
     begin(context, state, new)
     release = replace(state, in_force=before).release(new.owned)
     try:
@@ -54,17 +52,31 @@ def apply_files(
     except LOAD_ERRORS as error:
         _forget_attempt(context, state, error)
         return load_failed(context, state, error)
-    if promise is not None and confirm_within is not None:
-        promise = after_the_load(context, promise, confirm_within)
+    promise = after_the_load(context, promise, confirm_within)
     unrecorded = state.unrecorded
     if before is None or new.revision != before.revision:
         unrecorded = keep(context, new, snapshot.files, why, for_boot=promise is None)
-    elif promise is not None and promise.pending != state.pending and promise.pending.back_to is not None:
-        write_boot_files(context, promise.pending.back_to)  # The next boot loads what an undo would put in force.
+    else:
+        _let_boot_undo(context, state, promise)
     _release_held(context, state)
     end(context)
     after = replace(_with_promise(new, promise), unrecorded=unrecorded)
     return _applied(context, after, new, outcome, why)
+
+
+def _before(
+    context: Context, state: State, accepted: Valid, why: Cause, confirm_within: float | None
+) -> InForce | None:
+    """What an undo puts in force; before the first revision that is what the kernel holds. Raises KernelError."""
+    if state.in_force is None and (confirm_within is not None or why.cause == CHANGED):
+        return _found(context, accepted)
+    return state.in_force
+
+
+def _let_boot_undo(context: Context, state: State, promise: Promise | None) -> None:
+    """For a promise about what is in force already: let the next boot load what an undo would put in force."""
+    if promise is not None and promise.pending != state.pending and promise.pending.back_to is not None:
+        write_boot_files(context, promise.pending.back_to)
 
 
 def _with_promise(new: InForce, promise: Promise | None) -> State:

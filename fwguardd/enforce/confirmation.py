@@ -84,8 +84,10 @@ def arm(context: Context, state: State, digest: str, seconds: float) -> State:
     return replace(state, pending=promise.pending, fallback=promise.fallback)
 
 
-def after_the_load(context: Context, promise: Promise, seconds: float) -> Promise:
+def after_the_load(context: Context, promise: Promise | None, seconds: float | None) -> Promise | None:
     """The promise with its time counted from now. Where that cannot be recorded, the deadline before it stays."""
+    if promise is None or seconds is None:
+        return promise
     pending = replace(promise.pending, deadline=boottime() + seconds, wall_deadline=time.time() + seconds)
     try:
         context.store.set_pending(pending)
