@@ -212,9 +212,11 @@ def _rule_differences(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> Ite
 
 def _not_aligned(wanted: tuple[Rule, ...], actual: tuple[Rule, ...]) -> tuple[list[Rule], list[Rule]]:
     """The rules of each side that are not aligned with one of the other side."""
-    stays = align(texts_of(wanted), texts_of(actual))
-    here = {place for place, _ in stays}
-    there = {place for _, place in stays}
+    here: set[int] = set()
+    there: set[int] = set()
+    for place, other in align(texts_of(wanted), texts_of(actual)):
+        here.add(place)
+        there.add(other)
     return _other_rules(wanted, here), _other_rules(actual, there)
 
 

@@ -173,9 +173,9 @@ def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) ->
     if not prefix:
         message = "LOG without a prefix: no denial is reported for this rule"
         yield _warning("log-prefix-unwatched", message, rule, f"add --log-prefix {quoted}")
-    elif begun := [one for one in watched if one and one != prefix and prefix.startswith(one)]:
+    elif beginning := _watched_beginning(prefix, watched):
         message = (
-            f'the log prefix "{prefix}" begins with the watched prefix "{begun[0]}" and is not watched: its lines are '
+            f'the log prefix "{prefix}" begins with the watched prefix "{beginning}" and is not watched: its lines are '
             "taken for lines of the other, and cannot be parsed (denials.unparsed)"
         )
         yield _warning("log-prefix-overlap", message, rule, "add it to prefixes: in fwguardd.yaml, or change it")
@@ -184,6 +184,14 @@ def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) ->
         yield _warning(
             "log-prefix-unwatched", message, rule, f"add it to prefixes: in fwguardd.yaml, or write {quoted}"
         )
+
+
+def _watched_beginning(prefix: str, watched: Sequence[str]) -> str:
+    """The first watched prefix that this one begins with; empty where there is none."""
+    for one in watched:
+        if prefix.startswith(one):
+            return one
+    return ""
 
 
 def _lint_nflog(rule: Addition, view: RuleView) -> Iterator[Finding]:

@@ -261,10 +261,7 @@ def _options(words: Sequence[str]) -> Iterator[Option]:
         name, attached = _name_and_value(words[place])
         if policy and words[place] == "--proto":
             name = "--proto"  # The match "policy" has an option of this name.
-        end = place + 1
-        if name in _TAKE_NEXT_WORD and not attached:
-            end += 1
-        end = _end_of_values(words, end)
+        end = _end_of_values(words, place + 1, takes_next=name in _TAKE_NEXT_WORD and not attached)
         option = _option(name, (*attached, *words[place + 1 : end]), negated=negated)
         policy = policy or (name == "-m" and option.value == "policy")
         yield option
@@ -295,8 +292,11 @@ def _name_and_value(word: str) -> tuple[str, tuple[str, ...]]:
     return word, ()
 
 
-def _end_of_values(words: Sequence[str], end: int) -> int:
-    """The place of the next word that begins an option, at ``end`` or behind it."""
+def _end_of_values(words: Sequence[str], start: int, *, takes_next: bool) -> int:
+    """The place behind the values that start here. Some options take the next word whatever it is."""
+    end = start
+    if takes_next:
+        end += 1
     while end < len(words) and words[end][:1] != "-" and not _negates_option(words, end):
         end += 1
     return min(end, len(words))
