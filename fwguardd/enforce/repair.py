@@ -10,15 +10,15 @@ from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.record import end
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
-    UNREADABLE,
     load_failed,
+    pass_failed,
     report_drift,
     report_unverified,
     report_verified,
 )
 from fwguardd.enforce.state import InForce, State, UnverifiedState
-from fwguardd.enforce.transaction import Applied, Unchanged, Unverified, find_drift, put_in_force
-from fwguardd.kernel.iptables import KernelBusyError, UnknownContentError
+from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.wording import counted
 
@@ -51,25 +51,34 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
             report_drift(context, in_force, drift, authors)
         if not drift or not (context.repair or undo_delayed):
             return Done(replace(report_verified(context, state, as_wanted=not drift), drift=drift))
+    except KernelError as error:
+        return _not_comparable(context, state, error, authors)
+    return _repair(context, replace(state, drift=drift), in_force, authors)
+
+
+def _repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
+    """Repair the drift of this state. Where that fails, it stays the drift, and the repair is tried again."""
+    try:
         outcome = put_in_force(context.kernel, in_force.canonical, context.preserve)
-    except (*UNREADABLE, UnknownContentError) as error:
+    except RolledBackError as error:
+        reason = f"{counted(len(state.drift), 'difference')} could not be repaired: {error}. fwguardd tries again"
+        return pass_failed(context, state, reason, retry=True)
+    except KernelError as error:
         return _not_comparable(context, state, error, authors)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
     return _repaired(context, replace(state, drift=()), in_force, outcome, authors)
 
 
-def _not_comparable(
-    context: Context, state: State, error: KernelBusyError | UnknownContentError, authors: Authors
-) -> Failed:
+def _not_comparable(context: Context, state: State, error: KernelError, authors: Authors) -> Failed:
     """The kernel could not be read. An undo that is delayed stays so, whatever the reason is now."""
-    may_pass = isinstance(error, UNREADABLE)
-    unverified = UnverifiedState.HIDDEN
-    if may_pass:
-        unverified = state.unverified or UnverifiedState.LOOK
-    elif state.unverified is UnverifiedState.UNDO:
-        unverified = UnverifiedState.UNDO
-    retry = may_pass or unverified is UnverifiedState.UNDO
+    hidden = isinstance(error, UnknownContentError)
+    unverified = state.unverified or UnverifiedState.LOOK
+    if hidden and unverified is not UnverifiedState.UNDO:
+        unverified = UnverifiedState.HIDDEN
+    elif unverified is UnverifiedState.HIDDEN:
+        unverified = UnverifiedState.LOOK
+    retry = unverified is not UnverifiedState.HIDDEN
     return Failed(report_unverified(context, state, unverified, str(error), authors), str(error), retry)
 
 
@@ -94,7 +103,7 @@ def _release_touched(context: Context, state: State, in_force: InForce) -> State
     release = state.release(in_force.owned)
     try:
         outcome = put_in_force(context.kernel, in_force.canonical, context.preserve, release)
-    except UNREADABLE:
+    except KernelBusyError:
         return state  # The comparison that comes next fails for the same reason, and reports it.
     except LOAD_ERRORS as error:
         return load_failed(context, state, error).state

@@ -18,13 +18,7 @@ from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
 from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
-from fwguardd.kernel.iptables import (
-    KernelBusyError,
-    KernelError,
-    KernelShortError,
-    KernelStarvedError,
-    LookIncompleteError,
-)
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -38,9 +32,6 @@ if TYPE_CHECKING:
 
 LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoDelayedError, KernelError)
 """What putting a ruleset in force may raise; `load_failed` reports it."""
-
-UNREADABLE = (KernelStarvedError, KernelShortError, LookIncompleteError)
-"""Why the kernel cannot be read for a while: nothing is known to be wrong then, and it is read again."""
 
 MOST_SHOWN = 20
 """Findings or differences that one event lists."""
@@ -94,8 +85,12 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         state = replace(state, touched=state.touched | context.store.touched())
         state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
         return Failed(state, str(error), retry=True)
-    busy = isinstance(error, KernelBusyError) or isinstance(error.__cause__, KernelBusyError)
-    return pass_failed(context, state, f"nothing was changed: {error}. {still_in_force(state)}", retry=busy)
+    message = f"nothing was changed: {error}. {still_in_force(state)}"
+    if isinstance(error, KernelError) and not isinstance(error, UnknownContentError):
+        # Not even the first look succeeded, so whether that revision is still there is not known.
+        state = report_unverified(context, state, state.unverified or UnverifiedState.LOOK, str(error))
+        return pass_failed(context, state, message, retry=True)
+    return pass_failed(context, state, message, retry=isinstance(error.__cause__, KernelBusyError))
 
 
 def pass_failed(context: Context, state: State, reason: str, *, retry: bool) -> Failed:

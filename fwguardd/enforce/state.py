@@ -176,7 +176,7 @@ class State:
         elif self.held is not None and not self.is_open:
             problems.append(f"the files in the rules directory are held: {self.held.reason}")
         if self.drift:
-            problems.append(f"{counted(len(self.drift), 'difference')} left alone")
+            problems.append(f"{counted(len(self.drift), 'difference')} not repaired")
         if self.unverified is UnverifiedState.HIDDEN:
             problems.append("not verified: a table holds a rule that iptables cannot show; nft list ruleset shows it")
         elif self.unverified is not None:

@@ -327,7 +327,10 @@ def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
     if program.code < 0:
         raise LookIncompleteError(f"{name} was killed by {signal.Signals(-program.code).name}")
     if program.code != 0:
-        raise _classified(name, program.code, program.stderr)
+        error = _classified(name, program.code, program.stderr)
+        if isinstance(error, IptablesNotPermittedError):
+            raise error
+        raise LookIncompleteError(str(error))
     try:
         saved = read_saved(family, program.stdout)
     except IncompleteSaveError as error:
