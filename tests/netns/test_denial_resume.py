@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,19 @@ def test_a_restart_neither_repeats_nor_skips(client: Client) -> None:
     second.stop()
     assert told(first.all_events()) == [1001, 1002, 1003]
     assert told(second.all_events()) == [2001, 2002, 3001]
+
+
+def test_a_packet_between_two_daemons_has_its_own_time(client: Client) -> None:
+    """An event about a packet that was logged while no daemon ran has the time of the packet, not of the reading."""
+    client.start().stop()
+    sent = time.time()
+    client.send(2001)
+    time.sleep(3.0)
+    second = client.start()
+    event = second.event("denied", dpt=2001)
+    second.stop()
+    assert event["timestamp"] == event["time"].replace("+00:00", "Z")
+    assert abs(datetime.fromisoformat(event["time"]).timestamp() - sent) < 1.0
 
 
 def test_a_stop_reports_what_is_counted(client: Client) -> None:
