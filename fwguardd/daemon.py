@@ -234,6 +234,7 @@ class Daemon:
         self._inform_systemd()
         self._name_rules()
         self._supervisor.report_other_tables()
+        self._supervisor.report_suppressed_lines()
         if isinstance(outcome, Broken):
             self._stop(EX_FAILURE)
 

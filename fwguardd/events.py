@@ -306,6 +306,21 @@ DENIALS_LOST = EventKind(
     "Kernel records or copied packets were lost before they could be read; their number is exact.",
     (SOURCE, number("count", "The number of records or packets that were lost.")),
 )
+DENIALS_SUPPRESSED = EventKind(
+    "denials.suppressed",
+    "a37f6dab58584bf99c2559fd38085d2f",
+    NOTICE,
+    "The limit of a rule that logs has suppressed lines; the message says from which counters this is known.",
+    (
+        *PREFIX,
+        RULE,
+        text("family", "The kind of packet: ipv4, ipv6, arp or other."),
+        text("place", "Family, table and chain of the rule."),
+        number("count", "The number of lines that were suppressed."),
+        number("reached", "The number of packets that reached the rule."),
+        number("logged", "The number of them that it logged."),
+    ),
+)
 DENIALS_UNPARSED = EventKind(
     "denials.unparsed",
     "403c82be62db44868257d9e55c833eab",

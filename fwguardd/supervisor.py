@@ -201,6 +201,10 @@ class Supervisor:
         """Look for tables of other programs that filter this host's packets, after the pass that has just ended."""
         self._worker.submit(Worker.report_other_tables)
 
+    def report_suppressed_lines(self) -> None:
+        """Report log lines that limits have suppressed, by the counters that the pass that has just ended has read."""
+        self._worker.submit(Worker.report_suppressed_lines)
+
     def status(self, denials: DenialsDocument) -> StatusDocument:
         """The result of the verb status."""
         unverified = self.state.unverified

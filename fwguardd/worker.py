@@ -39,6 +39,7 @@ from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
+from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
 from fwguardd.ruleset.other_tables import describe
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.store.background import BackgroundStore
@@ -63,6 +64,10 @@ Arguments = ParamSpec("Arguments")
 
 LAST_WRITES_WITHIN = 5.0
 """Seconds that the end waits for the state directory."""
+
+SUPPRESSION_INTERVAL = 30.0
+"""Seconds that are left at least between two reports of the lines that the limit of one rule has suppressed. The
+counters are read by the passes, at least once in a drift interval."""
 
 LONGEST_TRACEBACK = 8000
 """Characters of a traceback that an event holds, from its end."""
@@ -135,6 +140,7 @@ class Worker:
         self._validator = Validator(self._rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(backend, progress)
+        self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
         self._other_tables: tuple[OtherTable, ...] = ()
         self._other_tables_error = ""
         self._state = recall(self._context(Orders(settings)))
@@ -203,6 +209,26 @@ class Worker:
     def report_other_tables(self, _orders: Orders) -> None:
         """Report tables of other programs that also filter this host's packets, each time that they change."""
         self._guarded("looking for other tables", self._find_other_tables)
+
+    def report_suppressed_lines(self, orders: Orders) -> None:
+        """Report log lines that the limits of LOG rules have suppressed, as far as the counters around them say so."""
+        self._guarded("counting suppressed log lines", lambda: self._count_suppressed_lines(orders.settings))
+
+    def _count_suppressed_lines(self, settings: Settings) -> None:
+        if self._state.in_force is None:
+            return
+        watched = {each.prefix: each for each in settings.prefixes}
+        origins = origins_by_text(self._state.in_force.canonical.rulesets)
+        for found in self._suppressed.update(limited_rules(self._kernel.shown), origins, time.monotonic()):
+            rule = found.rule
+            if rule.prefix in watched:
+                fields = {"name": watched[rule.prefix].name, "meaning": watched[rule.prefix].meaning.value}
+                if found.origin is not None:
+                    fields["rule"] = str(found.origin)
+                self._emit(
+                    events.DENIALS_SUPPRESSED, found.sentence, prefix=rule.prefix, family=rule.family, place=rule.place,
+                    count=found.count, reached=found.reached, logged=found.logged, **fields,
+                )  # fmt: skip
 
     def load_settings(self, _orders: Orders, load: Callable[[], Settings]) -> Settings:
         """Read the settings; the file system may be slow. Raises SettingsError."""

@@ -172,6 +172,11 @@ class LiveKernel:
         """The tables that iptables could not show when their family was read last."""
         return frozenset((family, name) for family, names in self._hidden.items() for name in names)
 
+    @property
+    def shown(self) -> Mapping[Family, Ruleset]:
+        """What iptables showed of each family when it was read last, with counters."""
+        return self._shown
+
     def wrote(self, pid: int) -> bool:
         """Whether a process of this id was one of ours, among the last that wrote."""
         return pid in self._own
