@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(("source", "target"), [("198.51.100.2", "198.51.100.1"), ("2001:db8::2", "2001:db8::1")])
@@ -51,6 +53,33 @@ def test_the_output_prefix_is_watched_too(
     assert event["out"] == "guard0"
     assert event["meaning"] == "denied"
     assert peer is not None
+
+
+SCAN = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    for port in range(2000, 2401):
+        sender.sendto(b"", ("198.51.100.1", port))
+"""
+
+
+def test_a_scan_is_seen_with_the_shipped_rules(
+    tmp_path: Path, start_daemon: Callable[..., Any], peer: Any, kernel_log_of_namespaces: Callable[[], None]
+) -> None:
+    """The limit of the shipped rules lets a scan of 401 ports be seen, and how much it suppressed is reported."""
+    daemon = start_daemon(settings="drift_interval: 1s\n")
+    daemon.event("rules.applied")
+    daemon.end_pass()
+    kernel_log_of_namespaces()
+    script = tmp_path / "scan.py"
+    script.write_text(SCAN, encoding="ascii")
+    peer.run(f"{sys.executable} {script}")
+    assert daemon.event("denials.scan")["src"] == "198.51.100.2"
+    event = daemon.event("denials.suppressed", place="ipv4 filter INPUT")
+    assert event["reached"] >= 401
+    assert 30 <= event["logged"] < 60
+    assert event["count"] == event["reached"] - event["logged"]
+    assert event["rule"] == f"{daemon.rules}/99-log.rules:4"
 
 
 def test_own_prefixes_are_settings(
