@@ -189,7 +189,7 @@ def _lint_watched_prefix(rule: Addition, prefix: str, watched: Sequence[str]) ->
 def _watched_beginning(prefix: str, watched: Sequence[str]) -> str:
     """The first watched prefix that this one begins with; empty where there is none."""
     for one in watched:
-        if prefix.startswith(one):
+        if one and prefix.startswith(one):
             return one
     return ""
 
