@@ -17,7 +17,8 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       options, settings  the daemon's command line; every setting with its default
       dependencies       the message where a Python module of another package is not installed
       denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline
-        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices, /dev/kmsg, NFLOG
+        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and their authors,
+                         /dev/kmsg, NFLOG
           ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
           events         every event, with its MESSAGE_ID, priority and meaning; event_fields has their fields
           wording        numbers and times in messages
@@ -32,8 +33,9 @@ iptables-save prints there is the canonical text, which the live tables are comp
 Pipeline 2, kernel log -> events (`denials.pipeline`): read records, keep LOG lines with a watched prefix, parse,
 aggregate by flow, emit. Every line that was read is part of an event or of a count, and every lost record is counted.
 
-The event loop waits; the worker thread is the only code that changes the kernel. The pipelines share only a table that
-says which rule in force logs with which prefix.
+The event loop waits; the worker thread is the only code that changes the kernel. Two threads read who changed the
+rules, and hand values to the event loop (`kernel.changes`, `kernel.process_watch`). The pipelines share only a table
+that says which rule in force logs with which prefix.
 
 Types that carry promises: a transaction takes only a `ruleset.canonical.Canonical`. Rule files become one only in a
 rehearsal, and a test lists the other places that may make one. A pass returns `Done`, `Refused`, `Failed` or `Broken`

@@ -1,7 +1,8 @@
 """The daemon (event loop and worker thread): it builds the parts, waits for events and schedules the passes.
 
 The event loop waits for directory notices, signals, timers, the kernel log and the control socket. The worker thread
-carries out the passes (`fwguardd.worker`). Reading denials shares nothing with applying rules but the log.
+carries out the passes (`fwguardd.worker`). Two more threads find out who changed the rules and hand values to the event
+loop (`kernel.changes`, `kernel.process_watch`). Reading denials shares nothing with applying rules but the log.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.schedule import Due, Schedule
 from fwguardd.enforce.state import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
-from fwguardd.kernel.attribution import NO_AUTHORS, read_author
+from fwguardd.kernel.attribution import NO_AUTHORS
+from fwguardd.kernel.changes import Change, ChangeReader
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, Tool, ToolMissingError, find_tool
 from fwguardd.kernel.privilege import (
@@ -35,6 +37,8 @@ from fwguardd.kernel.privilege import (
     only_process,
     require_privilege,
 )
+from fwguardd.kernel.process_events import try_process_events
+from fwguardd.kernel.process_watch import ProcessWatch
 from fwguardd.options import Options, parse_options
 from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
@@ -66,6 +70,10 @@ EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 
 LAST_EVENTS_WITHIN = 2.0
 """Seconds that the end of the daemon waits for a log that is slow to take the last events."""
+
+SWITCH_INTERVAL = 0.001
+"""Seconds after which a thread that computes lets another one run, 5 ms by default: a process that changed the rules is
+gone by then. Measured: it slows a pass by less than 1 %."""
 
 READING_GROUP = "fwguard"
 """The group whose members may use the verbs that only read, where the host has it."""
@@ -279,26 +287,28 @@ class Daemon:
         try:
             notices = GenerationNotices()
         except (GenerationNoticesError, OSError) as error:
-            self._emit(events.NOTICES_LOST, f"changes by other programs are found by the timer only: {error}")
+            self._report_lost_notices(error)
             yield
             return
-        with notices:
-            loop.add_reader(notices.fileno(), self._read_notices, notices)
-            try:
-                yield
-            finally:
-                loop.remove_reader(notices.fileno())
+        watch = ProcessWatch(try_process_events)
+        reader = ChangeReader(
+            notices,
+            watch,
+            lambda changes: loop.call_soon_threadsafe(self._kernel_changed, changes),
+            lambda error: loop.call_soon_threadsafe(self._report_lost_notices, error),
+            self._supervisor.wrote,
+        )
+        with notices, watch, reader:
+            yield
 
-    def _read_notices(self, notices: GenerationNotices) -> None:
-        for notice in notices.read_available():
-            author = None
-            if isinstance(notice, Generation):
-                if self._supervisor.wrote(notice.pid):
-                    continue
-                if not self._authors.full:
-                    # Now: a moment later the process may have ended, and can no longer be identified.
-                    author = read_author(notice.pid, notice.process)
-            self._authors = self._authors.with_another(author)
+    def _report_lost_notices(self, error: Exception) -> None:
+        self._emit(events.NOTICES_LOST, f"changes by other programs are found by the timer only: {error}")
+
+    def _kernel_changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change.notice, Generation) and self._supervisor.wrote(change.notice.pid):
+                continue
+            self._authors = self._authors.with_another(change.author)
             self.drift_found()
 
     def _report_refused_watch(self, reason: str) -> None:
@@ -346,6 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: Options, settings: Settings, tool: Tool) -> int:
+    sys.setswitchinterval(SWITCH_INTERVAL)
     log = open_sink(settings.log)
     try:
         return await Daemon(options, settings, tool, log).run()

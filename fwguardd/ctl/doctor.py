@@ -20,6 +20,7 @@ from fwguardd.kernel.iptables import Backend, KernelError, LiveKernel, ToolMissi
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Start
 from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability, kernel_release
+from fwguardd.kernel.process_events import ProcessEvents, ProcessEventsUnavailableError
 from fwguardd.ruleset.model import FAMILIES, Finding, Severity
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.wording import counted
@@ -139,7 +140,19 @@ def _examine_notices(tool: Tool) -> Diagnosis:
     except (GenerationNoticesError, OSError) as error:
         hint = "fwguardd finds drift only when it compares; a shorter drift_interval: finds it sooner"
         return _only(Finding("no-notices", escaped(error), severity=Severity.WARNING, hint=hint))
-    return Diagnosis()
+    return Diagnosis(notes=(_attribution_note(),))
+
+
+def _attribution_note() -> str:
+    """How the daemon would find out which process changed the rules."""
+    try:
+        ProcessEvents().close()
+    except (ProcessEventsUnavailableError, OSError) as error:
+        return (
+            "the author of a change is read from /proc when the kernel reports the change, which is often too late for"
+            f" a short-lived program; process events cannot be used: {escaped(error)}"
+        )
+    return "the author of a change is found by process events of the kernel and in /proc"
 
 
 def _examine_rules_directory(settings: Settings) -> Diagnosis:

@@ -13,13 +13,16 @@ Texts are kept as they are, line breaks and control characters included: the cod
 from __future__ import annotations
 
 import os
-import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fwguardd.kernel.cgroups import ProcessKind, kind_of, unit_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 COMMAND_LENGTH: Final = 512
 """Characters of a command line that are kept; if there were more, the last one is an ellipsis."""
@@ -27,31 +30,14 @@ COMMAND_LENGTH: Final = 512
 MAX_AUTHORS: Final = 3
 """Processes that are read and named for one difference, so that a storm of changes does not cost a read for each."""
 
+_INTERNAL: Final = frozenset({"kind", "started"})
+"""Fields of `Author` for decisions, which are not reported."""
+
 _READ_BYTES: Final = 16_384
 """Bytes read of a file in /proc: a command line may have megabytes."""
-_PASSWD_BYTES: Final = 1 << 20
+_USERS: Final = Path("/etc/passwd")
+_USERS_BYTES: Final = 1 << 20
 """Bytes read of /etc/passwd."""
-
-_UNIT_ENDINGS: Final = (".service", ".scope", ".socket", ".mount", ".swap")
-"""The systemd units that can have processes (systemd.unit(5)); a slice only groups them."""
-
-_ID: Final = r"(?P<id>[0-9a-f]{12})[0-9a-f]{52}"
-"""A container's id, of which the tools of the engines print the first 12 digits."""
-_SCOPE: Final = re.compile(
-    rf"(?:.*[:-])?(?P<engine>docker|libpod|libpod-conmon|cri-containerd|crio)[:-]{_ID}(?:\.scope)?"
-)
-"""The name of a container's scope under Docker, Podman, containerd and CRI-O, with the systemd or cgroupfs driver."""
-_BARE: Final = re.compile(_ID)
-_LXC: Final = re.compile(r"lxc\.payload\.(?P<name>.+)")
-_ENGINES: Final = {
-    "docker": "docker",
-    "libpod": "podman",
-    "libpod-conmon": "podman",
-    "cri-containerd": "containerd",
-    "crio": "cri-o",
-    "kubepods": "kubernetes",
-}
-"""The name of the engine, by the word in the cgroup's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,8 @@ class Author:
     `pid` is the process, even where one of its threads committed; 0 if it is not known. `command` is the command line
     as a shell would take it. `uid` is the real user id. `unit` is the systemd unit or the container that it ran in.
     The fields of its parent are there because people know that one better: a script, a shell, a daemon.
-    `str` of it is one clause for people.
+    `kind` says whether it belongs to a service of this host. `started` is when it started, in clock ticks after boot:
+    with the id, it identifies a process; None if it is not known. `str` of it is one clause for people.
     """
 
     pid: int
@@ -75,6 +62,8 @@ class Author:
     parent_command: str | None = None
     parent_user: str | None = None
     parent_unit: str | None = None
+    kind: ProcessKind = ProcessKind.UNKNOWN
+    started: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def gone(self) -> bool:
@@ -129,6 +118,17 @@ class Authors:
         """Whether another one would only be counted."""
         return len(self.processes) >= MAX_AUTHORS
 
+    @property
+    def kind(self) -> ProcessKind:
+        """What kind all of them are: UNKNOWN if they differ, if one is unknown, and if there were more or none.
+
+        Each of them may have made the difference, so a service's process does not speak for another one.
+        """
+        kinds = {author.kind for author in self.processes}
+        if self.more or len(kinds) != 1:
+            return ProcessKind.UNKNOWN
+        return kinds.pop()
+
     def with_another(self, author: Author | None) -> Authors:
         """These and one more; None for one that was not read."""
         if author is None or self.full:
@@ -147,7 +147,7 @@ class Authors:
             return {"culprit": ""}
         fields: dict[str, object] = {"culprit": str(self)}
         for key, value in asdict(self._first_alive()).items():
-            if value is not None:
+            if value is not None and key not in _INTERNAL:
                 fields[f"culprit_{key}"] = value
         return fields
 
@@ -186,7 +186,33 @@ def read_author(pid: int, process: str = "") -> Author:
         parent_command=parent.command,
         parent_user=parent.user,
         parent_unit=parent.unit,
+        kind=seen.kind,
+        started=seen.started,
     )
+
+
+def with_ancestor(author: Author, ancestor: int, *, direct: bool) -> Author:
+    """An author that had ended, with what can be read of a process that it descends from: a child runs in the control
+    group of its parent unless it is moved. Only of the parent itself (``direct``) more than the kind is taken. Never
+    raises."""
+    seen = _read_process(ancestor)
+    if author.kind is ProcessKind.UNKNOWN:
+        author = replace(author, kind=seen.kind)
+    if not direct or seen.name is None or author.parent_pid is not None:
+        return author
+    return replace(
+        author,
+        parent_pid=ancestor,
+        parent=seen.name,
+        parent_command=seen.command,
+        parent_user=seen.user,
+        parent_unit=seen.unit,
+    )
+
+
+def process_name(pid: int) -> str:
+    """The name of a process, at most 15 bytes; "" if it has ended. Never raises."""
+    return _decode(_read(None, f"/proc/{pid}/comm").removesuffix(b"\n"))
 
 
 def _process_name(pid: int, status: _Status, name: str) -> str:
@@ -197,75 +223,10 @@ def _process_name(pid: int, status: _Status, name: str) -> str:
     return _read_process(status.process).name or name
 
 
-def unit_of(cgroup_text: str) -> str | None:
-    """The systemd unit or container in a /proc/PID/cgroup text (cgroups(7), both versions); None if there is none.
-
-    Examples: `docker.service`, `session-3.scope`, `container docker 0123456789ab`, `container lxc web`. Of nested
-    containers it is the outermost, which is the one that the host knows; of units the innermost.
-    """
-    # Not splitlines(): the kernel keeps only "\n" out of a cgroup's name, and no other line separator.
-    paths = [_cgroup_path(line) for line in cgroup_text.split("\n")]
-    for find in (_container, _unit):
-        for path in paths:
-            name = find(path)
-            if name is not None:
-                return name
-    return None
-
-
 def _bracketed(name: str | None) -> str:
     if not name:
         return ""
     return f" ({name})"
-
-
-def _cgroup_path(line: str) -> Sequence[str]:
-    """The components of the path in a line `hierarchy:controllers:path`, outermost first."""
-    path = line.split(":", 2)[-1].removesuffix(" (deleted)")
-    return [component for component in path.split("/") if component]
-
-
-def _container(path: Sequence[str]) -> str | None:
-    for index in range(len(path)):
-        name = _container_at(path, index)
-        if name is not None:
-            return name
-    return None
-
-
-def _container_at(path: Sequence[str], index: int) -> str | None:
-    """The container that one component of a path names."""
-    component = path[index]
-    scope = _SCOPE.fullmatch(component)
-    if scope is not None:
-        return f"container {_ENGINES[scope['engine']]} {scope['id']}"
-    bare = _BARE.fullmatch(component)
-    if bare is not None:
-        return f"container {_engine_of_path(path, index)}{bare['id']}"
-    payload = _LXC.fullmatch(component)
-    if payload is not None:
-        return f"container lxc {payload['name']}"
-    if component in {"lxc", "lxc.payload"} and index + 1 < len(path):
-        return f"container lxc {path[index + 1]}"
-    return None
-
-
-def _engine_of_path(path: Sequence[str], index: int) -> str:
-    """The engine and a blank, from the first component: /docker/ID, /kubepods/besteffort/podUID/ID. "" if unknown."""
-    word = re.sub(r"[^a-z].*", "", path[0])
-    if index == 0 or word not in _ENGINES:
-        return ""
-    return f"{_ENGINES[word]} "
-
-
-def _unit(path: Sequence[str]) -> str | None:
-    if "payload" in path:
-        # The units below this component are those of a systemd-nspawn container, not the host's.
-        path = path[: path.index("payload")]
-    for component in reversed(path):
-        if component.endswith(_UNIT_ENDINGS):
-            return component
-    return None
 
 
 class _Status(NamedTuple):
@@ -283,6 +244,8 @@ class _Process(NamedTuple):
     command: str | None = None
     status: _Status | None = None
     unit: str | None = None
+    kind: ProcessKind = ProcessKind.UNKNOWN
+    started: int | None = None
 
     @property
     def user(self) -> str | None:
@@ -305,12 +268,19 @@ def _read_process(pid: int) -> _Process:
         command = _command_line(_read(directory, "cmdline"))
         name = _read(directory, "comm")
         status = _parse_status(_read(directory, "status"))
-        unit = unit_of(_decode(_read(directory, "cgroup")))
+        cgroup = _decode(_read(directory, "cgroup"))
+        started = _start_time(_read(directory, "stat"))
     finally:
         os.close(directory)
     if not name:
-        return _Process(None, command, status, unit)
-    return _Process(_decode(name.removesuffix(b"\n")), command, status, unit)
+        return _Process(None, command, status)
+    kind = kind_of(cgroup)
+    unit = unit_of(cgroup)
+    if command is None and unit is None:
+        # It has ended: version 1 then names the root cgroup, wherever the process was (proc_cgroup_show() in
+        # kernel/cgroup/cgroup.c).
+        kind = ProcessKind.UNKNOWN
+    return _Process(_decode(name.removesuffix(b"\n")), command, status, unit, kind, started)
 
 
 def _read(directory: int | None, name: str, size: int = _READ_BYTES) -> bytes:
@@ -343,6 +313,16 @@ def _parse_status(data: bytes) -> _Status | None:
         return None
 
 
+def _start_time(data: bytes) -> int | None:
+    """Field 22 of /proc/PID/stat (proc(5)). The name, field 2, is in brackets and can contain anything but is followed
+    by fields without a bracket."""
+    fields = data.rpartition(b")")[2].split()
+    try:
+        return int(fields[19])
+    except (IndexError, ValueError):
+        return None
+
+
 def _command_line(data: bytes) -> str | None:
     """/proc/PID/cmdline as a shell would take it; None for a process without one, such as one that has ended."""
     words = _decode(data.rstrip(b"\0")).split("\0")
@@ -362,7 +342,17 @@ def _user_name(uid: int) -> str | None:
 
     getpwuid(3) may query a directory server over the network, which would hang while the firewall blocks it.
     """
-    for line in _read(None, "/etc/passwd", _PASSWD_BYTES).split(b"\n"):
+    try:
+        status = _USERS.stat()
+    except OSError:
+        return None
+    return _user_name_in(uid, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=64)
+def _user_name_in(uid: int, _version: tuple[int, ...]) -> str | None:
+    """The name in this version of the file: reading it takes longer than all files of a process."""
+    for line in _read(None, str(_USERS), _USERS_BYTES).split(b"\n"):
         fields = line.split(b":")
         if len(fields) > 2 and fields[2] == b"%d" % uid:
             return _decode(fields[0])

@@ -31,6 +31,7 @@ from fwguardd.kernel.netlink import (
     NETLINK_NETFILTER,
     NLM_F_REQUEST,
     NLMSG_ERROR,
+    SO_ATTACH_FILTER,
     SOL_NETLINK,
     OverrunError,
     error_number,
@@ -39,9 +40,6 @@ from fwguardd.kernel.netlink import (
     read_attributes,
     receive,
 )
-
-SO_ATTACH_FILTER: Final = 26
-"""asm-generic/socket.h; Python 3.11 does not define it."""
 
 NFNLGRP_NFTABLES: Final = 7
 """linux/netfilter/nfnetlink.h, where 10 is NFNL_SUBSYS_NFTABLES: the upper byte of the two message types."""

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SO_ATTACH_FILTER: Final = 26
+"""asm-generic/socket.h; Python 3.11 does not define it."""
+
 NETLINK_NETFILTER: Final = 12
 """linux/netlink.h; Python 3.11 defines neither this number nor those below."""
 SOL_NETLINK: Final = 270

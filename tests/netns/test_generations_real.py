@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fwguardd.kernel.attribution import Author, read_author, unit_of
+from fwguardd.kernel.attribution import Author, read_author
+from fwguardd.kernel.cgroups import kind_of, unit_of
 from fwguardd.kernel.generations import Generation, GenerationNotices, Missed, parse_notice
 from fwguardd.kernel.netlink import NETLINK_NETFILTER
 
@@ -298,6 +299,7 @@ def test_the_author_of_a_change_is_read(notices: GenerationNotices) -> None:
         parent_command=read_author(os.getpid()).command,
         parent_user=pwd.getpwuid(os.getuid()).pw_name,
         parent_unit=unit_of(Path("/proc/self/cgroup").read_text(encoding="utf-8")),
+        kind=kind_of(Path("/proc/self/cgroup").read_text(encoding="utf-8")),
     )
 
 

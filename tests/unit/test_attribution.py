@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.kernel.attribution import COMMAND_LENGTH, NO_AUTHORS, Author, read_author, unit_of
+from fwguardd.kernel.attribution import COMMAND_LENGTH, NO_AUTHORS, Author, read_author
+from fwguardd.kernel.cgroups import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
