@@ -158,10 +158,12 @@ def _connect() -> socket.socket:
 def _start(method: NamespaceMethod) -> tuple[socket.socket, int]:
     """The connection to a worker that is a child of this process, and its process id."""
     ours, theirs = socket.socketpair()
-    options = ["--net"]
+    unshare = ["unshare", "--net", "--"]
     if method is NamespaceMethod.USER_NAMESPACE:
-        options = ["--user", "--map-root-user", "--net"]
-    argv = ["unshare", *options, "--", sys.executable, "-I", "-S", "-B", "-c", _WORKER]
+        # First the user namespace with its map, then the network namespace: the kernel gives /proc/net/ip_tables_names,
+        # mode 0440, to the root of the user namespace only where that has a map already (net/netfilter/x_tables.c).
+        unshare = ["unshare", "--user", "--map-root-user", "--", *unshare]
+    argv = [*unshare, sys.executable, "-I", "-S", "-B", "-c", _WORKER]
     with theirs:
         try:
             pid = os.posix_spawnp(

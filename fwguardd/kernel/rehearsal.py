@@ -172,12 +172,18 @@ class _Stage:
 
 
 def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> list[Finding]:
-    """Every refused rule of a ruleset, up to the limit: find one, remove it, try the rest."""
+    """Every refused rule of a ruleset, up to the limit: find one, remove it, try the rest.
+
+    Raises NamespaceError if the ruleset was loaded and cannot be read back, and no rule is the cause.
+    """
     findings: list[Finding] = []
     refusal: dict[str, Any] | None = result
     while refusal is not None and len(findings) < MOST_FINDINGS:
         error = read_restore_error(refusal["stderr"])
         number = _refused_rule(stage, ruleset, error)
+        if number is None and refusal["save"]:
+            reason = refusal["stderr"].strip()
+            raise NamespaceError(f"the rehearsal could not be read back: {reason}; {stage.scratch.method.advice}")
         if number is None:
             findings.append(_without_rule_to_blame(ruleset, error))
             break

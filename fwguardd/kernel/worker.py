@@ -7,8 +7,8 @@ iptables, and makes empty ipsets. It ends when the client closes the socket, and
 The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "family": 4|6, "steps": [STEP, …]}``,
 a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; no step runs after one that failed. A request may
 have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwguardd.kernel.ipsets`). The answer is
-``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…"}`` for each step that ran, or
-``{"error": "…"}``.
+``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…", "save": bool}`` for each step
+that ran, or ``{"error": "…"}``.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def answer(line: bytes) -> dict[str, Any]:
 def _run_steps(backend: str, family: int, steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for step in steps:
         finished = _start(backend, family, step).finish(time.monotonic() + STEP_SECONDS)
-        yield {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
+        result = {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
+        yield result | {"save": bool(step.get("save"))}
         if finished.code != 0:
             return
 

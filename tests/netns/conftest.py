@@ -55,6 +55,15 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can read. Those of pytest lie in one that each start of pytest closes to others."""
+    with tempfile.TemporaryDirectory(prefix="fwguardd-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 class Peer:
     """Another host: a namespace on the far end of a veth, 198.51.100.2 and 2001:db8::2; this end has .1 and ::1."""
 

@@ -51,15 +51,13 @@ def sets() -> str:
 
 
 def _check(folder: Path, backend: str, rules: str, user: int | None = None) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    for path in (*folder.parents, folder):
-        if path.is_relative_to("/tmp/"):
-            path.chmod(0o755)
     (folder / "a.rules").write_text(rules)
     ended = subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", "check", str(folder), "--backend", backend, "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, user=user, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        user=user, group=user, extra_groups=[] if user else None,
     )  # fmt: skip
+    assert ended.stdout, ended.stderr
     document: dict[str, Any] = json.loads(ended.stdout)
     return document
 
@@ -86,29 +84,29 @@ def test_copies_are_empty_sets_of_the_same_families(sets: str) -> None:
         make_empty_copies({"x" * 32: ANY_FAMILY})
 
 
-def test_rules_with_sets_pass_the_check(tmp_path: Path, backend: str, sets: str) -> None:
+def test_rules_with_sets_pass_the_check(public_folder: Path, backend: str, sets: str) -> None:
     """Sets of all families, in matches and targets; the host's sets are unchanged."""
-    document = _check(tmp_path / "rules", backend, RULES)
+    document = _check(public_folder, backend, RULES)
     assert (document["findings"], document["rules"]) == ([], {"ipv4": 4, "ipv6": 3})
     assert output("ipset save") == sets
 
 
 @pytest.mark.usefixtures("sets")
-def test_who_may_not_look_at_the_sets_is_reported(tmp_path: Path, backend: str) -> None:
+def test_who_may_not_look_at_the_sets_is_reported(public_folder: Path, backend: str) -> None:
     """An ordinary user's check takes it that the sets exist, and warns where each is named first."""
-    document = _check(tmp_path / "rules", backend, RULES, user=NOBODY)
+    document = _check(public_folder, backend, RULES, user=NOBODY)
     assert document["ok"]
     assert _told(document) == [(line, "warning", "unseen-set", None) for line in (1, 2, 3)]
     assert '"lists" and ipset "ports" exist: Operation not permitted' in document["findings"][2]["message"]
-    silenced = _check(tmp_path / "rules", backend, f"# fwguard: allow unseen-set\n{RULES}", user=NOBODY)
+    silenced = _check(public_folder, backend, f"# fwguard: allow unseen-set\n{RULES}", user=NOBODY)
     assert _told(silenced) == [(line, "warning", "unseen-set", None) for line in (3, 4)]
 
 
 @pytest.mark.usefixtures("sets")
-def test_a_set_that_would_not_do_is_reported_at_its_line(tmp_path: Path, backend: str) -> None:
+def test_a_set_that_would_not_do_is_reported_at_its_line(public_folder: Path, backend: str) -> None:
     """One that does not exist, and one of the other family. What the hints say to write loads."""
     bad = f"{RULES}-A INPUT -m set --match-set later src -j DROP\n-A INPUT -m set --match-set pairs6 src,dst -j DROP\n"
-    document = _check(tmp_path / "rules", backend, bad)
+    document = _check(public_folder, backend, bad)
     assert _told(document) == [(7, "error", "unknown-set", None), (8, "error", "set-of-other-family", "ipv4")]
     missing, other = document["findings"]
     assert missing["message"] == 'there is no ipset "later" on this host, so the rule cannot be loaded'
@@ -119,7 +117,7 @@ def test_a_set_that_would_not_do_is_reported_at_its_line(tmp_path: Path, backend
     )
     output("ipset create later hash:net")
     good = f"{RULES}-4 -A INPUT -m set --match-set later src -j DROP\n-6 -A INPUT -m set --match-set pairs6 src,dst\n"
-    assert [told for told in _told(_check(tmp_path / "rules", backend, good)) if told[1] == "error"] == []
+    assert [told for told in _told(_check(public_folder, backend, good)) if told[1] == "error"] == []
 
 
 @pytest.mark.usefixtures("sets")
