@@ -22,6 +22,7 @@ from fwguardd.denial_reader import DenialReader
 from fwguardd.enforce.context import Broken, Done, Failed, repaired_in
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.reports import report_boot
+from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.schedule import Due, Schedule
 from fwguardd.enforce.state import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
@@ -43,7 +44,7 @@ from fwguardd.options import Options, parse_options
 from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
 from fwguardd.sinks.stream import open_sink
-from fwguardd.store.revisions import StoreError
+from fwguardd.store.revisions import RevisionStore, StoreError
 from fwguardd.supervisor import Supervisor
 from fwguardd.systemd import (
     SystemdNotifier,
@@ -348,11 +349,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         require_privilege()
         with only_process(settings.state_dir, settings.runtime_dir):
+            if options.hold_files:
+                return _hold_files(settings)
             return asyncio.run(_run(options, settings, find_tool(settings.backend)))
     except MissingPrivilegeError as error:
         return _cannot_start(str(error), EX_NOPERM)
     except (ToolMissingError, RunningAlreadyError, StoreError) as error:
         return _cannot_start(str(error), EX_FAILURE)
+
+
+def _hold_files(settings: Settings) -> int:
+    """Hold the rule files that are there now, for the next start. Raises StoreError."""
+    digest = take_snapshot(settings.rules_dir).digest
+    RevisionStore(settings.state_dir, settings.keep_revisions).hold(digest, "fwguardd --hold-files")
+    advice = "the next start does not apply them; after it, run: fwguardctl reload --confirm 60s"
+    print(f"the files in {settings.rules_dir} are held until they change: {advice}")  # noqa: T201
+    return 0
 
 
 async def _run(options: Options, settings: Settings, tool: Tool) -> int:

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options given: the settings file, and the settings that take precedence over it."""
+    """The options given: the settings file, and the settings that take precedence over it.
+
+    With ``hold_files`` the rule files are held, and no daemon is started.
+    """
 
     config: Path
     given: Mapping[str, Any]
+    hold_files: bool = False
 
     def load(self) -> Settings:
         """The settings of the file, with the options in their place. Raises SettingsError."""
@@ -38,7 +42,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         given["backend"] = BACKEND_CHOICES[options.backend]
     if options.log:
         given["log"] = LOG_CHOICES[options.log]
-    return Options(options.config, given)
+    return Options(options.config, given, options.hold_files)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,5 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runtime-dir", type=Path, metavar="D", help="directory of the lock and the control socket")
     parser.add_argument("--backend", choices=list(BACKEND_CHOICES), help="iptables backend to write to")
     parser.add_argument("--log", choices=list(LOG_CHOICES), help="where events are written, and in which form")
+    parser.add_argument(
+        "--hold-files",
+        action="store_true",
+        help="do not start: hold the rule files, so that the next start applies them only when a reload asks for it",
+    )
     parser.add_argument("--version", action="version", version=f"fwguardd {__version__}")
     return parser

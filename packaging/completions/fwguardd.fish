@@ -9,3 +9,4 @@ complete -c fwguardd -l state-dir -x -a '(__fish_complete_directories)' -d 'Dire
 complete -c fwguardd -l runtime-dir -x -a '(__fish_complete_directories)' -d 'Directory of the lock and the control socket'
 complete -c fwguardd -l backend -x -a 'auto nft legacy' -d 'iptables backend to write to'
 complete -c fwguardd -l log -x -a 'auto journal json console' -d 'Where events are written, and in which form'
+complete -c fwguardd -l hold-files -d 'Do not start: hold the rule files for the next start'

@@ -9,21 +9,42 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.system.bed import Bed, wait_until
-from tests.system.packaged import ROOT, built_package, with_version
+from tests.system.packaged import LONGEST_BUILD, ROOT, built_package, with_version
 from tests.system.roots import pristine_root
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
 UNITS = ("fwguardd.service", "fwguardd-boot.service", "fwguardd-rehearsal.socket", "fwguardd-kmsg.socket")
+TYPIST = """
+import json, os, pty, sys
+early, answers = sys.argv[1], json.loads(sys.argv[2])
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp("sh", ["sh", "/shared/install", "/shared/fwguardd.deb"])
+os.write(terminal, early.encode())
+shown = ""
+while True:
+    try:
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    except OSError:
+        break
+    if answers and answers[0][0] in shown:
+        os.write(terminal, answers.pop(0)[1].encode() + b"\\n")
+print(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Types on a terminal of its own: at once what is given first, then each answer when its question is shown."""
+
+APPLY, WORKED = "Apply them now?", "Did it work?"
 MINE = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"
 NO_QUESTIONS = "env DEBIAN_FRONTEND=noninteractive"
 
@@ -167,13 +188,23 @@ def _install(bed: Bed, arguments: str = "", *, before: str = "true") -> subproce
     return bed.run(f"unshare --mount sh -c {shlex.quote(script)}", check=False)
 
 
-def _install_at_a_terminal(bed: Bed, answers: str) -> subprocess.CompletedProcess[str]:
-    """Run packaging/install on a terminal of its own (script(1)), where somebody types these answers."""
-    return bed.run(
-        "script --quiet --return --command 'sh /shared/install /shared/fwguardd.deb' /dev/null",
-        stdin=answers,
-        check=False,
-    )
+def _typist(*answers: tuple[str, str], early: str = "") -> str:
+    """The command that runs packaging/install on a terminal, and types these answers to these questions."""
+    return shlex.join(["python3", "-c", TYPIST, early, json.dumps(answers)])
+
+
+def _install_at_a_terminal(bed: Bed, *answers: tuple[str, str], early: str = "") -> subprocess.CompletedProcess[str]:
+    return bed.run(_typist(*answers, early=early), check=False)
+
+
+def _history(bed: Bed) -> list[tuple[str, str]]:
+    """The kind and the cause of each revision, the oldest first."""
+    revisions = json.loads(bed.output("fwguardctl history --json"))["revisions"]
+    return [(revision["kind"], revision["cause"]) for revision in sorted(revisions, key=lambda one: one["revision"])]
+
+
+def _packages(bed: Bed) -> str:
+    return bed.output("dpkg-query --show")
 
 
 def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
@@ -209,6 +240,41 @@ def test_building_without_tools_says_what_is_missing(fresh_host: Bed) -> None:
     assert (told.returncode, "apt could not install" in told.stderr) == (1, True)
 
 
+def test_install_builds_nothing_on_the_host(fresh_host: Bed) -> None:
+    """Where no package lies in dist it builds in a throwaway root file system, which here has no network: it says so,
+    names the other ways, and leaves no package, file or mount. A package of this version in dist is taken, the newest;
+    one of another version is not."""
+    for name in ("packaging", "fwguardd", "etc"):
+        shutil.copytree(ROOT / name, fresh_host.file(f"/opt/checkout/{name}"))
+    fresh_host.run("mkdir /opt/checkout/dist")
+    fresh_host.run("cp /shared/fwguardd-98.deb /opt/checkout/dist/fwguardd_98_all.deb")
+    before, mounts = _packages(fresh_host), fresh_host.output("findmnt --list --noheadings --output TARGET")
+    told = fresh_host.run("/opt/checkout/packaging/install", check=False)
+    assert (told.returncode, "installing build dependencies, in a throwaway root" in told.stderr) == (1, True), told
+    assert "copy it to /opt/checkout/dist" in told.stderr
+    assert "packaging/install --build-here" in told.stderr
+    assert _packages(fresh_host) == before
+    assert fresh_host.output("findmnt --list --noheadings --output TARGET") == mounts
+    assert fresh_host.output("find /var/tmp /tmp -name 'fwguardd*' -o -name 'tmp.*'") == ""
+    for name, age in (("fwguardd_old_all.deb", "yesterday"), ("fwguardd_new_all.deb", "now")):
+        fresh_host.run(f"cp /shared/fwguardd.deb /opt/checkout/dist/{name}")
+        fresh_host.run(f"touch --date={age} /opt/checkout/dist/{name}")
+    told = fresh_host.run("/opt/checkout/packaging/install --no-start", check=False)
+    assert (told.returncode, "taking /opt/checkout/dist/fwguardd_new_all.deb" in told.stdout) == (0, True), told
+    assert "newer" not in told.stdout
+
+
+def test_a_throwaway_root_builds_and_leaves_nothing(tmp_path: Path) -> None:
+    """It makes the package, without a network where all tools are there, and what it wrote elsewhere is gone."""
+    own = Path("/proc/self/mounts").read_text(encoding="utf-8")
+    argv = ["unshare", "--net", str(ROOT / "packaging" / "build-deb"), "--throwaway", str(tmp_path)]
+    built = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST_BUILD)
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.split() == [str(path) for path in tmp_path.iterdir()]
+    assert not Path("/build/checkout").exists()
+    assert Path("/proc/self/mounts").read_text(encoding="utf-8") == own
+
+
 def test_install_shows_and_waits(fresh_host: Bed) -> None:
     """Without a terminal it installs, shows what would change, and starts nothing before it is told to."""
     looked = _install(fresh_host)
@@ -225,28 +291,34 @@ def test_install_shows_and_waits(fresh_host: Bed) -> None:
 
 
 def test_install_at_a_terminal_keeps_only_what_is_confirmed(fresh_host: Bed) -> None:
-    """A no leaves everything as it was; rules that are put in force and not confirmed are undone; a yes keeps them."""
-    refused = _install_at_a_terminal(fresh_host, "n\n")
+    """A no leaves everything as it was, and so do answers typed before the questions; rules that are applied and not
+    confirmed are undone; a yes keeps them. No revision is open: the first is what the kernel held."""
+    early = "y\ny\n"
+    refused = _install_at_a_terminal(fresh_host, (APPLY, "n"), early=early)
     assert (refused.returncode, fresh_host.output("iptables-save")) == (0, ""), refused.stdout
-    cut_off = _install_at_a_terminal(fresh_host, "y\nn\n")
+    cut_off = _install_at_a_terminal(fresh_host, (APPLY, "y\ny"), (WORKED, "n"))
     assert (cut_off.returncode, "not confirmed" in cut_off.stdout) == (1, True), cut_off.stdout
     assert "DROP" not in fresh_host.output("iptables-save")
+    found, applied, undone = _history(fresh_host)
+    assert (found, applied) == (("rules", "found in the kernel"), ("rules", "reload"))
+    assert undone == ("rules", "rollback to revision 1")
     fresh_host.run("systemctl disable --now fwguardd")
-    kept = _install_at_a_terminal(fresh_host, "y\ny\n")
+    kept = _install_at_a_terminal(fresh_host, (APPLY, "y"), (WORKED, "y"))
     assert kept.returncode == 0, kept.stdout
     assert ":INPUT DROP" in fresh_host.output("iptables-save")
     assert "is undone" not in fresh_host.output("fwguardctl status")
+    assert _history(fresh_host)[-1] == ("rules", "reload")
 
 
 def test_install_outlives_the_connection_that_it_cuts(fresh_host: Bed) -> None:
-    """Whoever loses the terminal cannot answer any more; then the daemon undoes it, and it is the daemon that waits."""
-    typed = "(echo y; sleep 300) | script --quiet --command 'sh /shared/install /shared/fwguardd.deb' /dev/null"
-    fresh_host.run(f"systemd-run --unit=seat sh -c {shlex.quote(typed)}")
+    """An administrator who loses the terminal cannot answer any more; the daemon then undoes the change by itself."""
+    fresh_host.run(f"systemd-run --unit=seat {_typist((APPLY, 'y'))}")
     wait_until(lambda: "waits to be confirmed" in _status(fresh_host), "a change that waits", pause=0.2)
     fresh_host.run("systemctl kill --signal=KILL seat")
     wait_until(lambda: fresh_host.show("seat", "ActiveState") != "active", "the end of the terminal")
     pending = json.loads(fresh_host.output("fwguardctl status --json"))["pending"]
     assert 0 < pending["seconds_left"] <= 60
+    assert pending["back_to"] == 1
     assert ":INPUT DROP" in fresh_host.output("iptables-save")
 
 
