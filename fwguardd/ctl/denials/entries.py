@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.denials.event import KernelLine, as_text
@@ -26,25 +26,30 @@ if TYPE_CHECKING:
 LONGEST_ENTRY: Final = 1 << 20
 """Bytes. Of a longer entry the rest is ignored."""
 
+_INDENTED: Final = re.compile(rb'\s*(?:"[A-Za-z_]+" ?:|\{$)')
 _VERBOSE: Final = re.compile(rb"[A-Z][a-z]{2} [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]+ [^ ]+ \[s=[0-9a-f]+;i=")
 
 
 def single_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
     """The lines, with each entry of several lines as one line."""
     iterator = iter(lines)
-    for first in iterator:
-        form = _form(first)
-        rest = chain((first,), iterator)
-        if form is None:
-            return rest
-        return form(rest)
-    return ()
+    ahead = list(islice(iterator, 1))
+    if ahead and ahead[0].strip() in (b"{", b"["):
+        # Only the next line shows whether this begins an object.
+        ahead += islice(iterator, 1)
+    form = None
+    if ahead:
+        form = _form(ahead[0], ahead[-1])
+    rest = chain(ahead, iterator)
+    if form is None:
+        return rest
+    return form(rest)
 
 
-def _form(first: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
+def _form(first: bytes, second: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
     if first.startswith(b"__CURSOR="):
         return _from_export
-    if first.strip() in (b"{", b"["):
+    if first.strip() in (b"{", b"[") and _INDENTED.match(second):
         return _from_indented
     if _VERBOSE.match(first):
         return _from_verbose

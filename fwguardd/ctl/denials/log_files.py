@@ -2,7 +2,7 @@ r"""From the lines of a file to events, with the parser of the daemon: text of a
 
 Supported are records of /dev/kmsg, the output of dmesg and ``journalctl -k`` in all their forms, syslog text as in
 /var/log/kern.log in its many spellings, and any of these behind what ``grep``, a container's log or a relay puts before
-a line (`fwguardd.ctl.denials.line_heads`, `fwguardd.ctl.denials.entries`).
+a line (`fwguardd.ctl.denials.line_heads`, `other_heads`, `wrapped_lines`, `entries`).
 
 A line counts if it shows that the kernel wrote it: by facility 0, by the transport of the journal, or by the name
 ``kernel`` where syslog text has the name of the program. A line of ``dmesg --notime`` or ``journalctl -o cat`` has no
@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.ctl.denials import entries, reports
 from fwguardd.ctl.denials.counts import Counts
 from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_unparsed
-from fwguardd.ctl.denials.line_heads import ProgramLine, Wrapped, read_head, read_program_line, spelled, unwrap
+from fwguardd.ctl.denials.line_heads import read_head, spelled
+from fwguardd.ctl.denials.other_heads import ProgramLine, read_program_line
+from fwguardd.ctl.denials.wrapped_lines import Wrapped, unwrap
 from fwguardd.denials.any_prefix import AnyPrefixReader, prefix_of
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial
@@ -229,7 +231,8 @@ class LogFileReader:
 
     def _count_ours(self, line: KernelLine) -> None:
         self.counts.ours += 1
-        self.counts.relayed += line.relayed
+        if line.relayed:
+            self.counts.relayed += 1
 
     def _event_of_wrapped(self, data: bytes, wrapped: Wrapped) -> Event | None:
         """The event of a line without a sign of the kernel: its text alone may be that of a LOG line, or it reports a
