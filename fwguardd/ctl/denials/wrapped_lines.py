@@ -74,8 +74,8 @@ def unwrap(line: str, stamps: StampReader) -> KernelLine | Wrapped:
         found = read_any_head(line, stamps)
         if found is not None:
             return _dated(found, realtime)
-        match = _WRAPPER.match(line)
-        if match is None or (match["grep"] and _OWN_STAMP.match(line)):
+        match = _carrier(line)
+        if match is None:
             break
         if match["stamp"]:
             stamped = stamped or line
@@ -87,6 +87,14 @@ def unwrap(line: str, stamps: StampReader) -> KernelLine | Wrapped:
         # A stamp alone shows nothing: any program may have written what is behind it.
         return Wrapped(stamped, realtime)
     return _unwrapped(line, realtime)
+
+
+def _carrier(line: str) -> re.Match[str] | None:
+    """What a tool has put before a line. The digits of a stamp are not the number of a line."""
+    match = _WRAPPER.match(line)
+    if match is not None and match["grep"] and _OWN_STAMP.match(line):
+        return None
+    return match
 
 
 def _dated(found: KernelLine, realtime: int | None) -> KernelLine:
