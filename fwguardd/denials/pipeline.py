@@ -230,8 +230,8 @@ class Pipeline:
         while now - began < TURN:
             moment = ReadTime(now, time.time(), self._room())
             items = self._source.read_available(SLICE)
-            if self._waited and items:
-                self._sample(items[-1], now)
+            if items and self._are_live(items, now):
+                moment = moment._replace(live=True)
             for item in items:
                 self._take(item, moment)
             self._waited = not items
@@ -250,10 +250,17 @@ class Pipeline:
             case _:
                 self._take_line(item, moment)
 
-    def _sample(self, item: SourceItem, now: float) -> None:
-        """Learn how far the printk clock is behind, from the newest of the lines that were waited for."""
-        if not isinstance(item, (Lost, Denial, Unparsed)) and item.usec:
-            self._clock.sample(item.usec, now)
+    def _are_live(self, items: Sequence[SourceItem], now: float) -> bool:
+        """Whether the oldest of these lines has just been made, so that none needs a date. From the newest of lines
+        that were waited for the clock learns how far it is behind."""
+        oldest, newest = items[0], items[-1]
+        if isinstance(oldest, (Lost, Denial, Unparsed)) or isinstance(newest, (Lost, Denial, Unparsed)):
+            return False
+        if not oldest.usec or not newest.usec:
+            return False
+        if self._waited:
+            self._clock.sample(newest.usec, now)
+        return self._clock.age(oldest.usec, now) == 0.0
 
     def _moment_of(self, line: LogLine, moment: ReadTime) -> ReadTime:
         """When a line was made, if that was not just now."""
@@ -270,7 +277,8 @@ class Pipeline:
         return moment
 
     def _take_line(self, line: LogLine, moment: ReadTime) -> None:
-        moment = self._moment_of(line, moment)
+        if not moment.live:
+            moment = self._moment_of(line, moment)
         text = line.text
         if self._limits.window:
             packet = self._reader.read_flow(text)

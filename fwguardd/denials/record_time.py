@@ -27,12 +27,14 @@ _DRIFT: Final = 0.0005
 
 class ReadTime(NamedTuple):
     """When lines were read, by a monotonic clock; when they were made, in seconds since 1970; whether the sink has
-    room; and how long before the reading they were made, in seconds: 0 for those that have just been made."""
+    room; and how long before the reading they were made, in seconds: 0 for those that have just been made. ``live``
+    means that all have just been made."""
 
     now: float
     when: float
     room: bool
     age: float = 0.0
+    live: bool = False
 
 
 def time_field(moment: ReadTime) -> Mapping[str, str]:
