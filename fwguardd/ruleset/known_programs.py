@@ -2,9 +2,14 @@
 
 A chain is recognised by its name. A rule that a program puts straight into a built-in chain is recognised by its text,
 together with its table and chain if the text alone is not specific. Jumps to the chains of a program are preserved too
-and need no pattern. Each entry names the source file of the project that sets the name or the text. Rules that an
-administrator wrote into the configuration of a program, such as the PostUp lines of wg-quick(8), have no fixed form and
-are not listed.
+and need no pattern. Each entry names the source file of the project that sets the name or the text.
+
+A pattern has to be certain: one that also matches what an administrator or an intruder writes would preserve that too.
+These have none, and are recognized by the service that adds them: rules that an administrator wrote into the
+configuration of a program, such as the PostUp lines of wg-quick(8), the up scripts of OpenVPN, the commands of
+knockd.conf, or routing for ZeroTier, which writes no rules itself; rules without a mark of their own, which are those
+of DenyHosts (denyhosts/denyhosts DenyHosts/firewalls.py) and of Libreswan with iptables (addnflog, addcat in its
+_updown.xfrm); and NetBird's rule that accepts all packets from its interface.
 
 The patterns are those of `fwguardd.ruleset.preserve`.
 
@@ -64,6 +69,10 @@ def _docker_bridge(device: str) -> tuple[str, ...]:
         f"-t raw -A PREROUTING -d * ! -i {device} -j DROP",
     )
 
+
+_IPSEC = "*-m policy --dir * --pol ipsec --reqid [0-9]* --proto * -j ACCEPT"
+"""As iptables-save prints the rules of strongSwan. The id of the policy (reqid) is given out by the daemon."""
+_WIRE_SERVER = "-t security -A OUTPUT -d 168.63.129.16/32 -p tcp"  # The same address on every machine of Azure.
 
 KNOWN_PROGRAMS = (
     KnownProgram(
@@ -190,9 +199,13 @@ KNOWN_PROGRAMS = (
     KnownProgram(
         "tailscale",
         "Tailscale",
-        ("nat", "filter"),
-        "tailscale/tailscale util/linuxfw/iptables_runner.go: tsChain",
+        ("mangle", "nat", "filter"),
+        "tailscale/tailscale util/linuxfw/iptables_runner.go: tsChain, AddConnmarkSaveRule",
         ("ts-input", "ts-forward", "ts-postrouting"),
+        (
+            "-t mangle -A PREROUTING *-j CONNMARK --restore-mark --nfmask 0xff0000 --ctmask 0xff0000",
+            "-t mangle -A OUTPUT *-j CONNMARK --save-mark --nfmask 0xff0000 --ctmask 0xff0000",
+        ),
     ),
     KnownProgram(
         "wireguard",
@@ -217,6 +230,122 @@ KNOWN_PROGRAMS = (
         "SSHGuard/sshguard src/fw/sshg-fw-iptables.sh, src/fw/sshg-fw-nft-sets.sh",
         ("sshguard",),
         nft_tables=("ip sshguard", "ip6 sshguard"),
+    ),
+    KnownProgram(
+        "fwknop", "fwknop", ("nat", "filter"), "mrash/fwknop server/fwknopd.conf: IPT_INPUT_ACCESS", ("FWKNOP_*",)
+    ),
+    KnownProgram(
+        "knockd",
+        "knockd (its script for iptables)",
+        ("filter",),
+        "jvinet/knock src/knock_helper_ipt.sh: COMMENT_DEFAULT",
+        rules=('*-m comment --comment "* by knockd" -j ACCEPT',),
+    ),
+    KnownProgram("psad", "psad", ("filter",), "mrash/psad psad.conf: IPT_AUTO_CHAIN1", ("PSAD_BLOCK_*",)),
+    KnownProgram(
+        "miniupnpd",
+        "MiniUPnPd",
+        ("mangle", "nat", "filter"),
+        "miniupnp/miniupnp miniupnpd/netfilter/iptcrdr.c: miniupnpd_nat_chain and the names after it",
+        ("MINIUPNPD", "MINIUPNPD-*"),
+    ),
+    KnownProgram(
+        "ipsec",
+        "strongSwan and Libreswan (updown scripts)",
+        ("filter",),
+        "strongswan/strongswan src/_updown/_updown.in: IPSEC_POLICY; Libreswan with nftables: libreswan/libreswan"
+        " programs/_updown.xfrm/_updown.xfrm.in",
+        rules=(
+            f"-t filter -A INPUT {_IPSEC}",
+            f"-t filter -A FORWARD {_IPSEC}",
+            f"-t filter -A OUTPUT {_IPSEC}",
+        ),
+        nft_tables=("inet ipsec-log", "inet ipsec-cat"),
+    ),
+    KnownProgram(
+        "netbird",
+        "NetBird",
+        ("mangle", "nat", "filter"),
+        "netbirdio/netbird client/firewall/iptables/family_linux.go, chains_linux.go, client/net/net.go",
+        ("NETBIRD-*",),
+        (
+            "-t filter -A INPUT -i wt0 -j DROP",
+            "-t filter -A FORWARD -i wt0 -j DROP",
+            "-t filter -A INPUT -i wt0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-t filter -A FORWARD -m mark --mark 0x1bd20 -j ACCEPT",
+            "-t mangle -A FORWARD -i wt0 -m conntrack --ctstate *",
+            "-t mangle -A PREROUTING -i wt0 *-j CONNMARK --set-xmark 0x1bd10/*",
+            "-t mangle -A POSTROUTING -o wt0 *-j CONNMARK --set-xmark 0x1bd11/*",
+        ),
+        ("ip netbird", "ip6 netbird"),
+    ),
+    KnownProgram(
+        "istio",
+        "Istio",
+        ("raw", "mangle", "nat"),
+        "istio/istio tools/istio-iptables/pkg/constants/constants.go, cni/pkg/iptables/iptables.go",
+        ("ISTIO_*",),
+    ),
+    KnownProgram(
+        "weave",
+        "Weave Net",
+        ("mangle", "nat", "filter"),
+        "weaveworks/weave net/bridge.go: configureIPTables; npc/constants.go, net/ipsec/ipsec.go",
+        ("WEAVE", "WEAVE-*"),
+        (
+            "-t filter -A INPUT -d */32 -i docker0 -p * -m * --dport 678[34] -j DROP",
+            "-t filter -A FORWARD -i docker0 -o weave -j DROP",
+            "-t filter -A FORWARD -o weave -m state --state NEW -j NFLOG --nflog-group 86",
+            "-t filter -A FORWARD -o weave -j DROP",
+            "-t filter -A FORWARD -i weave -o weave -j ACCEPT",
+            "-t filter -A FORWARD -i weave ! -o weave -j ACCEPT",
+            "-t filter -A FORWARD -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        ),
+    ),
+    KnownProgram(
+        "aws-vpc-cni",
+        "AWS VPC CNI",
+        ("mangle", "nat"),
+        "aws/amazon-vpc-cni-k8s pkg/networkutils/network.go: buildIptablesSNATRules, buildIptablesConnmarkRules",
+        ("AWS-SNAT-CHAIN-*", "AWS-CONNMARK-CHAIN-*"),
+        (
+            '-t mangle -A PREROUTING *-m comment --comment "AWS, primary ENI" *',
+            '-t nat -A PREROUTING -m comment --comment "AWS, CONNMARK" -j CONNMARK *',
+        ),
+    ),
+    KnownProgram(
+        "node-local-dns",
+        "NodeLocal DNSCache",
+        ("raw", "filter"),
+        "kubernetes/dns cmd/node-cache/app/cache_app.go: iptablesCommentSkipConntrack, iptablesCommentAllowTraffic",
+        rules=('*-m comment --comment "NodeLocal DNS Cache: *" -j *',),
+    ),
+    KnownProgram(
+        "ip-masq-agent",
+        "ip-masq-agent",
+        ("nat",),
+        "kubernetes-sigs/ip-masq-agent cmd/ip-masq-agent/ip-masq-agent.go: masq-chain; kubernetes/kubernetes"
+        " cluster/gce/addons/ip-masq-agent/ip-masq-agent.yaml",
+        ("IP-MASQ-AGENT", "IP-MASQ"),
+    ),
+    KnownProgram(
+        "waagent",
+        "the Azure Linux Agent",
+        ("security",),
+        "Azure/WALinuxAgent azurelinuxagent/ga/firewall_manager.py: IpTables",
+        rules=(
+            f"{_WIRE_SERVER} -m tcp --dport 53 -j ACCEPT",
+            f"{_WIRE_SERVER} -m owner --uid-owner 0 -j ACCEPT",
+            f"{_WIRE_SERVER} -m conntrack --ctstate INVALID,NEW -j DROP",
+        ),
+    ),
+    KnownProgram(
+        "pve-firewall",
+        "the Proxmox VE firewall",
+        ("raw", "filter"),
+        # Its security groups (GROUP-NAME-IN) are reached from these chains.
+        "proxmox/pve-firewall src/PVE/Firewall.pm: get_ruleset_cmdlist, generate_tap_rules_direction",
+        ("PVEFW-*", "tap[0-9]*i[0-9]*-IN", "tap[0-9]*i[0-9]*-OUT", "veth[0-9]*i[0-9]*-IN", "veth[0-9]*i[0-9]*-OUT"),
     ),
 )
 """All known programs, in the order of the documentation."""

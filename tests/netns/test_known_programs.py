@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
+from fwguardd.kernel.iptables import Backend, LiveKernel
+from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
+from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Family
+from fwguardd.ruleset.preserve import Preserve, own_part
 from tests.netns.conftest import output
 from tests.waiting import wait_until
 
@@ -134,6 +138,23 @@ def test_a_copy_of_others_rules_in_a_file_is_left_out(start_daemon: Callable[...
     assert codes == {"preserved-chain", "preserved-rule"}
     daemon.event("rules.unchanged", rules=0)
     assert theirs(live(backend), ("docker-classic",)) == before
+
+
+def test_rules_are_recognized_as_iptables_prints_them(backend: str) -> None:
+    """The patterns match what the real iptables-save prints of the rules of many programs: nothing is left as ours."""
+    load(backend, "small-programs")
+    assert sorted(live(backend)) == sorted([*captured("small-programs"), *builtin_chains()])
+    patterns = [pattern for program in KNOWN_PROGRAMS for pattern in program.patterns]
+    shown = LiveKernel(Backend(backend)).look(FAMILIES)[Family.IPV4].shown
+    own = own_part(shown, Preserve.from_patterns(patterns))
+    chains = [chain for table in own.tables.values() for chain in table.chains.values()]
+    assert [rule.text for chain in chains for rule in chain.rules] == []
+    assert [chain.name for chain in chains if chain.policy is None] == []
+
+
+def builtin_chains() -> Lines:
+    """The lines of all built-in chains, as `live` has them."""
+    return [(f"*{table}", f":{chain} ACCEPT") for table, chains in BUILTIN_CHAINS.items() for chain in chains]
 
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)

@@ -31,6 +31,15 @@ CHAINS = {
     "tailscale": "ts-input ts-forward ts-postrouting",
     "ufw-docker": "ufw-user-forward ufw-docker-logging-deny",
     "sshguard": "sshguard",
+    "fwknop": "FWKNOP_INPUT FWKNOP_FORWARD FWKNOP_PREROUTING FWKNOP_MASQUERADE",
+    "psad": "PSAD_BLOCK_INPUT PSAD_BLOCK_OUTPUT PSAD_BLOCK_FORWARD",
+    "miniupnpd": "MINIUPNPD MINIUPNPD-POSTROUTING",
+    "netbird": "NETBIRD-ACL-INPUT NETBIRD-RT-FWD-IN NETBIRD-RT-NAT NETBIRD-NAT-OUTPUT",
+    "istio": "ISTIO_INBOUND ISTIO_OUTPUT ISTIO_IN_REDIRECT ISTIO_POSTRT",
+    "weave": "WEAVE WEAVE-NPC WEAVE-NPC-EGRESS-DEFAULT WEAVE-EXPOSE WEAVE-IPSEC-OUT-MARK WEAVE-CANARY",
+    "aws-vpc-cni": "AWS-SNAT-CHAIN-0 AWS-CONNMARK-CHAIN-0",
+    "ip-masq-agent": "IP-MASQ-AGENT IP-MASQ",
+    "pve-firewall": "PVEFW-INPUT PVEFW-FWBR-IN PVEFW-SET-ACCEPT-MARK tap100i0-IN veth101i1-OUT",
 }
 RULES = """
 docker filter FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -66,6 +75,37 @@ fail2ban filter INPUT -m recent --update --seconds 3600 --name f2b-sshd --mask 2
 crowdsec filter INPUT -m set --match-set crowdsec6-blacklists-0 src -j DROP
 wireguard raw PREROUTING ! -i wg0 -d 10.0.0.2/32 -m addrtype ! --src-type LOCAL -m comment --comment "wg-quick(8) \
 rule for wg0" -j DROP
+tailscale mangle PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j CONNMARK --restore-mark --nfmask 0xff0000 \
+--ctmask 0xff0000
+tailscale mangle OUTPUT -m conntrack --ctstate NEW -m mark ! --mark 0x0/0xff0000 -j CONNMARK --save-mark \
+--nfmask 0xff0000 --ctmask 0xff0000
+fwknop filter INPUT -j FWKNOP_INPUT
+knockd filter INPUT -s 198.51.100.7/32 -p tcp -m tcp --dport 22 -m comment --comment "Append  by knockd" -j ACCEPT
+miniupnpd filter FORWARD -i eth0 ! -o eth0 -j MINIUPNPD
+ipsec filter FORWARD -s 10.1.0.0/24 -d 10.2.0.0/24 -m policy --dir in --pol ipsec --reqid 1 --proto esp -j ACCEPT
+ipsec filter OUTPUT -s 192.0.2.1/32 -d 10.2.0.0/24 -o eth0 -m policy --dir out --pol ipsec --reqid 17 --proto esp \
+-j ACCEPT
+netbird filter INPUT -i wt0 -j NETBIRD-ACL-INPUT
+netbird filter FORWARD -i wt0 -j DROP
+netbird filter FORWARD -m mark --mark 0x1bd20 -j ACCEPT
+netbird mangle PREROUTING -i wt0 -m conntrack --ctstate NEW -j CONNMARK --set-xmark 0x1bd10/0xffffffff
+netbird mangle FORWARD -i wt0 -m conntrack --ctstate DNAT -m mark ! --mark 0x1bd20 -j DROP
+istio nat PREROUTING -p tcp -j ISTIO_INBOUND
+weave filter FORWARD -i weave ! -o weave -j ACCEPT
+weave filter FORWARD -o weave -m state --state NEW -j NFLOG --nflog-group 86
+weave filter INPUT -d 172.17.0.1/32 -i docker0 -p tcp -m tcp --dport 6783 -j DROP
+aws-vpc-cni nat PREROUTING -m comment --comment "AWS, CONNMARK" -j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80
+aws-vpc-cni mangle PREROUTING -i eth0 -m comment --comment "AWS, primary ENI" -m addrtype --dst-type LOCAL \
+--limit-iface-in -j CONNMARK --set-xmark 0x80/0x80
+node-local-dns filter INPUT -d 169.254.20.10/32 -p udp -m udp --dport 53 -m comment \
+--comment "NodeLocal DNS Cache: allow DNS traffic" -j ACCEPT
+node-local-dns raw OUTPUT -s 10.96.0.10/32 -p tcp -m tcp --sport 53 -m comment \
+--comment "NodeLocal DNS Cache: skip conntrack" -j NOTRACK
+ip-masq-agent nat POSTROUTING -m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL \
+destination traffic to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT
+waagent security OUTPUT -d 168.63.129.16/32 -p tcp -m owner --uid-owner 0 -j ACCEPT
+waagent security OUTPUT -d 168.63.129.16/32 -p tcp -m conntrack --ctstate INVALID,NEW -j DROP
+pve-firewall raw PREROUTING -j PVEFW-PREROUTING
 """.strip().splitlines()
 NOBODYS = """
 filter INPUT -p tcp -m tcp --dport 22 -j ACCEPT
@@ -78,6 +118,19 @@ nat POSTROUTING -s 192.168.1.0/24 ! -o eth0 -j MASQUERADE
 raw PREROUTING -d 192.0.2.1/32 ! -i eth0 -j DROP
 filter INPUT -m comment --comment "not generated for LXD at all" -j ACCEPT
 filter INPUT -m comment --comment "jump to DOCKER" -j ACCEPT
+filter INPUT -i wt0 -j ACCEPT
+filter INPUT -i wt0 -p tcp -m tcp --dport 22 -j ACCEPT
+filter INPUT -m policy --dir in --pol ipsec -j ACCEPT
+filter FORWARD -m policy --dir in --pol ipsec --proto esp -j ACCEPT
+filter FORWARD -i weave -o eth0 -j ACCEPT
+filter INPUT -i docker0 -p udp -m udp --dport 53 -j ACCEPT
+filter INPUT -s 203.0.113.9/32 -j DROP
+filter INPUT -i tun0 -j ACCEPT
+nat POSTROUTING -s 10.8.0.0/24 -o eth0 -j MASQUERADE
+filter FORWARD -i zt+ -o eth0 -j ACCEPT
+filter OUTPUT -d 168.63.129.16/32 -p tcp -j DROP
+mangle PREROUTING -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff
+raw PREROUTING -d 169.254.20.10/32 -p udp -m udp --dport 53 -j NOTRACK
 """.strip().splitlines()
 
 
