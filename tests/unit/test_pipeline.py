@@ -181,6 +181,22 @@ def test_a_line_of_a_longer_prefix_names_its_rule() -> None:
     assert "'iptables denied: INVALID ', which begins with the watched prefix 'iptables denied: '" in message
 
 
+def test_a_rule_without_a_prefix_and_one_that_allows() -> None:
+    """An empty prefix is that of lines which begin with the devices; what is allowed is an event of its own meaning, and
+    counts as logged."""
+    allowed = Watched("allowed", "ok ", Meaning.ALLOWED)
+    run = Run(AggregationLimits(), (Watched("all", "", Meaning.DENIED), allowed))
+    run.source.denial("")
+    run.source.denial("ok ")
+    run.source.line("usb 1-1: new device")
+    run.read_all()
+    assert [(kind.name, fields["meaning"]) for kind, _, fields in run.emitted.events] == [
+        ("denied", "denied"),
+        ("logged", "allowed"),
+    ]
+    run.check_sums()
+
+
 def test_unparsed_lines_are_kept_and_counted() -> None:
     """The first ones are events with the raw line; a flood of them is counted; the sum is exact."""
     run = Run(AggregationLimits(first=2))

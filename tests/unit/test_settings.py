@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from fwguardd.denials.aggregation import AggregationLimits
+from fwguardd.denials.model import Meaning, Watched
 from fwguardd.ruleset.known_programs import BY_NAME
 from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
 
@@ -77,6 +78,17 @@ def test_the_shipped_file_shows_the_defaults() -> None:
     assert read_settings(PATH, said.encode()) == Settings()
     assert set(yaml.safe_load(said)) == set(Settings.__dataclass_fields__)
     assert read_settings(PATH, shipped.encode()) == Settings()
+
+
+def test_prefixes_may_be_empty_and_have_a_meaning() -> None:
+    """Rules without a prefix are watched by an empty one in quotes; a prefix without a value is a mistake."""
+    text = b'prefixes: [{name: all, prefix: ""}, {name: ok, prefix: "ok ", meaning: allowed}]'
+    assert read_settings(PATH, text).prefixes == (
+        Watched("all", "", Meaning.DENIED),
+        Watched("ok", "ok ", Meaning.ALLOWED),
+    )
+    with pytest.raises(SettingsError, match="expected a string"):
+        read_settings(PATH, b"prefixes: [{name: all, prefix: }]")
 
 
 def test_values_arrive() -> None:
