@@ -17,8 +17,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       options, settings  the daemon's command line; every setting with its default
       dependencies       the message where a Python module of another package is not installed
       denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline
-        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and their authors,
-                         /dev/kmsg, NFLOG
+        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and authors, kmsg, NFLOG
           ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
           events         every event, with its MESSAGE_ID, priority and meaning; event_fields has their fields
           wording        numbers and times in messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,13 @@ CALLERS = {
 """Which functions may call each constructor; a file alone means any function of it."""
 
 
-def _calls() -> Iterator[tuple[str, str]]:
+@cache
+def _calls() -> tuple[tuple[str, str], ...]:
     """Each call of a name or an attribute in the package, and the function that it stands in, as "FILE FUNCTION"."""
+    return tuple(_find_calls())
+
+
+def _find_calls() -> Iterator[tuple[str, str]]:
     for path in PACKAGE.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):

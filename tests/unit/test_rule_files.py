@@ -129,6 +129,7 @@ def test_files_of_other_users_are_refused(rules: Path) -> None:
     assert (finding.code, finding.hint) == ("untrusted-owner", f"chown root {rules}/a.rules")
 
 
+@pytest.mark.root
 def test_a_draft_may_belong_to_any_user(rules: Path) -> None:
     """A directory that the daemon does not load is read, whatever its owner and mode and those of its files are."""
     (rules / "a.rules").write_text(RULE)
@@ -176,6 +177,7 @@ def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(rules: Path) -
     assert _names(rules) == ["a.rules"]
 
 
+@pytest.mark.root
 def test_a_link_through_the_directory_of_another_user_is_refused(rules: Path, tmp_path: Path) -> None:
     """Another user could point such a link to any file, and so choose the rules or have the file quoted."""
     home = tmp_path / "home"
@@ -199,7 +201,7 @@ def test_nothing_is_quoted_of_a_file_that_is_not_a_rule_file(rules: Path, tmp_pa
     assert (finding.code, "secret" in f"{finding}{finding.hint}") == ("untrusted-link", False)
 
 
-@pytest.mark.parametrize("fault", ["owner", "group writes", "others write"])
+@pytest.mark.parametrize("fault", [pytest.param("owner", marks=pytest.mark.root), "group writes", "others write"])
 def test_a_directory_above_that_others_can_write_is_refused(tmp_path: Path, fault: str) -> None:
     """Who can write any directory above can put another one in place of the rules directory."""
     above = tmp_path / "above"
