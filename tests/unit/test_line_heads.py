@@ -351,6 +351,20 @@ def test_a_reported_loss_is_an_event(report: str, count: int | None) -> None:
     assert (events[0].realtime, events[0].host) == (LOCAL, "host")
 
 
+def test_a_loss_that_the_journal_reports_is_an_event() -> None:
+    """In the entries of the journal too a report counts by the program that made it."""
+    entry = {
+        "__REALTIME_TIMESTAMP": str(UTC_TIME),
+        "_TRANSPORT": "syslog",
+        "_HOSTNAME": "host",
+        "SYSLOG_IDENTIFIER": "rsyslogd",
+        "MESSAGE": "imjournal: 42 messages lost due to rate-limiting",
+    }
+    events, old = run(json.dumps(entry), json.dumps({**entry, "SYSLOG_IDENTIFIER": "sshd"}))
+    assert [(event.name, event.weight, event.realtime) for event in events] == [("denials.lost", 42, UTC_TIME)]
+    assert (old.counts.lost, old.counts.others) == (42, 2)
+
+
 def test_gaps_between_records_are_losses() -> None:
     """Numbers of kernel records that are missing count as lost; a new boot begins again with 0. Many gaps are reported
     together at the end."""

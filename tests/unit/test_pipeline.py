@@ -182,7 +182,7 @@ def test_a_line_of_a_longer_prefix_names_its_rule() -> None:
 
 
 def test_a_rule_without_a_prefix_and_one_that_allows() -> None:
-    """An empty prefix is that of lines which begin with the devices; what is allowed is an event of its own meaning, and
+    """An empty prefix is that of lines which begin with the devices. What is allowed has a meaning of its own, and
     counts as logged."""
     allowed = Watched("allowed", "ok ", Meaning.ALLOWED)
     run = Run(AggregationLimits(), (Watched("all", "", Meaning.DENIED), allowed))

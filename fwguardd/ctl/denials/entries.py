@@ -14,14 +14,15 @@ import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.ctl.denials.event import KernelLine, as_text
+from fwguardd.ctl.denials.event import KernelLine, as_number, as_text
+from fwguardd.ctl.denials.other_heads import ProgramLine
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.kernel.journal_reader import Entry, read_document
+from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fwguardd.kernel.kmsg import Lost
 
 LONGEST_ENTRY: Final = 1 << 20
 """Bytes. Of a longer entry the rest is ignored."""
@@ -164,13 +165,19 @@ def decoded(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def read_journal(entry: dict[str, Any]) -> KernelLine | Lost | None:
+def read_journal(entry: dict[str, Any]) -> KernelLine | ProgramLine | Lost:
     """An entry of the journal. User space can write to the kernel log, but not as facility 0 (kernel)."""
     found = read_document(entry)
     if isinstance(found, Entry):
         host = as_text(entry.get("_HOSTNAME")) or None
         return KernelLine(kernel_escaped(found.message), round(found.when * 1_000_000), None, host)
-    return found
+    if isinstance(found, Lost):
+        return found
+    program = as_text(entry.get("SYSLOG_IDENTIFIER"))
+    if entry.get("_TRANSPORT") == "kernel":
+        program = "user"
+    realtime = as_number(entry.get("__REALTIME_TIMESTAMP"))
+    return ProgramLine(realtime, as_text(entry.get("_HOSTNAME")), program, as_text(entry.get("MESSAGE")))
 
 
 def read_dmesg(entry: dict[str, Any]) -> KernelLine | None:

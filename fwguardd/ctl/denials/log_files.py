@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fwguardd.denials.model import Watched
 
 
-def read_line(line: bytes, stamps: StampReader) -> KernelLine | Wrapped | Lost | None:
+def read_line(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
     """The kernel line in a line of a file; what is left of the line, or None, when nothing shows that the kernel wrote
     it; or the loss that journald reports. Never raises."""
     # Serial consoles and other systems end lines with a carriage return.
@@ -64,7 +64,7 @@ def read_line(line: bytes, stamps: StampReader) -> KernelLine | Wrapped | Lost |
     return _from_wrapped(unwrap(text, stamps), stamps)
 
 
-def _from_wrapped(found: KernelLine | Wrapped, stamps: StampReader) -> KernelLine | Wrapped | Lost | None:
+def _from_wrapped(found: KernelLine | Wrapped, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
     """The same, of what a line without a common head has."""
     if isinstance(found, KernelLine):
         return found
@@ -79,7 +79,7 @@ def _from_wrapped(found: KernelLine | Wrapped, stamps: StampReader) -> KernelLin
     return KernelLine(record.text, found.realtime, record.usec)
 
 
-def _from_object(line: bytes, stamps: StampReader) -> KernelLine | Wrapped | Lost | None:
+def _from_object(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
     entry = entries.decoded(line)
     if entry is None:
         return None
@@ -210,6 +210,8 @@ class LogFileReader:
             return self._event_of_loss(Loss("systemd-journald", line.count, f"Missed {line.count} kernel messages"))
         if isinstance(line, Wrapped):
             return self._event_of_wrapped(data, line)
+        if isinstance(line, ProgramLine):
+            return self._event_of_report(data, line)
         self._count_ignored(data)
         return None
 
@@ -244,13 +246,19 @@ class LogFileReader:
                 return self._event_of(line)
         report = read_program_line(wrapped.text, self._stamps)
         if report is not None:
-            number = reports.repeats(report.program, report.text)
-            if number is not None:
-                return self._repeated(report, number)
-            found = reports.loss(report.program, report.text)
-            if found is not None:
-                return self._event_of_loss(Loss(report.program, found.count, report.text, report.realtime, report.host))
+            return self._event_of_report(data, report)
         self._count_ignored(data, wrapped)
+        return None
+
+    def _event_of_report(self, data: bytes, report: ProgramLine) -> Event | None:
+        """The event of a line of another program, if it reports a loss or a repeated line."""
+        number = reports.repeats(report.program, report.text)
+        if number is not None:
+            return self._repeated(report, number)
+        found = reports.loss(report.program, report.text)
+        if found is not None:
+            return self._event_of_loss(Loss(report.program, found.count, report.text, report.realtime, report.host))
+        self._count_ignored(data)
         return None
 
     def _event_of_loss(self, loss: Loss) -> Event | None:
