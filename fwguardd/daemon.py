@@ -260,6 +260,10 @@ class Daemon:
         """What was read of the kernel log."""
         return cast("DenialsDocument", self._reader.counts())
 
+    def settling(self) -> bool:
+        """Whether changed files wait until there are no further changes."""
+        return self._timetable.settling
+
     def drift_found(self) -> None:
         """Drift was found outside of a pass: it is dealt with like a change that the kernel gave notice of."""
         self._timetable.kernel_changed(time.monotonic(), gap=self._supervisor.look_gap())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fwguardd import __version__
@@ -32,27 +33,41 @@ if TYPE_CHECKING:
         StatusDocument,
     )
     from fwguardd.enforce.context import Host, Outcome
-    from fwguardd.enforce.state import InForce, RefusedFiles, State
+    from fwguardd.enforce.state import FilesReport, InForce, Measured, RefusedFiles, State
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
     from fwguardd.store.revisions import Fault, HeldFiles, PendingConfirmation, Revision, RevisionSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The state in words: in one sentence, what the kernel held, and what became of the rule files."""
+
+    sentence: str
+    measured: Measured
+    files: FilesReport
 
 
 def status(
     host: Host,
     rules_dir: str,
     state: State,
-    sentence: str,
+    described: Described,
     drift_state: DriftStateDocument,
     denials: DenialsDocument,
 ) -> StatusDocument:
-    """The state of everything. ``sentence`` is the state in one sentence."""
+    """The state of everything."""
     return {
         "version": __version__,
         "backend": host.tool.backend.value,
         "iptables": host.tool.version,
         "rules_dir": rules_dir,
-        "sentence": sentence,
+        "sentence": described.sentence,
+        "state": described.measured.state.value,
+        "state_facts": described.measured.facts,
+        "compared": state.compared,
+        "files": described.files.state.value,
+        "files_why": described.files.why,
         "in_force": _in_force(state.in_force),
         "drift": drift_state,
         "last_refusal": _last_refusal(state.refused),
@@ -85,6 +100,8 @@ def outcome(host: Host, before: State, done: Outcome, state: State) -> OutcomeDo
         "reason": None,
         "pending": _pending(state.pending, host.boot_id),
         "sentence": state.sentence,
+        "state": state.measured().state.value,
+        "files": state.files().state.value,
     }
     if in_force is not None:
         document["revision"], document["rules"] = in_force.revision, _rules(in_force)
@@ -103,12 +120,17 @@ def damaged(faults: Iterable[Fault]) -> list[str]:
 
 
 def history(
-    revisions: Sequence[RevisionSummary], faults: Iterable[Fault], state: State, limit: int | None
+    revisions: Sequence[RevisionSummary], faults: Iterable[Fault], state: State, described: Described, limit: int | None
 ) -> HistoryDocument:
     """The revisions that are kept, newest first; ``revisions`` are in order of their numbers."""
     current = _revision_in_force(state)
     newest_first = list(reversed(revisions))[:limit]
-    return {"revisions": [_revision(summary, current) for summary in newest_first], "damaged": damaged(faults)}
+    return {
+        "revisions": [_revision(summary, current) for summary in newest_first],
+        "damaged": damaged(faults),
+        "state": described.measured.state.value,
+        "sentence": described.sentence,
+    }
 
 
 def show(revision: Revision) -> ShowDocument:
@@ -162,6 +184,7 @@ def _in_force(in_force: InForce | None) -> InForceDocument | None:
         "cause": in_force.cause,
         "rules": _rules(in_force),
         "kind": in_force.kind.value,
+        "by": in_force.by or None,
     }
 
 

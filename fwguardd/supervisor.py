@@ -13,6 +13,7 @@ from fwguardd.enforce.context import Host, Outcome, boottime, repaired_in
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, RepairBudget
+from fwguardd.enforce.state import KernelState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
@@ -91,12 +92,18 @@ class Supervisor:
     @property
     def sentence(self) -> str:
         """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
-        clauses = [self.state.sentence]
-        if self._settings.on_drift is OnDrift.REPAIR and self._why_not():
-            clauses.append(self._why_not())
+        return self.describe().sentence
+
+    def describe(self, *, settling: bool = False) -> documents.Described:
+        """The state in words. ``settling``: changed files wait until there are no further changes."""
+        why_not, state = self._why_not(), self.state
+        measured, files = state.measured(why_not), state.files(settling=settling)
+        clauses = [state.describe(why_not, settling=settling)]
+        if self._settings.on_drift is OnDrift.REPAIR and why_not and measured.state is not KernelState.DRIFTED:
+            clauses.append(why_not)
         if self._hangs:
             clauses.append(self._hangs)
-        return "; ".join(clauses)
+        return documents.Described("; ".join(clauses), measured, files)
 
     def look_gap(self) -> float:
         """Seconds to leave between two passes that changes by other programs cause."""
@@ -205,7 +212,7 @@ class Supervisor:
         """Report log lines that limits have suppressed, by the counters that the pass that has just ended has read."""
         self._worker.submit(Worker.report_suppressed_lines)
 
-    def status(self, denials: DenialsDocument) -> StatusDocument:
+    def status(self, denials: DenialsDocument, *, settling: bool = False) -> StatusDocument:
         """The result of the verb status."""
         unverified = self.state.unverified
         drift: DriftStateDocument = {
@@ -215,7 +222,8 @@ class Supervisor:
             "paused_seconds": self.paused(),
             "fight": self._fight(),
         }
-        status = documents.status(self.host, str(self._settings.rules_dir), self.state, self.sentence, drift, denials)
+        described = self.describe(settling=settling)
+        status = documents.status(self.host, str(self._settings.rules_dir), self.state, described, drift, denials)
         status["damaged"] = documents.damaged(self.faults)
         return status
 

@@ -64,6 +64,9 @@ class Passes(Protocol):
     def wake(self) -> None:
         """Something that the schedule depends on has changed."""
 
+    def settling(self) -> bool:
+        """Whether changed files wait until there are no further changes."""
+
     def denials(self) -> DenialsDocument:
         """What was read of the kernel log."""
 
@@ -137,11 +140,12 @@ class ControlVerbs:
         return await perform(self, request, caller)
 
     async def _status(self, _request: Request, _caller: Caller) -> StatusDocument:
-        return self._supervisor.status(self._passes.denials())
+        return self._supervisor.status(self._passes.denials(), settling=self._passes.settling())
 
     async def _history(self, request: Request, _caller: Caller) -> HistoryDocument:
-        supervisor = self._supervisor
-        return documents.history(supervisor.revisions, supervisor.faults, supervisor.state, request.whole("limit"))
+        supervisor, limit = self._supervisor, request.whole("limit")
+        described = supervisor.describe(settling=self._passes.settling())
+        return documents.history(supervisor.revisions, supervisor.faults, supervisor.state, described, limit)
 
     async def _show(self, request: Request, caller: Caller) -> EncodedAnswer:
         number = request.whole("revision")

@@ -32,13 +32,14 @@ class FindingDocument(TypedDict):
 
 
 class InForceDocument(TypedDict):
-    """The revision in force. ``kind`` is "rules" or "open"."""
+    """The revision that was loaded last. ``kind`` is "rules" or "open", ``by`` the user that asked for it."""
 
     revision: int
     since: float
     cause: str
     rules: RuleCounts
     kind: str
+    by: NotRequired[str | None]
 
 
 class FightDocument(TypedDict):
@@ -111,8 +112,13 @@ class DenialsDocument(TypedDict):
 
 
 class StatusDocument(TypedDict):
-    """The result of status. ``damaged`` has a sentence for each file in the state directory that was found damaged, or
-    could not be read, since the start."""
+    """The result of status.
+
+    ``state`` is what the kernel held at the time ``compared``: "in-force", "drifted", "emergency", "open",
+    "unverified" or "unmanaged". ``files`` is what became of the rule files: "applied", "refused", "held", "waiting" or
+    "settling". ``state_facts`` and ``files_why`` say the facts in words. ``damaged`` has a sentence for each file in
+    the state directory that was found damaged, or could not be read, since the start.
+    """
 
     version: str
     backend: str
@@ -126,12 +132,18 @@ class StatusDocument(TypedDict):
     held: HeldDocument | None
     denials: DenialsDocument
     damaged: NotRequired[list[str]]
+    state: NotRequired[str]
+    state_facts: NotRequired[str]
+    compared: NotRequired[float | None]
+    files: NotRequired[str]
+    files_why: NotRequired[str]
 
 
 class OutcomeDocument(TypedDict):
     """The result of reload, confirm, rollback and open.
 
     ``outcome`` is "applied", "unchanged", "refused" or "failed"; ``sentence`` says what is in force afterwards.
+    ``state`` and ``files`` are those of status.
     """
 
     outcome: str
@@ -142,6 +154,8 @@ class OutcomeDocument(TypedDict):
     reason: str | None
     pending: PendingDocument | None
     sentence: str
+    state: NotRequired[str]
+    files: NotRequired[str]
 
 
 class RevisionDocument(TypedDict):
@@ -159,10 +173,12 @@ class RevisionDocument(TypedDict):
 
 
 class HistoryDocument(TypedDict):
-    """The result of history: the revisions that are kept, newest first; ``damaged`` is that of status."""
+    """The result of history: the revisions that are kept, newest first; the others are those of status."""
 
     revisions: list[RevisionDocument]
     damaged: list[str]
+    state: NotRequired[str]
+    sentence: NotRequired[str]
 
 
 class FileDocument(TypedDict):

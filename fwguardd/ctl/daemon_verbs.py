@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
-from fwguardd.ctl import answers
+from fwguardd.ctl import answers, status_answer
 from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError
 from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, settings_of
 from fwguardd.store.revisions import StoreError
@@ -131,7 +131,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, int | float | None]:
 
 
 def _status_lines(result: Any, ink: answers.AnswerPainter, _socket_path: Path) -> list[str]:
-    return answers.status(result, ink, time.time())
+    return status_answer.status(result, ink, time.time())
 
 
 def _change_lines(result: Any, ink: answers.AnswerPainter, socket_path: Path) -> list[str]:
@@ -165,9 +165,18 @@ _LINES: Mapping[str, _Lines] = {
 def _exit_code(verb: str, result: Mapping[str, Any]) -> int:
     if verb == "drift":
         return ANSWER_IS_NO if result.get("count") else DONE
+    if verb == "status":
+        return _status_code(result)
     if verb in _CHANGES:
         return _OUTCOMES.get(result.get("outcome", ""), FAILED)
     return DONE
+
+
+def _status_code(result: Mapping[str, Any]) -> int:
+    """Whether the kernel holds the revision in force. A daemon of an earlier version names no state."""
+    if result.get("state", "in-force") == "in-force":
+        return DONE
+    return ANSWER_IS_NO
 
 
 def _socket_path(options: argparse.Namespace) -> Path:

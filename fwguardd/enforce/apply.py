@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def apply_files(
         _let_boot_undo(context, state, promise)
     _release_held(context, state)
     end(context)
-    after = replace(_with_promise(new, promise), unrecorded=unrecorded)
+    after = replace(_with_promise(new, promise), unrecorded=unrecorded).seen((), time.time())
     return _applied(context, after, new, outcome, why)
 
 

@@ -78,7 +78,9 @@ def end(context: Context) -> None:
 def in_force_of(revision: Revision) -> InForce:
     """A revision from the disk, as the one in force."""
     canonical = Canonical.from_revision(revision.rulesets)
-    return InForce(revision.number, revision.digest, canonical, revision.when, revision.cause, revision.kind)
+    return InForce(
+        revision.number, revision.digest, canonical, revision.when, revision.cause, revision.kind, by=revision.by
+    )
 
 
 def keep(
@@ -121,7 +123,8 @@ def new_in_force(
     context: Context, digest: str, canonical: Canonical, why: Cause, kind: RevisionKind = RevisionKind.RULES
 ) -> InForce:
     """A ruleset that is about to be put in force, under the next number."""
-    return InForce(context.store.next_number(), digest, canonical, time.time(), why.cause, kind, boottime())
+    number = context.store.next_number()
+    return InForce(number, digest, canonical, time.time(), why.cause, kind, boottime(), why.by)
 
 
 def earlier_revision(context: Context, current: InForce | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,12 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
         # Compared as sets: one more copy of a rule that was reported is not news. What a failed load left is no drift.
         if drift and frozenset(drift) != frozenset(state.drift) and not undo_delayed:
             report_drift(context, in_force, drift, authors)
+        state = state.seen(drift, time.time())
         if not drift or not (context.repair or undo_delayed):
-            return Done(replace(report_verified(context, state, as_wanted=not drift), drift=drift))
+            return Done(report_verified(context, state, as_wanted=not drift))
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
-    return _repair(context, replace(state, drift=drift), in_force, authors)
+    return _repair(context, state, in_force, authors)
 
 
 def _repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:

@@ -122,7 +122,7 @@ def report_unverified(
 ) -> State:
     """The state in which the kernel could not be verified; reports it unless it was reported already."""
     if state.unverified is unverified:
-        return state
+        return replace(state, unverified_why=reason)
     kind = events.UNVERIFIED
     if unverified is UnverifiedState.HIDDEN:
         kind = events.HIDDEN
@@ -135,7 +135,7 @@ def report_unverified(
     what = _UNVERIFIED[unverified].format(revision=revision)
     message = f"{what[0].upper()}{what[1:]}: {reason}{because}. {_NEXT_STEPS.get(unverified, _RETRIED)}"
     context.emit(kind, message, revision=state.revision, reason=reason, **authors.fields())
-    return replace(state, unverified=unverified)
+    return replace(state, unverified=unverified, unverified_why=reason)
 
 
 def report_verified(context: Context, state: State, *, as_wanted: bool) -> State:
@@ -145,7 +145,7 @@ def report_verified(context: Context, state: State, *, as_wanted: bool) -> State
     if as_wanted and state.in_force is not None:
         message = f"the kernel could be read again, and holds revision {state.revision}"
         context.emit(events.VERIFIED, message, revision=state.revision)
-    return replace(state, unverified=None)
+    return replace(state, unverified=None, unverified_why="")
 
 
 def report_boot(path: Path, emit: Emit) -> None:

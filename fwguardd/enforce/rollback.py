@@ -6,6 +6,7 @@ were undone are held: they are not applied again until they change or a reload a
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from fwguardd.enforce.record import (
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.state import State, Unknown
+from fwguardd.enforce.state import EMERGENCY_CAUSE, State, Unknown
 from fwguardd.enforce.transaction import Unchanged, put_in_force
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -198,7 +199,7 @@ def load_emergency_set(context: Context, state: State, directory: Path) -> Outco
     if isinstance(result, Invalid):
         reason = f"the emergency set is refused: {result.findings.errors[0]}"
         return pass_failed(context, state, reason, retry=False)
-    return _put(context, state, result.rehearsed, Cause("emergency"), RevisionKind.RULES, "")
+    return _put(context, state, result.rehearsed, Cause(EMERGENCY_CAUSE), RevisionKind.RULES, "")
 
 
 def _put_back(context: Context, state: State, revision: Revision, why: Cause) -> Outcome:
@@ -226,11 +227,11 @@ def _put(
     unrecorded = keep(context, new, files, why, for_boot=True)
     end(context)
     state = replace(
-        state,
+        state.seen((), time.time()),
         touched=Owned(),
         in_force=new,
         refused=None,
-        drift=(),
+        blocked="",
         unverified=None,
         unknown=state.unknown - {Unknown.REVISION},
         unrecorded=unrecorded,

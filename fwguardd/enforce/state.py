@@ -1,4 +1,8 @@
-"""The state between two passes: what is in force, which files were refused or are held, what could not be verified."""
+"""The state between two passes: what the kernel held when it was compared last, and what became of the rule files.
+
+`KernelState` and `FilesState` are the words of the command line, STATUS=, the events and the manual. What the kernel
+holds is a measurement with its time: a revision that was loaded is in force only once it was compared.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.store.model import RevisionKind
-from fwguardd.wording import counted
+from fwguardd.wording import counted, local_time_of_day
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.diff import Difference
@@ -21,7 +25,8 @@ class InForce:
     """The revision that fwguardd put in force last.
 
     ``digest`` is that of its files, "" if the files have to be validated again. ``since`` is in seconds since 1970, and
-    ``loaded_at`` in seconds of CLOCK_BOOTTIME; None if another process put it in force.
+    ``loaded_at`` in seconds of CLOCK_BOOTTIME; None if another process put it in force. ``by`` is the user that asked
+    for it, "" for none.
     """
 
     revision: int
@@ -31,6 +36,7 @@ class InForce:
     cause: str
     kind: RevisionKind = RevisionKind.RULES
     loaded_at: float | None = None
+    by: str = ""
 
     @property
     def owned(self) -> Owned:
@@ -51,13 +57,94 @@ class InForce:
         return sum(self.rules.values())
 
 
+EMERGENCY_CAUSE = "emergency"
+"""The cause of a revision that is the emergency set, which the daemon loaded itself."""
+
+
+class KernelState(Enum):
+    """What the kernel held when it was compared last. The values are a contract: programs read them."""
+
+    IN_FORCE = "in-force"
+    """It held the revision in force."""
+
+    DRIFTED = "drifted"
+    """It differed from the revision in force, and that is not repaired yet, or cannot be."""
+
+    EMERGENCY = "emergency"
+    """The emergency set is loaded."""
+
+    OPEN = "open"
+    """Everything is accepted, because an administrator asked for that."""
+
+    UNVERIFIED = "unverified"
+    """It cannot be compared now."""
+
+    UNMANAGED = "unmanaged"
+    """fwguardd has never loaded anything."""
+
+
+class FilesState(Enum):
+    """What became of the rule files. The values are a contract: programs read them."""
+
+    APPLIED = "applied"
+    """They are the revision in force."""
+
+    REFUSED = "refused"
+    """They have errors."""
+
+    HELD = "held"
+    """They are not applied until they change or a reload asks."""
+
+    WAITING = "waiting"
+    """They cannot be loaded yet, because of something outside of them. fwguardd tries again."""
+
+    SETTLING = "settling"
+    """They have changed, and are validated once there are no further changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The state of the kernel, and a clause with the facts: what differs, and why that is not repaired."""
+
+    state: KernelState
+    facts: str
+
+    def __str__(self) -> str:
+        return f"{self.state.value}: {self.facts}"
+
+
+@dataclass(frozen=True, slots=True)
+class FilesReport:
+    """What became of the rule files, and why, "" where there is nothing to explain."""
+
+    state: FilesState
+    why: str = ""
+
+    def __str__(self) -> str:
+        if not self.why:
+            return f"files {self.state.value}"
+        return f"files {self.state.value}: {self.why}"
+
+
 @dataclass(frozen=True, slots=True)
 class RefusedFiles:
-    """Files with errors: their digest, when they were validated (seconds since 1970), and the findings."""
+    """Files with errors: their digest, when they were validated (seconds since 1970), and the findings.
+
+    ``waits`` says that each error is about something outside of the files, such as an ipset, that may come later.
+    """
 
     digest: str
     when: float
     findings: Findings
+    waits: bool = False
+
+    @property
+    def report(self) -> FilesReport:
+        """What became of them, with the first error."""
+        error = str(self.findings.errors[0])
+        if self.waits:
+            return FilesReport(FilesState.WAITING, f"{error}; fwguardd tries again")
+        return FilesReport(FilesState.REFUSED, error)
 
 
 class UnverifiedState(Enum):
@@ -98,12 +185,15 @@ class Unknown(Enum):
 class State:
     """The state between two passes.
 
-    ``refused`` files are not validated again until they change. ``held`` files were undone, and are not applied until
-    they change or a reload asks. ``drift`` was reported and left alone, and is not reported again until it changes.
-    ``touched`` are tables that an interrupted pass had begun to write for the first time. ``unverified`` says what the
-    last pass could not verify, ``unknown`` what could not be read of the state directory. ``fallback`` is a copy, in
-    memory, of the revision that an undo of the pending one puts in force. ``unrecorded`` is the revision in force if it
-    could not be written to the disk.
+    ``refused`` files are not validated again until they change, unless they wait. ``held`` files were undone, and are
+    not applied until they change or a reload asks. ``blocked`` says why changed files could not be tried, "" if nothing
+    prevented it. ``drift`` was reported and left alone, or could not be repaired, for the reason ``repair_failure``; it
+    is not reported again until it changes. ``touched`` are tables that an interrupted pass had begun to write for the
+    first time. ``unverified`` says what the last pass could not verify, and ``unverified_why`` for which reason.
+    ``unknown`` says what could not be read of the state directory. ``fallback`` is a copy, in memory, of the revision
+    that an undo of the pending one puts in force. ``unrecorded`` is the revision in force if it could not be written to
+    the disk. ``compared`` is when the kernel was compared last, and ``differs_since`` when drift was found first, in
+    seconds since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not.
     """
 
     in_force: InForce | None = None
@@ -116,6 +206,12 @@ class State:
     unknown: frozenset[Unknown] = frozenset()
     fallback: InForce | None = None
     unrecorded: Revision | None = None
+    compared: float | None = None
+    differs_since: float | None = None
+    repair_failure: str = ""
+    unverified_why: str = ""
+    emergency: str = ""
+    blocked: str = ""
 
     @property
     def owned(self) -> Owned:
@@ -142,7 +238,7 @@ class State:
 
     def to_validate_again(self) -> State:
         """The same, with the files to be validated again though they did not change: what they name may have."""
-        state = replace(self, refused=None)
+        state = replace(self, refused=None, blocked="")
         if state.in_force is not None:
             state = replace(state, in_force=replace(state.in_force, digest=""))
         return state
@@ -151,34 +247,136 @@ class State:
         """Whether files with this digest need no validation: they are in force, or refused, or held."""
         return any(known is not None and known.digest == digest for known in (self.in_force, self.refused, self.held))
 
+    def seen(self, drift: tuple[Difference, ...], now: float) -> State:
+        """The state after the kernel was compared with the revision in force at this time, in seconds since 1970."""
+        if not drift:
+            return replace(self, drift=(), compared=now, differs_since=None, repair_failure="", emergency="")
+        return replace(self, drift=drift, compared=now, differs_since=self.differs_since or now)
+
     @property
     def sentence(self) -> str:
-        """The state in one sentence, for people and for STATUS= of sd_notify(3)."""
-        return "; ".join((self._in_force_clause(), *self._problems()))
+        """The state in one sentence, as `describe` prints it where drift is repaired."""
+        return self.describe()
 
-    def _in_force_clause(self) -> str:
-        if self.in_force is None and Unknown.REVISION in self.unknown:
-            return "the newest revision cannot be read; what the kernel holds is kept"
-        if self.in_force is None:
-            return "nothing in force by fwguardd"
-        if self.is_open:
-            return f"OPEN: everything is accepted (revision {self.in_force.revision}) until a reload"
-        return f"revision {self.in_force.revision} in force, {counted(self.in_force.rule_count, 'rule')}"
+    def describe(self, why_not: str = "", *, settling: bool = False) -> str:
+        """The state in one sentence, for people and for STATUS= of sd_notify(3).
 
-    def _problems(self) -> tuple[str, ...]:
-        problems = []
+        ``why_not`` says why drift is left alone, "" if it is repaired. ``settling``: changed files wait until there are
+        no further changes.
+        """
+        clauses = [str(self.measured(why_not))]
+        files = self.files(settling=settling)
+        if files.state is not FilesState.APPLIED:
+            clauses.append(str(files))
         if self.pending is not None:
-            problems.append(f"revision {self.pending.number} waits to be confirmed")
+            clauses.append(f"revision {self.pending.number} waits to be confirmed")
         if Unknown.PENDING in self.unknown:
-            problems.append("whether a revision waits to be confirmed cannot be read")
-        if self.refused is not None:
-            problems.append("the files in the rules directory are refused")
-        elif self.held is not None and not self.is_open:
-            problems.append(f"the files in the rules directory are held: {self.held.reason}")
-        if self.drift:
-            problems.append(f"{counted(len(self.drift), 'difference')} not repaired")
+            clauses.append("whether a revision waits to be confirmed cannot be read")
+        return "; ".join(clauses)
+
+    def measured(self, why_not: str = "") -> Measured:
+        """What the kernel held when it was compared last. ``why_not`` says why drift is left alone, "" if it is not."""
+        return Measured(self.kernel_state, self._facts(why_not))
+
+    @property
+    def kernel_state(self) -> KernelState:
+        """What the kernel held when it was compared last, in one word."""
+        conditions = (
+            (Unknown.REVISION in self.unknown or self.unverified is not None, KernelState.UNVERIFIED),
+            (self.is_emergency, KernelState.EMERGENCY),
+            (self.in_force is None, KernelState.UNMANAGED),
+            (self.is_open, KernelState.OPEN),
+            (bool(self.drift), KernelState.DRIFTED),
+            (self.compared is None, KernelState.UNVERIFIED),
+        )
+        for holds, state in conditions:
+            if holds:
+                return state
+        return KernelState.IN_FORCE
+
+    def _facts(self, why_not: str) -> str:
+        match self.kernel_state:
+            case KernelState.UNVERIFIED:
+                return self._unverified_facts()
+            case KernelState.EMERGENCY:
+                return self._emergency_facts()
+            case KernelState.UNMANAGED:
+                return "fwguardd has loaded nothing"
+            case KernelState.OPEN:
+                return self._open_facts()
+            case KernelState.DRIFTED:
+                return self._drift_facts(why_not)
+            case KernelState.IN_FORCE:
+                return self._in_force_facts()
+
+    @property
+    def is_emergency(self) -> bool:
+        """Whether the emergency set is loaded: by the boot loader, or by fwguardd."""
+        return bool(self.emergency) or (self.in_force is not None and self.in_force.cause == EMERGENCY_CAUSE)
+
+    def _in_force_facts(self) -> str:
+        rule_count, compared = 0, ""
+        if self.in_force is not None:
+            rule_count = self.in_force.rule_count
+        if self.compared is not None:
+            compared = f", compared at {local_time_of_day(self.compared)}"
+        return f"revision {self.revision}, {counted(rule_count, 'rule')}{compared}"
+
+    def _unverified_facts(self) -> str:
+        if Unknown.REVISION in self.unknown:
+            return "the newest revision cannot be read; what the kernel holds is kept"
+        if self.unverified is None:
+            return f"the kernel has not been compared with revision {self.revision} yet"
+        what = "what the kernel holds"
+        if self.in_force is not None:
+            what = f"whether the kernel holds revision {self.revision}"
+        advice = "fwguardd tries again"
         if self.unverified is UnverifiedState.HIDDEN:
-            problems.append("not verified: a table holds a rule that iptables cannot show; nft list ruleset shows it")
-        elif self.unverified is not None:
-            problems.append("not verified: the kernel cannot be read at the moment; fwguardd tries again")
-        return tuple(problems)
+            advice = "remove the rule that iptables cannot show: nft -a list ruleset shows it"
+        reason = self.unverified_why or "the kernel cannot be read at the moment"
+        return f"{what} is not known: {reason}; {advice}"
+
+    def _emergency_facts(self) -> str:
+        loaded = "the emergency set is loaded, which accepts ssh, DHCP and little else"
+        if self.in_force is not None and self.in_force.cause != EMERGENCY_CAUSE:
+            loaded = f"{loaded}, in place of revision {self.revision}"
+        reasons = [reason for reason in (self.emergency, self.repair_failure) if reason]
+        return "; ".join([loaded, *reasons, "fwguardd tries again"])
+
+    def _open_facts(self) -> str:
+        opened = ""
+        if self.in_force is not None:
+            if self.in_force.by:
+                opened = f" by {self.in_force.by}"
+            opened = f", opened{opened} at {local_time_of_day(self.in_force.since)}"
+        return f"everything is accepted{opened} (revision {self.revision}), until a reload"
+
+    def _drift_facts(self, why_not: str) -> str:
+        places = f"{counted(len(self.drift), 'place differs', 'places differ')} from revision {self.revision}"
+        since = ""
+        if self.differs_since is not None:
+            since = f" since {local_time_of_day(self.differs_since)}"
+        if why_not:
+            why = f"not repaired: {why_not}"
+        elif self.repair_failure:
+            why = f"the repair fails: {self.repair_failure}; fwguardd tries again"
+        else:
+            why = "the repair follows"
+        return f"{places}{since}; {why}"
+
+    def files(self, *, settling: bool = False) -> FilesReport:
+        """What became of the rule files. ``settling``: changed files wait until there are no further changes."""
+        if settling:
+            return FilesReport(FilesState.SETTLING)
+        if self.refused is not None:
+            return self.refused.report
+        if self.held is not None:
+            applied_by = "when they change, or by fwguardctl reload"
+            if self.is_open:
+                applied_by = "by fwguardctl reload"
+            return FilesReport(FilesState.HELD, f"{self.held.reason}; they are applied {applied_by}")
+        if self.blocked:
+            return FilesReport(FilesState.WAITING, f"{self.blocked}; fwguardd tries again")
+        if self.in_force is None or not self.in_force.digest:
+            return FilesReport(FilesState.SETTLING, "they have not been validated yet")
+        return FilesReport(FilesState.APPLIED)

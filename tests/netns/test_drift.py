@@ -306,7 +306,7 @@ def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved
     assert "Table `filter' is incompatible" in event["message"]
     status = ask(control, "status")
     assert status["drift"]["unseen"] == "hidden"
-    assert "not verified" in status["sentence"]
+    assert "unverified: " in status["sentence"]
     subprocess.run(["ip6tables-nft", "-F", "INPUT"], check=True)
     for _ in range(3):
         with pytest.raises(RequestRefusedError, match="cannot show all rules"):

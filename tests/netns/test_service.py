@@ -33,15 +33,15 @@ def test_systemd_is_notified_of_each_step(start_daemon: Callable[..., Any], noti
     end, and a STATUS that says what is in force or refused."""
     daemon = start_daemon(NOTIFY_SOCKET=str(notifications.path), WATCHDOG_USEC="400000")
     notifications.wait_for("EXTEND_TIMEOUT_USEC=")
-    assert "STATUS=revision 1 in force, 52 rules" in notifications.wait_for("READY=1")
+    assert "STATUS=in-force: revision 1, 52 rules" in notifications.wait_for("READY=1")
     notifications.wait_for("WATCHDOG=1")
     notifications.wait_for("WATCHDOG=1")
     daemon.process.send_signal(signal.SIGHUP)
     assert "MONOTONIC_USEC=" in notifications.wait_for("RELOADING=1")
     notifications.wait_for("READY=1")
     daemon.drop("50-bad.rules", "-A INPUT -j NOWHERE\n")
-    status = notifications.wait_for("STATUS=revision 1")
-    assert "the files in the rules directory are refused" in status
+    status = notifications.wait_for("STATUS=in-force: revision 1")
+    assert "files refused: " in status
     assert "50-bad.rules:1: error: " in status
     daemon.process.send_signal(signal.SIGTERM)
     notifications.wait_for("STOPPING=1")
@@ -68,7 +68,7 @@ def test_a_systemd_that_does_not_read_stops_nothing(
     daemon.event("rules.rejected")
     daemon.end_pass()
     assert ask(tmp_path / "run" / "control.sock", "status")["last_refusal"]
-    while "50-bad.rules:1: error: " not in notifications.wait_for("STATUS=revision 1"):
+    while "50-bad.rules:1: error: " not in notifications.wait_for("STATUS=in-force: revision 1"):
         pass
 
 

@@ -182,10 +182,10 @@ def test_open_accepts_everything_until_a_reload(start_daemon: Start, saved: Save
     daemon.drop("20-more.rules", MORE)
     notifications.arrived("STATUS=")
     for _ in range(5):
-        notifications.wait_for("STATUS=OPEN")  # Sent at the end of each pass.
+        notifications.wait_for("STATUS=open")  # Sent at the end of each pass.
     notifications.close()
     assert ":INPUT ACCEPT" in saved()["ipv4"]
-    assert ctl(tmp_path, "status")["in_force"]["kind"] == "open"
+    assert ctl(tmp_path, "status", code=1)["in_force"]["kind"] == "open"
     (daemon.rules / "20-more.rules").unlink()
     ctl(tmp_path, "reload")
     assert saved() == before
@@ -198,7 +198,7 @@ def test_open_survives_a_restart(start_daemon: Start, saved: Saved, tmp_path: Pa
     ctl(tmp_path, "open")
     daemon.stop()
     start_daemon().event("daemon.started")
-    ctl(tmp_path, "status")
+    assert ctl(tmp_path, "status", code=1)["state"] == "open"
     assert ":INPUT ACCEPT" in saved()["ipv4"]
 
 
@@ -300,7 +300,7 @@ def test_other_users_may_not_connect(start_daemon: Start, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("verb", "word"), [("status", "revision 1 in force"), ("history", " start"), ("drift", "no drift")]
+    ("verb", "word"), [("status", "in-force: revision 1"), ("history", " start"), ("drift", "no drift")]
 )
 def test_the_answer_without_json_is_text(start_daemon: Start, tmp_path: Path, verb: str, word: str) -> None:
     """Without --json the answer is text for people."""
@@ -324,10 +324,10 @@ def test_open_works_without_a_daemon(start_daemon: Start, saved: Saved, tmp_path
     )
     argv = [sys.executable, "-m", "fwguardd.ctl.main", "open", "--config", str(config)]
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=True)
-    assert "OPEN: everything is accepted" in ended.stdout
+    assert "open: everything is accepted" in ended.stdout
     assert ":INPUT ACCEPT" in saved()["ipv6"]
     start_daemon().event("daemon.started")
-    assert ctl(tmp_path, "status")["in_force"]["kind"] == "open"
+    assert ctl(tmp_path, "status", code=1)["in_force"]["kind"] == "open"
 
 
 def test_the_boot_report_is_emitted(start_daemon: Start, tmp_path: Path) -> None:

@@ -284,7 +284,7 @@ def test_install_shows_and_waits(fresh_host: Bed) -> None:
     assert fresh_host.output("iptables-save") == ""
     started = _install(fresh_host, "--start")
     assert started.returncode == 0, started.stderr
-    assert "revision 1 in force" in started.stdout
+    assert "in-force: revision 1, " in started.stdout
     assert "--dport 22 " in fresh_host.output("iptables-save")
     again = _install(fresh_host)
     assert (again.returncode, "runs on this host already" in again.stdout) == (0, True)

@@ -42,7 +42,7 @@ def test_it_starts_and_its_rules_are_in_force(guarded: Guarded) -> None:
     """A start returns when the first pass is done: the rules are loaded, and the status line says so."""
     assert guarded.bed.show("fwguardd", "ActiveState") == "active"
     assert "-A INPUT -p tcp -m tcp --dport 22 " in guarded.saved()
-    assert guarded.bed.show("fwguardd", "StatusText").startswith("revision 1 in force, ")
+    assert guarded.bed.show("fwguardd", "StatusText").startswith("in-force: revision 1, ")
 
 
 def test_it_has_only_the_privileges_that_it_needs(guarded: Guarded) -> None:

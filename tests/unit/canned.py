@@ -43,7 +43,9 @@ IN_FORCE: Final[InForceDocument] = {
 }  # fmt: skip
 STATUS: Final[StatusDocument] = {
     "version": "1.2.3", "backend": "nft", "iptables": "1.8.9", "rules_dir": "/etc/fwguard.d",
-    "sentence": "revision 41 in force, 50 rules",
+    "sentence": "in-force: revision 41, 50 rules, compared at 20:26:41",
+    "state": "in-force", "state_facts": "revision 41, 50 rules, compared at 20:26:41", "compared": 1_780_000_001.0,
+    "files": "applied", "files_why": "",
     "in_force": IN_FORCE,
     "drift": {"count": 0, "repair": True, "paused_seconds": None, "differences": []},
     "last_refusal": None, "pending": None, "held": None,

@@ -90,15 +90,33 @@ def test_status_without_problems(ctl: Ctl) -> None:
     code, out, _ = ctl("status")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "revision 41 in force, 50 rules"
-    assert lines[2].startswith("in force  revision 41, 17 IPv4 and 33 IPv6 rules, since 2026-05-28 20:26:40 (")
-    assert lines[2].endswith(" ago, reload)")
-    assert lines[3:] == [
+    assert lines[0] == "in-force: revision 41, 50 rules, compared at 20:26:41"
+    assert lines[2].startswith("state     in-force, compared at 20:26:41 (")
+    assert lines[3].startswith("revision  41, 17 IPv4 and 33 IPv6 rules, loaded 2026-05-28 20:26:40 (")
+    assert lines[3].endswith(" ago, reload)")
+    assert lines[4:] == [
         "drift     none; repaired when found",
         "denials   123 lines from kmsg: 120 denied, 3 logged, none lost (20 reported + 100 in summaries + 3 waiting)",
         "daemon    fwguardd 1.2.3, iptables 1.8.9, nft backend",
-        "files     /etc/fwguard.d",
+        "files     /etc/fwguard.d: applied",
     ]
+
+
+@pytest.mark.parametrize("state", ["drifted", "emergency", "open", "unverified", "unmanaged"])
+def test_status_ends_with_1_unless_the_revision_is_in_force(ctl: Ctl, canned: Canned, state: str) -> None:
+    """The state is the exit code, and it is the first word, in the answer for people and in that for programs."""
+    canned.results["status"] = {**STATUS, "sentence": f"{state}: the facts", "state": state}
+    code, out, _ = ctl("status")
+    assert (code, out.splitlines()[0]) == (1, f"{state}: the facts")
+    assert out.splitlines()[2].startswith(f"state     {state}, compared at 20:26:41 (")
+    code, out, _ = ctl("status", "--json")
+    assert (code, json.loads(out)["state"]) == (1, state)
+
+
+def test_history_says_that_the_revision_is_not_in_force(ctl: Ctl, canned: Canned) -> None:
+    """The revision that was loaded last is marked; that the kernel does not hold it stands below."""
+    canned.results["history"] = {**HISTORY, "state": "emergency", "sentence": "emergency: the facts"}
+    assert "emergency: the facts" in ctl("history")[1].splitlines()
 
 
 def test_status_says_why_denials_come_from_elsewhere(ctl: Ctl, canned: Canned) -> None:
@@ -125,7 +143,7 @@ def test_status_with_problems(ctl: Ctl, canned: Canned) -> None:
     }
     code, out, _ = ctl("status")
     assert code == 0
-    assert out.splitlines()[3:] == [
+    assert out.splitlines()[4:] == [
         f"pending   {WAITS}; to keep it: fwguardctl confirm",
         "held      revision 42 was not confirmed; the rule files are not applied; to apply them: fwguardctl reload",
         "refused   the rule files, 2 min ago, 1 error: see below",
@@ -134,7 +152,7 @@ def test_status_with_problems(ctl: Ctl, canned: Canned) -> None:
         "            + ipv4 filter -A INPUT -j ACCEPT",
         "denials   not read; see: journalctl -u fwguardd",
         "daemon    fwguardd 1.2.3, iptables 1.8.9, nft backend",
-        "files     /etc/fwguard.d",
+        "files     /etc/fwguard.d: applied",
         "",
         "/etc/fwguard.d/20-web.rules:14: error: jump to chain WEB, which no file declares [undeclared-chain]",
         "    -A INPUT -j WEB",
@@ -165,8 +183,8 @@ def test_status_after_a_fight(ctl: Ctl, canned: Canned) -> None:
 @pytest.mark.parametrize(
     ("in_force", "line"),
     [
-        (None, "in force  nothing that fwguardd loaded"),
-        ({**IN_FORCE, "kind": "open"}, "in force  OPEN: everything is accepted, since 2026-05-28 20:26:40"),
+        (None, "revision  none"),
+        ({**IN_FORCE, "kind": "open"}, "revision  41, everything is accepted, 2026-05-28 20:26:40"),
     ],
 )
 def test_status_does_not_hide_that_nothing_guards(ctl: Ctl, canned: Canned, in_force: object, line: str) -> None:
@@ -174,7 +192,7 @@ def test_status_does_not_hide_that_nothing_guards(ctl: Ctl, canned: Canned, in_f
     canned.results["status"] = {**STATUS, "in_force": in_force}
     code, out, _ = ctl("status")
     assert code == 0
-    assert out.splitlines()[2].startswith(line)
+    assert out.splitlines()[3].startswith(line)
 
 
 OUTCOMES = {
@@ -353,7 +371,7 @@ def test_colours_are_for_terminals(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) ->
     assert "\x1b" not in ctl("status")[1]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[32mrevision 41 in force" in ctl("status")[1]
+    assert "\x1b[32min-force: revision 41" in ctl("status")[1]
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in ctl("status")[1]
 

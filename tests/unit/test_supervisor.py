@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd import documents
-from fwguardd.control.documents import DriftDocument, DriftStateDocument, OutcomeDocument, StatusDocument
+from fwguardd.control.documents import (
+    DriftDocument,
+    DriftStateDocument,
+    HistoryDocument,
+    OutcomeDocument,
+    StatusDocument,
+)
 from fwguardd.kernel.iptables import Backend, Tool
 from fwguardd.settings import OnDrift, Settings
 from fwguardd.supervisor import Supervisor
@@ -119,10 +125,11 @@ def test_status_has_the_keys_of_its_document(supervisor: Supervisor) -> None:
     status = supervisor.status(STATUS["denials"])
     assert status.keys() == StatusDocument.__annotations__.keys()
     assert status["drift"].keys() == {*DriftDocument.__annotations__, *DriftStateDocument.__annotations__}
-    assert documents.history(supervisor.revisions, supervisor.faults, supervisor.state, None) == {
-        "revisions": [],
-        "damaged": [],
-    }
+    assert (status["state"], status["files"]) == ("unmanaged", "settling")
+    described = supervisor.describe()
+    history = documents.history(supervisor.revisions, supervisor.faults, supervisor.state, described, None)
+    assert history.keys() == HistoryDocument.__annotations__.keys()
+    assert (history["revisions"], history["damaged"], history["state"]) == ([], [], "unmanaged")
 
 
 def test_an_outcome_has_the_keys_of_its_document(supervisor: Supervisor) -> None:

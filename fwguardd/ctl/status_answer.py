@@ -1,0 +1,183 @@
+"""The answer to ``fwguardctl status`` as text: the state first, then one fact a line. See `fwguardd.ctl.answers`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fwguardd.ctl.answers import (
+    AnswerPainter,
+    ago,
+    difference_line,
+    escaped,
+    finding_lines,
+    pending_words,
+    row,
+    rule_counts,
+    span,
+    tool_name,
+)
+from fwguardd.wording import counted, local_time, local_time_of_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fwguardd.control.documents import (
+        DenialsDocument,
+        DriftStateDocument,
+        InForceDocument,
+        RefusalDocument,
+        StatusDocument,
+    )
+
+    Row = tuple[str, str]
+
+MOST_SHOWN = 20
+"""Differences that status prints; the verb drift prints all."""
+
+
+def status(result: StatusDocument, ink: AnswerPainter, now: float) -> list[str]:
+    """The state of the firewall, one fact a line, the most important first."""
+    paint = ink.warn
+    if _is_guarded(result):
+        paint = ink.good
+    elif result.get("state") in _ALARMS:
+        paint = ink.bad
+    lines = [paint(escaped(result["sentence"])), ""]
+    for name, text in _facts(result, ink, now):
+        lines.append(row(name, text))
+    if result["last_refusal"] is not None:
+        lines += ["", *finding_lines(result["last_refusal"]["findings"], ink)]
+    return lines
+
+
+_ALARMS = frozenset({"drifted", "emergency", "open", "unmanaged"})
+"""The states in which this host is not protected as the rule files say."""
+
+
+def _is_guarded(result: StatusDocument) -> bool:
+    """Whether the rules of a revision are in force, without drift, and nothing has to be done."""
+    in_force, drift = result["in_force"], result["drift"]
+    if in_force is None or in_force["kind"] != "rules":
+        return False
+    to_be_done = (result["pending"], result["held"], result["last_refusal"], result.get("damaged"))
+    return not any((*to_be_done, drift["count"], drift.get("unseen")))
+
+
+def _facts(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
+    yield from _state(result, ink, now)
+    yield "revision", _revision_loaded(result["in_force"], ink, now)
+    yield from _problems(result, ink, now)
+    yield "drift", _drift(result["drift"], ink)
+    for text in result["drift"]["differences"][:MOST_SHOWN]:
+        yield "", f"  {difference_line(text, ink)}"
+    yield "denials", _denials(result["denials"], ink)
+    yield from _source_reason(result["denials"])
+    tool = tool_name(result["iptables"], result["backend"])
+    yield "daemon", ink.dim(f"fwguardd {escaped(result['version'])}, {tool}")
+    yield "files", _files(result, ink)
+
+
+def _state(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
+    """What the kernel held when it was compared last. A daemon of an earlier version does not say it."""
+    state, compared = result.get("state"), result.get("compared")
+    if state is None:
+        return
+    paint = ink.bad
+    if state == "in-force":
+        paint = ink.good
+    when = ", never compared"
+    if compared is not None:
+        when = f", compared at {local_time_of_day(compared)} ({ago(now - compared)} ago)"
+    yield "state", f"{paint(escaped(state))}{when}"
+
+
+def _files(result: StatusDocument, ink: AnswerPainter) -> str:
+    files, directory = result.get("files"), escaped(result["rules_dir"])
+    if files is None:
+        return ink.dim(directory)
+    if files == "applied":
+        return ink.dim(f"{directory}: applied")
+    return f"{directory}: {ink.warn(escaped(files))}"
+
+
+def _revision_loaded(in_force: InForceDocument | None, ink: AnswerPainter, now: float) -> str:
+    """The revision that was loaded last; whether the kernel holds it is the state."""
+    if in_force is None:
+        return ink.bad("none")
+    loaded = f"{local_time(in_force['since'])} ({ago(now - in_force['since'])} ago, {escaped(in_force['cause'])})"
+    if in_force["kind"] == "open":
+        return f"{in_force['revision']}, {ink.bad('everything is accepted')}, {loaded}; to close it: fwguardctl reload"
+    return f"{ink.bold(str(in_force['revision']))}, {rule_counts(in_force['rules'])}, loaded {loaded}"
+
+
+def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
+    if pending := result["pending"]:
+        yield "pending", f"{ink.warn(pending_words(pending))}; to keep it: fwguardctl confirm"
+    if held := result["held"]:
+        reason = f"{escaped(held['reason'])}; the rule files are not applied"
+        yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
+    if refusal := result["last_refusal"]:
+        yield "refused", ink.bad(_refusal(refusal, now))
+    for sentence in result.get("damaged", ()):
+        yield "damaged", ink.warn(escaped(sentence))
+
+
+def _refusal(refusal: RefusalDocument, now: float) -> str:
+    errors = sum(finding["severity"] == "error" for finding in refusal["findings"])
+    return f"the rule files, {ago(now - refusal['when'])} ago, {counted(errors, 'error')}: see below"
+
+
+def _drift(drift: DriftStateDocument, ink: AnswerPainter) -> str:
+    if drift.get("unseen"):
+        return ink.bad("unknown: the kernel cannot be compared with the revision in force")
+    count = "none"
+    if drift["count"]:
+        count = ink.bad(counted(drift["count"], "difference"))
+    return f"{count}; {_repairs(drift, ink)}"
+
+
+def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
+    """What is done about drift."""
+    if drift["paused_seconds"] is not None:
+        return ink.warn(f"repairs are paused for {span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
+    if fight := drift.get("fight"):
+        what = f"{escaped(fight['chain'])} is changed again after each repair"
+        suspended = ink.bad(f"repairs are suspended for {span(fight['seconds_left'])}: {what}")
+        who = escaped(fight["culprit"] or "an unknown process")
+        return f"{suspended}, by {who}; to repair it now: fwguardctl resume"
+    if drift["repair"]:
+        return "repaired when found"
+    return "reported only (on_drift: report)"
+
+
+def _denials(denials: DenialsDocument, ink: AnswerPainter) -> str:
+    if denials.get("source") is None:
+        return ink.warn(f"not read; {escaped(denials.get('why') or 'see: journalctl -u fwguardd')}")
+    fates = f"{denials['told']} reported + {denials['summarised']} in summaries + {denials['waiting']} waiting"
+    kinds = f"{denials['denied']} denied, {denials['logged']} logged"
+    problems = ", ".join(_problems_with_denials(denials))
+    loss = ", none lost"
+    if problems:
+        loss = f"; {ink.warn(problems)}"
+    return f"{counted(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss} ({fates})"
+
+
+def _problems_with_denials(denials: DenialsDocument) -> Iterator[str]:
+    if denials["unparsed"]:
+        yield f"{denials['unparsed']} unparsed"
+    if denials["lost"]:
+        yield f"{denials['lost']} lost"
+    if dropped := denials.get("dropped_events"):
+        yield f"{counted(dropped, 'event')} dropped"
+    by_kind = denials["denied"] + denials["logged"] + denials["unparsed"]
+    by_fate = denials["told"] + denials["summarised"] + denials["waiting"]
+    if not denials["lines"] == by_kind == by_fate:
+        yield "the counts do not add up: a bug in fwguardd"
+
+
+def _source_reason(denials: DenialsDocument) -> list[Row]:
+    """Why denials are read from this source. The kernel log is the first choice and needs no reason."""
+    source, why = denials.get("source"), denials.get("why")
+    if source in {None, "kmsg"} or not why:
+        return []
+    return [("", f"  from {escaped(source)}: {escaped(why)}")]
