@@ -21,7 +21,18 @@ from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
-from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Finding, Findings, RuleFile, Table, texts_of
+from fwguardd.ruleset.model import (
+    BUILTIN_CHAINS,
+    FAMILIES,
+    NOT_STATED,
+    Chain,
+    Family,
+    Finding,
+    Findings,
+    RuleFile,
+    Table,
+    texts_of,
+)
 from fwguardd.ruleset.save_format import render
 from fwguardd.wording import counted
 
@@ -244,7 +255,7 @@ def _chain_lines(name: str, live: Table, wanted: Table) -> Iterator[DiffLine]:
         yield DiffLine("+", f"-N {name}", after.origin)
     if name not in wanted.chains and before.policy is None:
         yield DiffLine("-", f"-N {name}")
-    if before.policy != after.policy:
+    if after.policy not in (before.policy, NOT_STATED):
         yield DiffLine("-", f"-P {name} {before.policy}")
         yield DiffLine("+", f"-P {name} {after.policy}", after.origin)
     yield from _rule_lines(name, before.rules, after.rules)

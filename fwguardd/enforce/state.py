@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
+from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, builtin_chains
 from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.store.model import RevisionKind
 from fwguardd.wording import counted, local_time_of_day
@@ -233,8 +233,12 @@ class State:
         return self.in_force is not None and self.in_force.kind is RevisionKind.OPEN
 
     def release(self, wanted: Owned) -> Emptying:
-        """The tables of ours that the ruleset to be put in force does not name: they are emptied with it."""
-        return Emptying.for_release(self.owned, wanted)
+        """The tables of ours that the ruleset to be put in force does not name: they are emptied with it. A chain that
+        had the policy DROP, and for which none is stated any more, gets ACCEPT."""
+        policies = builtin_chains(self.touched - wanted)
+        if self.in_force is not None:
+            policies |= self.in_force.canonical.closed_policies
+        return Emptying.for_release(self.owned, wanted, policies)
 
     def to_validate_again(self) -> State:
         """The same, with the files to be validated again though they did not change: what they name may have."""

@@ -30,7 +30,7 @@ from fwguardd.kernel.iptables import (
     UnknownContentError,
     reserve_for_undo,
 )
-from fwguardd.ruleset.canonical import Canonical, Emptying
+from fwguardd.ruleset.canonical import Canonical, Emptying, with_released_policies
 from fwguardd.ruleset.diff import ChangeKind, Difference
 from fwguardd.ruleset.model import Family, Ruleset
 from fwguardd.ruleset.plan import Way
@@ -152,7 +152,9 @@ def _with_released(canonical: Canonical, release: Emptying | None) -> Mapping[Fa
     """The rulesets to load: those of the revision, and the released tables, emptied."""
     if release is None:
         return canonical.rulesets
-    wanted = dict(canonical.rulesets)
+    wanted: dict[Family, Ruleset] = {}
+    for family, ruleset in canonical.rulesets.items():
+        wanted[family] = with_released_policies(ruleset, release.policies)
     for family, emptied in Canonical.emptied(release).rulesets.items():
         tables = dict(emptied.tables)
         if family in wanted:

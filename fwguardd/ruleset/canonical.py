@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import BUILTIN_CHAINS, NO_FINDINGS, Chain, Family, Findings, Ruleset, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NO_FINDINGS, NOT_STATED, Chain, Family, Findings, Ruleset, Table
 from fwguardd.ruleset.preserve import own_part
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Owned = frozenset[tuple[Family, str]]
 """Tables that fwguardd owns, by family and name."""
+
+
+Chains = frozenset[tuple[Family, str, str]]
+"""Chains, by family, table and name."""
 
 
 class Provenance(Enum):
@@ -44,20 +48,26 @@ class EmptyingReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Emptying:
-    """Tables to empty, and why. Use the named constructors: a test holds who may call them."""
+    """Tables to empty, and why. Use the named constructors: a test holds who may call them.
+
+    ``policies`` are the built-in chains that get the policy ACCEPT, as family, table and chain, where nothing states
+    another one: those for which DROP was stated before.
+    """
 
     tables: Owned
     reason: EmptyingReason
+    policies: Chains = frozenset()
 
     @classmethod
     def for_open(cls, tables: Owned) -> Emptying:
         """All tables that fwguardd owns, because an administrator asked to accept everything."""
-        return cls(tables, EmptyingReason.OPEN)
+        return cls(tables, EmptyingReason.OPEN, builtin_chains(tables))
 
     @classmethod
-    def for_release(cls, owned: Owned, wanted: Owned) -> Emptying:
-        """The owned tables that the ruleset to be loaded does not name any more."""
-        return cls(owned - wanted, EmptyingReason.RELEASE)
+    def for_release(cls, owned: Owned, wanted: Owned, policies: Chains) -> Emptying:
+        """The owned tables that the ruleset to be loaded does not name any more, and the chains for which the policy
+        DROP was stated before."""
+        return cls(owned - wanted, EmptyingReason.RELEASE, policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +106,10 @@ class Canonical:
 
     @classmethod
     def emptied(cls, emptying: Emptying) -> Canonical:
-        """The named tables without rules, and with the policy ACCEPT."""
+        """The named tables without rules. The policies of `Emptying` are ACCEPT, the others stay."""
         tables: dict[Family, dict[str, Table]] = {}
         for family, name in sorted(emptying.tables, key=str):
-            tables.setdefault(family, {})[name] = _accepting(name)
+            tables.setdefault(family, {})[name] = _emptied(family, name, emptying.policies)
         rulesets = {family: Ruleset(family, emptied) for family, emptied in tables.items()}
         return cls(rulesets, Provenance.EMPTIED)
 
@@ -109,11 +119,21 @@ class Canonical:
         return owned_tables(self.rulesets)
 
     @property
+    def closed_policies(self) -> Chains:
+        """The built-in chains for which it states a policy other than ACCEPT."""
+        closed: set[tuple[Family, str, str]] = set()
+        for family, ruleset in self.rulesets.items():
+            for table, chain in ruleset.chains():
+                if chain.policy not in (None, NOT_STATED, "ACCEPT"):
+                    closed.add((family, table.name, chain.name))
+        return Chains(closed)
+
+    @property
     def restricts(self) -> bool:
         """Whether there is any rule, or any policy other than ACCEPT."""
         for ruleset in self.rulesets.values():
             for _, chain in ruleset.chains():
-                if chain.rules or chain.policy not in (None, "ACCEPT"):
+                if chain.rules or chain.policy_after("ACCEPT") not in (None, "ACCEPT"):
                     return True
         return False
 
@@ -131,6 +151,33 @@ class Canonical:
 def owned_tables(rulesets: Mapping[Family, Ruleset]) -> Owned:
     """The tables that these rulesets name."""
     return Owned((family, name) for family, ruleset in rulesets.items() for name in ruleset.tables)
+
+
+def builtin_chains(tables: Owned) -> Chains:
+    """The built-in chains of these tables."""
+    return Chains((family, table, chain) for family, table in tables for chain in BUILTIN_CHAINS[table])
+
+
+def with_released_policies(ruleset: Ruleset, policies: Chains) -> Ruleset:
+    """A ruleset in which the policy of these chains is ACCEPT, where it is not stated."""
+    tables: dict[str, Table] = {}
+    for name, table in ruleset.tables.items():
+        chains = dict(table.chains)
+        for chain in table.chains.values():
+            if chain.policy == NOT_STATED and (ruleset.family, name, chain.name) in policies:
+                chains[chain.name] = replace(chain, policy="ACCEPT")
+        tables[name] = Table(name, chains)
+    return Ruleset(ruleset.family, tables)
+
+
+def _emptied(family: Family, table: str, policies: Chains) -> Table:
+    chains: dict[str, Chain] = {}
+    for chain in BUILTIN_CHAINS[table]:
+        policy = NOT_STATED
+        if (family, table, chain) in policies:
+            policy = "ACCEPT"
+        chains[chain] = Chain(chain, policy)
+    return Table(table, chains)
 
 
 def _accepting(table: str) -> Table:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
     MOST_FINDINGS,
+    NOT_STATED,
     ZERO,
     Candidate,
     Chain,
@@ -285,11 +286,11 @@ def _close(family: Family, tables: _OpenTables) -> Ruleset:
 
 
 def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
-    """All built-in chains first, so that the kernel's default never decides a policy, then the user-defined ones."""
+    """All built-in chains first, then the user-defined ones."""
     closed: dict[str, Chain] = {}
     for chain in BUILTIN_CHAINS[name]:
         opened = chains.get(chain, _OpenChain())
-        closed[chain] = Chain(chain, opened.policy or "ACCEPT", opened.rules, opened.origin, opened.counters)
+        closed[chain] = Chain(chain, opened.policy or NOT_STATED, opened.rules, opened.origin, opened.counters)
     for chain, opened in chains.items():
         if chain not in closed:
             closed[chain] = _close_user_chain(chain, opened)

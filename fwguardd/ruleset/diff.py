@@ -18,7 +18,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table, texts_of
+from fwguardd.ruleset.model import NOT_STATED, Chain, Family, Origin, Rule, Ruleset, Table, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -147,7 +147,8 @@ class Difference:
 
 
 def compare(wanted: Ruleset, actual: Ruleset) -> tuple[Difference, ...]:
-    """How ``actual`` differs from ``wanted``, in the tables that ``wanted`` has. Empty if it does not."""
+    """How ``actual`` differs from ``wanted``, in the tables that ``wanted`` has. Empty if it does not. A policy that is
+    not stated is not compared."""
     return tuple(_differences(wanted, actual))
 
 
@@ -193,7 +194,7 @@ def _of_chain(family: Family, table: str, chain: Chain, kind: ChangeKind) -> Ite
 
 def _chain_differences(family: Family, table: str, wanted: Chain, actual: Chain) -> Iterator[Difference]:
     """Differences of policy and rules between two chains of one name."""
-    if wanted.policy != actual.policy:
+    if wanted.policy != actual.policy and NOT_STATED not in (wanted.policy, actual.policy):
         text = f"{actual.policy} instead of {wanted.policy}"
         yield Difference(family, table, wanted.name, ChangeKind.POLICY, text, wanted.origin or actual.origin)
     for kind, rule in _rule_differences(wanted.rules, actual.rules):

@@ -55,6 +55,10 @@ BUILTIN_CHAINS: Mapping[str, tuple[str, ...]] = {
 POLICIES = ("ACCEPT", "DROP")
 """The policies that a built-in chain can have (iptables(8), "-P")."""
 
+NOT_STATED = "not stated"
+"""The policy of a built-in chain in rulesets for which no file states one: the policy that the kernel has stays. Where
+the kernel has none yet, in a rehearsal and at boot, it is ACCEPT, as in a fresh kernel."""
+
 VERDICTS = frozenset({"ACCEPT", "DROP", "RETURN", "QUEUE"})
 """The targets that are neither a chain nor an extension (iptables(8), "TARGETS")."""
 
@@ -105,13 +109,20 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain. ``policy`` is None for a user-defined chain. Equal chains have equal policy and rules."""
+    """A chain. ``policy`` is None for a user-defined chain, and may be `NOT_STATED` for a built-in one. Equal chains
+    have equal policy and rules."""
 
     name: str
     policy: str | None
     rules: tuple[Rule, ...] = ()
     origin: Origin | None = field(default=None, compare=False)
     counters: Counters = field(default=ZERO, compare=False)
+
+    def policy_after(self, live: str) -> str | None:
+        """The policy that the chain has once it is loaded, where the kernel's is ``live``."""
+        if self.policy == NOT_STATED:
+            return live
+        return self.policy
 
 
 @dataclass(frozen=True, slots=True)

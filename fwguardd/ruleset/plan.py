@@ -24,7 +24,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import align, common_ends
-from fwguardd.ruleset.model import ZERO, Chain, Counters, Rule, Ruleset, Table, texts_of
+from fwguardd.ruleset.model import NOT_STATED, ZERO, Chain, Counters, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.operations import (
     Append,
     Delete,
@@ -160,17 +160,19 @@ class _TableEdit:
     def _declaration(self, chain: Chain) -> Iterator[Operation]:
         """The operation that makes a chain, or sets its policy, where it is not there or has another policy."""
         live = self.live.chains.get(chain.name)
-        if live is not None and live.policy == chain.policy:
+        if live is not None and chain.policy in (live.policy, NOT_STATED):
             return
-        if chain.policy is None:
+        policy = chain.policy_after("ACCEPT")
+        if policy is None:
             yield MakeChain(self.wanted.name, chain.name)
         elif live is None:
-            yield SetPolicy(self.wanted.name, chain.name, chain.policy)
+            yield SetPolicy(self.wanted.name, chain.name, policy)
         else:
-            yield SetPolicy(self.wanted.name, chain.name, chain.policy, live.counters)
+            yield SetPolicy(self.wanted.name, chain.name, policy, live.counters)
 
     def _policies_that_stay(self) -> Iterator[Operation]:
-        """These are set again with their counters: legacy iptables zeroes those of a table that it writes."""
+        """These are set again with their counters: legacy iptables zeroes those of a table that it writes. One that is
+        not stated is not written, since another program may set it at that moment."""
         for chain in self.live.chains.values():
             wanted = self.wanted.chains.get(chain.name)
             if chain.policy is None or wanted is None or chain.counters == ZERO:

@@ -98,7 +98,7 @@ def may_accept(chains: ReadChains, chain: Chain, packet: SamplePacket) -> bool:
     """Whether packets of a kind are accepted in a built-in chain: by a rule of it or of the chains that it leads to, or
     by its policy."""
     returned = _Search(chains, packet).visit(chain.name, _Way())
-    return returned is None or (returned >= Answer.USUALLY and chain.policy == "ACCEPT")
+    return returned is None or (returned >= Answer.USUALLY and chain.policy != "DROP")
 
 
 @dataclass(slots=True)

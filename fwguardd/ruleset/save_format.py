@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.model import NOT_STATED, ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _table_lines(table: Table, rules: Sequence[_Line], commit_every: int) -> Ite
     commit: _Line = ("COMMIT", None)
     yield start
     for chain in table.chains.values():
-        yield f":{chain.name} {chain.policy or '-'} {ZERO}", chain.origin
+        yield f":{chain.name} {chain.policy_after('ACCEPT') or '-'} {ZERO}", chain.origin
     yield from rules[:commit_every]
     for place in range(commit_every, len(rules), commit_every or 1):
         yield commit
@@ -231,7 +231,10 @@ def with_origins(saved: Ruleset, source: Ruleset) -> Ruleset:
                 raise IncompleteSaveError(f"the chain {chain.name} of the table {table.name} was not printed whole")
             origins = _origins(here.rules, chain.rules, first)
             rules = tuple(Rule(rule.text, origin) for rule, origin in zip(here.rules, origins, strict=True))
-            chains[chain.name] = Chain(chain.name, here.policy, rules, chain.origin)
+            policy = here.policy
+            if chain.policy == NOT_STATED:
+                policy = NOT_STATED
+            chains[chain.name] = Chain(chain.name, policy, rules, chain.origin)
             first += len(chain.rules)
         tables[table.name] = Table(table.name, chains)
     return Ruleset(saved.family, tables)

@@ -19,10 +19,11 @@ import contextlib
 import errno
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.model import FAMILIES
+from fwguardd.ruleset.model import FAMILIES, NOT_STATED, Ruleset, Table
 from fwguardd.ruleset.save_format import UnreadableSaveError, read_saved, render
 from fwguardd.store.durable import (
     NotRegularError,
@@ -46,10 +47,10 @@ from fwguardd.store.model import (
 from fwguardd.store.sealed_files import revision_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Family
     from fwguardd.store.durable import System
     from fwguardd.store.model import Reading
     from fwguardd.store.sealed_files import DamagedFiles
@@ -60,6 +61,7 @@ RULES = {family: f"{family.value}.rules" for family in FAMILIES}
 RECOVERED = "recovered from the boot files"
 """The cause of a revision that was read from the boot files."""
 _FORM = "1"
+_UNSTATED = "# no file states the policy of "
 
 
 class BootFiles:
@@ -190,8 +192,16 @@ def boot_texts(revision: Revision) -> dict[str, bytes]:
     """The boot files of a revision, by name. A family without rules has an empty file, which changes nothing."""
     files = dict.fromkeys(RULES.values(), b"")
     for family, ruleset in revision.rulesets.items():
-        files[RULES[family]] = render(ruleset).text.encode("utf-8", "surrogateescape")
+        text = render(ruleset).text + "".join(f"{line}\n" for line in _unstated_policies(ruleset))
+        files[RULES[family]] = text.encode("utf-8", "surrogateescape")
     return {**files, MANIFEST: _manifest(revision, files)}
+
+
+def _unstated_policies(ruleset: Ruleset) -> Iterator[str]:
+    """Comments that name the chains whose policy is not stated, and is therefore ACCEPT after a boot."""
+    for table, chain in ruleset.chains():
+        if chain.policy == NOT_STATED:
+            yield f"{_UNSTATED}{table.name} {chain.name}"
 
 
 def _manifest(revision: Revision, rules: Mapping[str, bytes], *, described: bool = True) -> bytes:
@@ -248,9 +258,22 @@ def _parsed(family: Family, text: bytes) -> Ruleset:
             counters = "[0:0] "
         lines.append(f"{counters}{line}")
     try:
-        return read_saved(family, "\n".join(lines)).shown
+        ruleset = read_saved(family, "\n".join(lines)).shown
+        return _without_unstated(ruleset, frozenset(line for line in lines if line.startswith(_UNSTATED)))
     except UnreadableSaveError as error:
         raise DamagedError(f"cannot be understood: {error}") from error
+
+
+def _without_unstated(ruleset: Ruleset, comments: Collection[str]) -> Ruleset:
+    """A ruleset without the policies that its comments say are not stated."""
+    tables: dict[str, Table] = {}
+    for name, table in ruleset.tables.items():
+        chains = dict(table.chains)
+        for chain in table.chains.values():
+            if f"{_UNSTATED}{name} {chain.name}" in comments:
+                chains[chain.name] = replace(chain, policy=NOT_STATED)
+        tables[name] = Table(name, chains)
+    return Ruleset(ruleset.family, tables)
 
 
 def _pairs(manifest: bytes) -> Iterator[tuple[str, str]]:

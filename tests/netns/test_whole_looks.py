@@ -95,7 +95,7 @@ def test_a_look_that_is_never_whole_changes_nothing(liar: Liar, backend: str, li
         kernel.look(FAMILIES)
     with pytest.raises(LookIncompleteError):
         find_drift(kernel, FIRST, PRESERVE)
-    for release in (None, Emptying.for_release(FIRST.owned, SECOND.owned)):
+    for release in (None, Emptying.for_release(FIRST.owned, SECOND.owned, FIRST.closed_policies)):
         with pytest.raises(LookIncompleteError):
             put_in_force(kernel, SECOND, PRESERVE, release)
     assert truth(backend) == before

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.ruleset.canonical import Canonical, Emptying, EmptyingReason, Owned, Provenance
-from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, NOT_STATED, Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import Preserve
 
 if TYPE_CHECKING:
@@ -106,9 +106,18 @@ def test_a_release_names_the_tables_that_are_not_wanted_any_more() -> None:
     """Tables that stay ours are not emptied, and tables that become ours neither."""
     before = Owned((family, name) for family in FAMILIES for name in ("filter", "nat"))
     after = Owned((family, name) for family in FAMILIES for name in ("filter", "raw"))
-    release = Emptying.for_release(before, after)
+    release = Emptying.for_release(before, after, frozenset())
     assert release.reason is EmptyingReason.RELEASE
     assert release.tables == {(family, "nat") for family in FAMILIES}
+
+
+def test_a_policy_is_released_only_where_drop_was_stated() -> None:
+    """Another program may have set the policies that nothing stated: they stay as they are."""
+    before = Canonical.rehearsed({Family.IPV4: _filter()})
+    release = Emptying.for_release(before.owned, Owned(), before.closed_policies)
+    emptied = Canonical.emptied(release).rulesets[Family.IPV4].tables["filter"]
+    policies = {chain.name: chain.policy for chain in emptied.chains.values()}
+    assert policies == {"INPUT": "ACCEPT", "FORWARD": NOT_STATED, "OUTPUT": NOT_STATED}
 
 
 def test_what_the_kernel_held_is_limited_to_the_wanted_tables() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
-from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Origin, Severity
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, Chain, Family, Origin, Severity
 from fwguardd.ruleset.parser import read_rules
 
 
@@ -47,10 +47,10 @@ def test_a_refused_insertion_into_an_undeclared_chain_is_a_finding_and_no_crash(
 
 
 def test_every_built_in_chain_of_a_table_is_there() -> None:
-    """A table that a file names is owned whole: a policy that no file sets is ACCEPT, not the default of the kernel."""
+    """A table that a file names is owned whole, but for the policies that no file states: those of the kernel stay."""
     table = composed(a="-t mangle -A OUTPUT -j MARK --set-mark 1").candidate.rulesets[Family.IPV4].tables["mangle"]
     assert tuple(table.chains) == BUILTIN_CHAINS["mangle"]
-    assert {chain.policy for chain in table.chains.values()} == {"ACCEPT"}
+    assert {chain.policy for chain in table.chains.values()} == {NOT_STATED}
 
 
 def test_tables_that_no_file_names_are_absent() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
-from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.model import NOT_STATED, Chain, Counters, Family, Origin, Rule, Ruleset, Table
 from tests.counting import steps
 
 
@@ -136,3 +136,9 @@ def test_a_difference_prints_as_a_line_of_a_diff() -> None:
         str(Difference(Family.IPV4, "filter", "INPUT", ChangeKind.POLICY, "x instead of y"))
         == "! ipv4 filter -P INPUT x instead of y"
     )
+
+
+def test_a_policy_that_no_file_states_is_no_difference() -> None:
+    """Whatever the kernel has, and whichever side does not state it."""
+    here, there = ruleset(NOT_STATED, INPUT="a"), ruleset("DROP", INPUT="a")
+    assert compare(here, there) == compare(there, here) == ()

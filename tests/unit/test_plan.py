@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
-from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, Chain, Counters, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import STRICT, Preserve
 from tests.property.restore_simulator import planned
 
@@ -174,3 +174,11 @@ def test_insertions_at_far_places_are_not_many() -> None:
     (text,) = lines(ruleset(INPUT=even), ruleset(INPUT=_numbered(range(14_000))))
     assert text[-1] == "[0:0] -A INPUT a13999"
     assert not any("-I" in line for line in text)
+
+
+def test_a_policy_that_no_file_states_is_not_written() -> None:
+    """The live one stays; a chain that the kernel does not have yet gets the one of a fresh kernel."""
+    assert lines(counted(ruleset("DROP", INPUT="a")), ruleset(NOT_STATED, INPUT="")) == [["-D INPUT a"]]
+    assert lines(ruleset("DROP", INPUT=""), ruleset(NOT_STATED, INPUT="")) == []
+    (text,) = lines(Ruleset(Family.IPV4, {}), ruleset(NOT_STATED, INPUT="a"))
+    assert text == [":INPUT ACCEPT [0:0]", "[0:0] -A INPUT a"]

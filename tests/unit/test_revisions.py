@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
+from fwguardd.ruleset.model import NOT_STATED, Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import Kept, NotKept, Unreadable, UnreadableNote
 from fwguardd.store.revisions import (
@@ -430,6 +430,20 @@ def test_boot_files_hold_complete_tables(state: Path) -> None:
     assert manifest[6:8] == ['digest="ab12"', "when=1700000000.0"]
     assert manifest[8].startswith("seal=")
     assert store.read_boot_revision() == 41
+
+
+def test_boot_files_remember_which_policies_are_not_stated(state: Path) -> None:
+    """At boot such a policy is ACCEPT; a revision that is read from the boot files does not state it."""
+    input_chain = Chain("INPUT", "DROP")
+    table = Table("filter", {"INPUT": input_chain, "FORWARD": Chain("FORWARD", NOT_STATED)})
+    rulesets = {Family.IPV4: Ruleset(Family.IPV4, {"filter": table})}
+    store = RevisionStore(state)
+    store.write_boot_files(replace(revision(7), rulesets=rulesets))
+    text = (state / "boot" / "ipv4.rules").read_text()
+    assert text.splitlines()[1:3] == [":INPUT DROP [0:0]", ":FORWARD ACCEPT [0:0]"]
+    copy = store.boot_copy()
+    assert isinstance(copy, Kept)
+    assert copy.revision.rulesets == rulesets
 
 
 def test_boot_files_replace_each_other(state: Path) -> None:
