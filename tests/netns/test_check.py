@@ -59,6 +59,22 @@ def test_all_mistakes_are_reported_with_their_places(rules: Path, backend: str) 
     assert [line.rsplit("[", 1)[1] for line in heads] == ["bad-port]", "undeclared-chain]", "refused-by-kernel]"]
 
 
+FAILING_SAVE = """mount -t tmpfs none /usr/local/sbin
+save=/usr/local/sbin/ip6tables-$1-save
+printf '#!/bin/sh\\necho "Failed to list table names: Permission denied" >&2\\nexit 1\\n' >$save
+chmod 755 $save
+exec "$2" -m fwguardd.ctl.main check "$3" --backend "$1"
+"""
+
+
+def test_a_rehearsal_that_cannot_be_read_back_is_not_a_mistake_in_the_files(rules: Path, backend: str) -> None:
+    """Where iptables-save fails after a load that succeeded, check says that and fails (5), without any finding."""
+    argv = ["unshare", "--mount", "sh", "-ec", FAILING_SAVE, "sh", backend, sys.executable, str(rules)]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (5, ""), ended.stderr
+    assert "the rehearsal could not be read back: Failed to list table names: Permission denied; " in ended.stderr
+
+
 def test_a_large_ruleset_passes_without_privilege(rules: Path, backend: str) -> None:
     """An ordinary user's rehearsal takes more rules than one transaction in a user namespace does, in both tables."""
     lines = "".join(f"-A INPUT -s 10.{n // 250}.{n % 250}.0/24 -p tcp --dport {n + 1} -j ACCEPT\n" for n in range(2000))
