@@ -39,6 +39,11 @@ RULE_PROGRAMS: Final = ("iptables", "ip6tables", "xtables-", "nft", "ebtables", 
 MOST_EVENTS: Final = 4_000
 """Process events per second up to which they are read, a fork and an exec for each program that is started; above it
 they cost more than they are worth."""
+MOST_SINGLE: Final = 1_000
+"""Process events per second up to which each is read as it comes. Above it they are read in batches, which costs half
+as much; a short-lived program is then rarely read itself, and known by its ancestors."""
+BATCH: Final = 0.005
+"""Seconds between two batches."""
 SUSPENDED_FOR: Final = 60.0
 """Seconds without process events after that."""
 
@@ -130,6 +135,9 @@ class ProcessWatch(AbstractContextManager["ProcessWatch"]):
                 return
             with self._lock:
                 self._read_events()
+                many = self._rate.add(0) > MOST_SINGLE
+            if many:
+                time.sleep(BATCH)
 
     def _read_events(self) -> None:
         if self._events is None:
