@@ -54,7 +54,7 @@ Glossary::
     fight                repeated drift in the same chains; repairs stop for a while
     finding              an error or a warning about rule files: code, file, line, message, advice
     flow                 denials of one source address to one port of one destination address
-    held files           rule files that are not applied until they change or a reload asks for it
+    held files           rule files that are not applied until a reload asks for it
     in force             loaded, and verified by reading the kernel
     known program        a program whose chains and rules are recognized, such as Docker
     lint                 a check of rules that iptables accepts; it makes warnings

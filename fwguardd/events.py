@@ -117,6 +117,13 @@ TAKEN_BACK = EventKind(
     "A refused change was reverted: the rule files are again those of the revision in force.",
     (REVISION,),
 )
+HELD = EventKind(
+    "rules.held",
+    "f3083f5f8f604a40aa88be4ad40c8565",
+    NOTICE,
+    "The rule files changed and are valid, and are not applied until a reload asks; the message says why.",
+    (REVISION, REASON),
+)
 FINDING = EventKind(
     "rules.finding",
     "d44d59dedaf54cac9490a55998fbd9f7",

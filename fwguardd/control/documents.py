@@ -85,7 +85,7 @@ class PendingDocument(TypedDict):
 
 
 class HeldDocument(TypedDict):
-    """Why the files in the directory are not applied until they change or a reload is requested."""
+    """Why the files in the directory are not applied until a reload is requested."""
 
     reason: str
 

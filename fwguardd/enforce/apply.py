@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.confirmation import CHANGED, Promise, after_the_load, make_promise, restore_pending
 from fwguardd.enforce.context import Context, Done, Outcome, still_in_force
+from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
     Cause,
@@ -27,8 +28,10 @@ from fwguardd.store.revisions import RevisionKind, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from fwguardd.enforce.file_changes import Digests
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid
+    from fwguardd.store.model import FileChange
 
 
 def apply_files(
@@ -39,7 +42,7 @@ def apply_files(
         return Done(state, files_changed=True)  # The reload that waits applies them, as a change to be confirmed.
     try:
         before = _before(context, state, accepted, why, confirm_within)
-        new = _named(context, before, snapshot.digest, accepted, why)
+        new = replace(_named(context, before, snapshot.digest, accepted, why), file_digests=digests_of(snapshot.files))
         promise = make_promise(context, state, before, new, confirm_within)
     except KernelError as error:
         return load_failed(context, state, error)
@@ -56,7 +59,9 @@ def apply_files(
     promise = after_the_load(context, promise, confirm_within)
     unrecorded = state.unrecorded
     if before is None or new.revision != before.revision:
-        unrecorded = keep(context, new, snapshot.files, why, for_boot=promise is None)
+        changes = _file_changes(before, new)
+        why = why.with_owners(changes)
+        unrecorded = keep(context, new, snapshot.files, why, for_boot=promise is None, changes=changes)
     else:
         _let_boot_undo(context, state, promise)
     _release_held(context, state)
@@ -72,6 +77,14 @@ def _before(
     if state.in_force is None and (confirm_within is not None or why.cause == CHANGED):
         return _found(context, accepted)
     return state.in_force
+
+
+def _file_changes(before: InForce | None, new: InForce) -> tuple[FileChange, ...]:
+    """The files that differ from those of the revision in force before, with their owners."""
+    earlier: Digests = ()
+    if before is not None:
+        earlier = before.file_digests
+    return with_owners(changes_between(earlier, new.file_digests))
 
 
 def _let_boot_undo(context: Context, state: State, promise: Promise | None) -> None:

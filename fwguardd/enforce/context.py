@@ -39,7 +39,8 @@ class Context:
 
     ``preserve`` says what belongs to other programs. ``repair`` says whether drift is repaired, ``why_not`` in a clause
     why it is left alone. ``emergency_dir`` has the rule files of the emergency set. ``confirmation_asked`` says whether
-    a reload that has to be confirmed waits for this step to end.
+    a reload that has to be confirmed waits for this step to end. With ``manual`` changed files are applied by a reload
+    only. ``confirm_changes`` is the time in seconds within which a change in the directory has to be confirmed.
     """
 
     rules_dir: Path
@@ -53,6 +54,8 @@ class Context:
     why_not: str = ""
     emergency_dir: Path | None = None
     confirmation_asked: Callable[[], bool] = _never
+    manual: bool = False
+    confirm_changes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from fwguardd import events
 from fwguardd.enforce.apply import apply_files
 from fwguardd.enforce.confirmation import arm, hold
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, repaired_in, still_in_force
+from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
@@ -29,7 +30,12 @@ from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from fwguardd.enforce.record import Cause
+    from fwguardd.enforce.state import InForce
+    from fwguardd.enforce.validate import Valid
     from fwguardd.ruleset.model import Findings
+
+MANUAL = "apply: manual"
+"""Why files are held where the settings say that only a reload applies them."""
 
 STARTED = "start"
 """The cause of the first pass."""
@@ -60,15 +66,24 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     if Unknown.PENDING in state.unknown:
         return enforce(context, state, request.authors)
     if not request.look_only:
-        return _validate_and_apply(context, state, snapshot, request)
+        return _validate_and_apply(context, state, snapshot, request, _why_held(context, state))
     outcome = enforce(context, state, request.authors)
     if isinstance(outcome, Done):
         return replace(outcome, files_changed=True)
     return outcome
 
 
+def _why_held(context: Context, state: State) -> str:
+    """Why changed files are not applied without a reload; "" if they are."""
+    if state.held is not None:
+        return state.held.reason
+    if context.manual:
+        return MANUAL
+    return ""
+
+
 def reload_files(context: Context, state: State, why: Cause, confirm_within: float | None) -> Outcome:
-    """Validate all files again, held ones too, and put them in force."""
+    """Validate all files again, held ones too, and put them in force. After it no files are held."""
     snapshot = take_snapshot(context.rules_dir)
     armed = state
     try:
@@ -81,8 +96,10 @@ def reload_files(context: Context, state: State, why: Cause, confirm_within: flo
     outcome = _validate_and_apply(context, anew, snapshot, PassRequest(why, confirm_within))
     if isinstance(outcome, Failed):
         outcome = replace(outcome, state=_state_before(armed, outcome.state))
-    if confirm_within is None or isinstance(outcome, Done) or armed.held is None:
+    if isinstance(outcome, Done) or armed.held is None:
         return outcome
+    if confirm_within is None:
+        return replace(outcome, state=replace(outcome.state, held=armed.held))  # Nothing was applied, so they stay.
     # The reason of a failure is in its event and in the answer to the reload.
     return replace(outcome, state=hold(context, outcome.state, armed.held.digest, "a reload to be confirmed failed"))
 
@@ -105,10 +122,7 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     current = state.in_force
     if current is None or state.is_open:
         return enforce(context, state, request.authors)
-    if snapshot.digest == current.digest and state.refused is not None:
-        state = replace(state, refused=None)
-        message = f"the refused change was reverted: the files are those of revision {current.revision}, in force"
-        context.emit(events.TAKEN_BACK, message, revision=current.revision)
+    state = _reverted(context, state, snapshot, current)
     outcome = enforce(context, state, request.authors)
     if request.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.state.drift:
         rules = counted(current.rule_count, "rule")
@@ -117,7 +131,25 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     return outcome
 
 
-def _validate_and_apply(context: Context, state: State, snapshot: Snapshot, request: PassRequest) -> Outcome:
+def _reverted(context: Context, state: State, snapshot: Snapshot, current: InForce) -> State:
+    """The state once a refused change, or one that was held, was reverted: the files are those in force again."""
+    held = state.held
+    if state.refused is not None and snapshot.digest != state.refused.digest:
+        state = replace(state, refused=None)
+        if snapshot.digest == current.digest:
+            message = f"the refused change was reverted: the files are those of revision {current.revision}, in force"
+            context.emit(events.TAKEN_BACK, message, revision=current.revision)
+    if held is not None and snapshot.digest == current.digest != held.digest:
+        with store_errors_reported(context):
+            context.store.release()
+        state = replace(state, held=None)
+    return state
+
+
+def _validate_and_apply(
+    context: Context, state: State, snapshot: Snapshot, request: PassRequest, why_held: str = ""
+) -> Outcome:
+    """Validate files, report what was found, and put them in force, unless there is a reason to hold them."""
     try:
         result = context.validator.validate(snapshot)
     except NamespaceError as error:
@@ -127,7 +159,23 @@ def _validate_and_apply(context: Context, state: State, snapshot: Snapshot, requ
         return _refused(context, state, snapshot, result.findings, request.authors)
     for warning in result.findings:
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
+    if why_held and not _makes_what_is_in_force(state, result):
+        return _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
     return apply_files(context, state, snapshot, result, request.why, request.confirm_within)
+
+
+def _makes_what_is_in_force(state: State, accepted: Valid) -> bool:
+    """Whether files make the ruleset in force, so that there is nothing to hold."""
+    in_force = state.in_force
+    return in_force is not None and not state.is_open and in_force.canonical == accepted.rehearsed
+
+
+def _held(context: Context, state: State, snapshot: Snapshot, reason: str, authors: Authors) -> Outcome:
+    """Hold changed files, and go on enforcing the revision in force."""
+    state = hold(context, state, snapshot.digest, reason)
+    message = f"the changed files in {snapshot.directory} are held: {reason}; to apply them: fwguardctl reload"
+    context.emit(events.HELD, message, revision=state.revision, reason=reason)
+    return enforce(context, state, authors)
 
 
 def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findings, authors: Authors) -> Outcome:

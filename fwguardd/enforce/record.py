@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import boottime
+from fwguardd.enforce.file_changes import digests_of
 from fwguardd.enforce.state import InForce
 from fwguardd.ruleset.canonical import Canonical, Owned
 from fwguardd.store.model import Kept
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import State
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.model import RuleFile
+    from fwguardd.store.model import FileChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,13 @@ class Cause:
 
     cause: str
     by: str = ""
+
+    def with_owners(self, changes: tuple[FileChange, ...]) -> Cause:
+        """The same; where nobody asked for it, by the owners of the changed files."""
+        owners = sorted({change.owner for change in changes if change.owner})
+        if self.by or not owners:
+            return self
+        return Cause(self.cause, f"{', '.join(owners)} (owner of the changed files)")
 
 
 _FAULT_EVENTS = {FaultKind.DAMAGED: events.STATE_DAMAGED, FaultKind.INACCESSIBLE: events.STATE_FAILED}
@@ -77,20 +86,33 @@ def end(context: Context) -> None:
 
 def in_force_of(revision: Revision) -> InForce:
     """A revision from the disk, as the one in force."""
-    canonical = Canonical.from_revision(revision.rulesets)
     return InForce(
-        revision.number, revision.digest, canonical, revision.when, revision.cause, revision.kind, by=revision.by
+        revision.number,
+        revision.digest,
+        Canonical.from_revision(revision.rulesets),
+        revision.when,
+        revision.cause,
+        revision.kind,
+        by=revision.by,
+        restored=revision.restored,
+        file_digests=digests_of(revision.files),
     )
 
 
 def keep(
-    context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause, *, for_boot: bool
+    context: Context,
+    in_force: InForce,
+    files: tuple[RuleFile, ...],
+    why: Cause,
+    *,
+    for_boot: bool,
+    changes: tuple[FileChange, ...] = (),
 ) -> Revision | None:
     """Record what is in force, and let the next boot load it; the revision if it could not be recorded, to try again.
 
     A disk that fails is reported and changes nothing else: the rules are in force and verified.
     """
-    revision = revision_of(context, in_force, files, why)
+    revision = replace(revision_of(context, in_force, files, why), changes=changes)
     try:
         context.store.record(revision)
         if for_boot:
@@ -116,6 +138,7 @@ def revision_of(context: Context, in_force: InForce, files: tuple[RuleFile, ...]
         files=files,
         rulesets=in_force.canonical.rulesets,
         kind=in_force.kind,
+        restored=in_force.restored,
     )
 
 

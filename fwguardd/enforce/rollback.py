@@ -1,7 +1,7 @@
 """Going back, and opening the firewall: confirm, rollback, open, and the undo of what was not confirmed in time.
 
 Whatever is put in force here is a revision of its own, so that the history shows what was in force when. The files that
-were undone are held: they are not applied again until they change or a reload asks.
+were undone are held: they are not applied again until a reload asks, however they change.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.confirmation import hold
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boottime, still_in_force
+from fwguardd.enforce.earlier import earlier_rules
+from fwguardd.enforce.file_changes import changes_between
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
     Cause,
     begin,
-    earlier_revision,
     end,
     in_force_of,
     keep,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from fwguardd.enforce.state import InForce
     from fwguardd.ruleset.model import RuleFile
+    from fwguardd.store.model import FileChange, Reading
     from fwguardd.store.revisions import PendingConfirmation, Revision
 
 
@@ -163,22 +165,29 @@ def _expiry(context: Context, state: State, pending: PendingConfirmation) -> str
 
 
 def rollback(context: Context, state: State, number: int | None, by: str) -> Outcome:
-    """Put an earlier revision in force, by default the one before; the files in the directory are held."""
-    target = number
-    if target is None:
-        target = earlier_revision(context, state.in_force)
+    """Put an earlier revision in force, by default the one before that held rules; the files are held.
+
+    Only a number leads to a revision in which everything is accepted.
+    """
+    reading = _target(context, state, number)
     advice = f"fwguardctl history lists the revisions that are kept. {still_in_force(state)}"
-    if target is None:
-        return Failed(state, f"an earlier revision is not kept; {advice}", retry=False)
-    reading = context.store.get(target)
+    if reading is None:
+        return Failed(state, f"no earlier revision with rules is kept; {advice}", retry=False)
     if isinstance(reading, Unreadable):
-        return Failed(state, f"revision {target} cannot be put in force: {reading.reason}; {advice}", retry=False)
+        message = f"revision {reading.number} cannot be put in force: {reading.reason}; {advice}"
+        return Failed(state, message, retry=False)
     if isinstance(reading, NotKept):
-        return Failed(state, f"revision {target} is not kept; {advice}", retry=False)
+        return Failed(state, f"revision {reading.number} is not kept; {advice}", retry=False)
     revision = reading.revision
     digest = take_snapshot(context.rules_dir).digest
     outcome = _put_back(context, state, revision, Cause(f"rollback to revision {revision.number}", by))
     return _files_held(context, outcome, digest, f"rolled back to revision {revision.number}")
+
+
+def _target(context: Context, state: State, number: int | None) -> Reading | None:
+    if number is None:
+        return earlier_rules(context.store, state.in_force)
+    return context.store.get(number)
 
 
 def open_firewall(context: Context, state: State, by: str) -> Outcome:
@@ -186,7 +195,11 @@ def open_firewall(context: Context, state: State, by: str) -> Outcome:
     owned = state.owned or Owned((family, "filter") for family in FAMILIES)
     emptied = Canonical.emptied(Emptying.for_open(owned))
     digest = take_snapshot(context.rules_dir).digest
-    outcome = _put(context, state, emptied, Cause("opened", by), RevisionKind.OPEN, digest)
+    why = Cause("opened", by)
+    opened = new_in_force(context, digest, emptied, why, RevisionKind.OPEN)
+    if state.in_force is not None:
+        opened = replace(opened, file_digests=state.in_force.file_digests)
+    outcome = _put(context, state, opened, why)
     return _files_held(context, outcome, digest, "the firewall was opened")
 
 
@@ -199,32 +212,27 @@ def load_emergency_set(context: Context, state: State, directory: Path) -> Outco
     if isinstance(result, Invalid):
         reason = f"the emergency set is refused: {result.findings.errors[0]}"
         return pass_failed(context, state, reason, retry=False)
-    return _put(context, state, result.rehearsed, Cause(EMERGENCY_CAUSE), RevisionKind.RULES, "")
+    why = Cause(EMERGENCY_CAUSE)
+    return _put(context, state, new_in_force(context, "", result.rehearsed, why), why)
 
 
 def _put_back(context: Context, state: State, revision: Revision, why: Cause) -> Outcome:
     """Put a kept revision in force."""
     earlier = in_force_of(revision)
-    return _put(context, state, earlier.canonical, why, revision.kind, revision.digest, revision.files)
+    restored = new_in_force(context, revision.digest, earlier.canonical, why, revision.kind)
+    restored = replace(restored, restored=revision.number, file_digests=earlier.file_digests)
+    return _put(context, state, restored, why, revision.files)
 
 
-def _put(
-    context: Context,
-    state: State,
-    canonical: Canonical,
-    why: Cause,
-    kind: RevisionKind,
-    digest: str,
-    files: tuple[RuleFile, ...] = (),
-) -> Outcome:
+def _put(context: Context, state: State, new: InForce, why: Cause, files: tuple[RuleFile, ...] = ()) -> Outcome:
     """Put a ruleset in force as a new revision, and record it."""
-    new = new_in_force(context, digest, canonical, why, kind)
     begin(context, state, new)
     try:
-        applied = put_in_force(context.kernel, canonical, context.preserve, state.release(new.owned))
+        applied = put_in_force(context.kernel, new.canonical, context.preserve, state.release(new.owned))
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
-    unrecorded = keep(context, new, files, why, for_boot=True)
+    changes = _file_changes(state, new)
+    unrecorded = keep(context, new, files, why, for_boot=True, changes=changes)
     end(context)
     state = replace(
         state.seen((), time.time()),
@@ -241,6 +249,13 @@ def _put(
         context.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=why.cause)
         return Done(state)
     return Done(report_written(context, state, new, applied, f"({why.cause})"), len(applied.changes))
+
+
+def _file_changes(state: State, new: InForce) -> tuple[FileChange, ...]:
+    """The files that differ from those of the revision in force before."""
+    if state.in_force is None or new.restored is None:
+        return ()
+    return changes_between(state.in_force.file_digests, new.file_digests)
 
 
 def _files_held(context: Context, outcome: Outcome, digest: str, reason: str) -> Outcome:

@@ -26,7 +26,9 @@ class InForce:
 
     ``digest`` is that of its files, "" if the files have to be validated again. ``since`` is in seconds since 1970, and
     ``loaded_at`` in seconds of CLOCK_BOOTTIME; None if another process put it in force. ``by`` is the user that asked
-    for it, "" for none.
+    for it, "" for none. ``restored`` is the number of the revision that it put in force again, None for a new ruleset.
+    ``file_digests`` are the rule files that it was made of, each with a digest of its bytes; while everything is open,
+    those of the revision before.
     """
 
     revision: int
@@ -37,6 +39,8 @@ class InForce:
     kind: RevisionKind = RevisionKind.RULES
     loaded_at: float | None = None
     by: str = ""
+    restored: int | None = None
+    file_digests: tuple[tuple[str, str], ...] = ()
 
     @property
     def owned(self) -> Owned:
@@ -93,7 +97,7 @@ class FilesState(Enum):
     """They have errors."""
 
     HELD = "held"
-    """They are not applied until they change or a reload asks."""
+    """They are not applied until a reload asks."""
 
     WAITING = "waiting"
     """They cannot be loaded yet, because of something outside of them. fwguardd tries again."""
@@ -185,15 +189,15 @@ class Unknown(Enum):
 class State:
     """The state between two passes.
 
-    ``refused`` files are not validated again until they change, unless they wait. ``held`` files were undone, and are
-    not applied until they change or a reload asks. ``blocked`` says why changed files could not be tried, "" if nothing
-    prevented it. ``drift`` was reported and left alone, or could not be repaired, for the reason ``repair_failure``; it
-    is not reported again until it changes. ``touched`` are tables that an interrupted pass had begun to write for the
-    first time. ``unverified`` says what the last pass could not verify, and ``unverified_why`` for which reason.
-    ``unknown`` says what could not be read of the state directory. ``fallback`` is a copy, in memory, of the revision
-    that an undo of the pending one puts in force. ``unrecorded`` is the revision in force if it could not be written to
-    the disk. ``compared`` is when the kernel was compared last, and ``differs_since`` when drift was found first, in
-    seconds since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not.
+    ``refused`` files are not validated again until they change, unless they wait. ``held`` files are not applied until
+    a reload asks, however they change. ``blocked`` says why changed files could not be tried, "" if nothing prevented
+    it. ``drift`` was reported and left alone, or could not be repaired, for the reason ``repair_failure``; it is not
+    reported again until it changes. ``touched`` are tables that an interrupted pass had begun to write for the first
+    time. ``unverified`` says what the last pass could not verify, and ``unverified_why`` for which reason. ``unknown``
+    says what could not be read of the state directory. ``fallback`` is a copy, in memory, of the revision that an undo
+    of the pending one puts in force. ``unrecorded`` is the revision in force if it could not be written to the disk.
+    ``compared`` is when the kernel was compared last, and ``differs_since`` when drift was found first, in seconds
+    since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not.
     """
 
     in_force: InForce | None = None
@@ -375,10 +379,7 @@ class State:
         if self.refused is not None:
             return self.refused.report
         if self.held is not None:
-            applied_by = "when they change, or by fwguardctl reload"
-            if self.is_open:
-                applied_by = "by fwguardctl reload"
-            return FilesReport(FilesState.HELD, f"{self.held.reason}; they are applied {applied_by}")
+            return FilesReport(FilesState.HELD, f"{self.held.reason}; fwguardctl reload applies them")
         if self.blocked:
             return FilesReport(FilesState.WAITING, f"{self.blocked}; fwguardd tries again")
         if self.in_force is None or not self.in_force.digest:

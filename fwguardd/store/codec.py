@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
-from fwguardd.store.model import DamagedError, HeldFiles, PendingConfirmation, Revision, RevisionKind, RevisionSummary
+from fwguardd.store.model import (
+    DamagedError,
+    FileChange,
+    FileChangeKind,
+    HeldFiles,
+    PendingConfirmation,
+    Revision,
+    RevisionKind,
+    RevisionSummary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +73,8 @@ def decode_summary(lead: bytes) -> RevisionSummary:
         fields.integer("ipv4_rules"),
         fields.integer("ipv6_rules"),
         fields.integer("file_count"),
+        fields.optional_integer("restored"),
+        tuple(map(_change, fields.optional_items("changes"))),
     )
 
 
@@ -88,6 +99,8 @@ def decode_revision(body: bytes) -> Revision:
         tuple(map(_file, content.items("files"))),
         rulesets,
         summary.kind,
+        summary.restored,
+        summary.changes,
     )
 
 
@@ -106,6 +119,7 @@ def decode_pending(body: bytes) -> PendingConfirmation:
         fields.text("boot_id"),
         fields.seconds("wall_deadline"),
         fields.text("digest"),
+        fields.has("opening") and fields.value("opening") is True,
     )
 
 
@@ -192,6 +206,18 @@ class _Fields:
             return None
         return self.integer(name)
 
+    def optional_integer(self, name: str) -> int | None:
+        """A whole number; None for null, and in what an earlier version wrote."""
+        if not self.has(name):
+            return None
+        return self.integer_or_none(name)
+
+    def optional_items(self, name: str) -> list[object]:
+        """A list; an empty one in what an earlier version wrote."""
+        if not self.has(name):
+            return []
+        return self.items(name)
+
     def seconds(self, name: str) -> float:
         """A number of seconds."""
         value = self.value(name)
@@ -235,7 +261,18 @@ def _family(name: str) -> Family:
 
 
 def _plain_summary(summary: RevisionSummary) -> Mapping[str, object]:
-    return {**asdict(summary), "backend": summary.backend.value, "kind": summary.kind.value}
+    changes = [[change.name, change.kind.value, change.owner] for change in summary.changes]
+    return {**asdict(summary), "backend": summary.backend.value, "kind": summary.kind.value, "changes": changes}
+
+
+def _change(value: object) -> FileChange:
+    parts = [_text(part) for part in _list(value)]
+    if len(parts) != 3:
+        raise _not_understood("a changed file is not a name, a kind and an owner")
+    try:
+        return FileChange(parts[0], FileChangeKind(parts[1]), parts[2])
+    except ValueError as error:
+        raise _not_understood(str(error)) from error
 
 
 def _plain_file(file: RuleFile) -> Mapping[str, str]:

@@ -59,6 +59,23 @@ class RevisionKind(Enum):
     OPEN = "open"
 
 
+class FileChangeKind(Enum):
+    """How a rule file differs from the one of the revision before."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A rule file that differs from the revision before: its name, how, and its owner, "" if that is not known."""
+
+    name: str
+    kind: FileChangeKind
+    owner: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RevisionSummary:
     """A revision as a list shows it. The fields are those of `Revision`, and three counts."""
@@ -75,6 +92,8 @@ class RevisionSummary:
     ipv4_rules: int
     ipv6_rules: int
     file_count: int
+    restored: int | None = None
+    changes: tuple[FileChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,8 @@ class Revision:
     ``number`` counts from 1, rises, and is never used again. ``when`` is in seconds of the wall clock since 1970.
     ``by`` names the user that asked for it, "" if none did; ``kernel`` is the kernel's release. ``digest`` is that of
     the rule files, in hex. ``rulesets`` holds the canonical form, each rule with its origin; counters are not kept.
+    ``restored`` is the number of the revision that this one put in force again, None for a new ruleset. ``changes`` are
+    the rule files that differ from those of the revision in force before.
     """
 
     number: int
@@ -97,6 +118,8 @@ class Revision:
     files: tuple[RuleFile, ...]
     rulesets: Mapping[Family, Ruleset]
     kind: RevisionKind = RevisionKind.RULES
+    restored: int | None = None
+    changes: tuple[FileChange, ...] = ()
 
     @property
     def summary(self) -> RevisionSummary:
@@ -117,6 +140,8 @@ class Revision:
             counts[Family.IPV4],
             counts[Family.IPV6],
             len(self.files),
+            self.restored,
+            self.changes,
         )
 
 
@@ -166,6 +191,7 @@ class PendingConfirmation:
     ``back_to`` is the number of the revision that an undo puts in force, None where there was none. ``deadline`` is in
     seconds of CLOCK_BOOTTIME in the boot ``boot_id`` (/proc/sys/kernel/random/boot_id); ``wall_deadline`` is the same
     instant in seconds since 1970, for display only. ``digest`` is that of the rule files to hold after an undo.
+    With ``opening`` the revision is an opening of the firewall for a time, which nobody can confirm.
     """
 
     number: int
@@ -174,6 +200,7 @@ class PendingConfirmation:
     boot_id: str
     wall_deadline: float
     digest: str
+    opening: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +229,8 @@ def evaluate_pending(pending: PendingConfirmation, boot_id: str, boottime: float
 
 @dataclass(frozen=True, slots=True)
 class HeldFiles:
-    """Rule files that were undone. Files with this digest are not applied until they change or a reload asks."""
+    """Rule files that are not applied until a reload asks, however they change. ``digest`` is that of the files when
+    they were validated last."""
 
     digest: str
     reason: str

@@ -234,7 +234,7 @@ class RevisionStore:
             self._pending.remove()
 
     def held(self) -> HeldFiles | UnreadableNote | None:
-        """The rule files that are not to be applied until they change or a reload asks."""
+        """The rule files that are not to be applied until a reload asks."""
         return self._note(self._held)
 
     def hold(self, digest: str, reason: str) -> None:

@@ -59,7 +59,7 @@ def test_reload_returns_the_result(start_daemon: Start, saved: Saved, tmp_path: 
 
 
 def test_an_unconfirmed_revision_is_rolled_back_and_held(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """An unconfirmed revision is rolled back in time; its files are held until they change or a reload."""
+    """An unconfirmed revision is rolled back in time; its files are held until a reload."""
     daemon = start_daemon({"10-first.rules": FIRST}, f"{SLOW}drift_interval: 200ms\n")
     daemon.event("rules.applied")
     before = saved()
@@ -79,16 +79,63 @@ def test_an_unconfirmed_revision_is_rolled_back_and_held(start_daemon: Start, sa
     assert OPEN_8080 in saved()["ipv4"]
 
 
-def test_held_files_are_applied_once_they_change(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Held files that are edited are applied like any others."""
-    daemon = start_daemon({"10-first.rules": FIRST}, "settle: 3s\n")
+def test_undone_files_stay_undone_until_a_reload(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """After a rollback no change of files brings the undone rules back, not after a restart either: a comment, an
+    unrelated file, a refused reload. A reload applies them, and so files are held no more once they are those in
+    force again."""
+    daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
+    before = saved()
     daemon.drop("20-more.rules", MORE)
-    ctl(tmp_path, "reload", "--confirm", "1s")
-    daemon.event("rules.unconfirmed")
-    daemon.drop("20-more.rules", MORE.replace("8080", "8081"))
-    daemon.event("rules.applied", cause="change")
-    assert OPEN_8080.replace("8080", "8081") in saved()["ipv4"]
+    daemon.event("rules.applied", revision=2)
+    ctl(tmp_path, "rollback")
+    daemon.drop("20-more.rules", f"# a comment\n{MORE}")
+    assert daemon.event("rules.held")["reason"] == "rolled back to revision 1"
+    daemon.drop("30-unrelated.rules", "-A OUTPUT -d 192.0.2.9/32 -j DROP\n")
+    daemon.event("rules.held")
+    daemon.drop("40-bad.rules", "-A INPUT -j NOWHERE\n")
+    daemon.event("rules.rejected")
+    assert ctl(tmp_path, "reload", code=1)["outcome"] == "refused"
+    (daemon.rules / "40-bad.rules").unlink()
+    assert daemon.stop() == 0
+    (daemon.rules / "30-unrelated.rules").unlink()
+    again = start_daemon()
+    again.event("rules.held")
+    assert saved() == before
+    assert ctl(tmp_path, "status")["held"]["reason"] == "rolled back to revision 1"
+    (again.rules / "20-more.rules").unlink()
+    again.repair()
+    assert ctl(tmp_path, "status")["held"] is None
+    again.drop("20-more.rules", MORE)
+    again.event("rules.applied", cause="change")
+    assert OPEN_8080 in saved()["ipv4"]
+
+
+def test_rollback_goes_back_to_rules_and_further(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Rollback never goes to an open revision by itself, nor to the rules that are in force; a second one goes one
+    further back, and never forward. A number goes to any revision, also to an open one."""
+    daemon = start_daemon({"10-first.rules": FIRST}, SLOW)
+    daemon.event("rules.applied")
+    first = saved()
+    daemon.drop("20-more.rules", MORE)
+    ctl(tmp_path, "reload")
+    second = saved()
+    daemon.drop("30-bad.rules", "-I INPUT -p tcp --dport 22 -j DROP\n")
+    ctl(tmp_path, "reload")
+    assert ctl(tmp_path, "open")["revision"] == 4
+    assert ctl(tmp_path, "reload")["revision"] == 5
+    assert ctl(tmp_path, "rollback")["revision"] == 6
+    assert saved() == second
+    ctl(tmp_path, "rollback")
+    assert saved() == first
+    assert "no earlier revision with rules" in ctl(tmp_path, "rollback", code=5)["reason"]
+    causes = [entry["cause"] for entry in ctl(tmp_path, "history")["revisions"]]
+    assert causes[:2] == ["rollback to revision 1", "rollback to revision 2"]
+    assert saved() == first
+    ctl(tmp_path, "rollback", "4")
+    assert ctl(tmp_path, "status", code=1)["in_force"]["kind"] == "open"
+    ctl(tmp_path, "rollback")
+    assert ":INPUT DROP" in saved()["ipv4"]
 
 
 def test_what_is_confirmed_stays(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
