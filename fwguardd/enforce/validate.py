@@ -37,7 +37,7 @@ class Rehearse(Protocol):
     """A rehearsal. `fwguardd.kernel.rehearsal.Rehearsals.rehearse` is the real one."""
 
     def __call__(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
-        """What a kernel makes of the candidate. Raises ScratchError."""
+        """What a kernel makes of the candidate. Raises NamespaceError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Validator:
         self._early: tuple[str, Validation] | None = None
 
     def validate(self, snapshot: Snapshot) -> Validation:
-        """Read, compose, lint and rehearse the files of a snapshot. Raises ScratchError where no rehearsal is possible.
+        """Read, compose, lint and rehearse a snapshot. Raises NamespaceError where no rehearsal is possible.
 
         Files with errors are rehearsed too, without the lines that were refused, so that one run reports the errors
         that the parser finds and those that the kernel finds.
@@ -93,7 +93,7 @@ class Validator:
         return Valid(outcome.without_others(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE).bounded())
 
     def validate_early(self, snapshot: Snapshot) -> None:
-        """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises ScratchError."""
+        """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises NamespaceError."""
         self._early = snapshot.digest, self.validate(snapshot)
 
     def forget(self, context: LintContext) -> None:

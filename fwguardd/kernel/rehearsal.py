@@ -70,7 +70,7 @@ class Rehearsals:
         """Load the candidate, each family in a namespace of its own at the same time, and read back its canonical form.
 
         Two commits to one namespace of nf_tables at the same time disturb each other: each has to start again.
-        Raises ScratchError if a rehearsal is not possible.
+        Raises NamespaceError if a rehearsal is not possible.
         """
         sets, warnings = _sets(candidate)
         with contextlib.ExitStack() as lent:
@@ -136,15 +136,15 @@ class _Stage:
     sets: Mapping[str, int]
 
     def begin(self, ruleset: Ruleset) -> None:
-        """Begin to load and save a ruleset. Raises ScratchError."""
+        """Begin to load and save a ruleset. Raises NamespaceError."""
         self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset), self.sets)
 
     def results(self) -> list[dict[str, Any]]:
-        """The results of the steps; the last one says whether the kernel took the ruleset. Raises ScratchError."""
+        """The results of the steps; the last one says whether the kernel took the ruleset. Raises NamespaceError."""
         return self.scratch.receive()
 
     def refusal(self, ruleset: Ruleset) -> dict[str, Any] | None:
-        """The result of the step that refused this ruleset; None if it loads. Raises ScratchError."""
+        """The result of the step that refused this ruleset; None if it loads. Raises NamespaceError."""
         self.begin(ruleset)
         last = self.results()[-1]
         if last["code"] == 0:

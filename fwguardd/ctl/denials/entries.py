@@ -1,7 +1,7 @@
 r"""Entries of a log that are objects or blocks of lines: the other forms of journalctl and dmesg, and container logs.
 
 `single_lines` makes one line, an object of JSON, of every entry that takes several lines: ``journalctl -o export``,
-``-o json-pretty`` and ``-o verbose``, and ``dmesg --json``. The first line of a file shows its form. `read_object`
+``-o json-pretty`` and ``-o verbose``, and ``dmesg --json``. The first line of a file shows its form. `decoded`
 reads such an object, and those that are one line already.
 
 Everything here takes bounded memory, whatever the input, and raises no error.
