@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.error_reasons import Explanation, explain_words
+from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.rule_view import target_of
 from fwguardd.ruleset.suggestions import how_to_declare, nearest_target
 
@@ -86,8 +87,18 @@ def explain(error: RestoreError, rule: str, loop: tuple[str, ...] = (), table: T
     explanation = explain_words(error.words, rule)
     if explanation is not None:
         return explanation
-    hint = f"see {target_of(rule) or 'the options of the rule'} in iptables-extensions(8)"
-    return Explanation("refused", f"iptables refuses the rule: {error.words}", hint)
+    return Explanation("refused", f"iptables refuses the rule: {error.words}", _manual_entry(error.words, rule))
+
+
+def _manual_entry(words: str, rule: str) -> str:
+    """Where the manual describes what was refused. A match often begins its error with its own name."""
+    first = words.partition(" ")[0].rstrip(":")
+    if f"-m {first} " in rule:
+        return f"see {first} in iptables-extensions(8)"
+    target = target_of(rule)
+    if target is None or target in VERDICTS:
+        return "see the options of the rule in iptables-extensions(8)"
+    return f"see {target} in iptables-extensions(8)"
 
 
 def _missing_chain(target: str, table: Table | None) -> Explanation:

@@ -144,6 +144,22 @@ def test_what_to_do_fits_the_mistake(words: str, rule: str, message: str, hint: 
     assert (explanation.message, explanation.hint) == (message, hint)
 
 
+@pytest.mark.parametrize(
+    ("words", "rule", "named"),
+    [
+        ("multiport needs `-p tcp', `-p udp' or `-p sctp'", "-m multiport --dports 80 -j ACCEPT", "multiport"),
+        ("Port `70000' not valid", "-p tcp -j REDIRECT --to-ports 70000", "REDIRECT"),
+        ("Port `70000' not valid", "-p tcp -j ACCEPT", "the options of the rule"),
+        ("Port `70000' not valid", "-p tcp", "the options of the rule"),
+    ],
+)
+def test_the_hint_names_the_entry_of_the_manual(words: str, rule: str, named: str) -> None:
+    """The match that complains by name, or else the target; ACCEPT has no entry in iptables-extensions(8)."""
+    explanation = explain(read_restore_error(parse_error("nft", words)), rule)
+    assert explanation.code == "refused"
+    assert explanation.hint == f"see {named} in iptables-extensions(8)"
+
+
 @pytest.mark.parametrize("backend", PROGRAMS)
 def test_a_bad_argument_is_reported_without_the_name_of_the_program(backend: str) -> None:
     """Nothing stands in front of it: the complaint begins with the words themselves."""
