@@ -53,16 +53,19 @@ def row(name: str, text: str) -> str:
 
 
 def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[str]:
-    """The result of a reload, a rollback or an opening: findings, one sentence, the next step. ``confirm`` is the
-    command that keeps a change that waits to be confirmed."""
+    """The result of a reload, a rollback or an opening: findings, why it failed, the state, the next step. ``confirm``
+    is the command that keeps a change that waits to be confirmed."""
     outcome = result["outcome"]
     lines = finding_lines(result["findings"], ink)
     changes = ""
     if result["changes"]:
         changes = f" ({counted(result['changes'], 'change')})"
-    lines.append(f"{_paint_of(outcome, ink)(escaped(outcome))}{changes}: {escaped(result['sentence'])}")
+    head = f"{_paint_of(outcome, ink)(escaped(outcome))}{changes}"
     if result["reason"]:
-        lines.append(f"    {ink.dim('→')} {escaped(result['reason'])}")
+        lines.append(f"{head}: {escaped(result['reason'])}")
+        lines.append(f"    {escaped(result['sentence'])}")
+    else:
+        lines.append(f"{head}: {escaped(result['sentence'])}")
     if pending := result["pending"]:
         lines += [ink.warn(pending_words(pending)), f"to keep it: {ink.bold(confirm)}"]
     return lines

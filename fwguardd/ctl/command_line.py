@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)"
     )
-    common.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory")
+    common.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory; the daemon uses its own")
     common.add_argument("--backend", choices=list(BACKEND_CHOICES), help="iptables backend to rehearse with")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_offline_verbs(verbs, common)

@@ -18,6 +18,7 @@ from fwguardd.progress import Progress
 from fwguardd.worker import Orders, Worker
 
 if TYPE_CHECKING:
+    from fwguardd.control.documents import OutcomeDocument
     from fwguardd.events import EventKind
     from fwguardd.settings import Settings
 
@@ -39,8 +40,14 @@ def open_without_daemon(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(document))
     else:
-        print(f"no daemon is running; fwguardctl did it: {document['reason'] or document['sentence']}")
+        print(f"no daemon is running; {_result(document)}")
     return DONE if isinstance(report.outcome, Done) else FAILED
+
+
+def _result(document: OutcomeDocument) -> str:
+    if document["reason"]:
+        return f"fwguardctl could not open the firewall: {document['reason']}"
+    return f"fwguardctl opened the firewall. {document['sentence']}"
 
 
 def _discard(_kind: EventKind, _message: str, /, **_fields: Any) -> None:

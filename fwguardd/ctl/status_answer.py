@@ -113,7 +113,9 @@ def _revision_loaded(in_force: InForceDocument | None, ink: AnswerPainter, now: 
 def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
     if pending := result["pending"]:
         yield "pending", f"{ink.warn(pending_words(pending))}; to keep it: fwguardctl confirm"
-    if held := result["held"]:
+    held = result["held"]
+    # Files that were held and have errors now are refused: a reload would not apply them.
+    if held is not None and result.get("files") != "refused":
         reason = f"{escaped(held['reason'])}; the rule files are not applied"
         yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
     if refusal := result["last_refusal"]:

@@ -131,6 +131,16 @@ def test_status_says_why_denials_come_from_elsewhere(ctl: Ctl, canned: Canned) -
     assert shown(source="kmsg", why="LOG rules write there") == []
 
 
+def test_status_does_not_advise_to_reload_refused_files(ctl: Ctl, canned: Canned) -> None:
+    """Files that were held, and have errors since they changed, are refused; "held" is not printed beside it."""
+    held = {"reason": "revision 42 was not confirmed"}
+    refusal = {"when": time.time(), "findings": [FINDING]}
+    canned.results["status"] = {**STATUS, "held": held, "last_refusal": refusal, "files": "refused"}
+    _, out, _ = ctl("status")
+    assert "refused   the rule files" in out
+    assert "held" not in out
+
+
 def test_status_with_problems(ctl: Ctl, canned: Canned) -> None:
     """Status names every problem: what waits, what is held, what was refused and why, what drifted, what was lost."""
     canned.results["status"] = {
@@ -207,8 +217,8 @@ OUTCOMES = {
         "refused: revision 41 stays in force, 50 rules",
     ]),
     "failed": (FAILED, 5, [
-        "failed: revision 41 stays in force, 50 rules",
-        "    → the lock of iptables is held by process 812 (apt)",
+        "failed: the lock of iptables is held by process 812 (apt)",
+        "    revision 41 stays in force, 50 rules",
     ]),
 }  # fmt: skip
 
