@@ -197,7 +197,7 @@ class DenialReader:
         pipeline = self._feed(source, checkpoint)
         message = f"denials are read from {source.name}, {_start(pipeline, opened.backlog, checkpoint)}"
         if opened.why:
-            message += f": {opened.why}"
+            message += f". Reason for this source: {opened.why}"
         self._log.emit(events.DENIALS_READING, message, source=source.name, why=opened.why)
         self._match_rules()
         assert self._loop is not None

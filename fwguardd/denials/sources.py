@@ -181,11 +181,11 @@ _INITIAL_NAMESPACE: Final[Mapping[SourceChoice, str]] = {
     SourceChoice.JOURNAL: "journald keeps what LOG rules write",
     SourceChoice.NFLOG: "no other source can be opened; use -j NFLOG with this group",
 }
-_SWITCHED: Final = "from a network namespace that is not the initial one only while net.netfilter.nf_log_all_netns is 1"
+_SWITCHED: Final = "those of this network namespace only while net.netfilter.nf_log_all_netns is 1"
 _OTHER_NAMESPACE: Final[Mapping[SourceChoice, str]] = {
     SourceChoice.KMSG: f"LOG rules write there, {_SWITCHED}",
     SourceChoice.NFLOG: "LOG rules write nothing in a network namespace that is not the initial one; use -j NFLOG",
-    SourceChoice.JOURNAL: f"no other source can be opened; LOG rules write there {_SWITCHED}",
+    SourceChoice.JOURNAL: f"no other source can be opened; LOG rules write there, {_SWITCHED}",
 }
 
 
