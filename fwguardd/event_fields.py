@@ -51,7 +51,7 @@ def list_of(name: str, meaning: str, order: tuple[str, ...] = ()) -> Field:
 
 REVISION: Final = number("revision", "The revision that the event is about; 0 means none.")
 RULES: Final = number("rules", "The number of rules in the revision, IPv4 and IPv6 together.")
-CAUSE: Final = text("cause", "What started the pass, such as start, files or reload.")
+CAUSE: Final = text("cause", "What started the pass, such as start, change or reload.")
 CHANGES: Final = number("changes", "The number of differences that were found or written.")
 DIFFERENCES: Final = list_of("difference", "One difference: a rule, chain or policy that was added or removed.")
 REASON: Final = text("reason", "Why, in words.")

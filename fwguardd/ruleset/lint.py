@@ -1,7 +1,7 @@
 """Warnings about single rules and files: what iptables accepts and the author probably does not mean.
 
 Each warning has a code and a hint. ``# fwguard: allow CODE`` silences it, on the line or on a comment line right above
-it. `fwguardd.ruleset.lint_chains` has the warnings about chains.
+it. `fwguardd.ruleset.lint_values` has the warnings about values, `fwguardd.ruleset.lint_chains` those about chains.
 
 This module is pure.
 """
