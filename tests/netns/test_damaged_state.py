@@ -57,7 +57,11 @@ SITUATIONS: Final = {
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_damaged_files(fault_bench: FaultBench, name: str, seed: int) -> None:
     """Whichever file is damaged, and however."""
-    bench, situation, chance = fault_bench, SITUATIONS[name], random.Random(seed)
+    bench, situation, chance = (
+        fault_bench,
+        SITUATIONS[name],
+        random.Random(f"{seed} {fault_bench.bench.backend} {name}"),
+    )
     bench.load(situation.state, situation.files, situation.kernel)
     assert bench.name_of(bench.start().found["settled"]) == situation.wanted
     broken: list[str] = []

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def test_killed_before_a_system_call(fault_bench: FaultBench, seed: int, dies: bool) -> None:  # noqa: FBT001
     """After the restart every table is that of one ruleset, and what is reported is so. What was to be confirmed is
     undone once its time is over; where nothing was promised yet, nothing of it was in force either."""
-    bench, chance = fault_bench, random.Random(seed)
+    bench, chance = fault_bench, random.Random(f"{seed} {fault_bench.bench.backend} {dies}")
     broken: list[str] = []
     for name, step in STEPS.items():
         _, whole = bench.trial(step, NO_FAULT)
