@@ -26,7 +26,7 @@ from fwguardd.settings import Settings
 from fwguardd.store.revisions import PendingConfirmation, RevisionStore, StoreError
 from fwguardd.worker import Orders, Report, Worker
 from tests.netns.crashing import A, B, Bench, letters, parse_tables, reload_to_confirm, tables
-from tests.netns.system_calls import BEGIN, END, Fault, Faulty
+from tests.netns.system_calls import BEGIN, END, NO_FAULT, Fault, Faulty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import Candidate
     from tests.netns.crashing import Saved, Tables
-    from tests.netns.system_calls import Reports
+    from tests.netns.system_calls import Call, Reports
 
     Act = Callable[[Worker, Orders], Report]
     Note = Callable[[str, Any], None]
@@ -212,10 +212,11 @@ class FaultBench:
 
         After a fault that kills the process a daemon is started.
         """
-        worker, trial = self._begin(step), Trial()
+        trial = Trial()
+        self.load(step.state, step.files, step.kernel)
 
         def work(reports: Reports) -> None:
-            self._work(step, worker, reports.send)
+            self._work(step, reports.send)
 
         faulty = Faulty(work, fault, lambda name, value: self._note(trial, name, value))
         if fault.kills and not trial.claims:
@@ -226,14 +227,15 @@ class FaultBench:
 
     def trial_here(self, step: Step, note: Callable[[str], None]) -> Trial:
         """The same without a process of its own: ``note`` is called at the `BEGIN` and the `END` of the fault."""
-        worker, trial = self._begin(step), Trial()
+        trial = Trial()
+        self.load(step.state, step.files, step.kernel)
 
         def noted(name: str, value: Any = None) -> None:
             if name in (BEGIN, END):
                 note(name)
             self._note(trial, name, value)
 
-        self._work(step, worker, noted)
+        self._work(step, noted)
         return trial
 
     def start(self) -> Trial:
@@ -243,13 +245,6 @@ class FaultBench:
         self._settle(None, None, lambda name, value: self._note(trial, name, value))
         return trial
 
-    def _begin(self, step: Step) -> Worker | None:
-        self.load(step.state, step.files, step.kernel)
-        self._events.clear()
-        if step.act is None:
-            return None
-        return BenchWorker(self, self._emit)
-
     def _note(self, trial: Trial, name: str, value: Any) -> None:
         """Note a claim, and what the kernel holds at that moment."""
         if isinstance(value, Claim):
@@ -258,9 +253,13 @@ class FaultBench:
         if name == "passes":
             trial.passes = value
 
-    def _work(self, step: Step, worker: Worker | None, note: Note) -> None:
-        """A step, and what follows it."""
+    def _work(self, step: Step, note: Note) -> None:
+        """A step, and what follows it. The worker is made where it works: it may have threads."""
+        self._events.clear()
+        worker: Worker | None = None
         report: Report | None = None
+        if step.act is not None:
+            worker = BenchWorker(self, self._emit)
         note(BEGIN, None)
         try:
             if worker is None:
@@ -331,6 +330,13 @@ class FaultBench:
             if found == self.rulesets[name]:
                 return name
         return "a mixture"
+
+    def without_fault(self, step: Step) -> list[Call]:
+        """Do a step without a fault, and check that it leads where it should; its calls."""
+        trial, faulty = self.trial(step, NO_FAULT)
+        assert list(self.broken_promises(step, trial)) == []
+        assert self.name_of(trial.found["step"]) == step.target, trial.claims
+        return faulty.calls
 
     def broken_promises(self, step: Step, trial: Trial) -> Iterator[str]:
         """The promises that a step with a fault did not keep."""

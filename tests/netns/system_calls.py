@@ -23,6 +23,7 @@ import struct
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.netns.crashing import children
@@ -239,7 +240,7 @@ class Faulty:
         if received is None:
             return
         call_id, pid, name = received
-        failure = self._decide(Call(name, pid != self._pid)) if self._counting else 0
+        failure = self._decide(Call(name, not Path(f"/proc/{self._pid}/task/{pid}").exists())) if self._counting else 0
         answer(self._listener, call_id, failure)
 
     def _decide(self, call: Call) -> int:

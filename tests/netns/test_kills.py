@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.fault_bench import STEPS, FaultBench
-from tests.netns.system_calls import NO_FAULT, Fault
+from tests.netns.system_calls import Fault
 from tests.scale import scaled
 
 KILLS = scaled(gate=1, long=60)
@@ -33,9 +33,9 @@ def test_killed_before_a_system_call(fault_bench: FaultBench, seed: int, dies: b
     bench, chance = fault_bench, random.Random(f"{seed} {fault_bench.bench.backend} {dies}")
     broken: list[str] = []
     for name, step in STEPS.items():
-        _, whole = bench.trial(step, NO_FAULT)
+        calls = bench.without_fault(step)
         ends: Counter[str] = Counter()
-        for number in chance.sample(range(len(whole.calls)), min(KILLS, len(whole.calls))):
+        for number in chance.sample(range(len(calls)), min(KILLS, len(calls))):
             fault = Fault(number, kills=True, with_programs=dies)
             trial, _ = bench.trial(step, fault)
             found = list(bench.broken_promises(step, trial))

@@ -146,6 +146,7 @@ def _all_lies(bench: FaultBench, step: Step, liars: Liars) -> list[tuple[str, in
 
     trial = bench.trial_here(step, note)
     assert list(bench.broken_promises(step, trial)) == []
+    assert bench.name_of(trial.found["step"]) == step.target
     return [
         (program, run, lie)
         for program, number in counts[1].items()
