@@ -1,26 +1,23 @@
-"""What a rule's text demands of a packet, as far as it is known here: a target and a list of conditions.
+"""The conditions that a rule's text sets for a packet, as far as they are known here.
 
 Two questions are answered with them: whether the packets of one rule are a part of those of another one (`implies`),
-and, in `fwguardd.ruleset.reachability`, whether a rule matches a packet of some kind.
+and, in `fwguardd.ruleset.sample_packets`, whether a packet of some kind meets them.
 
 This module is pure.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.values import read_network, read_number, read_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.model import Rule, Table
-    from fwguardd.ruleset.rule_view import Option
+    from fwguardd.ruleset.rule_view import Option, RuleView
     from fwguardd.ruleset.values import Network, PortRange
 
 _NEUTRAL_MODULES = frozenset(
@@ -52,11 +49,6 @@ _STATES = ("NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNA
 SYN_ONLY = ("FIN,SYN,RST,ACK", "SYN")
 """The mask and the flags that --syn stands for (iptables-extensions(8)); iptables-save prints them."""
 
-# What nearly all rules of a list of addresses are. Reading them otherwise takes five times as long.
-_DROP_OF_ONE_ADDRESS = re.compile(
-    r"(-[sd]) ((?!127\.)(?:[0-9]+(?:\.[0-9]+){3}(?:/32)?|[0-9a-f:]+:[0-9a-f:]+(?:/128)?)) -j (DROP|REJECT)"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -78,73 +70,6 @@ class Condition:
     def networks(self) -> tuple[Network, ...]:
         """The networks of -s or -d; none of a host name."""
         return networks_of(self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRule:
-    """A rule with what it demands. ``target`` is the word after -j or -g, and empty where there is neither; a packet
-    must meet all conditions. ``is_steady`` says that the rule matches the same packets at all times: no limit, no
-    list and no clock. ``drops_one_address`` marks the rules of which lists of addresses consist."""
-
-    rule: Rule
-    target: str
-    conditions: tuple[Condition, ...]
-    is_goto: bool = False
-    is_steady: bool = True
-    drops_one_address: bool = False
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the conditions."""
-        return frozenset(condition.name for condition in self.conditions)
-
-    def meets(self, wanted: Condition) -> bool:
-        """Whether every packet that the rule matches meets a condition."""
-        return any(implies(condition, wanted) for condition in self.conditions)
-
-    def condition(self, name: str) -> Condition | None:
-        """The first condition of this name that is not negated; None where there is none."""
-        for condition in self.conditions:
-            if condition.name == name and not condition.negated:
-                return condition
-        return None
-
-
-ReadChains = dict[str, tuple[ReadRule, ...]]
-"""The rules of a table by chain."""
-
-
-def read_chains(table: Table, known: dict[int, ReadRule]) -> ReadChains:
-    """The rules of a table, read. ``known`` keeps the rules that were read by their identity: a rule for both families
-    is one object in both."""
-    chains: ReadChains = {}
-    for chain in table.chains.values():
-        rules: list[ReadRule] = []
-        for rule in chain.rules:
-            read = known.get(id(rule))
-            if read is None:
-                read = known[id(rule)] = read_rule(rule)
-            rules.append(read)
-        chains[chain.name] = tuple(rules)
-    return chains
-
-
-def without_lists(chains: ReadChains) -> ReadChains:
-    """The chains without the rules that drop a single address: they decide about no packet from anywhere else."""
-    kept: ReadChains = {}
-    for name, rules in chains.items():
-        kept[name] = tuple(rule for rule in rules if not rule.drops_one_address)
-    return kept
-
-
-def read_rule(rule: Rule) -> ReadRule:
-    """A rule, read. Never raises."""
-    match = _DROP_OF_ONE_ADDRESS.fullmatch(rule.text)
-    if match is not None:
-        option, address, target = match.groups()
-        return ReadRule(rule, target, (Condition(option, (address,)),), drops_one_address=True)
-    view = RuleView.of(rule.text)
-    return ReadRule(rule, view.target or "", read_conditions(view), view.is_goto, _is_steady(view))
 
 
 def read_conditions(view: RuleView) -> tuple[Condition, ...]:
@@ -276,22 +201,6 @@ def _excludes(narrow: Condition, wide: Condition) -> bool:
     if wide.name not in ("-i", "-o", "-p"):
         return False
     return narrow.value != wide.value and not narrow.value.endswith("+") and not wide.value.endswith("+")
-
-
-_CHANGING = frozenset(
-    {"limit", "hashlimit", "recent", "statistic", "quota", "quota2", "nth", "random", "rateest", "connlimit", "time"}
-    | {"condition", "fuzzy", "psd", "lscan", "pknock", "connbytes", "mark", "connmark", "dscp", "tos", "ttl", "hl"}
-)
-"""Match extensions that do not match the same packets at all times, or that match what other rules may change."""
-
-
-def _is_steady(view: RuleView) -> bool:
-    return _CHANGING.isdisjoint(option.value for option in view.options if option.name == "-m")
-
-
-def shadows(earlier: ReadRule, later: ReadRule) -> bool:
-    """Whether every packet of the later rule meets all conditions of the earlier one."""
-    return all(later.meets(wanted) for wanted in earlier.conditions)
 
 
 TERMINAL_TARGETS: Mapping[str, str] = {

@@ -123,7 +123,9 @@ def _is_preserved(table: str, chain: str, preserve: Preserve) -> bool:
 
 
 def _lint_rules(statements: Sequence[Statement], context: LintContext) -> Iterator[Finding]:
-    limited = _limited_chains(statements)
+    limited = frozenset[tuple[str, str]]()
+    if any(isinstance(statement, Addition) and "LOG" in statement.text for statement in statements):
+        limited = _limited_chains(statements)
     for statement in statements:
         if isinstance(statement, Addition) and _MAY_WARN.search(statement.text):
             view = RuleView.of(statement.text)

@@ -10,39 +10,41 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
-from fwguardd.ruleset.conditions import SYN_ONLY, Condition, read_chains, shadows, states_of, without_lists
-from fwguardd.ruleset.lint_closed import ReadRuleset, first_origin, lint_closed_chains, lint_ftp
+from fwguardd.ruleset.conditions import SYN_ONLY, Condition, states_of
+from fwguardd.ruleset.lint_closed import first_origin, lint_closed_chains, lint_ftp
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origin, Severity, Table
-from fwguardd.ruleset.reachability import ends, result_of, usual_end
+from fwguardd.ruleset.reachability import ReadRuleset, ends, result_of, usual_end
+from fwguardd.ruleset.read_rules import RuleReader, shadows
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.sample_packets import SamplePacket
+from fwguardd.ruleset.values import read_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.canonical import Canonical
-    from fwguardd.ruleset.conditions import ReadChains, ReadRule
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.preserve import Preserve
+    from fwguardd.ruleset.read_rules import ReadChains, ReadRule, RuleKind
 
 _USEFUL_WITHOUT_TARGET = ("recent", "nfacct", "set", "rateest", "quota")
 _REMOVE_PATTERN = "or, to manage it with fwguardd, remove its pattern from preserve: in fwguardd.yaml"
 
 _MOST_COMPARED = 100
-"""Rules of a chain with the same options and target that every later rule is compared with. Those for one address are
-found by that address."""
+"""Rules of a chain with the same options and target that every later rule is compared with. Those for one address or
+one port are found by it."""
 
 
 def lint_chains(candidate: Candidate, preserve: Preserve, inserted: Collection[Origin] = ()) -> Iterator[Finding]:
     """All warnings about the chains of a candidate. ``inserted`` are the places of rules that -I puts before others."""
-    known: dict[int, ReadRule] = {}
+    reader = RuleReader()
     filters: list[ReadRuleset] = []
     for ruleset in candidate.rulesets.values():
         for table in ruleset.tables.values():
-            chains = read_chains(table, known)
+            chains = reader.read_chains(table)
             yield from _lint_table(table, chains, ruleset.family, preserve)
             if table.name == "filter":
-                filters.append(ReadRuleset(ruleset.family, table.chains, without_lists(chains)))
+                filters.append(ReadRuleset.of(ruleset.family, table.chains, chains))
     yield from _lint_unused_chains(candidate, preserve)
     yield from lint_ftp(filters, candidate.rulesets.values())
     yield from lint_closed_chains(filters, inserted, preserve)
@@ -136,8 +138,10 @@ def _shadowed(rule: ReadRule, shadow: ReadRule, family: Family) -> Finding:
 
 
 def _drops_new_without_syn(chains: ReadChains, rule: ReadRule) -> bool:
-    states = rule.condition("--ctstate")
-    if states is None or "NEW" not in states_of(states.value) or not any(map(_is_not_syn, rule.conditions)):
+    if "--tcp-flags" not in rule.kind.names or not any(map(_is_not_syn, rule.kind.conditions)):
+        return False
+    states = rule.value("--ctstate")
+    if states is None or "NEW" not in states_of(states):
         return False
     return _drops(chains, rule)
 
@@ -178,16 +182,28 @@ def _no_target(rules: Sequence[ReadRule]) -> Finding:
     return Finding("no-target", message, rules[0].rule.origin, Severity.WARNING, 'add "-j ACCEPT", or another target')
 
 
+_MOST_COMPARISONS = 50_000
+"""Comparisons of two rules in one chain, about 0.1 s. Only a chain of thousands of rules can need more."""
+
+
 @dataclass(slots=True)
 class _EarlierRules:
-    """The rules of a chain that come before the one that is looked at, as far as they end the way of packets."""
+    """The rules of a chain that come before the one that is looked at, as far as they end the way of packets.
+
+    ``by_value`` has, for each target, those for a single address or port by it; ``compared`` has the others by target
+    and names of conditions. ``ending`` and ``comparable`` remember, for each kind, whether its rules end the way of
+    packets, and which rules of ``compared`` can come before them.
+    """
 
     chains: ReadChains
     end: ReadRule | None = None
     counting: list[ReadRule] = field(default_factory=list)
     texts: dict[str, ReadRule] = field(default_factory=dict)
-    by_address: dict[str, list[ReadRule]] = field(default_factory=dict)
+    by_value: dict[str, dict[tuple[str, str], list[ReadRule]]] = field(default_factory=dict)
     compared: dict[tuple[str, frozenset[str]], list[ReadRule]] = field(default_factory=dict)
+    ending: dict[RuleKind, bool] = field(default_factory=dict)
+    comparable: dict[RuleKind, list[list[ReadRule]]] = field(default_factory=dict)
+    comparisons: int = 0
 
     def same_as(self, rule: ReadRule) -> ReadRule | None:
         """The earlier rule of the same text."""
@@ -195,62 +211,119 @@ class _EarlierRules:
 
     def shadow_of(self, rule: ReadRule) -> ReadRule | None:
         """An earlier rule that takes all packets of this one, and does something else with them."""
-        for one in self._candidates(rule):
-            if one.target != rule.target and shadows(one, rule):
-                return one
+        if self.comparisons >= _MOST_COMPARISONS:
+            return None
+        for rules in self._candidates(rule):
+            self.comparisons += len(rules)
+            for one in rules:
+                if shadows(one, rule):
+                    return one
         return None
 
-    def _candidates(self, rule: ReadRule) -> Iterator[ReadRule]:
-        for name in ("-s", "-d"):
-            condition = rule.condition(name)
-            if condition is not None:
-                yield from self.by_address.get(_address_key(condition), ())
-        names = rule.names
+    def _candidates(self, rule: ReadRule) -> Iterator[Sequence[ReadRule]]:
+        for target, by_value in self.by_value.items():
+            if target != rule.kind.target:
+                for key in _single_values(rule):
+                    yield by_value.get(key, ())
+        if rule.kind not in self.comparable:
+            self.comparable[rule.kind] = list(self._comparable_with(rule.kind))
+        yield from self.comparable[rule.kind]
+
+    def _comparable_with(self, kind: RuleKind) -> Iterator[list[ReadRule]]:
         for (target, wanted), rules in self.compared.items():
-            if target != rule.target and wanted <= names:
-                yield from rules
+            if target != kind.target and wanted <= kind.names:
+                yield rules
 
     def add(self, rule: ReadRule) -> None:
         """Take in a rule, before the next one is looked at. Rules that only count are kept, each text once."""
-        if rule.rule.text not in self.texts and _does_nothing(rule):
+        if not rule.kind.target and rule.rule.text not in self.texts and _does_nothing(rule):
             self.counting.append(rule)
         self.texts.setdefault(rule.rule.text, rule)
-        if not ends(self.chains, rule):
+        if not self._ends(rule):
             return
-        if not rule.conditions:
+        if not rule.kind.conditions:
             self.end = rule
-        elif rule.is_steady:
+        elif rule.kind.is_steady:
             self._remember(rule)
 
+    def _ends(self, rule: ReadRule) -> bool:
+        if rule.kind not in self.ending:
+            self.ending[rule.kind] = ends(self.chains, rule)
+        return self.ending[rule.kind]
+
     def _remember(self, rule: ReadRule) -> None:
-        for name in ("-s", "-d"):
-            condition = rule.condition(name)
-            if condition is not None and "," not in condition.value and _is_one_address(condition.value):
-                self.by_address.setdefault(_address_key(condition), []).append(rule)
-                return
-        rules = self.compared.setdefault((rule.target, rule.names), [])
+        rules = self._place_of(rule)
         if len(rules) < _MOST_COMPARED:
             rules.append(rule)
 
+    def _place_of(self, rule: ReadRule) -> list[ReadRule]:
+        for name, value in _single_values(rule):
+            # Many rules can be for one port, each with another network.
+            if name in _ADDRESSES or _ADDRESSES.isdisjoint(rule.kind.names):
+                return self.by_value.setdefault(rule.kind.target, {}).setdefault((name, value), [])
+        place = (rule.kind.target, rule.kind.names)
+        if place not in self.compared:
+            self.compared[place] = []
+            self.comparable.clear()
+        return self.compared[place]
 
-def _address_key(condition: Condition) -> str:
-    """The option with its address, which is the same with and without the mask of a single address."""
-    return f"{condition.name} {condition.value.removesuffix('/32').removesuffix('/128')}"
+
+def _single_values(rule: ReadRule) -> Iterator[tuple[str, str]]:
+    """The options with a single address or port, each with it; an address without the mask that says so."""
+    for name, single_value in _SINGLE_VALUES.items():
+        value = rule.value(name)
+        if value is not None:
+            single = single_value(value)
+            if single:
+                yield name, single
 
 
-def _is_one_address(value: str) -> bool:
-    return "/" not in value or value.endswith(("/32", "/128"))
+def _single_address(value: str) -> str:
+    """The address, if the value is one; empty otherwise."""
+    address, slash, mask = value.partition("/")
+    if "," in address or (slash and mask not in ("32", "128")):
+        return ""
+    return address
+
+
+def _single_port(value: str) -> str:
+    """The number of the port, if the value means a single one; empty otherwise."""
+    if value.isdecimal() and value[0] != "0":
+        return value
+    ports = set(read_ports(value))
+    if len(ports) != 1:
+        return ""
+    only = ports.pop()
+    if only.first != only.last:
+        return ""
+    return str(only.first)
+
+
+_ADDRESSES = frozenset({"-s", "-d"})
+_SINGLE_VALUES: Mapping[str, Callable[[str], str]] = {
+    **dict.fromkeys(_ADDRESSES, _single_address),
+    **dict.fromkeys(("--dport", "--sport"), _single_port),
+}
+"""Options by whose value a rule is found, each with the function that gives a single one."""
 
 
 def _lint_unused_chains(candidate: Candidate, preserve: Preserve) -> Iterator[Finding]:
     """User-defined chains that no packet gets to, in either family; and loops among them. A loop that packets get to is
     refused by the kernel."""
-    tables = [table for ruleset in candidate.rulesets.values() for table in ruleset.tables.values()]
+    tables = list(_tables_with_chains(candidate))
     used: dict[str, set[str]] = {}
     for table in tables:
         used.setdefault(table.name, set()).update(_chains_in_use(table, preserve))
     for table in tables:
         yield from _lint_unused(table, used[table.name])
+
+
+def _tables_with_chains(candidate: Candidate) -> Iterator[Table]:
+    """The tables that have user-defined chains."""
+    for ruleset in candidate.rulesets.values():
+        for table in ruleset.tables.values():
+            if not table.chains.keys() <= set(BUILTIN_CHAINS[table.name]):
+                yield table
 
 
 def _chains_in_use(table: Table, preserve: Preserve) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Ruleset, Severity
-from fwguardd.ruleset.reachability import End, may_accept, result_of, rules_reached, usual_end
+from fwguardd.ruleset.reachability import End, ReadRuleset, may_accept, usual_end
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.sample_packets import SamplePacket, is_loopback_network
 from fwguardd.ruleset.values import PortRange, read_ports
@@ -21,8 +21,9 @@ from fwguardd.ruleset.values import PortRange, read_ports
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.conditions import Condition, ReadChains, ReadRule
+    from fwguardd.ruleset.conditions import Condition
     from fwguardd.ruleset.preserve import Preserve
+    from fwguardd.ruleset.read_rules import ReadRule
 
 _FTP = PortRange(21, 21)
 _FTP_DATA = PortRange(20, 20)
@@ -60,24 +61,11 @@ def _is_for_neighbours(condition: Condition) -> bool:
     return condition.name in ("-i", "-o", "-s", "-p") and not condition.negated
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRuleset:
-    """The table filter of a family, with its rules read."""
-
-    family: Family
-    chains: Mapping[str, Chain]
-    rules: ReadChains
-
-    def accepting(self, name: str) -> list[ReadRule]:
-        """The rules that accept packets in a chain, and in those that it leads to, as far as packets get to them."""
-        return [rule for rule in rules_reached(self.rules, name) if result_of(self.rules, rule) == "ACCEPT"]
-
-
 def _dropped(ruleset: ReadRuleset, chain: Chain) -> dict[str, End | None]:
     """The protocols whose new connections are dropped, each with the rule that does it, or None for the policy."""
     dropped: dict[str, End | None] = {}
     for protocol in _PROTOCOLS:
-        end = usual_end(ruleset.rules, chain.name, SamplePacket(protocol))
+        end = usual_end(ruleset.kinds, chain.name, SamplePacket(protocol))
         result = chain.policy
         if end is not None:
             result = end.result
@@ -125,7 +113,7 @@ class _Closed:
 
     def may_accept(self, packet: SamplePacket) -> bool:
         """Whether a rule accepts packets of this kind."""
-        return may_accept(self.ruleset.rules, self.chain, packet)
+        return may_accept(self.ruleset.kinds, self.chain, packet)
 
     @property
     def accepts_replies(self) -> bool:
@@ -165,8 +153,7 @@ class _Closed:
 
 
 def _is_icmpv6(rule: ReadRule) -> bool:
-    condition = rule.condition("-p")
-    return condition is not None and condition.value == "ipv6-icmp"
+    return rule.value("-p") == "ipv6-icmp"
 
 
 _Side = tuple[str, str, bool]
@@ -178,11 +165,7 @@ def _way(rule: ReadRule) -> tuple[_Side, _Side]:
 
 
 def _side(rule: ReadRule, interface: str, address: str, port: str) -> _Side:
-    values: list[str] = []
-    for name in (interface, address):
-        condition = rule.condition(name)
-        values.append("" if condition is None else condition.value)
-    return values[0], values[1], rule.condition(port) is not None
+    return rule.value(interface) or "", rule.value(address) or "", rule.value(port) is not None
 
 
 def lint_closed_chains(
@@ -306,7 +289,7 @@ def _ipv6_chain(rulesets: Iterable[ReadRuleset], name: str) -> tuple[Chain | Non
 def _open_end(ruleset: ReadRuleset, name: str) -> End | None:
     """The rule that new connections usually end at, of the first protocol for which there is one."""
     for protocol in _PROTOCOLS:
-        end = usual_end(ruleset.rules, name, SamplePacket(protocol))
+        end = usual_end(ruleset.kinds, name, SamplePacket(protocol))
         if end is not None and end.result != "DROP":
             return end
     return None
@@ -355,22 +338,23 @@ def _has_helper(ruleset: Ruleset) -> bool:
 
 
 def _lint_ftp_in(ruleset: ReadRuleset, name: str) -> Iterator[Finding]:
-    accepting = ruleset.accepting(name)
-    if _is_known_to_be_open(ruleset, name) or any(map(_accepts_data, accepting)):
+    kinds = ruleset.accepting_kinds(name)
+    ftp = {rule.kind for rule in kinds if _accepts_port(rule, _FTP)}
+    if not ftp or _is_known_to_be_open(ruleset, name) or any(map(_accepts_data, kinds)):
         return
     message = "FTP is accepted without its conntrack helper: logins work, transfers and listings hang"
     start = "PREROUTING"
     if name == "OUTPUT":
         start = "OUTPUT"
     hint = f'add "-t raw -A {start} -p tcp --dport 21 -j CT --helper ftp"'
-    for rule in accepting:
-        if _accepts_port(rule, _FTP):
+    for rule in ruleset.accepting(name):
+        if rule.kind in ftp:
             yield Finding("ftp-without-helper", message, rule.rule.origin, Severity.WARNING, hint)
 
 
 def _is_known_to_be_open(ruleset: ReadRuleset, name: str) -> bool:
     """Whether new connections are accepted, by a rule or by a policy that a file states."""
-    end = usual_end(ruleset.rules, name, SamplePacket("tcp"))
+    end = usual_end(ruleset.kinds, name, SamplePacket("tcp"))
     if end is not None:
         return end.result == "ACCEPT"
     chain = ruleset.chains[name]
@@ -378,14 +362,12 @@ def _is_known_to_be_open(ruleset: ReadRuleset, name: str) -> bool:
 
 
 def _accepts_port(rule: ReadRule, port: PortRange) -> bool:
-    condition = rule.condition("--dport")
-    return condition is not None and port in read_ports(condition.value)
+    return port in read_ports(rule.value("--dport") or "")
 
 
 def _accepts_data(rule: ReadRule) -> bool:
     """Whether a rule accepts a range of ports for passive data connections, or those of active ones."""
-    ports = rule.condition("--dport")
-    source = rule.condition("--sport")
+    ports = rule.value("--dport")
     if ports is None:
-        return source is not None and _FTP_DATA in read_ports(source.value)
-    return any(one.last > max(one.first, _LAST_PRIVILEGED) for one in read_ports(ports.value))
+        return _FTP_DATA in read_ports(rule.value("--sport") or "")
+    return any(one.last > max(one.first, _LAST_PRIVILEGED) for one in read_ports(ports))

@@ -43,9 +43,12 @@ _MAY_WARN = re.compile(
     rf"[ =,:/.-](?:0[0-9xX]|\+[0-9])|{_ADDRESS}(?:[^ ]*/|[0-9.]+(?![^ \t])|[^ \t]*[g-zG-Z]|[^ ]*::ffff:)"
     # an interface that is not a plain name;
     r"|(?:-[io]|interface)[ \t=]+(?:[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])|\+(?![^ ]))"
-    r"|'|--date|MASQ|TRACE|(?i:notrack)|ports"
+    r"|'|--date|MASQ|TRACE|(?i:notrack)|ports(?:[^,:]*[,:]){15}"
 )
-_PLAIN_NETWORK = re.compile(rf"{_ADDRESS}(?:[0-9.]+/32|[0-9a-f:]+/128)(?![^ ])")
+_OCTET = r"(?:0|[1-9][0-9]{0,2})"
+_PLAIN_NETWORK = re.compile(
+    rf"{_ADDRESS}(?:{_OCTET}\.{_OCTET}\.(?:{_OCTET}\.(?:{_OCTET}(?:/32)?|0/24)|0\.0/16)|[0-9a-f:]+/128)(?![^ ])"
+)
 _ODD_INTERFACE = re.compile(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _SHORT_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
 _ADDRESS_OR_LIST = re.compile(r"[0-9a-fA-FxX:.,/+]+$")

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import TERMINAL_TARGETS
+from fwguardd.ruleset.read_rules import without_repeated_kinds
 from fwguardd.ruleset.sample_packets import Answer, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from fwguardd.ruleset.conditions import ReadChains, ReadRule
-    from fwguardd.ruleset.model import Chain
+    from fwguardd.ruleset.model import Chain, Family
+    from fwguardd.ruleset.read_rules import ReadChains, ReadRule
     from fwguardd.ruleset.sample_packets import SamplePacket
 
 
@@ -35,9 +36,9 @@ class End:
 def result_of(chains: ReadChains, rule: ReadRule) -> str:
     """ACCEPT, DROP or QUEUE where the target of a rule decides about a packet; empty for jumps and other targets. A
     chain can have the name of a target."""
-    if rule.target in chains:
+    if rule.kind.target in chains:
         return ""
-    return TERMINAL_TARGETS.get(rule.target, "")
+    return TERMINAL_TARGETS.get(rule.kind.target, "")
 
 
 def usual_end(chains: ReadChains, name: str, packet: SamplePacket) -> End | None:
@@ -55,12 +56,12 @@ def _usual_end(chains: ReadChains, name: str, packet: SamplePacket, known: dict[
 
 def _follow(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str, End | None]) -> End | None:
     for rule in chains[name]:
-        if matches(rule, packet) < Answer.USUALLY:
+        if matches(rule.kind, packet) < Answer.USUALLY:
             continue
         result = result_of(chains, rule)
         inner = None
-        if rule.target in chains:
-            inner = _usual_end(chains, rule.target, packet, known)
+        if rule.kind.target in chains:
+            inner = _usual_end(chains, rule.kind.target, packet, known)
         if inner is not None:
             result = inner.result
         if result:
@@ -72,7 +73,7 @@ def _follow(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str
 
 def returns(rule: ReadRule) -> bool:
     """Whether packets that a rule matches, and that nothing decides about, return from the chain of the rule."""
-    return rule.target == "RETURN" or rule.is_goto
+    return rule.kind.target == "RETURN" or rule.kind.is_goto
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class _Way:
 
     def through(self, rule: ReadRule, packet: SamplePacket, answer: Answer) -> _Way:
         """The way behind a rule that matches with this answer."""
-        meant = self.is_meant or any(packet.is_sign(condition) for condition in rule.conditions)
+        meant = self.is_meant or any(packet.is_sign(condition) for condition in rule.kind.conditions)
         return _Way(min(self.answer, answer), meant)
 
     @property
@@ -119,7 +120,7 @@ class _Search:
     def _search(self, name: str, way: _Way) -> Answer | None:
         returned = Answer.NEVER
         for rule in self.chains[name]:
-            answer = matches(rule, self.packet)
+            answer = matches(rule.kind, self.packet)
             if answer is Answer.NEVER:
                 continue
             onward = self._apply(rule, way.through(rule, self.packet, answer))
@@ -134,8 +135,8 @@ class _Search:
 
     def _apply(self, rule: ReadRule, way: _Way) -> Answer | None:
         """How many of the packets that a rule matches go on behind it; None where one is accepted."""
-        if rule.target in self.chains:
-            return self.visit(rule.target, way)
+        if rule.kind.target in self.chains:
+            return self.visit(rule.kind.target, way)
         result = result_of(self.chains, rule)
         if result in ("ACCEPT", "QUEUE") and way.counts:
             return None
@@ -151,16 +152,16 @@ def rules_reached(chains: ReadChains, start: str) -> Iterator[ReadRule]:
     while waiting:
         for rule in _before_end(chains, waiting.pop()):
             yield rule
-            if rule.target in chains and rule.target not in entered:
-                entered.add(rule.target)
-                waiting.append(rule.target)
+            if rule.kind.target in chains and rule.kind.target not in entered:
+                entered.add(rule.kind.target)
+                waiting.append(rule.kind.target)
 
 
 def _before_end(chains: ReadChains, name: str) -> Iterator[ReadRule]:
     """The rules of a chain, up to the first one that ends the way of every packet."""
     for rule in chains[name]:
         yield rule
-        if not rule.conditions and ends(chains, rule):
+        if not rule.kind.conditions and ends(chains, rule):
             return
 
 
@@ -173,12 +174,12 @@ def ends(chains: ReadChains, rule: ReadRule) -> bool:
 
 def is_final(chains: ReadChains, rule: ReadRule, known: dict[str, bool]) -> bool:
     """Whether a packet that a rule matches gets to no other rule of any chain."""
-    if rule.target not in chains:
+    if rule.kind.target not in chains:
         return result_of(chains, rule) != ""
-    if rule.target not in known:
-        known[rule.target] = False  # Of a chain that leads to itself.
-        known[rule.target] = _never_returns(chains, rule.target, known)
-    return known[rule.target]
+    if rule.kind.target not in known:
+        known[rule.kind.target] = False  # Of a chain that leads to itself.
+        known[rule.kind.target] = _never_returns(chains, rule.kind.target, known)
+    return known[rule.kind.target]
 
 
 def _never_returns(chains: ReadChains, name: str, known: dict[str, bool]) -> bool:
@@ -186,6 +187,33 @@ def _never_returns(chains: ReadChains, name: str, known: dict[str, bool]) -> boo
         if not is_final(chains, rule, known):
             if returns(rule):
                 return False
-        elif not rule.conditions:
+        elif not rule.kind.conditions:
             return True
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRuleset:
+    """The table filter of a family, with its rules read; ``kinds`` are the first rules of each kind."""
+
+    family: Family
+    chains: Mapping[str, Chain]
+    rules: ReadChains
+    kinds: ReadChains
+
+    @classmethod
+    def of(cls, family: Family, chains: Mapping[str, Chain], rules: ReadChains) -> ReadRuleset:
+        """The table of a family with these chains."""
+        return cls(family, chains, rules, without_repeated_kinds(rules))
+
+    def accepting(self, name: str) -> list[ReadRule]:
+        """The rules that accept packets in a chain, and in those that it leads to, as far as packets get to them."""
+        return _accepting(self.rules, name)
+
+    def accepting_kinds(self, name: str) -> list[ReadRule]:
+        """The first of them of each kind."""
+        return _accepting(self.kinds, name)
+
+
+def _accepting(chains: ReadChains, name: str) -> list[ReadRule]:
+    return [rule for rule in rules_reached(chains, name) if result_of(chains, rule) == "ACCEPT"]

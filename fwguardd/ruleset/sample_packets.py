@@ -19,7 +19,8 @@ from fwguardd.ruleset.values import PortRange, read_ports
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fwguardd.ruleset.conditions import Condition, ReadRule
+    from fwguardd.ruleset.conditions import Condition
+    from fwguardd.ruleset.read_rules import RuleKind
     from fwguardd.ruleset.values import Network
 
 
@@ -73,10 +74,10 @@ class SamplePacket:
         return self.state == "ESTABLISHED"
 
 
-def matches(rule: ReadRule, packet: SamplePacket) -> Answer:
-    """Whether the packets of this kind meet all conditions of a rule."""
+def matches(kind: RuleKind, packet: SamplePacket) -> Answer:
+    """Whether these packets meet all conditions of the rules of a kind."""
     answer = Answer.ALWAYS
-    for condition in rule.conditions:
+    for condition in kind.conditions:
         answer = min(answer, meets(condition, packet))
         if answer is Answer.NEVER:
             break

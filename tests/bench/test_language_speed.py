@@ -1,4 +1,5 @@
-"""How fast rule files are read and composed, and how much memory that takes, in a fresh process of the system's Python.
+"""How fast rule files are read, composed and linted, and how much memory that takes, in a fresh process of the system's
+Python.
 
 Time is that of the processor. Memory, unlike time, is the same on a busy machine: its bounds are asserted.
 """
@@ -7,10 +8,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.lint import LintContext, lint
+from fwguardd.ruleset.model import BOTH
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.preserve import Preserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +97,53 @@ def test_ten_thousand_rules_in_five_hundred_files(tmp_path: Path, record: Record
     record("10,000 rules in 500 files", "MiB", [figures.mebibytes])
     assert (figures.errors, figures.rules) == (0, 10_000)
     assert figures.mebibytes <= 60
+
+
+def mixed_rules() -> str:
+    """20,000 rules of several kinds in closed chains."""
+    rules = "".join(f"{rule(number)}\n" for number in range(20_000))
+    return f"-P INPUT DROP\n-P FORWARD DROP\n{rules}"
+
+
+def rules_against_each_other() -> str:
+    """20,000 rules of which each has to be compared with those of another target before it."""
+    rules: list[str] = []
+    for number in range(10_000):
+        networks = (f"{first}.{number >> 8 & 255}.{number & 255}.0/24" for first in (10, 11))
+        for network, target in zip(networks, ("DROP", "ACCEPT"), strict=True):
+            rules.append(f"-A INPUT -s {network} -p tcp -m multiport --dports 80,443 -j {target}\n")
+    return "".join(rules)
+
+
+def single_addresses() -> str:
+    """50,000 addresses to drop."""
+    addresses = (f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}" for number in range(50_000))
+    return "".join(f"-A INPUT -s {address} -j DROP\n" for address in addresses)
+
+
+LINTED: dict[str, Callable[[], str]] = {
+    "lint 20,000 mixed rules": mixed_rules,
+    "lint 20,000 rules against each other": rules_against_each_other,
+    "lint 50,000 single addresses": single_addresses,
+}
+
+
+EXPECTED = {"no-established", "no-loopback", "no-neighbour-discovery", "ftp-without-helper"}
+
+
+@pytest.mark.parametrize("name", LINTED)
+def test_lints_of_large_files(name: str, record: Recorder, rounds: Rounds) -> None:
+    """The warnings about many rules; none of them is about the value of a rule."""
+    reading = read_rules("large.rules", LINTED[name]().encode(), BOTH)
+    candidate = compose([reading]).candidate
+    context = LintContext(("fwguard: ",), Preserve.from_patterns(("docker", "fail2ban")))
+    milliseconds: list[float] = []
+    for _ in range(rounds(9)):
+        started = time.process_time()
+        findings = lint(candidate, [reading], context)
+        milliseconds.append(1000 * (time.process_time() - started))
+        assert {finding.code for finding in findings} <= EXPECTED
+    record(name, "ms", milliseconds)
 
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {

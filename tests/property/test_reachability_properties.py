@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fwguardd.ruleset.conditions import ReadChains, read_chains
 from fwguardd.ruleset.model import Chain, Rule, Table
 from fwguardd.ruleset.reachability import is_final, may_accept, rules_reached, usual_end
+from fwguardd.ruleset.read_rules import ReadChains, RuleReader
 from fwguardd.ruleset.sample_packets import SamplePacket
 
 NAMES = ("INPUT", "A", "B", "C")
@@ -52,7 +52,7 @@ def _read(written: dict[str, list[Written]], policy: str = "ACCEPT") -> tuple[Re
     chains: dict[str, Chain] = {}
     for name, rules in written.items():
         chains[name] = Chain(name, policy if name == "INPUT" else None, tuple(Rule(rule.text) for rule in rules))
-    return read_chains(Table("filter", chains), {}), chains["INPUT"]
+    return RuleReader().read_chains(Table("filter", chains)), chains["INPUT"]
 
 
 def _simulated(written: dict[str, list[Written]], name: str) -> str:

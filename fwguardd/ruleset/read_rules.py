@@ -1,0 +1,210 @@
+"""The rules of a table, read: their targets and their conditions.
+
+Most rules of a large ruleset differ only in an address, a port or a comment. They are of one kind (`RuleKind`), which
+is read once. The conditions of a single rule are computed when they are asked for.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.conditions import Condition, implies, read_conditions
+from fwguardd.ruleset.rule_view import RuleView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fwguardd.ruleset.model import Rule, Table
+
+# Networks of loopback, networks of every address and the ports of FTP are no variables: lints ask about these, and so
+# rules with them are of kinds of their own. An octet with a leading zero is octal, and may be 127.
+_VARIABLE = re.compile(
+    r"(?<![^ ])(-[sd] |--[ds]port |--comment )"
+    r"((?<=[sd] )(?:(?!127\.|0[0-9])[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?:/[1-9][0-9]?)?"
+    r"|[2-9a-f][0-9a-f]{0,3}:[0-9a-f:]+(?:/[1-9][0-9]{0,2})?)"
+    r"|(?<=port )(?!2[01](?![0-9]))[1-9][0-9]{0,4}"
+    r'|(?<=comment )(?:"[^"\\]*"|[^ "]+))'
+    r"(?![^ ])"
+)
+
+_CHANGING = frozenset(
+    {"limit", "hashlimit", "recent", "statistic", "quota", "quota2", "nth", "random", "rateest", "connlimit", "time"}
+    | {"condition", "fuzzy", "psd", "lscan", "pknock", "connbytes", "mark", "connmark", "dscp", "tos", "ttl", "hl"}
+)
+"""Match extensions that do not match the same packets at all times, or that match what other rules may change."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleKind:
+    """What rules have in common that differ only in networks, single ports and comments.
+
+    ``target`` is the word after -j or -g, and empty where there is neither. ``conditions`` are those of one rule of the
+    kind: a sample packet (`fwguardd.ruleset.sample_packets`) gets the same answer from all of them. ``places`` says for
+    each variable which condition it is the value of; None for a comment. ``is_steady`` says that a rule matches the
+    same packets at all times: no limit, no list and no clock.
+    """
+
+    target: str
+    conditions: tuple[Condition, ...]
+    is_goto: bool
+    is_steady: bool
+    places: tuple[int | None, ...]
+    names: frozenset[str]
+    fixed: Mapping[str, str]
+    """The value of the first condition of each name that is not negated, as far as it is no variable."""
+    variables: Mapping[str, int]
+    """The number of the variable that is the value of the first condition of a name that is not negated."""
+
+    @classmethod
+    def of(cls, text: str, prefixes: Sequence[str], values: Sequence[str]) -> RuleKind | None:
+        """The kind of a rule with these variables, each with the option before it. None if one of them is not the only
+        value of a condition."""
+        view = RuleView.of(text)
+        conditions = read_conditions(view)
+        places: list[int | None] = []
+        for prefix, value in zip(prefixes, values, strict=True):
+            place = _place_of(prefix.strip(), value, conditions, places)
+            if place is None and prefix != "--comment ":
+                return None
+            places.append(place)
+        names = frozenset(condition.name for condition in conditions)
+        fixed, variables = _first_values(conditions, places)
+        return cls(
+            view.target or "", conditions, view.is_goto, _is_steady(view), tuple(places), names, fixed, variables
+        )
+
+
+def _place_of(name: str, value: str, conditions: Sequence[Condition], taken: Sequence[int | None]) -> int | None:
+    """The place of the first condition with this name and nothing but this value, of those that are not taken."""
+    for place, condition in enumerate(conditions):
+        if condition.name == name and condition.values == (value,) and place not in taken:
+            return place
+    return None
+
+
+def _first_values(
+    conditions: Sequence[Condition], places: Sequence[int | None]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """`RuleKind.fixed` and `RuleKind.variables`."""
+    fixed: dict[str, str] = {}
+    variables: dict[str, int] = {}
+    for place, condition in enumerate(conditions):
+        if condition.negated or condition.name in fixed or condition.name in variables:
+            continue
+        if place in places:
+            variables[condition.name] = places.index(place)
+        else:
+            fixed[condition.name] = condition.value
+    return fixed, variables
+
+
+def _is_steady(view: RuleView) -> bool:
+    return _CHANGING.isdisjoint(option.value for option in view.options if option.name == "-m")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRule:
+    """A rule with its kind, and its values for the variables of the kind."""
+
+    rule: Rule
+    kind: RuleKind
+    values: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The word after -j or -g, and empty where there is neither."""
+        return self.kind.target
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions that a packet must meet, all of them."""
+        conditions = list(self.kind.conditions)
+        for value, place in zip(self.values, self.kind.places, strict=True):
+            if place is not None:
+                conditions[place] = Condition(conditions[place].name, (value,), conditions[place].negated)
+        return tuple(conditions)
+
+    def value(self, name: str) -> str | None:
+        """The value of the first condition of this name that is not negated; None where there is none."""
+        number = self.kind.variables.get(name)
+        if number is not None:
+            return self.values[number]
+        return self.kind.fixed.get(name)
+
+
+ReadChains = dict[str, tuple[ReadRule, ...]]
+"""The rules of a table by chain."""
+
+
+@dataclass(slots=True)
+class RuleReader:
+    """Reads rules. A rule for both families is one object in both, and is read once."""
+
+    _rules: dict[int, ReadRule] = field(default_factory=dict)
+    _kinds: dict[tuple[str, ...], RuleKind | None] = field(default_factory=dict)
+
+    def read_chains(self, table: Table) -> ReadChains:
+        """The rules of a table."""
+        chains: ReadChains = {}
+        for chain in table.chains.values():
+            rules: list[ReadRule] = []
+            for rule in chain.rules:
+                read = self._rules.get(id(rule))
+                if read is None:
+                    read = self._rules[id(rule)] = self.read(rule)
+                rules.append(read)
+            chains[chain.name] = tuple(rules)
+        return chains
+
+    def read(self, rule: Rule) -> ReadRule:
+        """A rule, read. Never raises."""
+        parts = _VARIABLE.split(rule.text)
+        values = tuple(parts[2::3])
+        del parts[2::3]
+        key = tuple(parts)
+        if key not in self._kinds:
+            self._kinds[key] = _kind_of(rule.text, parts, values)
+        kind = self._kinds[key]
+        if kind is not None:
+            return ReadRule(rule, kind, values)
+        return ReadRule(rule, self._kind_of_text(rule.text))
+
+    def _kind_of_text(self, text: str) -> RuleKind:
+        """The kind of all rules with this text."""
+        key = (text, "")
+        kind = self._kinds.get(key) or RuleKind.of(text, (), ())
+        assert kind is not None, "a rule without variables has a kind"
+        self._kinds[key] = kind
+        return kind
+
+
+def _kind_of(text: str, parts: Sequence[str], values: Sequence[str]) -> RuleKind | None:
+    """The kind of a rule that was cut at its variables. What looks like a variable inside of quotes is none."""
+    if any('"' in part for part in parts[::2]) and values:
+        return None
+    return RuleKind.of(text, parts[1::2], values)
+
+
+def without_repeated_kinds(chains: ReadChains) -> ReadChains:
+    """The chains with the first rule of each kind only, and with all jumps. What was not decided about packets of a
+    kind by one rule, nor by what lies between, is not decided by the next rule of the same kind."""
+    kept: ReadChains = {}
+    for name, rules in chains.items():
+        seen: set[RuleKind] = set()
+        firsts: list[ReadRule] = []
+        for rule in rules:
+            if rule.kind not in seen or rule.kind.target in chains:
+                seen.add(rule.kind)
+                firsts.append(rule)
+        kept[name] = tuple(firsts)
+    return kept
+
+
+def shadows(earlier: ReadRule, later: ReadRule) -> bool:
+    """Whether every packet of the later rule meets all conditions of the earlier one."""
+    conditions = later.conditions
+    return all(any(implies(condition, wanted) for condition in conditions) for wanted in earlier.conditions)
