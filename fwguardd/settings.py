@@ -19,9 +19,9 @@ from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.sources import SourceChoice
 from fwguardd.kernel.iptables import Backend
-from fwguardd.ruleset.known_programs import DEFAULTS, UnknownProgramError, expand_patterns
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expand_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.confirmation import CHANGED, Promise, after_the_load, make_promise, restore_pending
-from fwguardd.enforce.context import Context, Done, Outcome, still_in_force
+from fwguardd.enforce.context import Context, Done, Outcome, loaded_before, still_in_force
 from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
@@ -51,8 +51,9 @@ def apply_files(
         return pass_failed(context, state, reason, retry=confirm_within is None)
     begin(context, state, new)
     release = replace(state, in_force=before).release(new.owned)
+    preserve = context.preserve.owning(loaded_before(state.in_force))
     try:
-        outcome = put_in_force(context.kernel, new.canonical, context.preserve, release)
+        outcome = put_in_force(context.kernel, new.canonical, preserve, release)
     except LOAD_ERRORS as error:
         _forget_attempt(context, state, error)
         return load_failed(context, state, error)

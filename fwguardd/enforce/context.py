@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from fwguardd.enforce.look import Kernel
-    from fwguardd.enforce.state import State
+    from fwguardd.enforce.state import InForce, State
     from fwguardd.enforce.validate import Validator
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
-    from fwguardd.ruleset.model import Findings
+    from fwguardd.ruleset.model import Family, Findings, Ruleset
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.store.revisions import RevisionStore
 
@@ -109,6 +109,13 @@ class Broken:
 
 
 Outcome = Done | Refused | Failed | Broken
+
+
+def loaded_before(in_force: InForce | None) -> Mapping[Family, Ruleset]:
+    """What fwguardd has loaded: the rulesets of the revision in force."""
+    if in_force is None:
+        return {}
+    return in_force.canonical.rulesets
 
 
 def repaired_in(outcome: Outcome) -> frozenset[str]:

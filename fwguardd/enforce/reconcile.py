@@ -17,13 +17,15 @@ from fwguardd import events
 from fwguardd.enforce.apply import apply_files
 from fwguardd.enforce.confirmation import arm, hold
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, repaired_in, still_in_force
+from fwguardd.enforce.copies import without_copies
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
-from fwguardd.enforce.reports import listed, pass_failed
+from fwguardd.enforce.reports import listed, load_failed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.state import RefusedFiles, State, Unknown
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.store.revisions import HeldFiles, StoreError
 from fwguardd.wording import counted
@@ -157,6 +159,10 @@ def _validate_and_apply(
         return guard_after(context, pass_failed(context, state, reason, retry=True), request.authors)
     if isinstance(result, Invalid):
         return _refused(context, state, snapshot, result.findings, request.authors)
+    try:
+        result = without_copies(context, state, result)
+    except KernelError as error:
+        return load_failed(context, state, error)
     for warning in result.findings:
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
     if why_held and not _makes_what_is_in_force(state, result):

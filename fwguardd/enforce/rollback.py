@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.confirmation import hold
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boottime, still_in_force
+from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boottime, loaded_before, still_in_force
 from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.file_changes import changes_between
 from fwguardd.enforce.found import found_in_kernel
@@ -227,8 +227,9 @@ def _put_back(context: Context, state: State, revision: Revision, why: Cause) ->
 def _put(context: Context, state: State, new: InForce, why: Cause, files: tuple[RuleFile, ...] = ()) -> Outcome:
     """Put a ruleset in force as a new revision, and record it."""
     begin(context, state, new)
+    preserve = context.preserve.owning(loaded_before(state.in_force))
     try:
-        applied = put_in_force(context.kernel, new.canonical, context.preserve, state.release(new.owned))
+        applied = put_in_force(context.kernel, new.canonical, preserve, state.release(new.owned))
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
     changes = _file_changes(state, new)

@@ -34,6 +34,7 @@ from fwguardd.ruleset.canonical import Canonical, Emptying, with_released_polici
 from fwguardd.ruleset.diff import ChangeKind, Difference
 from fwguardd.ruleset.model import Family, Ruleset
 from fwguardd.ruleset.plan import Way
+from fwguardd.ruleset.preserve import with_emptied_chains
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -115,11 +116,12 @@ def put_in_force(
 
     Raises RolledBackError, UndoFailedError, UndoDelayedError, or KernelError where the first look failed.
     """
-    wanted = _with_released(canonical, release)
+    wanted = _with_released(canonical, release, preserve)
     with kernel.exclusive():
         before = look_at(kernel, wanted, preserve)
         if not before.plans():
             return Unchanged()
+        preserve = preserve.with_theirs({family: saved.shown for family, saved in before.saved.items()}, before.own)
         with reserve_for_undo() as reserve:
             failure = _failure_of(lambda: _write_and_verify(kernel, before, preserve))
             if isinstance(failure, _LookFailedError):
@@ -148,8 +150,9 @@ def find_drift(kernel: Kernel, canonical: Canonical, preserve: Preserve) -> tupl
     return look_at(kernel, canonical.rulesets, preserve).differences()
 
 
-def _with_released(canonical: Canonical, release: Emptying | None) -> Mapping[Family, Ruleset]:
-    """The rulesets to load: those of the revision, and the released tables, emptied."""
+def _with_released(canonical: Canonical, release: Emptying | None, preserve: Preserve) -> Mapping[Family, Ruleset]:
+    """The rulesets to load: those of the revision, and the released tables, emptied. Chains that other programs use are
+    emptied, where fwguardd had loaded rules into them."""
     if release is None:
         return canonical.rulesets
     wanted: dict[Family, Ruleset] = {}
@@ -160,6 +163,9 @@ def _with_released(canonical: Canonical, release: Emptying | None) -> Mapping[Fa
         if family in wanted:
             tables.update(wanted[family].tables)
         wanted[family] = Ruleset(family, tables)
+    for loaded in preserve.loaded:
+        for family in loaded.keys() & wanted.keys():
+            wanted[family] = with_emptied_chains(wanted[family], loaded[family], preserve)
     return wanted
 
 
@@ -243,6 +249,7 @@ def _not_as_written(differences: Sequence[Difference]) -> str:
 def _undo(kernel: Kernel, before: Look, preserve: Preserve, failure: BaseException) -> None:
     """Bring back what the written tables held before. Always raises: a defect itself, once it is undone."""
     earlier = Canonical.from_kernel(before.own, before.wanted).rulesets
+    preserve = preserve.owning(before.wanted)
     second = _failure_of(lambda: _restore(kernel, earlier, preserve))
     for wait in RETRY_WAITS:
         if second is None or isinstance(second.__cause__ or second, KernelStarvedError):

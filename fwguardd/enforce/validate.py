@@ -12,7 +12,6 @@ from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, lint, unsilenced
-from fwguardd.ruleset.lint_chains import lint_preserved
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
@@ -88,13 +87,17 @@ class Validator:
             return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE).bounded())
         if composition.findings.errors:
             return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
-        preserved = lint_preserved(outcome, self._context.preserve)
-        warnings = Findings((*composition.findings, *unsilenced((*preserved, *outcome.warnings), readings)))
-        return Valid(outcome.without_others(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE).bounded())
+        warnings = Findings((*composition.findings, *unsilenced(outcome.warnings, readings)))
+        return Valid(outcome.without_copies(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE).bounded())
 
     def validate_early(self, snapshot: Snapshot) -> None:
         """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises NamespaceError."""
         self._early = snapshot.digest, self.validate(snapshot)
+
+    def unsilenced(self, findings: Findings) -> Findings:
+        """Findings about the files that were validated last, without the silenced ones and with the lines."""
+        readings = [reading for _, reading in self._readings.values()]
+        return unsilenced(findings, readings).once_per_file(_ONCE_PER_FILE).bounded()
 
     def forget(self, context: LintContext) -> None:
         """Drop the early result, because what the files name may have changed; lint with this context from now on."""

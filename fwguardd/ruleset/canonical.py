@@ -14,12 +14,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.copies import without_twins
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NO_FINDINGS, NOT_STATED, Chain, Family, Findings, Ruleset, Table
-from fwguardd.ruleset.preserve import own_part
+from fwguardd.ruleset.preserve import without_copies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fwguardd.ruleset.copies import Rulesets
     from fwguardd.ruleset.preserve import Preserve
 
 Owned = frozenset[tuple[Family, str]]
@@ -142,10 +144,16 @@ class Canonical:
         mine = {family: ruleset for family, ruleset in self.rulesets.items() if ruleset.tables}
         return mine == {family: ruleset for family, ruleset in other.rulesets.items() if ruleset.tables}
 
-    def without_others(self, preserve: Preserve) -> Canonical:
-        """The same without the chains and rules that belong to other programs."""
-        rulesets = {family: own_part(ruleset, preserve) for family, ruleset in self.rulesets.items()}
+    def without_copies(self, preserve: Preserve) -> Canonical:
+        """The same without copies of what known programs make for themselves."""
+        rulesets = {family: without_copies(ruleset, preserve) for family, ruleset in self.rulesets.items()}
         return replace(self, rulesets=rulesets)
+
+    def without_twins(self, live: Rulesets, loaded: Rulesets, preserve: Preserve) -> tuple[Canonical, Findings]:
+        """The same without the rules that the kernel (``live``) holds as another program's, and warnings about them.
+        ``loaded`` is what fwguardd loaded."""
+        left = without_twins(self.rulesets, live, loaded, preserve)
+        return replace(self, rulesets=left.rulesets), left.findings
 
 
 def owned_tables(rulesets: Mapping[Family, Ruleset]) -> Owned:

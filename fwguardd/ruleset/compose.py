@@ -29,6 +29,7 @@ from fwguardd.ruleset.model import (
     Severity,
     Table,
 )
+from fwguardd.ruleset.program_lookup import CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.statements import (
     NOTHING_UNREAD,
     Addition,
@@ -229,12 +230,17 @@ def _undeclared_chains(opened: Mapping[Family, _OpenTables], family: Family, unr
 
 
 def _without_declaration(tables: _OpenTables) -> Iterator[tuple[str, str, _OpenChain]]:
-    """The chains that have rules and are neither built in nor declared, with the names of their tables."""
+    """The chains that have rules and have to be declared and are not, with the names of their tables."""
     for table, chains in tables.items():
         for name, chain in chains.items():
             # A chain without rules is one whose insertions were all refused, which is reported already.
-            if chain.origin is None and name not in BUILTIN_CHAINS[table] and chain.has_rules:
+            if chain.origin is None and chain.has_rules and not _needs_no_declaration(table, name):
                 yield table, name, chain
+
+
+def _needs_no_declaration(table: str, name: str) -> bool:
+    """Whether a chain is built in, or one that a known program makes for administrators."""
+    return name in BUILTIN_CHAINS[table] or (table == "filter" and name in CHAINS_FOR_ADMINISTRATORS)
 
 
 def _how_undeclared(opened: Mapping[Family, _OpenTables], family: Family, table: str, name: str) -> tuple[str, str]:

@@ -19,18 +19,7 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
-from itertools import chain
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-DEFAULTS = "defaults"
-"""The entry of the setting ``preserve`` that stands for all known programs."""
-
-_WITHOUT = "without "
 _BRIDGE = "br-" + "[0-9a-f]" * 12
 
 
@@ -40,7 +29,9 @@ class KnownProgram:
 
     ``tables`` are the tables of iptables that it writes to; ``chains`` and ``rules`` are patterns; ``nft_tables`` are
     patterns for the tables that it makes in nf_tables itself, as "family name"; ``source`` names the files of its
-    project that set all that.
+    project that set all that. Two kinds of chains in table filter are shared: those that the program makes and jumps to
+    ``for_administrators`` to fill, and those that the administrator makes and jumps to, and that the program has
+    ``filled`` with rules.
     """
 
     name: str
@@ -50,6 +41,8 @@ class KnownProgram:
     chains: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     nft_tables: tuple[str, ...] = ()
+    for_administrators: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -90,8 +83,10 @@ KNOWN_PROGRAMS = (
             "-t nat -A POSTROUTING -s */128 -d */128 -p * -m * --dport * -j MASQUERADE",
             "-t filter -A FORWARD -m set --match-set docker-ext-bridges-v[46] dst *",
             "-t raw -A PREROUTING -d 127.0.0.1/32 ! -i lo -p * -m * --dport * -j DROP",
+            "-t filter -A DOCKER-USER -j RETURN",
         ),
         ("ip docker-bridges", "ip6 docker-bridges"),
+        for_administrators=("DOCKER-USER",),
     ),
     KnownProgram(
         "podman",
@@ -109,6 +104,7 @@ KNOWN_PROGRAMS = (
         " plugins/meta/portmap/portmap.go",
         ("CNI-*",),
         nft_tables=("inet cni_hostport", "inet cni_plugins_masquerade"),
+        for_administrators=("CNI-ADMIN",),
     ),
     KnownProgram(
         "kubernetes",
@@ -230,6 +226,7 @@ KNOWN_PROGRAMS = (
         "SSHGuard/sshguard src/fw/sshg-fw-iptables.sh, src/fw/sshg-fw-nft-sets.sh",
         ("sshguard",),
         nft_tables=("ip sshguard", "ip6 sshguard"),
+        filled=("sshguard",),
     ),
     KnownProgram(
         "fwknop", "fwknop", ("nat", "filter"), "mrash/fwknop server/fwknopd.conf: IPT_INPUT_ACCESS", ("FWKNOP_*",)
@@ -349,52 +346,3 @@ KNOWN_PROGRAMS = (
     ),
 )
 """All known programs, in the order of the documentation."""
-
-BY_NAME = {program.name: program for program in KNOWN_PROGRAMS}
-
-
-class UnknownProgramError(ValueError):
-    """A name that is not one of a known program. The message suggests the nearest name, or lists all of them."""
-
-
-def expand_patterns(entries: Iterable[str]) -> tuple[str, ...]:
-    """The patterns that the entries of the setting ``preserve`` stand for, each once, in order.
-
-    ``defaults`` stands for all known programs, a name for that program, and ``without NAME`` excludes one; any other
-    entry is a pattern. Raises UnknownProgramError.
-    """
-    patterns: dict[str, None] = {}
-    excluded: set[str] = set()
-    for entry in entries:
-        if entry.startswith(_WITHOUT):
-            excluded.update(_known_program(entry.removeprefix(_WITHOUT)).patterns)
-        else:
-            patterns |= dict.fromkeys(_patterns_of(entry))
-    return tuple(pattern for pattern in patterns if pattern not in excluded)
-
-
-def _patterns_of(entry: str) -> Iterable[str]:
-    if entry == DEFAULTS:
-        return chain.from_iterable(program.patterns for program in KNOWN_PROGRAMS)
-    if entry in BY_NAME:
-        return BY_NAME[entry].patterns
-    return (entry,)
-
-
-def owner_of_nft_table(family: str, name: str) -> KnownProgram | None:
-    """The known program that makes a table of this name in nf_tables; None if there is none."""
-    place = f"{family} {name}"
-    for program in KNOWN_PROGRAMS:
-        if any(fnmatchcase(place, pattern) for pattern in program.nft_tables):
-            return program
-    return None
-
-
-def _known_program(name: str) -> KnownProgram:
-    if name in BY_NAME:
-        return BY_NAME[name]
-    advice = f"the known programs are {', '.join(BY_NAME)}"
-    close = get_close_matches(name, BY_NAME, 1)
-    if close:
-        advice = f"did you mean {close[0]!r}?"
-    raise UnknownProgramError(f"{name!r} is not a known program; {advice}")

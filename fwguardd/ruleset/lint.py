@@ -119,7 +119,7 @@ def _own_statements(readings: Iterable[Reading], preserve: Preserve) -> list[Sta
 
 
 def _is_preserved(table: str, chain: str, preserve: Preserve) -> bool:
-    return chain not in BUILTIN_CHAINS[table] and preserve.keeps_name(chain)
+    return chain not in BUILTIN_CHAINS[table] and preserve.makes(chain)
 
 
 def _lint_rules(statements: Sequence[Statement], context: LintContext) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_clos
 from fwguardd.ruleset.conditions import SYN_ONLY, Condition, states_of
 from fwguardd.ruleset.lint_closed import first_origin, lint_closed_chains, lint_ftp
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origin, Severity, Table
+from fwguardd.ruleset.preserve import leaves_out_jump
+from fwguardd.ruleset.program_lookup import maker_of_chain
 from fwguardd.ruleset.reachability import ReadRuleset, ends, result_of, usual_end
 from fwguardd.ruleset.read_rules import RuleReader, shadows
 from fwguardd.ruleset.rule_view import RuleView, jump_target
@@ -22,13 +24,12 @@ from fwguardd.ruleset.values import read_ports
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.read_rules import ReadChains, ReadRule, RuleKind
 
 _USEFUL_WITHOUT_TARGET = ("recent", "nfacct", "set", "rateest", "quota")
-_REMOVE_PATTERN = "or, to manage it with fwguardd, remove its pattern from preserve: in fwguardd.yaml"
+_LOAD_IT = 'to load it all the same, write "without {program}" into preserve: in fwguardd.yaml'
 
 _MOST_COMPARED = 100
 """Rules of a chain with the same options and target that every later rule is compared with. Those for one address or
@@ -50,48 +51,39 @@ def lint_chains(candidate: Candidate, preserve: Preserve, inserted: Collection[O
     yield from lint_closed_chains(filters, inserted, preserve)
 
 
-def lint_preserved(rehearsed: Canonical, preserve: Preserve) -> Iterator[Finding]:
-    """Rules that are not loaded because their canonical text matches a pattern for rules of other programs."""
-    for ruleset in rehearsed.rulesets.values():
-        for table, chain in ruleset.chains():
-            if not preserve.keeps_chain(chain):
-                yield from _preserved_rules(table, chain, preserve)
-
-
-def _preserved_rules(table: Table, chain: Chain, preserve: Preserve) -> Iterator[Finding]:
-    for rule in chain.rules:
-        if preserve.keeps_text(rule.text, table.name, chain.name) and not preserve.keeps_jump(rule):
-            message = "this rule matches a pattern for rules of other programs (preserve), and is not loaded"
-            hint = f"remove it here: the program adds it; {_REMOVE_PATTERN}"
-            yield Finding("preserved-rule", message, rule.origin, Severity.WARNING, hint)
-
-
 def _lint_table(table: Table, chains: ReadChains, family: Family, preserve: Preserve) -> Iterator[Finding]:
     for chain in table.chains.values():
-        yield from _lint_jumps(chains[chain.name], preserve)
-        if preserve.keeps_chain(chain):
+        yield from _lint_jumps(chain, chains[chain.name], preserve)
+        if chain.policy is None and preserve.makes(chain.name):
             yield _preserved_chain(chain)
         else:
             yield from _lint_rules(table, chain, chains, family)
 
 
-def _lint_jumps(rules: Sequence[ReadRule], preserve: Preserve) -> Iterator[Finding]:
-    preserved: set[str] = set()
-    seen: set[str] = set()
+def _lint_jumps(chain: Chain, rules: Sequence[ReadRule], preserve: Preserve) -> Iterator[Finding]:
+    copies: dict[str, bool] = {}
     for rule in rules:
-        if rule.target not in seen and preserve.keeps_name(rule.target):
-            preserved.add(rule.target)
-        seen.add(rule.target)
-        if rule.target in preserved:
-            target = rule.target
-            message = f"chain {target} belongs to another program (preserve): jumps to it are not loaded"
-            hint = f"remove the rule here: the program that makes {target} adds it; {_REMOVE_PATTERN}"
+        target = rule.target
+        if target not in copies:
+            copies[target] = leaves_out_jump(chain, target, preserve)
+        if copies[target]:
+            maker, load_it = _maker(target)
+            message = f"chain {target} is made by {maker}: the jump to it is not loaded"
+            hint = f"remove the rule here: {maker} adds it; {load_it}"
             yield Finding("preserved-chain", message, rule.rule.origin, Severity.WARNING, hint)
 
 
+def _maker(chain: str) -> tuple[str, str]:
+    """The program that makes a chain, and what to do so that a rule file may."""
+    program = maker_of_chain(chain)
+    assert program is not None
+    return program.title, _LOAD_IT.format(program=program.name)
+
+
 def _preserved_chain(chain: Chain) -> Finding:
-    message = f"chain {chain.name} belongs to another program (preserve): what is written here is not loaded"
-    hint = f"remove it here; {_REMOVE_PATTERN}"
+    maker, load_it = _maker(chain.name)
+    message = f"chain {chain.name} is made by {maker}: what is written here is not loaded"
+    hint = f"remove it here; {load_it}"
     return Finding("preserved-chain", message, first_origin(chain), Severity.WARNING, hint)
 
 

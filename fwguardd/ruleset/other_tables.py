@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.known_programs import owner_of_nft_table
 from fwguardd.ruleset.model import BUILTIN_CHAINS
+from fwguardd.ruleset.program_lookup import owner_of_nft_table
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

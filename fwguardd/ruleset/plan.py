@@ -263,16 +263,17 @@ class _ChainEdit:
     def _written_anew(self, final_middle: Sequence[_FinalRule]) -> list[Operation]:
         """Deletions of all rules of ours, each of which is found at once, and then all that are to be there."""
         live, middle = self.live.rules, self.middle
-        texts = frozenset(texts_of(self.own.rules))
-        final = [(rule.text, rule.counters, rule.text in texts) for rule in live[: middle.head]]
+        ours = self._own_numbers()
+        final = [(rule.text, rule.counters, number in ours) for number, rule in enumerate(live[: middle.head])]
         final += final_middle
-        final += [(rule.text, rule.counters, rule.text in texts) for rule in live[len(live) - middle.tail :]]
+        last = len(live) - middle.tail
+        final += [(rule.text, rule.counters, number in ours) for number, rule in enumerate(live[last:], last)]
         if not self._has_rules_of_others():
             rules = self._appended([(text, counters) for text, counters, _ in final])
             if self.way is Way.FLUSHED:
                 return [FlushChain(self.table, self.live.name), *rules]
             return [*self._deletions(range(len(live))), *rules]
-        operations = list(self._deletions([number for number, rule in enumerate(live) if rule.text in texts]))
+        operations = list(self._deletions(sorted(ours)))
         for place, (text, counters, is_ours) in enumerate(final, 1):
             if is_ours:
                 operations.append(Insert(self.table, self.live.name, place, text, counters))
@@ -289,8 +290,18 @@ class _ChainEdit:
         """The numbers of the live rules in the middle that do not belong to other programs."""
         if not self._has_rules_of_others():
             return list(range(len(self.middle.live)))
-        texts = set(texts_of(self.own.rules))
-        return [number for number, rule in enumerate(self.middle.live) if rule.text in texts]
+        head = self.middle.head
+        last = head + len(self.middle.live)
+        return [number - head for number in sorted(self._own_numbers()) if head <= number < last]
+
+    def _own_numbers(self) -> frozenset[int]:
+        """The numbers of our rules in the live chain, counted from 0: they are some of its rules, in its order."""
+        numbers: list[int] = []
+        own = texts_of(self.own.rules)
+        for number, rule in enumerate(self.live.rules):
+            if len(numbers) < len(own) and rule.text == own[len(numbers)]:
+                numbers.append(number)
+        return frozenset(numbers)
 
     def _deletions(self, removed: Sequence[int]) -> Iterator[Operation]:
         """Deletions of the rules with these numbers, counted from 0, in ascending order."""

@@ -1,8 +1,12 @@
-"""The setting ``preserve``: patterns for the chains and rules of other programs, which fwguardd leaves as they are.
+"""The setting ``preserve``: patterns for live chains and rules of other programs, which fwguardd leaves as they are.
 
 A pattern is a shell pattern (fnmatch(3)). One that starts with a dash or holds a space is for the text of rules, as
 iptables-save prints it after ``-A CHAIN``; with ``-t TABLE``, ``-A CHAIN`` or both before it, for rules in that place
 only. Any other pattern is for names of user-defined chains. A rule that jumps to a preserved chain is preserved too.
+
+The patterns are for what is in the kernel. What a rule file says is its author's, whatever pattern it matches: a chain
+that is wanted is owned, and of the live rules with the text of a wanted one, as many are owned as are wanted. Only the
+chains that known programs make for themselves, and jumps to them, are not loaded from a file.
 
 This module is pure.
 """
@@ -10,17 +14,21 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from fwguardd.ruleset.model import Family
 
 _NOTHING = re.compile(r"(?!)")
 _PLACE = re.compile(r"(?:-t ([^ ]+) )?(?:-A ([^ ]+) )?(.*)", re.DOTALL)
@@ -29,15 +37,43 @@ _ANYWHERE = "*-m "
 
 @dataclass(frozen=True, slots=True)
 class Preserve:
-    """Compiled patterns. Those for rules are matched with table, chain and text, separated by spaces."""
+    """Compiled patterns. Those for rules are matched with table, chain and text, separated by spaces.
+
+    ``made`` are the patterns for chains that known programs make for themselves. ``loaded`` are rulesets that fwguardd
+    has loaded or is about to: what is in them is owned. ``theirs`` says how many rules of a text other programs have
+    added, where a look at the kernel has found that out.
+    """
 
     chains: re.Pattern[str]
     rules: re.Pattern[str]
+    made: re.Pattern[str]
+    loaded: tuple[Mapping[Family, Ruleset], ...] = ()
+    theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
         """Patterns of the settings, in which the names of known programs are replaced by their patterns."""
         return _compiled(tuple(patterns))
+
+    def owning(self, rulesets: Mapping[Family, Ruleset]) -> Preserve:
+        """The same patterns, where what is in these rulesets is owned too."""
+        return replace(self, loaded=(*self.loaded, rulesets))
+
+    def with_theirs(self, live: Mapping[Family, Ruleset], own: Mapping[Family, Ruleset]) -> Preserve:
+        """The same patterns, with the numbers of other programs' rules beside owned ones of the same text: from now on
+        a rule of ours that is deleted is not taken for the one of theirs that stays."""
+        theirs: dict[tuple[Family, str, str], Counter[str]] = {}
+        for family, ruleset in own.items():
+            for table, chain in ruleset.chains():
+                rules = live[family].tables[table.name].chains[chain.name].rules
+                if len(rules) > len(chain.rules):
+                    here = Counter(rule.text for rule in rules)
+                    theirs[family, table.name, chain.name] = here - Counter(rule.text for rule in chain.rules)
+        return replace(self, theirs=theirs)
+
+    def makes(self, name: str) -> bool:
+        """Whether a known program makes a user-defined chain of this name for itself."""
+        return self.made.match(name) is not None and name not in CHAINS_FOR_ADMINISTRATORS | CHAINS_FILLED
 
     def keeps_chain(self, chain: Chain) -> bool:
         """Whether a live chain belongs to another program. A built-in chain never does."""
@@ -61,42 +97,121 @@ class Preserve:
         return target is not None and self.keeps_name(target)
 
 
-STRICT = Preserve(_NOTHING, _NOTHING)
+STRICT = Preserve(_NOTHING, _NOTHING, _NOTHING)
 """No patterns: nothing belongs to other programs."""
 
 
-def chains_of_others(table: Table, preserve: Preserve) -> frozenset[str]:
+def chains_of_others(table: Table, preserve: Preserve, owned: Collection[str] = ()) -> frozenset[str]:
     """The user-defined chains of a live table that belong to other programs: by name, or because a preserved chain
-    leads to them. A chain that another one jumps to cannot be removed."""
+    leads to them. A chain that another one jumps to cannot be removed. ``owned`` are the names of owned chains."""
     preserved = [chain.name for chain in table.chains.values() if preserve.keeps_chain(chain)]
-    return frozenset(chains_reached(table, preserved))
+    return frozenset(chains_reached(table, [name for name in preserved if name not in owned])).difference(owned)
+
+
+def leaves_out_jump(chain: Chain, target: str, preserve: Preserve) -> bool:
+    """Whether a jump in a chain of the rule files is a copy of another program's: it leads to a chain that a known
+    program makes for itself. The jump to a chain for administrators is the program's too, in a built-in chain."""
+    if preserve.makes(target):
+        return True
+    return chain.policy is not None and target in CHAINS_FOR_ADMINISTRATORS and preserve.keeps_name(target)
+
+
+def without_copies(wanted: Ruleset, preserve: Preserve) -> Ruleset:
+    """A wanted ruleset without the chains that known programs make for themselves, and without the jumps to them."""
+    tables: dict[str, Table] = {}
+    for name, table in wanted.tables.items():
+        chains: dict[str, Chain] = {}
+        for chain in table.chains.values():
+            if chain.policy is not None or not preserve.makes(chain.name):
+                chains[chain.name] = _without_copied_jumps(chain, preserve)
+        tables[name] = Table(name, chains)
+    return Ruleset(wanted.family, tables)
+
+
+def _without_copied_jumps(chain: Chain, preserve: Preserve) -> Chain:
+    rules: list[Rule] = []
+    for rule in chain.rules:
+        target = jump_target(rule.text)
+        if target is None or not leaves_out_jump(chain, target, preserve):
+            rules.append(rule)
+    return replace(chain, rules=tuple(rules))
+
+
+def with_emptied_chains(wanted: Ruleset, loaded: Ruleset, preserve: Preserve) -> Ruleset:
+    """A wanted ruleset with the shared chains that are in ``loaded`` only: they stay, without rules, because another
+    program may jump to them."""
+    tables = dict(wanted.tables)
+    for table, chain in loaded.chains():
+        if table.name in tables and chain.name not in tables[table.name].chains and preserve.keeps_chain(chain):
+            chains = {**tables[table.name].chains, chain.name: Chain(chain.name, None)}
+            tables[table.name] = Table(table.name, chains)
+    return Ruleset(wanted.family, tables)
 
 
 def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -> Ruleset:
-    """A live ruleset without what belongs to other programs. A chain that ``wanted`` has is owned, whether or not
-    other programs use it."""
+    """A live ruleset without what belongs to other programs. What ``wanted`` has is owned, also if other programs
+    use it."""
+    rulesets = [loaded[live.family] for loaded in preserve.loaded if live.family in loaded]
+    if wanted is not None:
+        rulesets.append(wanted)
     tables: dict[str, Table] = {}
     for name, table in live.tables.items():
-        others = chains_of_others(table, preserve)
-        if wanted is not None and name in wanted.tables:
-            others -= wanted.tables[name].chains.keys()
-        tables[name] = _own_table(table, others, preserve)
+        owned = [ruleset.tables[name].chains for ruleset in rulesets if name in ruleset.tables]
+        tables[name] = _own_table(live.family, table, owned, preserve)
     return Ruleset(live.family, tables)
 
 
-def _own_table(table: Table, others: Collection[str], preserve: Preserve) -> Table:
+def _own_table(family: Family, table: Table, owned: Sequence[Mapping[str, Chain]], preserve: Preserve) -> Table:
+    others = chains_of_others(table, preserve, frozenset().union(*owned))
     chains: dict[str, Chain] = {}
     for chain in table.chains.values():
         if chain.name not in others:
-            chains[chain.name] = _own_chain(table.name, chain, preserve)
+            versions = [one[chain.name] for one in owned if chain.name in one]
+            theirs = preserve.theirs.get((family, table.name, chain.name), _NONE)
+            chains[chain.name] = _own_chain(_LiveChain(table.name, chain, theirs), versions, preserve)
     return Table(table.name, chains)
 
 
-def _own_chain(table: str, chain: Chain, preserve: Preserve) -> Chain:
-    rules = tuple(rule for rule in chain.rules if not preserve.keeps_rule(rule, table, chain.name))
+_NONE: Counter[str] = Counter()
+
+
+@dataclass(frozen=True, slots=True)
+class _LiveChain:
+    """A live chain with its table, and how often a rule of another program has each text, as far as that is known."""
+
+    table: str
+    chain: Chain
+    theirs: Counter[str]
+
+
+def _own_chain(live: _LiveChain, owned: Sequence[Chain], preserve: Preserve) -> Chain:
+    """The rules of a live chain that are owned. ``owned`` are the versions of the chain that fwguardd loads."""
+    chain = live.chain
+    recognized: Counter[str] = Counter()
+    for rule in chain.rules:
+        if chain.name in CHAINS_FILLED or preserve.keeps_rule(rule, live.table, chain.name):
+            recognized[rule.text] += 1
+    if not recognized:
+        return chain
+    left = _most_of_each(recognized, owned) & (recognized - live.theirs)
+    rules: list[Rule] = []
+    for rule in chain.rules:
+        if rule.text not in recognized:
+            rules.append(rule)
+        elif left[rule.text]:
+            left[rule.text] -= 1
+            rules.append(rule)
     if len(rules) == len(chain.rules):
         return chain
-    return replace(chain, rules=rules)
+    return replace(chain, rules=tuple(rules))
+
+
+def _most_of_each(texts: Collection[str], chains: Iterable[Chain]) -> Counter[str]:
+    """How often each of these texts is a rule of a chain, in the chain that has it most often."""
+    most: Counter[str] = Counter()
+    for chain in chains:
+        most |= Counter(rule.text for rule in chain.rules if rule.text in texts)
+    return most
 
 
 @lru_cache(maxsize=8)
@@ -108,7 +223,8 @@ def _compiled(patterns: tuple[str, ...]) -> Preserve:
             for_rules.append(pattern)
         else:
             for_chains.append(translate(pattern))
-    return Preserve(_any_of(for_chains), _in_places(for_rules))
+    made = [translate(pattern) for pattern in patterns if pattern in CHAIN_PATTERNS]
+    return Preserve(_any_of(for_chains), _in_places(for_rules), _any_of(made))
 
 
 def _any_of(expressions: Sequence[str]) -> re.Pattern[str]:

@@ -9,9 +9,9 @@ import pytest
 from fwguardd.ctl import diagnose
 from fwguardd.kernel import host
 from fwguardd.kernel.host import Conntrack, PostUp
-from fwguardd.ruleset.known_programs import expand_patterns
 from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.program_lookup import expand_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

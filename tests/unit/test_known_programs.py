@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fwguardd.ruleset.known_programs import BY_NAME, KNOWN_PROGRAMS, owner_of_nft_table
+from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Rule
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.program_lookup import BY_NAME, owner_of_nft_table
 
 ROOT = Path(__file__).resolve().parents[2]
 

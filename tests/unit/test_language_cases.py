@@ -15,7 +15,8 @@ from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.model import Finding, RuleFile, Severity
 from fwguardd.ruleset.preserve import Preserve
 
-CONTEXT = LintContext(("iptables denied: ",), Preserve.from_patterns(["DOCKER*"]), datetime(2026, 7, 1, tzinfo=UTC))
+PRESERVE = Preserve.from_patterns(["DOCKER", "DOCKER-*"])
+CONTEXT = LintContext(("iptables denied: ",), PRESERVE, datetime(2026, 7, 1, tzinfo=UTC))
 CLOSED = {"no-established", "no-loopback", "no-neighbour-discovery"}
 ANSWERS = "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n"
 LOOPBACK = "-A INPUT -i lo -j ACCEPT\n"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Finding
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
-CONTEXT = LintContext(("iptables denied: ",), Preserve.from_patterns(["DOCKER*", "f2b-*"]), NOW)
+CONTEXT = LintContext(("iptables denied: ",), Preserve.from_patterns(["DOCKER", "DOCKER-*", "f2b-*"]), NOW)
 OPEN = """\
 -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
 -A INPUT -i lo -j ACCEPT
@@ -265,7 +265,7 @@ def test_rules_of_other_programs_are_reported_once_per_file() -> None:
     findings = compose_files((RuleFile("a.rules", text), RuleFile("b.rules", text)), CONTEXT).findings
     reported = [finding for finding in findings if finding.code == "preserved-chain"]
     assert [finding.origin for finding in reported] == [Origin("a.rules", 1), Origin("b.rules", 3)]
-    assert reported[0].message.endswith("; the same holds for 2 more lines of this file")
+    assert reported[0].message.endswith("; the same holds for 1 more line of this file")
 
 
 @pytest.mark.parametrize(

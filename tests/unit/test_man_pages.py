@@ -16,7 +16,7 @@ import yaml
 
 from fwguardd import events, options
 from fwguardd.ctl import command_line as ctl
-from fwguardd.ruleset.known_programs import BY_NAME
+from fwguardd.ruleset.program_lookup import BY_NAME
 from fwguardd.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import yaml
 
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
-from fwguardd.ruleset.known_programs import BY_NAME
+from fwguardd.ruleset.program_lookup import BY_NAME
 from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
