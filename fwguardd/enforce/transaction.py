@@ -135,8 +135,8 @@ def put_in_force(
 def _failure_of(step: Callable[[], None]) -> BaseException | None:
     """What a step of a transaction raised, whatever that is; None where it succeeded.
 
-    This is the one place beside the task boundary that catches everything. A defect, or a lack of memory, in the middle
-    of a write must not leave one family new and the other old; it is raised again after the undo.
+    It catches everything: a defect, or a lack of memory, in the middle of a write must not leave one family new and the
+    other old. What it caught is raised again after the undo.
     """
     try:
         step()

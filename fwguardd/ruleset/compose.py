@@ -253,9 +253,9 @@ def _how_undeclared(opened: Mapping[Family, _OpenTables], family: Family, table:
 
 def _where_it_is_built_in(name: str) -> str:
     tables = tables_with(name)
-    likely = "filter"
-    if "nat" in tables:
-        likely = "nat"
+    likely = "nat"
+    if "filter" in tables:
+        likely = "filter"
     return f'it is built into {", ".join(tables)}: write *{likely} on a line above, or "-t {likely}" before -A'
 
 

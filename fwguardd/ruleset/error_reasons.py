@@ -89,10 +89,13 @@ def _split_hint(_match: re.Match[str], rule: str) -> str:
     return "split it into two rules"
 
 
-def _option_hint(match: re.Match[str], _rule: str) -> str:
+def _option_hint(match: re.Match[str], rule: str) -> str:
     if match[1] == "--port":
         return "write --dport for the destination port, --sport for the source port"
     if owner := OWNERS.get(match[1]):
+        protocol = RuleView.of(rule).value("-p")
+        if owner.startswith("-p ") and protocol:
+            return f'write "{owner}" in place of "-p {protocol}"'
         return f'write "{owner}" before it'
     otherwise = "check its spelling; the -m or -j that it belongs to must stand before it"
     return _write(nearest_name(match[1], OPTIONS), otherwise)
@@ -145,6 +148,12 @@ def _value_message(match: re.Match[str], _rule: str) -> str:
     if match[1]:
         return f'"{match[2]}" is not a valid value for {match[1]}'
     return f'"{match[4]}" is not an address'
+
+
+def _range_hint(match: re.Match[str], _rule: str) -> str:
+    if match[2] is None:
+        return "correct it; iptables-extensions(8) lists the valid values"
+    return f"write a number from {match[2].replace('-', ' to ', 1)}"
 
 
 def _interface_hint(match: re.Match[str], _rule: str) -> str:
@@ -222,10 +231,22 @@ _REASONS = (
         "write a number of bits: up to /32 for IPv4, up to /128 for IPv6",
     ),
     _Reason(
-        r"invalid port/service `([^']+)' specified|invalid port(?:/service)? \"([^\"]+)\"",
+        r"invalid port/service `([^']+)' specified",
         "bad-port",
         '"{0}" is neither a port (0 to 65535) nor a service of /etc/services',
         _port_hint,
+    ),
+    _Reason(
+        r"Port `([^']+)' not valid",
+        "bad-port",
+        '"{0}" is not a port',
+        "write a number from 1 to 65535; a range is written 8000-8010",
+    ),
+    _Reason(
+        r"invalid portrange|Port range `[^']*' funky",
+        "bad-port",
+        "the first port of a range is larger than the last",
+        "write the smaller port first",
     ),
     _Reason(
         r"Need TCP, UDP, SCTP or DCCP with port specification",
@@ -305,6 +326,21 @@ _REASONS = (
         "missing-value",
         "--tcp-flags requires two lists",
         "write the flags to check, then those that must be set: --tcp-flags SYN,ACK SYN",
+    ),
+    _Reason(
+        r"(--(?:match|add|del)-set) requires two args",
+        "missing-value",
+        "{0} requires the name of a set, and src or dst",
+        "write both: {0} NAME src",
+    ),
+    _Reason(
+        r'bad (?:integer )?value for option "([^"]+)"(?: near "[^"]*")?, or out of range(?: \(([^)]+)\))?',
+        "bad-value",
+        "the value of {0} is not valid",
+        _range_hint,
+    ),
+    _Reason(
+        r'invalid time "([^"]*)" specified', "bad-value", '"{0}" is not a time of day', "write hh:mm or hh:mm:ss: 23:59"
     ),
     _Reason(
         r"Invalid MAC address", "bad-value", "a MAC address is six pairs of digits", "write all six: 02:00:5e:10:00:01"

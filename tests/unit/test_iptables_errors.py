@@ -113,6 +113,66 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
             "write --dport",
         ),
         (
+            'unknown option "--syn"',
+            "-p udp --syn",
+            'no match or target of this rule has the option "--syn"',
+            'write "-p tcp" in place of "-p udp"',
+        ),
+        (
+            "Port `70000' not valid",
+            "-p tcp -j REDIRECT --to-ports 70000",
+            '"70000" is not a port',
+            "write a number from 1 to 65535; a range is written 8000-8010",
+        ),
+        (
+            "invalid portrange (min > max)",
+            "-p tcp --dport 9:1",
+            "the first port of a range is larger than the last",
+            "write the smaller port first",
+        ),
+        (
+            "invalid portrange specified",
+            "-p tcp -m multiport --dports 9:1",
+            "the first port of a range is larger than the last",
+            "write the smaller port first",
+        ),
+        (
+            "Port range `1' funky",
+            "-p tcp -j REDIRECT --to-ports 9-1",
+            "the first port of a range is larger than the last",
+            "write the smaller port first",
+        ),
+        (
+            "--match-set requires two args.",
+            "-m set --match-set x",
+            "--match-set requires the name of a set, and src or dst",
+            "write both: --match-set NAME src",
+        ),
+        (
+            'dscp: bad value for option "--dscp", or out of range (0-63).',
+            "-m dscp --dscp 99",
+            "the value of --dscp is not valid",
+            "write a number from 0 to 63",
+        ),
+        (
+            'length: bad value for option "--length" near "abc", or out of range (0-65535).',
+            "-m length --length abc",
+            "the value of --length is not valid",
+            "write a number from 0 to 65535",
+        ),
+        (
+            'connmark: bad integer value for option "--mark", or out of range.',
+            "-m connmark --mark zz",
+            "the value of --mark is not valid",
+            "correct it; iptables-extensions(8) lists the valid values",
+        ),
+        (
+            'invalid time "25:00" specified, should be hh:mm[:ss] format and within the boundaries',
+            "-m time --timestart 25:00",
+            '"25:00" is not a time of day',
+            "write hh:mm or hh:mm:ss: 23:59",
+        ),
+        (
             'unknown protocol "tcp/udp" specified',
             "-p tcp/udp",
             'there is no protocol "tcp/udp"',
@@ -148,9 +208,9 @@ def test_what_to_do_fits_the_mistake(words: str, rule: str, message: str, hint: 
     ("words", "rule", "named"),
     [
         ("multiport needs `-p tcp', `-p udp' or `-p sctp'", "-m multiport --dports 80 -j ACCEPT", "multiport"),
-        ("Port `70000' not valid", "-p tcp -j REDIRECT --to-ports 70000", "REDIRECT"),
-        ("Port `70000' not valid", "-p tcp -j ACCEPT", "the options of the rule"),
-        ("Port `70000' not valid", "-p tcp", "the options of the rule"),
+        ("unknown words", "-p tcp -j REDIRECT --to-ports 70000", "REDIRECT"),
+        ("unknown words", "-p tcp -j ACCEPT", "the options of the rule"),
+        ("unknown words", "-p tcp", "the options of the rule"),
     ],
 )
 def test_the_hint_names_the_entry_of_the_manual(words: str, rule: str, named: str) -> None:
