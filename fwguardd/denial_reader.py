@@ -357,6 +357,6 @@ def _start(pipeline: Pipeline, backlog: Backlog, checkpoint: Checkpoint | None) 
         case Backlog.REPORT:
             return "from the oldest line of this boot that is still there"
         case Backlog.RESUME if checkpoint is not None:
-            return f"from where reading ended, after {checkpoint.position}"
+            return f"from where reading ended (position {checkpoint.position})"
         case _:
             return "from now on"

@@ -106,6 +106,8 @@ def test_what_to_do_about_an_undeclared_chain_can_be_done() -> None:
         "-A POSTROUTING": 'it is built into mangle, nat: write *nat on a line above, or "-t nat" before -A',
         "*nat\n-A FORWARD": "it is built into mangle, filter, security: "
         'write *filter on a line above, or "-t filter" before -A',
+        "*raw\n-A INPUT": "it is built into mangle, nat, filter, security: "
+        'write *filter on a line above, or "-t filter" before -A',
     }
     for text, hint in cases.items():
         (finding,) = composed(a=text).findings
