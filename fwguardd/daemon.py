@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fwguardd.control.documents import DenialsDocument
+    from fwguardd.documents import RefusedSettings
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.sink import Sink
     from fwguardd.worker import Report
@@ -204,17 +205,23 @@ class Daemon:
             self._timetable.files_changed(time.monotonic())
         self.after(report)
 
-    async def reload(self, by: str, confirm_within: float | None = None) -> Report:
-        """Read the settings and the rule files now. Settings that cannot be used leave the earlier ones in force."""
+    async def reload(self, by: str, confirm_within: float | None = None) -> Report | RefusedSettings:
+        """Read the settings and the rule files now.
+
+        With settings that cannot be used nothing is done: rules that were written for them may need them.
+        """
         if confirm_within is not None:
             self._supervisor.expect_confirmation()
         self._systemd.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
             loaded = await self._supervisor.load_settings(self._options.load)
         except SettingsError as error:
-            self._emit(events.SETTINGS_REJECTED, f"{error}; the earlier settings stay in force")
-        else:
-            self._use(loaded)
+            message = f"{error}; nothing was reloaded, and the earlier settings stay in use"
+            self._emit(events.SETTINGS_REJECTED, message)
+            refused = self._supervisor.refuse_settings(message)
+            self._inform_systemd(READY=1)
+            return refused
+        self._use(loaded)
         self._timetable.pass_begins(time.monotonic())
         report = await self._supervisor.reload(by, confirm_within)
         self.after(report)

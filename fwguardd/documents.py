@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DenialsDocument,
         DriftDocument,
         DriftStateDocument,
+        FileChangeDocument,
         FileDocument,
         FindingDocument,
         HeldDocument,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         RefusalDocument,
         RevisionDocument,
         RuleCounts,
+        SettingsDocument,
         ShowDocument,
         StatusDocument,
     )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import FilesReport, InForce, Measured, RefusedFiles, State
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
+    from fwguardd.store.model import FileChange
     from fwguardd.store.revisions import Fault, HeldFiles, PendingConfirmation, Revision, RevisionSummary
 
 
@@ -75,6 +78,28 @@ def status(
         "held": _held(state.held),
         "denials": denials,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedSettings:
+    """Settings that a reload could not use: when that was, in seconds since 1970, and why."""
+
+    since: float
+    message: str
+
+
+def settings(refused: RefusedSettings | None) -> SettingsDocument:
+    """Whether the settings file is used."""
+    if refused is None:
+        return {"state": "applied", "since": None, "message": None}
+    return {"state": "refused", "since": refused.since, "message": refused.message}
+
+
+def settings_refused(host: Host, state: State, refused: RefusedSettings) -> OutcomeDocument:
+    """The result of a reload that could not use the settings, and therefore did nothing."""
+    document = outcome(host, state, Failed(state, refused.message, retry=False), state)
+    document["outcome"] = "refused"
+    return document
 
 
 def status_line(sentence: str, state: State, denials: DenialsDocument) -> str:
@@ -216,7 +241,17 @@ def _pending(pending: PendingConfirmation | None, boot_id: str) -> PendingDocume
     meaning = evaluate_pending(pending, boot_id, boottime())
     if isinstance(meaning, Waiting):
         left = meaning.seconds_left
-    return {"revision": pending.number, "back_to": pending.back_to, "seconds_left": left}
+    return {
+        "revision": pending.number,
+        "back_to": pending.back_to,
+        "seconds_left": left,
+        "until": pending.wall_deadline,
+        "opening": pending.opening,
+    }
+
+
+def _file_change(change: FileChange) -> FileChangeDocument:
+    return {"file": change.name, "change": change.kind.value, "owner": change.owner}
 
 
 def _revision(summary: RevisionSummary, current: int | None) -> RevisionDocument:
@@ -229,5 +264,7 @@ def _revision(summary: RevisionSummary, current: int | None) -> RevisionDocument
         "rules": {"ipv4": summary.ipv4_rules, "ipv6": summary.ipv6_rules},
         "files": summary.file_count,
         "in_force": current == summary.number,
+        "restored": summary.restored,
+        "changes": [_file_change(change) for change in summary.changes],
         "age_seconds": max(0.0, time.time() - summary.when),
     }

@@ -173,6 +173,20 @@ CONFIRMED = EventKind(
     "A revision that waited for confirmation was confirmed.",
     (REVISION,),
 )
+PENDING = EventKind(
+    "rules.pending",
+    "1aea56baf15f461aa6ddc4b8ad331943",
+    WARNING,
+    "A revision is in force and is undone unless it is confirmed; the message says when.",
+    (REVISION,),
+)
+CLOSED = EventKind(
+    "rules.closed",
+    "349b09b63247459c87ae532cf66ed031",
+    NOTICE,
+    "The time for which the firewall was opened is over; what was in force before is loaded.",
+    (REVISION,),
+)
 UNCONFIRMED = EventKind(
     "rules.unconfirmed",
     "21e93e7ff6de49db98f8977832114cd0",

@@ -64,16 +64,26 @@ class OnDrift(Enum):
     REPORT = "report"
 
 
+class ApplyMode(Enum):
+    """When changed rule files are applied: by themselves, or by a reload only."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an administrator can choose. Durations are in seconds; ``backend`` None means whichever iptables is, and
-    ``emergency_dir`` None means that nothing is loaded after an undo that failed."""
+    """What an administrator can choose. Durations are in seconds; ``backend`` None means whichever iptables is,
+    ``emergency_dir`` None means that nothing is loaded after an undo that failed, and ``confirm_changes`` None that
+    changed files need no confirmation."""
 
     rules_dir: Path = Path("/etc/fwguard.d")
     state_dir: Path = Path("/var/lib/fwguard")
     runtime_dir: Path = Path("/run/fwguard")
     backend: Backend | None = None
     log: LogFormat = LogFormat.AUTO
+    apply: ApplyMode = ApplyMode.AUTO
+    confirm_changes: float | None = None
     settle: float = 0.2
     settle_max: float = 2.0
     drift_interval: float = 60.0
@@ -252,6 +262,17 @@ def _duration(least: float, most: float) -> Callable[[yaml.Node], float]:
     return read
 
 
+def _optional_duration(least: float, most: float) -> Callable[[yaml.Node], float | None]:
+    read = _duration(least, most)
+
+    def read_or_none(node: yaml.Node) -> float | None:
+        if isinstance(node, yaml.ScalarNode) and node.value == "none":
+            return None
+        return read(node)
+
+    return read_or_none
+
+
 def _choice(choices: Mapping[str, Any]) -> Callable[[yaml.Node], Any]:
     def read(node: yaml.Node) -> Any:
         text = _text(node)
@@ -312,6 +333,8 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "runtime_dir": _path,
     "backend": _choice(BACKEND_CHOICES),
     "log": _choice(LOG_CHOICES),
+    "apply": _choice(_by_value(ApplyMode)),
+    "confirm_changes": _optional_duration(1.0, 86400.0),
     "settle": _duration(0.0, 60.0),
     "settle_max": _duration(0.0, 600.0),
     "drift_interval": _duration(0.1, 86400.0),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
+from fwguardd.documents import RefusedSettings
 from fwguardd.enforce.context import Host, Outcome, boottime, repaired_in
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
@@ -68,6 +69,7 @@ class Supervisor:
         self._comparison: Future[Comparison] | None = None
         self._recent: _Recent | None = None
         self._hangs = ""
+        self.refused_settings: RefusedSettings | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
         self._confirmation_asked = asked = threading.Event()
@@ -79,7 +81,13 @@ class Supervisor:
 
     def use(self, settings: Settings) -> None:
         """Use these settings from the next step on."""
-        self._settings = settings
+        self._settings, self.refused_settings = settings, None
+
+    def refuse_settings(self, message: str) -> RefusedSettings:
+        """Go on with the settings from before: those of the file cannot be used."""
+        self._confirmation_asked.clear()
+        self.refused_settings = RefusedSettings(time.time(), message)
+        return self.refused_settings
 
     async def load_settings(self, load: Callable[[], Settings]) -> Settings:
         """Read the settings in the worker thread, as the event loop must not wait for a disk. Raises SettingsError."""
@@ -101,6 +109,8 @@ class Supervisor:
         clauses = [state.describe(why_not, settling=settling)]
         if self._settings.on_drift is OnDrift.REPAIR and why_not and measured.state is not KernelState.DRIFTED:
             clauses.append(why_not)
+        if self.refused_settings is not None:
+            clauses.append(f"settings refused: {self.refused_settings.message}")
         if self._hangs:
             clauses.append(self._hangs)
         return documents.Described("; ".join(clauses), measured, files)
@@ -172,9 +182,9 @@ class Supervisor:
         """Put an earlier revision in force; None is the one before."""
         return await self._act(Worker.rollback, number, by)
 
-    async def open_firewall(self, by: str) -> Report:
-        """Accept everything."""
-        return await self._act(Worker.open_firewall, by)
+    async def open_firewall(self, by: str, seconds: float | None = None) -> Report:
+        """Accept everything, for so many seconds or until a reload."""
+        return await self._act(Worker.open_firewall, by, seconds)
 
     async def check_revision(self, number: int) -> Report:
         """Read a revision from the disk; if it is damaged, it is moved aside and reported."""
@@ -225,6 +235,7 @@ class Supervisor:
         described = self.describe(settling=settling)
         status = documents.status(self.host, str(self._settings.rules_dir), self.state, described, drift, denials)
         status["damaged"] = documents.damaged(self.faults)
+        status["settings"] = documents.settings(self.refused_settings)
         return status
 
     def close(self) -> None:

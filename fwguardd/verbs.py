@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwguardd import documents
 from fwguardd.control.protocol import Code, EncodedAnswer, RequestError
+from fwguardd.documents import RefusedSettings
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run
 from fwguardd.shown_revision import ExitCode
@@ -52,8 +53,8 @@ _SHOW = (
 class Passes(Protocol):
     """What a verb needs of the daemon's event loop. `fwguardd.daemon.Daemon` is the real one."""
 
-    async def reload(self, by: str, confirm_within: float | None) -> Report:
-        """Read the settings and the rule files now."""
+    async def reload(self, by: str, confirm_within: float | None) -> Report | RefusedSettings:
+        """Read the settings and the rule files now; nothing is done if the settings cannot be used."""
 
     def after(self, report: Report) -> None:
         """A step has ended: schedule the next ones, and inform systemd."""
@@ -179,6 +180,8 @@ class ControlVerbs:
 
     async def _reload(self, request: Request, caller: Caller) -> OutcomeDocument:
         report = await self._passes.reload(str(caller), request.seconds("confirm_seconds"))
+        if isinstance(report, RefusedSettings):
+            return documents.settings_refused(self._supervisor.host, self._supervisor.state, report)
         return self._outcome(report)
 
     async def _confirm(self, _request: Request, _caller: Caller) -> OutcomeDocument:
@@ -187,8 +190,8 @@ class ControlVerbs:
     async def _rollback(self, request: Request, caller: Caller) -> OutcomeDocument:
         return self._changed(await self._supervisor.rollback(request.whole("revision"), str(caller)))
 
-    async def _open(self, _request: Request, caller: Caller) -> OutcomeDocument:
-        return self._changed(await self._supervisor.open_firewall(str(caller)))
+    async def _open(self, request: Request, caller: Caller) -> OutcomeDocument:
+        return self._changed(await self._supervisor.open_firewall(str(caller), request.seconds("seconds")))
 
     def _changed(self, report: Report) -> OutcomeDocument:
         self._passes.after(report)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
+from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
@@ -42,6 +43,7 @@ from fwguardd.progress import MarkingKernel, Progress
 from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
 from fwguardd.ruleset.other_tables import describe
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.settings import ApplyMode
 from fwguardd.store.background import BackgroundStore
 
 if TYPE_CHECKING:
@@ -169,7 +171,7 @@ class Worker:
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
-            return reload_files(context, state, Cause("reload", by), confirm_within)
+            return reload_files(context, state, Cause(RELOAD, by), confirm_within)
 
         return self._act("a reload", orders, step)
 
@@ -181,9 +183,13 @@ class Worker:
         """Put an earlier revision in force; None is the one before."""
         return self._act("a rollback", orders, lambda context, state: rollback(context, state, number, by))
 
-    def open_firewall(self, orders: Orders, by: str) -> Report:
-        """Accept everything."""
-        return self._act("opening the firewall", orders, lambda context, state: open_firewall(context, state, by))
+    def open_firewall(self, orders: Orders, by: str, seconds: float | None = None) -> Report:
+        """Accept everything, for so many seconds or until a reload."""
+
+        def step(context: Context, state: State) -> Outcome:
+            return open_firewall(context, state, by, seconds)
+
+        return self._act("opening the firewall", orders, step)
 
     def check_revision(self, orders: Orders, number: int) -> Report:
         """Read a revision from the disk; if it is damaged, it is moved aside and reported."""
@@ -256,6 +262,8 @@ class Worker:
             why_not=orders.why_not,
             emergency_dir=orders.settings.emergency_dir,
             confirmation_asked=self._confirmation_asked.is_set,
+            manual=orders.settings.apply is ApplyMode.MANUAL,
+            confirm_changes=orders.settings.confirm_changes,
         )
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:

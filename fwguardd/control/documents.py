@@ -77,11 +77,33 @@ class RefusalDocument(TypedDict):
 
 
 class PendingDocument(TypedDict):
-    """A revision that waits to be confirmed, and the one that comes back otherwise."""
+    """A revision that waits to be confirmed, and the one that comes back otherwise, at the time ``until``.
+
+    With ``opening`` the firewall was opened for a time, and is closed by itself.
+    """
 
     revision: int
     back_to: int | None
     seconds_left: float
+    until: NotRequired[float]
+    opening: NotRequired[bool]
+
+
+class SettingsDocument(TypedDict):
+    """Whether the settings file is used. ``state`` is "applied", or "refused" since a time and for a reason."""
+
+    state: str
+    since: float | None
+    message: str | None
+
+
+class FileChangeDocument(TypedDict):
+    """A rule file that differs from the revision before. ``change`` is "added", "changed" or "removed"; ``owner`` is ""
+    where it is not known."""
+
+    file: str
+    change: str
+    owner: str
 
 
 class HeldDocument(TypedDict):
@@ -132,6 +154,7 @@ class StatusDocument(TypedDict):
     held: HeldDocument | None
     denials: DenialsDocument
     damaged: NotRequired[list[str]]
+    settings: NotRequired[SettingsDocument]
     state: NotRequired[str]
     state_facts: NotRequired[str]
     compared: NotRequired[float | None]
@@ -170,6 +193,8 @@ class RevisionDocument(TypedDict):
     files: int
     in_force: bool
     age_seconds: NotRequired[float]
+    restored: NotRequired[int | None]
+    changes: NotRequired[list[FileChangeDocument]]
 
 
 class HistoryDocument(TypedDict):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fwguardd.control.documents import (
         DriftDocument,
+        FileChangeDocument,
         FindingDocument,
         HistoryDocument,
         OutcomeDocument,
@@ -67,8 +68,14 @@ def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[st
     else:
         lines.append(f"{head}: {escaped(result['sentence'])}")
     if pending := result["pending"]:
-        lines += [ink.warn(pending_words(pending)), f"to keep it: {ink.bold(confirm)}"]
+        lines += [ink.warn(pending_words(pending)), _next_step(pending, ink, confirm)]
     return lines
+
+
+def _next_step(pending: PendingDocument, ink: AnswerPainter, confirm: str) -> str:
+    if pending.get("opening"):
+        return f"to close it now: {ink.bold('fwguardctl reload')}"
+    return f"to keep it: {ink.bold(confirm)}"
 
 
 def confirmed(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[str]:
@@ -98,15 +105,34 @@ _HEAD = ("", "REVISION", "WHEN", "IPV4", "IPV6", "FILES", "CAUSE", "BY")
 
 
 def _revisions(revisions: Iterable[RevisionDocument], ink: AnswerPainter) -> list[str]:
-    rows = [_revision(revision) for revision in revisions]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    rows = [(_revision(revision), revision.get("changes", [])) for revision in revisions]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *(cells for cells, _ in rows), strict=True)]
     lines = [ink.dim(_aligned(_HEAD, widths))]
-    for row in rows:
-        line = _aligned(row, widths)
-        if row[0]:
+    for cells, changes in rows:
+        line = _aligned(cells, widths)
+        if cells[0]:
             line = ink.good(line)
         lines.append(line)
+        if changes:
+            lines.append(f"{'':12}{_file_changes(changes, ink)}")
     return lines
+
+
+_CHANGE_SIGNS = {"added": "+", "changed": "~", "removed": "-"}
+MOST_CHANGES_SHOWN = 8
+"""Changed files that history prints of a revision; --json has all."""
+
+
+def _file_changes(changes: Sequence[FileChangeDocument], ink: AnswerPainter) -> str:
+    """The files that changed: + was added, ~ changed, - was removed."""
+    texts = []
+    for change in changes[:MOST_CHANGES_SHOWN]:
+        name = change["file"].rpartition("/")[2]
+        texts.append(f"{_CHANGE_SIGNS.get(change['change'], '?')}{escaped(name)}")
+    left = len(changes) - len(texts)
+    if left > 0:
+        texts.append(f"… and {left} more")
+    return ink.dim(" ".join(texts))
 
 
 def _revision(revision: RevisionDocument) -> tuple[str, ...]:
@@ -195,8 +221,13 @@ def pause(result: PauseDocument, ink: AnswerPainter) -> list[str]:
 
 
 def pending_words(pending: PendingDocument) -> str:
-    """What happens to a revision that waits to be confirmed."""
-    left = f"revision {pending['revision']} is rolled back in {span(pending['seconds_left'])} unless it is confirmed"
+    """What happens to a revision that waits to be confirmed, or to a firewall that is open for a time."""
+    if pending.get("opening"):
+        left = f"the firewall is closed by itself in {span(pending['seconds_left'])}"
+    else:
+        left = (
+            f"revision {pending['revision']} is rolled back in {span(pending['seconds_left'])} unless it is confirmed"
+        )
     if pending["back_to"] is None:
         return left
     return f"{left}; revision {pending['back_to']} comes back"

@@ -45,7 +45,7 @@ _HELP: Mapping[str, str] = {
     "rollback": "put an earlier revision in force",
     "history": "list the revisions that are kept",
     "show": "show one revision: its files, and its rules as iptables-save prints them",
-    "open": "accept everything now, until the next reload",
+    "open": "accept everything now, for a time or until the next reload",
     "drift": "compare the kernel with the revision in force now",
     "pause": "do not repair drift for a while, to work on the firewall by hand",
     "resume": "repair drift again, after a pause or a fight",
@@ -76,6 +76,9 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common
     )
     parsers["history"].add_argument("--limit", type=_positive, metavar="N", help="list only the newest N")
     parsers["show"].add_argument("revision", type=_positive, metavar="REV", help="a number from fwguardctl history")
+    parsers["open"].add_argument(
+        "--for", type=_duration, metavar="15m", dest="seconds", help="put what is in force now in force again then"
+    )
     parsers["pause"].add_argument("seconds", type=_duration, metavar="TIME", help="for how long, such as 15m")
 
 
@@ -116,6 +119,9 @@ def _open_without_daemon(options: argparse.Namespace) -> int:
     # Imported here, because only this verb needs the modules of the daemon.
     from fwguardd.ctl.open_without_daemon import open_without_daemon  # noqa: PLC0415
 
+    if options.seconds is not None:
+        reason = "fwguardd is not running, so nothing would close the firewall at that time"
+        return _fail(f"{reason}; start it, or open without --for", UNREACHABLE)
     settings = settings_of(options.config)
     try:
         return open_without_daemon(settings, as_json=options.json)
@@ -127,7 +133,9 @@ def _open_without_daemon(options: argparse.Namespace) -> int:
 
 def _arguments(options: argparse.Namespace) -> dict[str, int | float | None]:
     names = ("confirm_seconds", "revision", "limit", "seconds")
-    return {name: getattr(options, name) for name in names if hasattr(options, name)}
+    given = {name: getattr(options, name, None) for name in names}
+    # What is not given is left out: a daemon of an earlier version refuses an argument that it does not know.
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _status_lines(result: Any, ink: answers.AnswerPainter, _socket_path: Path) -> list[str]:

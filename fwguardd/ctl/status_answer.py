@@ -60,7 +60,12 @@ def _is_guarded(result: StatusDocument) -> bool:
     if in_force is None or in_force["kind"] != "rules":
         return False
     to_be_done = (result["pending"], result["held"], result["last_refusal"], result.get("damaged"))
-    return not any((*to_be_done, drift["count"], drift.get("unseen")))
+    return not any((*to_be_done, _settings_are_refused(result), drift["count"], drift.get("unseen")))
+
+
+def _settings_are_refused(result: StatusDocument) -> bool:
+    settings = result.get("settings")
+    return settings is not None and settings["state"] == "refused"
 
 
 def _facts(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
@@ -112,7 +117,10 @@ def _revision_loaded(in_force: InForceDocument | None, ink: AnswerPainter, now: 
 
 def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
     if pending := result["pending"]:
-        yield "pending", f"{ink.warn(pending_words(pending))}; to keep it: fwguardctl confirm"
+        keep = "; to keep it: fwguardctl confirm"
+        if pending.get("opening"):
+            keep = ""
+        yield "pending", f"{ink.warn(pending_words(pending))}{keep}"
     held = result["held"]
     # Files that were held and have errors now are refused: a reload would not apply them.
     if held is not None and result.get("files") != "refused":
@@ -120,6 +128,11 @@ def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterato
         yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
     if refusal := result["last_refusal"]:
         yield "refused", ink.bad(_refusal(refusal, now))
+    settings = result.get("settings")
+    if settings is not None and _settings_are_refused(result):
+        since = f"since {local_time(settings['since'] or now)}"
+        advice = "correct them and run: fwguardctl reload"
+        yield "settings", f"{ink.bad('refused')} {since}: {escaped(settings['message'])}; {advice}"
     for sentence in result.get("damaged", ()):
         yield "damaged", ink.warn(escaped(sentence))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.confirmation import CHANGED, Promise, after_the_load, make_promise, restore_pending
+from fwguardd.enforce.confirmation import CHANGED, RELOAD, Promise, after_the_load, make_promise, restore_pending
 from fwguardd.enforce.context import Context, Done, Outcome, loaded_before, still_in_force
 from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.found import found_in_kernel
@@ -20,7 +20,7 @@ from fwguardd.enforce.record import (
     store_errors_reported,
     write_boot_files,
 )
-from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
+from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_pending, report_written
 from fwguardd.enforce.state import InForce, State
 from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified, put_in_force
 from fwguardd.kernel.iptables import KernelError
@@ -38,17 +38,19 @@ def apply_files(
     context: Context, state: State, snapshot: Snapshot, accepted: Valid, why: Cause, confirm_within: float | None
 ) -> Outcome:
     """Put accepted files in force and record them. A pending confirmation is recorded first."""
-    if confirm_within is None and why.cause == CHANGED and context.confirmation_asked():
+    if why.cause == CHANGED and context.confirmation_asked():
         return Done(state, files_changed=True)  # The reload that waits applies them, as a change to be confirmed.
     try:
         before = _before(context, state, accepted, why, confirm_within)
         new = replace(_named(context, before, snapshot.digest, accepted, why), file_digests=digests_of(snapshot.files))
+        if why.cause != RELOAD and _is_promised(state, before, new):
+            confirm_within = None
         promise = make_promise(context, state, before, new, confirm_within)
     except KernelError as error:
         return load_failed(context, state, error)
     except StoreError as error:
         reason = f"nothing was changed: {error}. {still_in_force(state)}"
-        return pass_failed(context, state, reason, retry=confirm_within is None)
+        return pass_failed(context, state, reason, retry=why.cause != RELOAD)
     begin(context, state, new)
     release = replace(state, in_force=before).release(new.owned)
     preserve = context.preserve.owning(loaded_before(state.in_force))
@@ -67,8 +69,18 @@ def apply_files(
         _let_boot_undo(context, state, promise)
     _release_held(context, state)
     end(context)
+    if promise is not None and promise.pending != state.pending:
+        report_pending(context, promise.pending)
     after = replace(_with_promise(new, promise), unrecorded=unrecorded).seen((), time.time())
     return _applied(context, after, new, outcome, why)
+
+
+def _is_promised(state: State, before: InForce | None, new: InForce) -> bool:
+    """Whether a change of files needs no promise of its own: the ruleset is the same, or it is undone together with the
+    change before, at the time of that one."""
+    if before is not None and new.revision == before.revision:
+        return True
+    return state.pending is not None and not state.pending.opening
 
 
 def _before(

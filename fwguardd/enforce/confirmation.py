@@ -13,16 +13,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import boottime
-from fwguardd.enforce.record import earlier_revision, in_force_of, store_errors_reported
+from fwguardd.enforce.earlier import earlier_rules
+from fwguardd.enforce.record import Cause, earlier_revision, in_force_of, revision_of, store_errors_reported
 from fwguardd.store.model import Kept, Unreadable
 from fwguardd.store.revisions import HeldFiles, PendingConfirmation, StoreError
 
 if TYPE_CHECKING:
     from fwguardd.enforce.context import Context
     from fwguardd.enforce.state import InForce, State
+    from fwguardd.store.revisions import Revision
 
 CHANGED = "change"
 """The cause of a pass that a change in the directory caused."""
+
+RELOAD = "reload"
+"""The cause of what a reload does."""
 
 RECENT = 600.0
 """Seconds after a change for which ``reload --confirm`` refers to that change."""
@@ -52,6 +57,8 @@ def make_promise(
     """The promise for ``new``, recorded before it is in force; None if nothing will be pending. Raises StoreError."""
     if confirm_within is not None:
         promise = _requested(context, state, before, new, confirm_within)
+    elif state.pending is not None and state.pending.opening:
+        return None  # The end of the opening stays recorded until the files are in force.
     elif state.pending is not None and (before is None or new.revision != before.revision):
         # Both changes are undone together.
         promise = Promise(replace(state.pending, number=new.revision, digest=new.digest), state.fallback)
@@ -74,7 +81,7 @@ def arm(context: Context, state: State, digest: str, seconds: float) -> State:
     StoreError where that cannot be recorded.
     """
     in_force = state.in_force
-    if in_force is None or in_force.digest != digest:
+    if in_force is None or state.is_open or in_force.digest != digest:
         context.store.hold(digest, UNFINISHED)
         return replace(state, held=HeldFiles(digest, UNFINISHED))
     promise = _requested(context, state, in_force, in_force, seconds)
@@ -82,6 +89,49 @@ def arm(context: Context, state: State, digest: str, seconds: float) -> State:
         return state
     context.store.set_pending(promise.pending)
     return replace(state, pending=promise.pending, fallback=promise.fallback)
+
+
+def opening_promise(context: Context, state: State, new: InForce, seconds: float) -> Promise:
+    """The promise to close the firewall after so many seconds, recorded before it is opened. Raises StoreError.
+
+    What comes back is what was in force before, the revision before a change that waits to be confirmed, or, if
+    everything is accepted already, the newest revision that held rules. A reboot loads it too.
+    """
+    before = state.in_force
+    if before is None:
+        raise StoreError(
+            "nothing is in force that could be put in force again; load rules first, or open without --for"
+        )
+    back_to: int | None = before.revision
+    if state.pending is not None:
+        back_to = state.pending.back_to
+    elif state.is_open:
+        earlier = earlier_rules(context.store, before)
+        back_to = None
+        if isinstance(earlier, Kept):
+            back_to = earlier.revision.number
+    fallback = _copy_of(context, state, before, back_to)
+    pending = PendingConfirmation(
+        number=new.revision,
+        back_to=back_to,
+        deadline=boottime() + seconds,
+        boot_id=context.host.boot_id,
+        wall_deadline=time.time() + seconds,
+        digest=new.digest,
+        opening=True,
+    )
+    context.store.set_pending(pending)
+    if context.store.read_boot_revision() != back_to:
+        context.store.write_boot_files(_revision_to_boot(context, fallback))
+    return Promise(pending, fallback)
+
+
+def _revision_to_boot(context: Context, fallback: InForce) -> Revision:
+    """What the next boot loads, as a revision: from its file, or from memory."""
+    reading = context.store.get(fallback.revision)
+    if isinstance(reading, Kept):
+        return reading.revision
+    return revision_of(context, fallback, (), Cause(fallback.cause))
 
 
 def after_the_load(context: Context, promise: Promise | None, seconds: float | None) -> Promise | None:

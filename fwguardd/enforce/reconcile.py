@@ -68,6 +68,7 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     if Unknown.PENDING in state.unknown:
         return enforce(context, state, request.authors)
     if not request.look_only:
+        request = replace(request, confirm_within=context.confirm_changes)
         return _validate_and_apply(context, state, snapshot, request, _why_held(context, state))
     outcome = enforce(context, state, request.authors)
     if isinstance(outcome, Done):

@@ -19,7 +19,7 @@ from fwguardd.enforce.state import State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
-from fwguardd.wording import counted
+from fwguardd.wording import counted, local_time_of_day
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fwguardd.events import Emit
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
+    from fwguardd.store.model import PendingConfirmation
 
 LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoDelayedError, KernelError)
 """What putting a ruleset in force may raise; `load_failed` reports it."""
@@ -54,6 +55,19 @@ def report_written(context: Context, state: State, new: InForce, written: Applie
         difference=listed(written.changes),
     )
     return state
+
+
+def report_pending(context: Context, pending: PendingConfirmation) -> None:
+    """Report that a revision waits to be confirmed."""
+    comes_back = "what was loaded before comes back"
+    if pending.back_to is not None:
+        comes_back = f"revision {pending.back_to} comes back"
+    until = local_time_of_day(pending.wall_deadline)
+    message = (
+        f"revision {pending.number} is undone at {until} unless it is confirmed, and {comes_back}; "
+        "to keep it: fwguardctl confirm"
+    )
+    context.emit(events.PENDING, message, revision=pending.number)
 
 
 def report_drift(context: Context, in_force: InForce, drift: Sequence[Difference], authors: Authors) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.confirmation import hold
+from fwguardd.enforce.confirmation import after_the_load, hold, opening_promise, restore_pending
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boottime, loaded_before, still_in_force
 from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.file_changes import changes_between
@@ -39,6 +39,7 @@ from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.store.model import Kept, NotKept, Unreadable
 from fwguardd.store.revisions import Expired, RevisionKind, StoreError, evaluate_pending
+from fwguardd.wording import local_time_of_day
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,10 @@ def confirm(context: Context, state: State) -> Outcome:
     """Keep the revision that waits to be confirmed; from now on the next boot loads it too."""
     if state.pending is None or state.in_force is None:
         return Failed(state, "no revision waits to be confirmed", retry=False)
+    if state.pending.opening:
+        until = local_time_of_day(state.pending.wall_deadline)
+        advice = "to keep it open until a reload: fwguardctl open; to close it now: fwguardctl reload"
+        return Failed(state, f"the firewall is open until {until}, and that cannot be confirmed; {advice}", retry=False)
     revision = _in_memory(context, state.in_force)
     try:
         context.store.clear_pending()
@@ -80,6 +85,8 @@ def expire(context: Context, state: State, authors: Authors = NO_AUTHORS) -> Out
     reason = _expiry(context, state, pending)
     if not reason:
         return None
+    if pending.opening:
+        return _close(context, state, pending, reason, authors)
     cause = f"revision {pending.number} was not confirmed"
     way_back = _way_back(context, state, pending)
     if isinstance(way_back, Unreadable):
@@ -87,6 +94,17 @@ def expire(context: Context, state: State, authors: Authors = NO_AUTHORS) -> Out
     context.emit(events.UNCONFIRMED, f"revision {pending.number} is undone: {reason}", revision=pending.number)
     undone = _hold_undone(context, replace(state, pending=None), pending.digest, cause)
     return _undo_ended(context, _put_back(context, undone, way_back, Cause(cause)), pending)
+
+
+def _close(context: Context, state: State, pending: PendingConfirmation, reason: str, authors: Authors) -> Outcome:
+    """End an opening for a time: put in force what was in force before. The files are not held because of it."""
+    way_back = _way_back(context, state, pending)
+    if isinstance(way_back, Unreadable):
+        return _no_way_back(context, state, pending, f"the firewall cannot be closed: {way_back.reason}", authors)
+    message = f"the firewall was opened for a time, as revision {pending.number}, and is closed: {reason}"
+    context.emit(events.CLOSED, message, revision=pending.number)
+    why = Cause("closed at the end of its time")
+    return _undo_ended(context, _put_back(context, replace(state, pending=None), way_back, why), pending)
 
 
 def _hold_undone(context: Context, state: State, digest: str, reason: str) -> State:
@@ -190,8 +208,12 @@ def _target(context: Context, state: State, number: int | None) -> Reading | Non
     return context.store.get(number)
 
 
-def open_firewall(context: Context, state: State, by: str) -> Outcome:
-    """Accept everything in the tables that are ours, each in one transaction; chains of others stay as they are."""
+def open_firewall(context: Context, state: State, by: str, seconds: float | None = None) -> Outcome:
+    """Accept everything in the tables that are ours, each in one transaction; chains of others stay as they are.
+
+    With ``seconds`` it closes by itself, which is recorded before it is opened. Otherwise the next boot leaves it open,
+    and the files are held.
+    """
     owned = state.owned or Owned((family, "filter") for family in FAMILIES)
     emptied = Canonical.emptied(Emptying.for_open(owned))
     digest = take_snapshot(context.rules_dir).digest
@@ -199,8 +221,25 @@ def open_firewall(context: Context, state: State, by: str) -> Outcome:
     opened = new_in_force(context, digest, emptied, why, RevisionKind.OPEN)
     if state.in_force is not None:
         opened = replace(opened, file_digests=state.in_force.file_digests)
+    if seconds is not None:
+        return _open_for(context, state, opened, why, seconds)
     outcome = _put(context, state, opened, why)
     return _files_held(context, outcome, digest, "the firewall was opened")
+
+
+def _open_for(context: Context, state: State, opened: InForce, why: Cause, seconds: float) -> Outcome:
+    try:
+        promise = opening_promise(context, state, opened, seconds)
+    except StoreError as error:
+        restore_pending(context, state)
+        return pass_failed(context, state, f"the firewall is not opened: {error}", retry=False)
+    outcome = _put(context, state, opened, why, for_boot=False)
+    if not isinstance(outcome, Done):
+        restore_pending(context, state)
+        return outcome
+    promise = after_the_load(context, promise, seconds) or promise
+    opening = replace(outcome.state, pending=promise.pending, fallback=promise.fallback, unknown=frozenset())
+    return replace(outcome, state=opening)
 
 
 def load_emergency_set(context: Context, state: State, directory: Path) -> Outcome:
@@ -224,7 +263,15 @@ def _put_back(context: Context, state: State, revision: Revision, why: Cause) ->
     return _put(context, state, restored, why, revision.files)
 
 
-def _put(context: Context, state: State, new: InForce, why: Cause, files: tuple[RuleFile, ...] = ()) -> Outcome:
+def _put(
+    context: Context,
+    state: State,
+    new: InForce,
+    why: Cause,
+    files: tuple[RuleFile, ...] = (),
+    *,
+    for_boot: bool = True,
+) -> Outcome:
     """Put a ruleset in force as a new revision, and record it."""
     begin(context, state, new)
     preserve = context.preserve.owning(loaded_before(state.in_force))
@@ -233,7 +280,7 @@ def _put(context: Context, state: State, new: InForce, why: Cause, files: tuple[
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
     changes = _file_changes(state, new)
-    unrecorded = keep(context, new, files, why, for_boot=True, changes=changes)
+    unrecorded = keep(context, new, files, why, for_boot=for_boot, changes=changes)
     end(context)
     state = replace(
         state.seen((), time.time()),

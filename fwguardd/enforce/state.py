@@ -276,7 +276,7 @@ class State:
         files = self.files(settling=settling)
         if files.state is not FilesState.APPLIED:
             clauses.append(str(files))
-        if self.pending is not None:
+        if self.pending is not None and not self.pending.opening:
             clauses.append(f"revision {self.pending.number} waits to be confirmed")
         if Unknown.PENDING in self.unknown:
             clauses.append("whether a revision waits to be confirmed cannot be read")
@@ -357,7 +357,10 @@ class State:
             if self.in_force.by:
                 opened = f" by {self.in_force.by}"
             opened = f", opened{opened} at {local_time_of_day(self.in_force.since)}"
-        return f"everything is accepted{opened} (revision {self.revision}), until a reload"
+        until = "a reload"
+        if self.pending is not None and self.pending.opening:
+            until = f"{local_time_of_day(self.pending.wall_deadline)}, or until a reload"
+        return f"everything is accepted{opened} (revision {self.revision}), until {until}"
 
     def _drift_facts(self, why_not: str) -> str:
         places = f"{counted(len(self.drift), 'place differs', 'places differ')} from revision {self.revision}"
@@ -378,10 +381,19 @@ class State:
             return FilesReport(FilesState.SETTLING)
         if self.refused is not None:
             return self.refused.report
-        if self.held is not None:
-            return FilesReport(FilesState.HELD, f"{self.held.reason}; fwguardctl reload applies them")
+        why_held = self._why_held()
+        if why_held:
+            return FilesReport(FilesState.HELD, f"{why_held}; fwguardctl reload applies them")
         if self.blocked:
             return FilesReport(FilesState.WAITING, f"{self.blocked}; fwguardd tries again")
         if self.in_force is None or not self.in_force.digest:
             return FilesReport(FilesState.SETTLING, "they have not been validated yet")
         return FilesReport(FilesState.APPLIED)
+
+    def _why_held(self) -> str:
+        """Why only a reload applies the files; "" if changes of them are applied."""
+        if self.held is not None:
+            return self.held.reason
+        if self.is_open:
+            return "the firewall is open"
+        return ""

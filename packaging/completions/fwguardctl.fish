@@ -23,7 +23,7 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a confirm -d 'Keep the revision 
 complete -c fwguardctl -n __fwguardctl_no_verb -a rollback -d 'Put an earlier revision in force'
 complete -c fwguardctl -n __fwguardctl_no_verb -a history -d 'List the revisions that are kept'
 complete -c fwguardctl -n __fwguardctl_no_verb -a show -d 'Show one revision: its files, and its rules as iptables-save prints them'
-complete -c fwguardctl -n __fwguardctl_no_verb -a open -d 'Accept everything now, until the next reload'
+complete -c fwguardctl -n __fwguardctl_no_verb -a open -d 'Accept everything now, for a time or until the next reload'
 complete -c fwguardctl -n __fwguardctl_no_verb -a drift -d 'Compare the kernel with the revision in force now'
 complete -c fwguardctl -n __fwguardctl_no_verb -a pause -d 'Do not repair drift for a while, to work on the firewall by hand'
 complete -c fwguardctl -n __fwguardctl_no_verb -a resume -d 'Repair drift again, after a pause or a fight'
@@ -40,6 +40,7 @@ complete -c fwguardctl -n __fwguardctl_rules_verb -l backend -x -a 'auto nft leg
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -F
 complete -c fwguardctl -n '__fish_seen_subcommand_from render' -l family -x -a '4 6' -d 'Only this family'
 complete -c fwguardctl -n '__fish_seen_subcommand_from reload' -l confirm -d 'Roll back unless confirmed in time'
+complete -c fwguardctl -n '__fish_seen_subcommand_from open' -l for -x -a '5m 15m 1h' -d 'For this time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from history' -l limit -x -d 'Only the newest'
 complete -c fwguardctl -n '__fish_seen_subcommand_from rollback show' -a '(__fwguardctl_revisions)'
 complete -c fwguardctl -n '__fish_seen_subcommand_from pause' -a '5m 15m 1h'

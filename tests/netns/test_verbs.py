@@ -383,3 +383,74 @@ def test_the_boot_report_is_emitted(start_daemon: Start, tmp_path: Path) -> None
     (tmp_path / "run" / "boot").write_text("outcome=emergency\nreason=the boot files are torn\n")
     daemon = start_daemon({"10-first.rules": FIRST})
     assert "the emergency set was put in force: the boot files are torn" in daemon.event("boot.report")["message"]
+
+
+def test_an_opening_for_a_time_closes_by_itself(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """What was in force before comes back, also if the daemon is killed meanwhile; the boot loader never opens; it
+    cannot be confirmed; and a reload ends it early."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    before = saved()
+    opened = ctl(tmp_path, "open", "--for", "10m")
+    assert (opened["pending"]["opening"], opened["pending"]["back_to"], opened["state"]) == (True, 1, "open")
+    assert ":INPUT ACCEPT" in saved()["ipv4"]
+    assert "dport 22" in (tmp_path / "state" / "boot" / "ipv4.rules").read_text()
+    assert "cannot be confirmed" in ctl(tmp_path, "confirm", code=5)["reason"]
+    assert ctl(tmp_path, "reload")["pending"] is None
+    assert saved() == before
+    ctl(tmp_path, "open", "--for", "8s")
+    daemon.process.kill()
+    daemon.process.wait()
+    again = start_daemon()
+    again.event("rules.closed")
+    again.event("rules.applied")
+    assert saved() == before
+    status = ctl(tmp_path, "status")
+    assert (status["pending"], status["held"], status["files"]) == (None, None, "applied")
+    again.drop("20-more.rules", MORE)
+    again.event("rules.applied", cause="change")
+    assert OPEN_8080 in saved()["ipv4"]
+
+
+def test_settings_that_are_refused(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """A reload with settings that cannot be used fails, changes nothing and says why; status shows it until a reload
+    succeeds. With apply: manual changed files are held until a reload; history has the files and their owner."""
+    daemon = start_daemon({"10-first.rules": FIRST}, SLOW)
+    daemon.event("rules.applied")
+    before, good = saved(), daemon.config.read_text()
+    daemon.drop("20-more.rules", MORE)
+    daemon.config.write_text(f"{good}on_drfit: report\n")
+    refused = ctl(tmp_path, "reload", code=1)
+    assert refused["outcome"] == "refused"
+    assert "unknown setting 'on_drfit'" in refused["reason"]
+    assert saved() == before
+    settings = ctl(tmp_path, "status")["settings"]
+    assert (settings["state"], settings["message"]) == ("refused", refused["reason"])
+    daemon.config.write_text(good.replace(SLOW, "") + "apply: manual\n")
+    assert ctl(tmp_path, "reload")["outcome"] == "applied"
+    assert ctl(tmp_path, "status")["settings"] == {"state": "applied", "since": None, "message": None}
+    newest = ctl(tmp_path, "history")["revisions"][0]
+    path = str(daemon.rules / "20-more.rules")
+    assert newest["changes"] == [{"file": path, "change": "added", "owner": "root"}]
+    daemon.drop("30-held.rules", "-A OUTPUT -d 192.0.2.9/32 -j DROP\n")
+    assert daemon.event("rules.held")["reason"] == "apply: manual"
+    status = ctl(tmp_path, "status")
+    assert (status["files"], status["in_force"]["revision"]) == ("held", 2)
+    assert "192.0.2.9" in str(ctl(tmp_path, "reload") and saved())
+
+
+def test_changes_that_have_to_be_confirmed(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """With confirm_changes each change in the directory is undone and held unless it is confirmed, and a further one
+    does not put that off; what is confirmed stays."""
+    daemon = start_daemon({"10-first.rules": FIRST}, "confirm_changes: 10s\n")
+    daemon.event("rules.pending")
+    ctl(tmp_path, "confirm")
+    before = saved()
+    daemon.drop("20-more.rules", MORE)
+    until = daemon.event("rules.pending")["message"]
+    daemon.drop("30-more.rules", MORE.replace("8080", "8081"))
+    assert daemon.event("rules.pending")["message"].split(" unless")[0].split(" at ")[1] in until
+    daemon.event("rules.unconfirmed")
+    daemon.event("rules.applied")
+    assert saved() == before
+    assert ctl(tmp_path, "status")["files"] == "held"

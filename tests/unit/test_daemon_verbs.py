@@ -273,7 +273,8 @@ def test_a_reload_that_waits_for_confirmation_says_how_to_confirm(ctl: Ctl, cann
         (["rollback"], {"revision": None}), (["rollback", "41"], {"revision": 41}),
         (["history"], {"limit": None}), (["history", "--limit", "5"], {"limit": 5}),
         (["show", "41"], {"revision": 41}), (["pause", "15m"], {"seconds": 900.0}),
-        (["status"], {}), (["drift"], {}), (["confirm"], {}), (["open"], {}), (["resume"], {}),
+        (["status"], {}), (["drift"], {}), (["confirm"], {}), (["open"], {"seconds": None}),
+            (["open", "--for", "15m"], {"seconds": 900.0}), (["resume"], {}),
     ],
 )  # fmt: skip
 def test_every_verb_sends_its_arguments(ctl: Ctl, canned: Canned, argv: list[str], asked: dict[str, Any]) -> None:
