@@ -130,6 +130,7 @@ def _read_directory(directory: Path, fd: int, *, draft: bool) -> Snapshot:
         directories = {entry.name: _is_directory(entry) for entry in entries if not _SILENT.match(entry.name)}
     files: list[RuleFile] = []
     findings: list[Finding] = []
+    taken = set(directories)
     for name in sorted(directories, key=os.fsencode):
         path = directory / name
         if name.endswith(RULES_ENDING):
@@ -139,7 +140,7 @@ def _read_directory(directory: Path, fd: int, *, draft: bool) -> Snapshot:
             else:
                 findings.append(outcome)
         elif not directories[name]:
-            findings.append(_ignored(path))
+            findings.append(_ignored(path, taken))
     return _snapshot(directory, files, findings)
 
 
@@ -150,10 +151,27 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _ignored(path: Path) -> Finding:
+def _ignored(path: Path, taken: set[str]) -> Finding:
+    """A file that is not read, with a name that no file has and that no other hint proposes."""
+    name = _free_name(path, taken)
+    taken.add(name)
+    hint = f'name it "{printable_name(name)}" if it holds rules'
     origin = Origin(printable_name(str(path)), 0)
-    hint = f'name it "{printable_name(path.stem)}.rules" if it holds rules'
     return Finding("ignored-file", 'only names that end in ".rules" are read', origin, Severity.WARNING, hint)
+
+
+def _free_name(path: Path, taken: set[str]) -> str:
+    """A name for a rule file. rules.v4 and rules.v6 are those of iptables-persistent: the family stays in the name."""
+    stem = path.stem
+    if path.suffix in (".v4", ".v6"):
+        stem = path.name
+    name, number = f"{stem}{RULES_ENDING}", 2
+    while name in taken:
+        name = f"{stem}-{number}{RULES_ENDING}"
+        if path.suffix in (".v4", ".v6"):
+            name = f"{path.stem}-{number}{path.suffix}{RULES_ENDING}"
+        number += 1
+    return name
 
 
 def _read_entry(directory: int, path: Path, name: str, *, draft: bool) -> RuleFile | Finding:

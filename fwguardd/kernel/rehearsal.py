@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
+from fwguardd.kernel.refusal_trials import Trials
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
@@ -32,6 +33,7 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.references import named_sets
+from fwguardd.ruleset.rule_variants import only_this_rule
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.save_format import (
     IncompatibleTableError,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
+    from fwguardd.ruleset.error_reasons import Explanation
 
 RULES_PER_COMMIT = 150
 """Rules of one transaction in a user namespace, whose socket buffer holds 197 long ones (measured)."""
@@ -84,7 +87,7 @@ class Rehearsals:
             findings: list[Finding] = []
             for (stage, ruleset), result in zip(stages, results, strict=True):
                 if result["code"] != 0:
-                    findings += _all_refusals(stage, ruleset, result)
+                    findings += _all_refusals(stage, ruleset, result, candidate)
         if findings:
             return RehearsalRefused(Findings(findings))
         rulesets: dict[Family, Ruleset] = {}
@@ -171,12 +174,13 @@ class _Stage:
         return [{"restore": empty, "noflush": False}, restore | {"noflush": True}, {"save": True}]
 
 
-def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> list[Finding]:
+def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candidate: Candidate) -> list[Finding]:
     """Every refused rule of a ruleset, up to the limit: find one, remove it, try the rest.
 
     Raises NamespaceError if the ruleset was loaded and cannot be read back, and no rule is the cause.
     """
     findings: list[Finding] = []
+    trials = Trials(lambda tried: stage.refusal(tried) is not None, _of_other_family(candidate, ruleset))
     refusal: dict[str, Any] | None = result
     while refusal is not None and len(findings) < MOST_FINDINGS:
         error = read_restore_error(refusal["stderr"])
@@ -187,7 +191,7 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> li
         if number is None:
             findings.append(_without_rule_to_blame(ruleset, error))
             break
-        findings.append(_finding(ruleset, number, error))
+        findings.append(_finding(stage, ruleset, number, error, trials))
         ruleset = _without_rule(ruleset, number)
         refusal = stage.refusal(ruleset)
         if refusal is not None and len(findings) == MOST_FINDINGS:
@@ -198,9 +202,29 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any]) -> li
     return findings
 
 
-def _finding(ruleset: Ruleset, number: int, error: RestoreError) -> Finding:
+def _of_other_family(candidate: Candidate, ruleset: Ruleset) -> Ruleset | None:
+    for family, other in candidate.rulesets.items():
+        if family is not ruleset.family:
+            return other
+    return None
+
+
+def _explained_alone(stage: _Stage, alone: Ruleset, rule: str, known: Explanation) -> Explanation:
+    """The explanation of what iptables prints about this rule alone: it prints notes about other rules too."""
+    refusal = stage.refusal(alone)
+    if refusal is None:
+        return known
+    return explain(read_restore_error(refusal["stderr"]), rule)
+
+
+def _finding(stage: _Stage, ruleset: Ruleset, number: int, error: RestoreError, trials: Trials) -> Finding:
     table, chain, rule = _place(ruleset, number)
     explained = explain(error, rule.text, loop_closed_by(table, chain.name, rule.text), table)
+    if explained.code == "refused":
+        explained = _explained_alone(
+            stage, only_this_rule(ruleset.family, table, chain.name, rule.text), rule.text, explained
+        )
+    explained = trials.explained(ruleset.family, table, chain.name, rule.text, explained)
     return Finding(
         explained.code,
         explained.message,

@@ -69,11 +69,21 @@ def read_command(line: TokenizedLine, families: frozenset[Family], table: str | 
     table = in_table(command.table)
     refuse_chain_name(chain)
     if verb == "-N":
+        _refuse_second_word(command.words, chain)
         refuse_rest(command.words, f"-N {chain}")
         return Declaration(table, chain, None, command.families, line.origin)
     if verb == "-P":
         return _read_policy(command, table, chain)
     return _read_addition(command, verb, table, chain)
+
+
+def _refuse_second_word(words: Sequence[Word], chain: str) -> None:
+    """A chain that is declared under a name of several words. Raises LineFault."""
+    values = values_of(words)
+    if values and all(_PLAIN_NAME.fullmatch(value) for value in values):
+        message = f'"{values[0]}" has no meaning after -N {chain}: the name of a chain is one word'
+        hint = f"leave it out, or write -N {'_'.join((chain, *values))}"
+        raise LineFault("trailing-words", message, hint, words[0].start + 1)
 
 
 def in_table(table: str | None) -> str:
@@ -231,6 +241,27 @@ def _mixed_families(mixed: MixedFamilies, words: Sequence[Word]) -> LineFault:
     return LineFault("mixed-families", message, "write one rule for each family", column)
 
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+_WORDS_OF_OTHER_FAMILY = {
+    "icmp": "ipv6-icmp",
+    **dict.fromkeys(("ipv6-icmp", "icmpv6"), "icmp"),
+    "--icmp-type": "--icmpv6-type",
+    "--icmpv6-type": "--icmp-type",
+    "ttl": "hl",
+    "hl": "ttl",
+    "TTL": "HL",
+    "HL": "TTL",
+    "icmp-port-unreachable": "icmp6-port-unreachable",
+    "icmp6-port-unreachable": "icmp-port-unreachable",
+    "icmp-admin-prohibited": "icmp6-adm-prohibited",
+    "icmp6-adm-prohibited": "icmp-admin-prohibited",
+    "icmp-host-prohibited": "icmp6-adm-prohibited",
+    "icmp-net-unreachable": "icmp6-no-route",
+    "icmp-host-unreachable": "icmp6-addr-unreachable",
+}
+"""What to write in the other family, for the words of one family that are used most."""
+
+
 def _contradiction(command: _Command, families: frozenset[Family], word: Word) -> LineFault:
     """The line is for one family and the word means the other."""
     allowed, meant = next(iter(command.families)).number, next(iter(families)).number
@@ -241,6 +272,8 @@ def _contradiction(command: _Command, families: frozenset[Family], word: Word) -
     else:
         message = f"{word.value} means IPv{meant}, and the file's name ends in .v{allowed}.rules"
         hint = f"write it in a file whose name ends in .v{meant}.rules, or in .rules alone"
+        if instead := _WORDS_OF_OTHER_FAMILY.get(word.value.lower()):
+            hint = f'write "{instead}" if it is for IPv{allowed}; else {hint}'
     return LineFault("mixed-families", message, hint, word.start + 1)
 
 

@@ -11,25 +11,31 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from fwguardd.ruleset.rule_view import RuleView, target_of
-from fwguardd.ruleset.suggestions import MATCHES, OPTIONS, OWNERS, PROTOCOLS, TARGETS, nearest_name
-from fwguardd.ruleset.values import MOST_PORTS, how_to_split, ports_counted
+from fwguardd.ruleset.error_hints import (
+    address_hint,
+    argument_hint,
+    interface_hint,
+    kernel_hint,
+    kernel_message,
+    match_hint,
+    match_message,
+    name_hint,
+    option_hint,
+    port_hint,
+    protocol_hint,
+    ordered_range_hint,
+    range_hint,
+    repeated_hint,
+    repeated_message,
+    set_hint,
+    split_hint,
+    value_message,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     Words = str | Callable[[re.Match[str], str], str]
-
-_STATES = frozenset({"NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"})
-_CHAINS_OF_TARGETS: Mapping[str, str] = {
-    "MASQUERADE": "POSTROUTING of table nat",
-    "SNAT": "POSTROUTING and INPUT of table nat",
-    "DNAT": "PREROUTING and OUTPUT of table nat",
-    "REDIRECT": "PREROUTING and OUTPUT of table nat",
-    "TPROXY": "PREROUTING of table mangle",
-    "REJECT": "INPUT, FORWARD and OUTPUT",
-}
-"""The chains in which a target works (iptables-extensions(8)), for those that are often used elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,141 +62,6 @@ def _filled(words: Words, match: re.Match[str], rule: str) -> str:
     return words(match, rule)
 
 
-def _write(name: str, otherwise: str) -> str:
-    if not name:
-        return otherwise
-    return f"write {name}"
-
-
-def _match_hint(match: re.Match[str], _rule: str) -> str:
-    return _write(
-        nearest_name(match[1], MATCHES),
-        "check the name after -m; iptables-extensions(8) lists all matches",
-    )
-
-
-def _set_hint(match: re.Match[str], _rule: str) -> str:
-    number = int(match[2][-1])
-    return f"write -{number} before the rule; for IPv{10 - number} name another set"
-
-
-def _port_hint(match: re.Match[str], _rule: str) -> str:
-    if "," in match[1]:
-        return f'for several ports write "-m multiport --dports {match[1]}"'
-    if re.fullmatch(r"[0-9]+-[0-9]+", match[1]):
-        return f"a range is written {match[1].replace('-', ':')}"
-    return "correct the port"
-
-
-def _split_hint(_match: re.Match[str], rule: str) -> str:
-    for option in RuleView.of(rule).options:
-        if option.name in ("--dports", "--sports", "--ports") and ports_counted(option.value) > MOST_PORTS:
-            return how_to_split(option.name, option.value)
-    return "split it into two rules"
-
-
-def _option_hint(match: re.Match[str], rule: str) -> str:
-    if match[1] == "--port":
-        return "write --dport for the destination port, --sport for the source port"
-    if owner := OWNERS.get(match[1]):
-        protocol = RuleView.of(rule).value("-p")
-        if owner.startswith("-p ") and protocol:
-            return f'write "{owner}" in place of "-p {protocol}"'
-        return f'write "{owner}" before it'
-    otherwise = "check its spelling; the -m or -j that it belongs to must stand before it"
-    return _write(nearest_name(match[1], OPTIONS), otherwise)
-
-
-def _argument_hint(match: re.Match[str], rule: str) -> str:
-    word = match[1]
-    hints = (
-        (word in TARGETS, f"write -j {word}"),
-        (word in _STATES, f'write "-m conntrack --ctstate {word}"'),
-        (word.isdigit() and rule.startswith(word), "write -I to insert at a position; -A appends"),
-        (word.startswith("//"), "start a comment with #"),
-        (re.fullmatch(r"255\.[0-9.]+", word), "join the mask to the address: ADDRESS/MASK"),
-        (f"-j DNAT {word}" in rule, "write --to-destination before it"),
-        (f"-j SNAT {word}" in rule, "write --to-source before it"),
-        (f", {word}" in rule, "write lists without blanks: A,B"),
-    )
-    for applies, hint in hints:
-        if applies:
-            return hint
-    return 'put text with spaces in double quotes, and check for a missing "-" or "--"'
-
-
-def _address_hint(match: re.Match[str], _rule: str) -> str:
-    word = match[1]
-    if re.fullmatch(r"[0-9a-fA-F.:]+-[0-9a-fA-F.:]+", word):
-        return f'a range is written "-m iprange --src-range {word}"'
-    if "*" in word:
-        return "write a network: 192.168.1.0/24"
-    if "%" in word:
-        return "write the address alone, and the interface with -i"
-    if ":" in word:
-        return "correct it"
-    return "correct it; the numbers of an IPv4 address go up to 255"
-
-
-def _name_hint(match: re.Match[str], _rule: str) -> str:
-    if match[1].lower() in ("any", "all", "anywhere", "*"):
-        return "leave the option out: without it any address matches"
-    return "write the address instead: a firewall must load before the network is up"
-
-
-def _protocol_hint(match: re.Match[str], _rule: str) -> str:
-    if re.search(r"[,/]", match[1]):
-        return "write a rule for each protocol"
-    return _write(nearest_name(match[1], PROTOCOLS), "write a name of /etc/protocols, or a number")
-
-
-def _value_message(match: re.Match[str], _rule: str) -> str:
-    if match[1]:
-        return f'"{match[2]}" is not a valid value for {match[1]}'
-    return f'"{match[4]}" is not an address'
-
-
-def _range_hint(match: re.Match[str], _rule: str) -> str:
-    if match[2] is None:
-        return "correct it; iptables-extensions(8) lists the valid values"
-    return f"write a number from {match[2].replace('-', ' to ', 1)}"
-
-
-def _interface_hint(match: re.Match[str], _rule: str) -> str:
-    other = {"-i": "-o", "-o": "-i"}[match[1]]
-    return f"write {other}, or leave it out"
-
-
-def _repeated_message(match: re.Match[str], _rule: str) -> str:
-    return f"{match[1] or match[2]} is given twice in one rule"
-
-
-def _repeated_hint(match: re.Match[str], _rule: str) -> str:
-    if match[1] == "-j":
-        return "write two rules"
-    return "write two rules, or a list with commas"
-
-
-def _kernel_message(_match: re.Match[str], rule: str) -> str:
-    if _resets_other_protocols(rule):
-        return "tcp-reset works for TCP only"
-    return "the kernel refuses this rule in this chain"
-
-
-def _kernel_hint(_match: re.Match[str], rule: str) -> str:
-    if _resets_other_protocols(rule):
-        return "write -p tcp, or another type"
-    target = target_of(rule) or ""
-    if target in _CHAINS_OF_TARGETS:
-        return f"{target} works in {_CHAINS_OF_TARGETS[target]}"
-    return "its target or one of its matches works only in other tables or chains; see iptables-extensions(8)"
-
-
-def _resets_other_protocols(rule: str) -> bool:
-    view = RuleView.of(rule)
-    return view.value("--reject-with") == "tcp-reset" and view.value("-p") not in ("tcp", "6")
-
-
 class _Reason(NamedTuple):
     pattern: str
     code: str
@@ -205,7 +76,7 @@ _REASONS = (
         "the jumps that lead here are nested too deeply for the kernel",
         "nest fewer chains: the limit of nf_tables is 16",
     ),
-    _Reason(r"Couldn't load match `([^']+)'", "unknown-match", 'there is no match "{0}"', _match_hint),
+    _Reason(r"Couldn't load match `([^']+)'", "unknown-match", match_message, match_hint),
     _Reason(
         r"Set ([^ ]+) doesn't exist",
         "unknown-set",
@@ -213,16 +84,16 @@ _REASONS = (
         'create it, now and before fwguardd at boot: "ipset create {0} hash:net", for IPv6 with family inet6',
     ),
     _Reason(
-        r"protocol family of set ([^ ]+) is (IPv[46])", "set-of-other-family", 'the ipset "{0}" is for {1}', _set_hint
+        r"protocol family of set ([^ ]+) is (IPv[46])", "set-of-other-family", 'the ipset "{0}" is for {1}', set_hint
     ),
     _Reason(
         r"host/network `([^']*[*%][^']*|[0-9.]+(?:-[0-9.]+)?|[0-9a-fA-F:.]*:[0-9a-fA-F:.-]*)' not found",
         "bad-address",
         '"{0}" is not an address',
-        _address_hint,
+        address_hint,
     ),
     _Reason(
-        r"host/network `([^']+)' not found", "unresolvable-name", 'the host name "{0}" cannot be resolved', _name_hint
+        r"host/network `([^']+)' not found", "unresolvable-name", 'the host name "{0}" cannot be resolved', name_hint
     ),
     _Reason(
         r"invalid mask `([^']+)' specified",
@@ -234,19 +105,7 @@ _REASONS = (
         r"invalid port/service `([^']+)' specified",
         "bad-port",
         '"{0}" is neither a port (0 to 65535) nor a service of /etc/services',
-        _port_hint,
-    ),
-    _Reason(
-        r"Port `([^']+)' not valid",
-        "bad-port",
-        '"{0}" is not a port',
-        "write a number from 1 to 65535; a range is written 8000-8010",
-    ),
-    _Reason(
-        r"invalid portrange|Port range `[^']*' funky",
-        "bad-port",
-        "the first port of a range is larger than the last",
-        "write the smaller port first",
+        port_hint,
     ),
     _Reason(
         r"Need TCP, UDP, SCTP or DCCP with port specification",
@@ -261,10 +120,40 @@ _REASONS = (
         "write the rule in table filter",
     ),
     _Reason(
+        r"Port `([^']+)' not valid",
+        "bad-port",
+        '"{0}" is not a port',
+        "write a number from 1 to 65535; a range is written 8000-8010",
+    ),
+    _Reason(
+        r"invalid portrange|Port range `[^']*' funky",
+        "bad-port",
+        "the first port of a range is larger than the last",
+        ordered_range_hint,
+    ),
+    _Reason(
+        r"invalid range given|[Ii]nvalid range specified|min > max",
+        "bad-value",
+        "the first number of a range is larger than the last",
+        ordered_range_hint,
+    ),
+    _Reason(
+        r'trailing garbage after value for option "([^"]+)"',
+        "bad-value",
+        "the value of {0} is not a number",
+        "correct it; iptables-extensions(8) lists the valid values",
+    ),
+    _Reason(
+        r'option "([^"]+)" can only be used once',
+        "repeated-option",
+        "{0} is given twice in one rule",
+        "write two rules, or a list with commas",
+    ),
+    _Reason(
         r"too many ports specified",
         "too-many-ports",
         "a multiport match takes 15 ports at most, and a range counts as two",
-        _split_hint,
+        split_hint,
     ),
     _Reason(
         r'unknown option "(--[sd]ports|--ports)"',
@@ -288,9 +177,9 @@ _REASONS = (
         r'unknown option "([^"]+)"',
         "unknown-option",
         'no match or target of this rule has the option "{0}"',
-        _option_hint,
+        option_hint,
     ),
-    _Reason(r'unknown protocol "([^"]+)" specified', "bad-protocol", 'there is no protocol "{0}"', _protocol_hint),
+    _Reason(r'unknown protocol "([^"]+)" specified', "bad-protocol", 'there is no protocol "{0}"', protocol_hint),
     _Reason(
         r'Bad (?:ct)?state "([^"]+)"',
         "bad-value",
@@ -318,7 +207,7 @@ _REASONS = (
     _Reason(
         r'Bad value for "([^"]+)" option: "([^"]*)"|([Bb]ad IP address) "([^"]+)"',
         "bad-value",
-        _value_message,
+        value_message,
         "correct it; iptables-extensions(8) lists the valid values",
     ),
     _Reason(
@@ -337,7 +226,7 @@ _REASONS = (
         r'bad (?:integer )?value for option "([^"]+)"(?: near "[^"]*")?, or out of range(?: \(([^)]+)\))?',
         "bad-value",
         "the value of {0} is not valid",
-        _range_hint,
+        range_hint,
     ),
     _Reason(
         r'invalid time "([^"]*)" specified', "bad-value", '"{0}" is not a time of day', "write hh:mm or hh:mm:ss: 23:59"
@@ -352,19 +241,19 @@ _REASONS = (
         "{0} requires {1}",
         "write {1} and its value after {0}",
     ),
-    _Reason(r"Can't use (-[io]) with ([A-Z]+)", "wrong-interface", "{0} cannot be used in chain {1}", _interface_hint),
+    _Reason(r"Can't use (-[io]) with ([A-Z]+)", "wrong-interface", "{0} cannot be used in chain {1}", interface_hint),
     _Reason(
         r"interface name `([^']+)' must be shorter",
         "bad-interface",
         'the interface name "{0}" is longer than 15 characters',
         "correct it: 15 characters is the limit of the kernel",
     ),
-    _Reason(r"[Bb]ad argument `([^']*)'", "bad-argument", '"{0}" does not belong to an option', _argument_hint),
+    _Reason(r"[Bb]ad argument `([^']*)'", "bad-argument", '"{0}" does not belong to an option', argument_hint),
     _Reason(
         r"multiple (-[a-z]) flags not allowed|[Oo]nly one `([^']+)' allowed",
         "repeated-option",
-        _repeated_message,
-        _repeated_hint,
+        repeated_message,
+        repeated_hint,
     ),
     _Reason(
         r"Extension ([^ ]+) revision [0-9]+ not supported, missing kernel module",
@@ -375,8 +264,8 @@ _REASONS = (
     _Reason(
         r"Invalid argument|Operation not supported|^line [0-9]+ failed$",
         "refused-by-kernel",
-        _kernel_message,
-        _kernel_hint,
+        kernel_message,
+        kernel_hint,
     ),
     _Reason(
         r"No chain/target/match by that name|No such file or directory",

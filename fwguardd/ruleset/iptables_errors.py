@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.error_reasons import Explanation, explain_words
 from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.rule_view import target_of
-from fwguardd.ruleset.suggestions import how_to_declare, nearest_target
+from fwguardd.ruleset.suggestions import XTABLES_ADDONS, how_to_declare, how_to_get_addon, nearest_target
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.model import Table
@@ -31,6 +31,7 @@ _PROGRAM = re.compile(
     r"^ip6?tables(?:-nft|-legacy)?-restore(?: v[0-9][^ ]*)?(?: \([a-z_]+\))?: ?(?:ip6?tables[a-z-]*-restore: )?"
 )
 _NOISE = re.compile(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
+_LINE_OF_REHEARSAL = re.compile(r"\bline:? [0-9]+(?:: ?| )")
 _MISSING_CHAIN = re.compile(r"Chain '([^']+)' does not exist|Couldn't load target `([^']+)'")
 
 
@@ -87,7 +88,8 @@ def explain(error: RestoreError, rule: str, loop: tuple[str, ...] = (), table: T
     explanation = explain_words(error.words, rule)
     if explanation is not None:
         return explanation
-    return Explanation("refused", f"iptables refuses the rule: {error.words}", _manual_entry(error.words, rule))
+    words = _LINE_OF_REHEARSAL.sub("", error.words)
+    return Explanation("refused", f"iptables refuses the rule: {words}", _manual_entry(words, rule))
 
 
 def _manual_entry(words: str, rule: str) -> str:
@@ -102,6 +104,9 @@ def _manual_entry(words: str, rule: str) -> str:
 
 
 def _missing_chain(target: str, table: Table | None) -> Explanation:
+    if target in XTABLES_ADDONS:
+        message = f"{target} is a target of xtables-addons, which is not installed"
+        return Explanation("missing-extension", message, how_to_get_addon(target))
     message = f"jump to chain {target}, which is neither declared in a file nor a target"
     name, chains = "filter", tuple[str, ...]()
     if table is not None:

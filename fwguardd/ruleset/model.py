@@ -202,7 +202,10 @@ class Finding:
         return document
 
     def __str__(self) -> str:
-        text = f"{self.severity.value}: {self.message} [{self.code}]"
+        text = f"{self.severity.value}: {self.message}"
+        if self.family is not None:
+            text = f"{text} ({self.family.value})"
+        text = f"{text} [{self.code}]"
         if self.origin is not None:
             text = f"{self.origin}: {text}"
         if self.hint:

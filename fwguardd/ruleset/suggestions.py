@@ -36,7 +36,7 @@ OWNERS = {
     "--comment": "-m comment",
     **dict.fromkeys(("--seconds", "--hitcount", "--update"), "-m recent"),
     "--mac-source": "-m mac",
-    "--uid-owner": "-m owner",
+    **dict.fromkeys(("--uid-owner", "--gid-owner", "--socket-exists"), "-m owner"),
     "--match-set": "-m set",
     **dict.fromkeys(("--src-range", "--dst-range"), "-m iprange"),
     **dict.fromkeys(("--log-prefix", "--log-level"), "-j LOG"),
@@ -58,6 +58,13 @@ MATCHES = (
 
 PROTOCOLS = ("tcp", "udp", "icmp", "ipv6-icmp", "icmpv6", "sctp", "gre", "esp", "ah", "igmp", "all")
 """The protocols that are used most."""
+
+XTABLES_ADDONS = frozenset(
+    {"account", "asn", "condition", "fuzzy", "geoip", "gradm", "iface", "ipp2p", "ipv4options", "length2", "lscan"}
+    | {"pknock", "psd", "quota2", "ACCOUNT", "CHAOS", "DELUDE", "DHCPMAC", "DNETMAP", "ECHO", "IPMARK", "LOGMARK"}
+    | {"PROTO", "SYSRQ", "TARPIT"}
+)
+"""The matches and targets of xtables-addons (xtables-addons(8), 3.23), which neither iptables nor the kernel has."""
 
 _OTHER_FIREWALLS = {
     **dict.fromkeys(("allow", "permit", "pass"), "ACCEPT"),
@@ -92,3 +99,8 @@ def how_to_declare(chain: str, table: str, family: Family | None = None) -> str:
 def tables_with(chain: str) -> tuple[str, ...]:
     """The tables in which a chain of this name is built in."""
     return tuple(table for table, chains in BUILTIN_CHAINS.items() if chain in chains)
+
+
+def how_to_get_addon(name: str) -> str:
+    """What to do where a match or target of xtables-addons is missing."""
+    return f"install xtables-addons-common and xtables-addons-dkms, or remove {name} from the rule"

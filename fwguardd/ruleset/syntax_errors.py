@@ -49,6 +49,8 @@ def _prefixes(names: Iterable[str], shortest: int = 3) -> frozenset[str]:
     return frozenset(name[:end] for name in names for end in range(shortest, len(name) + 1))
 
 
+_JUMPS = frozenset({"-j", "-g"}) | _prefixes(("--jump", "--goto"))
+
 # No option of an extension is named like the beginning of one of these, so each of them means the core option, or
 # is ambiguous and refused by iptables. "--set" is an option of others: only what is longer means --set-counters.
 _FORBIDDEN_LONG = (
@@ -69,7 +71,8 @@ _NEGATABLE = frozenset(
     {"-s", "-d", "-p", "-i", "-o", "--source", "--src", "--destination", "--dst", "--protocol", "--proto"}
     | {"--in-interface", "--out-interface", "--sport", "--dport", "--source-port", "--destination-port"}
 )
-_FORBIDDEN_OR_FAMILY = re.compile(f"[$;|<>`']| (?:&|-[46]|--ipv|-[^ ]+ +!|{_FORBIDDEN_WORD})")
+_JUMP_TO_BUILTIN = rf"-(?:[jg]|-j[ump]*|-g[oto]*) +(?:{'|'.join(sorted(_BUILTIN))})(?![^ ])"
+_FORBIDDEN_OR_FAMILY = re.compile(f"[$;|<>`']| (?:&|{_JUMP_TO_BUILTIN}|-[46]|--ipv|-[^ ]+ +!|{_FORBIDDEN_WORD})")
 
 
 def may_hold_forbidden_option(text: str) -> bool:
@@ -166,6 +169,7 @@ def refuse_forbidden_options(words: Sequence[Word]) -> None:
     values = values_of(words)
     for place, word in enumerate(words):
         _refuse_misplaced_negation(values, place, word)
+        _refuse_jump_to_builtin(values, place, word)
         match = _FORBIDDEN.match(word.value)
         if match is None:
             continue
@@ -175,6 +179,15 @@ def refuse_forbidden_options(words: Sequence[Word]) -> None:
                 _refuse_attached(word, match, kind)
         elif not is_plainly_free_text(values, place):
             _refuse_option(word, match)
+
+
+def _refuse_jump_to_builtin(values: Sequence[str], place: int, word: Word) -> None:
+    """A jump to a chain that is built in. Raises LineFault."""
+    if word.value not in _BUILTIN or not place or values[place - 1] not in _JUMPS or is_free_text(values, place - 1):
+        return
+    message = f"{word.value} is a built-in chain, and no rule can jump to it"
+    hint = "jump to a chain of your own, or write ACCEPT, DROP or another target"
+    raise LineFault("jump-to-builtin", message, hint, word.start + 1)
 
 
 def _refuse_misplaced_negation(values: Sequence[str], place: int, word: Word) -> None:

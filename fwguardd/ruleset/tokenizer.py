@@ -95,6 +95,9 @@ def values_of(words: Iterable[Word]) -> list[str]:
 
 def unusable_file(path: str, data: bytes) -> Finding | None:
     """Why a whole file is refused: its number of lines, or an encoding or a byte that iptables would misread."""
+    if data and not data.strip(b"\0"):
+        message = "the file has only NUL bytes: its text was lost, as a power failure can do"
+        return Finding("nul-byte", message, Origin(path, 1), hint="write it again, or restore it from a backup")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_mostly_nul(data):
         return Finding("utf-16", "the file is UTF-16 text", Origin(path, 1), hint="save it as UTF-8")
     if data.startswith(b"\xef\xbb\xbf"):
@@ -121,12 +124,16 @@ def _bad_utf_8(path: str, data: bytes) -> Finding | None:
 
 def _is_mostly_nul(data: bytes) -> bool:
     """Whether the data is UTF-16 without a byte order mark: every second byte of Latin text is NUL."""
-    return data.count(b"\0") * 3 > len(data)
+    return data.rstrip(b"\0").count(b"\0") * 3 > len(data)
 
 
 def _misread_byte(path: str, data: bytes) -> Finding:
     """A NUL or a carriage return. Windows line ends are one finding for the file."""
     position = data.find(b"\0")
+    if position >= 0 and data.endswith(b"\0" * 64):
+        message = "the file ends in NUL bytes: its end was lost, as a power failure can do"
+        hint = "write the end again, or restore the file from a backup"
+        return Finding("nul-byte", message, _origin_at(path, data, position), hint=hint)
     if position >= 0:
         hint = "write the line again: iptables would drop what comes after that byte"
         return Finding("nul-byte", "the line has a NUL byte", _origin_at(path, data, position), hint=hint)

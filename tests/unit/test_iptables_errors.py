@@ -322,3 +322,27 @@ def test_warnings_are_no_part_of_the_words() -> None:
         read_restore_error(stderr + parse_error("nft", "invalid mask `33' specified")).words
         == "invalid mask `33' specified"
     )
+
+
+@pytest.mark.parametrize(
+    ("stderr", "rule", "code", "hint"),
+    [
+        (
+            "iptables-restore v1.8.9 (nf_tables): invalid portrange (min > max)",
+            "-p tcp --dport 90:80",
+            "bad-value",
+            "80:90",
+        ),
+        ('ip6tables-restore: ttl: bad value for option "--ttl-eq", or out of range (0-255).', "", "bad-value", ""),
+        ('unknown option "--gid-owner"', "--gid-owner 3", "unknown-option", '"-m owner"'),
+        ("invalid port/service `088' specified", "--dport 088", "bad-port", "write 88"),
+        ("Bad argument `chain'", "-j my chain", "bad-argument", "one word"),
+        ("line 7: something that nobody knows", "-j DROP", "refused", "the options of the rule"),
+    ],
+)
+def test_an_error_is_explained_without_the_line_of_the_rehearsal(stderr: str, rule: str, code: str, hint: str) -> None:
+    """Lines of the text that the rehearsal loads mean nothing to the author of a rule file."""
+    explanation = explain(read_restore_error(stderr), rule)
+    assert explanation.code == code
+    assert hint in explanation.hint
+    assert "line 7" not in explanation.message

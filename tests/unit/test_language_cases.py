@@ -477,3 +477,37 @@ def test_the_chains_of_other_programs_are_not_read_for_odd_values() -> None:
 def test_a_limit_may_stand_at_the_jump(rules: str, *, warned: bool) -> None:
     """A chain that logs is limited if every jump to it is."""
     assert ("log-without-limit" in _codes(rules)) is warned
+
+
+@pytest.mark.parametrize("jump", ["-j OUTPUT", "-g FORWARD", "--jump PREROUTING", '-m comment --comment "a" -j INPUT'])
+def test_no_rule_jumps_to_a_built_in_chain(jump: str) -> None:
+    """That is an error before the kernel is asked; a comment that says so is none."""
+    assert "built-in chain" in _only("jump-to-builtin", f"-A INPUT -p tcp {jump}\n").message
+    assert "jump-to-builtin" not in _codes('-A INPUT -m comment --comment "-j OUTPUT" -j ACCEPT\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "instead"),
+    [
+        ("10.v6.rules", "-p icmp", '"ipv6-icmp"'),
+        ("10.v4.rules", "-p ipv6-icmp", '"icmp"'),
+        ("10.v6.rules", "-p tcp -m ttl --ttl-eq 3", '"hl"'),
+    ],
+)
+def test_a_word_of_the_other_family_has_a_word_of_this_one(name: str, rule: str, instead: str) -> None:
+    """The hint offers to write it, and to move the line."""
+    hint = _only("mixed-families", f"-A INPUT {rule} -j ACCEPT\n", name).hint
+    assert f"write {instead}" in hint
+    assert "in a file whose name" in hint
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"\0" * 4096, "only NUL bytes"), (b"-A INPUT -j ACCEPT\n" + b"\0" * 4000, "ends in NUL bytes")],
+)
+def test_a_file_that_a_power_failure_filled_with_nul_is_called_that(data: bytes, message: str) -> None:
+    """It is not called UTF-16."""
+    findings = compose_files((RuleFile("10.rules", data),), CONTEXT).findings
+    assert [finding.code for finding in findings] == ["nul-byte"]
+    assert message in findings[0].message
+    assert "power failure" in findings[0].message

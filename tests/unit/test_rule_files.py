@@ -304,3 +304,11 @@ def test_a_missing_directory_is_a_finding(tmp_path: Path) -> None:
     assert _codes(tmp_path / "none") == ["no-directory"]
     (tmp_path / "file").write_text("")
     assert _codes(tmp_path / "file") == ["no-directory"]
+
+
+def test_hints_propose_names_that_are_free(tmp_path: Path) -> None:
+    """The files of iptables-persistent keep their family, and no name is proposed twice or taken already."""
+    for name in ("rules.v4", "rules.v6", "web", "web.conf", "web.rules"):
+        (tmp_path / name).write_text("-P INPUT ACCEPT\n")
+    hints = [finding.hint.split('"')[1] for finding in take_snapshot(tmp_path, draft=True).findings]
+    assert hints == ["rules.v4.rules", "rules.v6.rules", "web-2.rules", "web-3.rules"]

@@ -1,0 +1,146 @@
+"""Variants of a rule that the kernel refuses: without one match, with a protocol, in another place.
+
+The rehearsal tries them to find out why the rule is refused. They are never loaded into the live tables.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.chain_graph import chains_reached
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, VERDICTS, Chain, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.rule_view import RuleView, jump_target
+from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, iterate_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite", "esp", "ah", "icmp", "ipv6-icmp")
+"""The protocols that an extension may require (the ``.proto`` and the checks of net/netfilter/xt_*.c)."""
+
+_MATCH = frozenset({"-m", "--match"})
+_TARGET = frozenset({"-j", "--jump", "-g", "--goto"})
+_CORE = frozenset(
+    {"-s", "--source", "--src", "-d", "--destination", "--dst", "-p", "--protocol", "--proto", "-f", "--fragments"}
+    | {"-i", "--in-interface", "-o", "--out-interface"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a rule's text: a match or a target with its options (``name`` is the extension), or other words."""
+
+    name: str
+    text: str
+    is_target: bool = False
+
+    def __str__(self) -> str:
+        if self.is_target:
+            return self.name
+        return f"-m {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A built-in chain of a table."""
+
+    table: str
+    chain: str
+
+
+PLACES = tuple(Place(table, chain) for table, chains in BUILTIN_CHAINS.items() for chain in chains)
+"""All built-in chains of all tables."""
+
+
+def parts_of(text: str) -> tuple[Part, ...]:
+    """The parts of a rule in order. Nothing for a text with a quote that is not closed."""
+    try:
+        words = list(iterate_words(text))
+    except UnterminatedQuoteError:
+        return ()
+    starts = [number for number in range(len(words)) if not number or words[number].value in _MATCH | _TARGET | _CORE]
+    parts: list[Part] = []
+    for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+        name, is_target = "", words[start].value in _TARGET
+        if end > start + 1 and words[start].value in _MATCH | _TARGET:
+            name = words[start + 1].value
+        parts.append(Part(name, text[words[start].start : words[end - 1].end], is_target))
+    return tuple(parts)
+
+
+def without_part(text: str, unwanted: Part) -> str:
+    """The rule without one of its parts."""
+    return " ".join(part.text for part in parts_of(text) if part != unwanted)
+
+
+def with_protocol(text: str, protocol: str) -> str:
+    """The rule for packets of this protocol only."""
+    return f"-p {protocol} {text}"
+
+
+def names_protocol(text: str) -> bool:
+    """Whether the rule is for a protocol already."""
+    return RuleView.of(text).has("-p")
+
+
+def is_extension(target: str | None) -> bool:
+    """Whether a target is neither a verdict nor nothing. A chain counts as an extension here."""
+    return target is not None and target not in VERDICTS
+
+
+def only_this_rule(family: Family, table: Table, chain: str, text: str) -> Ruleset:
+    """A ruleset in which this rule stands alone in its chain, and only the jumps that lead to it from elsewhere."""
+    rule = Rule(text)
+    chains: dict[str, Chain] = {}
+    for name, known in table.chains.items():
+        rules: list[Rule] = []
+        if name != chain:
+            rules = [one for one in known.rules if _leads_to(table, one, chain)]
+        chains[name] = replace(known, rules=tuple(rules))
+    chains[chain] = replace(chains[chain], rules=(rule,))
+    return Ruleset(family, {table.name: Table(table.name, chains)})
+
+
+def _leads_to(table: Table, rule: Rule, chain: str) -> bool:
+    target = jump_target(rule.text)
+    return target is not None and target in table.chains and chain in chains_reached(table, [target])
+
+
+def rule_in(family: Family, place: Place, text: str) -> Ruleset:
+    """A ruleset with this rule alone, in a built-in chain."""
+    chains: dict[str, Chain] = {}
+    for name in BUILTIN_CHAINS[place.table]:
+        chains[name] = Chain(name, NOT_STATED)
+    chains[place.chain] = Chain(place.chain, NOT_STATED, (Rule(text),))
+    return Ruleset(family, {place.table: Table(place.table, chains)})
+
+
+def shown_places(places: list[Place]) -> str:
+    """Built-in chains for a sentence: "PREROUTING and OUTPUT of table nat"."""
+    return "; ".join(_shown_chains(table, places) for table in dict.fromkeys(place.table for place in places))
+
+
+def _shown_chains(table: str, places: list[Place]) -> str:
+    names = [place.chain for place in places if place.table == table]
+    return f"{listed_words(names, 'and')} of table {table}"
+
+
+def listed_words(words: list[str], conjunction: str) -> str:
+    """Words for a sentence: "A", "A and B", "A, B and C"."""
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+def extensions_of(text: str) -> Iterator[Part]:
+    """The matches and targets of a rule that an extension implements; the target comes first."""
+    parts = parts_of(text)
+    for part in parts:
+        if part.is_target and is_extension(part.name):
+            yield part
+    for part in parts:
+        if part.name and not part.is_target:
+            yield part
