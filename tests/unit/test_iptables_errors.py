@@ -128,19 +128,19 @@ def test_a_line_that_cannot_be_parsed(backend: str, words: str, rule: str, code:
             "invalid portrange (min > max)",
             "-p tcp --dport 9:1",
             "the first port of a range is larger than the last",
-            "write the smaller port first",
+            "write the smaller number first: 1:9",
         ),
         (
             "invalid portrange specified",
             "-p tcp -m multiport --dports 9:1",
             "the first port of a range is larger than the last",
-            "write the smaller port first",
+            "write the smaller number first: 1:9",
         ),
         (
             "Port range `1' funky",
             "-p tcp -j REDIRECT --to-ports 9-1",
             "the first port of a range is larger than the last",
-            "write the smaller port first",
+            "write the smaller number first",
         ),
         (
             "--match-set requires two args.",
@@ -330,7 +330,7 @@ def test_warnings_are_no_part_of_the_words() -> None:
         (
             "iptables-restore v1.8.9 (nf_tables): invalid portrange (min > max)",
             "-p tcp --dport 90:80",
-            "bad-value",
+            "bad-port",
             "80:90",
         ),
         ('ip6tables-restore: ttl: bad value for option "--ttl-eq", or out of range (0-255).', "", "bad-value", ""),
