@@ -65,6 +65,7 @@ _STALE = (
     "Index of insertion too big", "Index of deletion too big", "does a matching rule exist",
     "RULE_INSERT failed (No such file", "RULE_DELETE failed (No such file",
 )  # fmt: skip
+_NOT_PERMITTED = ("Permission denied", "Operation not permitted", "you must be root")
 
 
 class Backend(Enum):
@@ -380,18 +381,19 @@ def _system_error(error: OSError, what: str) -> KernelError:
     return KernelError(message)
 
 
+_BY_PHRASES: tuple[tuple[tuple[str, ...], type[KernelError]], ...] = (
+    (_LOCKED, KernelBusyError), (_SHORT, LoadInterruptedError),
+    (_NOT_PERMITTED, IptablesNotPermittedError), (_STALE, StalePlaceError),
+)  # fmt: skip
+
+
 def _classified(name: str, code: int, stderr: str) -> KernelError:
     """The exception for what a failed program printed. Exit codes are ambiguous, so the text decides."""
     words = stderr.strip() or "it printed nothing"
     message = f"{name} failed with code {code}: {words}"
-    if any(phrase in stderr for phrase in _LOCKED):
-        return KernelBusyError(message)
-    if any(phrase in stderr for phrase in _SHORT):
-        return LoadInterruptedError(message)
-    if "Permission denied" in stderr or "Operation not permitted" in stderr or "you must be root" in stderr:
-        return IptablesNotPermittedError(message)
-    if any(phrase in stderr for phrase in _STALE):
-        return StalePlaceError(message)
+    for phrases, error in _BY_PHRASES:
+        if any(phrase in stderr for phrase in phrases):
+            return error(message)
     if code > 0:
         return RestoreRefusedError(message)
     return KernelError(message)

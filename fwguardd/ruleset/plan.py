@@ -39,7 +39,7 @@ from fwguardd.ruleset.operations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     _Place = tuple[int, str]
     """The number that a new rule has in the end, counted from 1 at the start of the middle, and its text."""
@@ -227,11 +227,15 @@ class _ChainEdit:
         kept, places = _places(middle, ours)
         removed = [number for number in range(len(middle.live)) if number not in kept]
         new = _with_counters([text for _, text in places], [middle.live[number] for number in removed])
-        if len(removed) == len(self.live.rules) and min(len(removed), len(new)) > _MANY:
+        if self._is_replaced(removed, new):
             return [FlushChain(self.table, self.live.name), *self._appended(new)]
         if self._is_written_anew(removed, places):
             return self._written_anew(self._final_middle(kept, set(ours), places, new))
         return [*self._deletions([middle.head + number for number in removed]), *self._insertions(places, new)]
+
+    def _is_replaced(self, removed: Sequence[int], new: Sequence[_NewRule]) -> bool:
+        """Whether no rule of the chain stays, and there are so many that flushing it is faster."""
+        return len(removed) == len(self.live.rules) and min(len(removed), len(new)) > _MANY
 
     def _is_written_anew(self, removed: Sequence[int], places: Sequence[_Place]) -> bool:
         """Whether our rules of the chain are all deleted and written again, since to edit it would take too long."""
@@ -264,15 +268,23 @@ class _ChainEdit:
         """Deletions of all rules of ours, each of which is found at once, and then all that are to be there."""
         live, middle = self.live.rules, self.middle
         ours = self._own_numbers()
-        final = [(rule.text, rule.counters, number in ours) for number, rule in enumerate(live[: middle.head])]
-        final += final_middle
-        last = len(live) - middle.tail
-        final += [(rule.text, rule.counters, number in ours) for number, rule in enumerate(live[last:], last)]
-        if not self._has_rules_of_others():
-            rules = self._appended([(text, counters) for text, counters, _ in final])
-            if self.way is Way.FLUSHED:
-                return [FlushChain(self.table, self.live.name), *rules]
-            return [*self._deletions(range(len(live))), *rules]
+        head = self._final_rules(range(middle.head), ours)
+        tail = self._final_rules(range(len(live) - middle.tail, len(live)), ours)
+        final = [*head, *final_middle, *tail]
+        if self._has_rules_of_others():
+            return self._written_between(final, ours)
+        rules = self._appended([(text, counters) for text, counters, _ in final])
+        if self.way is Way.FLUSHED:
+            return [FlushChain(self.table, self.live.name), *rules]
+        return [*self._deletions(range(len(live))), *rules]
+
+    def _final_rules(self, numbers: Iterable[int], ours: Collection[int]) -> list[_FinalRule]:
+        """The live rules of these numbers, as they stay in the end."""
+        live = self.live.rules
+        return [(live[number].text, live[number].counters, number in ours) for number in numbers]
+
+    def _written_between(self, final: Sequence[_FinalRule], ours: Collection[int]) -> list[Operation]:
+        """The same for a chain with rules of other programs, which stay."""
         operations = list(self._deletions(sorted(ours)))
         for place, (text, counters, is_ours) in enumerate(final, 1):
             if is_ours:
@@ -337,10 +349,7 @@ def _places(middle: _Middle, ours: Sequence[int]) -> tuple[set[int], list[_Place
     Rules of other programs stay, each behind the nearest rule above it that stays. Those that stood behind all of ours
     stand there in the end too, where a program that appends its rules puts them after the next boot as well.
     """
-    stays: dict[int, int] = {}
-    live = texts_of(middle.live)
-    for number, place in align([live[number] for number in ours], middle.wanted):
-        stays[ours[number]] = place
+    stays = _staying(middle, ours)
     last = _last_of_ours(middle, ours)
     kept = set(range(len(middle.live))).difference(ours) | stays.keys()
     new: list[_Place] = []
@@ -359,6 +368,15 @@ def _places(middle: _Middle, ours: Sequence[int]) -> tuple[set[int], list[_Place
     for text in middle.wanted[done:]:
         new.append((len(kept) + len(new) + 1, text))
     return kept, new
+
+
+def _staying(middle: _Middle, ours: Sequence[int]) -> dict[int, int]:
+    """The numbers of our live rules that stay, each with its place among the wanted rules."""
+    live = texts_of(middle.live)
+    stays: dict[int, int] = {}
+    for number, place in align([live[number] for number in ours], middle.wanted):
+        stays[ours[number]] = place
+    return stays
 
 
 def _last_of_ours(middle: _Middle, ours: Sequence[int]) -> int:

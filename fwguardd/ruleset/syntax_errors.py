@@ -106,11 +106,17 @@ def refuse_chain_name(name: str) -> None:
         raise LineFault("chain-name", message, "shorten it")
     if name in VERDICTS:
         raise LineFault("chain-name", f"{name} is a target, and cannot be the name of a chain", "choose another name")
-    if not name.isprintable() or ODD_CHARACTER.search(name) or _AMBIGUOUS_NAME.search(name):
+    if _is_odd_name(name):
         hint = "use letters, digits, _ and -, and begin with a letter"
         if '"' in name:
             hint = "leave out the quotes"
         raise LineFault("chain-name", f'"{name}" cannot be the name of a chain', hint)
+
+
+def _is_odd_name(name: str) -> bool:
+    if ODD_CHARACTER.search(name) or _AMBIGUOUS_NAME.search(name):
+        return True
+    return not name.isprintable()
 
 
 def refuse_unknown_table(name: str, consequence: str = "", column: int = 0) -> None:
@@ -256,9 +262,14 @@ def foreign_line(words: Sequence[Word]) -> LineFault:
         hint = "write one rule per line, as iptables-save prints it: -A INPUT …"
         message = f'"{first}" is the language of nft or ferm, not that of iptables'
         return LineFault(FOREIGN_SYNTAX, message, hint, column)
-    if first in _SCRIPT_WORDS or "$" in first or _ASSIGNMENT.match(first):
+    if _begins_command(first):
         return _script_line(first, column)
     return LineFault("not-a-rule", f'"{first[:40]}" does not begin a statement', _how_to_start(words), column)
+
+
+def _begins_command(first: str) -> bool:
+    """Whether a shell would run a line that begins with this word."""
+    return first in _SCRIPT_WORDS or "$" in first or _ASSIGNMENT.match(first) is not None
 
 
 def _script_line(first: str, column: int) -> LineFault:
@@ -271,8 +282,8 @@ def _script_line(first: str, column: int) -> LineFault:
 
 def _how_to_start(words: Sequence[Word]) -> str:
     first = words[0].value
-    verb = _VERBS.get(first.lstrip("-").lower(), "")
-    if verb and len(words) > 1 and words[1].value in _BUILTIN:
+    verb = _verb_meant(words)
+    if verb:
         return f"write {verb}"
     if first in _BUILTIN:
         return f'write "-A {first} …"'
@@ -285,14 +296,23 @@ def _how_to_start(words: Sequence[Word]) -> str:
     return "begin the line with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
 
 
+def _verb_meant(words: Sequence[Word]) -> str:
+    """The verb that is written without its dash or in lower case before a built-in chain; empty for none."""
+    if len(words) == 1 or words[1].value not in _BUILTIN:
+        return ""
+    return _VERBS.get(words[0].value.lstrip("-").lower(), "")
+
+
 def refuse_shell_words(raw: str, words: Sequence[Word]) -> None:
     """Variables, operators and single quotes of a shell among the words of a rule. Raises LineFault."""
-    for place, word in enumerate(words):
+    option = ""
+    for word in words:
         text = raw[word.start : word.end]
-        if text[:1] == "'" and not (place and words[place - 1].value in _QUOTABLE and _is_one_quoted_word(text)):
+        if text[:1] == "'" and not (option in _QUOTABLE and _is_one_quoted_word(text)):
             _refuse_single_quotes(raw, word)
-        if not place or words[place - 1].value not in PROSE_OPTIONS:
+        if option not in PROSE_OPTIONS:
             _refuse_shell_word(word, text)
+        option = word.value
 
 
 def _refuse_shell_word(word: Word, text: str) -> None:
