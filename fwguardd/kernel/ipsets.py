@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
-    HEADER,
     NETLINK_NETFILTER,
     NLM_F_ACK,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
+    ask,
     attribute,
-    error_number,
-    messages,
     open_socket,
     read_attributes,
+    reason_of,
 )
 
 if TYPE_CHECKING:
@@ -42,9 +38,6 @@ _PROTOCOL: Final = 6
 _CMD_CREATE: Final = 2
 _CMD_HEADER: Final = 12
 _ATTR_PROTOCOL, _ATTR_SETNAME, _ATTR_TYPENAME, _ATTR_REVISION, _ATTR_FAMILY = range(1, 6)
-
-_ANSWER_SECONDS: Final = 5.0
-_LARGEST_ANSWER: Final = 1 << 16
 
 
 class SetsUnreadableError(Exception):
@@ -86,7 +79,7 @@ def make_empty_copies(families: Mapping[str, int]) -> None:
             for name, family in families.items():
                 answer = _ask(kernel, _CMD_CREATE, _name(name) + _kind(family))
                 if answer != 0:
-                    raise SetCopyError(f"cannot make an empty copy of the ipset {name}: {_reason(answer)}")
+                    raise SetCopyError(f"cannot make an empty copy of the ipset {name}: {reason_of(answer)}")
     except OSError as error:
         raise SetCopyError(f"cannot make empty copies of ipsets: {error.strerror}") from error
 
@@ -109,30 +102,9 @@ def _kind(family: int) -> bytes:
 
 
 def _ask(kernel: socket.socket, command: int, attributes: bytes) -> int | bytes:
-    """The kernel's answer to a command: the body of a message, or an errno value, 0 for success.
-
-    The kernel answers before sendto() returns (netlink_unicast_kernel() in net/netlink/af_netlink.c); the timeout is
-    for a kernel that does not. Raises OSError.
-    """
+    """The kernel's answer to a command. Raises OSError."""
     body = FAMILY_HEADER.pack(socket.AF_INET, 0, 0) + attribute(_ATTR_PROTOCOL, bytes([_PROTOCOL])) + attributes
-    flags = NLM_F_REQUEST
+    flags = 0
     if command == _CMD_CREATE:
-        flags |= NLM_F_ACK
-    kernel.sendto(HEADER.pack(HEADER.size + len(body), _SUBSYSTEM << 8 | command, flags, 0, 0) + body, (0, 0))
-    end = select.poll()
-    end.register(kernel, select.POLLIN)
-    if not end.poll(_ANSWER_SECONDS * 1000):
-        raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
-    for kind, content in messages(kernel.recv(_LARGEST_ANSWER)):
-        if kind != NLMSG_ERROR:
-            return content
-        number = error_number(content)
-        if number is not None:
-            return number
-    raise OSError(errno.EBADMSG, "the kernel's answer cannot be parsed")
-
-
-def _reason(answer: int | bytes) -> str:
-    if isinstance(answer, int):
-        return os.strerror(answer)
-    return "the kernel's answer cannot be parsed"
+        flags = NLM_F_ACK
+    return ask(kernel, _SUBSYSTEM, command, body, flags)

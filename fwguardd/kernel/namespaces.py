@@ -25,6 +25,8 @@ from fwguardd.kernel.processes import PATH
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from fwguardd.kernel.named_objects import NamedObject
+
 REHEARSAL_SOCKET = Path("/run/fwguard/rehearsal.sock")
 """Where fwguardd-rehearsal.socket listens. Only root may connect."""
 
@@ -91,13 +93,20 @@ class ScratchNamespace:
         self._stream = self._socket.makefile("rwb")
 
     def send(
-        self, backend: str, family: int, steps: Sequence[dict[str, Any]], sets: Mapping[str, int] | None = None
+        self,
+        backend: str,
+        family: int,
+        steps: Sequence[dict[str, Any]],
+        sets: Mapping[str, int] | None = None,
+        objects: Sequence[NamedObject] = (),
     ) -> None:
         """Begin steps in the namespace (`fwguardd.kernel.worker` describes them), after making empty ipsets.
 
-        ``sets`` are their names and families. Raises NamespaceError.
+        ``sets`` are their names and families; ``objects`` are made too. Raises NamespaceError.
         """
         request = {"backend": backend, "family": family, "steps": list(steps), "sets": dict(sets or {})}
+        if objects:
+            request["objects"] = list(objects)
         try:
             self._stream.write(json.dumps(request).encode() + b"\n")
             self._stream.flush()

@@ -6,6 +6,8 @@ Parsing never raises: it ends at the first impossible length. What a message mea
 from __future__ import annotations
 
 import errno
+import os
+import select
 import socket
 import struct
 import sys
@@ -114,3 +116,35 @@ def open_socket(protocol: int) -> socket.socket:
     """A socket that never waits and that child processes do not inherit. Raises OSError."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     return socket.socket(socket.AF_NETLINK, kind, protocol)
+
+
+_ANSWER_SECONDS: Final = 5.0
+_LARGEST_ANSWER: Final = 1 << 16
+
+
+def ask(kernel: socket.socket, subsystem: int, command: int, body: bytes, flags: int = 0) -> int | bytes:
+    """The answer of netfilter to a command: the body of a message, or an errno value, 0 for success.
+
+    The kernel answers before sendto() returns (netlink_unicast_kernel() in net/netlink/af_netlink.c); the timeout is
+    for a kernel that does not. Raises OSError.
+    """
+    header = HEADER.pack(HEADER.size + len(body), subsystem << 8 | command, NLM_F_REQUEST | flags, 0, 0)
+    kernel.sendto(header + body, (0, 0))
+    end = select.poll()
+    end.register(kernel, select.POLLIN)
+    if not end.poll(_ANSWER_SECONDS * 1000):
+        raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
+    for kind, content in messages(kernel.recv(_LARGEST_ANSWER)):
+        if kind != NLMSG_ERROR:
+            return content
+        number = error_number(content)
+        if number is not None:
+            return number
+    raise OSError(errno.EBADMSG, "the kernel's answer cannot be parsed")
+
+
+def reason_of(answer: int | bytes) -> str:
+    """Why a command failed, for a message."""
+    if isinstance(answer, int):
+        return os.strerror(answer)
+    return "the kernel's answer cannot be parsed"

@@ -12,15 +12,14 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
+from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
 from fwguardd.kernel.refusal_trials import Trials
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
 from fwguardd.ruleset.model import (
     MOST_FINDINGS,
-    NO_FINDINGS,
     Candidate,
     Chain,
     Family,
@@ -29,10 +28,8 @@ from fwguardd.ruleset.model import (
     Origin,
     Rule,
     Ruleset,
-    Severity,
     Table,
 )
-from fwguardd.ruleset.references import named_sets
 from fwguardd.ruleset.rule_variants import only_this_rule
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.save_format import (
@@ -46,7 +43,7 @@ from fwguardd.ruleset.save_format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.ruleset.error_reasons import Explanation
@@ -75,10 +72,10 @@ class Rehearsals:
         Two commits to one namespace of nf_tables at the same time disturb each other: each has to start again.
         Raises NamespaceError if a rehearsal is not possible.
         """
-        sets, warnings = _sets(candidate)
+        named, warnings = objects_named(candidate)
         with contextlib.ExitStack() as lent:
             stages = [
-                (_Stage(self.backend, lent.enter_context(self.pool.acquire()), sets), ruleset)
+                (_Stage(self.backend, lent.enter_context(self.pool.acquire()), named), ruleset)
                 for ruleset in candidate.rulesets.values()
             ]
             for stage, ruleset in stages:
@@ -105,42 +102,19 @@ def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
         raise NamespaceError(f"the rehearsal could not be read back: {error}") from error
 
 
-def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
-    """The ipsets of this host that the rules refer to, with their families; and a warning for each line that refers to
-    sets if sets cannot be read. A rehearsal then assumes that the sets exist and have the right family."""
-    named = named_sets(candidate)
-    if not named:
-        return {}, NO_FINDINGS
-    try:
-        return families_of_sets(named), NO_FINDINGS
-    except SetsUnreadableError as error:
-        by_place: dict[Origin, list[str]] = {}
-        for name, place in named.items():
-            by_place.setdefault(place, []).append(name)
-        warnings = Findings(_unchecked_sets(names, place, str(error)) for place, names in by_place.items())
-        return dict.fromkeys(named, ANY_FAMILY), warnings
-
-
-def _unchecked_sets(names: Sequence[str], place: Origin, why: str) -> Finding:
-    sets = " and ".join(f'ipset "{name}"' for name in names)
-    verb = "exist"
-    if len(names) == 1:
-        verb = "exists"
-    message = f"could not check whether {sets} {verb}: {why}"
-    return Finding("unseen-set", message, place, Severity.WARNING, "check as root; a reload checks it in any case")
-
-
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """A namespace in which rulesets of one family are tried, one after the other."""
 
     backend: str
     scratch: ScratchNamespace
-    sets: Mapping[str, int]
+    named: NamedByRules
 
     def begin(self, ruleset: Ruleset) -> None:
         """Begin to load and save a ruleset. Raises NamespaceError."""
-        self.scratch.send(self.backend, ruleset.family.number, self._steps(ruleset), self.sets)
+        self.scratch.send(
+            self.backend, ruleset.family.number, self._steps(ruleset), self.named.sets, self.named.objects
+        )
 
     def results(self) -> list[dict[str, Any]]:
         """The results of the steps; the last one says whether the kernel took the ruleset. Raises NamespaceError."""

@@ -2,11 +2,13 @@
 
 Its client is at the other end of the socket on its standard input. The namespace comes from `unshare`, with privilege
 or in a user namespace, or from systemd with PrivateNetwork=yes. The worker runs only the restore and save programs of
-iptables, and makes empty ipsets. It ends when the client closes the socket, and its namespace ends with it.
+iptables, and makes empty ipsets and other objects that rules name. It ends when the client closes the socket, and its
+namespace ends with it.
 
 The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "family": 4|6, "steps": [STEP, …]}``,
 a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; no step runs after one that failed. A request may
-have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwguardd.kernel.ipsets`). The answer is
+have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwguardd.kernel.ipsets`), and ``"objects"``,
+a list of `fwguardd.kernel.named_objects.NamedObject`. The answer is
 ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…", "save": bool}`` for each step
 that ran, or ``{"error": "…"}``.
 """
@@ -22,6 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
+from fwguardd.kernel.named_objects import NamedObject, make_copies
 from fwguardd.kernel.processes import (
     Command,
     ProgramError,
@@ -80,6 +83,8 @@ def answer(line: bytes) -> dict[str, Any]:
         request = json.loads(line)
         if request.get("sets"):
             make_empty_copies(request["sets"])
+        if request.get("objects"):
+            make_copies(NamedObject(*one) for one in request["objects"])
         return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}

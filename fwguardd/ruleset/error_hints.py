@@ -193,6 +193,26 @@ def repeated_hint(match: re.Match[str], _rule: str) -> str:
     return "write two rules, or a list with commas"
 
 
+def missing_message(_match: re.Match[str], rule: str) -> str:
+    """Which object does not exist, if the rule names one."""
+    view = RuleView.of(rule)
+    if name := view.value("--nfacct-name"):
+        return f'there is no nfacct object "{name}" on this host'
+    if view.target == "CT" and (name := view.value("--timeout")):
+        return f'there is no timeout policy "{name}" on this host'
+    return "the kernel lacks a chain, a target or a match that this rule names"
+
+
+def missing_hint(_match: re.Match[str], rule: str) -> str:
+    """How to make the object that does not exist."""
+    view = RuleView.of(rule)
+    if name := view.value("--nfacct-name"):
+        return f'create it, now and before fwguardd at boot: "nfacct add {name}"'
+    if view.target == "CT" and (name := view.value("--timeout")):
+        return f'create it, now and before fwguardd at boot: "nfct add timeout {name} inet tcp established 3600"'
+    return "check the spelling, and that the kernel has the module"
+
+
 def kernel_message(_match: re.Match[str], rule: str) -> str:
     """What the kernel refuses."""
     if _resets_other_protocols(rule):

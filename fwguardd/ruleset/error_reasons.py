@@ -19,6 +19,8 @@ from fwguardd.ruleset.error_hints import (
     kernel_message,
     match_hint,
     match_message,
+    missing_hint,
+    missing_message,
     name_hint,
     option_hint,
     ordered_range_hint,
@@ -270,8 +272,8 @@ _REASONS = (
     _Reason(
         r"No chain/target/match by that name|No such file or directory",
         "missing-extension",
-        "the kernel lacks a chain, a target or a match that this rule names",
-        "check the spelling, and that the kernel has the module",
+        missing_message,
+        missing_hint,
     ),
     _Reason(
         r"Message too long|No buffer space|Cannot allocate memory",

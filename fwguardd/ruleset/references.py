@@ -136,3 +136,41 @@ def _set_names(text: str) -> Iterator[str]:
 def _may_name_set(name: str) -> bool:
     length = len(name.encode("utf-8", "surrogateescape"))
     return 0 < length <= LONGEST_SET_NAME and not name.startswith("-")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReference:
+    """An nfacct object ("nfacct") or timeout policy ("timeout") that a rule names; family and protocol of the rule."""
+
+    kind: str
+    name: str
+    family: Family
+    protocol: str
+    origin: Origin
+
+
+def named_objects(candidate: Candidate) -> list[ObjectReference]:
+    """The first reference to each accounting object and timeout policy of each family."""
+    found: dict[tuple[str, str, Family], ObjectReference] = {}
+    for family, ruleset in candidate.rulesets.items():
+        for rule in rules_in_order(ruleset):
+            if "nfacct" in rule.text or "--timeout" in rule.text:
+                for reference in _objects_of(family, rule):
+                    found.setdefault((reference.kind, reference.name, family), reference)
+    return list(found.values())
+
+
+def _objects_of(family: Family, rule: Rule) -> Iterator[ObjectReference]:
+    view = RuleView.of(rule.text)
+    place, protocol = rule.origin or Origin("", 0), view.value("-p") or "tcp"
+    name = view.value("--nfacct-name")
+    if name and _may_name_object(name):
+        yield ObjectReference("nfacct", name, family, protocol, place)
+    name = view.value("--timeout")
+    if name and view.target == "CT" and _may_name_object(name):
+        yield ObjectReference("timeout", name, family, protocol, place)
+
+
+def _may_name_object(name: str) -> bool:
+    """Whether the kernel takes the name: 31 bytes at most (NFACCT_NAME_MAX and CTNL_TIMEOUT_NAME_MAX, less the NUL)."""
+    return len(name.encode("utf-8", "surrogateescape")) <= LONGEST_SET_NAME
