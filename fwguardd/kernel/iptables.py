@@ -207,33 +207,27 @@ class LiveKernel:
     def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
         """All tables of these families, with counters, and which of them iptables cannot show.
 
-        What is printed has to be whole: each table that the kernel has is there, with its end. Where it is less than it
-        was at the last look, and nothing was written here since, it is read once more. Raises LookIncompleteError where
-        it is not whole, and KernelError for all else.
+        What is printed has to be whole: each table that the kernel has is there, with its end. A read that fails inside
+        iptables-save can leave out the rules of a chain all the same, so the first look is taken twice, and so is one
+        that shows less than the look before where nothing was written here since; the fuller one counts. Raises
+        LookIncompleteError where it is not whole, and KernelError for all else.
         """
         saved = dict(_look_patiently(self.backend, families))
-        less = [family for family, found in saved.items() if self._shows_less(found)]
-        if less:
-            saved.update(_look_patiently(self.backend, less))
+        doubtful = [family for family, found in saved.items() if self._is_doubtful(found)]
+        if doubtful:
+            for family, again in _look_patiently(self.backend, doubtful).items():
+                if not again.shows_less_than(saved[family].shown):
+                    saved[family] = again
         for family, found in saved.items():
             self._hidden[family], self._shown[family] = found.hidden, found.shown
         return saved
 
-    def _shows_less(self, found: Saved) -> bool:
-        """Whether a table is gone that was shown last time, or a chain of it, or some of the rules of a chain."""
-        before = self._shown.get(found.shown.family)
-        if before is None:
-            return False
-        for name, table in before.tables.items():
-            if name in found.hidden:
-                continue
-            if name not in found.shown.tables:
-                return True
-            chains = found.shown.tables[name].chains
-            for chain in table.chains.values():
-                if chain.name not in chains or len(chains[chain.name].rules) < len(chain.rules):
-                    return True
-        return False
+    def _is_doubtful(self, found: Saved) -> bool:
+        """Whether a look has to be taken twice: it is the first one of its family, or it shows less than the last."""
+        family = found.shown.family
+        if family in self._shown:
+            return found.shows_less_than(self._shown[family])
+        return family not in self._hidden
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Carry out plans, one after the other. Raises as `restore` does."""

@@ -76,6 +76,19 @@ class Saved:
     shown: Ruleset
     hidden: frozenset[str] = frozenset()
 
+    def shows_less_than(self, before: Ruleset) -> bool:
+        """Whether a table is gone that was shown before, or a chain of it, or some of the rules of a chain."""
+        for name, table in before.tables.items():
+            if name in self.hidden:
+                continue
+            if name not in self.shown.tables:
+                return True
+            chains = self.shown.tables[name].chains
+            for chain in table.chains.values():
+                if chain.name not in chains or len(chains[chain.name].rules) < len(chain.rules):
+                    return True
+        return False
+
     def showing(self, tables: Iterable[str]) -> Ruleset:
         """The tables that are shown.
 
