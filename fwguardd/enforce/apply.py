@@ -61,7 +61,7 @@ def apply_files(
         return load_failed(context, state, error)
     promise = after_the_load(context, promise, confirm_within)
     unrecorded = state.unrecorded
-    if before is None or new.revision != before.revision:
+    if _is_new_revision(before, new):
         changes = _file_changes(before, new)
         why = why.with_owners(changes)
         unrecorded = keep(context, new, snapshot.files, why, for_boot=promise is None, changes=changes)
@@ -69,8 +69,7 @@ def apply_files(
         _let_boot_undo(context, state, promise)
     _release_held(context, state)
     end(context)
-    if promise is not None and promise.pending != state.pending:
-        report_pending(context, promise.pending)
+    _report_promise(context, state, promise)
     after = replace(_with_promise(new, promise), unrecorded=unrecorded).seen((), time.time())
     return _applied(context, after, new, outcome, why)
 
@@ -98,6 +97,16 @@ def _file_changes(before: InForce | None, new: InForce) -> tuple[FileChange, ...
     if before is not None:
         earlier = before.file_digests
     return with_owners(changes_between(earlier, new.file_digests))
+
+
+def _is_new_revision(before: InForce | None, new: InForce) -> bool:
+    return before is None or new.revision != before.revision
+
+
+def _report_promise(context: Context, state: State, promise: Promise | None) -> None:
+    """Report a promise that was not made before."""
+    if promise is not None and promise.pending != state.pending:
+        report_pending(context, promise.pending)
 
 
 def _let_boot_undo(context: Context, state: State, promise: Promise | None) -> None:

@@ -123,17 +123,17 @@ def _is_preserved(table: str, chain: str, preserve: Preserve) -> bool:
 
 
 def _lint_rules(statements: Sequence[Statement], context: LintContext) -> Iterator[Finding]:
+    rules = [one for one in statements if isinstance(one, Addition) and _MAY_WARN.search(one.text)]
     limited = frozenset[tuple[str, str]]()
-    if any(isinstance(statement, Addition) and "LOG" in statement.text for statement in statements):
+    if any("LOG" in rule.text for rule in rules):
         limited = _limited_chains(statements)
-    for statement in statements:
-        if isinstance(statement, Addition) and _MAY_WARN.search(statement.text):
-            view = RuleView.of(statement.text)
-            if view.target == "LOG":
-                yield from _lint_log(statement, view, limited, context)
-            yield from _lint_nflog(statement, view)
-            yield from _lint_limit(statement, view)
-            yield from _lint_ports(statement, view)
+    for rule in rules:
+        view = RuleView.of(rule.text)
+        if view.target == "LOG":
+            yield from _lint_log(rule, view, limited, context)
+        yield from _lint_nflog(rule, view)
+        yield from _lint_limit(rule, view)
+        yield from _lint_ports(rule, view)
 
 
 def _limited_chains(statements: Iterable[Statement]) -> frozenset[tuple[str, str]]:

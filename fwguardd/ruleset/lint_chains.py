@@ -231,8 +231,10 @@ class _EarlierRules:
         if not rule.kind.target and rule.rule.text not in self.texts and _does_nothing(rule):
             self.counting.append(rule)
         self.texts.setdefault(rule.rule.text, rule)
-        if not self._ends(rule):
-            return
+        if self._ends(rule):
+            self._add_ending(rule)
+
+    def _add_ending(self, rule: ReadRule) -> None:
         if not rule.kind.conditions:
             self.end = rule
         elif rule.kind.is_steady:

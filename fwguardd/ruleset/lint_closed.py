@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.conditions import Condition
     from fwguardd.ruleset.preserve import Preserve
-    from fwguardd.ruleset.read_rules import ReadRule
+    from fwguardd.ruleset.read_rules import ReadRule, RuleKind
 
 _FTP = PortRange(21, 21)
 _FTP_DATA = PortRange(20, 20)
@@ -143,13 +143,19 @@ class _Closed:
         ends with source and destination exchanged."""
         if self.accepts_replies:
             return False
-        ways: set[tuple[_Side, _Side]] = set()
-        for rule in self.ruleset.accepting(self.chain.name):
-            source, destination = _way(rule)
-            if source != destination and not _is_icmpv6(rule):
-                ways.add((source, destination))
+        ways = _ways(self.ruleset.accepting(self.chain.name))
         back = {(destination, source) for source, destination in ways}
         return bool(ways) and ways.isdisjoint(back)
+
+
+def _ways(rules: Iterable[ReadRule]) -> set[tuple[_Side, _Side]]:
+    """Where packets come from and go to by the rules that say it."""
+    ways: set[tuple[_Side, _Side]] = set()
+    for rule in rules:
+        source, destination = _way(rule)
+        if source != destination and not _is_icmpv6(rule):
+            ways.add((source, destination))
+    return ways
 
 
 def _is_icmpv6(rule: ReadRule) -> bool:
@@ -338,9 +344,8 @@ def _has_helper(ruleset: Ruleset) -> bool:
 
 
 def _lint_ftp_in(ruleset: ReadRuleset, name: str) -> Iterator[Finding]:
-    kinds = ruleset.accepting_kinds(name)
-    ftp = {rule.kind for rule in kinds if _accepts_port(rule, _FTP)}
-    if not ftp or _is_known_to_be_open(ruleset, name) or any(map(_accepts_data, kinds)):
+    kinds = _kinds_that_lack_data(ruleset, name)
+    if not kinds:
         return
     message = "FTP is accepted without its conntrack helper: logins work, transfers and listings hang"
     start = "PREROUTING"
@@ -348,8 +353,17 @@ def _lint_ftp_in(ruleset: ReadRuleset, name: str) -> Iterator[Finding]:
         start = "OUTPUT"
     hint = f'add "-t raw -A {start} -p tcp --dport 21 -j CT --helper ftp"'
     for rule in ruleset.accepting(name):
-        if rule.kind in ftp:
+        if rule.kind in kinds:
             yield Finding("ftp-without-helper", message, rule.rule.origin, Severity.WARNING, hint)
+
+
+def _kinds_that_lack_data(ruleset: ReadRuleset, name: str) -> Collection[RuleKind]:
+    """The kinds of rules in a chain that accept FTP; none where its data connections are accepted too."""
+    accepting = ruleset.accepting_kinds(name)
+    kinds = {rule.kind for rule in accepting if _accepts_port(rule, _FTP)}
+    if _is_known_to_be_open(ruleset, name) or any(map(_accepts_data, accepting)):
+        return ()
+    return kinds
 
 
 def _is_known_to_be_open(ruleset: ReadRuleset, name: str) -> bool:

@@ -24,7 +24,7 @@ from fwguardd.ruleset.rule_view import RuleView
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset
+    from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table
     from fwguardd.ruleset.rule_view import Match, Option
 
 _LIMITS: Final = frozenset({"limit", "hashlimit"})
@@ -57,13 +57,19 @@ class LimitedRule:
 
 def limited_rules(rulesets: Mapping[Family, Ruleset]) -> Iterator[LimitedRule]:
     """The LOG and NFLOG rules with a limit of which the number of packets that reached them is known."""
+    for family, table, chain, place in _log_rules_with_limit(rulesets):
+        found = _limited_rule(chain, place, chain.rules[place])
+        if found is not None:
+            yield replace(found, family=family.value, table=table.name)
+
+
+def _log_rules_with_limit(rulesets: Mapping[Family, Ruleset]) -> Iterator[tuple[Family, Table, Chain, int]]:
+    """Where the rules are that log and may have a limit: the chain, and the number of the rule from 0."""
     for family, ruleset in rulesets.items():
         for table, chain in ruleset.chains():
             for place, rule in enumerate(chain.rules):
                 if "LOG" in rule.text and "limit" in rule.text:
-                    found = _limited_rule(chain, place, rule)
-                    if found is not None:
-                        yield replace(found, family=family.value, table=table.name)
+                    yield family, table, chain, place
 
 
 def _limited_rule(chain: Chain, place: int, rule: Rule) -> LimitedRule | None:
@@ -81,14 +87,18 @@ def _limited_rule(chain: Chain, place: int, rule: Rule) -> LimitedRule | None:
 def _reached(chain: Chain, place: int, matches: tuple[Collection[Option], Collection[Match]]) -> tuple[int, str] | None:
     """The number of packets that reached a rule, and which counter says so."""
     if place + 1 < len(chain.rules):
-        following = chain.rules[place + 1]
-        view = RuleView.of(following.text)
-        if _has_limit(view) or _matches(view) != matches:
-            return None
-        return following.counters.packets, f"the next rule, {following.text!r}"
+        return _reached_by(chain.rules[place + 1], matches)
     if chain.policy is None or any(matches) or _returns(chain):
         return None
     return chain.counters.packets, f"the policy of {chain.name}"
+
+
+def _reached_by(following: Rule, matches: tuple[Collection[Option], Collection[Match]]) -> tuple[int, str] | None:
+    """The same by the counter of the next rule, if that meets the same packets."""
+    view = RuleView.of(following.text)
+    if _has_limit(view) or _matches(view) != matches:
+        return None
+    return following.counters.packets, f"the next rule, {following.text!r}"
 
 
 def _has_limit(view: RuleView) -> bool:
@@ -176,9 +186,8 @@ class SuppressionCount:
 def origins_by_text(rulesets: Mapping[Family, Ruleset]) -> dict[tuple[str, ...], Origin]:
     """The places where the LOG rules with a limit were written, by family, table, chain and text."""
     found: dict[tuple[str, ...], Origin] = {}
-    for family, ruleset in rulesets.items():
-        for table, chain in ruleset.chains():
-            for rule in chain.rules:
-                if "LOG" in rule.text and "limit" in rule.text and rule.origin is not None:
-                    found[family.value, table.name, chain.name, rule.text] = rule.origin
+    for family, table, chain, place in _log_rules_with_limit(rulesets):
+        rule = chain.rules[place]
+        if rule.origin is not None:
+            found[family.value, table.name, chain.name, rule.text] = rule.origin
     return found

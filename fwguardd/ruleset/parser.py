@@ -126,14 +126,22 @@ def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> bool:
         origin = Origin(path, number)
         if reader.table is not None and len(line) < _SIMPLE_LENGTH and _read_simple(reader, reader.table, line, origin):
             continue
-        try:
-            _read_line(reader, line, origin)
-        except LineFault as fault:
+        fault = _fault_of(reader, line, origin)
+        if fault is not None:
             continued = fault.code == "line-continuation"
             reader.unread.append(line)
             if not _report(reader, fault, line, origin):
                 return False
     return True
+
+
+def _fault_of(reader: _Reader, line: str, origin: Origin) -> LineFault | None:
+    """Read one line; why it is refused, if it is."""
+    try:
+        _read_line(reader, line, origin)
+    except LineFault as fault:
+        return fault
+    return None
 
 
 def _report(reader: _Reader, fault: LineFault, line: str, origin: Origin) -> bool:

@@ -58,17 +58,22 @@ def _follow(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str
     for rule in chains[name]:
         if matches(rule.kind, packet) < Answer.USUALLY:
             continue
-        result = result_of(chains, rule)
-        inner = None
-        if rule.kind.target in chains:
-            inner = _usual_end(chains, rule.kind.target, packet, known)
-        if inner is not None:
-            result = inner.result
+        result = _usual_result(chains, rule, packet, known)
         if result:
             return End(result, rule)
         if returns(rule):
             return None
     return None
+
+
+def _usual_result(chains: ReadChains, rule: ReadRule, packet: SamplePacket, known: dict[str, End | None]) -> str:
+    """What usually becomes of packets that a rule matches, also in a chain that it leads to; empty if they go on."""
+    if rule.kind.target not in chains:
+        return result_of(chains, rule)
+    inner = _usual_end(chains, rule.kind.target, packet, known)
+    if inner is None:
+        return ""
+    return inner.result
 
 
 def returns(rule: ReadRule) -> bool:

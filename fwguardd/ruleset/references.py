@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fwguardd.ruleset.model import Origin
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.save_format import rules_in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Candidate, Family, Rule, Ruleset
 
@@ -27,6 +27,7 @@ LONGEST_SET_NAME = 31
 
 _PREFIX_OPTIONS: Mapping[str | None, str] = {"LOG": "--log-prefix", "NFLOG": "--nflog-prefix"}
 _WAYS = {"INPUT": "in", "PREROUTING": "in", "OUTPUT": "out", "POSTROUTING": "out", "FORWARD": "forward"}
+_Key = TypeVar("_Key", tuple[str, str], tuple[str, str, str])
 _DIRECTIONS = re.compile(r"(?:src|dst)(?:,(?:src|dst))*")
 
 
@@ -77,11 +78,7 @@ def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], 
     origins: dict[tuple[str, str], list[Origin | None]] = {}
     for rule in rules:
         origins.setdefault((rule.family, rule.prefix), []).append(rule.origin)
-    single: dict[tuple[str, str], Origin] = {}
-    for key, places in origins.items():
-        if len(places) == 1 and places[0] is not None:
-            single[key] = places[0]
-    return MappingProxyType(single)
+    return MappingProxyType(_only_origins(origins))
 
 
 def origins_by_way(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str, str], Origin]:
@@ -92,11 +89,16 @@ def origins_by_way(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str, str]
         for way in ("in", "out", "forward"):
             if rule.way in (way, ""):
                 ways.setdefault((rule.family, rule.prefix, way), []).append(rule.origin)
-    single: dict[tuple[str, str, str], Origin] = {}
-    for key, places in ways.items():
+    return MappingProxyType(_only_origins(ways))
+
+
+def _only_origins(origins: Mapping[_Key, Sequence[Origin | None]]) -> dict[_Key, Origin]:
+    """The keys that have one place and no other."""
+    single: dict[_Key, Origin] = {}
+    for key, places in origins.items():
         if len(places) == 1 and places[0] is not None:
             single[key] = places[0]
-    return MappingProxyType(single)
+    return single
 
 
 def rules_not_read(

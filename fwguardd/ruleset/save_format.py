@@ -190,13 +190,19 @@ class _SaveReader:
 
     def read(self, line: str) -> None:
         """Take in a line that is not a rule. Raises UnreadableSaveError."""
-        match = _SAVED_CHAIN.match(line)
-        if match is not None and self.table:
-            self._declare(*match.groups())
-        elif line.startswith("*"):
+        if line.startswith("*"):
             self.close()
             self.table = line[1:]
-        elif line == "COMMIT" and self.table:
+        elif self.table:
+            self._read_in_table(line)
+        elif line:
+            self._read_comment(line)
+
+    def _read_in_table(self, line: str) -> None:
+        match = _SAVED_CHAIN.match(line)
+        if match is not None:
+            self._declare(*match.groups())
+        elif line == "COMMIT":
             self._end_table()
         elif line:
             self._read_comment(line)
@@ -242,15 +248,19 @@ def with_origins(saved: Ruleset, source: Ruleset) -> Ruleset:
             here = saved.tables.get(table.name, Table(table.name, {})).chains.get(chain.name)
             if here is None or len(here.rules) < len(chain.rules):
                 raise IncompleteSaveError(f"the chain {chain.name} of the table {table.name} was not printed whole")
-            origins = _origins(here.rules, chain.rules, first)
-            rules = tuple(Rule(rule.text, origin) for rule, origin in zip(here.rules, origins, strict=True))
-            policy = here.policy
-            if chain.policy == NOT_STATED:
-                policy = NOT_STATED
-            chains[chain.name] = Chain(chain.name, policy, rules, chain.origin)
+            chains[chain.name] = _chain_with_origins(here, chain, first)
             first += len(chain.rules)
         tables[table.name] = Table(table.name, chains)
     return Ruleset(saved.family, tables)
+
+
+def _chain_with_origins(saved: Chain, written: Chain, first: int) -> Chain:
+    origins = _origins(saved.rules, written.rules, first)
+    rules = tuple(Rule(rule.text, origin) for rule, origin in zip(saved.rules, origins, strict=True))
+    policy = saved.policy
+    if written.policy == NOT_STATED:
+        policy = NOT_STATED
+    return Chain(written.name, policy, rules, written.origin)
 
 
 def _origins(saved: Sequence[Rule], written: Sequence[Rule], first: int) -> list[Origin | None]:

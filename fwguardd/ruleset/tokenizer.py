@@ -93,16 +93,24 @@ def values_of(words: Iterable[Word]) -> list[str]:
     return [word.value for word in words]
 
 
-def unusable_file(path: str, data: bytes) -> Finding | None:
-    """Why a whole file is refused: its number of lines, or an encoding or a byte that iptables would misread."""
-    if data and not data.strip(b"\0"):
-        message = "the file has only NUL bytes: its text was lost, as a power failure can do"
-        return Finding("nul-byte", message, Origin(path, 1), hint="write it again, or restore it from a backup")
+def _other_encoding(path: str, data: bytes) -> Finding | None:
+    """The finding for a file in UTF-16, or with a byte order mark."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_mostly_nul(data):
         return Finding("utf-16", "the file is UTF-16 text", Origin(path, 1), hint="save it as UTF-8")
     if data.startswith(b"\xef\xbb\xbf"):
         hint = "save it as UTF-8 without a byte order mark"
         return Finding("byte-order-mark", "the file starts with a byte order mark", Origin(path, 1), hint=hint)
+    return None
+
+
+def unusable_file(path: str, data: bytes) -> Finding | None:
+    """Why a whole file is refused: its number of lines, or an encoding or a byte that iptables would misread."""
+    if data and not data.strip(b"\0"):
+        message = "the file has only NUL bytes: its text was lost, as a power failure can do"
+        return Finding("nul-byte", message, Origin(path, 1), hint="write it again, or restore it from a backup")
+    other_encoding = _other_encoding(path, data)
+    if other_encoding is not None:
+        return other_encoding
     if b"\0" in data or b"\r" in data:
         return _misread_byte(path, data)
     lines = data.count(b"\n")
