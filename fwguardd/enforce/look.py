@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import UnknownContentError
-from fwguardd.ruleset.diff import Difference, changes, compare
+from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
+from fwguardd.ruleset.operations import Plan, SetPolicy
 from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import IncompatibleTableError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fwguardd.ruleset.model import Family, Ruleset
-    from fwguardd.ruleset.operations import Plan
+    from fwguardd.ruleset.operations import Operation
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.save_format import Saved
 
@@ -62,6 +63,7 @@ class Look:
         found: list[Difference] = []
         for family, ruleset in self.wanted.items():
             found += compare(ruleset, self.own[family])
+            found += self._dormant(family)
         return tuple(found)
 
     def changes(self) -> tuple[Difference, ...]:
@@ -69,6 +71,7 @@ class Look:
         made: list[Difference] = []
         for family, ruleset in self.wanted.items():
             made += changes(self.own[family], ruleset)
+            made += self._dormant(family)
         return tuple(made)
 
     def plans(self, way: Way = Way.BY_TEXT) -> tuple[Plan, ...]:
@@ -76,9 +79,21 @@ class Look:
         plans: list[Plan] = []
         for family, ruleset in self.wanted.items():
             plan = make_plan(self.saved[family].shown, self.own[family], ruleset, way)
+            plan = _activating(plan, self.saved[family].shown, self._dormant(family))
             if plan.operations:
                 plans.append(plan)
         return tuple(plans)
+
+    def _dormant(self, family: Family) -> list[Difference]:
+        """The built-in chains that hold what they should in vain, because their table is dormant."""
+        found: list[Difference] = []
+        saved = self.saved[family]
+        for name in sorted(saved.dormant & self.wanted[family].tables.keys() & saved.shown.tables.keys()):
+            for chain in saved.shown.tables[name].chains.values():
+                if chain.policy is not None:
+                    text = f"ACCEPT (the table is dormant) instead of {chain.policy}"
+                    found.append(Difference(family, name, chain.name, ChangeKind.POLICY, text))
+        return found
 
 
 def look_at(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
@@ -96,3 +111,21 @@ def look_at(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
             raise UnknownContentError(str(error)) from error
         own[family] = own_part(live, preserve, ruleset)
     return Look(wanted, saved, own)
+
+
+def _activating(plan: Plan, live: Ruleset, dormant: Sequence[Difference]) -> Plan:
+    """The plan with an operation for each built-in chain of a dormant table: loading a text activates its tables."""
+    operations = plan.operations
+    for difference in dormant:
+        chain = live.tables[difference.table].chains[difference.chain]
+        keeping = SetPolicy(difference.table, chain.name, chain.policy or "ACCEPT", chain.counters)
+        ours = [operation for operation in operations if _sets(operation, keeping)]
+        here = [operation for operation in operations if operation.table == keeping.table]
+        others = [operation for operation in operations if operation.table != keeping.table]
+        if not ours:
+            operations = (keeping, *here, *others)
+    return replace(plan, operations=operations)
+
+
+def _sets(operation: Operation, policy: SetPolicy) -> bool:
+    return isinstance(operation, SetPolicy) and (operation.table, operation.chain) == (policy.table, policy.chain)

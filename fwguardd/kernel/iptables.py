@@ -12,11 +12,11 @@ import re
 import signal
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.nft_tables import legacy_table_names, nft_table_names
+from fwguardd.kernel.nft_tables import activate_tables, dormant_table_names, legacy_table_names, nft_table_names
 from fwguardd.kernel.processes import (
     TRANSIENT,
     Command,
@@ -120,10 +120,7 @@ class IptablesNotPermittedError(KernelError):
 
 
 class UnknownContentError(KernelError):
-    """A live table that is ours, or is to be, holds what iptables cannot express.
-
-    Loading rules would destroy that, so nothing is loaded.
-    """
+    """A table of ours, or to be, holds what iptables cannot express. Loading rules would destroy that: none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +149,7 @@ def find_tool(wanted: Backend | None) -> Tool:
     match = _VERSION.match(finished.stdout)
     if not match:
         raise ToolMissingError(f"{name} --version printed {finished.stdout[:80]!r}, which names no version")
-    backend = Backend.LEGACY
-    if match[2] == "nf_tables":
-        backend = Backend.NFT
-    return Tool(backend, match[1])
+    return Tool({"nf_tables": Backend.NFT}.get(match[2], Backend.LEGACY), match[1])
 
 
 class LiveKernel:
@@ -236,7 +230,8 @@ class LiveKernel:
     def restore(self, family: Family, text: str) -> None:
         """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.
 
-        Raises KernelBusyError, RestoreRefusedError, IptablesNotPermittedError or, for all else, KernelError.
+        A dormant table is active afterwards. Raises KernelBusyError, RestoreRefusedError, IptablesNotPermittedError or,
+        for all else, KernelError.
         """
         self._shown.pop(family, None)  # From now on the kernel may hold less, because we want it to.
         argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
@@ -248,10 +243,12 @@ class LiveKernel:
             except ProgramError as error:
                 raise _program_error(error) from error
         if finished.code < 0:
-            name = signal.Signals(-finished.code).name
-            raise LoadInterruptedError(f"{argv[0]} was killed by {name}")
+            raise LoadInterruptedError(f"{argv[0]} was killed by {signal.Signals(-finished.code).name}")
         if finished.code != 0:
             raise _classified(argv[0], finished.code, finished.stderr)
+        if self.backend is Backend.NFT:
+            with _system_errors("a dormant table cannot be activated"):
+                activate_tables(family, [line[1:] for line in text.splitlines() if line.startswith("*")])
 
     @contextlib.contextmanager
     def _lock_file(self) -> Iterator[tuple[str, dict[int, int]]]:
@@ -262,10 +259,8 @@ class LiveKernel:
         if not self._holds_lock:
             yield str(lock_path()), {}
             return
-        try:
+        with _system_errors("no file in memory can be made"):
             lock = os.memfd_create("xtables.lock")
-        except OSError as error:
-            raise _system_error(error, "no file in memory can be made") from error
         try:
             yield "/proc/self/fd/3", {3: lock}
         finally:
@@ -276,9 +271,8 @@ class LiveKernel:
 def reserve_for_undo() -> Iterator[Reserve]:
     """What undoing a write may need, had before it. Raises KernelError where it cannot be had."""
     try:
-        reserve = Reserve()
-    except OSError as error:
-        raise _system_error(error, "no descriptors can be held in reserve for an undo") from error
+        with _system_errors("no descriptors can be held in reserve for an undo"):
+            reserve = Reserve()
     except MemoryError as error:
         raise KernelShortError("no memory can be held in reserve for an undo") from error
     try:
@@ -298,7 +292,7 @@ def _look_patiently(backend: Backend, families: Collection[Family]) -> Mapping[F
 
 def _look_once(backend: Backend, families: Collection[Family]) -> Mapping[Family, Saved]:
     """What iptables-save prints. The kernel's own list is read first: a table that is made meanwhile may be shown."""
-    present = {family: _present_tables(backend, family) for family in families}
+    tables = {family: _kernel_tables(backend, family) for family in families}
     commands = [Command(save_argv(backend.value, family.number)) for family in families]
     try:
         finished = run_all(commands, LOOK_SECONDS)
@@ -308,17 +302,17 @@ def _look_once(backend: Backend, families: Collection[Family]) -> Mapping[Family
         raise _program_error(error) from error
     saved: dict[Family, Saved] = {}
     for family, program in zip(families, finished, strict=True):
-        saved[family] = _whole(family, program, present[family])
+        present, dormant = tables[family]
+        saved[family] = replace(_whole(family, program, present), dormant=dormant)
     return saved
 
 
-def _present_tables(backend: Backend, family: Family) -> frozenset[str]:
-    try:
+def _kernel_tables(backend: Backend, family: Family) -> tuple[frozenset[str], frozenset[str]]:
+    """The tables that the kernel has, and those of them that are dormant. Raises KernelError."""
+    with _system_errors("the kernel's list of tables cannot be read"):
         if backend is Backend.NFT:
-            return nft_table_names(family)
-        return legacy_table_names(family)
-    except OSError as error:
-        raise _system_error(error, "the kernel's list of tables cannot be read") from error
+            return nft_table_names(family), dormant_table_names(family)
+        return legacy_table_names(family), frozenset()
 
 
 def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
@@ -339,8 +333,7 @@ def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
         raise LookIncompleteError(str(error)) from error
     missing = present - saved.shown.tables.keys() - saved.hidden
     if missing:
-        names = ", ".join(sorted(missing))
-        raise LookIncompleteError(f"{name} did not show all tables: the kernel has {names} too")
+        raise LookIncompleteError(f"{name} did not show all tables: the kernel has {', '.join(sorted(missing))} too")
     return saved
 
 
@@ -363,6 +356,14 @@ def _program_error(error: ProgramError) -> KernelError:
     if isinstance(error, ProgramOutputError):
         return LoadInterruptedError(str(error))
     return KernelError(str(error))
+
+
+@contextlib.contextmanager
+def _system_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _system_error(error, what) from error
 
 
 def _system_error(error: OSError, what: str) -> KernelError:

@@ -4,11 +4,15 @@ nf_tables lists its tables over netlink (nf_tables_dump_tables() in net/netfilte
 /proc/net/ip_tables_names and ip6_tables_names (xt_table_seq_show() in net/netfilter/x_tables.c), which has a table once
 something has used it. What iptables-save prints is held against these names, because it exits with 0 where its output
 could not be written.
+
+A table of nf_tables can be dormant (`flags dormant` of nft): it keeps its chains and rules, and no packet traverses it.
+iptables-save prints it as if it were active, and iptables-restore leaves it dormant.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,10 +21,12 @@ from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     HEADER,
     NETLINK_NETFILTER,
+    NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
+    attribute,
     error_number,
     interrupted,
     messages,
@@ -30,7 +36,7 @@ from fwguardd.kernel.netlink import (
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from fwguardd.ruleset.model import Family
 
@@ -39,6 +45,9 @@ NFT_MSG_GETTABLE: Final = 0x0A01
 """linux/netfilter/nf_tables.h, with NFNL_SUBSYS_NFTABLES in the upper byte."""
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
 NFT_TABLE_F_DORMANT = 1
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
+NFNL_SUBSYS_NFTABLES: Final = 10
+"""linux/netfilter/nfnetlink.h."""
 
 _FAMILIES: Final = {4: 2, 6: 10}
 """NFPROTO_IPV4 and _IPV6 of linux/netfilter.h."""
@@ -78,13 +87,48 @@ def open_requester() -> socket.socket | None:
 
 def nft_table_names(family: Family) -> frozenset[str]:
     """The tables of iptables that nf_tables has of this family. Raises OSError."""
+    return frozenset(table.name for table in _tables_of_iptables(family))
+
+
+def dormant_table_names(family: Family) -> frozenset[str]:
+    """Those of them that no packet traverses. Raises OSError."""
+    return frozenset(table.name for table in _tables_of_iptables(family) if table.dormant)
+
+
+def activate_tables(family: Family, names: Collection[str]) -> None:
+    """Let packets traverse those of these tables that are dormant. Raises OSError."""
+    for name in sorted(dormant_table_names(family).intersection(names)):
+        _activate(_FAMILIES[family.number], name)
+
+
+def _tables_of_iptables(family: Family) -> list[NftTable]:
     requester = open_requester()
     if requester is None:
-        return frozenset()
+        return []
     with requester:
         number = _FAMILIES[family.number]
         tables = list_tables(requester, number)
-    return frozenset(table.name for table in tables if table.family == number and table.name in BUILTIN_CHAINS)
+    return [table for table in tables if table.family == number and table.name in BUILTIN_CHAINS]
+
+
+def _activate(family: int, name: str) -> None:
+    """Write the flags of a table without "dormant", in a transaction of its own (nf_tables_updtable())."""
+    table = attribute(NFTA_TABLE_NAME, name.encode() + b"\0") + attribute(NFTA_TABLE_FLAGS, bytes(4))
+    batch = b""
+    for kind, flags, subject, resource, content in (
+        (NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b""),
+        (NFT_MSG_NEWTABLE, NLM_F_REQUEST | NLM_F_ACK, family, 0, table),
+        (NFNL_MSG_BATCH_END, NLM_F_REQUEST, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b""),
+    ):
+        body = FAMILY_HEADER.pack(subject, 0, socket.htons(resource)) + content
+        batch += HEADER.pack(HEADER.size + len(body), kind, flags, 1, 0) + body
+    with open_socket(NETLINK_NETFILTER) as requester:
+        requester.settimeout(_SECONDS)
+        requester.sendto(batch, (0, 0))
+        for kind, body in messages(requester.recv(_BUFFER)):
+            number = error_number(body)
+            if kind == NLMSG_ERROR and number:
+                raise OSError(number, os.strerror(number))
 
 
 def legacy_table_names(family: Family) -> frozenset[str]:

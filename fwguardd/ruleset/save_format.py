@@ -71,10 +71,12 @@ class IncompleteSaveError(Exception):
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What iptables-save printed of one family: the tables that it shows, and the names of those that it hides because
-    they hold rules that iptables cannot express."""
+    they hold rules that iptables cannot express. No packet traverses the ``dormant`` tables, which iptables-save prints
+    like any other: their names come from the kernel."""
 
     shown: Ruleset
     hidden: frozenset[str] = frozenset()
+    dormant: frozenset[str] = frozenset()
 
     def shows_less_than(self, before: Ruleset) -> bool:
         """Whether a table is gone that was shown before, or a chain of it, or some of the rules of a chain."""
