@@ -85,7 +85,28 @@ def _opened(system: System, path: Path) -> tuple[bytes, Iterator[bytes]]:
         header, _, rest = next(chunks, b"").partition(b"\n")
     except NotRegularError as error:
         raise DamagedError("is not a regular file") from error
-    return header, itertools.chain((rest,), chunks)
+    return header, _no_more_than_stated(header, itertools.chain((rest,), chunks))
+
+
+def _no_more_than_stated(header: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces, up to the one that exceeds the stated size: a damaged file may seem to have any size."""
+    left = _stated_bytes(header)
+    for piece in pieces:
+        yield piece
+        left -= len(piece)
+        if left < 0:
+            return
+
+
+def _stated_bytes(header: bytes) -> int:
+    """The number of bytes that a header states; 0 if it states none."""
+    try:
+        fields = json.loads(header[:_LONGEST_HEADER])
+    except ValueError:
+        return 0
+    if isinstance(fields, dict) and isinstance(fields.get("bytes"), int):
+        return int(fields["bytes"])
+    return 0
 
 
 def _header(form: str, size: int, sha256: str) -> bytes:
@@ -106,6 +127,8 @@ def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
     name, stated = str(fields.get("form"))[:60], fields.get("bytes")
     if name != form:
         raise DamagedError(f"is in a form that this version does not know ({name!r}, not {form!r})")
+    if isinstance(stated, int) and stated < size:
+        raise DamagedError(f"is longer than what was written: its header states {stated:,} bytes, and more follow")
     if stated != size:
         raise DamagedError(f"is incomplete: its header states {str(stated)[:20]} bytes, and {size:,} follow")
     raise DamagedError("is not what was written: its checksum is wrong")

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOADER = ROOT / "packaging" / "fwguardd-boot"
 EMERGENCY = ROOT / "packaging" / "emergency"
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"]}
-BOOT_TOOLS = ("sh", "dash", "sed", "sha256sum", "mkdir", "mv", "date", "cat")
+BOOT_TOOLS = ("sh", "dash", "sed", "wc", "sha256sum", "mkdir", "mv", "date", "cat")
 RESTORES = tuple(f"{family}-{backend}-restore" for family in ("iptables", "ip6tables") for backend in ("nft", "legacy"))
 
 POLICIES = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n"
@@ -281,12 +281,19 @@ def _fifo(loader: Loader) -> None:
     os.mkfifo(loader.files / "ipv4.rules")
 
 
+def _seem_huge(name: str) -> Callable[[Loader], object]:
+    """4 TiB that nothing was written to, as a damaged inode shows them."""
+    return lambda loader: os.truncate(loader.files / name, 1 << 42)
+
+
 EVIL = "$(touch pwned)`touch pwned`;touch pwned;&|<>\"'*"
 BROKEN: dict[str, tuple[Callable[[Loader], object], str]] = {
     "a sum is wrong": (_append, "ipv4.rules is missing or damaged"),
     "a file is missing": (lambda loader: (loader.files / "ipv6.rules").unlink(), "ipv6.rules is missing"),
     "a file is cut off": (_truncate, "ipv6.rules is missing or damaged"),
     "a file is a pipe": (_fifo, "ipv4.rules is missing"),
+    "a file seems huge": (_seem_huge("ipv4.rules"), "ipv4.rules is missing or damaged"),
+    "the manifest seems huge": (_seem_huge("manifest"), "manifest is damaged: its size is impossible"),
     "no manifest": (lambda loader: (loader.files / "manifest").unlink(), "manifest is missing"),
     "the manifest is cut off": (_tear_manifest, "its seal is wrong"),
     "the manifest is empty": (_meddle(b""), "has no valid revision number"),

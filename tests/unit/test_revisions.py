@@ -14,6 +14,7 @@ import pytest
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import NOT_STATED, Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
+from fwguardd.store import durable
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import Kept, NotKept, Unreadable, UnreadableNote
 from fwguardd.store.revisions import (
@@ -246,6 +247,28 @@ def test_leftovers_of_interrupted_writes_go(state: Path) -> None:
     kept = {"revisions", "boot", "boot-000001-1", "lost+found", "boot-notes", "x.tmp"}
     assert {path.name for path in state.iterdir()} == kept
     assert {path.name for path in (state / "revisions").iterdir()} == {"000001.json", "000001.json.bak"}
+
+
+def test_a_revision_that_seems_huge_is_not_read_to_its_end(state: Path) -> None:
+    """A damaged file system may show any size: what exceeds the stated one is damage, and 4 TiB are not read."""
+    store = RevisionStore(state)
+    store.record(revision(1))
+    path = state / "revisions" / "000001.json"
+    os.truncate(path, 1 << 42)
+    (fault,) = RevisionStore(state).take_faults()
+    assert fault.message.startswith(f"{path} is longer than what was written: its header states ")
+
+
+def test_boot_files_that_seem_huge_are_not_read_to_their_end(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They state no size, so there is a limit for it."""
+    store = RevisionStore(state)
+    store.record(revision(1))
+    store.write_boot_files(revision(1))
+    monkeypatch.setattr(durable, "LARGEST_FILE", durable.CHUNK)
+    os.truncate(state / "boot" / "ipv4.rules", 1 << 42)
+    copy = store.boot_copy()
+    assert isinstance(copy, Unreadable)
+    assert copy.reason.endswith("ipv4.rules cannot be read: File too large")
 
 
 def test_an_incomplete_revision_is_reported_and_moved_aside(state: Path) -> None:
