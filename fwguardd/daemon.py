@@ -89,7 +89,7 @@ class Daemon:
         self._options, self._settings, self._tool, self._emit = options, settings, tool, log.emit
         self._systemd = SystemdNotifier()
         extend_start(self._systemd)  # Opening the state directory reads all that is in it.
-        self._supervisor = Supervisor(settings, tool, log.emit)
+        self._supervisor = Supervisor(settings, tool, log.emit, lambda: self._authors)
         self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
         self._named: Canonical | None = None
         self._wake = asyncio.Event()
@@ -245,6 +245,7 @@ class Daemon:
         wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
         again = starved or bool(report.state.unknown) or (isinstance(outcome, Failed) and outcome.retry)
+        again = again or report.state.waits
         undo = outcome.state.unverified is UnverifiedState.UNDO
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved, undo=undo)
         self._inform_systemd()

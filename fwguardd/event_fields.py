@@ -57,6 +57,12 @@ DIFFERENCES: Final = list_of("difference", "One difference: a rule, chain or pol
 REASON: Final = text("reason", "Why, in words.")
 CODE: Final = text("code", "The code of the first finding, as in the manual.")
 FILE: Final = text("file", "The rule file and line of the first finding.")
+STATE: Final = text(
+    "state",
+    "What the kernel holds after it, as in fwguardctl status: in-force, drifted, emergency, open, unverified or "
+    "unmanaged.",
+)
+FILES: Final = text("files", "What became of the rule files: applied, refused, held, waiting or settling.")
 TRACEBACK: Final = text("traceback", "The Python traceback of the defect.")
 AUTHORS: Final = (
     text("culprit", "The processes that changed the rules, in words; empty where they are unknown."),

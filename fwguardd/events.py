@@ -11,7 +11,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fwguardd.event_fields import (
@@ -21,6 +21,7 @@ from fwguardd.event_fields import (
     CODE,
     DIFFERENCES,
     FILE,
+    FILES,
     FLOW,
     KMSG_SEQ,
     LINE,
@@ -32,6 +33,7 @@ from fwguardd.event_fields import (
     RULES,
     SOURCE,
     SPOOFABLE,
+    STATE,
     SUMMARY,
     TIME,
     TRACEBACK,
@@ -57,6 +59,11 @@ class EventKind:
     priority: int
     meaning: str
     fields: tuple[Field, ...] = ()
+
+
+def urgent(kind: EventKind) -> EventKind:
+    """The kind, for an event that must wake somebody: its priority is at least err."""
+    return replace(kind, priority=min(kind.priority, ERROR))
 
 
 class Emit(Protocol):
@@ -94,21 +101,21 @@ APPLIED = EventKind(
     "571ef592ad3e4e63a163335d8bf3c27c",
     NOTICE,
     "A ruleset was put in force and verified.",
-    (REVISION, RULES, CAUSE, CHANGES, DIFFERENCES),
+    (REVISION, RULES, CAUSE, CHANGES, DIFFERENCES, STATE),
 )
 UNCHANGED = EventKind(
     "rules.unchanged",
     "953d574e8a1640b8a164ae962e52a332",
     DEBUG,
     "The kernel already holds what the rule files say; nothing was written.",
-    (REVISION, RULES, CAUSE),
+    (REVISION, RULES, CAUSE, STATE),
 )
 REJECTED = EventKind(
     "rules.rejected",
     "ffa9a18b1dcf46a3b8d4beb53d048f02",
     ERROR,
     "The rule files have errors; the ruleset that was in force stays in force.",
-    (list_of("finding", "One finding, with file and line."), CODE, FILE, REVISION, *AUTHORS),
+    (list_of("finding", "One finding, with file and line."), CODE, FILE, REVISION, STATE, FILES, *AUTHORS),
 )
 TAKEN_BACK = EventKind(
     "rules.taken-back",
@@ -135,29 +142,29 @@ APPLY_FAILED = EventKind(
     "rules.failed",
     "4816a63490954bc283c2782eec36558c",
     ERROR,
-    "Putting a ruleset in force failed; the message says what is in force now.",
-    (REVISION,),
+    "Putting a ruleset in force failed; the message says what the kernel holds now.",
+    (REVISION, REASON, STATE, FILES),
 )
 BROKEN = EventKind(
     "rules.broken",
     "ada8c0d019ac4c79bb3627fa39611a47",
     ERROR,
     "A load failed half-way and could not be undone: the kernel may hold parts of two rulesets.",
-    (REVISION,),
+    (REVISION, STATE),
 )
 UNVERIFIED = EventKind(
     "rules.unseen",
     "029f6beb3d5948c4a98883e24c51a4c0",
     WARNING,
-    "The kernel's rules could not be read, or not all of them; the last revision counts as in force.",
-    (REVISION, REASON, *AUTHORS),
+    "The kernel's rules could not be read, or not all of them, so what it holds is not known.",
+    (REVISION, REASON, STATE, *AUTHORS),
 )
 VERIFIED = EventKind(
     "rules.seen",
     "3481f6d708b64377b81dfd83d705c8fb",
     NOTICE,
     "The kernel's rules could be read again, and are those of the revision in force.",
-    (REVISION,),
+    (REVISION, STATE),
 )
 OTHER_RULES = EventKind(
     "rules.elsewhere",
@@ -215,6 +222,7 @@ BOOT_REPORT = EventKind(
         text("outcome", "What was loaded: revision, emergency, or none."),
         text("revision", "The revision that the boot loader was to load."),
         REASON,
+        STATE,
     ),
 )
 CONTROL_CLOSED = EventKind(
@@ -228,28 +236,28 @@ DRIFT = EventKind(
     "bc6a8bd14da0471c88c7d250c3bba467",
     WARNING,
     "Another program changed what fwguardd owns.",
-    (REVISION, CHANGES, DIFFERENCES, *AUTHORS),
+    (REVISION, CHANGES, DIFFERENCES, STATE, *AUTHORS),
 )
 REPAIRED = EventKind(
     "drift.repaired",
     "e1a5bd4b7a9a4c60bedfe62f7867dcfb",
     NOTICE,
-    "Drift was repaired.",
-    (REVISION, CHANGES),
+    "Drift was repaired, and the kernel was compared after it.",
+    (REVISION, CHANGES, STATE),
 )
 FIGHT = EventKind(
     "drift.fight",
     "9532392743f24eaca09be76449d1cd00",
     ERROR,
     "Another program undoes each repair; fwguardd stops repairing for a while.",
-    (text("chain", "The chain that was repaired most often."), *AUTHORS),
+    (text("chain", "The chain that was repaired most often."), STATE, *AUTHORS),
 )
 HIDDEN = EventKind(
     "drift.hidden",
     "2d40448d5fb24a8ba219ad495ee328f9",
     ERROR,
     "An owned table holds what iptables cannot show, and is neither compared nor repaired until that is removed.",
-    (REVISION, REASON, *AUTHORS),
+    (REVISION, REASON, STATE, *AUTHORS),
 )
 NOTICES_LOST = EventKind(
     "drift.unnoticed",

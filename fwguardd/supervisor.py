@@ -60,8 +60,14 @@ class Supervisor:
     the settings, a pause, or a fight, which is counted here too.
     """
 
-    def __init__(self, settings: Settings, tool: Tool, emit: Emit) -> None:
-        """Start the worker thread. Raises StoreError where the state directory cannot be trusted."""
+    def __init__(
+        self, settings: Settings, tool: Tool, emit: Emit, noticed: Callable[[], Authors] = lambda: NO_AUTHORS
+    ) -> None:
+        """Start the worker thread. Raises StoreError where the state directory cannot be trusted.
+
+        ``noticed`` are the processes that are known to have changed the kernel since the last pass began; it is called
+        in the worker thread.
+        """
         self._settings, self._emit = settings, emit
         self._paused_until: float | None = None
         self._budget = RepairBudget()
@@ -73,7 +79,9 @@ class Supervisor:
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
         self._confirmation_asked = asked = threading.Event()
-        self._worker = WorkerThread(lambda: Worker(settings, host, emit, progress, asked), Orders(settings), progress)
+        self._worker = WorkerThread(
+            lambda: Worker(settings, host, emit, progress, asked, noticed), Orders(settings), progress
+        )
         opened = self._worker.submit(Worker.opened).result()
         self.state: State = opened.state
         self.revisions: tuple[RevisionSummary, ...] = opened.revisions
@@ -304,6 +312,7 @@ class Supervisor:
             f"{fight.chain} is changed again after each repair, by {who}; "
             f"repairs are suspended until {until}, or until a reload",
             chain=fight.chain,
+            state=self.state.kernel_state.value,
             **self._opponents.fields(),
         )
         self._opponents = NO_AUTHORS

@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -32,10 +32,11 @@ from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcom
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
+from fwguardd.enforce.reports import end_emergency, read_boot_report
 from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
-from fwguardd.kernel.attribution import NO_AUTHORS
+from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
@@ -129,11 +130,15 @@ class Worker:
         emit: Emit,
         progress: Progress,
         confirmation_asked: threading.Event | None = None,
+        noticed: Callable[[], Authors] = lambda: NO_AUTHORS,
     ) -> None:
         """Open the state directory. Raises StoreError where it cannot be trusted.
 
-        ``confirmation_asked`` is set by the event loop when a reload that has to be confirmed is queued.
+        ``confirmation_asked`` is set by the event loop when a reload that has to be confirmed is queued. ``noticed``
+        are the processes that are known to have changed the kernel since the last pass began; it is called in the
+        worker thread, and returns a frozen value.
         """
+        self._noticed = noticed
         self._confirmation_asked = confirmation_asked or threading.Event()
         backend = host.tool.backend
         self._host, self._emit, self._progress = host, emit, progress
@@ -145,12 +150,18 @@ class Worker:
         self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
         self._other_tables: tuple[OtherTable, ...] = ()
         self._other_tables_error = ""
-        self._state = recall(self._context(Orders(settings)))
+        self._boot_report = settings.runtime_dir / "boot"
+        self._state = self._after_boot(recall(self._context(Orders(settings))))
 
     @property
     def rule_count(self) -> int:
         """The number of rules in force."""
         return self._state.in_force.rule_count if self._state.in_force is not None else 0
+
+    def _after_boot(self, state: State) -> State:
+        """The state with what the boot loader has loaded, if that is not the revision."""
+        report = read_boot_report(self._boot_report)
+        return state if report is None or state.is_open else replace(state, emergency=report.emergency)
 
     def opened(self, _orders: Orders) -> Opened:
         """What the state directory says."""
@@ -264,6 +275,7 @@ class Worker:
             confirmation_asked=self._confirmation_asked.is_set,
             manual=orders.settings.apply is ApplyMode.MANUAL,
             confirm_changes=orders.settings.confirm_changes,
+            noticed=self._noticed,
         )
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:
@@ -273,6 +285,8 @@ class Worker:
         if outcome is None:
             outcome = self._guard_after_bug(what, orders, before)
         self._state = outcome.state
+        if before.emergency and not self._state.emergency:
+            end_emergency(self._boot_report)
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))

@@ -11,6 +11,7 @@ from fwguardd.enforce.confirmation import CHANGED, RELOAD, Promise, after_the_lo
 from fwguardd.enforce.context import Context, Done, Outcome, loaded_before, still_in_force
 from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.look import look_of
 from fwguardd.enforce.record import (
     Cause,
     begin,
@@ -20,24 +21,72 @@ from fwguardd.enforce.record import (
     store_errors_reported,
     write_boot_files,
 )
-from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_pending, report_written
-from fwguardd.enforce.state import InForce, State
+from fwguardd.enforce.reports import (
+    LOAD_ERRORS,
+    load_failed,
+    pass_failed,
+    report_drift,
+    report_pending,
+    report_repaired,
+    report_written,
+)
+from fwguardd.enforce.state import InForce, KernelState, State
 from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified, put_in_force
+from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.store.revisions import RevisionKind, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fwguardd.enforce.file_changes import Digests
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.save_format import Saved
     from fwguardd.store.model import FileChange
 
 
+class _DriftBefore:
+    """Drift that is found right before other files are loaded: it is reported, and the load replaces it."""
+
+    def __init__(self, context: Context, state: State, authors: Authors) -> None:
+        self._context, self._authors = context, authors
+        self.state = state
+
+    def __call__(self, saved: Mapping[Family, Saved]) -> None:
+        """Compare what the kernel holds with the revision in force. Raises KernelError."""
+        state = self.state
+        if state.in_force is None or state.kernel_state in (KernelState.OPEN, KernelState.EMERGENCY):
+            return
+        rulesets = state.in_force.canonical.rulesets
+        wanted = {family: ruleset for family, ruleset in rulesets.items() if family in saved}
+        drift = look_of(saved, wanted, self._context.preserve).differences()
+        if drift and frozenset(drift) != frozenset(state.drift):
+            authors = self._authors.and_others(self._context.noticed())
+            report_drift(self._context, state.in_force, drift, authors, "the files that are being applied replace it")
+        self.state = state.seen(drift, time.time())
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The chains that had drifted, such as "ipv4 filter INPUT"."""
+        return frozenset(difference.place for difference in self.state.drift)
+
+
 def apply_files(
-    context: Context, state: State, snapshot: Snapshot, accepted: Valid, why: Cause, confirm_within: float | None
+    context: Context,
+    state: State,
+    snapshot: Snapshot,
+    accepted: Valid,
+    why: Cause,
+    confirm_within: float | None,
+    authors: Authors = NO_AUTHORS,
 ) -> Outcome:
-    """Put accepted files in force and record them. A pending confirmation is recorded first."""
+    """Put accepted files in force and record them. A pending confirmation is recorded first.
+
+    Drift that is found before the load is reported with its ``authors``.
+    """
     if why.cause == CHANGED and context.confirmation_asked():
         return Done(state, files_changed=True)  # The reload that waits applies them, as a change to be confirmed.
     try:
@@ -54,11 +103,12 @@ def apply_files(
     begin(context, state, new)
     release = replace(state, in_force=before).release(new.owned)
     preserve = context.preserve.owning(loaded_before(state.in_force))
+    drift = _DriftBefore(context, state, authors)
     try:
-        outcome = put_in_force(context.kernel, new.canonical, preserve, release)
+        outcome = put_in_force(context.kernel, new.canonical, preserve, release, drift)
     except LOAD_ERRORS as error:
-        _forget_attempt(context, state, error)
-        return load_failed(context, state, error)
+        _forget_attempt(context, drift.state, error)
+        return load_failed(context, drift.state, error)
     promise = after_the_load(context, promise, confirm_within)
     unrecorded = state.unrecorded
     if _is_new_revision(before, new):
@@ -71,7 +121,11 @@ def apply_files(
     end(context)
     _report_promise(context, state, promise)
     after = replace(_with_promise(new, promise), unrecorded=unrecorded).seen((), time.time())
-    return _applied(context, after, new, outcome, why)
+    done = _applied(context, after, new, outcome, why)
+    if isinstance(outcome, Applied) and drift.state.drift:
+        report_repaired(context, new, len(drift.state.drift))
+        return replace(done, repaired=drift.places)
+    return done
 
 
 def _is_promised(state: State, before: InForce | None, new: InForce) -> bool:
@@ -135,7 +189,14 @@ def _applied(
     if isinstance(outcome, Unchanged):
         rules = counted(new.rule_count, "rule")
         message = f"the kernel already holds what {context.rules_dir} says, {rules}; nothing was written"
-        context.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=why.cause)
+        context.emit(
+            events.UNCHANGED,
+            message,
+            revision=new.revision,
+            rules=new.rule_count,
+            cause=why.cause,
+            state=state.kernel_state.value,
+        )
         return Done(state)
     state = report_written(context, state, new, outcome, f"from {context.rules_dir} ({why.cause})")
     return Done(state, len(outcome.changes))

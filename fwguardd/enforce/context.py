@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.state import KernelState
+from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -33,6 +36,10 @@ def _never() -> bool:
     return False
 
 
+def _nobody() -> Authors:
+    return NO_AUTHORS
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a pass works on.
@@ -41,6 +48,7 @@ class Context:
     why it is left alone. ``emergency_dir`` has the rule files of the emergency set. ``confirmation_asked`` says whether
     a reload that has to be confirmed waits for this step to end. With ``manual`` changed files are applied by a reload
     only. ``confirm_changes`` is the time in seconds within which a change in the directory has to be confirmed.
+    ``noticed`` are the processes that are known to have changed the kernel since this step began.
     """
 
     rules_dir: Path
@@ -56,6 +64,7 @@ class Context:
     confirmation_asked: Callable[[], bool] = _never
     manual: bool = False
     confirm_changes: float | None = None
+    noticed: Callable[[], Authors] = _nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,10 @@ def boottime() -> float:
 
 
 def still_in_force(state: State) -> str:
-    """A sentence that says what is in force after a pass that changed nothing."""
-    if state.in_force is None:
+    """A sentence that says what the kernel holds after a pass that changed nothing, by the last comparison."""
+    kernel = state.kernel_state
+    if kernel is KernelState.IN_FORCE:
+        return f"Revision {state.revision} stays in force"
+    if kernel is KernelState.UNMANAGED:
         return "Nothing was loaded, and the kernel is as it was"
-    return f"Revision {state.in_force.revision} stays in force"
+    return f"The state is {state.measured()}"

@@ -102,7 +102,11 @@ def look_at(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
     Raises UnknownContentError where iptables cannot show a table that they name, and KernelError for all else. A table
     that they do not name may be hidden: it belongs to another program.
     """
-    saved = kernel.look(tuple(wanted))
+    return look_of(kernel.look(tuple(wanted)), wanted, preserve)
+
+
+def look_of(saved: Mapping[Family, Saved], wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
+    """The same for what was read of the kernel already. Raises UnknownContentError."""
     own: dict[Family, Ruleset] = {}
     for family, ruleset in wanted.items():
         try:

@@ -22,11 +22,13 @@ from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, load_failed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
+from fwguardd.enforce.schedule import Due
 from fwguardd.enforce.state import RefusedFiles, State, Unknown
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.ruleset.error_reasons import may_pass_later
 from fwguardd.store.revisions import HeldFiles, StoreError
 from fwguardd.wording import counted
 
@@ -41,6 +43,10 @@ MANUAL = "apply: manual"
 
 STARTED = "start"
 """The cause of the first pass."""
+
+
+_TRY_AGAIN = frozenset({Due.RETRY.value, Due.NOTICE.value})
+"""Causes of passes in which files are validated again that wait for something outside of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,12 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     if state.is_open and state.in_force is not None and state.in_force.digest:
         return enforce(context, state, request.authors)  # It stays open until a reload, which clears the digest.
     snapshot = take_snapshot(context.rules_dir)
-    if state.knows(snapshot.digest):
+    again = request.why.cause in _TRY_AGAIN and state.waits_with(snapshot.digest)
+    if state.knows(snapshot.digest) and not again:
         return _enforce_known(context, state, snapshot, request)
     if Unknown.PENDING in state.unknown:
         return enforce(context, state, request.authors)
-    if not request.look_only:
+    if again or not request.look_only:
         request = replace(request, confirm_within=context.confirm_changes)
         return _validate_and_apply(context, state, snapshot, request, _why_held(context, state))
     outcome = enforce(context, state, request.authors)
@@ -98,7 +105,7 @@ def reload_files(context: Context, state: State, why: Cause, confirm_within: flo
     anew = replace(armed.to_validate_again(), held=None)
     outcome = _validate_and_apply(context, anew, snapshot, PassRequest(why, confirm_within))
     if isinstance(outcome, Failed):
-        outcome = replace(outcome, state=_state_before(armed, outcome.state))
+        outcome = replace(outcome, state=_state_before(armed, outcome.state, snapshot.digest))
     if isinstance(outcome, Done) or armed.held is None:
         return outcome
     if confirm_within is None:
@@ -107,9 +114,23 @@ def reload_files(context: Context, state: State, why: Cause, confirm_within: flo
     return replace(outcome, state=hold(context, outcome.state, armed.held.digest, "a reload to be confirmed failed"))
 
 
-def _state_before(state: State, left: State) -> State:
-    """The state before a reload that failed, with what the failure left."""
-    return replace(state, touched=left.touched, unverified=left.unverified, drift=left.drift)
+def _state_before(state: State, left: State, digest: str) -> State:
+    """The state before a reload of files with this digest that failed, with what the failure left."""
+    blocked = left.blocked
+    if state.knows(digest):
+        blocked = ""
+    return replace(
+        state,
+        touched=left.touched,
+        unverified=left.unverified,
+        unverified_why=left.unverified_why,
+        drift=left.drift,
+        compared=left.compared,
+        differs_since=left.differs_since,
+        repair_failure=left.repair_failure,
+        emergency=left.emergency,
+        blocked=blocked,
+    )
 
 
 def validate_ahead(context: Context, state: State) -> None:
@@ -126,11 +147,20 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     if current is None or state.is_open:
         return enforce(context, state, request.authors)
     state = _reverted(context, state, snapshot, current)
+    if snapshot.digest == current.digest:
+        state = replace(state, blocked="")
     outcome = enforce(context, state, request.authors)
     if request.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.state.drift:
         rules = counted(current.rule_count, "rule")
         message = f"the kernel holds revision {current.revision}, {rules}; nothing was written"
-        context.emit(events.UNCHANGED, message, revision=current.revision, rules=current.rule_count, cause=STARTED)
+        context.emit(
+            events.UNCHANGED,
+            message,
+            revision=current.revision,
+            rules=current.rule_count,
+            cause=STARTED,
+            state=outcome.state.kernel_state.value,
+        )
     return outcome
 
 
@@ -156,8 +186,7 @@ def _validate_and_apply(
     try:
         result = context.validator.validate(snapshot)
     except NamespaceError as error:
-        reason = f"no rehearsal was possible: {error}. {still_in_force(state)}"
-        return guard_after(context, pass_failed(context, state, reason, retry=True), request.authors)
+        return _not_rehearsed(context, state, f"no rehearsal was possible: {error}", request.authors)
     if isinstance(result, Invalid):
         return _refused(context, state, snapshot, result.findings, request.authors)
     try:
@@ -168,7 +197,20 @@ def _validate_and_apply(
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
     if why_held and not _makes_what_is_in_force(state, result):
         return _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
-    return apply_files(context, state, snapshot, result, request.why, request.confirm_within)
+    outcome = apply_files(context, state, snapshot, result, request.why, request.confirm_within, request.authors)
+    if isinstance(outcome, Failed):
+        return replace(outcome, state=replace(outcome.state, blocked=outcome.reason))
+    return outcome
+
+
+def _not_rehearsed(context: Context, state: State, reason: str, authors: Authors) -> Outcome:
+    """Enforce the revision in force where the files cannot be validated. It is reported once, and tried again."""
+    blocked = replace(state, blocked=reason)
+    outcome = guard_after(context, Failed(blocked, reason, retry=True), authors)
+    if isinstance(outcome, Failed) and state.blocked != reason:
+        failed = pass_failed(context, outcome.state, f"{reason}. {still_in_force(outcome.state)}", retry=True)
+        return replace(failed, repaired=outcome.repaired)
+    return outcome
 
 
 def _makes_what_is_in_force(state: State, accepted: Valid) -> bool:
@@ -186,9 +228,22 @@ def _held(context: Context, state: State, snapshot: Snapshot, reason: str, autho
 
 
 def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findings, authors: Authors) -> Outcome:
-    """Report files with errors, and go on enforcing the revision in force."""
-    errors = findings.errors
+    """Go on enforcing the revision in force, and report files with errors, once for each set of errors."""
+    waits = all(map(may_pass_later, findings.errors))
+    known, refused = state.refused, RefusedFiles(snapshot.digest, time.time(), findings, waits)
+    outcome = guard_after(context, Refused(replace(state, refused=refused, blocked=""), findings), authors)
+    if isinstance(outcome, Broken):
+        return outcome
+    if known is None or (known.digest, known.findings.errors) != (snapshot.digest, findings.errors):
+        _report_refused(context, outcome.state, snapshot, refused)
+    return outcome
+
+
+def _report_refused(context: Context, state: State, snapshot: Snapshot, refused: RefusedFiles) -> None:
+    errors = refused.findings.errors
     message = f"{snapshot.directory} is refused, {counted(len(errors), 'error')}. {errors[0]}. {still_in_force(state)}"
+    if refused.waits:
+        message = f"{message}. fwguardd tries again"
     context.emit(
         events.REJECTED,
         message,
@@ -196,9 +251,9 @@ def _refused(context: Context, state: State, snapshot: Snapshot, findings: Findi
         code=errors[0].code,
         file=str(errors[0].origin or snapshot.directory),
         revision=state.revision,
+        state=state.kernel_state.value,
+        files=refused.report.state.value,
     )
-    refused = Refused(replace(state, refused=RefusedFiles(snapshot.digest, time.time(), findings)), findings)
-    return guard_after(context, refused, authors)
 
 
 def guard_after(context: Context, outcome: Refused | Failed, authors: Authors) -> Outcome:

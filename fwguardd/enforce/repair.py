@@ -8,23 +8,29 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
-from fwguardd.enforce.record import end
+from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.record import Cause, end
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
     load_failed,
-    pass_failed,
     report_drift,
+    report_repaired,
     report_unverified,
     report_verified,
 )
-from fwguardd.enforce.state import InForce, State, UnverifiedState
+from fwguardd.enforce.state import InForce, KernelState, State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
-from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
+from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.iptables import KernelBusyError, KernelError, RestoreRefusedError, UnknownContentError
+from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
+from fwguardd.ruleset.model import FAMILIES
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from fwguardd.kernel.attribution import Authors
+    from fwguardd.kernel.rehearsal import RehearsalRefused
+    from fwguardd.ruleset.canonical import Emptying
+    from fwguardd.ruleset.diff import Difference
 
 
 def enforce(context: Context, state: State, authors: Authors) -> Outcome:
@@ -35,7 +41,7 @@ def enforce(context: Context, state: State, authors: Authors) -> Outcome:
     """
     in_force = state.in_force
     if in_force is None:
-        return Done(replace(state, unverified=None))
+        return _with_nothing_in_force(context, replace(state, unverified=None))
     if state.is_open and state.unverified is None:
         return Done(state)
     if state.touched:
@@ -44,13 +50,17 @@ def enforce(context: Context, state: State, authors: Authors) -> Outcome:
 
 
 def _compare_and_repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
-    undo_delayed = state.unverified is UnverifiedState.UNDO
+    undo_delayed, written = state.unverified is UnverifiedState.UNDO, 0
+    if state.unverified is UnverifiedState.WRITTEN:
+        written = len(state.drift)  # A repair was loaded without an error, and could not be verified then.
     try:
         drift = find_drift(context.kernel, in_force.canonical, context.preserve)
         # Compared as sets: one more copy of a rule that was reported is not news. What a failed load left is no drift.
         if drift and frozenset(drift) != frozenset(state.drift) and not undo_delayed:
             report_drift(context, in_force, drift, authors)
-        state = state.seen(drift, time.time())
+        state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
+        if not drift and written:
+            report_repaired(context, in_force, written)
         if not drift or not (context.repair or undo_delayed):
             return Done(report_verified(context, state, as_wanted=not drift))
     except KernelError as error:
@@ -58,18 +68,125 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
     return _repair(context, state, in_force, authors)
 
 
+def _with_nothing_in_force(context: Context, state: State) -> Outcome:
+    """Check whether the emergency set of the boot loader is still loaded, where no revision is in force."""
+    if not state.emergency:
+        return Done(state)
+    try:
+        if not _restricts(context, Owned((family, "filter") for family in FAMILIES)):
+            state = replace(state, emergency="")
+    except KernelError as error:
+        return _not_comparable(context, state, error, NO_AUTHORS)
+    return Done(replace(state, compared=time.time()))
+
+
+def _still_emergency(context: Context, state: State, in_force: InForce, drift: tuple[Difference, ...]) -> State:
+    """The state without the emergency set where another program has changed that since.
+
+    The kernel differs from the revision as it did before, or, at the first comparison, it is at least closed. Raises
+    KernelError.
+    """
+    if not state.emergency:
+        return state
+    unchanged = frozenset(drift) == frozenset(state.drift)
+    if not state.drift:
+        unchanged = _restricts(context, in_force.owned)
+    if unchanged:
+        return state
+    return replace(state, emergency="")
+
+
+def _restricts(context: Context, tables: Owned) -> bool:
+    return found_in_kernel(context, tables, Cause("found in the kernel")).canonical.restricts
+
+
 def _repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
     """Repair the drift of this state. Where that fails, it stays the drift, and the repair is tried again."""
+    release: Emptying | None = None
+    if state.emergency:
+        release = state.release(in_force.owned)
     try:
-        outcome = put_in_force(context.kernel, in_force.canonical, context.preserve)
+        outcome = put_in_force(context.kernel, in_force.canonical, context.preserve, release)
     except RolledBackError as error:
-        reason = f"{counted(len(state.drift), 'difference')} could not be repaired: {error}. fwguardd tries again"
-        return pass_failed(context, state, reason, retry=True)
+        return _repair_refused(context, state, in_force, error, authors)
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
-    return _repaired(context, replace(state, drift=()), in_force, outcome, authors)
+    return _repaired(context, state, in_force, outcome, authors)
+
+
+def _repair_refused(
+    context: Context, state: State, in_force: InForce, error: RolledBackError, authors: Authors
+) -> Outcome:
+    """Repair all but the rules that the kernel refuses, such as one whose ipset was destroyed.
+
+    In place of the emergency set the revision is loaded whole or not at all: the set is closed, and the rest of a
+    revision need not be.
+    """
+    if state.is_emergency or not isinstance(error.__cause__, RestoreRefusedError):
+        return _repair_failed(context, state, str(error))
+    try:
+        refused = context.validator.refused_rules(in_force.canonical)
+    except NamespaceError:
+        refused = None
+    if refused is None or not refused.rules:
+        return _repair_failed(context, state, str(error))
+    return _repair_rest(context, state, in_force, refused, authors)
+
+
+def _repair_rest(
+    context: Context, state: State, in_force: InForce, refused: RehearsalRefused, authors: Authors
+) -> Outcome:
+    """Put the revision in force without the refused rules, and measure what is missing."""
+    found = len(state.drift)
+    try:
+        outcome = put_in_force(context.kernel, in_force.canonical.without_rules(refused.rules), context.preserve)
+        missing = find_drift(context.kernel, in_force.canonical, context.preserve)
+    except RolledBackError as error:
+        return _repair_failed(context, state, str(error))
+    except KernelError as error:
+        return _not_comparable(context, state, error, authors)
+    except LOAD_ERRORS as error:
+        return load_failed(context, state, error)
+    if isinstance(outcome, Unverified):
+        state = report_unverified(context, state, UnverifiedState.WRITTEN, outcome.reason, authors)
+        return Failed(state, outcome.reason, retry=True)
+    state = report_verified(context, state.seen(missing, time.time()), as_wanted=not missing)
+    repaired = frozenset[str]()
+    if isinstance(outcome, Applied):
+        repaired = frozenset(change.place for change in outcome.changes)
+        message = f"{len(outcome.changes)} of {counted(found, 'difference')} repaired"
+        message = f"{message}; {counted(len(missing), 'place')} of revision {in_force.revision} cannot be repaired yet"
+        context.emit(
+            events.REPAIRED,
+            message,
+            revision=in_force.revision,
+            changes=len(outcome.changes),
+            state=state.kernel_state.value,
+        )
+    return replace(_repair_failed(context, state, _reasons(refused)), repaired=repaired)
+
+
+def _reasons(refused: RehearsalRefused) -> str:
+    """Why rules cannot be loaded: the first error, and how many more there are."""
+    errors = refused.findings.errors
+    more = ""
+    if len(errors) > 1:
+        more = f" (and {counted(len(errors) - 1, 'more rule')})"
+    return f"{errors[0]}{more}"
+
+
+def _repair_failed(context: Context, state: State, reason: str) -> Failed:
+    """Report that drift cannot be repaired: once for each reason. It is tried again."""
+    failed = f"{counted(len(state.drift), 'difference')} could not be repaired: {reason}"
+    if state.repair_failure != reason:
+        state = replace(state, repair_failure=reason)
+        message = f"{failed}. The state is {state.kernel_state.value}; fwguardd tries again"
+        context.emit(
+            events.APPLY_FAILED, message, revision=state.revision, reason=reason, state=state.kernel_state.value
+        )
+    return Failed(state, failed, retry=True)
 
 
 def _not_comparable(context: Context, state: State, error: KernelError, authors: Authors) -> Failed:
@@ -87,17 +204,19 @@ def _not_comparable(context: Context, state: State, error: KernelError, authors:
 def _repaired(
     context: Context, state: State, in_force: InForce, outcome: Applied | Unverified | Unchanged, authors: Authors
 ) -> Done:
-    """Report a repair."""
+    """Report a repair, once it was verified."""
     if isinstance(outcome, Unverified):
-        state = report_unverified(context, state, UnverifiedState.WRITTEN, outcome.reason, authors)
-    else:
-        state = report_verified(context, state, as_wanted=True)
+        # What was drift stays so, until the kernel can be compared.
+        return Done(
+            report_unverified(context, state, UnverifiedState.WRITTEN, outcome.reason, authors),
+            len(outcome.changes),
+            frozenset(change.place for change in outcome.changes),
+        )
+    state = report_verified(context, state.seen((), time.time()), as_wanted=True)
     if isinstance(outcome, Unchanged):
         return Done(state)
-    changes = len(outcome.changes)
-    message = f"{counted(changes, 'difference')} repaired; revision {in_force.revision} is in force again"
-    context.emit(events.REPAIRED, message, revision=in_force.revision, changes=changes)
-    return Done(state, changes, frozenset(change.place for change in outcome.changes))
+    report_repaired(context, in_force, len(outcome.changes))
+    return Done(state, len(outcome.changes), frozenset(change.place for change in outcome.changes))
 
 
 def _release_touched(context: Context, state: State, in_force: InForce) -> State:
@@ -116,6 +235,12 @@ def _release_touched(context: Context, state: State, in_force: InForce) -> State
         message = (
             f"emptied {names}, which an interrupted pass had begun to write; revision {state.revision} is in force"
         )
-        context.emit(events.REPAIRED, message, revision=in_force.revision, changes=len(release.tables))
+        context.emit(
+            events.REPAIRED,
+            message,
+            revision=in_force.revision,
+            changes=len(release.tables),
+            state=KernelState.IN_FORCE.value,
+        )
     end(context)
     return replace(state, touched=Owned())

@@ -10,12 +10,14 @@ so nothing is repaired, and one event says so, with the process that made the ru
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
-from fwguardd.enforce.state import State, UnverifiedState
+from fwguardd.enforce.state import KernelState, State, UnverifiedState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
@@ -45,14 +47,18 @@ def report_written(context: Context, state: State, new: InForce, written: Applie
     """Report a ruleset that was written, and whether it was verified. ``state`` is the state with it in force."""
     if isinstance(written, Unverified):
         return report_unverified(context, state, UnverifiedState.WRITTEN, written.reason)
+    kind, what = events.APPLIED, f"is in force: {counted(new.rule_count, 'rule')}"
+    if state.kernel_state is not KernelState.IN_FORCE:  # Open, or the emergency set.
+        kind, what = events.urgent(events.APPLIED), f"is loaded: the state is {state.kernel_state.value}"
     context.emit(
-        events.APPLIED,
-        f"revision {new.revision} is in force: {counted(new.rule_count, 'rule')} {where}",
+        kind,
+        f"revision {new.revision} {what} {where}",
         revision=new.revision,
         rules=new.rule_count,
         cause=new.cause,
         changes=len(written.changes),
         difference=listed(written.changes),
+        state=state.kernel_state.value,
     )
     return state
 
@@ -70,11 +76,15 @@ def report_pending(context: Context, pending: PendingConfirmation) -> None:
     context.emit(events.PENDING, message, revision=pending.number)
 
 
-def report_drift(context: Context, in_force: InForce, drift: Sequence[Difference], authors: Authors) -> None:
-    """Report drift, with the processes that caused it if they are known."""
-    action = "it will be repaired"
-    if not context.repair:
-        action = f"it is left alone: {context.why_not}"
+def report_drift(
+    context: Context, in_force: InForce, drift: Sequence[Difference], authors: Authors, action: str = ""
+) -> None:
+    """Report drift, with the processes that caused it if they are known. ``action`` is what is done about it, if that
+    is not what the settings say."""
+    if not action:
+        action = "it will be repaired"
+        if not context.repair:
+            action = f"it is left alone: {context.why_not}"
     author = ""
     if authors:
         author = f"; changed by {authors}"
@@ -86,6 +96,15 @@ def report_drift(context: Context, in_force: InForce, drift: Sequence[Difference
         revision=in_force.revision,
         changes=len(drift),
         difference=listed(drift),
+        state=KernelState.DRIFTED.value,
+    )
+
+
+def report_repaired(context: Context, in_force: InForce, changes: int) -> None:
+    """Report a repair that was verified: the kernel holds the revision."""
+    message = f"{counted(changes, 'difference')} repaired; revision {in_force.revision} is in force again"
+    context.emit(
+        events.REPAIRED, message, revision=in_force.revision, changes=changes, state=KernelState.IN_FORCE.value
     )
 
 
@@ -93,7 +112,8 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
     """Report a load that failed, and whether it was undone."""
     if isinstance(error, UndoFailedError):
         message = f"a load failed half-way and could not be undone: {error}"
-        context.emit(events.BROKEN, message, revision=state.revision)
+        state = replace(state, unverified=UnverifiedState.UNDO, unverified_why=message)
+        context.emit(events.BROKEN, message, revision=state.revision, state=state.kernel_state.value)
         return Broken(state, message)
     if isinstance(error, UndoDelayedError):
         state = replace(state, touched=state.touched | context.store.touched())
@@ -109,7 +129,8 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
 
 def pass_failed(context: Context, state: State, reason: str, *, retry: bool) -> Failed:
     """Report a pass that failed for a reason that is not in the files."""
-    context.emit(events.APPLY_FAILED, reason, revision=state.revision)
+    files = state.files().state.value
+    context.emit(events.APPLY_FAILED, reason, revision=state.revision, state=state.kernel_state.value, files=files)
     return Failed(state, reason, retry)
 
 
@@ -148,34 +169,75 @@ def report_unverified(
         because = f", because of changes by {authors}"
     what = _UNVERIFIED[unverified].format(revision=revision)
     message = f"{what[0].upper()}{what[1:]}: {reason}{because}. {_NEXT_STEPS.get(unverified, _RETRIED)}"
-    context.emit(kind, message, revision=state.revision, reason=reason, **authors.fields())
-    return replace(state, unverified=unverified, unverified_why=reason)
+    state = replace(state, unverified=unverified, unverified_why=reason)
+    context.emit(
+        kind, message, revision=state.revision, reason=reason, state=state.kernel_state.value, **authors.fields()
+    )
+    return state
 
 
 def report_verified(context: Context, state: State, *, as_wanted: bool) -> State:
     """The state in which the kernel could be compared again; reports it where it holds what it should."""
     if state.unverified is None:
         return state
+    state = replace(state, unverified=None, unverified_why="")
     if as_wanted and state.in_force is not None:
         message = f"the kernel could be read again, and holds revision {state.revision}"
-        context.emit(events.VERIFIED, message, revision=state.revision)
-    return replace(state, unverified=None, unverified_why="")
+        context.emit(events.VERIFIED, message, revision=state.revision, state=state.kernel_state.value)
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class BootReport:
+    """What the boot loader put in force: the outcome, the revision, and why it is not that of the last revision.
+
+    ``over``: the revision came in force since, so that an emergency is over.
+    """
+
+    outcome: str
+    revision: str
+    reason: str
+    over: bool
+
+    @property
+    def emergency(self) -> str:
+        """Why the emergency set is loaded; "" if it is not, or not any more."""
+        if self.outcome == "revision" or self.over:
+            return ""
+        return f"loaded at boot: {self.reason or 'the boot loader gave no reason'}"
+
+
+def read_boot_report(path: Path) -> BootReport | None:
+    """What the boot loader reported in this file; None if there is no file."""
+    try:
+        with path.open("rb") as file:
+            fields = parse_report(file.read(LARGEST_REPORT).decode("utf-8", "replace"))
+    except OSError:
+        return None
+    outcome, revision, reason = (fields.get(name, "") for name in ("outcome", "revision", "reason"))
+    return BootReport(outcome, revision, reason, "over" in fields)
+
+
+def end_emergency(path: Path) -> None:
+    """Note in the boot loader's report that the revision is in force now. A failure only costs a later start a look."""
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(f"over={int(time.time())}\n")
 
 
 def report_boot(path: Path, emit: Emit) -> None:
     """Emit what the boot loader reported in this file; nothing if there is no file."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_REPORT).decode("utf-8", "replace")
-    except OSError:
+    report = read_boot_report(path)
+    if report is None:
         return
-    fields = parse_report(text)
-    outcome, revision, reason = (fields.get(name, "") for name in ("outcome", "revision", "reason"))
-    if outcome == "revision":
-        message = f"at boot revision {revision} was in force before the network"
+    kind, state = events.BOOT_REPORT, ""
+    if report.outcome == "revision":
+        message = f"at boot revision {report.revision} was in force before the network"
     else:
-        message = f"at boot the {outcome or 'unknown'} set was put in force: {reason or 'no reason was given'}"
-    emit(events.BOOT_REPORT, message, outcome=outcome, revision=revision, reason=reason)
+        reason = report.reason or "no reason was given"
+        message = f"at boot the {report.outcome or 'unknown'} set was put in force: {reason}"
+    if report.emergency:
+        kind, state = events.urgent(kind), KernelState.EMERGENCY.value
+    emit(kind, message, outcome=report.outcome, revision=report.revision, reason=report.reason, state=state)
 
 
 def parse_report(text: str) -> Mapping[str, str]:

@@ -294,7 +294,14 @@ def _put(
     )
     if isinstance(applied, Unchanged):
         message = f"revision {new.revision} is in force ({why.cause}); the kernel held it already"
-        context.emit(events.UNCHANGED, message, revision=new.revision, rules=new.rule_count, cause=why.cause)
+        context.emit(
+            events.UNCHANGED,
+            message,
+            revision=new.revision,
+            rules=new.rule_count,
+            cause=why.cause,
+            state=state.kernel_state.value,
+        )
         return Done(state)
     return Done(report_written(context, state, new, applied, f"({why.cause})"), len(applied.changes))
 

@@ -238,8 +238,10 @@ class State:
 
     def release(self, wanted: Owned) -> Emptying:
         """The tables of ours that the ruleset to be put in force does not name: they are emptied with it. A chain that
-        had the policy DROP, and for which none is stated any more, gets ACCEPT."""
+        had the policy DROP, and for which none is stated any more, gets ACCEPT; so do those of the emergency set."""
         policies = builtin_chains(self.touched - wanted)
+        if self.emergency:
+            policies |= builtin_chains(Owned((family, "filter") for family in FAMILIES))
         if self.in_force is not None:
             policies |= self.in_force.canonical.closed_policies
         return Emptying.for_release(self.owned, wanted, policies)
@@ -250,6 +252,15 @@ class State:
         if state.in_force is not None:
             state = replace(state, in_force=replace(state.in_force, digest=""))
         return state
+
+    @property
+    def waits(self) -> bool:
+        """Whether the files wait for something outside of them, so that they have to be tried again."""
+        return bool(self.blocked) or (self.refused is not None and self.refused.waits)
+
+    def waits_with(self, digest: str) -> bool:
+        """Whether refused files with this digest wait for something outside of them."""
+        return self.refused is not None and self.refused.waits and self.refused.digest == digest
 
     def knows(self, digest: str) -> bool:
         """Whether files with this digest need no validation: they are in force, or refused, or held."""

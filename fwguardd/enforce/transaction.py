@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.preserve import Preserve
+    from fwguardd.ruleset.save_format import Saved
 
 RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds between tries of a write that clashed with another program, or that lacked memory, processes or descriptors,
@@ -110,15 +111,22 @@ class _NotAsWrittenError(KernelError):
 
 
 def put_in_force(
-    kernel: Kernel, canonical: Canonical, preserve: Preserve, release: Emptying | None = None
+    kernel: Kernel,
+    canonical: Canonical,
+    preserve: Preserve,
+    release: Emptying | None = None,
+    before_write: Callable[[Mapping[Family, Saved]], None] | None = None,
 ) -> Applied | Unverified | Unchanged:
     """Make the kernel hold these rulesets, and empty the tables that are released.
 
-    Raises RolledBackError, UndoFailedError, UndoDelayedError, or KernelError where the first look failed.
+    ``before_write`` is called with what the kernel held before. Raises RolledBackError, UndoFailedError,
+    UndoDelayedError, or KernelError where the first look failed.
     """
     wanted = _with_released(canonical, release, preserve)
     with kernel.exclusive():
         before = look_at(kernel, wanted, preserve)
+        if before_write is not None:
+            before_write(before.saved)
         if not before.plans():
             return Unchanged()
         preserve = preserve.with_theirs({family: saved.shown for family, saved in before.saved.items()}, before.own)

@@ -90,6 +90,16 @@ class Validator:
         warnings = Findings((*composition.findings, *unsilenced(outcome.warnings, readings)))
         return Valid(outcome.without_copies(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE).bounded())
 
+    def refused_rules(self, canonical: Canonical) -> RehearsalRefused | None:
+        """The rules of a ruleset that was accepted before and that the kernel refuses now; None if it takes all.
+
+        Raises NamespaceError where no rehearsal is possible.
+        """
+        outcome = self._rehearse(Candidate(canonical.rulesets))
+        if isinstance(outcome, RehearsalRefused):
+            return outcome
+        return None
+
     def validate_early(self, snapshot: Snapshot) -> None:
         """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises NamespaceError."""
         self._early = snapshot.digest, self.validate(snapshot)

@@ -135,6 +135,14 @@ class Authors:
             return Authors(self.processes, more=True)
         return Authors((*self.processes, author), self.more)
 
+    def and_others(self, others: Authors) -> Authors:
+        """These and others, each once."""
+        joined = self
+        for author in others.processes:
+            if author not in self.processes:
+                joined = joined.with_another(author)
+        return Authors(joined.processes, joined.more or others.more)
+
     def __str__(self) -> str:
         clauses = list(map(str, self.processes))
         if self.more:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
 from fwguardd.kernel.refusal_trials import Trials
-from fwguardd.ruleset.canonical import Canonical
+from fwguardd.ruleset.canonical import Canonical, RulePlace
 from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
 from fwguardd.ruleset.model import (
@@ -54,9 +54,13 @@ RULES_PER_COMMIT = 150
 
 @dataclass(frozen=True, slots=True)
 class RehearsalRefused:
-    """A candidate that the kernel refuses, and why: at least one finding."""
+    """A candidate that the kernel refuses, and why: at least one finding.
+
+    ``rules`` are the refused rules, each of which has a finding. A refusal that no rule causes has none.
+    """
 
     findings: Findings
+    rules: frozenset[RulePlace] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,13 @@ class Rehearsals:
             for stage, ruleset in stages:
                 stage.begin(ruleset)
             results = [stage.results()[-1] for stage, _ in stages]
-            findings: list[Finding] = []
+            refusals: list[_Refusal] = []
             for (stage, ruleset), result in zip(stages, results, strict=True):
                 if result["code"] != 0:
-                    findings += _all_refusals(stage, ruleset, result, candidate)
-        if findings:
-            return RehearsalRefused(Findings(findings))
+                    refusals += _all_refusals(stage, ruleset, result, candidate)
+        if refusals:
+            places = frozenset(refusal.rule for refusal in refusals if refusal.rule is not None)
+            return RehearsalRefused(Findings(refusal.finding for refusal in refusals), places)
         rulesets: dict[Family, Ruleset] = {}
         for ruleset, result in zip(candidate.rulesets.values(), results, strict=True):
             rulesets[ruleset.family] = _canonical(ruleset, result)
@@ -148,12 +153,20 @@ class _Stage:
         return [{"restore": empty, "noflush": False}, restore | {"noflush": True}, {"save": True}]
 
 
-def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candidate: Candidate) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A finding, and the rule that it is about; None if no rule is the cause."""
+
+    finding: Finding
+    rule: RulePlace | None = None
+
+
+def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candidate: Candidate) -> list[_Refusal]:
     """Every refused rule of a ruleset, up to the limit: find one, remove it, try the rest.
 
     Raises NamespaceError if the ruleset was loaded and cannot be read back, and no rule is the cause.
     """
-    findings: list[Finding] = []
+    findings: list[_Refusal] = []
     trials = Trials(lambda tried: stage.refusal(tried) is not None, _of_other_family(candidate, ruleset))
     refusal: dict[str, Any] | None = result
     while refusal is not None and len(findings) < MOST_FINDINGS:
@@ -163,16 +176,17 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candi
             reason = refusal["stderr"].strip()
             raise NamespaceError(f"the rehearsal could not be read back: {reason}; {stage.scratch.method.advice}")
         if number is None:
-            findings.append(_without_rule_to_blame(ruleset, error))
+            findings.append(_Refusal(_without_rule_to_blame(ruleset, error)))
             break
-        findings.append(_finding(stage, ruleset, number, error, trials))
+        table, chain, rule = _place(ruleset, number)
+        place = RulePlace(ruleset.family, table.name, chain.name, rule.text)
+        findings.append(_Refusal(_finding(stage, ruleset, number, error, trials), place))
         ruleset = _without_rule(ruleset, number)
         refusal = stage.refusal(ruleset)
         if refusal is not None and len(findings) == MOST_FINDINGS:
             message = f"the kernel refuses more than {MOST_FINDINGS} rules; the others are not listed"
-            findings.append(
-                Finding("too-many-errors", message, findings[-1].origin, hint="correct these and check again")
-            )
+            origin = findings[-1].finding.origin
+            findings.append(_Refusal(Finding("too-many-errors", message, origin, hint="correct these and check again")))
     return findings
 
 

@@ -19,7 +19,7 @@ from fwguardd.ruleset.model import BUILTIN_CHAINS, NO_FINDINGS, NOT_STATED, Chai
 from fwguardd.ruleset.preserve import without_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from fwguardd.ruleset.copies import Rulesets
     from fwguardd.ruleset.preserve import Preserve
@@ -30,6 +30,16 @@ Owned = frozenset[tuple[Family, str]]
 
 Chains = frozenset[tuple[Family, str, str]]
 """Chains, by family, table and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulePlace:
+    """A rule, by its text, and the chain that it stands in."""
+
+    family: Family
+    table: str
+    chain: str
+    text: str
 
 
 class Provenance(Enum):
@@ -154,6 +164,24 @@ class Canonical:
         ``loaded`` is what fwguardd loaded."""
         left = without_twins(self.rulesets, live, loaded, preserve)
         return replace(self, rulesets=left.rulesets), left.findings
+
+    def without_rules(self, unwanted: Collection[RulePlace]) -> Canonical:
+        """The same without these rules."""
+        rulesets: dict[Family, Ruleset] = {}
+        for family, ruleset in self.rulesets.items():
+            tables: dict[str, Table] = {}
+            for table in ruleset.tables.values():
+                chains: dict[str, Chain] = {}
+                for chain in table.chains.values():
+                    kept = tuple(
+                        rule
+                        for rule in chain.rules
+                        if RulePlace(family, table.name, chain.name, rule.text) not in unwanted
+                    )
+                    chains[chain.name] = replace(chain, rules=kept)
+                tables[table.name] = replace(table, chains=chains)
+            rulesets[family] = replace(ruleset, tables=tables)
+        return replace(self, rulesets=rulesets)
 
 
 def owned_tables(rulesets: Mapping[Family, Ruleset]) -> Owned:

@@ -37,6 +37,8 @@ from fwguardd.ruleset.error_hints import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fwguardd.ruleset.model import Finding
+
     Words = str | Callable[[re.Match[str], str], str]
 
 
@@ -47,6 +49,24 @@ class Explanation:
     code: str
     message: str
     hint: str
+
+
+_OUTSIDE = frozenset({"unknown-set", "set-of-other-family", "unresolvable-name", "missing-extension", "too-large"})
+"""Codes of errors about something that the rule names and that is not in the files: an ipset, a host name, a module or
+an object of the kernel, memory."""
+
+_OUTSIDE_OPTIONS = ("--uid-owner ", "--gid-owner ", "-m cgroup --path ", "--nfacct-name ")
+"""Options whose value names a user, a group, a control group or an accounting object of this host."""
+
+_PERHAPS_OUTSIDE = frozenset({"bad-value", "refused-by-kernel", "refused"})
+
+
+def may_pass_later(finding: Finding) -> bool:
+    """Whether an error is about something outside of the rule files, such as an ipset, which may come later."""
+    if finding.code in _OUTSIDE:
+        return True
+    named = any(option in finding.line_text for option in _OUTSIDE_OPTIONS)
+    return named and finding.code in _PERHAPS_OUTSIDE
 
 
 def explain_words(words: str, rule: str) -> Explanation | None:

@@ -1,0 +1,219 @@
+"""The state that fwguardctl status names equals what the kernel holds, at each step of what people have met."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.control.client import ask
+from tests.netns.conftest import output
+from tests.waiting import LONGEST, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Start = Callable[..., Any]
+    Saved = Callable[[], dict[str, list[str]]]
+
+ROOT = Path(__file__).resolve().parents[2]
+FAST = "drift_interval: 200ms\n"
+WITH_SET = """-P INPUT DROP
+-A INPUT -i lo -j ACCEPT
+-4 -A INPUT -m set --match-set allow src -j ACCEPT
+-A INPUT -p tcp --dport 22 -j ACCEPT
+"""
+
+
+def _status(folder: Path) -> tuple[str, str, int]:
+    """The state and the files that status --json shows, and the exit code of status."""
+    control = folder / "run" / "control.sock"
+    result = ask(control, "status")
+    ended = subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", "--socket", str(control), "status"],
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
+    )  # fmt: skip
+    return result["state"], result["files"], ended.returncode
+
+
+def _wait_for(folder: Path, state: str, files: str) -> None:
+    def is_reached() -> bool:
+        result = ask(folder / "run" / "control.sock", "status")
+        return (result["state"], result["files"]) == (state, files)
+
+    wait_until(is_reached, f"the state {state}, files {files}", pause=0.05)
+
+
+def _open_by_hand(backend: str, families: tuple[str, ...] = ("iptables", "ip6tables")) -> None:
+    for family in families:
+        for arguments in (("-F", "INPUT"), ("-P", "INPUT", "ACCEPT")):
+            subprocess.run([f"{family}-{backend}", "-w", "60", *arguments], check=True)
+
+
+def _without_set(loaded: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {family: [line for line in lines if "match-set" not in line] for family, lines in loaded.items()}
+
+
+def test_all_but_a_rule_without_its_set_is_repaired(
+    start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """The case status-lies: the rest is repaired at once, the state is drifted and names what is missing, and the rule
+    comes back with its set."""
+    output("ipset create allow hash:net")
+    daemon = start_daemon({"10.rules": WITH_SET}, FAST)
+    daemon.event("rules.applied")
+    daemon.end_pass()
+    before = saved()
+    assert _status(tmp_path) == ("in-force", "applied", 0)
+    ask(tmp_path / "run" / "control.sock", "pause", {"seconds": 600.0})
+    _open_by_hand(backend, ("iptables",))
+    output("ipset destroy allow")
+    daemon.ask("resume")
+    failed = daemon.event("rules.failed")
+    assert (failed["priority"], failed["state"]) == (3, "drifted")
+    assert 'there is no ipset "allow"' in failed["message"]
+    daemon.end_pass()
+    assert saved() == _without_set(before)
+    assert _status(tmp_path) == ("drifted", "applied", 1)
+    result = daemon.ask("status")
+    assert result["drift"]["count"] == 1
+    assert "the repair fails: " in result["sentence"]
+    assert 'there is no ipset "allow"' in result["sentence"]
+    output("ipset create allow hash:net")
+    daemon.event("drift.repaired", state="in-force")
+    assert saved() == before
+    _wait_for(tmp_path, "in-force", "applied")
+    messages = [event["message"] for event in daemon.events_until_its_end("rules.failed")]
+    assert len(messages) == len(set(messages))
+
+
+def test_a_set_that_comes_late_is_waited_for(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """The case set-comes-late: the files wait, which is reported once, and are applied by themselves when the set is
+    there."""
+    daemon = start_daemon({"10.rules": WITH_SET})
+    rejected = daemon.event("rules.rejected")
+    assert (rejected["code"], rejected["files"], rejected["state"]) == ("unknown-set", "waiting", "unmanaged")
+    daemon.end_pass()
+    assert _status(tmp_path) == ("unmanaged", "waiting", 1)
+    assert ":INPUT DROP" not in saved()["ipv4"]
+    output("ipset create allow hash:net")
+    assert daemon.event("rules.applied")["state"] == "in-force"
+    daemon.end_pass()
+    assert _status(tmp_path) == ("in-force", "applied", 0)
+    assert len(daemon.events_until_its_end("rules.rejected")) == 1
+
+
+def test_files_with_a_mistake_do_not_wait(start_daemon: Start, tmp_path: Path) -> None:
+    """An error of the author is refused, also beside a set that is missing: retrying does not help."""
+    daemon = start_daemon({"10.rules": f"{WITH_SET}-A INPUT -j NOWHERE\n"})
+    assert daemon.event("rules.rejected")["files"] == "refused"
+    daemon.end_pass()
+    assert _status(tmp_path) == ("unmanaged", "refused", 1)
+
+
+def _boot(folder: Path) -> str:
+    """Run the boot loader, as at boot; the first line of its report."""
+    subprocess.run(
+        [
+            str(ROOT / "packaging" / "fwguardd-boot"), "--state-dir", str(folder / "state"),
+            "--runtime-dir", str(folder / "run"), "--emergency-dir", str(ROOT / "packaging" / "emergency"),
+        ],
+        check=False, capture_output=True,
+    )  # fmt: skip
+    return (folder / "run" / "boot").read_text().splitlines()[0]
+
+
+def test_an_emergency_boot_is_not_overlooked(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
+    """The case emergency-boot: the state is emergency, with priority err, and stays so until the set is there; a later
+    start does not report the emergency again."""
+    output("ipset create allow hash:net")
+    daemon = start_daemon({"10.rules": WITH_SET}, FAST)
+    daemon.event("rules.applied")
+    daemon.stop()
+    before = saved()
+    _open_by_hand(backend)
+    output("ipset destroy allow")
+    assert _boot(tmp_path) == "outcome=emergency"
+    emergency = saved()
+    daemon = start_daemon(settings=FAST)
+    report = daemon.event("boot.report")
+    assert (report["priority"], report["state"]) == (3, "emergency")
+    failed = daemon.event("rules.failed")
+    assert (failed["priority"], failed["state"]) == (3, "emergency")
+    daemon.end_pass()
+    assert saved() == emergency
+    assert _status(tmp_path) == ("emergency", "applied", 1)
+    output("ipset create allow hash:net")
+    daemon.event("drift.repaired", state="in-force")
+    assert saved() == before
+    _wait_for(tmp_path, "in-force", "applied")
+    daemon.stop()
+    again = start_daemon(settings=FAST)
+    assert again.event("boot.report")["priority"] == 5
+    again.event("rules.unchanged")
+    again.end_pass()
+    assert _status(tmp_path) == ("in-force", "applied", 0)
+
+
+def test_an_emergency_set_that_is_gone_is_not_claimed(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Where another program has opened the emergency set, what can be loaded of the revision is loaded."""
+    output("ipset create allow hash:net")
+    daemon = start_daemon({"10.rules": WITH_SET}, FAST)
+    daemon.event("rules.applied")
+    daemon.stop()
+    before = saved()
+    _open_by_hand(daemon.backend)
+    output("ipset destroy allow")
+    (tmp_path / "run" / "boot").write_text("outcome=emergency\nreason=a test\n")
+    daemon = start_daemon(settings=FAST)
+    assert daemon.event("rules.failed")["state"] == "drifted"
+    daemon.end_pass()
+    assert saved() == _without_set(before)
+    assert _status(tmp_path) == ("drifted", "applied", 1)
+
+
+STOPS_BEFORE_THE_LOAD = """
+import os, sys, time
+from fwguardd import daemon
+from fwguardd.enforce import reconcile
+
+apply_files = reconcile.apply_files
+
+def after_a_moment(*arguments):
+    if os.path.exists(os.environ["HOLD"]):
+        open(os.environ["HOLD"] + ".reached", "w").close()
+    while os.path.exists(os.environ["HOLD"]):
+        time.sleep(0.01)
+    return apply_files(*arguments)
+
+reconcile.apply_files = after_a_moment
+sys.exit(daemon.main(sys.argv[4:]))
+"""
+"""A daemon that waits between the validation of files and their load, while a file exists."""
+
+
+def test_drift_inside_a_pass_is_reported_before_the_files(
+    start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """The case drift-inside-a-pass: a rule that is deleted while changed files are validated is drift, with its author
+    on nft, and the change follows."""
+    hold, rule = tmp_path / "hold", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"
+    enter = [sys.executable, "-c", STOPS_BEFORE_THE_LOAD]
+    daemon = start_daemon({"10.rules": "-P INPUT DROP\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"}, enter=enter, HOLD=hold)
+    daemon.event("rules.applied")
+    daemon.end_pass()
+    hold.touch()
+    daemon.drop("20.rules", "-A INPUT -p udp --dport 53 -j ACCEPT\n")
+    wait_until(Path(f"{hold}.reached").exists, "the load", pause=0.01)
+    subprocess.run([f"iptables-{backend}", "-w", "60", "-D", *rule.split()[1:]], check=True)
+    hold.unlink()
+    drift = daemon.event("drift.detected")
+    assert [line.partition(" (")[0] for line in drift["difference"]] == [f"- ipv4 filter {rule}"]
+    if backend == "nft":
+        assert "iptables" in drift["culprit"]
+    daemon.event("rules.applied", revision=2)
+    daemon.event("drift.repaired", state="in-force")
+    daemon.end_pass()
+    assert rule in saved()["ipv4"]
+    assert _status(tmp_path) == ("in-force", "applied", 0)
