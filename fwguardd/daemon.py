@@ -24,7 +24,7 @@ from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.schedule import Due, Schedule
-from fwguardd.enforce.state import UnverifiedState
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.kernel.attribution import NO_AUTHORS
 from fwguardd.kernel.changes import Change, ChangeReader
@@ -283,7 +283,7 @@ class Daemon:
 
     def _inform_systemd(self, **variables: int) -> None:
         supervisor = self._supervisor
-        line = documents.status_line(supervisor.sentence, supervisor.state, self.denials())
+        line = documents.status_line(supervisor.sentence, self.denials())
         self._systemd.notify(**variables, STATUS=line)
 
     def _report_stuck(self, step: str) -> None:

@@ -102,12 +102,10 @@ def settings_refused(host: Host, state: State, refused: RefusedSettings) -> Outc
     return document
 
 
-def status_line(sentence: str, state: State, denials: DenialsDocument) -> str:
-    """The state in one line, for STATUS= of sd_notify(3): the first error of a refusal, and how many packets were
-    denied since the start, as of now. Control characters, as a file name may hold them, are escaped."""
+def status_line(sentence: str, denials: DenialsDocument) -> str:
+    """The state in one line, for STATUS= of sd_notify(3), and how many packets were denied since the start, as of now.
+    Control characters, as a file name may hold them, are escaped."""
     parts = [sentence]
-    if state.refused is not None:
-        parts.extend(str(finding) for finding in state.refused.findings.errors[:1])
     if denials["denied"]:
         parts.append(f"denials: {denials['denied']}")
     return printable("; ".join(parts))

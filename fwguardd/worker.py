@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -32,7 +32,7 @@ from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcom
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
-from fwguardd.enforce.reports import end_emergency, read_boot_report
+from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
@@ -135,8 +135,7 @@ class Worker:
         """Open the state directory. Raises StoreError where it cannot be trusted.
 
         ``confirmation_asked`` is set by the event loop when a reload that has to be confirmed is queued. ``noticed``
-        are the processes that are known to have changed the kernel since the last pass began; it is called in the
-        worker thread, and returns a frozen value.
+        are those known to have changed the kernel since the last pass began; it is called in the worker thread.
         """
         self._noticed = noticed
         self._confirmation_asked = confirmation_asked or threading.Event()
@@ -151,17 +150,12 @@ class Worker:
         self._other_tables: tuple[OtherTable, ...] = ()
         self._other_tables_error = ""
         self._boot_report = settings.runtime_dir / "boot"
-        self._state = self._after_boot(recall(self._context(Orders(settings))))
+        self._state = after_boot(self._boot_report, recall(self._context(Orders(settings))))
 
     @property
     def rule_count(self) -> int:
         """The number of rules in force."""
         return self._state.in_force.rule_count if self._state.in_force is not None else 0
-
-    def _after_boot(self, state: State) -> State:
-        """The state with what the boot loader has loaded, if that is not the revision."""
-        report = read_boot_report(self._boot_report)
-        return state if report is None or state.is_open else replace(state, emergency=report.emergency)
 
     def opened(self, _orders: Orders) -> Opened:
         """What the state directory says."""

@@ -26,8 +26,9 @@ from fwguardd.enforce.record import (
 )
 from fwguardd.enforce.rollback import load_emergency_set
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.state import State, Unknown
+from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import find_drift
+from fwguardd.enforce.unknown import Unknown
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.model import FAMILIES

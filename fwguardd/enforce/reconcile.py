@@ -23,7 +23,8 @@ from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, load_failed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.schedule import Due
-from fwguardd.enforce.state import RefusedFiles, State, Unknown
+from fwguardd.enforce.state import RefusedFiles, State
+from fwguardd.enforce.unknown import Unknown
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError

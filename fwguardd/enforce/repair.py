@@ -18,8 +18,9 @@ from fwguardd.enforce.reports import (
     report_unverified,
     report_verified,
 )
-from fwguardd.enforce.state import InForce, KernelState, State, UnverifiedState
+from fwguardd.enforce.state import InForce, KernelState, State
 from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, RestoreRefusedError, UnknownContentError
 from fwguardd.kernel.namespaces import NamespaceError

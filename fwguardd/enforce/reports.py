@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
-from fwguardd.enforce.state import KernelState, State, UnverifiedState
+from fwguardd.enforce.state import KernelState, State
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
 from fwguardd.wording import counted, local_time_of_day
@@ -216,6 +217,14 @@ def read_boot_report(path: Path) -> BootReport | None:
         return None
     outcome, revision, reason = (fields.get(name, "") for name in ("outcome", "revision", "reason"))
     return BootReport(outcome, revision, reason, "over" in fields)
+
+
+def after_boot(path: Path, state: State) -> State:
+    """The state with what the boot loader reported in this file to have loaded, if that is not the revision."""
+    report = read_boot_report(path)
+    if report is None or state.is_open:
+        return state
+    return replace(state, emergency=report.emergency)
 
 
 def end_emergency(path: Path) -> None:

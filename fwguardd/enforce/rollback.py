@@ -29,8 +29,9 @@ from fwguardd.enforce.record import (
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.state import EMERGENCY_CAUSE, State, Unknown
+from fwguardd.enforce.state import EMERGENCY_CAUSE, State
 from fwguardd.enforce.transaction import Unchanged, put_in_force
+from fwguardd.enforce.unknown import Unknown
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError

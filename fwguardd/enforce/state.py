@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.unknown import Unknown, UnverifiedState
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, builtin_chains
 from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.store.model import RevisionKind
@@ -149,40 +150,6 @@ class RefusedFiles:
         if self.waits:
             return FilesReport(FilesState.WAITING, f"{error}; fwguardd tries again")
         return FilesReport(FilesState.REFUSED, error)
-
-
-class UnverifiedState(Enum):
-    """What is not known while the kernel cannot be compared with the revision in force.
-
-    In the first three states the kernel cannot be read at the moment: other programs change it without pause, or the
-    system lacks memory, or iptables-save does not print all. The comparison is tried again. In the last one retrying
-    does not help: the administrator has to remove the unsupported rule.
-    """
-
-    LOOK = "look"
-    """Whether anything drifted."""
-
-    WRITTEN = "written"
-    """Whether a ruleset that was loaded without an error is still there."""
-
-    UNDO = "undo"
-    """Whether a load that failed left anything. If it did, that has to be undone."""
-
-    HIDDEN = "hidden"
-    """Whether anything drifted, because a table of ours holds a rule that iptables cannot show."""
-
-
-class Unknown(Enum):
-    """What the state directory holds and could not be read. Each pass tries to read it again."""
-
-    REVISION = "revision"
-    """The newest revision: what the kernel holds is kept."""
-
-    PENDING = "pending"
-    """Whether a revision waits to be confirmed: changed files are applied only by a reload."""
-
-    HELD = "held"
-    """Which files are held: those that were there at the start are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
-from fwguardd.enforce.state import UnverifiedState
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.progress import Progress
 from fwguardd.ruleset.save_format import render
 from fwguardd.settings import Settings

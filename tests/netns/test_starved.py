@@ -16,7 +16,7 @@ from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.recall import recall
 from fwguardd.enforce.reconcile import PassRequest, reconcile
 from fwguardd.enforce.record import Cause
-from fwguardd.enforce.state import State, UnverifiedState
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import Backend, KernelStarvedError, LiveKernel, RestoreRefusedError
 from fwguardd.ruleset.model import FAMILIES, Family
@@ -25,6 +25,8 @@ from tests.waiting import must_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fwguardd.enforce.state import State
     from pathlib import Path
 
     from tests.netns.crashing import Saved, Tables

@@ -20,7 +20,7 @@ from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.rollback import confirm, expire, open_firewall, rollback
-from fwguardd.enforce.state import Unknown
+from fwguardd.enforce.unknown import Unknown
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.store.boot_files import BootFiles
