@@ -14,7 +14,7 @@ import pytest
 from fwguardd.control.client import RequestRefusedError, ask
 from fwguardd.kernel.attribution import read_author
 from tests.netns.conftest import output
-from tests.waiting import LONGEST
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -304,8 +304,8 @@ def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved
     event = daemon.event("drift.hidden")
     assert (event["priority"], event["culprit_pid"], event["culprit_process"]) == (3, pid, "nft")
     assert "Table `filter' is incompatible" in event["message"]
+    wait_until(lambda: ask(control, "status")["drift"]["unseen"] == "hidden", "the end of the pass", pause=0.05)
     status = ask(control, "status")
-    assert status["drift"]["unseen"] == "hidden"
     assert "unverified: " in status["sentence"]
     subprocess.run(["ip6tables-nft", "-F", "INPUT"], check=True)
     for _ in range(3):
