@@ -139,13 +139,12 @@ class Worker:
         """
         self._noticed = noticed
         self._confirmation_asked = confirmation_asked or threading.Event()
-        backend = host.tool.backend
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
-        self._rehearsals = Rehearsals(backend.value, self._pool)
+        self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
         self._validator = Validator(self._rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
-        self._kernel = MarkingKernel(backend, progress)
+        self._kernel = MarkingKernel(host.tool.backend, progress)
         self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
         self._other_tables: tuple[OtherTable, ...] = ()
         self._other_tables_error = ""
@@ -279,8 +278,7 @@ class Worker:
         if outcome is None:
             outcome = self._guard_after_bug(what, orders, before)
         self._state = outcome.state
-        if before.emergency and not self._state.emergency:
-            end_emergency(self._boot_report)
+        end_emergency(self._boot_report, before, self._state)
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))

@@ -227,8 +227,13 @@ def after_boot(path: Path, state: State) -> State:
     return replace(state, emergency=report.emergency)
 
 
-def end_emergency(path: Path) -> None:
-    """Note in the boot loader's report that the revision is in force now. A failure only costs a later start a look."""
+def end_emergency(path: Path, before: State, after: State) -> None:
+    """Note in the boot loader's report that the emergency set is not loaded any more, once that is so.
+
+    A failure only costs a later start a look at the kernel.
+    """
+    if after.emergency or not before.emergency:
+        return
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(f"over={int(time.time())}\n")
 

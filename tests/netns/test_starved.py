@@ -25,10 +25,9 @@ from tests.waiting import must_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from fwguardd.enforce.state import State
     from pathlib import Path
 
+    from fwguardd.enforce.state import State
     from tests.netns.crashing import Saved, Tables
 
 
