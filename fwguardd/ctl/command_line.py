@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from fwguardd import __version__
 from fwguardd.ctl import daemon_verbs
+from fwguardd.ctl.check_verb import FORMATS, check
 from fwguardd.ctl.denials import command as denials_command
-from fwguardd.ctl.offline_verbs import OfflineInput, check, diff, render_rules
+from fwguardd.ctl.offline_verbs import OfflineInput, diff, render_rules
+from fwguardd.ctl.terminal import show_what_the_terminal_can
 from fwguardd.kernel.iptables import IptablesNotPermittedError, KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.model import FAMILIES, Family
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; its exit code."""
     if argv is None:
         argv = sys.argv[1:]
+    show_what_the_terminal_can()
     options = _parser().parse_args(denials_command.join_times(argv))
     try:
         return _run(options)
@@ -71,7 +74,10 @@ def _run_offline(options: argparse.Namespace, settings: Settings) -> int:
     paths = tuple(getattr(options, "paths", ())) or (_rules_dir(options, settings),)
     source = OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
     if options.verb == "check":
-        return check(source)
+        output = options.format
+        if options.json:
+            output = "json"
+        return check(source, output, static=options.static)
     if options.verb == "diff":
         return diff(source)
     return render_rules(source, _FAMILIES[options.family])
@@ -113,6 +119,10 @@ def _add_offline_verbs(
         description="Check the rule files and load them in a temporary network namespace. Nothing on the host changes. "
         "A PATH outside of the daemon's rules directory may belong to any user.",
     )
+    checking.add_argument(
+        "--static", action="store_true", help="do not rehearse: no iptables and no network namespace is needed"
+    )
+    checking.add_argument("--format", choices=FORMATS, default="text", help="output format (default: %(default)s)")
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
     verbs.add_parser(
         "diff",

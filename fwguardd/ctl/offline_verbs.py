@@ -1,6 +1,6 @@
-"""The verbs that read rule files and change nothing: check, diff and render. They do not need the daemon.
+"""The verbs that read rule files and change nothing: diff and render, and what check shares with them.
 
-check and render work for every user; diff reads the rules in the kernel, which needs root.
+They do not need the daemon. check and render work for every user; diff reads the rules in the kernel, which needs root.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
-    FAMILIES,
     NOT_STATED,
     Chain,
     Family,
@@ -85,18 +84,6 @@ class Hunk:
     table: str
     chain: str
     lines: tuple[DiffLine, ...]
-
-
-def check(source: OfflineInput) -> int:
-    """Read, compose, lint and rehearse; print the findings. Raises NamespaceError, ToolMissingError."""
-    result, tool = validated(source)
-    if source.json:
-        print(json.dumps(_check_document(result, tool)))
-    else:
-        print_findings(result, tool, Painter())
-    if isinstance(result, Invalid):
-        return ANSWER_IS_NO
-    return DONE
 
 
 def render_rules(source: OfflineInput, families: Sequence[Family]) -> int:
@@ -212,21 +199,6 @@ def _print_each(findings: Sequence[Finding], *, as_documents: bool) -> None:
 
 def _rule_counts(result: Valid) -> dict[str, int]:
     return {family.value: ruleset.rule_count for family, ruleset in result.rehearsed.rulesets.items()}
-
-
-def _check_document(result: Validation, tool: Tool) -> dict[str, object]:
-    rules = dict.fromkeys((family.value for family in FAMILIES), 0)
-    if isinstance(result, Valid):
-        rules |= _rule_counts(result)
-    return {
-        "ok": isinstance(result, Valid),
-        "errors": len(result.findings.errors),
-        "warnings": len(result.findings.warnings),
-        "rules": rules,
-        "backend": tool.backend.value,
-        "iptables": tool.version,
-        "findings": as_json(result.findings),
-    }
 
 
 def _hunks_to_load(result: Valid, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:

@@ -38,6 +38,8 @@ complete -c fwguardctl -n __fwguardctl_rules_verb -l rules-dir -x -a '(__fish_co
 complete -c fwguardctl -n __fwguardctl_rules_verb -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -F
+complete -c fwguardctl -n '__fish_seen_subcommand_from check' -l static -d 'Do not rehearse'
+complete -c fwguardctl -n '__fish_seen_subcommand_from check' -l format -x -a 'text json github sarif' -d 'Output format'
 complete -c fwguardctl -n '__fish_seen_subcommand_from render' -l family -x -a '4 6' -d 'Only this family'
 complete -c fwguardctl -n '__fish_seen_subcommand_from reload' -l confirm -d 'Roll back unless confirmed in time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from open' -l for -x -a '5m 15m 1h' -d 'For this time'

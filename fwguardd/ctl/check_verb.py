@@ -1,0 +1,135 @@
+"""The verb check: read, compose, lint and rehearse rule files, and print what was found for people or programs.
+
+With ``--static`` nothing is rehearsed, for containers that permit no namespaces and have no iptables.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.ctl.finding_formats import github_annotations, sarif
+from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, OfflineInput, print_findings, snapshot_of, validated
+from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.enforce.validate import Invalid, Valid, compose_files
+from fwguardd.kernel.iptables import ToolMissingError
+from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.ruleset.model import FAMILIES, Findings
+from fwguardd.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fwguardd.enforce.validate import Validation
+    from fwguardd.kernel.iptables import Tool
+    from fwguardd.ruleset.model import Family, Ruleset
+
+FORMATS = ("text", "json", "github", "sarif")
+
+MOST_LISTED = 1_000
+"""Findings that a document lists; it counts all."""
+
+_INSTEAD = "to check the files without a rehearsal, run: fwguardctl check --static"
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What a check found. ``tool`` is the iptables that it was rehearsed with; None without a rehearsal."""
+
+    ok: bool
+    findings: Findings
+    rules: Mapping[str, int]
+    tool: Tool | None
+
+
+def check(source: OfflineInput, output: str, *, static: bool) -> int:
+    """Check the files and print the findings in a format of `FORMATS`. Raises NamespaceError, ToolMissingError."""
+    if output == "text" and not static:
+        result, tool = _rehearsed(source)
+        print_findings(result, tool, Painter())
+        return _exit_code(ok=isinstance(result, Valid))
+    checked = _checked(source, static=static)
+    if output == "text":
+        _print_static(checked)
+    elif output == "json":
+        print(json.dumps(_document(checked)))
+    elif output == "sarif":
+        print(json.dumps(sarif(checked.findings[:MOST_LISTED])))
+    else:
+        for line in github_annotations(checked.findings[:MOST_LISTED]):
+            print(line)
+    return _exit_code(ok=checked.ok)
+
+
+def _exit_code(*, ok: bool) -> int:
+    if ok:
+        return DONE
+    return ANSWER_IS_NO
+
+
+def _rehearsed(source: OfflineInput) -> tuple[Validation, Tool]:
+    """The result of the validation. Raises NamespaceError and ToolMissingError, which name --static."""
+    try:
+        return validated(source)
+    except NamespaceError as error:
+        raise NamespaceError(f"{error}; {_INSTEAD}") from error
+    except ToolMissingError as error:
+        raise ToolMissingError(f"{error}; {_INSTEAD}") from error
+
+
+def _checked(source: OfflineInput, *, static: bool) -> _Checked:
+    if static:
+        return _checked_without_kernel(source)
+    result, tool = _rehearsed(source)
+    if isinstance(result, Invalid):
+        return _Checked(ok=False, findings=result.findings, rules=_counts({}), tool=tool)
+    return _Checked(ok=True, findings=result.findings, rules=_counts(result.rehearsed.rulesets), tool=tool)
+
+
+def _checked_without_kernel(source: OfflineInput) -> _Checked:
+    snapshot = snapshot_of(source.paths, source.rules_dir)
+    composition = compose_files(snapshot.files, source.context, snapshot.findings)
+    ok = not composition.findings.errors
+    rules = _counts({})
+    if ok:
+        rules = _counts(composition.candidate.rulesets)
+    return _Checked(ok=ok, findings=composition.findings, rules=rules, tool=None)
+
+
+def _counts(rulesets: Mapping[Family, Ruleset]) -> dict[str, int]:
+    """The number of rules of each family."""
+    counts = dict.fromkeys((family.value for family in FAMILIES), 0)
+    for family, ruleset in rulesets.items():
+        counts[family.value] = ruleset.rule_count
+    return counts
+
+
+def _print_static(checked: _Checked) -> None:
+    """Findings as compilers print them, and a last line that says what was not checked."""
+    paint = Painter()
+    for finding in checked.findings:
+        print(paint.finding(finding))
+    errors, warnings = len(checked.findings.errors), len(checked.findings.warnings)
+    totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    if not checked.ok:
+        print(f"{totals}. A reload would change nothing.")
+        return
+    rules = ", ".join(f"{number} {family}" for family, number in checked.rules.items())
+    missing = "errors that only iptables or the kernel finds are missing"
+    print(f"{paint.good('ok')}: {rules} rules, not rehearsed ({missing}); {totals}")
+
+
+def _document(checked: _Checked) -> dict[str, Any]:
+    backend = version = None
+    if checked.tool is not None:
+        backend, version = checked.tool.backend.value, checked.tool.version
+    return {
+        "ok": checked.ok,
+        "errors": len(checked.findings.errors),
+        "warnings": len(checked.findings.warnings),
+        "rules": checked.rules,
+        "backend": backend,
+        "iptables": version,
+        "findings": as_json(checked.findings[:MOST_LISTED]),
+    }
