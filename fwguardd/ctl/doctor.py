@@ -9,9 +9,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl import diagnose
 from fwguardd.ctl.answers import escaped
 from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.enforce.reports import read_boot_report
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import compose_files
 from fwguardd.kernel import host
@@ -66,7 +68,7 @@ def examine(settings: Settings) -> Diagnosis:
     """Check everything. Nothing is changed, and nothing is raised."""
     preserve = Preserve.from_patterns(settings.preserve)
     tools, tool = _examine_tools(settings.backend)
-    diagnosis = tools + _examine_host(preserve) + _examine_rules_directory(settings)
+    diagnosis = _examine_state(settings) + tools + _examine_host(preserve) + _examine_rules_directory(settings)
     if not has_capability(CAP_NET_ADMIN):
         skipped = "the rules in the kernel, the kernel log, and /etc/wireguard: run it as root to check them"
         return diagnosis + Diagnosis(unchecked=(skipped,))
@@ -75,6 +77,25 @@ def examine(settings: Settings) -> Diagnosis:
         diagnosis += _examine_other_tables(tool)
         diagnosis += _examine_notices(tool)
     return diagnosis + _examine_kernel_log()
+
+
+def _examine_state(settings: Settings) -> Diagnosis:
+    """The state that the daemon has measured; without a daemon, what the boot loader has loaded."""
+    try:
+        status = ask(settings.runtime_dir / "control.sock", "status")
+    except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
+        report = read_boot_report(settings.runtime_dir / "boot")
+        if report is not None and report.emergency:
+            message = f"the emergency set was {escaped(report.emergency)}"
+            return _only(Finding("not-in-force", message, hint="start fwguardd: systemctl start fwguardd"))
+        return Diagnosis(notes=(f"whether the rule files are in force is not known: {escaped(error)}",))
+    findings: list[Finding] = []
+    if status.get("state", "in-force") != "in-force":
+        findings.append(Finding("not-in-force", escaped(status["sentence"]), hint="see fwguardctl status"))
+    elif status.get("files") in ("refused", "waiting"):
+        message = f"the rule files are not in force, files {status['files']}: {escaped(status.get('files_why', ''))}"
+        findings.append(Finding("files-not-applied", message, hint="see fwguardctl status"))
+    return Diagnosis(tuple(findings))
 
 
 def _examine_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,18 @@ def test_files_with_a_mistake_do_not_wait(start_daemon: Start, tmp_path: Path) -
     assert _status(tmp_path) == ("unmanaged", "refused", 1)
 
 
+def _doctor(folder: Path) -> str:
+    """What doctor says about the state."""
+    config = folder / "doctor.yaml"
+    config.write_text(f"runtime_dir: {folder / 'run'}\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "fwguardd.ctl.main", "doctor", "--config", str(config), "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
+    )  # fmt: skip
+    findings = json.loads(ended.stdout)["findings"]
+    return "".join(finding["message"] for finding in findings if finding["code"] == "not-in-force")
+
+
 def _boot(folder: Path) -> str:
     """Run the boot loader, as at boot; the first line of its report."""
     subprocess.run(
@@ -144,6 +157,7 @@ def test_an_emergency_boot_is_not_overlooked(start_daemon: Start, saved: Saved, 
     daemon.end_pass()
     assert saved() == emergency
     assert _status(tmp_path) == ("emergency", "applied", 1)
+    assert "emergency: " in _doctor(tmp_path)
     output("ipset create allow hash:net")
     daemon.event("drift.repaired", state="in-force")
     assert saved() == before
