@@ -194,6 +194,10 @@ class Supervisor:
         """Accept everything, for so many seconds or until a reload."""
         return await self._act(Worker.open_firewall, by, seconds)
 
+    async def hold_files(self, by: str) -> Report:
+        """Apply no changed files until a reload."""
+        return await self._act(Worker.hold_files, by)
+
     async def check_revision(self, number: int) -> Report:
         """Read a revision from the disk; if it is damaged, it is moved aside and reported."""
         return await self._act(Worker.check_revision, number)

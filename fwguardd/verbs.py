@@ -193,6 +193,9 @@ class ControlVerbs:
     async def _open(self, request: Request, caller: Caller) -> OutcomeDocument:
         return self._changed(await self._supervisor.open_firewall(str(caller), request.seconds("seconds")))
 
+    async def _hold(self, _request: Request, caller: Caller) -> OutcomeDocument:
+        return self._changed(await self._supervisor.hold_files(str(caller)))
+
     def _changed(self, report: Report) -> OutcomeDocument:
         self._passes.after(report)
         return self._outcome(report)
@@ -212,6 +215,7 @@ class ControlVerbs:
             "history": _history,
             "show": _show,
             "open": _open,
+            "hold": _hold,
             "drift": _drift,
             "pause": _pause,
             "resume": _resume,

@@ -33,7 +33,7 @@ from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
-from fwguardd.enforce.rollback import confirm, expire, load_emergency_set, open_firewall, rollback
+from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -189,11 +189,11 @@ class Worker:
 
     def open_firewall(self, orders: Orders, by: str, seconds: float | None = None) -> Report:
         """Accept everything, for so many seconds or until a reload."""
+        return self._act("an opening", orders, lambda context, state: open_firewall(context, state, by, seconds))
 
-        def step(context: Context, state: State) -> Outcome:
-            return open_firewall(context, state, by, seconds)
-
-        return self._act("opening the firewall", orders, step)
+    def hold_files(self, orders: Orders, by: str) -> Report:
+        """Apply no changed files until a reload."""
+        return self._act("holding the files", orders, lambda context, state: hold_files(context, state, by))
 
     def check_revision(self, orders: Orders, number: int) -> Report:
         """Read a revision from the disk; if it is damaged, it is moved aside and reported."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-LONG_VERBS = frozenset({"reload", "rollback", "open"})
+LONG_VERBS = frozenset({"reload", "rollback", "open", "hold"})
 LONG, SHORT = 600.0, 30.0
 """Seconds to wait for an answer. A verb that writes waits for the pass before it, a rehearsal, and the xtables lock."""
 

@@ -95,6 +95,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
                 arguments=(Argument("revision", ArgumentType.WHOLE, 1, LARGEST_WHOLE, required=True),),
             ),
             Verb("open", reads=False, arguments=(Argument("seconds", ArgumentType.SECONDS, 1, _DAY),)),
+            Verb("hold", reads=False),
             Verb("drift", reads=True),
             Verb("pause", reads=False, arguments=(Argument("seconds", ArgumentType.SECONDS, 1, _DAY, required=True),)),
             Verb("resume", reads=False),

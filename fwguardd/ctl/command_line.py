@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import __version__
-from fwguardd.ctl import daemon_verbs
+from fwguardd.ctl import daemon_verbs, directory_verbs
 from fwguardd.ctl.check_verb import FORMATS, check
 from fwguardd.ctl.denials import command as denials_command
 from fwguardd.ctl.offline_verbs import OfflineInput, diff, render_rules
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.verb in directory_verbs.NAMES or getattr(options, "restore_files", False):
+        return directory_verbs.run(options)
     if options.verb in daemon_verbs.NAMES:
         return daemon_verbs.run(options)
     if options.verb == denials_command.NAME:
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_offline_verbs(verbs, common)
     daemon_verbs.add_verbs(verbs, common)
+    directory_verbs.add_verbs(verbs, common)
     denials_command.add_verb(verbs)
     return parser
 

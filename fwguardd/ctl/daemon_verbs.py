@@ -35,7 +35,7 @@ CONFIRM_WITHIN = 60.0
 
 _SHORTEST, _LONGEST = 1.0, 86400.0
 _POSITIVE = re.compile(r"0*[1-9][0-9]{0,14}")
-_CHANGES = frozenset({"reload", "rollback", "open", "confirm"})
+_CHANGES = frozenset({"reload", "rollback", "open", "confirm", "hold"})
 _OUTCOMES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO, "failed": FAILED}
 
 _HELP: Mapping[str, str] = {
@@ -46,6 +46,7 @@ _HELP: Mapping[str, str] = {
     "history": "list the revisions that are kept",
     "show": "show one revision: its files, and its rules as iptables-save prints them",
     "open": "accept everything now, for a time or until the next reload",
+    "hold": "do not apply changed rule files until the next reload",
     "drift": "compare the kernel with the revision in force now",
     "pause": "do not repair drift for a while, to work on the firewall by hand",
     "resume": "repair drift again, after a pause or a fight",
@@ -64,7 +65,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common
     )
     parsers = {name: verbs.add_parser(name, parents=[common, with_socket], help=text) for name, text in _HELP.items()}
     parsers["reload"].add_argument(
-        "--confirm", type=_duration, nargs="?", const=CONFIRM_WITHIN, metavar="60s", dest="confirm_seconds",
+        "--confirm", type=seconds_argument, nargs="?", const=CONFIRM_WITHIN, metavar="60s", dest="confirm_seconds",
         help="roll the change back after this time, unless fwguardctl confirm is run before",
     )  # fmt: skip
     parsers["rollback"].add_argument(
@@ -74,17 +75,26 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common
         metavar="REV",
         help="the revision to go back to (default: the previous one)",
     )
+    parsers["rollback"].add_argument(
+        "--restore-files",
+        action="store_true",
+        help="write the rule files of the revision into the rules directory",
+    )
     parsers["history"].add_argument("--limit", type=_positive, metavar="N", help="list only the newest N")
     parsers["show"].add_argument("revision", type=_positive, metavar="REV", help="a number from fwguardctl history")
     parsers["open"].add_argument(
-        "--for", type=_duration, metavar="15m", dest="seconds", help="put what is in force now in force again then"
+        "--for",
+        type=seconds_argument,
+        metavar="15m",
+        dest="seconds",
+        help="load what is in force now again after this",
     )
-    parsers["pause"].add_argument("seconds", type=_duration, metavar="TIME", help="for how long, such as 15m")
+    parsers["pause"].add_argument("seconds", type=seconds_argument, metavar="TIME", help="for how long, such as 15m")
 
 
 def run(options: argparse.Namespace) -> int:
     """Send the request, print the answer, and return the exit code. Raises SettingsError for a wrong --config."""
-    socket_path = _socket_path(options)
+    socket_path = socket_path_of(options)
     try:
         result = ask(socket_path, options.verb, _arguments(options))
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
@@ -143,11 +153,11 @@ def _status_lines(result: Any, ink: answers.AnswerPainter, _socket_path: Path) -
 
 
 def _change_lines(result: Any, ink: answers.AnswerPainter, socket_path: Path) -> list[str]:
-    return answers.change(result, ink, _confirm_command(socket_path))
+    return answers.change(result, ink, confirm_command(socket_path))
 
 
 def _confirm_lines(result: Any, ink: answers.AnswerPainter, socket_path: Path) -> list[str]:
-    return answers.confirmed(result, ink, _confirm_command(socket_path))
+    return answers.confirmed(result, ink, confirm_command(socket_path))
 
 
 def _plain(lines: Callable[[Any, answers.AnswerPainter], list[str]]) -> _Lines:
@@ -163,6 +173,7 @@ _LINES: Mapping[str, _Lines] = {
     "history": _plain(answers.history),
     "show": _plain(answers.show),
     "open": _change_lines,
+    "hold": _change_lines,
     "drift": _plain(answers.drift),
     "pause": _plain(answers.pause),
     "resume": _plain(answers.pause),
@@ -187,7 +198,8 @@ def _status_code(result: Mapping[str, Any]) -> int:
     return ANSWER_IS_NO
 
 
-def _socket_path(options: argparse.Namespace) -> Path:
+def socket_path_of(options: argparse.Namespace) -> Path:
+    """The control socket that the command line or the settings name. Raises SettingsError for a wrong --config."""
     given: Path | None = getattr(options, "socket", None)
     if given is not None:
         return given
@@ -202,13 +214,15 @@ def _socket_path(options: argparse.Namespace) -> Path:
     return settings.runtime_dir / SOCKET_NAME
 
 
-def _confirm_command(socket_path: Path) -> str:
+def confirm_command(socket_path: Path) -> str:
+    """The command that confirms a change."""
     if socket_path == Settings().runtime_dir / SOCKET_NAME:
         return "fwguardctl confirm"
     return f"fwguardctl confirm --socket {shlex.quote(str(socket_path))}"
 
 
-def _duration(text: str) -> float:
+def seconds_argument(text: str) -> float:
+    """The seconds of a duration on the command line. Raises ArgumentTypeError."""
     try:
         seconds = duration(text)
     except ValueError as error:

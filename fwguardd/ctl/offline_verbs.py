@@ -125,18 +125,22 @@ def diff(source: OfflineInput) -> int:
         else:
             print_findings(result, tool, paint)
         return ANSWER_IS_NO
-    hunks = _hunks_to_load(result, tool, source)
+    hunks = differences_to_load(result, tool, source)
     if source.json:
         print(json.dumps(_diff_document(result.findings, hunks, ok=True)))
     else:
-        _print_hunks(hunks, paint)
+        print_hunks(hunks, paint)
     return DONE
 
 
 def validated(source: OfflineInput) -> tuple[Validation, Tool]:
     """The result of the validation that a reload runs too. Raises NamespaceError, ToolMissingError."""
+    return validated_snapshot(snapshot_of(source.paths, source.rules_dir), source)
+
+
+def validated_snapshot(snapshot: Snapshot, source: OfflineInput) -> tuple[Validation, Tool]:
+    """The same for files that were read already."""
     tool = find_tool(source.backend)
-    snapshot = snapshot_of(source.paths, source.rules_dir)
     pool = NamespacePool()
     try:
         pool.refill()
@@ -201,7 +205,7 @@ def _rule_counts(result: Valid) -> dict[str, int]:
     return {family.value: ruleset.rule_count for family, ruleset in result.rehearsed.rulesets.items()}
 
 
-def _hunks_to_load(result: Valid, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
+def differences_to_load(result: Valid, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
     """The differences between the rules in the kernel and the rehearsed ones."""
     wanted = result.rehearsed.rulesets
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
@@ -272,7 +276,8 @@ def _hunk_document(hunk: Hunk) -> dict[str, Any]:
     return {"family": hunk.family.value, "table": hunk.table, "chain": hunk.chain, "lines": lines}
 
 
-def _print_hunks(hunks: tuple[Hunk, ...], paint: Painter) -> None:
+def print_hunks(hunks: tuple[Hunk, ...], paint: Painter) -> None:
+    """The chains that would change, and how many."""
     if not hunks:
         print(paint.good("No differences: a reload would change nothing."))
         return

@@ -243,6 +243,12 @@ def _open_for(context: Context, state: State, opened: InForce, why: Cause, secon
     return replace(outcome, state=opening)
 
 
+def hold_files(context: Context, state: State, by: str) -> Outcome:
+    """Apply no changed files until a reload."""
+    digest = take_snapshot(context.rules_dir).digest
+    return Done(hold(context, state, digest, f"held by {by}"))
+
+
 def load_emergency_set(context: Context, state: State, directory: Path) -> Outcome:
     """After an undo that failed: put the emergency set in force, the rule files of a directory of the package."""
     try:

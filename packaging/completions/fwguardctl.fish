@@ -5,7 +5,7 @@ function __fwguardctl_revisions
 end
 
 function __fwguardctl_no_verb
-    not __fish_seen_subcommand_from check diff render doctor status reload confirm rollback history show open drift pause resume denials
+    not __fish_seen_subcommand_from check diff render doctor status reload confirm rollback history show open hold drift pause resume deploy edit denials
 end
 
 function __fwguardctl_rules_verb
@@ -24,9 +24,12 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a rollback -d 'Put an earlier re
 complete -c fwguardctl -n __fwguardctl_no_verb -a history -d 'List the revisions that are kept'
 complete -c fwguardctl -n __fwguardctl_no_verb -a show -d 'Show one revision: its files, and its rules as iptables-save prints them'
 complete -c fwguardctl -n __fwguardctl_no_verb -a open -d 'Accept everything now, for a time or until the next reload'
+complete -c fwguardctl -n __fwguardctl_no_verb -a hold -d 'Do not apply changed rule files until the next reload'
 complete -c fwguardctl -n __fwguardctl_no_verb -a drift -d 'Compare the kernel with the revision in force now'
 complete -c fwguardctl -n __fwguardctl_no_verb -a pause -d 'Do not repair drift for a while, to work on the firewall by hand'
 complete -c fwguardctl -n __fwguardctl_no_verb -a resume -d 'Repair drift again, after a pause or a fight'
+complete -c fwguardctl -n __fwguardctl_no_verb -a deploy -d 'Replace the rules directory by a copy of another one, and apply it'
+complete -c fwguardctl -n __fwguardctl_no_verb -a edit -d 'Edit a copy of the rule files, check it, and apply it with a confirmation'
 complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel denied, now or in old log lines'
 
 complete -c fwguardctl -s h -l help -d 'Print a summary'
@@ -41,7 +44,11 @@ complete -c fwguardctl -n '__fish_seen_subcommand_from check' -F
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -l static -d 'Do not rehearse'
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -l format -x -a 'text json github sarif' -d 'Output format'
 complete -c fwguardctl -n '__fish_seen_subcommand_from render' -l family -x -a '4 6' -d 'Only this family'
-complete -c fwguardctl -n '__fish_seen_subcommand_from reload' -l confirm -d 'Roll back unless confirmed in time'
+complete -c fwguardctl -n '__fish_seen_subcommand_from rollback' -l restore-files -d 'Write the rule files of the revision'
+complete -c fwguardctl -n '__fish_seen_subcommand_from deploy' -x -a '(__fish_complete_directories)'
+complete -c fwguardctl -n '__fish_seen_subcommand_from deploy' -l dry-run -d 'Only check and show what would change'
+complete -c fwguardctl -n '__fish_seen_subcommand_from edit' -l confirm -x -a '30s 60s 5m' -d 'Roll back unless confirmed in time'
+complete -c fwguardctl -n '__fish_seen_subcommand_from reload deploy' -l confirm -d 'Roll back unless confirmed in time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from open' -l for -x -a '5m 15m 1h' -d 'For this time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from history' -l limit -x -d 'Only the newest'
 complete -c fwguardctl -n '__fish_seen_subcommand_from rollback show' -a '(__fwguardctl_revisions)'

@@ -90,6 +90,7 @@ class Canned:
     def __init__(self) -> None:
         self.results: dict[str, Mapping[str, Any] | Exception] = {
             "status": STATUS, "reload": APPLIED, "confirm": APPLIED, "rollback": APPLIED, "open": APPLIED,
+            "hold": APPLIED,
             "history": HISTORY, "show": SHOWN, "drift": DRIFT, "pause": {"paused_seconds": 900.0},
             "resume": {"paused_seconds": None},
         }  # fmt: skip

@@ -44,6 +44,7 @@ def parsed(verb: object, args: object = None, version: object = VERSION, **more:
         ("show", {"revision": 1}, {"revision": 1}),
         ("open", {}, {"seconds": None}),
         ("open", {"seconds": 60}, {"seconds": 60.0}),
+        ("hold", {}, {}),
         ("drift", {}, {}),
         ("pause", {"seconds": 86400}, {"seconds": 86400.0}),
         ("resume", {}, {}),

@@ -1,0 +1,219 @@
+"""The verbs that replace the rules directory as a whole: deploy, edit, and ``rollback --restore-files``.
+
+The daemon is asked to hold the files first, then the new directory takes the place of the old one in one step, and then
+the daemon is asked to reload: so it applies the whole directory, never a part of it, and never without the confirmation
+that was asked for. If the reload fails, the old directory is put back.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.control.client import ask
+from fwguardd.ctl import answers
+from fwguardd.ctl.offline_verbs import (
+    ANSWER_IS_NO,
+    DONE,
+    OfflineInput,
+    differences_to_load,
+    print_findings,
+    print_hunks,
+    validated_snapshot,
+)
+from fwguardd.ctl.rules_swap import StagedRules, SwapError
+from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.enforce.rule_files import RULES_ENDING, Snapshot, take_snapshot
+from fwguardd.enforce.validate import Invalid
+from fwguardd.ruleset.model import RuleFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fwguardd.enforce.validate import Valid
+    from fwguardd.kernel.iptables import Tool
+
+FAILED = 5
+_NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the files go, and how: the daemon's directory and socket, the seconds within which the change has to be
+    confirmed, None for a change that stays, and the command that confirms it."""
+
+    source: OfflineInput
+    rules_dir: Path
+    socket: Path
+    confirm_seconds: float | None
+    confirm_command: str
+
+
+def files_in(directory: Path) -> dict[str, bytes]:
+    """The regular files of a directory, by their names, but for hidden ones. Raises SwapError.
+
+    A symbolic link is an error, not followed: whose it is may not be permitted to read what it leads to.
+    """
+    files: dict[str, bytes] = {}
+    try:
+        for path in sorted(directory.iterdir()):
+            if path.name.startswith(".") or stat.S_ISDIR(path.lstat().st_mode):
+                continue
+            with os.fdopen(os.open(path, _NO_LINK), "rb") as file:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    files[path.name] = file.read()
+    except OSError as error:
+        reason = str(error.strerror)
+        if error.errno == errno.ELOOP:
+            reason = "it is a symbolic link; put a copy of the file in its place"
+        raise SwapError(f"{error.filename or directory} cannot be read: {reason}") from error
+    return files
+
+
+def _rule_files_in_use(target: Target) -> dict[str, bytes]:
+    """The rule files of the rules directory, by their names."""
+    return {file.path.rpartition("/")[2]: file.data for file in take_snapshot(target.rules_dir).files}
+
+
+def rule_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of them that hold rules."""
+    return {name: data for name, data in files.items() if name.endswith(RULES_ENDING)}
+
+
+def as_if_in(rules_dir: Path, snapshot: Snapshot) -> Snapshot:
+    """A snapshot of another directory, with the names that the files would have in the rules directory."""
+    files = tuple(RuleFile(_moved(file.path, rules_dir), file.data) for file in snapshot.files)
+    return Snapshot(rules_dir, files, snapshot.findings, snapshot.digest)
+
+
+def _moved(path: str, rules_dir: Path) -> str:
+    return str(rules_dir / path.rpartition("/")[2])
+
+
+def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
+    """Replace the rules directory by a copy of another one. Raises SwapError and what the client raises."""
+    files = files_in(directory)
+    current = _rule_files_in_use(target)
+    snapshot = as_if_in(target.rules_dir, take_snapshot(directory, draft=True))
+    result, tool = validated_snapshot(snapshot, target.source)
+    if isinstance(result, Invalid):
+        if target.source.json:
+            print(json.dumps({"outcome": "refused", "changed": False, "findings": as_json(result.findings)}))
+        else:
+            print_findings(result, tool, Painter())
+        return ANSWER_IS_NO
+    same = rule_files(files) == current
+    if dry_run:
+        return _show(result, tool, target, same=same)
+    if same and ask(target.socket, "status").get("files") == "applied":
+        _print_unchanged(target)
+        return DONE
+    if not target.source.json:
+        print_findings(result, tool, Painter())
+    with StagedRules(target.rules_dir) as staged:
+        staged.copy_hidden()
+        staged.write(files)
+        return swap_in(staged, target)
+
+
+def _show(result: Valid, tool: Tool, target: Target, *, same: bool) -> int:
+    """What a deployment would change. Raises KernelError."""
+    hunks = differences_to_load(result, tool, target.source)
+    if target.source.json:
+        print(json.dumps({"outcome": "valid", "changed": not same, "findings": as_json(result.findings)}))
+        return DONE
+    print_findings(result, tool, Painter())
+    print_hunks(hunks, Painter())
+    return DONE
+
+
+def _print_unchanged(target: Target) -> None:
+    if target.source.json:
+        print(json.dumps({"outcome": "unchanged", "changed": False, "findings": []}))
+    else:
+        print(f"unchanged: {target.rules_dir} has these files already, and they are applied")
+
+
+def swap_in(staged: StagedRules, target: Target) -> int:
+    """Exchange the directories and reload; the exit code. Raises SwapError and what the client raises."""
+    ask(target.socket, "hold")
+    try:
+        old = staged.exchange()
+    except SwapError:
+        ask(target.socket, "reload")
+        raise
+    arguments: dict[str, int | float | None] = {}
+    if target.confirm_seconds is not None:
+        arguments["confirm_seconds"] = target.confirm_seconds
+    result = dict(ask(target.socket, "reload", arguments))
+    applied = result["outcome"] in {"applied", "unchanged"}
+    if not applied:
+        staged.take_back(old)
+        ask(target.socket, "reload")
+    _print_result(result, target, old, applied=applied)
+    if applied:
+        return DONE
+    return ANSWER_IS_NO if result["outcome"] == "refused" else FAILED
+
+
+def _print_result(result: dict[str, Any], target: Target, old: Path, *, applied: bool) -> None:
+    if target.source.json:
+        print(json.dumps({**result, "changed": applied, "before": str(old)}))
+        return
+    print("\n".join(answers.change(result, answers.AnswerPainter(), target.confirm_command)))  # type: ignore[arg-type]
+    if applied:
+        print(f"the files from before are in {old}")
+    else:
+        print(f"{target.rules_dir} is as it was", file=sys.stderr)
+
+
+def restore(number: int | None, target: Target) -> int:
+    """Roll back to a revision, and write its files into the rules directory; the exit code.
+
+    None is the revision before. Raises SwapError and what the client raises.
+    """
+    arguments: dict[str, int | float | None] = {}
+    if number is not None:
+        arguments["revision"] = number
+    result = dict(ask(target.socket, "rollback", arguments))
+    if result["outcome"] in {"applied", "unchanged"}:
+        return _restore_files(int(result["revision"]), target)
+    if target.source.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(answers.change(result, answers.AnswerPainter(), target.confirm_command)))  # type: ignore[arg-type]
+    return FAILED
+
+
+def _restore_files(number: int, target: Target) -> int:
+    """Write the files of a revision into the rules directory; the exit code."""
+    shown = ask(target.socket, "show", {"revision": number})
+    files: dict[str, bytes] = {}
+    for file in shown["files"]:
+        if "\ufffd" in file["text"]:
+            raise SwapError(f"{file['path']} of revision {number} is not UTF-8, so no file was restored")
+        files[str(file["path"]).rpartition("/")[2]] = file["text"].encode("utf-8", "surrogateescape")
+    if not files:
+        raise SwapError(f"revision {number} was not made of rule files, so {target.rules_dir} is unchanged and held")
+    current = _rule_files_in_use(target)
+    with StagedRules(target.rules_dir) as staged:
+        staged.copy_others()
+        staged.write(files)
+        code = swap_in(staged, target)
+    if code == DONE and not target.source.json:
+        for line in _restored(current, files):
+            print(line)
+    return code
+
+
+def _restored(current: Mapping[str, bytes], files: Mapping[str, bytes]) -> list[str]:
+    """A line for each file that was restored or removed."""
+    lines = [f"restored: {answers.escaped(name)}" for name in files if current.get(name) != files[name]]
+    lines += [f"removed:  {answers.escaped(name)}" for name in current if name not in files]
+    return lines
