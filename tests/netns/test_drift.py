@@ -93,11 +93,10 @@ CHANGES = {
             "- ipv4 filter -A WEB -p udp (FILE:7)",
             "- ipv4 filter -A WEB -p tcp -m tcp --dport 80 -j ACCEPT (FILE:8)",
             *_gone("OUTPUT -o lo -j ACCEPT"),
-            "! ipv4 filter -P FORWARD DROP instead of ACCEPT",
             "+ ipv4 filter -N OWN",
         ),
         (MARK, WEB, LO, SSH, "WEB -p udp", "OUTPUT -o lo -j ACCEPT"),
-        f"*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OWN - [0:0]\n-A INPUT -p icmp -j ACCEPT\n-A {LO}\nCOMMIT\n",
+        f"*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OWN - [0:0]\n-A INPUT -p icmp -j ACCEPT\n-A {LO}\nCOMMIT\n",
     ),
     "changed by nft": Change("nft insert rule ip filter INPUT counter accept", ("+ ipv4 filter -A INPUT -j ACCEPT",)),
 }
