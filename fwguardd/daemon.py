@@ -139,8 +139,9 @@ class Daemon:
         parts.callback(reader.close)
         verbs = ControlVerbs(self._supervisor, reader, self)
         path, group = self._settings.runtime_dir / "control.sock", local_group(READING_GROUP)
+        self._control = ControlServer(path, verbs, root_or_reading, group=group)
         try:
-            await parts.enter_async_context(ControlServer(path, verbs, root_or_reading, group=group))
+            await parts.enter_async_context(self._control)
         except ControlSocketError as error:
             self._emit(events.CONTROL_CLOSED, f"{error}; fwguardctl cannot reach this daemon")
 
@@ -194,6 +195,7 @@ class Daemon:
             self._supervisor.validate_ahead()
         elif due is not None:
             watch.renew()
+            self._control.renew()
             await self._pass(due.value, look_only=due in {Due.NOTICE, Due.TIMER})
 
     async def _pass(self, cause: str, *, look_only: bool = False) -> None:

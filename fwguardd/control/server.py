@@ -151,6 +151,20 @@ class ControlServer:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
+    def renew(self) -> None:
+        """Create the socket again where its file was removed, with the directory. What fails is tried the next time."""
+        if self._listening is None or os.path.lexists(self._path):
+            return
+        removed = self._listening
+        try:
+            self._path.parent.mkdir(mode=0o755, exist_ok=True)
+            self._listening, self._inode = _listen(self._path, self._group)
+        except OSError:
+            return
+        asyncio.get_running_loop().remove_reader(removed)
+        removed.close()
+        self._accept_clients()
+
     def _accept_clients(self) -> None:
         assert self._listening is not None
         asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)

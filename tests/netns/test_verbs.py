@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from fwguardd.store.revisions import RevisionStore
 from tests.netns.notify_socket import NotifySocket
-from tests.waiting import LONGEST
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,6 +335,26 @@ def test_without_a_daemon_the_exit_code_says_so(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
     )  # fmt: skip
     assert ended.returncode == 3
+
+
+@pytest.mark.parametrize("removed", ["control.sock", ""])
+def test_a_removed_control_socket_comes_back(start_daemon: Start, tmp_path: Path, removed: str) -> None:
+    """A socket whose file is removed cannot be reached, not even for `open`. It is made again with the next comparison,
+    and so is its directory."""
+    daemon = start_daemon({"10-first.rules": FIRST}, "drift_interval: 200ms\n")
+    daemon.event("rules.applied")
+    daemon.end_pass()
+    run = tmp_path / "run"
+    if removed:
+        (run / removed).unlink()
+    else:
+        shutil.rmtree(run)
+    wait_until((run / "control.sock").exists, "the control socket")
+    assert ctl(tmp_path, "status")["state"] == "in-force"
+    assert stat.S_IMODE((run / "control.sock").stat().st_mode) & 0o007 == 0
+    assert ctl(tmp_path, "open")["outcome"] == "applied"
+    assert daemon.stop() == 0
+    assert not (run / "control.sock").exists()
 
 
 def test_other_users_may_not_connect(start_daemon: Start, tmp_path: Path) -> None:
