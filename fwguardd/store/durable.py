@@ -25,7 +25,7 @@ TEMPORARY = ".tmp"
 """The suffix of a file that is being written. After a crash such a file has no meaning and can be removed."""
 
 LARGEST_FILE = 1 << 30
-"""Bytes that are read of a file whose size nothing states: a damaged file system may show any size."""
+"""Bytes of a file whose size nothing states that is read: a damaged file system may show any size."""
 
 CHUNK = 1 << 18
 """Bytes that are read at once."""
@@ -274,16 +274,10 @@ def read_chunks(system: System, path: Path) -> Iterator[bytes]:
 
 
 def read_file(system: System, path: Path) -> bytes:
-    """All bytes of a regular file. Raises NotRegularError, or OSError; EFBIG where it seems to have more than
-    `LARGEST_FILE`."""
-    chunks: list[bytes] = []
-    size = 0
-    for chunk in read_chunks(system, path):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_FILE:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-    return b"".join(chunks)
+    """All bytes of a regular file. Raises NotRegularError, or OSError; EFBIG for one with more than `LARGEST_FILE`."""
+    if system.lstat(path).st_size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return b"".join(read_chunks(system, path))
 
 
 def _confirm(system: System, directory: Path) -> None:
