@@ -16,6 +16,7 @@ from fwguardd import __version__
 from fwguardd.ctl import daemon_verbs, directory_verbs
 from fwguardd.ctl.check_verb import FORMATS, check
 from fwguardd.ctl.denials import command as denials_command
+from fwguardd.ctl.import_verb import import_files
 from fwguardd.ctl.offline_verbs import OfflineInput, diff, render_rules
 from fwguardd.ctl.terminal import show_what_the_terminal_can
 from fwguardd.kernel.iptables import IptablesNotPermittedError, KernelError
@@ -60,6 +61,8 @@ def _run(options: argparse.Namespace) -> int:
         return directory_verbs.run(options)
     if options.verb in daemon_verbs.NAMES:
         return daemon_verbs.run(options)
+    if options.verb == "import":
+        return import_files(options.files, options.output)
     if options.verb == denials_command.NAME:
         return denials_command.run(options)
     settings = settings_of(options.config)
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--backend", choices=list(BACKEND_CHOICES), help="iptables backend to rehearse with")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_offline_verbs(verbs, common)
+    _add_import(verbs)
     daemon_verbs.add_verbs(verbs, common)
     directory_verbs.add_verbs(verbs, common)
     denials_command.add_verb(verbs)
@@ -147,6 +151,19 @@ def _add_offline_verbs(
         description="Report other firewalls, missing programs and settings of this host that interfere with fwguardd. "
         "Without root some checks are skipped.",
     )
+
+
+def _add_import(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    importing = verbs.add_parser(
+        "import",
+        help="write rule files from those of iptables-persistent, ufw and iptables scripts",
+        description="Write rule files from rules.v4 and rules.v6 of iptables-persistent, user.rules of ufw, and shell "
+        "scripts that run iptables. No script is run. Lines that cannot be taken over are reported with the reason.",
+    )
+    importing.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write the rule files there; without it, to standard output"
+    )
+    importing.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a saved ruleset or a script")
 
 
 def _fail(reason: str, code: int) -> int:

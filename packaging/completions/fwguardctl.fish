@@ -5,7 +5,7 @@ function __fwguardctl_revisions
 end
 
 function __fwguardctl_no_verb
-    not __fish_seen_subcommand_from check diff render doctor status reload confirm rollback history show open hold drift pause resume deploy edit denials
+    not __fish_seen_subcommand_from check import diff render doctor status reload confirm rollback history show open hold drift pause resume deploy edit denials
 end
 
 function __fwguardctl_rules_verb
@@ -14,6 +14,7 @@ end
 
 complete -c fwguardctl -f
 complete -c fwguardctl -n __fwguardctl_no_verb -a check -d 'Check the rule files and load them in a temporary network namespace'
+complete -c fwguardctl -n __fwguardctl_no_verb -a import -d 'Write rule files from those of other programs'
 complete -c fwguardctl -n __fwguardctl_no_verb -a diff -d 'Show what a reload would change in the kernel'
 complete -c fwguardctl -n __fwguardctl_no_verb -a render -d 'Print the composed ruleset for iptables-restore'
 complete -c fwguardctl -n __fwguardctl_no_verb -a doctor -d 'Report what on this host interferes with fwguardd'
@@ -34,13 +35,14 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel de
 
 complete -c fwguardctl -s h -l help -d 'Print a summary'
 complete -c fwguardctl -n __fwguardctl_no_verb -l version -d 'Print the version'
-complete -c fwguardctl -n 'not __fish_seen_subcommand_from check diff render doctor denials' -l socket -r -F -d 'Control socket of the daemon'
+complete -c fwguardctl -n 'not __fish_seen_subcommand_from check import diff render doctor denials' -l socket -r -F -d 'Control socket of the daemon'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l json -d 'Print one JSON document'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l config -r -F -d 'Settings file'
 complete -c fwguardctl -n __fwguardctl_rules_verb -l rules-dir -x -a '(__fish_complete_directories)' -d 'Rules directory'
 complete -c fwguardctl -n __fwguardctl_rules_verb -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 
-complete -c fwguardctl -n '__fish_seen_subcommand_from check' -F
+complete -c fwguardctl -n '__fish_seen_subcommand_from check import' -F
+complete -c fwguardctl -n '__fish_seen_subcommand_from import' -s o -l output -x -a '(__fish_complete_directories)' -d 'Directory for the rule files'
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -l static -d 'Do not rehearse'
 complete -c fwguardctl -n '__fish_seen_subcommand_from check' -l format -x -a 'text json github sarif' -d 'Output format'
 complete -c fwguardctl -n '__fish_seen_subcommand_from render' -l family -x -a '4 6' -d 'Only this family'
