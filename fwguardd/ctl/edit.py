@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
-    differences_to_load,
+    preview,
     print_findings,
-    print_hunks,
     validated_snapshot,
 )
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
@@ -52,7 +51,7 @@ def edit(name: str | None, target: Target) -> int:
             print_findings(result, tool, Painter())
             valid = isinstance(result, Valid)
             if isinstance(result, Valid):
-                print_hunks(differences_to_load(result, tool, target.source), Painter())
+                preview(result, tool, target.source).show(Painter())
             answer = _ask(valid=valid)
             if answer == "q":
                 print(f"{target.rules_dir} is unchanged")

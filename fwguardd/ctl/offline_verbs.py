@@ -21,6 +21,7 @@ from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
+from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
     NOT_STATED,
@@ -33,6 +34,7 @@ from fwguardd.ruleset.model import (
     texts_of,
 )
 from fwguardd.ruleset.save_format import render
+from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -125,11 +127,12 @@ def diff(source: OfflineInput) -> int:
         else:
             print_findings(result, tool, paint)
         return ANSWER_IS_NO
-    hunks = differences_to_load(result, tool, source)
+    changes = preview(result, tool, source)
     if source.json:
-        print(json.dumps(_diff_document(result.findings, hunks, ok=True)))
+        findings = (*result.findings, *changes.warnings)
+        print(json.dumps(_diff_document(findings, changes.hunks, ok=True)))
     else:
-        print_hunks(hunks, paint)
+        changes.show(paint)
     return DONE
 
 
@@ -205,11 +208,25 @@ def _rule_counts(result: Valid) -> dict[str, int]:
     return {family.value: ruleset.rule_count for family, ruleset in result.rehearsed.rulesets.items()}
 
 
-def differences_to_load(result: Valid, tool: Tool, source: OfflineInput) -> tuple[Hunk, ...]:
-    """The differences between the rules in the kernel and the rehearsed ones."""
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a reload would change: the chains, and warnings about live ssh sessions."""
+
+    hunks: tuple[Hunk, ...]
+    warnings: tuple[Finding, ...]
+
+    def show(self, paint: Painter) -> None:
+        """Print it, the warnings last, where they are seen."""
+        print_hunks(self.hunks, paint)
+        for warning in self.warnings:
+            print(paint.finding(warning))
+
+
+def preview(result: Valid, tool: Tool, source: OfflineInput) -> Preview:
+    """The differences between the rules in the kernel and the rehearsed ones. Raises KernelError."""
     wanted = result.rehearsed.rulesets
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
-    return tuple(hunks_between(look.own, wanted))
+    return Preview(tuple(hunks_between(look.own, wanted)), closed_sessions(look.own, wanted, ssh_sessions()))
 
 
 def hunks_between(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset]) -> Iterator[Hunk]:

@@ -21,9 +21,8 @@ from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
     OfflineInput,
-    differences_to_load,
+    preview,
     print_findings,
-    print_hunks,
     validated_snapshot,
 )
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
@@ -116,6 +115,8 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
         return DONE
     if not target.source.json:
         print_findings(result, tool, Painter())
+        for warning in preview(result, tool, target.source).warnings:
+            print(Painter().finding(warning))
     with StagedRules(target.rules_dir) as staged:
         staged.copy_hidden()
         staged.write(files)
@@ -124,12 +125,13 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
 
 def _show(result: Valid, tool: Tool, target: Target, *, same: bool) -> int:
     """What a deployment would change. Raises KernelError."""
-    hunks = differences_to_load(result, tool, target.source)
+    changes = preview(result, tool, target.source)
     if target.source.json:
-        print(json.dumps({"outcome": "valid", "changed": not same, "findings": as_json(result.findings)}))
+        findings = as_json((*result.findings, *changes.warnings))
+        print(json.dumps({"outcome": "valid", "changed": not same, "findings": findings}))
         return DONE
     print_findings(result, tool, Painter())
-    print_hunks(hunks, Painter())
+    changes.show(Painter())
     return DONE
 
 

@@ -29,15 +29,19 @@ from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.ruleset.error_reasons import may_pass_later
+from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.store.revisions import HeldFiles, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fwguardd.enforce.record import Cause
     from fwguardd.enforce.state import InForce
     from fwguardd.enforce.validate import Valid
-    from fwguardd.ruleset.model import Findings
+    from fwguardd.ruleset.model import Family, Finding, Findings, Ruleset
 
 MANUAL = "apply: manual"
 """Why files are held where the settings say that only a reload applies them."""
@@ -196,6 +200,8 @@ def _validate_and_apply(
         return load_failed(context, state, error)
     for warning in result.findings:
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
+    for closed in _closed_sessions(state, result):
+        context.emit(events.FINDING, str(closed), code=closed.code, file=str(closed.origin or snapshot.directory))
     if why_held and not _makes_what_is_in_force(state, result):
         return _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
     outcome = apply_files(context, state, snapshot, result, request.why, request.confirm_within, request.authors)
@@ -212,6 +218,14 @@ def _not_rehearsed(context: Context, state: State, reason: str, authors: Authors
         failed = pass_failed(context, outcome.state, f"{reason}. {still_in_force(outcome.state)}", retry=True)
         return replace(failed, repaired=outcome.repaired)
     return outcome
+
+
+def _closed_sessions(state: State, accepted: Valid) -> tuple[Finding, ...]:
+    """Warnings about live ssh sessions whose peers could not open a new one under the accepted files."""
+    before: Mapping[Family, Ruleset] = {}
+    if state.in_force is not None:
+        before = state.in_force.canonical.rulesets
+    return closed_sessions(before, accepted.rehearsed.rulesets, ssh_sessions())
 
 
 def _makes_what_is_in_force(state: State, accepted: Valid) -> bool:

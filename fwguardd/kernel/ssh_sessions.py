@@ -1,0 +1,70 @@
+"""The ssh sessions of this host: established TCP connections to the ports of sshd, from /proc/net/tcp (proc(5)).
+
+The ports of sshd are 22 and those that sshd_config(5) names. Of a file that cannot be read nothing is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fwguardd.ruleset.ssh_sessions import SshSession
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from fwguardd.ruleset.ssh_sessions import Address
+
+SLASH = Path("/")
+_ORDER = {"little": -1, "big": 1}[sys.byteorder]
+_ESTABLISHED = "01"  # TCP_ESTABLISHED, include/net/tcp_states.h.
+_TABLES = ("proc/net/tcp", "proc/net/tcp6")
+_PORT = re.compile(r"^[ \t]*Port[ \t=]+([0-9]{1,5})[ \t]*$", re.IGNORECASE | re.MULTILINE)
+
+
+def ssh_sessions(root: Path = SLASH) -> tuple[SshSession, ...]:
+    """The sessions in the network namespace of this process."""
+    ports = ssh_ports(root)
+    found: list[SshSession] = []
+    for name in _TABLES:
+        found.extend(sessions_in(_text(root / name), ports))
+    return tuple(found)
+
+
+def ssh_ports(root: Path = SLASH) -> frozenset[int]:
+    """The ports that sshd is configured to listen on, and 22."""
+    ports = {22}
+    folder = root / "etc/ssh"
+    for path in (folder / "sshd_config", *sorted(folder.glob("sshd_config.d/*.conf"))):
+        ports.update(map(int, _PORT.findall(_text(path))))
+    return frozenset(ports)
+
+
+def sessions_in(table: str, ports: Collection[int]) -> Iterator[SshSession]:
+    """The established connections to these local ports in the text of /proc/net/tcp or tcp6."""
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 4 or fields[3] != _ESTABLISHED:
+            continue
+        local, _, port = fields[1].partition(":")
+        if int(port, 16) in ports:
+            yield SshSession(_address(fields[2].partition(":")[0]), _address(local), int(port, 16))
+
+
+def _address(text: str) -> Address:
+    """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
+    data = b"".join(bytes.fromhex(text[at : at + 8])[::_ORDER] for at in range(0, len(text), 8))
+    if len(data) == 4:
+        return IPv4Address(data)
+    address = IPv6Address(data)
+    return address.ipv4_mapped or address
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
