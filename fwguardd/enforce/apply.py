@@ -121,11 +121,17 @@ def apply_files(
     end(context)
     _report_promise(context, state, promise)
     after = replace(_with_promise(new, promise), unrecorded=unrecorded).seen((), time.time())
-    done = _applied(context, after, new, outcome, why)
-    if isinstance(outcome, Applied) and drift.state.drift:
-        report_repaired(context, new, len(drift.state.drift))
-        return replace(done, repaired=drift.places)
-    return done
+    return _with_repair(context, new, outcome, drift, _applied(context, after, new, outcome, why))
+
+
+def _with_repair(
+    context: Context, new: InForce, outcome: Applied | Unverified | Unchanged, drift: _DriftBefore, done: Done
+) -> Done:
+    """The outcome with the drift that the load has replaced, which is reported as repaired once that was verified."""
+    if not isinstance(outcome, Applied) or not drift.state.drift:
+        return done
+    report_repaired(context, new, len(drift.state.drift))
+    return replace(done, repaired=drift.places)
 
 
 def _is_promised(state: State, before: InForce | None, new: InForce) -> bool:

@@ -71,8 +71,8 @@ class PassRequest:
 
 def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     """Make the kernel hold what the rule files say."""
-    if state.is_open and state.in_force is not None and state.in_force.digest:
-        return enforce(context, state, request.authors)  # It stays open until a reload, which clears the digest.
+    if _stays_open(state):
+        return enforce(context, state, request.authors)
     snapshot = take_snapshot(context.rules_dir)
     again = request.why.cause in _TRY_AGAIN and state.waits_with(snapshot.digest)
     if state.knows(snapshot.digest) and not again:
@@ -86,6 +86,11 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     if isinstance(outcome, Done):
         return replace(outcome, files_changed=True)
     return outcome
+
+
+def _stays_open(state: State) -> bool:
+    """Whether everything is accepted until a reload, which clears the digest."""
+    return state.is_open and state.in_force is not None and bool(state.in_force.digest)
 
 
 def _why_held(context: Context, state: State) -> str:

@@ -51,22 +51,28 @@ def enforce(context: Context, state: State, authors: Authors) -> Outcome:
 
 
 def _compare_and_repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
-    undo_delayed, written = state.unverified is UnverifiedState.UNDO, 0
-    if state.unverified is UnverifiedState.WRITTEN:
-        written = len(state.drift)  # A repair was loaded without an error, and could not be verified then.
+    undo_delayed = state.unverified is UnverifiedState.UNDO
     try:
         drift = find_drift(context.kernel, in_force.canonical, context.preserve)
-        # Compared as sets: one more copy of a rule that was reported is not news. What a failed load left is no drift.
-        if drift and frozenset(drift) != frozenset(state.drift) and not undo_delayed:
-            report_drift(context, in_force, drift, authors)
+        if not undo_delayed:  # What a failed load left is no drift.
+            _report_news(context, state, in_force, drift, authors)
         state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
-        if not drift and written:
-            report_repaired(context, in_force, written)
         if not drift or not (context.repair or undo_delayed):
             return Done(report_verified(context, state, as_wanted=not drift))
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
     return _repair(context, state, in_force, authors)
+
+
+def _report_news(
+    context: Context, state: State, in_force: InForce, drift: tuple[Difference, ...], authors: Authors
+) -> None:
+    """Report drift that was not reported before, and a repair that could not be verified when it was loaded."""
+    # Compared as sets: one more copy of a rule that was reported is not news.
+    if drift and frozenset(drift) != frozenset(state.drift):
+        report_drift(context, in_force, drift, authors)
+    if not drift and state.drift and state.unverified is UnverifiedState.WRITTEN:
+        report_repaired(context, in_force, len(state.drift))
 
 
 def _with_nothing_in_force(context: Context, state: State) -> Outcome:

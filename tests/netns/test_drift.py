@@ -96,7 +96,7 @@ CHANGES = {
             "+ ipv4 filter -N OWN",
         ),
         (MARK, WEB, LO, SSH, "WEB -p udp", "OUTPUT -o lo -j ACCEPT"),
-        f"*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OWN - [0:0]\n-A INPUT -p icmp -j ACCEPT\n-A {LO}\nCOMMIT\n",
+        f"*filter\n:INPUT DROP\n:FORWARD ACCEPT\n:OWN -\n-A INPUT -p icmp -j ACCEPT\n-A {LO}\nCOMMIT\n",
     ),
     "changed by nft": Change("nft insert rule ip filter INPUT counter accept", ("+ ipv4 filter -A INPUT -j ACCEPT",)),
 }
