@@ -264,11 +264,14 @@ def refuse_long_line(raw: str) -> None:
 
 
 def refuse_continuation(raw: str, words: Sequence[Word]) -> None:
-    """A backslash at the end of the words, which continues the line in a shell. Raises LineFault."""
+    """A backslash at the end of the words, which continues the line in a shell. Raises LineFault.
+
+    Blanks and a comment behind it are no exception: the text of the rule ends with it all the same.
+    """
     if not words:
         return
     last = raw[words[-1].start : words[-1].end]
-    if last == "\\" or (last.endswith("\\") and '"' not in last and words[-1].end == len(raw)):
+    if last.endswith("\\") and '"' not in last:
         message = "a line cannot be continued on the next one"
         raise LineFault("line-continuation", message, "write the whole rule in one line", words[-1].end)
 

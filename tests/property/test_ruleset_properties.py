@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +11,12 @@ from hypothesis import strategies as st
 
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.families import families_of_name, infer_families, may_imply_family
-from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Candidate, Chain, Family, Finding, Ruleset, Table
+from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Candidate, Family, Finding, Ruleset, Table
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.save_format import Rendered, render
 from fwguardd.ruleset.statements import Addition, Declaration, Reading, TableStart
 from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, quote, split_words, word_values
+from tests.policies import with_stated_policies
 from tests.property.rule_strategies import (
     IPV4_LITERALS,
     IPV4_WORDS,
@@ -172,19 +172,8 @@ def test_render_read_compose_is_a_fixpoint(files: dict[str, bytes]) -> None:
     for family, ruleset in composed(files).rulesets.items():
         text = render(ruleset).text
         again = composed({f"x.v{family.number}.rules": text.encode()}).rulesets.get(family, Ruleset(family, {}))
-        assert again == _loaded(ruleset)
+        assert again == with_stated_policies(ruleset)
         assert render(again).text == text
-
-
-def _loaded(ruleset: Ruleset) -> Ruleset:
-    """The ruleset with the policies of a fresh kernel where no file states one, as its text states them."""
-    tables: dict[str, Table] = {}
-    for name, table in ruleset.tables.items():
-        chains: dict[str, Chain] = {}
-        for chain in table.chains.values():
-            chains[chain.name] = replace(chain, policy=chain.policy_after("ACCEPT"))
-        tables[name] = Table(name, chains)
-    return Ruleset(ruleset.family, tables)
 
 
 @modest
@@ -299,4 +288,4 @@ def test_an_empty_table_survives_the_round_trip() -> None:
     ruleset = compose([read_rules("x.rules", b"*nat\nCOMMIT")]).candidate.rulesets[Family.IPV4]
     assert isinstance(ruleset.tables["nat"], Table)
     again = compose([read_rules("y.rules", render(ruleset).text.encode())]).candidate.rulesets[Family.IPV4]
-    assert again == _loaded(ruleset)
+    assert again == with_stated_policies(ruleset)

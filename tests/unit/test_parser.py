@@ -173,6 +173,7 @@ FAULTS = [
     ("-A INPUT -p tcp \\", "line-continuation", 17),
     ("-A INPUT -p tcp \\ -6", "line-continuation", 17),
     ("-A INPUT -p tcp -j ACCEPT\\", "line-continuation", 26),
+    ("-A INPUT -p tcp -j ACCEPT\\ ", "line-continuation", 26),
     ("-A -p tcp -j ACCEPT", "no-chain", 4),
     ("IPT=/sbin/iptables -A INPUT", "other-language", 1),
     ("  sudo iptables -A INPUT", "other-language", 3),
