@@ -203,10 +203,8 @@ def _validate_and_apply(
         result = without_copies(context, state, result)
     except KernelError as error:
         return load_failed(context, state, error)
-    for warning in result.findings:
+    for warning in (*result.findings, *_closed_sessions(state, result)):
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
-    for closed in _closed_sessions(state, result):
-        context.emit(events.FINDING, str(closed), code=closed.code, file=str(closed.origin or snapshot.directory))
     if why_held and not _makes_what_is_in_force(state, result):
         return _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
     outcome = apply_files(context, state, snapshot, result, request.why, request.confirm_within, request.authors)

@@ -89,11 +89,14 @@ def kind_of(cgroup_text: str) -> ProcessKind:
     paths = _cgroup_paths(cgroup_text)
     if any(_belongs_to_login(path) for path in paths):
         return ProcessKind.OTHER
-    for path in paths:
-        unit = _unit(path)
-        if _container(path) is not None or (unit is not None and unit.endswith(".service")):
-            return ProcessKind.SERVICE
+    if any(_belongs_to_service(path) for path in paths):
+        return ProcessKind.SERVICE
     return ProcessKind.OTHER
+
+
+def _belongs_to_service(path: Sequence[str]) -> bool:
+    unit = _unit(path)
+    return _container(path) is not None or (unit is not None and unit.endswith(".service"))
 
 
 def _belongs_to_login(path: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fwguardd.store.durable import (
     NotRegularError,
@@ -113,17 +113,23 @@ def _header(form: str, size: int, sha256: str) -> bytes:
     return json.dumps({"form": form, "bytes": size, "sha256": sha256}).encode()
 
 
-def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
-    if header == _header(form, size, sha256):
-        return
-    if not header and not size:
-        raise DamagedError("is empty")
+def _header_fields(header: bytes) -> dict[str, Any]:
+    """What a header states; nothing if it is JSON of another kind. Raises DamagedError."""
     try:
         fields = json.loads(header[:_LONGEST_HEADER])
     except ValueError as error:
         raise DamagedError("does not begin with a readable header") from error
     if not isinstance(fields, dict):
-        fields = {}
+        return {}
+    return fields
+
+
+def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
+    if header == _header(form, size, sha256):
+        return
+    if not header and not size:
+        raise DamagedError("is empty")
+    fields = _header_fields(header)
     name, stated = str(fields.get("form"))[:60], fields.get("bytes")
     if name != form:
         raise DamagedError(f"is in a form that this version does not know ({name!r}, not {form!r})")

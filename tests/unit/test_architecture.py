@@ -190,6 +190,27 @@ def test_functions_are_short() -> None:
     assert lengths[int(len(lengths) * 0.9)] <= 25
 
 
+_BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.comprehension)
+
+
+def _complexity(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The cyclomatic complexity: one, and one more for each branch, loop, handler, condition and boolean operator."""
+    complexity = 1
+    for node in ast.walk(function):
+        if isinstance(node, _BRANCHES):
+            complexity += 1
+        if isinstance(node, ast.BoolOp):
+            complexity += len(node.values) - 1
+        if isinstance(node, ast.comprehension):
+            complexity += len(node.ifs)
+    return complexity
+
+
+def test_functions_are_simple() -> None:
+    """No function has a cyclomatic complexity over 10."""
+    assert [name for name, function in _functions() if _complexity(function) > 10] == []
+
+
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
