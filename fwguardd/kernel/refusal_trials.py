@@ -19,14 +19,16 @@ from fwguardd.ruleset.rule_variants import (
     Part,
     Place,
     extensions_of,
+    jumps_to,
     listed_words,
     names_protocol,
-    only_this_rule,
     rule_in,
     shown_places,
     with_protocol,
+    with_rule,
     without_part,
 )
+from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,20 @@ _MOST_EXPLAINED = 8
 """Refusals by the kernel that are tried in one ruleset: each takes up to 30 loads."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A rule that is refused: ``table`` has the jumps that lead to its chain, and no other rules."""
+
+    family: Family
+    table: Table
+    chain: str
+    text: str
+
+    def ruleset(self, text: str, family: Family | None = None) -> Ruleset:
+        """A ruleset with a variant of the rule in its place."""
+        return with_rule(family or self.family, self.table, self.chain, text)
+
+
 @dataclass(slots=True)
 class Trials:
     """Trials in a namespace. ``refuses`` says whether the kernel there refuses a ruleset, of either family."""
@@ -59,76 +75,68 @@ class Trials:
         """The explanation of a refusal, with the reason if a variant of the rule shows it; else as it was."""
         if known.code in _NOT_TRIED:
             return known
-        if not self.refuses(only_this_rule(family, table, chain, text)):
+        refused = _Refused(family, jumps_to(table, chain), chain, text)
+        if not self.refuses(refused.ruleset(text)):
             return known  # It is refused because of other rules.
-        asked = known.code in _BY_THE_KERNEL and self.left > 0
-        self.left -= asked
-        found = None
-        if asked:
-            found = self._by_protocol(family, table, chain, text, known)
-        found = found or self._by_family(family, table, chain, text, known)
-        if not asked:
-            return found or known
-        found = found or self._by_extension(family, table, chain, text, known)
-        return self._with_line_of_log(found, only_this_rule(family, table, chain, text))
+        if known.code not in _BY_THE_KERNEL or not self.left:
+            return self._by_family(refused, known) or known
+        self.left -= 1
+        found = self._by_protocol(refused, known) or self._by_family(refused, known)
+        return self._with_line_of_log(found or self._by_extension(refused, known), refused.ruleset(text))
 
-    def _by_family(self, family: Family, table: Table, chain: str, text: str, known: Explanation) -> Explanation | None:
+    def _by_family(self, refused: _Refused, known: Explanation) -> Explanation | None:
         """The explanation if the other family takes the rule."""
-        (other,) = (one for one in FAMILIES if one is not family)
-        if self.refuses(only_this_rule(other, table, chain, text)):
+        (other,) = (one for one in FAMILIES if one is not refused.family)
+        if self.refuses(refused.ruleset(refused.text, other)):
             return None
-        message = f"IPv{other.number} takes this rule, IPv{family.number} does not"
+        message = f"IPv{other.number} takes this rule, IPv{refused.family.number} does not"
         hint = f"write -{other.number} before it"
-        if not self._is_for_both(table, chain, text):
+        if not self._is_for_both(refused):
             hint = f"if it is for IPv{other.number}, write it for that family"
         return replace(known, message=message, hint=hint)
 
-    def _is_for_both(self, table: Table, chain: str, text: str) -> bool:
-        if self.other is None or table.name not in self.other.tables:
+    def _is_for_both(self, refused: _Refused) -> bool:
+        if self.other is None or refused.table.name not in self.other.tables:
             return False
-        known = self.other.tables[table.name].chains.get(chain)
-        return known is not None and any(rule.text == text for rule in known.rules)
+        known = self.other.tables[refused.table.name].chains.get(refused.chain)
+        return known is not None and any(rule.text == refused.text for rule in known.rules)
 
-    def _by_protocol(
-        self, family: Family, table: Table, chain: str, text: str, known: Explanation
-    ) -> Explanation | None:
+    def _by_protocol(self, refused: _Refused, known: Explanation) -> Explanation | None:
         """The explanation if the rule loads with a protocol."""
-        if names_protocol(text):
+        if names_protocol(refused.text):
             return None
         taken = [
             f"-p {protocol}"
             for protocol in PROTOCOLS
-            if not self.refuses(only_this_rule(family, table, chain, with_protocol(text, protocol)))
+            if not self.refuses(refused.ruleset(with_protocol(refused.text, protocol)))
         ]
         if not taken:
             return None
-        subject = self._culprit(family, table, chain, text)
-        name = "this rule"
-        if subject is not None:
-            name = str(subject)
-        needed = listed_words(taken, "or")
-        return replace(known, message=f"{name} needs a protocol", hint=f"it needs {needed}: write it before {name}")
+        name = str(self._culprit(refused) or "this rule")
+        hint = f"it needs {listed_words(taken, 'or')}: write it before {name}"
+        return replace(known, message=f"{name} needs a protocol", hint=hint)
 
-    def _by_extension(self, family: Family, table: Table, chain: str, text: str, known: Explanation) -> Explanation:
+    def _by_extension(self, refused: _Refused, known: Explanation) -> Explanation:
         """The explanation that names the extension that is refused, and the chains in which the rule loads."""
-        culprit = self._culprit(family, table, chain, text)
+        culprit = self._culprit(refused)
         if culprit is None:
             return known
-        places = [place for place in PLACES if not self.refuses(rule_in(family, place, _alone(culprit, text)))]
-        if Place(table.name, chain) in places:
+        alone = _alone(culprit, refused.text)
+        places = [place for place in PLACES if not self.refuses(rule_in(refused.family, place, alone))]
+        if Place(refused.table.name, refused.chain) in places:
             return known
         if places:
-            message = f"the kernel refuses {culprit} in chain {chain} of table {table.name}"
+            message = f"the kernel refuses {culprit} in chain {refused.chain} of table {refused.table.name}"
             return replace(known, message=message, hint=f"{culprit} works in {shown_places(places)}")
-        if "tcp-reset" in text or known.code == "missing-extension":
+        if "tcp-reset" in refused.text or known.code == "missing-extension":
             return known
         message = f"the kernel refuses {culprit} with these options"
-        return replace(known, message=message, hint=f"see {culprit.name} in iptables-extensions(8)")
+        return replace(known, message=message, hint=_hint_for_options(culprit))
 
-    def _culprit(self, family: Family, table: Table, chain: str, text: str) -> Part | None:
+    def _culprit(self, refused: _Refused) -> Part | None:
         """The one match or target without which the rule loads."""
-        for part in extensions_of(text):
-            if not self.refuses(only_this_rule(family, table, chain, without_part(text, part))):
+        for part in extensions_of(refused.text):
+            if not self.refuses(refused.ruleset(without_part(refused.text, part))):
                 return part
         return None
 
@@ -144,6 +152,16 @@ class Trials:
             if isinstance(record, Record) and _KERNEL_LINE.match(record.text):
                 return replace(found, message=f'{found.message}; the kernel log says "{record.text}"')
         return found
+
+
+def _hint_for_options(culprit: Part) -> str:
+    """What to check where no chain takes an extension. iptables-legacy gives no reason for a missing object."""
+    options = RuleView.of(culprit.text)
+    if name := options.value("--nfacct-name"):
+        return f'check that the nfacct object "{name}" exists: nfacct list'
+    if culprit.is_target and (name := options.value("--timeout")):
+        return f'check that the timeout policy "{name}" exists and is for this protocol: nfct list timeout'
+    return f"see {culprit.name} in iptables-extensions(8)"
 
 
 def _alone(part: Part, text: str) -> str:

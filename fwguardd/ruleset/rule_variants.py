@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.chain_graph import chains_reached
+from fwguardd.ruleset.chain_graph import chains_after
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, VERDICTS, Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, iterate_words
@@ -61,6 +61,8 @@ def parts_of(text: str) -> tuple[Part, ...]:
         words = list(iterate_words(text))
     except UnterminatedQuoteError:
         return ()
+    if not words:
+        return ()
     starts = [number for number in range(len(words)) if not number or words[number].value in _MATCH | _TARGET | _CORE]
     parts: list[Part] = []
     for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
@@ -93,20 +95,40 @@ def is_extension(target: str | None) -> bool:
 
 def only_this_rule(family: Family, table: Table, chain: str, text: str) -> Ruleset:
     """A ruleset in which this rule stands alone in its chain, and only the jumps that lead to it from elsewhere."""
-    rule = Rule(text)
-    chains: dict[str, Chain] = {}
-    for name, known in table.chains.items():
-        rules: list[Rule] = []
-        if name != chain:
-            rules = [one for one in known.rules if _leads_to(table, one, chain)]
-        chains[name] = replace(known, rules=tuple(rules))
-    chains[chain] = replace(chains[chain], rules=(rule,))
+    return with_rule(family, jumps_to(table, chain), chain, text)
+
+
+def with_rule(family: Family, table: Table, chain: str, text: str) -> Ruleset:
+    """A ruleset of this table, in which the chain has this rule alone."""
+    chains = dict(table.chains)
+    chains[chain] = replace(chains[chain], rules=(Rule(text),))
     return Ruleset(family, {table.name: Table(table.name, chains)})
 
 
-def _leads_to(table: Table, rule: Rule, chain: str) -> bool:
-    target = jump_target(rule.text)
-    return target is not None and target in table.chains and chain in chains_reached(table, [target])
+def jumps_to(table: Table, chain: str) -> Table:
+    """The table with the jumps that lead to a chain, and without all other rules."""
+    leading = _chains_leading_to(table, chain)
+    chains: dict[str, Chain] = {}
+    for name, known in table.chains.items():
+        rules: tuple[Rule, ...] = ()
+        if name in leading and name != chain:
+            rules = tuple(rule for rule in known.rules if jump_target(rule.text) in leading)
+        chains[name] = replace(known, rules=rules)
+    return Table(table.name, chains)
+
+
+def _chains_leading_to(table: Table, chain: str) -> set[str]:
+    """The chain, and all chains from which packets can get to it by jumps."""
+    sources: dict[str, set[str]] = {}
+    for name in table.chains:
+        for target in chains_after(table, name):
+            sources.setdefault(target, set()).add(name)
+    leading, waiting = {chain}, [chain]
+    while waiting:
+        new = sources.get(waiting.pop(), set()) - leading
+        leading |= new
+        waiting += new
+    return leading
 
 
 def rule_in(family: Family, place: Place, text: str) -> Ruleset:
