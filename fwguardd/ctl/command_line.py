@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import __version__
-from fwguardd.ctl import daemon_verbs, directory_verbs
+from fwguardd.ctl import daemon_verbs, directory_verbs, revision_diff
 from fwguardd.ctl.check_verb import FORMATS, check
 from fwguardd.ctl.denials import command as denials_command
 from fwguardd.ctl.import_verb import import_files
@@ -25,7 +25,7 @@ from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings, SettingsError, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 NOT_PERMITTED, FAILED = 4, 5
 INTERRUPTED = 130
@@ -57,10 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.verb in directory_verbs.NAMES or getattr(options, "restore_files", False):
-        return directory_verbs.run(options)
-    if options.verb in daemon_verbs.NAMES:
-        return daemon_verbs.run(options)
+    run = _with_daemon(options)
+    if run is not None:
+        return run(options)
     if options.verb == "import":
         return import_files(options.files, options.output)
     if options.verb == denials_command.NAME:
@@ -73,6 +72,17 @@ def _run(options: argparse.Namespace) -> int:
 
         return doctor(replace(settings, rules_dir=_rules_dir(options, settings)), as_document=options.json)
     return _run_offline(options, settings)
+
+
+def _with_daemon(options: argparse.Namespace) -> Callable[[argparse.Namespace], int] | None:
+    """The function that runs the verb with the help of the daemon; None for a verb that needs none."""
+    if getattr(options, "revisions", None):
+        return revision_diff.run
+    if options.verb in directory_verbs.NAMES or getattr(options, "restore_files", False):
+        return directory_verbs.run
+    if options.verb in daemon_verbs.NAMES:
+        return daemon_verbs.run
+    return None
 
 
 def _run_offline(options: argparse.Namespace, settings: Settings) -> int:
@@ -131,11 +141,19 @@ def _add_offline_verbs(
     )
     checking.add_argument("--format", choices=FORMATS, default="text", help="output format (default: %(default)s)")
     checking.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
-    verbs.add_parser(
+    comparing = verbs.add_parser(
         "diff",
         parents=[common],
-        help="show what a reload would change in the kernel",
-        description="Show what a reload would change in the kernel, chain by chain. This needs root.",
+        help="show what a reload would change in the kernel, or how two revisions differ",
+        description="Show what a reload would change in the kernel, chain by chain. This needs root. With one "
+        "revision, show how the one in force differs from it; with two, how the second differs from the first. In "
+        'place of the second, "files" is what the rule files make.',
+    )
+    comparing.add_argument(
+        "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
+    )
+    comparing.add_argument(
+        "revisions", nargs="*", type=revision_diff.operand, metavar="REV", help='a revision, or "files"'
     )
     rendering = verbs.add_parser(
         "render",

@@ -66,21 +66,22 @@ def run(options: argparse.Namespace) -> int:
     from fwguardd.ctl.whole_directory import deploy, restore  # noqa: PLC0415
 
     def work() -> int:
-        target = _target(options, socket_path_of(options))
+        target = target_of(options)
         if options.verb == "edit":
             return edit(options.file, target)
         if options.verb == "rollback":
             return restore(options.revision, target)
         return deploy(options.directory, target, dry_run=options.dry_run)
 
-    return _guarded(work)
+    return guarded(work)
 
 
-def _target(options: argparse.Namespace, socket_path: Path) -> Target:
+def target_of(options: argparse.Namespace) -> Target:
+    """The directory and the socket of the daemon. Raises SettingsError, SwapError."""
     from fwguardd.ctl.offline_verbs import OfflineInput  # noqa: PLC0415
     from fwguardd.ctl.whole_directory import Target  # noqa: PLC0415
 
-    settings = settings_of(options.config)
+    settings, socket_path = settings_of(options.config), socket_path_of(options)
     backend = BACKEND_CHOICES[options.backend or "auto"] or settings.backend
     rules_dir = _rules_dir(options, settings, socket_path)
     source = OfflineInput((rules_dir,), rules_dir, backend, options.json, settings.lint_context())
@@ -100,7 +101,8 @@ def _rules_dir(options: argparse.Namespace, settings: Settings, socket_path: Pat
     return used
 
 
-def _guarded(work: Callable[[], int]) -> int:
+def guarded(work: Callable[[], int]) -> int:
+    """Do work with the daemon; its exit code, or that of the error, which is printed."""
     try:
         return work()
     except SwapError as error:

@@ -123,14 +123,14 @@ def diff(source: OfflineInput) -> int:
     paint = Painter()
     if isinstance(result, Invalid):
         if source.json:
-            print(json.dumps(_diff_document(result.findings, (), ok=False)))
+            print(json.dumps(diff_document(result.findings, (), ok=False)))
         else:
             print_findings(result, tool, paint)
         return ANSWER_IS_NO
     changes = preview(result, tool, source)
     if source.json:
         findings = (*result.findings, *changes.warnings)
-        print(json.dumps(_diff_document(findings, changes.hunks, ok=True)))
+        print(json.dumps(diff_document(findings, changes.hunks, ok=True)))
     else:
         changes.show(paint)
     return DONE
@@ -279,7 +279,8 @@ def _lines_with_origin(sign: str, chain: str, rules: Iterable[Rule]) -> Iterator
         yield DiffLine(sign, f"-A {chain} {rule.text}", rule.origin)
 
 
-def _diff_document(findings: Sequence[Finding], hunks: Sequence[Hunk], *, ok: bool) -> dict[str, Any]:
+def diff_document(findings: Sequence[Finding], hunks: Sequence[Hunk], *, ok: bool) -> dict[str, Any]:
+    """The result of a diff as JSON."""
     return {"ok": ok, "findings": as_json(findings), "changes": [_hunk_document(hunk) for hunk in hunks]}
 
 
@@ -298,13 +299,18 @@ def print_hunks(hunks: tuple[Hunk, ...], paint: Painter) -> None:
     if not hunks:
         print(paint.good("No differences: a reload would change nothing."))
         return
+    print(f"{counted(len(hunks), 'chain')} would change: {print_lines_of(hunks, paint)}.")
+
+
+def print_lines_of(hunks: Iterable[Hunk], paint: Painter) -> str:
+    """Print the lines of each chain; how many were added and removed, in words."""
     counts = {"+": 0, "-": 0, " ": 0}
     for hunk in hunks:
         print(paint.bold(f"@@ {hunk.family.value} {hunk.table} {hunk.chain} @@"))
         for line in hunk.lines:
             counts[line.sign] += 1
             print(_painted(line, paint))
-    print(f"{counted(len(hunks), 'chain')} would change: {counts['+']} added, {counts['-']} removed.")
+    return f"{counts['+']} added, {counts['-']} removed"
 
 
 def _painted(line: DiffLine, paint: Painter) -> str:

@@ -15,7 +15,7 @@ end
 complete -c fwguardctl -f
 complete -c fwguardctl -n __fwguardctl_no_verb -a check -d 'Check the rule files and load them in a temporary network namespace'
 complete -c fwguardctl -n __fwguardctl_no_verb -a import -d 'Write rule files from those of other programs'
-complete -c fwguardctl -n __fwguardctl_no_verb -a diff -d 'Show what a reload would change in the kernel'
+complete -c fwguardctl -n __fwguardctl_no_verb -a diff -d 'Show what a reload would change in the kernel, or how two revisions differ'
 complete -c fwguardctl -n __fwguardctl_no_verb -a render -d 'Print the composed ruleset for iptables-restore'
 complete -c fwguardctl -n __fwguardctl_no_verb -a doctor -d 'Report what on this host interferes with fwguardd'
 complete -c fwguardctl -n __fwguardctl_no_verb -a status -d 'Show what is in force, since when, and what is wrong'
@@ -35,7 +35,7 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel de
 
 complete -c fwguardctl -s h -l help -d 'Print a summary'
 complete -c fwguardctl -n __fwguardctl_no_verb -l version -d 'Print the version'
-complete -c fwguardctl -n 'not __fish_seen_subcommand_from check import diff render doctor denials' -l socket -r -F -d 'Control socket of the daemon'
+complete -c fwguardctl -n 'not __fish_seen_subcommand_from check import render doctor denials' -l socket -r -F -d 'Control socket of the daemon'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l json -d 'Print one JSON document'
 complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l config -r -F -d 'Settings file'
 complete -c fwguardctl -n __fwguardctl_rules_verb -l rules-dir -x -a '(__fish_complete_directories)' -d 'Rules directory'
@@ -53,7 +53,7 @@ complete -c fwguardctl -n '__fish_seen_subcommand_from edit' -l confirm -x -a '3
 complete -c fwguardctl -n '__fish_seen_subcommand_from reload deploy' -l confirm -d 'Roll back unless confirmed in time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from open' -l for -x -a '5m 15m 1h' -d 'For this time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from history' -l limit -x -d 'Only the newest'
-complete -c fwguardctl -n '__fish_seen_subcommand_from rollback show' -a '(__fwguardctl_revisions)'
+complete -c fwguardctl -n '__fish_seen_subcommand_from diff rollback show' -a '(__fwguardctl_revisions)'
 complete -c fwguardctl -n '__fish_seen_subcommand_from pause' -a '5m 15m 1h'
 
 set -l denials '__fish_seen_subcommand_from denials'

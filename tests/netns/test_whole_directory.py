@@ -65,6 +65,16 @@ def test_deploy_and_restored_files(start_daemon: Start, saved: Saved, tmp_path: 
     assert (rules.stat().st_mode & 0o777, (rules / "20-more.rules").stat().st_mode & 0o777) == (0o755, 0o644)
     assert OPEN_8080 in saved()["ipv6"]
     assert "90-old.rules" in names(Path(done["before"]))
+    differences = ctl(daemon, "diff", "1")
+    assert "+ -A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT" in differences
+    assert "- -A OUTPUT -d 192.0.2.9/32 -j DROP" in differences
+    assert f"+ {rules}/20-more.rules\n- {rules}/90-old.rules\nfrom revision 1 to revision 2: 2 added, 1 removed" in (
+        differences
+    )
+    back = json.loads(ctl(daemon, "diff", "2", "1", "--json"))
+    assert [entry["change"] for entry in back["files"]] == ["removed", "added"]
+    assert "from revision 2 to the rule files: 0 added, 0 removed" in ctl(daemon, "diff", "2", "files")
+    assert "revision 77 is not kept" in ctl(daemon, "diff", "1", "77", code=5)
     assert json.loads(ctl(daemon, "deploy", str(draft), "--json"))["outcome"] == "unchanged"
     (draft / "30-bad.rules").write_text("-A INPUT -j NOWHERE\n")
     assert "undeclared-chain" in ctl(daemon, "deploy", str(draft), code=1)
