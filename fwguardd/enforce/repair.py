@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -148,7 +149,7 @@ def _repair_rest(
     """Put the revision in force without the refused rules, and measure what is missing."""
     found = len(state.drift)
     try:
-        outcome = put_in_force(context.kernel, in_force.canonical.without_rules(refused.rules), context.preserve)
+        outcome, refused = _put_rest(context, in_force, refused)
         missing = find_drift(context.kernel, in_force.canonical, context.preserve)
     except RolledBackError as error:
         return _repair_failed(context, state, str(error))
@@ -173,6 +174,25 @@ def _repair_rest(
             state=state.kernel_state.value,
         )
     return replace(_repair_failed(context, state, _reasons(refused)), repaired=repaired)
+
+
+def _put_rest(
+    context: Context, in_force: InForce, refused: RehearsalRefused
+) -> tuple[Applied | Unverified | Unchanged, RehearsalRefused]:
+    """Load the revision without the refused rules; what was written, and what was left out. Raises `LOAD_ERRORS`.
+
+    A rule that jumps to a chain of another program is refused in the rehearsal, where that chain does not exist. So it
+    is left out only if the kernel refuses it too.
+    """
+    fewer = refused.where_undeclared_chains_exist()
+    if fewer.rules and refused.undeclared:
+        with contextlib.suppress(RolledBackError):
+            return _put_without(context, in_force, fewer), fewer
+    return _put_without(context, in_force, refused), refused
+
+
+def _put_without(context: Context, in_force: InForce, refused: RehearsalRefused) -> Applied | Unverified | Unchanged:
+    return put_in_force(context.kernel, in_force.canonical.without_rules(refused.rules), context.preserve)
 
 
 def _reasons(refused: RehearsalRefused) -> str:

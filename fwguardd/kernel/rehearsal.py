@@ -56,11 +56,18 @@ RULES_PER_COMMIT = 150
 class RehearsalRefused:
     """A candidate that the kernel refuses, and why: at least one finding.
 
-    ``rules`` are the refused rules, each of which has a finding. A refusal that no rule causes has none.
+    ``rules`` are the refused rules, each of which has a finding. A refusal that no rule causes has none. ``undeclared``
+    are those of them that jump to a chain which the candidate does not declare.
     """
 
     findings: Findings
     rules: frozenset[RulePlace] = frozenset()
+    undeclared: frozenset[RulePlace] = frozenset()
+
+    def where_undeclared_chains_exist(self) -> RehearsalRefused:
+        """What a kernel refuses in which another program has made the chains that the candidate does not declare."""
+        others = Findings(finding for finding in self.findings if finding.code != "undeclared-chain")
+        return RehearsalRefused(others, self.rules - self.undeclared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,19 @@ class _Refusal:
 
     finding: Finding
     rule: RulePlace | None = None
+
+
+def _refused(refusals: list[_Refusal]) -> RehearsalRefused:
+    places: set[RulePlace] = set()
+    undeclared: set[RulePlace] = set()
+    for refusal in refusals:
+        if refusal.rule is None:
+            continue
+        places.add(refusal.rule)
+        if refusal.finding.code == "undeclared-chain":
+            undeclared.add(refusal.rule)
+    findings = Findings(refusal.finding for refusal in refusals)
+    return RehearsalRefused(findings, frozenset(places), frozenset(undeclared))
 
 
 def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candidate: Candidate) -> list[_Refusal]:
