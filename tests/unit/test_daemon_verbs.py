@@ -487,3 +487,43 @@ def test_a_busy_daemon_is_a_refusal(tmp_path: Path, canned: Canned) -> None:
     ):
         ask(serving.path, "status")
     assert refusal.value.code is Code.BUSY
+
+
+def test_an_opening_for_a_time_is_printed(ctl: Ctl, canned: Canned) -> None:
+    """When it is closed, what comes back, and what closes it at once; that it cannot be confirmed is not suggested."""
+    pending = {**PENDING, "back_to": 41, "seconds_left": 900.0, "opening": True}
+    canned.results["open"] = {**APPLIED, "pending": pending}
+    code, out, _ = ctl("open", "--for", "15m")
+    assert code == 0
+    assert out.splitlines()[-2:] == [
+        "the firewall is closed by itself in 15 min; revision 41 comes back",
+        "to close it now: fwguardctl reload",
+    ]
+    canned.results["status"] = {**STATUS, "pending": pending}
+    assert (
+        "pending   the firewall is closed by itself in 15 min; revision 41 comes back" in ctl("status")[1].splitlines()
+    )
+
+
+def test_refused_settings_are_shown_until_they_are_corrected(ctl: Ctl, canned: Canned) -> None:
+    """Status shows since when, why, and what to do; a reload that is refused for them has exit code 1."""
+    settings = {"state": "refused", "since": 1_780_000_000.0, "message": "/etc/fwguardd.yaml:3: error: no such setting"}
+    canned.results["status"] = {**STATUS, "settings": settings}
+    (line,) = (line for line in ctl("status")[1].splitlines() if line.startswith("settings"))
+    assert "refused since 2026-05-28" in line
+    assert "/etc/fwguardd.yaml:3: error: no such setting; correct them and run: fwguardctl reload" in line
+    canned.results["reload"] = {**APPLIED, "outcome": "refused", "changes": 0, "reason": settings["message"]}
+    code, out, _ = ctl("reload")
+    assert (code, "error: no such setting" in out) == (1, True)
+
+
+def test_history_has_the_files_that_changed(ctl: Ctl, canned: Canned) -> None:
+    """Below a revision, by their names, with a sign for how they changed."""
+    changes = [
+        {"file": "/etc/fwguard.d/10-base.rules", "change": "changed", "owner": "root"},
+        {"file": "/etc/fwguard.d/20-web.rules", "change": "added", "owner": "root"},
+        {"file": "/etc/fwguard.d/30-old.rules", "change": "removed", "owner": ""},
+    ]
+    revisions = [{**HISTORY["revisions"][0], "changes": changes}]
+    canned.results["history"] = {"revisions": revisions, "damaged": []}
+    assert ctl("history")[1].splitlines()[2].split() == ["~10-base.rules", "+20-web.rules", "-30-old.rules"]
