@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Record, Start
 from fwguardd.ruleset.model import FAMILIES, Family, Ruleset, Table
 from fwguardd.ruleset.rule_variants import (
+    FIRST_PACKETS,
     PLACES,
     PROTOCOLS,
     Part,
@@ -21,7 +22,7 @@ from fwguardd.ruleset.rule_variants import (
     extensions_of,
     jumps_to,
     listed_words,
-    names_protocol,
+    protocol_of,
     rule_in,
     shown_places,
     with_protocol,
@@ -31,7 +32,7 @@ from fwguardd.ruleset.rule_variants import (
 from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fwguardd.ruleset.error_reasons import Explanation
 
@@ -102,19 +103,26 @@ class Trials:
         return known is not None and any(rule.text == refused.text for rule in known.rules)
 
     def _by_protocol(self, refused: _Refused, known: Explanation) -> Explanation | None:
-        """The explanation if the rule loads with a protocol."""
-        if names_protocol(refused.text):
-            return None
-        taken = [
-            f"-p {protocol}"
-            for protocol in PROTOCOLS
-            if not self.refuses(refused.ruleset(with_protocol(refused.text, protocol)))
-        ]
+        """The explanation if the rule loads with a protocol, or with another one."""
+        named = protocol_of(refused.text)
+        taken = self._protocols_taken(refused, PROTOCOLS) or self._protocols_taken(refused, (FIRST_PACKETS,))
         if not taken:
             return None
         name = str(self._culprit(refused) or "this rule")
-        hint = f"it needs {listed_words(taken, 'or')}: write it before {name}"
-        return replace(known, message=f"{name} needs a protocol", hint=hint)
+        needed = listed_words(taken, "or")
+        if named is not None:
+            hint = f"it needs {needed} in place of -p {named}"
+            return replace(known, message=f"{name} does not work with -p {named}", hint=hint)
+        return replace(known, message=f"{name} needs a protocol", hint=f"it needs {needed}: write it before {name}")
+
+    def _protocols_taken(self, refused: _Refused, protocols: Iterable[str]) -> list[str]:
+        """The protocols with which the rule loads, each as an option."""
+        taken: list[str] = []
+        for protocol in protocols:
+            variant = with_protocol(refused.text, protocol)
+            if variant != refused.text and not self.refuses(refused.ruleset(variant)):
+                taken.append(f"-p {protocol}")
+        return taken
 
     def _by_extension(self, refused: _Refused, known: Explanation) -> Explanation:
         """The explanation that names the extension that is refused, and the chains in which the rule loads."""

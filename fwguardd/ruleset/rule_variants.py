@@ -7,6 +7,7 @@ This module is pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite", "esp", "ah", "icmp", "ipv6-icmp")
 """The protocols that an extension may require (the ``.proto`` and the checks of net/netfilter/xt_*.c)."""
 
+FIRST_PACKETS = "tcp --syn"
+"""What TCPMSS of iptables-legacy requires: the packets that begin a TCP connection."""
+
 _MATCH = frozenset({"-m", "--match"})
 _TARGET = frozenset({"-j", "--jump", "-g", "--goto"})
+_PROTOCOL = re.compile(r"(?<![^ ])(?:-p|--proto(?:col)?) +[^ ]+")
 _CORE = frozenset(
     {"-s", "--source", "--src", "-d", "--destination", "--dst", "-p", "--protocol", "--proto", "-f", "--fragments"}
     | {"-i", "--in-interface", "-o", "--out-interface"}
@@ -79,13 +84,15 @@ def without_part(text: str, unwanted: Part) -> str:
 
 
 def with_protocol(text: str, protocol: str) -> str:
-    """The rule for packets of this protocol only."""
-    return f"-p {protocol} {text}"
+    """The rule for packets of this protocol only, in place of the one that it names."""
+    if protocol_of(text) is None:
+        return f"-p {protocol} {text}"
+    return _PROTOCOL.sub(f"-p {protocol}", text, count=1)
 
 
-def names_protocol(text: str) -> bool:
-    """Whether the rule is for a protocol already."""
-    return RuleView.of(text).has("-p")
+def protocol_of(text: str) -> str | None:
+    """The protocol that the rule is for; None for all."""
+    return RuleView.of(text).value("-p")
 
 
 def is_extension(target: str | None) -> bool:

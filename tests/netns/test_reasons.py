@@ -22,6 +22,7 @@ CASES = (
     ("-4 -A INPUT -m ah --ahspi 1 -j DROP", "-m ah needs", "-p ah"),
     ("-4 -A INPUT -m tcpmss --mss 1:3 -j DROP", "-m tcpmss needs", "-p tcp"),
     ("-4 -t mangle -A INPUT -j TCPOPTSTRIP --strip-options wscale", "TCPOPTSTRIP needs", "-p tcp"),
+    ("-4 -A FORWARD -p udp -j TCPMSS --set-mss 1400", "TCPMSS does not work with -p udp", "in place of -p udp"),
     ("-4 -A INPUT -m owner --uid-owner 3 -j ACCEPT", "refuses -m owner in chain INPUT", "OUTPUT of table filter"),
     (
         "-4 -t nat -A POSTROUTING -j CT --zone 3",

@@ -14,6 +14,7 @@ from fwguardd.ruleset.rule_variants import (
     only_this_rule,
     parts_of,
     shown_places,
+    with_protocol,
     without_part,
 )
 
@@ -41,6 +42,12 @@ def test_a_part_is_left_out_with_its_options() -> None:
         "-p tcp -j TPROXY --on-port 5",
     ]
     assert list(extensions_of("-p tcp -j DROP")) == []
+
+
+def test_a_protocol_takes_the_place_of_another() -> None:
+    """A rule has one protocol."""
+    assert with_protocol("-j DROP", "tcp") == "-p tcp -j DROP"
+    assert with_protocol("-s 10.0.0.1 -p udp --dport 1", "tcp") == "-s 10.0.0.1 -p tcp --dport 1"
 
 
 def test_a_rule_is_tried_alone_with_the_jumps_that_lead_to_it() -> None:
