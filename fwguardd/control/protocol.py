@@ -23,7 +23,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -223,13 +223,22 @@ def parse_answer(data: bytes) -> Answer | RequestFault:
         return RequestFault(Code.FAILED, f"the answer of fwguardd cannot be read: {misfit}")
 
 
+_NO_RESULT: Final = "it has neither a result nor a reason"
+
+
 def _answer(document: dict[str, Any]) -> Answer | RequestFault:
     ok, result = document.get("ok"), document.get("result")
     if ok is True and isinstance(result, dict):
         return Answer(result)
+    if ok is not False:
+        raise _Misfit(_NO_RESULT)
+    return _fault(document)
+
+
+def _fault(document: dict[str, Any]) -> RequestFault:
     code, message = document.get("code"), document.get("message")
-    if ok is not False or not isinstance(code, str) or not isinstance(message, str):
-        raise _Misfit("it has neither a result nor a reason")
+    if not isinstance(code, str) or not isinstance(message, str):
+        raise _Misfit(_NO_RESULT)
     # A newer daemon may know more codes than this client does.
     return RequestFault(_CODES.get(code, Code.FAILED), message)
 
@@ -271,7 +280,11 @@ def _document(data: bytes) -> dict[str, Any]:
     document = _json(data)
     if not isinstance(document, dict):
         raise _Misfit("not a JSON object")
-    version = document.get("v")
+    _check_version(document.get("v"))
+    return document
+
+
+def _check_version(version: object) -> None:
     if isinstance(version, bool) or not isinstance(version, int):
         raise _Misfit(f'"v" must be the version of the protocol, {VERSION}')
     if version != VERSION:
@@ -280,7 +293,6 @@ def _document(data: bytes) -> dict[str, Any]:
             "after an upgrade: systemctl restart fwguardd",
             Code.UNSUPPORTED_VERSION,
         )
-    return document
 
 
 def _json(data: bytes) -> object:

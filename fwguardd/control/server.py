@@ -265,10 +265,7 @@ class ControlServer:
             )
         error = verb.exception()
         if error is None:
-            result = verb.result()
-            if isinstance(result, EncodedAnswer):
-                return result
-            return Answer(result)
+            return _answer_with(verb.result())
         if isinstance(error, RequestError):
             return RequestFault(error.code, error.message)
         # A bug in the verb. The client gets an answer, and the event loop's exception handler reports it.
@@ -348,6 +345,12 @@ def _admit_group(path: Path, group: int) -> None:
     path.chmod(0o660)
 
 
+def _answer_with(result: Mapping[str, Any] | EncodedAnswer) -> Answer | EncodedAnswer:
+    if isinstance(result, EncodedAnswer):
+        return result
+    return Answer(result)
+
+
 def _remove_stale(path: Path) -> None:
     """Remove the socket of a daemon that was killed. A socket that is served, and other files, are left alone."""
     try:
@@ -356,15 +359,21 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise ControlSocketError(f"{path} is in the way of the control socket, and is not a socket; move it away")
+    if _is_served(path):
+        raise ControlSocketError(f"another process serves the control socket {path}")
+    path.unlink(missing_ok=True)
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a process listens on a socket, also if its queue of connections is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
+            return False
         except BlockingIOError:
-            pass
-    raise ControlSocketError(f"another process serves the control socket {path}")
+            return True
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -58,10 +58,7 @@ def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[st
     is the command that keeps a change that waits to be confirmed."""
     outcome = result["outcome"]
     lines = finding_lines(result["findings"], ink)
-    changes = ""
-    if result["changes"]:
-        changes = f" ({counted(result['changes'], 'change')})"
-    head = f"{_paint_of(outcome, ink)(escaped(outcome))}{changes}"
+    head = f"{_paint_of(outcome, ink)(escaped(outcome))}{_change_count(result['changes'])}"
     if result["reason"]:
         lines.append(f"{head}: {escaped(result['reason'])}")
         lines.append(f"    {escaped(result['sentence'])}")
@@ -89,6 +86,12 @@ def _paint_of(outcome: str, ink: AnswerPainter) -> Callable[[str], str]:
     return ink.bad if outcome in {"refused", "failed"} else ink.good
 
 
+def _change_count(number: int) -> str:
+    if number == 0:
+        return ""
+    return f" ({counted(number, 'change')})"
+
+
 def history(result: HistoryDocument, ink: AnswerPainter) -> list[str]:
     """The revisions as a table, the one in force marked."""
     lines = ["No revision is kept yet."]
@@ -104,9 +107,13 @@ def history(result: HistoryDocument, ink: AnswerPainter) -> list[str]:
 _HEAD = ("", "REVISION", "WHEN", "IPV4", "IPV6", "FILES", "CAUSE", "BY")
 
 
+def _widths(rows: Iterable[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
 def _revisions(revisions: Iterable[RevisionDocument], ink: AnswerPainter) -> list[str]:
     rows = [(_revision(revision), revision.get("changes", [])) for revision in revisions]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *(cells for cells, _ in rows), strict=True)]
+    widths = _widths([_HEAD, *(cells for cells, _ in rows)])
     lines = [ink.dim(_aligned(_HEAD, widths))]
     for cells, changes in rows:
         line = _aligned(cells, widths)

@@ -50,6 +50,11 @@ def check(source: OfflineInput, output: str, *, static: bool) -> int:
         print_findings(result, tool, Painter())
         return _exit_code(ok=isinstance(result, Valid))
     checked = _checked(source, static=static)
+    _print_as(output, checked)
+    return _exit_code(ok=checked.ok)
+
+
+def _print_as(output: str, checked: _Checked) -> None:
     if output == "text":
         _print_static(checked)
     elif output == "json":
@@ -59,7 +64,6 @@ def check(source: OfflineInput, output: str, *, static: bool) -> int:
     else:
         for line in github_annotations(checked.findings[:MOST_LISTED]):
             print(line)
-    return _exit_code(ok=checked.ok)
 
 
 def _exit_code(*, ok: bool) -> int:

@@ -64,9 +64,7 @@ def _run(options: argparse.Namespace) -> int:
         return import_files(options.files, options.output)
     if options.verb == denials_command.NAME:
         return denials_command.run(options)
-    settings = settings_of(options.config)
-    if options.backend:
-        settings = replace(settings, backend=BACKEND_CHOICES[options.backend])
+    settings = _settings(options)
     if options.verb == "doctor":
         from fwguardd.ctl.doctor import doctor  # noqa: PLC0415 - only this verb needs these modules.
 
@@ -85,17 +83,29 @@ def _with_daemon(options: argparse.Namespace) -> Callable[[argparse.Namespace], 
     return None
 
 
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings, with the backend that the command line names."""
+    settings = settings_of(options.config)
+    if options.backend:
+        return replace(settings, backend=BACKEND_CHOICES[options.backend])
+    return settings
+
+
 def _run_offline(options: argparse.Namespace, settings: Settings) -> int:
     paths = tuple(getattr(options, "paths", ())) or (_rules_dir(options, settings),)
     source = OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
     if options.verb == "check":
-        output = options.format
-        if options.json:
-            output = "json"
-        return check(source, output, static=options.static)
+        return check(source, _check_format(options), static=options.static)
     if options.verb == "diff":
         return diff(source)
     return render_rules(source, _FAMILIES[options.family])
+
+
+def _check_format(options: argparse.Namespace) -> str:
+    if options.json:
+        return "json"
+    name: str = options.format
+    return name
 
 
 def _rules_dir(options: argparse.Namespace, settings: Settings) -> Path:

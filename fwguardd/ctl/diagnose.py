@@ -80,20 +80,25 @@ def found_programs(live: Mapping[Family, Ruleset], preserve: Preserve) -> tuple[
 
 def _find_program(program: KnownProgram, live: Mapping[Family, Ruleset], preserve: Preserve) -> FoundProgram:
     known = Preserve.from_patterns(program.patterns)
-    chains: list[str] = []
+    chains = list(_chains_of_program(live, known))
     places: list[str] = []
-    kept = True
+    kept = all(map(preserve.keeps_name, chains))
     for family, table, chain in _all_chains(live):
         if chain.policy is None:
-            if known.keeps_name(chain.name):
-                chains.append(chain.name)
             continue
         owners = [_owner(rule, known, preserve, table, chain) for rule in chain.rules]
         if "unpreserved" in owners:
             kept = False
         if not _OWNERS_OF_PROGRAM.isdisjoint(owners):
             places.append(f"{_position(owners)} {family.value} {table} {chain.name}")
-    return FoundProgram(program, len(chains), tuple(places), kept and all(map(preserve.keeps_name, chains)))
+    return FoundProgram(program, len(chains), tuple(places), kept)
+
+
+def _chains_of_program(live: Mapping[Family, Ruleset], known: Preserve) -> Iterator[str]:
+    """The names of the user-defined chains that the program makes."""
+    for _, _, chain in _all_chains(live):
+        if chain.policy is None and known.keeps_name(chain.name):
+            yield chain.name
 
 
 def _all_chains(live: Mapping[Family, Ruleset]) -> Iterator[tuple[Family, str, Chain]]:
@@ -149,17 +154,26 @@ def check_hidden(
     """Tables that iptables cannot show: findings about those that the rule files name, notes about all others."""
     findings: list[Finding] = []
     notes: list[str] = []
+    for family, name in _hidden_tables(hidden):
+        place = f"{family.nft_name} {name}"
+        fact = f"table {place} holds what iptables cannot show"
+        if _names_table(wanted.get(family), name):
+            message = f"{fact}, and the rule files name it: fwguardd loads nothing until that is solved"
+            hint = f"see it with: nft list table {place}; move it to another table"
+            findings.append(Finding("unknown-content", message, hint=hint))
+        else:
+            notes.append(f"{fact}; no rule file names it, and fwguardd does not change it")
+    return tuple(findings), tuple(notes)
+
+
+def _hidden_tables(hidden: Mapping[Family, frozenset[str]]) -> Iterator[tuple[Family, str]]:
     for family, names in hidden.items():
         for name in sorted(names):
-            place = f"{family.nft_name} {name}"
-            fact = f"table {place} holds what iptables cannot show"
-            if family in wanted and name in wanted[family].tables:
-                message = f"{fact}, and the rule files name it: fwguardd loads nothing until that is solved"
-                hint = f"see it with: nft list table {place}; move it to another table"
-                findings.append(Finding("unknown-content", message, hint=hint))
-            else:
-                notes.append(f"{fact}; no rule file names it, and fwguardd does not change it")
-    return tuple(findings), tuple(notes)
+            yield family, name
+
+
+def _names_table(ruleset: Ruleset | None, table: str) -> bool:
+    return ruleset is not None and table in ruleset.tables
 
 
 def check_post_up_rules(rules: Iterable[PostUp], preserve: Preserve) -> Iterator[Finding]:
@@ -190,11 +204,16 @@ def check_services(enabled: Iterable[str], *, flushes: bool) -> Iterator[Finding
         yield _warning("other-firewall", f"{name} is enabled: it {effect}", hint)
 
 
+def _is_nearly_full(table: Conntrack) -> bool:
+    """Whether there is little room left. The capacity is 0 where there is no limit."""
+    return table.capacity > 0 and table.count >= NEARLY_FULL * table.capacity
+
+
 def check_conntrack(table: Conntrack | None) -> Iterator[Finding]:
     """A connection tracking table that is nearly full, or that has a short timeout."""
     if table is None:
         return
-    if table.capacity and table.count >= NEARLY_FULL * table.capacity:
+    if _is_nearly_full(table):
         use = f"{table.count} of {table.capacity} entries"
         message = f"the connection tracking table is nearly full ({use}): when it is full, packets are dropped"
         yield _warning("conntrack-full", message, f"sysctl -w net.netfilter.nf_conntrack_max={table.capacity * 4}")
@@ -215,6 +234,15 @@ def check_ipv6(disabled: str, backend: str) -> Iterator[Finding]:
         yield Finding("no-ipv6", message, hint=hint)
 
 
+def _backend_mismatch(backend: str, plain: str | None) -> Finding:
+    message = (
+        f"fwguardd uses the backend {backend}, and the plain iptables of this host uses {plain}: rules that other "
+        "programs and administrators add go into tables that fwguardd does not guard"
+    )
+    hint = f"update-alternatives --set iptables /usr/sbin/iptables-{backend}, and ip6tables; or backend: auto"
+    return _warning("backend-mismatch", message, hint)
+
+
 def check_tools(
     missing: Sequence[str], backend: str, plain: str | None, *, chosen: bool, legacy_kernel: bool
 ) -> Iterator[Finding]:
@@ -225,19 +253,19 @@ def check_tools(
     if missing:
         yield Finding("missing-program", f"not installed: {', '.join(missing)}", hint="apt install iptables")
     if chosen and plain not in (None, backend):
-        message = (
-            f"fwguardd uses the backend {backend}, and the plain iptables of this host uses {plain}: rules that other "
-            "programs and administrators add go into tables that fwguardd does not guard"
-        )
-        hint = f"update-alternatives --set iptables /usr/sbin/iptables-{backend}, and ip6tables; or backend: auto"
-        yield _warning("backend-mismatch", message, hint)
+        yield _backend_mismatch(backend, plain)
     if backend == "legacy" and not legacy_kernel:
         yield Finding("no-legacy-kernel", "this kernel has no legacy iptables (ip_tables)", hint="backend: nft")
 
 
+def _ignores_ipv6(disabled: str, backend: str) -> bool:
+    """Whether IPv6 is disabled and its rules can be loaded all the same."""
+    return disabled == "sysctl" or (bool(disabled) and backend == "nft")
+
+
 def notes(ipv6_disabled: str, backend: str, version: str) -> Iterator[str]:
     """Facts that need no action."""
-    if ipv6_disabled == "sysctl" or (ipv6_disabled and backend == "nft"):
+    if _ignores_ipv6(ipv6_disabled, backend):
         yield "IPv6 is disabled on this host; its rules are loaded all the same"
     if backend == "nft" and version == "1.8.9":
         yield (

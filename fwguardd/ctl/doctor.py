@@ -84,18 +84,21 @@ def _examine_state(settings: Settings) -> Diagnosis:
     try:
         status = ask(settings.runtime_dir / "control.sock", "status")
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
-        report = read_boot_report(settings.runtime_dir / "boot")
-        if report is not None and report.emergency:
-            message = f"the emergency set was {escaped(report.emergency)}"
-            return _only(Finding("not-in-force", message, hint="start fwguardd: systemctl start fwguardd"))
-        return Diagnosis(notes=(f"whether the rule files are in force is not known: {escaped(error)}",))
-    findings: list[Finding] = []
+        return _state_without_daemon(settings, error)
     if status.get("state", "in-force") != "in-force":
-        findings.append(Finding("not-in-force", escaped(status["sentence"]), hint="see fwguardctl status"))
-    elif status.get("files") in ("refused", "waiting"):
+        return _only(Finding("not-in-force", escaped(status["sentence"]), hint="see fwguardctl status"))
+    if status.get("files") in ("refused", "waiting"):
         message = f"the rule files are not in force, files {status['files']}: {escaped(status.get('files_why', ''))}"
-        findings.append(Finding("files-not-applied", message, hint="see fwguardctl status"))
-    return Diagnosis(tuple(findings))
+        return _only(Finding("files-not-applied", message, hint="see fwguardctl status"))
+    return Diagnosis()
+
+
+def _state_without_daemon(settings: Settings, error: Exception) -> Diagnosis:
+    report = read_boot_report(settings.runtime_dir / "boot")
+    if report is not None and report.emergency:
+        message = f"the emergency set was {escaped(report.emergency)}"
+        return _only(Finding("not-in-force", message, hint="start fwguardd: systemctl start fwguardd"))
+    return Diagnosis(notes=(f"whether the rule files are in force is not known: {escaped(error)}",))
 
 
 def _examine_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from fwguardd.enforce.rule_files import Snapshot
+
 EDITORS = ("SUDO_EDITOR", "VISUAL", "EDITOR")
 """Variables of the environment that name an editor, in the order of sudoedit(8)."""
 
@@ -47,37 +49,56 @@ def edit(name: str | None, target: Target) -> int:
         while True:
             _run_editor(paths)
             after = take_snapshot(staged.path, draft=True)
-            result, tool = validated_snapshot(as_if_in(target.rules_dir, after), target.source)
-            print_findings(result, tool, Painter())
-            valid = isinstance(result, Valid)
-            if isinstance(result, Valid):
-                preview(result, tool, target.source).show(Painter())
+            valid = _show_result(after, target)
             answer = _ask(valid=valid)
             if answer == "q":
                 print(f"{target.rules_dir} is unchanged")
                 return DONE if valid else ANSWER_IS_NO
             if answer == "a":
                 break
-        if take_snapshot(target.rules_dir).digest != before.digest:
-            staged.keep()
-            message = f"{target.rules_dir} was changed meanwhile by another process, so nothing was applied"
-            raise SwapError(f"{message}; the edited copy is {staged.path}")
+        _check_unchanged(before, staged, target)
         return swap_in(staged, target)
+
+
+def _check_unchanged(before: Snapshot, staged: StagedRules, target: Target) -> None:
+    """Keep the edited copy, and raise SwapError, if another process has changed the rules directory."""
+    if take_snapshot(target.rules_dir).digest != before.digest:
+        staged.keep()
+        message = f"{target.rules_dir} was changed meanwhile by another process, so nothing was applied"
+        raise SwapError(f"{message}; the edited copy is {staged.path}")
+
+
+def _show_result(edited: Snapshot, target: Target) -> bool:
+    """Print the findings and what would change; whether the edited files are valid."""
+    result, tool = validated_snapshot(as_if_in(target.rules_dir, edited), target.source)
+    print_findings(result, tool, Painter())
+    if not isinstance(result, Valid):
+        return False
+    preview(result, tool, target.source).show(Painter())
+    return True
 
 
 def _paths(directory: Path, name: str | None) -> list[Path]:
     """The files to edit: the named one, or all rule files. Raises SwapError."""
-    if name is None:
-        found = [path for path in sorted(directory.iterdir()) if _is_editable(path)]
-        if found:
-            return found
+    if name is not None:
+        return [_named_path(directory, name)]
+    found = [path for path in sorted(directory.iterdir()) if _is_editable(path)]
+    if not found:
         raise SwapError("there is no rule file to edit; name a new one: fwguardctl edit 10-input.rules")
-    path = directory / name
-    if "/" in name or not name.endswith(RULES_ENDING) or name.startswith("."):
+    return found
+
+
+def _named_path(directory: Path, name: str) -> Path:
+    if not _is_rule_file_name(name):
         raise SwapError(f'{name!r} is not the name of a rule file: give a name without "/" that ends in ".rules"')
+    path = directory / name
     if path.is_symlink():
         raise SwapError(f"{name} is a symbolic link to {path.readlink()}; edit that file")
-    return [path]
+    return path
+
+
+def _is_rule_file_name(name: str) -> bool:
+    return "/" not in name and name.endswith(RULES_ENDING) and not name.startswith(".")
 
 
 def _is_editable(path: Path) -> bool:

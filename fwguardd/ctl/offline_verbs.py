@@ -121,18 +121,22 @@ def diff(source: OfflineInput) -> int:
         raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
     result, tool = validated(source)
     paint = Painter()
+    if source.json:
+        return _print_diff_document(result, tool, source)
     if isinstance(result, Invalid):
-        if source.json:
-            print(json.dumps(diff_document(result.findings, (), ok=False)))
-        else:
-            print_findings(result, tool, paint)
+        print_findings(result, tool, paint)
+        return ANSWER_IS_NO
+    preview(result, tool, source).show(paint)
+    return DONE
+
+
+def _print_diff_document(result: Valid | Invalid, tool: Tool, source: OfflineInput) -> int:
+    if isinstance(result, Invalid):
+        print(json.dumps(diff_document(result.findings, (), ok=False)))
         return ANSWER_IS_NO
     changes = preview(result, tool, source)
-    if source.json:
-        findings = (*result.findings, *changes.warnings)
-        print(json.dumps(diff_document(findings, changes.hunks, ok=True)))
-    else:
-        changes.show(paint)
+    findings = (*result.findings, *changes.warnings)
+    print(json.dumps(diff_document(findings, changes.hunks, ok=True)))
     return DONE
 
 
@@ -160,6 +164,10 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
     first = paths[0]
     if len(paths) == 1 and _is_directory(first):
         return take_snapshot(first, draft=_is_draft(first, rules_dir))
+    return _snapshot_of_files(paths, rules_dir)
+
+
+def _snapshot_of_files(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
     files: list[RuleFile] = []
     findings: list[Finding] = []
     for path in paths:
@@ -168,7 +176,7 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
             files.append(outcome)
         else:
             findings.append(outcome)
-    return Snapshot(first.parent, tuple(files), Findings(findings), "")
+    return Snapshot(paths[0].parent, tuple(files), Findings(findings), "")
 
 
 def _is_directory(path: Path) -> bool:
@@ -234,10 +242,14 @@ def hunks_between(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Rulese
     for family, ruleset in wanted.items():
         for table in ruleset.tables.values():
             live_table = live[family].tables.get(table.name, Table(table.name, {}))
-            for name in dict.fromkeys((*table.chains, *live_table.chains)):
-                lines = tuple(_chain_lines(name, live_table, table))
-                if lines:
-                    yield Hunk(family, table.name, name, lines)
+            yield from _table_hunks(family, live_table, table)
+
+
+def _table_hunks(family: Family, live: Table, wanted: Table) -> Iterator[Hunk]:
+    for name in dict.fromkeys((*wanted.chains, *live.chains)):
+        lines = tuple(_chain_lines(name, live, wanted))
+        if lines:
+            yield Hunk(family, wanted.name, name, lines)
 
 
 def _chain_lines(name: str, live: Table, wanted: Table) -> Iterator[DiffLine]:

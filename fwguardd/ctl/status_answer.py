@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fwguardd.control.documents import (
         DenialsDocument,
         DriftStateDocument,
+        FightDocument,
         InForceDocument,
         RefusalDocument,
         StatusDocument,
@@ -35,14 +36,18 @@ MOST_SHOWN = 20
 """Differences that status prints; the verb drift prints all."""
 
 
+def _headline(result: StatusDocument, ink: AnswerPainter) -> str:
+    sentence = escaped(result["sentence"])
+    if _is_guarded(result):
+        return ink.good(sentence)
+    if result.get("state") in _ALARMS:
+        return ink.bad(sentence)
+    return ink.warn(sentence)
+
+
 def status(result: StatusDocument, ink: AnswerPainter, now: float) -> list[str]:
     """The state of the firewall, one fact a line, the most important first."""
-    paint = ink.warn
-    if _is_guarded(result):
-        paint = ink.good
-    elif result.get("state") in _ALARMS:
-        paint = ink.bad
-    lines = [paint(escaped(result["sentence"])), ""]
+    lines = [_headline(result, ink), ""]
     for name, text in _facts(result, ink, now):
         lines.append(row(name, text))
     if result["last_refusal"] is not None:
@@ -116,11 +121,7 @@ def _revision_loaded(in_force: InForceDocument | None, ink: AnswerPainter, now: 
 
 
 def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
-    if pending := result["pending"]:
-        keep = "; to keep it: fwguardctl confirm"
-        if pending.get("opening"):
-            keep = ""
-        yield "pending", f"{ink.warn(pending_words(pending))}{keep}"
+    yield from _pending(result, ink)
     held = result["held"]
     # Files that were held and have errors now are refused: a reload would not apply them.
     if held is not None and result.get("files") != "refused":
@@ -128,13 +129,28 @@ def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterato
         yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
     if refusal := result["last_refusal"]:
         yield "refused", ink.bad(_refusal(refusal, now))
-    settings = result.get("settings")
-    if settings is not None and _settings_are_refused(result):
-        since = f"since {local_time(settings['since'] or now)}"
-        advice = "correct them and run: fwguardctl reload"
-        yield "settings", f"{ink.bad('refused')} {since}: {escaped(settings['message'])}; {advice}"
+    yield from _refused_settings(result, ink, now)
     for sentence in result.get("damaged", ()):
         yield "damaged", ink.warn(escaped(sentence))
+
+
+def _pending(result: StatusDocument, ink: AnswerPainter) -> Iterator[Row]:
+    pending = result["pending"]
+    if not pending:
+        return
+    keep = "; to keep it: fwguardctl confirm"
+    if pending.get("opening"):
+        keep = ""
+    yield "pending", f"{ink.warn(pending_words(pending))}{keep}"
+
+
+def _refused_settings(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
+    settings = result.get("settings")
+    if settings is None or not _settings_are_refused(result):
+        return
+    since = f"since {local_time(settings['since'] or now)}"
+    advice = "correct them and run: fwguardctl reload"
+    yield "settings", f"{ink.bad('refused')} {since}: {escaped(settings['message'])}; {advice}"
 
 
 def _refusal(refusal: RefusalDocument, now: float) -> str:
@@ -151,15 +167,19 @@ def _drift(drift: DriftStateDocument, ink: AnswerPainter) -> str:
     return f"{count}; {_repairs(drift, ink)}"
 
 
+def _fight(fight: FightDocument, ink: AnswerPainter) -> str:
+    what = f"{escaped(fight['chain'])} is changed again after each repair"
+    suspended = ink.bad(f"repairs are suspended for {span(fight['seconds_left'])}: {what}")
+    who = escaped(fight["culprit"] or "an unknown process")
+    return f"{suspended}, by {who}; to repair it now: fwguardctl resume"
+
+
 def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
     """What is done about drift."""
     if drift["paused_seconds"] is not None:
         return ink.warn(f"repairs are paused for {span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
     if fight := drift.get("fight"):
-        what = f"{escaped(fight['chain'])} is changed again after each repair"
-        suspended = ink.bad(f"repairs are suspended for {span(fight['seconds_left'])}: {what}")
-        who = escaped(fight["culprit"] or "an unknown process")
-        return f"{suspended}, by {who}; to repair it now: fwguardctl resume"
+        return _fight(fight, ink)
     if drift["repair"]:
         return "repaired when found"
     return "reported only (on_drift: report)"
@@ -184,10 +204,15 @@ def _problems_with_denials(denials: DenialsDocument) -> Iterator[str]:
         yield f"{denials['lost']} lost"
     if dropped := denials.get("dropped_events"):
         yield f"{counted(dropped, 'event')} dropped"
+    if not _add_up(denials):
+        yield "the counts do not add up: a bug in fwguardd"
+
+
+def _add_up(denials: DenialsDocument) -> bool:
+    """Whether each line was counted once by its kind, and once by what was done with it."""
     by_kind = denials["denied"] + denials["logged"] + denials["unparsed"]
     by_fate = denials["told"] + denials["summarised"] + denials["waiting"]
-    if not denials["lines"] == by_kind == by_fate:
-        yield "the counts do not add up: a bug in fwguardd"
+    return denials["lines"] == by_kind == by_fate
 
 
 def _source_reason(denials: DenialsDocument) -> list[Row]:

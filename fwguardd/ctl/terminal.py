@@ -67,15 +67,18 @@ class Painter:
             return text
         return self._in(colours[sign], text)
 
-    def finding(self, finding: Finding) -> str:
-        """A finding as compilers print it: place, severity, message, code; below it the line, and what to do."""
+    def _head(self, finding: Finding) -> str:
         colour = {Severity.ERROR: _RED, Severity.WARNING: _YELLOW}[finding.severity]
         head = f"{self._in(colour, finding.severity.value)}: {printable(finding.message)}"
         if finding.origin:
             head = f"{self._in(_BOLD, printable(str(finding.origin)))}: {head}"
         if finding.family:
             head += f" ({finding.family.value})"
-        lines = [f"{head} {self.dim(f'[{finding.code}]')}"]
+        return head
+
+    def finding(self, finding: Finding) -> str:
+        """A finding as compilers print it: place, severity, message, code; below it the line, and what to do."""
+        lines = [f"{self._head(finding)} {self.dim(f'[{finding.code}]')}"]
         if finding.line_text:
             lines += self._excerpt(finding)
         if finding.hint:

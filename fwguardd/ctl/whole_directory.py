@@ -32,7 +32,7 @@ from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fwguardd.enforce.validate import Valid
@@ -59,20 +59,22 @@ def files_in(directory: Path) -> dict[str, bytes]:
 
     A symbolic link is an error, not followed: whose it is may not be permitted to read what it leads to.
     """
-    files: dict[str, bytes] = {}
     try:
-        for path in sorted(directory.iterdir()):
-            if path.name.startswith(".") or stat.S_ISDIR(path.lstat().st_mode):
-                continue
-            with os.fdopen(os.open(path, _NO_LINK), "rb") as file:
-                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    files[path.name] = file.read()
+        return dict(_read_files(directory))
     except OSError as error:
         reason = str(error.strerror)
         if error.errno == errno.ELOOP:
             reason = "it is a symbolic link; put a copy of the file in its place"
         raise SwapError(f"{error.filename or directory} cannot be read: {reason}") from error
-    return files
+
+
+def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or stat.S_ISDIR(path.lstat().st_mode):
+            continue
+        with os.fdopen(os.open(path, _NO_LINK), "rb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                yield path.name, file.read()
 
 
 def _rule_files_in_use(target: Target) -> dict[str, bytes]:
@@ -95,6 +97,13 @@ def _moved(path: str, rules_dir: Path) -> str:
     return str(rules_dir / path.rpartition("/")[2])
 
 
+def _print_invalid(result: Invalid, tool: Tool, target: Target) -> None:
+    if target.source.json:
+        print(json.dumps({"outcome": "refused", "changed": False, "findings": as_json(result.findings)}))
+    else:
+        print_findings(result, tool, Painter())
+
+
 def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     """Replace the rules directory by a copy of another one. Raises SwapError and what the client raises."""
     files = files_in(directory)
@@ -102,10 +111,7 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     snapshot = as_if_in(target.rules_dir, take_snapshot(directory, draft=True))
     result, tool = validated_snapshot(snapshot, target.source)
     if isinstance(result, Invalid):
-        if target.source.json:
-            print(json.dumps({"outcome": "refused", "changed": False, "findings": as_json(result.findings)}))
-        else:
-            print_findings(result, tool, Painter())
+        _print_invalid(result, tool, target)
         return ANSWER_IS_NO
     same = rule_files(files) == current
     if dry_run:
@@ -142,14 +148,19 @@ def _print_unchanged(target: Target) -> None:
         print(f"unchanged: {target.rules_dir} has these files already, and they are applied")
 
 
-def swap_in(staged: StagedRules, target: Target) -> int:
-    """Exchange the directories and reload; the exit code. Raises SwapError and what the client raises."""
+def _exchange(staged: StagedRules, target: Target) -> Path:
+    """Exchange the directories while the daemon holds; the path of the old one. Raises SwapError."""
     ask(target.socket, "hold")
     try:
-        old = staged.exchange()
+        return staged.exchange()
     except SwapError:
         ask(target.socket, "reload")
         raise
+
+
+def swap_in(staged: StagedRules, target: Target) -> int:
+    """Exchange the directories and reload; the exit code. Raises SwapError and what the client raises."""
+    old = _exchange(staged, target)
     arguments: dict[str, int | float | None] = {}
     if target.confirm_seconds is not None:
         arguments["confirm_seconds"] = target.confirm_seconds
@@ -193,14 +204,20 @@ def restore(number: int | None, target: Target) -> int:
     return FAILED
 
 
-def _restore_files(number: int, target: Target) -> int:
-    """Write the files of a revision into the rules directory; the exit code."""
+def _files_of_revision(number: int, target: Target) -> dict[str, bytes]:
+    """The rule files that the daemon has kept, by their names. Raises SwapError."""
     shown = ask(target.socket, "show", {"revision": number})
     files: dict[str, bytes] = {}
     for file in shown["files"]:
         if "\ufffd" in file["text"]:
             raise SwapError(f"{file['path']} of revision {number} is not UTF-8, so no file was restored")
         files[str(file["path"]).rpartition("/")[2]] = file["text"].encode("utf-8", "surrogateescape")
+    return files
+
+
+def _restore_files(number: int, target: Target) -> int:
+    """Write the files of a revision into the rules directory; the exit code."""
+    files = _files_of_revision(number, target)
     if not files:
         raise SwapError(f"revision {number} was not made of rule files, so {target.rules_dir} is unchanged and held")
     current = _rule_files_in_use(target)

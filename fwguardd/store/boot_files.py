@@ -136,8 +136,7 @@ class BootFiles:
         except DamagedError as damage:
             # A symlink to a damaged set tells nothing more; anything else that has its name is kept for inspection.
             if directory is not None:
-                with contextlib.suppress(OSError):
-                    self._system.unlink(self.link)
+                self._remove_link()
             moved = damaged.take(directory or self.link, str(damage))
             message = f"{moved}; until the boot files are written again, the next boot has no revision to load"
             return Fault(FaultKind.DAMAGED, message)
@@ -145,6 +144,10 @@ class BootFiles:
             message = f"{error.filename or self.link} cannot be read: {error.strerror}"
             return Fault(FaultKind.INACCESSIBLE, message)
         return None
+
+    def _remove_link(self) -> None:
+        with contextlib.suppress(OSError):
+            self._system.unlink(self.link)
 
     def directory(self) -> Path | None:
         """The directory that the symlink leads to, whether it exists or not; None without a symlink.
@@ -169,7 +172,7 @@ class BootFiles:
         others: list[Path] = []
         for name in self._system.listdir(self._state_dir):
             path = self._state_dir / name
-            if name.startswith(f"{LINK}-") and revision_number(name) and path != current:
+            if _is_set(name) and path != current:
                 others.append(path)
         return tuple(others)
 
@@ -186,6 +189,11 @@ class BootFiles:
         while f"{LINK}-{number:06d}-{count}" in names:
             count += 1
         return self._state_dir / f"{LINK}-{number:06d}-{count}"
+
+
+def _is_set(name: str) -> bool:
+    """Whether a directory of this name is a set of boot files."""
+    return name.startswith(f"{LINK}-") and revision_number(name) is not None
 
 
 def boot_texts(revision: Revision) -> dict[str, bytes]:
@@ -249,14 +257,15 @@ def _parsed_all(rules: Mapping[str, bytes]) -> Mapping[Family, Ruleset]:
     return rulesets
 
 
+def _with_counters(line: str) -> str:
+    if line.startswith("-A "):
+        return f"[0:0] {line}"
+    return line
+
+
 def _parsed(family: Family, text: bytes) -> Ruleset:
     """The ruleset of a boot file: what iptables-save would print, but for the counters of the rules."""
-    lines: list[str] = []
-    for line in text.decode("utf-8", "surrogateescape").split("\n"):
-        counters = ""
-        if line.startswith("-A "):
-            counters = "[0:0] "
-        lines.append(f"{counters}{line}")
+    lines = [_with_counters(line) for line in text.decode("utf-8", "surrogateescape").split("\n")]
     try:
         ruleset = read_saved(family, "\n".join(lines)).shown
         return _without_unstated(ruleset, frozenset(line for line in lines if line.startswith(_UNSTATED)))

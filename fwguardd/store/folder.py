@@ -61,15 +61,16 @@ class RevisionFolder:
             self._unreadable[moved] = f"{self.file(moved)} was damaged, and was moved aside"
         for name in sorted(names):
             number = revision_number(name)
-            if number is None or self.file(number).name != name:
-                continue
-            self._unreadable.pop(number, None)
-            with self._reporting(number):
-                scanned = scan(self._system, self.file(number), REVISION_FORM)
-                summary = decode_summary(scanned.lead)
-                if summary.number != number:
-                    raise DamagedError(f"holds revision {summary.number}")
-                self._entries[number] = Sealed(summary, scanned.header)
+            if number is not None and self.file(number).name == name:
+                self._load_summary(number)
+
+    def _load_summary(self, number: int) -> None:
+        self._unreadable.pop(number, None)
+        with self._reporting(number):
+            scanned = scan(self._system, self.file(number), REVISION_FORM)
+            summary = decode_summary(scanned.lead)
+            _check_number(summary.number, number)
+            self._entries[number] = Sealed(summary, scanned.header)
 
     def summaries(self) -> tuple[RevisionSummary, ...]:
         """The summaries, by number."""
@@ -88,8 +89,7 @@ class RevisionFolder:
         with self._reporting(number):
             data = unseal(self._system, self.file(number), REVISION_FORM)
             revision = decode_revision(data)
-            if revision.number != number:
-                raise DamagedError(f"holds revision {revision.number}")
+            _check_number(revision.number, number)
             if number not in self._entries:
                 self._entries[number] = seal_revision(revision)[0]
             self._unreadable.pop(number, None)
@@ -146,6 +146,12 @@ class RevisionFolder:
         except OSError as error:
             self._unreadable[number] = f"{path} cannot be read: {error.strerror}"
             self._report(Fault(FaultKind.INACCESSIBLE, self._unreadable[number]))
+
+
+def _check_number(found: int, number: int) -> None:
+    """Raises DamagedError if a file holds another revision than its name says."""
+    if found != number:
+        raise DamagedError(f"holds revision {found}")
 
 
 def read_revision(state_dir: Path, number: int) -> Revision:

@@ -57,7 +57,7 @@ from fwguardd.store.model import (
     Waiting,
     evaluate_pending,
 )
-from fwguardd.store.sealed_files import DamagedFiles, SealedValue, check_trust, revision_number, writing
+from fwguardd.store.sealed_files import DamagedFiles, SealedValue, check_trust, number_in, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -273,10 +273,12 @@ class RevisionStore:
         if not self._readable():
             return UnreadableNote(self._unread, lost=False)
         if isinstance(note.value, UnreadableNote) and not note.value.lost:
-            fault = note.load(self._damaged)
-            if fault is not None:
-                self._report(fault)
+            self._report_if_any(note.load(self._damaged))
         return note.value
+
+    def _report_if_any(self, fault: Fault | None) -> None:
+        if fault is not None:
+            self._report(fault)
 
     @property
     def _unread(self) -> str:
@@ -313,9 +315,7 @@ class RevisionStore:
         """The numbers of the revisions that the boot files and the pending confirmation name; None if not known."""
         pending = self._pending.value
         try:
-            numbers = {self._boot.read()}
-        except DamagedError:
-            numbers = set()
+            numbers = self._numbers_in_boot()
         except OSError:
             return None
         if isinstance(pending, UnreadableNote):
@@ -323,6 +323,13 @@ class RevisionStore:
         if pending is not None:
             numbers |= {pending.number, pending.back_to}
         return tuple(number for number in numbers if number is not None)
+
+    def _numbers_in_boot(self) -> set[int | None]:
+        """The number of the revision in the boot files; none if they are damaged. Raises OSError."""
+        try:
+            return {self._boot.read()}
+        except DamagedError:
+            return set()
 
     def _report(self, fault: Fault) -> None:
         if fault in self._faults:
@@ -366,15 +373,13 @@ class RevisionStore:
         """Read and check everything. Raises OSError where not even the names can be read."""
         names = names_in(self._system, self._state_dir)
         revisions = names_in(self._system, self._revisions.path)
-        used = [revision_number(name.removesuffix(TEMPORARY)) or 0 for name in (*names, *revisions)]
+        used = [number_in(name) for name in (*names, *revisions)]
         used += self._damaged.revisions()
         self._remove_temporary(names, revisions)
         self._load_boot()
         self._revisions.load(revisions)
-        for kept in (self._pending, self._held, self._touched):
-            fault = kept.load(self._damaged)
-            if fault is not None:
-                self._report(fault)
+        for note in (self._pending, self._held, self._touched):
+            self._report_if_any(note.load(self._damaged))
         self._highest = max((self._highest, *used, *(self._needed() or ())))
         self._loaded = True
 
@@ -382,9 +387,7 @@ class RevisionStore:
         """Remove what an interrupted write left. What stays, because the disk cannot be written, does no harm."""
         notes = (self._boot.link, self._pending.path, self._held.path, self._touched.path)
         remove_all(self._system, self._state_dir, {f"{path.name}{TEMPORARY}" for path in notes}.intersection(names))
-        ours = [
-            name for name in revisions if name.endswith(TEMPORARY) and revision_number(name.removesuffix(TEMPORARY))
-        ]
+        ours = [name for name in revisions if name.endswith(TEMPORARY) and number_in(name)]
         remove_all(self._system, self._revisions.path, ours)
 
     def _load_boot(self) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fwguardd.store.durable import (
+    TEMPORARY,
     NotRegularError,
     NotSyncedError,
     make_directory,
@@ -178,6 +179,11 @@ def revision_number(name: str) -> int | None:
     if match is None:
         return None
     return int(match[1] or match[2]) or None
+
+
+def number_in(name: str) -> int:
+    """The number of the revision that a file is for, also if it is not completely written; 0 for another file."""
+    return revision_number(name.removesuffix(TEMPORARY)) or 0
 
 
 class DamagedFiles:

@@ -172,11 +172,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _show_journal(options: argparse.Namespace) -> None:
-    for option, value in (("--prefix", options.prefix), ("--any-prefix", options.any_prefix)):
-        if value:
-            raise _WrongUsageError(
-                f"{option} needs --read: the events in the journal are of the prefixes in the settings"
-            )
+    _refuse_prefixes(options)
     form = _form(options)
     wanted = Filters(tuple(options.src), tuple(options.dport))
     query = Query(options.journal_dir, options.since, options.until, options.follow)
@@ -205,13 +201,27 @@ def _show_old_lines(options: argparse.Namespace) -> None:
         _print_note(note)
 
 
+def _refuse_prefixes(options: argparse.Namespace) -> None:
+    for option, value in (("--prefix", options.prefix), ("--any-prefix", options.any_prefix)):
+        if value:
+            raise _WrongUsageError(
+                f"{option} needs --read: the events in the journal are of the prefixes in the settings"
+            )
+
+
 def _form(options: argparse.Namespace) -> _Form:
     is_ecs = options.format == "ecs"
-    if options.top is not None and is_ecs:
-        raise _WrongUsageError("--top and --format ecs exclude each other; use --top --json")
-    if options.top is not None and options.follow:
-        raise _WrongUsageError("--top and -f exclude each other: -f has no end at which to print the top")
+    if options.top is not None:
+        _check_top(is_ecs=is_ecs, follow=options.follow)
     return _Form(options.top, is_ecs, options.json, options.follow)
+
+
+def _check_top(*, is_ecs: bool, follow: bool) -> None:
+    """Refuse the options that exclude --top."""
+    if is_ecs:
+        raise _WrongUsageError("--top and --format ecs exclude each other; use --top --json")
+    if follow:
+        raise _WrongUsageError("--top and -f exclude each other: -f has no end at which to print the top")
 
 
 def _filters(options: argparse.Namespace) -> Filters:
@@ -247,16 +257,22 @@ def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> in
     return counter.count
 
 
+def _json_pieces(events: Iterable[Event], account: _Account | None, *, live: bool) -> Iterator[str]:
+    """A line for each event while the log is followed; one document of a log that has an end."""
+    if live:
+        yield from _json_lines(events, formats.event_object)
+        return
+    yield from formats.pieces(events)
+    yield formats.last_piece(_read(account))
+
+
 def _pieces(events: Iterable[Event], form: _Form, account: _Account | None) -> Iterator[str]:
     if form.top is not None:
         yield from _top_pieces(events, form, form.top, account)
     elif form.ecs:
         yield from _json_lines(events, formats.ecs)
-    elif form.json and form.live:
-        yield from _json_lines(events, formats.event_object)
     elif form.json:
-        yield from formats.pieces(events)
-        yield formats.last_piece(_read(account))
+        yield from _json_pieces(events, account, live=form.live)
     else:
         yield from _table_pieces(events, form)
 

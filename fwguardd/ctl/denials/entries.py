@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LONGEST_ENTRY: Final = 1 << 20
 """Bytes. Of a longer entry the rest is ignored."""
 
+_OPENING: Final = (b"{", b"[")
 _INDENTED: Final = re.compile(rb'\s*(?:"[A-Za-z_]+" ?:|\{$)')
 _VERBOSE: Final = re.compile(rb"[A-Z][a-z]{2} [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]+ [^ ]+ \[s=[0-9a-f]+;i=")
 
@@ -34,14 +35,15 @@ _VERBOSE: Final = re.compile(rb"[A-Z][a-z]{2} [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]
 def single_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
     """The lines, with each entry of several lines as one line."""
     iterator = iter(lines)
-    ahead = list(islice(iterator, 1))
-    if ahead and ahead[0].strip() in (b"{", b"["):
+    first = next(iterator, None)
+    if first is None:
+        return iterator
+    ahead = [first]
+    if first.strip() in _OPENING:
         # Only the next line shows whether this begins an object.
         ahead += islice(iterator, 1)
-    form = None
-    if ahead:
-        form = _form(ahead[0], ahead[-1])
     rest = chain(ahead, iterator)
+    form = _form(first, ahead[-1])
     if form is None:
         return rest
     return form(rest)
@@ -50,7 +52,7 @@ def single_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
 def _form(first: bytes, second: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
     if first.startswith(b"__CURSOR="):
         return _from_export
-    if first.strip() in (b"{", b"[") and _INDENTED.match(second):
+    if first.strip() in _OPENING and _INDENTED.match(second):
         return _from_indented
     if _VERBOSE.match(first):
         return _from_verbose
@@ -105,6 +107,11 @@ def _encoded(fields: dict[str, object]) -> bytes:
 _KEY: Final = re.compile(rb'^("[A-Za-z0-9_]{1,64}") *: *')
 
 
+def _begins_object(text: bytes) -> bool:
+    """Whether an object or a list begins in a line."""
+    return text.endswith(_OPENING) and not _is_value(text)
+
+
 def _from_indented(lines: Iterator[bytes]) -> Iterator[bytes]:
     """Objects over several lines. Those of dmesg are elements of a list in an object."""
     parts: list[bytes] = []
@@ -117,7 +124,7 @@ def _from_indented(lines: Iterator[bytes]) -> Iterator[bytes]:
             if parts:
                 yield b"{%b}" % b" ".join(parts)
             parts, size = [], 0
-        elif text.endswith((b"{", b"[")) and not _is_value(text):
+        elif _begins_object(text):
             parts, size = [], 0
         elif size < LONGEST_ENTRY:
             # Written as journalctl writes it on one line.
@@ -134,6 +141,14 @@ _FIELD: Final = re.compile(rb" {4}([A-Z0-9_]{1,64})=(.*)", re.DOTALL)
 _REALTIME: Final = re.compile(rb";t=([0-9a-f]{1,16})[;\]]")
 
 
+def _time_fields(line: bytes) -> dict[str, object]:
+    """What the first line of an entry says."""
+    time = _REALTIME.search(line)
+    if time is None:
+        return {}
+    return {"__REALTIME_TIMESTAMP": str(int(time[1], 16))}
+
+
 def _from_verbose(lines: Iterator[bytes]) -> Iterator[bytes]:
     """A line with time and cursor, and below it the fields. The first line has the time in microseconds, as `t`."""
     fields: dict[str, object] = {}
@@ -146,10 +161,7 @@ def _from_verbose(lines: Iterator[bytes]) -> Iterator[bytes]:
             continue
         if fields:
             yield _encoded(fields)
-        fields = {}
-        time = _REALTIME.search(line)
-        if time is not None:
-            fields["__REALTIME_TIMESTAMP"] = str(int(time[1], 16))
+        fields = _time_fields(line)
     if fields:
         yield _encoded(fields)
 
@@ -183,23 +195,42 @@ def read_journal(entry: dict[str, Any]) -> KernelLine | ProgramLine | Lost:
 def read_dmesg(entry: dict[str, Any]) -> KernelLine | None:
     """A record of ``dmesg --json``. With --decode it names the facility; without, its priority has both in one
     number."""
-    text, time, priority = entry.get("msg"), entry.get("time"), entry.get("pri")
-    if not isinstance(text, str) or entry.get("fac", "kern") != "kern":
-        return None
-    if isinstance(priority, int) and priority > 7:
+    text = entry.get("msg")
+    if not isinstance(text, str) or not _is_of_kernel(entry):
         return None
     # Of a file, some versions of dmesg print all that follows in the file.
     text = text.partition("\n")[0]
-    uptime = None
-    if isinstance(time, float) and 0 <= time < 1e12:
-        uptime = round(time * 1_000_000)
-    return KernelLine(kernel_escaped(text.encode("utf-8", "surrogatepass")).replace(r"\x5cx", r"\x"), None, uptime)
+    spelled = kernel_escaped(text.encode("utf-8", "surrogatepass")).replace(r"\x5cx", r"\x")
+    return KernelLine(spelled, None, _uptime(entry.get("time")))
+
+
+def _is_of_kernel(entry: dict[str, Any]) -> bool:
+    """Whether a record of dmesg is of the facility 0 (kernel)."""
+    priority = entry.get("pri")
+    if isinstance(priority, int) and priority > 7:
+        return False
+    return bool(entry.get("fac", "kern") == "kern")
+
+
+def _uptime(seconds: object) -> int | None:
+    """The time of a record of dmesg, in microseconds."""
+    if isinstance(seconds, float) and 0 <= seconds < 1e12:
+        return round(seconds * 1_000_000)
+    return None
 
 
 def text_inside(entry: dict[str, Any]) -> tuple[bytes, str] | None:
     """The line that Docker's json-file driver or a log shipper has put into an object, and the time that it gave."""
     for name, time in (("log", "time"), ("MESSAGE", ""), ("message", "@timestamp"), ("message", "timestamp")):
-        text = entry.get(name)
-        if isinstance(text, str) and text and (not time or time in entry):
+        text = _text(entry, name)
+        if text and (not time or time in entry):
             return text.rstrip("\n").encode("latin-1", "backslashreplace"), as_text(entry.get(time))
     return None
+
+
+def _text(entry: dict[str, Any], name: str) -> str:
+    """A value that is a string; any other value is like an empty one."""
+    value = entry.get(name)
+    if isinstance(value, str):
+        return value
+    return ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from fwguardd import events
 from fwguardd.ctl.denials.times import to_usec
@@ -143,16 +143,20 @@ def from_unparsed(read: Unparsed, line: KernelLine) -> Event:
     return Event(name, unparsed_sentence(read), found, line.realtime, line.uptime, line.host)
 
 
+def _lost(count: int | None) -> str:
+    if count is None:
+        return "messages were lost"
+    if count == 1:
+        return "1 message was lost"
+    return f"{count} messages were lost"
+
+
 def from_loss(loss: Loss) -> Event:
     """The event of a report of lost messages."""
     found: dict[str, Any] = {"source": loss.source}
-    lost = "messages were lost"
     if loss.count is not None:
         found["count"] = loss.count
-        lost = f"{loss.count} messages were lost"
-        if loss.count == 1:
-            lost = "1 message was lost"
-    message = f"{lost} ({loss.source}: {loss.reason}); denials may be among them"
+    message = f"{_lost(loss.count)} ({loss.source}: {loss.reason}); denials may be among them"
     return Event(events.DENIALS_LOST.name, message, found, loss.realtime, None, loss.host or None)
 
 
@@ -175,11 +179,15 @@ def _time_of_packet(found: Mapping[str, Any]) -> int | None:
         return None
 
 
+def _is_field(key: str) -> bool:
+    return key.startswith(_PREFIX) and key != "FWGUARD_EVENT"
+
+
 def _fields(name: str, entry: Mapping[str, Any]) -> dict[str, str | int | tuple[str, ...]]:
     """The fields of an event of this name. One that the schema does not have is a text."""
     found = {}
     for key, value in entry.items():
-        if key.startswith(_PREFIX) and key != "FWGUARD_EVENT" and value is not None:
+        if _is_field(key) and value is not None:
             field = key[len(_PREFIX) :].lower()
             found[field] = _value(_FIELDS.get((name, field), _UNKNOWN_FIELD), value)
     return found
@@ -197,9 +205,14 @@ def _value(field: Field, value: object) -> str | int | tuple[str, ...]:
 def _elements(field: Field, value: object) -> tuple[str, ...]:
     """The elements of a list, in its fixed order if it has one: journald does not keep the order."""
     elements = [as_text(value)]
-    if isinstance(value, list) and any(isinstance(each, (str, list)) for each in value):
+    if _is_of_elements(value):
         elements = [as_text(each) for each in value]
     return tuple(sorted(elements, key=lambda element: (*field.order, element).index(element)))
+
+
+def _is_of_elements(value: object) -> TypeGuard[list[object]]:
+    """Whether a list has the values of a field that stands more than once, and not the bytes of one value."""
+    return isinstance(value, list) and any(isinstance(each, (str, list)) for each in value)
 
 
 def as_text(value: object) -> str:

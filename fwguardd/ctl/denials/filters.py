@@ -56,7 +56,9 @@ class Filters:
 
     def takes_time(self, realtime: int) -> bool:
         """Whether the time lies between --since and --until, both included."""
-        return (self.since is None or realtime >= self.since) and (self.until is None or realtime <= self.until)
+        if self.since is not None and realtime < self.since:
+            return False
+        return self.until is None or realtime <= self.until
 
     def _takes_port(self, port: int | None) -> bool:
         return any(port in ports for ports in self.ports)
@@ -93,8 +95,10 @@ def port(text: str) -> range:
     first, dash, last = text.replace(":", "-").partition("-")
     if not dash:
         last = first
-    if _is_port(first) and _is_port(last) and int(first) <= int(last):
-        return range(int(first), int(last) + 1)
+    if _is_port(first) and _is_port(last):
+        ports = range(int(first), int(last) + 1)
+        if ports:
+            return ports
     raise ArgumentTypeError(f"{text!r} is neither a port from 0 to 65535 nor a range of ports, such as 23 or 20-25")
 
 

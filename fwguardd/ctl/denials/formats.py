@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from fwguardd.ctl.denials.event import Event
 
@@ -36,6 +36,11 @@ def timestamp(usec: int | None) -> str | None:
     return None
 
 
+def _without(fields: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """The fields that have none of these names."""
+    return {key: value for key, value in fields.items() if key not in names}
+
+
 def event_object(event: Event) -> dict[str, Any]:
     """One event, with stable keys."""
     head: dict[str, Any] = {"timestamp": timestamp(event.realtime), "event": event.name, "message": event.message}
@@ -43,7 +48,7 @@ def event_object(event: Event) -> dict[str, Any]:
         head["uptime"] = event.uptime / 1_000_000
     if event.host is not None:
         head["host"] = event.host
-    return {**head, **{key: value for key, value in event.fields.items() if key not in head}}
+    return {**head, **_without(event.fields, head)}
 
 
 def json_line(document: Mapping[str, Any]) -> str:
@@ -94,10 +99,14 @@ def ecs(event: Event) -> dict[str, Any]:
     }
     document = {"@timestamp": timestamp(event.realtime), "message": event.message, "ecs": {"version": ECS_VERSION}}
     for name, part in parts.items():
-        values = {key: value for key, value in part.items() if value is not None}
+        values = _known(part)
         if values:
             document[name] = values
     return document
+
+
+def _known(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if value is not None}
 
 
 def _addresses(found: Mapping[str, Any]) -> list[Any] | None:
@@ -192,7 +201,7 @@ def _end(found: Mapping[str, Any], address: str, port: str, mac: str) -> dict[st
 
 def _rest(event: Event) -> dict[str, Any]:
     """The fields that the schema has no place for."""
-    rest = {key: value for key, value in event.fields.items() if key not in _PLACED}
+    rest = _without(event.fields, _PLACED)
     if event.is_of_packets:
         rest.pop("count", None)
     if event.uptime is not None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd.ctl.denials.event import EVENT_NAMES, Event, from_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -193,19 +193,23 @@ def events_in_journal(query: Query) -> Iterator[Event]:
 def _check(query: Query) -> None:
     """Ask for no line: that shows whether there is a journal, and whether this user may read it. Not in JSON, since
     then journalctl does not report a missing journal."""
+    done = _run_journalctl(query.command("--lines=0"))
+    if done.returncode or _NO_ENTRIES.search(done.stderr):
+        raise _error(query, done.stderr)
+
+
+def _run_journalctl(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Raises UnreadableError if the program cannot be started."""
     try:
-        done = subprocess.run(
-            query.command("--lines=0"),
-            capture_output=True, text=True, errors="replace", env=_environment(), check=False,
-        )  # fmt: skip
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=_environment(), check=False
+        )
     except FileNotFoundError:
         raise UnreadableError(
             f"journalctl: program not found; without systemd's journal no event is kept; {_OLD_LINES}"
         ) from None
     except OSError as error:
         raise UnreadableError(f"journalctl: {error.strerror}; {_OLD_LINES}") from error
-    if done.returncode or _NO_ENTRIES.search(done.stderr):
-        raise _error(query, done.stderr)
 
 
 def _stream(query: Query) -> Iterator[Event]:

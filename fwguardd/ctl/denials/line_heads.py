@@ -62,18 +62,18 @@ _FACILITY_LEVEL: Final = re.compile(rf"\[?[a-z][a-z0-9]{{1,8}}\.(?:{LEVEL})\]?")
 def read_head(line: str, stamps: StampReader) -> KernelLine | None:
     """The kernel line in a line of the common forms."""
     match = _SYSLOG_HEAD.match(line)
-    if match is not None:
-        syslog, iso, fraction, zone, host, uptime = match.groups()
-        seconds = syslog or iso
-        if zone:
-            seconds += zone
-        if host and "." in host and _FACILITY_LEVEL.fullmatch(host):
-            return None
-        text, times = line[match.end() :], 1
-        if text.startswith("message repeated "):
-            text, times = _unfolded(text)
-        return KernelLine(spelled(text), stamps.read(seconds, fraction), _uptime(uptime), host, times)
-    return _read_other_head(line, stamps)
+    if match is None:
+        return _read_other_head(line, stamps)
+    syslog, iso, fraction, zone, host, uptime = match.groups()
+    seconds = syslog or iso
+    if zone:
+        seconds += zone
+    if host and "." in host and _FACILITY_LEVEL.fullmatch(host):
+        return None
+    text, times = line[match.end() :], 1
+    if text.startswith("message repeated "):
+        text, times = _unfolded(text)
+    return KernelLine(spelled(text), stamps.read(seconds, fraction), _uptime(uptime), host, times)
 
 
 def _read_other_head(line: str, stamps: StampReader) -> KernelLine | None:

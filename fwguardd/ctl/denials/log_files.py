@@ -88,11 +88,18 @@ def _from_object(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine |
     if "msg" in entry:
         return entries.read_dmesg(entry)
     inside = entries.text_inside(entry)
-    if inside is None or inside[0][:1] == b"{":
+    if inside is None:
         return None
-    found = read_line(inside[0], stamps)
+    return _from_text_inside(*inside, stamps)
+
+
+def _from_text_inside(line: bytes, time: str, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
+    """What a line that another program has put into an object says. An object inside an object is not read."""
+    if line[:1] == b"{":
+        return None
+    found = read_line(line, stamps)
     if isinstance(found, KernelLine) and found.realtime is None:
-        return found._replace(realtime=stamps.read_iso(inside[1]))
+        return found._replace(realtime=stamps.read_iso(time))
     return found
 
 
@@ -275,16 +282,22 @@ class LogFileReader:
 
     def _count_ignored(self, data: bytes, wrapped: Wrapped | None = None) -> None:
         """Count a line that nothing shows to be the kernel's."""
-        counts = self.counts
-        imitation = None
-        if _LOOKS_LOGGED in data:
-            imitation = reports.imitation(data.decode("latin-1"))
-        if imitation is not None:
-            counts.imitations[imitation] = counts.imitations.get(imitation, 0) + 1
+        is_imitation = self._count_imitation(data)
         if self._is_watched(data):
-            counts.foreign += 1
-        elif imitation is None and wrapped is not None and wrapped.is_bare:
+            self.counts.foreign += 1
+        elif not is_imitation and wrapped is not None and wrapped.is_bare:
             self._count_other_prefix(spelled(wrapped.text))
+
+    def _count_imitation(self, data: bytes) -> bool:
+        """Count a line of a program that prints packets in user space; whether it is one."""
+        if _LOOKS_LOGGED not in data:
+            return False
+        program = reports.imitation(data.decode("latin-1"))
+        if program is None:
+            return False
+        imitations = self.counts.imitations
+        imitations[program] = imitations.get(program, 0) + 1
+        return True
 
     def _is_watched(self, data: bytes) -> bool:
         """Whether a line has a watched prefix somewhere. An event of fwguardd repeats the line that it is about."""

@@ -154,13 +154,17 @@ def _other_prefixes(counts: Counts) -> str:
     names = ", ".join(f'"{name}" ({number})' for name, number in found[:_SHOWN_PREFIXES])
     if len(found) > _SHOWN_PREFIXES:
         names += " …"
-    total = sum(counts.other_prefixes.values())
-    lines, prefixes = f"{total} lines look like LOG lines", "other prefixes"
-    if total == 1:
-        lines = "1 line looks like a LOG line"
+    prefixes = "other prefixes"
     if len(found) == 1:
         prefixes = "another prefix"
+    lines = _logged_lines(sum(counts.other_prefixes.values()))
     return f"{lines} with {prefixes}: {names}; try --prefix or --any-prefix"
+
+
+def _logged_lines(number: int) -> str:
+    if number == 1:
+        return "1 line looks like a LOG line"
+    return f"{number} lines look like LOG lines"
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:

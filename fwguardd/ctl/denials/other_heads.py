@@ -79,14 +79,19 @@ UNDATED_DMESG: Final = re.compile(r"<[0-7]>(?![0-9\[<])|kern *:[a-z]+ *: +(?!\[)
 """dmesg --raw or --decode, with --notime."""
 
 
+def _realtime_5424(match: re.Match[str], stamps: StampReader) -> int | None:
+    if not match["iso"]:
+        return None
+    return stamps.read(match["iso"] + match["zone"], match["fraction"])
+
+
 def _read_syslog_5424(line: str, stamps: StampReader) -> KernelLine | None:
     match = _SYSLOG_5424.match(line)
     if match is None:
         return None
-    realtime = None
-    if match["iso"]:
-        realtime = stamps.read(match["iso"] + match["zone"], match["fraction"])
-    found = kernel_line(line, match, realtime, match["printk"], relayed=_is_relayed(match["priority"]))
+    found = kernel_line(
+        line, match, _realtime_5424(match, stamps), match["printk"], relayed=_is_relayed(match["priority"])
+    )
     if found.host == "-":
         return found._replace(host=None)
     return found
@@ -102,12 +107,16 @@ def _read_relative_dmesg(line: str, stamps: StampReader) -> KernelLine | None:
     return KernelLine(spelled(line[match.end() :]), realtime)
 
 
+def _is_host_alone(match: re.Match[str]) -> bool:
+    """Whether the head has neither a stamp nor a priority: the word before the name can then be anything."""
+    return bool(match["host"]) and not (match["stamp"] or match["priority"])
+
+
 def _read_named(line: str, stamps: StampReader) -> KernelLine | None:
     match = _NAMED_HEAD.match(line)
     if match is None:
         return None
-    if match["host"] and not (match["stamp"] or match["priority"]):
-        # The word before the name can be anything.
+    if _is_host_alone(match):
         return None
     relayed = _is_relayed(match["priority"]) or _is_other_facility(match)
     return kernel_line(line, match, _named_realtime(match, stamps), match["printk"], relayed=relayed)
@@ -135,16 +144,27 @@ def _is_other_facility(match: re.Match[str]) -> bool:
     return named is not None and named != "kern"
 
 
+def _epoch_realtime(match: re.Match[str]) -> int:
+    """Microseconds of a stamp in seconds since 1970, with a fraction of any number of digits."""
+    fraction = match["epoch_fraction"] or "0"
+    return int(match["epoch"]) * 1_000_000 + int(fraction[:6].ljust(6, "0"))
+
+
 def _named_realtime(match: re.Match[str], stamps: StampReader) -> int | None:
     """The time of a stamp in one of its many spellings."""
     if match["epoch"]:
-        return int(match["epoch"]) * 1_000_000 + int((match["epoch_fraction"] or "0")[:6].ljust(6, "0"))
+        return _epoch_realtime(match)
     if not match["clock"]:
         return None
     clock = _whole_clock(match["clock"])
     if match["year_4"]:
         date = f"{match['year_4']}-{int(match['month_4']):02}-{int(match['day_4']):02}"
         return stamps.read(f"{date}T{clock}{zone_of(match['zone'])}", match["fraction"])
+    return _named_month_realtime(match, clock, stamps)
+
+
+def _named_month_realtime(match: re.Match[str], clock: str, stamps: StampReader) -> int | None:
+    """The time of a stamp that has the name of the month, and may have no year."""
     month, day, year = _first(match, "month", "month_2"), _first(match, "day", "day_2"), _first(match, *_YEARS)
     if not year:
         return stamps.read(f"{month} {day:>2} {clock}", match["fraction"])

@@ -54,13 +54,16 @@ def loss(program: str, message: str) -> Lost | None:
     """The loss that a program or the kernel (``kernel``) reports in a message."""
     # rsyslogd prints the number of the error behind its name, as in rsyslogd-2177.
     name = program.rstrip("0123456789").rstrip("-")
-    forms: tuple[re.Pattern[str], ...] = _LOST_BY_KERNEL
-    if name != "kernel":
-        if name not in _LOSERS:
-            return None
-        forms = _LOST_BY_PROGRAM
-        if _OVERRUN.fullmatch(message):
-            return Lost(None)
+    if name == "kernel":
+        return _counted_loss(_LOST_BY_KERNEL, message)
+    if name not in _LOSERS:
+        return None
+    if _OVERRUN.fullmatch(message):
+        return Lost(None)
+    return _counted_loss(_LOST_BY_PROGRAM, message)
+
+
+def _counted_loss(forms: tuple[re.Pattern[str], ...], message: str) -> Lost | None:
     for form in forms:
         match = form.fullmatch(message)
         if match is not None:

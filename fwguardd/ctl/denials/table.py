@@ -8,7 +8,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.denials.sentences import endpoint, icmp_words
@@ -44,9 +44,7 @@ class Table:
             self._widen(cells(event))
         if ahead:
             yield self._ink.dim(self._aligned(HEAD))
-        for event in ahead:
-            yield self.line(event)
-        for event in iterator:
+        for event in chain(ahead, iterator):
             yield self.line(event)
 
     def live_lines(self, events: Iterable[Event]) -> Iterator[str]:
@@ -79,19 +77,24 @@ class Table:
         return [cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)]
 
 
+def _meaning(event: Event) -> str:
+    """The meaning of the prefix, the number of packets, and whether another program relayed the line."""
+    meaning = event.meaning
+    if event.weight > 1:
+        meaning += f" ×{event.weight}"
+    if event.fields.get("relayed"):
+        meaning += " (relayed)"
+    return meaning
+
+
 def cells(event: Event) -> tuple[str, ...]:
     """The columns of an event about packets, each safe for a terminal; of any other event only the time."""
     if not event.is_of_packets:
         return (when(event),)
     found = event.fields
-    meaning = event.meaning
-    if event.weight > 1:
-        meaning += f" ×{event.weight}"
-    if found.get("relayed"):
-        meaning += " (relayed)"
     return (
         when(event),
-        printable(meaning),
+        printable(_meaning(event)),
         printable(_way(found)),
         printable(_what(found)),
         printable(_endpoint(found, "src", "spt")),
@@ -100,14 +103,19 @@ def cells(event: Event) -> tuple[str, ...]:
     )
 
 
+def _local_time(realtime: int) -> str:
+    """The time of microseconds since 1970; a question mark for a time that the C library cannot represent."""
+    try:
+        return local_time(realtime // 1_000_000)
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
 def when(event: Event) -> str:
     """The local time, to the second; of a line without a time of day the seconds since boot in brackets, as in
     dmesg."""
     if event.realtime is not None:
-        try:
-            return local_time(event.realtime // 1_000_000)
-        except (ValueError, OverflowError, OSError):
-            return "?"
+        return _local_time(event.realtime)
     if event.uptime is None:
         return "?"
     return f"[{event.uptime / 1_000_000:.6f}]"

@@ -93,6 +93,8 @@ def _distance(words: str, now: datetime) -> int | None:
 
 def _span(words: str) -> float | None:
     """Seconds of ``1h 30min``."""
+    if not words:
+        return None
     seconds, position = 0.0, 0
     while position < len(words):
         match = _SPAN.match(words, position)
@@ -100,8 +102,6 @@ def _span(words: str) -> float | None:
             return None
         seconds += float(match[1]) * _UNITS[match[2]]
         position = match.end()
-    if not position:
-        return None
     return seconds
 
 
@@ -112,7 +112,11 @@ def _iso(words: str, now: datetime) -> int | None:
     try:
         return to_usec(datetime.fromisoformat(text))
     except ValueError:
-        pass
+        return _time_of_day(text, now)
+
+
+def _time_of_day(text: str, now: datetime) -> int | None:
+    """A time of today, without a date."""
     try:
         return to_usec(datetime.combine(now.date(), time.fromisoformat(text)))
     except ValueError:
@@ -168,13 +172,16 @@ class StampReader:
             match = _SYSLOG_STAMP.fullmatch(seconds)
             if match is None:
                 return to_usec(datetime.fromisoformat(seconds))
-            month, day, *clock, year = match.groups()
-            parts = (MONTHS[month], int(day), *(int(part) for part in clock))
-            if year:
-                return self._of_year(int(year), parts)
-            return self._of_latest_year(parts)
+            return self._of_syslog(match)
         except (ValueError, KeyError, OverflowError, OSError):
             return None
+
+    def _of_syslog(self, match: re.Match[str]) -> int | None:
+        month, day, *clock, year = match.groups()
+        parts = (MONTHS[month], int(day), *(int(part) for part in clock))
+        if year:
+            return self._of_year(int(year), parts)
+        return self._of_latest_year(parts)
 
     def _of_year(self, year: int, parts: tuple[int, ...]) -> int:
         month, day, hour, minute, second = parts
