@@ -43,7 +43,7 @@ from fwguardd.ruleset.save_format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.ruleset.error_reasons import Explanation
@@ -102,11 +102,6 @@ class Rehearsals:
         for ruleset, result in zip(candidate.rulesets.values(), results, strict=True):
             rulesets[ruleset.family] = _canonical(ruleset, result)
         return Canonical.rehearsed(rulesets, warnings)
-
-
-def _refused(refusals: Collection[_Refusal]) -> RehearsalRefused:
-    places = frozenset(refusal.rule for refusal in refusals if refusal.rule is not None)
-    return RehearsalRefused(Findings(refusal.finding for refusal in refusals), places)
 
 
 def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
