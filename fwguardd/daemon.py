@@ -207,7 +207,9 @@ class Daemon:
             self._timetable.files_changed(time.monotonic())
         self.after(report)
 
-    async def reload(self, by: str, confirm_within: float | None = None) -> Report | RefusedSettings:
+    async def reload(
+        self, by: str, confirm_within: float | None = None, *, take_over: bool = False
+    ) -> Report | RefusedSettings:
         """Read the settings and the rule files now.
 
         With settings that cannot be used nothing is done: rules that were written for them may need them.
@@ -225,7 +227,7 @@ class Daemon:
             return refused
         self._use(loaded)
         self._timetable.pass_begins(time.monotonic())
-        report = await self._supervisor.reload(by, confirm_within)
+        report = await self._supervisor.reload(by, confirm_within, take_over=take_over)
         self.after(report)
         self._inform_systemd(READY=1)
         return report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from fwguardd import __version__
 from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime
 from fwguardd.escaping import printable
+from fwguardd.ruleset.others import Standing, of_standing
 from fwguardd.ruleset.save_format import render
 from fwguardd.store.revisions import RevisionKind, Waiting, evaluate_pending
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         HeldDocument,
         HistoryDocument,
         InForceDocument,
+        OtherRuleDocument,
+        OthersDocument,
         OutcomeDocument,
         PendingDocument,
         RefusalDocument,
@@ -35,9 +38,11 @@ if TYPE_CHECKING:
         StatusDocument,
     )
     from fwguardd.enforce.context import Host, Outcome
-    from fwguardd.enforce.state import FilesReport, InForce, Measured, RefusedFiles, State
+    from fwguardd.enforce.kernel_state import FilesReport, Measured
+    from fwguardd.enforce.state import InForce, RefusedFiles, State
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
+    from fwguardd.ruleset.others import OtherRule
     from fwguardd.store.model import FileChange
     from fwguardd.store.revisions import Fault, HeldFiles, PendingConfirmation, Revision, RevisionSummary
 
@@ -77,6 +82,7 @@ def status(
         "pending": _pending(state.pending, host.boot_id),
         "held": _held(state.held),
         "denials": denials,
+        "others": {"kept": len(of_standing(state.others, Standing.KEPT)), "undecided": len(state.undecided)},
     }
 
 
@@ -171,6 +177,26 @@ def show(revision: Revision) -> ShowDocument:
         "kernel": revision.kernel,
         "files": files,
         "texts": {family.value: render(ruleset).text for family, ruleset in revision.rulesets.items()},
+    }
+
+
+def others(state: State) -> OthersDocument:
+    """The rules of other programs in owned tables that are remembered."""
+    return {"rules": [_other(other) for other in state.others]}
+
+
+def _other(other: OtherRule) -> OtherRuleDocument:
+    place = other.place
+    return {
+        "number": other.number,
+        "family": place.family.value,
+        "table": place.table,
+        "chain": place.chain,
+        "rule": place.text,
+        "who": other.who,
+        "when": other.when,
+        "standing": other.standing.value,
+        "preserve": place.setting,
     }
 
 

@@ -101,6 +101,15 @@ SUMMARY: Final = (
     text("last", "When the last of them was logged.", "ISO 8601, UTC"),
 )
 TIME: Final = text("time", "When the packet was logged, if it was read later.", "ISO 8601, UTC")
+UNPARSED: Final = (
+    LINE,
+    text("expected", "What the grammar expects where the line differs."),
+    KMSG_SEQ,
+    TIME,
+    RULE,
+    *PREFIX,
+    *SUMMARY,
+)
 PACKET: Final = (
     *PREFIX,
     *FLOW,
@@ -157,6 +166,19 @@ PACKET: Final = (
     KMSG_SEQ,
     TIME,
     SUMMARY[0],
+)
+OF_OTHERS: Final = list_of("rule", "One rule, or a chain with all that is in it.")
+BOOT: Final = (
+    text("outcome", "What was loaded: revision, emergency, or none."),
+    text("revision", "The revision that the boot loader was to load."),
+    REASON,
+)
+SUPPRESSED: Final = (
+    text("family", "The kind of packet: ipv4, ipv6, arp or other."),
+    text("place", "Family, table and chain of the rule."),
+    number("count", "The number of lines that were suppressed."),
+    number("reached", "The number of packets that reached the rule."),
+    number("logged", "The number of them that it logged."),
 )
 SPOOFABLE: Final = text("spoofable", "Always yes: the source address of a packet can be forged.")
 SOURCE: Final = text("source", "Where denials are read from: kmsg, journal or nflog.")

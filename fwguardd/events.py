@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fwguardd.event_fields import (
     AUTHORS,
+    BOOT,
     CAUSE,
     CHANGES,
     CODE,
@@ -23,8 +24,7 @@ from fwguardd.event_fields import (
     FILE,
     FILES,
     FLOW,
-    KMSG_SEQ,
-    LINE,
+    OF_OTHERS,
     PACKET,
     PREFIX,
     REASON,
@@ -35,8 +35,10 @@ from fwguardd.event_fields import (
     SPOOFABLE,
     STATE,
     SUMMARY,
+    SUPPRESSED,
     TIME,
     TRACEBACK,
+    UNPARSED,
     list_of,
     number,
     text,
@@ -218,12 +220,7 @@ BOOT_REPORT = EventKind(
     "b9689b853f0d4f368751bea9ac0b2d93",
     NOTICE,
     "What the boot loader put in force before the daemon started.",
-    (
-        text("outcome", "What was loaded: revision, emergency, or none."),
-        text("revision", "The revision that the boot loader was to load."),
-        REASON,
-        STATE,
-    ),
+    BOOT,
 )
 CONTROL_CLOSED = EventKind(
     "control.unavailable",
@@ -244,6 +241,27 @@ REPAIRED = EventKind(
     NOTICE,
     "Drift was repaired, and the kernel was compared after it.",
     (REVISION, CHANGES, STATE),
+)
+OTHERS_KEPT = EventKind(
+    "drift.kept",
+    "e837b4040c6e490093b2c2d4997b6c9f",
+    NOTICE,
+    "Rules of other programs in owned tables stay: a service has added them, or an administrator adopted them.",
+    (OF_OTHERS, *AUTHORS),
+)
+OTHERS_UNDECIDED = EventKind(
+    "drift.undecided",
+    "d3326b443ef1433aa0f5fbf7e589fcc5",
+    WARNING,
+    "Rules were added to an owned table, and it is not known whether by a service; they stay until fwguardctl adopt.",
+    (OF_OTHERS, *AUTHORS),
+)
+UNMANAGED = EventKind(
+    "rules.unmanaged",
+    "e197b5a07ec848519e98d13456d1c88d",
+    ERROR,
+    "Before the first load the tables of the rule files hold rules of other programs; nothing is removed or loaded.",
+    (OF_OTHERS,),
 )
 FIGHT = EventKind(
     "drift.fight",
@@ -340,30 +358,14 @@ DENIALS_SUPPRESSED = EventKind(
     "a37f6dab58584bf99c2559fd38085d2f",
     NOTICE,
     "The limit of a rule that logs has suppressed lines; the message says from which counters this is known.",
-    (
-        *PREFIX,
-        RULE,
-        text("family", "The kind of packet: ipv4, ipv6, arp or other."),
-        text("place", "Family, table and chain of the rule."),
-        number("count", "The number of lines that were suppressed."),
-        number("reached", "The number of packets that reached the rule."),
-        number("logged", "The number of them that it logged."),
-    ),
+    (*PREFIX, RULE, *SUPPRESSED),
 )
 DENIALS_UNPARSED = EventKind(
     "denials.unparsed",
     "403c82be62db44868257d9e55c833eab",
     WARNING,
     "A kernel line has a watched prefix and an unknown form.",
-    (
-        LINE,
-        text("expected", "What the grammar expects where the line differs."),
-        KMSG_SEQ,
-        TIME,
-        RULE,
-        *PREFIX,
-        *SUMMARY,
-    ),
+    UNPARSED,
 )
 DENIALS_UNAVAILABLE = EventKind(
     "denials.unavailable",

@@ -57,6 +57,13 @@ class LogFormat(Enum):
     CONSOLE = "console"
 
 
+class Foreign(Enum):
+    """What becomes of rules that another process adds to an owned table."""
+
+    KEEP_SERVICES = "keep-services"
+    REMOVE = "remove"
+
+
 class OnDrift(Enum):
     """What to do about drift."""
 
@@ -88,6 +95,7 @@ class Settings:
     settle_max: float = 2.0
     drift_interval: float = 60.0
     on_drift: OnDrift = OnDrift.REPAIR
+    foreign: Foreign = Foreign.KEEP_SERVICES
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
     source: SourceChoice = SourceChoice.AUTO
     nflog_group: int = 5
@@ -339,6 +347,7 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "settle_max": _duration(0.0, 600.0),
     "drift_interval": _duration(0.1, 86400.0),
     "on_drift": _choice(_by_value(OnDrift)),
+    "foreign": _choice(_by_value(Foreign)),
     "preserve": _patterns,
     "source": _choice(_by_value(SourceChoice)),
     "nflog_group": _whole(0, 65535),

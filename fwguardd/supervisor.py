@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 from fwguardd import documents, events
 from fwguardd.documents import RefusedSettings
 from fwguardd.enforce.context import Host, Outcome, boottime, repaired_in
+from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, RepairBudget
-from fwguardd.enforce.state import KernelState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
@@ -24,7 +24,7 @@ from fwguardd.wording import local_time_of_day
 from fwguardd.worker import Comparison, Orders, Report, Worker, WorkerThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from fwguardd.control.documents import DenialsDocument, DriftStateDocument, FightDocument, StatusDocument
@@ -177,10 +177,14 @@ class Supervisor:
         """A reload that has to be confirmed follows: until it, no pass applies changed files."""
         self._confirmation_asked.set()
 
-    async def reload(self, by: str, confirm_within: float | None = None) -> Report:
+    async def adopt(self, numbers: Sequence[int] | None, by: str, *, remove: bool) -> Report:
+        """Keep or remove rules of other programs; None stands for all that are to be decided about."""
+        return await self._act(Worker.adopt, numbers, by, remove=remove)
+
+    async def reload(self, by: str, confirm_within: float | None = None, *, take_over: bool = False) -> Report:
         """A pass that validates all files again, held ones too, and ends a fight."""
         self._budget.reset()
-        return await self._act(Worker.reload, by, confirm_within)
+        return await self._act(Worker.reload, by, confirm_within, take_over=take_over)
 
     async def confirm(self) -> Report:
         """Keep the revision that waits to be confirmed."""

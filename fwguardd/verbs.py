@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DenialsDocument,
         DriftDocument,
         HistoryDocument,
+        OthersDocument,
         OutcomeDocument,
         PauseDocument,
         StatusDocument,
@@ -53,7 +54,9 @@ _SHOW = (
 class Passes(Protocol):
     """What a verb needs of the daemon's event loop. `fwguardd.daemon.Daemon` is the real one."""
 
-    async def reload(self, by: str, confirm_within: float | None) -> Report | RefusedSettings:
+    async def reload(
+        self, by: str, confirm_within: float | None, *, take_over: bool = False
+    ) -> Report | RefusedSettings:
         """Read the settings and the rule files now; nothing is done if the settings cannot be used."""
 
     def after(self, report: Report) -> None:
@@ -179,13 +182,21 @@ class ControlVerbs:
         return {"paused_seconds": self._supervisor.paused()}
 
     async def _reload(self, request: Request, caller: Caller) -> OutcomeDocument:
-        report = await self._passes.reload(str(caller), request.seconds("confirm_seconds"))
+        seconds, take_over = request.seconds("confirm_seconds"), request.flag("take_over")
+        report = await self._passes.reload(str(caller), seconds, take_over=take_over)
         if isinstance(report, RefusedSettings):
             return documents.settings_refused(self._supervisor.host, self._supervisor.state, report)
         return self._outcome(report)
 
     async def _confirm(self, _request: Request, _caller: Caller) -> OutcomeDocument:
         return self._changed(await self._supervisor.confirm())
+
+    async def _others(self, _request: Request, _caller: Caller) -> OthersDocument:
+        return documents.others(self._supervisor.state)
+
+    async def _adopt(self, request: Request, caller: Caller) -> OutcomeDocument:
+        numbers, remove = request.numbers("numbers"), request.flag("remove")
+        return self._changed(await self._supervisor.adopt(numbers, str(caller), remove=remove))
 
     async def _rollback(self, request: Request, caller: Caller) -> OutcomeDocument:
         return self._changed(await self._supervisor.rollback(request.whole("revision"), str(caller)))
@@ -219,6 +230,8 @@ class ControlVerbs:
             "drift": _drift,
             "pause": _pause,
             "resume": _resume,
+            "others": _others,
+            "adopt": _adopt,
         }
     )
 

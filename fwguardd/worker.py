@@ -27,13 +27,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
+from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
-from fwguardd.enforce.reports import after_boot, end_emergency
+from fwguardd.enforce.reports import after_boot, end_emergency, report_suppressed
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, open_firewall, rollback
+from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -44,14 +46,13 @@ from fwguardd.progress import MarkingKernel, Progress
 from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
 from fwguardd.ruleset.other_tables import describe
 from fwguardd.ruleset.preserve import Preserve
-from fwguardd.settings import ApplyMode
+from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from fwguardd.enforce.state import State
     from fwguardd.events import Emit
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.diff import Difference
@@ -148,6 +149,7 @@ class Worker:
         self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
         self._other_tables: tuple[OtherTable, ...] = ()
         self._other_tables_error = ""
+        self._state = State()
         self._boot_report = settings.runtime_dir / "boot"
         self._state = after_boot(self._boot_report, recall(self._context(Orders(settings))))
 
@@ -168,16 +170,20 @@ class Worker:
 
         return self._act("a pass", orders, step)
 
-    def reload(self, orders: Orders, by: str, confirm_within: float | None) -> Report:
+    def reload(self, orders: Orders, by: str, confirm_within: float | None, *, take_over: bool = False) -> Report:
         """A pass that validates all files again, held ones too."""
         if confirm_within is not None:
             self._confirmation_asked.clear()
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
-            return reload_files(context, state, Cause(RELOAD, by), confirm_within)
+            return reload_files(context, state, Cause(RELOAD, by), confirm_within, take_over=take_over)
 
         return self._act("a reload", orders, step)
+
+    def adopt(self, orders: Orders, numbers: Sequence[int] | None, by: str, *, remove: bool) -> Report:
+        """Keep or remove rules of other programs; None stands for all that are to be decided about."""
+        return self._act("adopting", orders, lambda context, state: adopt(context, state, numbers, by, remove=remove))
 
     def confirm(self, orders: Orders) -> Report:
         """Keep the revision that waits to be confirmed."""
@@ -230,15 +236,9 @@ class Worker:
         watched = {each.prefix: each for each in settings.prefixes}
         origins = origins_by_text(self._state.in_force.canonical.rulesets)
         for found in self._suppressed.update(limited_rules(self._kernel.shown), origins, time.monotonic()):
-            rule = found.rule
-            if rule.prefix in watched:
-                fields = {"name": watched[rule.prefix].name, "meaning": watched[rule.prefix].meaning.value}
-                if found.origin is not None:
-                    fields["rule"] = str(found.origin)
-                self._emit(
-                    events.DENIALS_SUPPRESSED, found.sentence, prefix=rule.prefix, family=rule.family, place=rule.place,
-                    count=found.count, reached=found.reached, logged=found.logged, **fields,
-                )  # fmt: skip
+            if found.rule.prefix in watched:
+                each = watched[found.rule.prefix]
+                report_suppressed(self._emit, found, each.name, each.meaning.value)
 
     def load_settings(self, _orders: Orders, load: Callable[[], Settings]) -> Settings:
         """Read the settings; the file system may be slow. Raises SettingsError."""
@@ -258,7 +258,7 @@ class Worker:
             rules_dir=orders.settings.rules_dir,
             validator=self._validator,
             kernel=self._kernel,
-            preserve=Preserve.from_patterns(orders.settings.preserve),
+            preserve=Preserve.from_patterns(orders.settings.preserve).remembering(self._state.others),
             repair=not orders.why_not,
             store=self._store,
             host=self._host,
@@ -269,6 +269,7 @@ class Worker:
             manual=orders.settings.apply is ApplyMode.MANUAL,
             confirm_changes=orders.settings.confirm_changes,
             noticed=self._noticed,
+            keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
         )
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:

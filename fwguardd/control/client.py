@@ -18,6 +18,7 @@ from fwguardd.control.protocol import (
     LARGEST_REQUEST,
     Code,
     RequestFault,
+    Value,
     encode_request,
     parse_answer,
 )
@@ -49,7 +50,7 @@ class RequestRefusedError(Exception):
 
 
 def ask(
-    socket_path: Path, verb: str, args: Mapping[str, int | float | None] | None = None, timeout: float | None = None
+    socket_path: Path, verb: str, args: Mapping[str, Value] | None = None, timeout: float | None = None
 ) -> Mapping[str, Any]:
     """The result of a verb. Raises DaemonUnreachableError, ControlNotPermittedError and RequestRefusedError."""
     if timeout is None:

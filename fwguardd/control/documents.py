@@ -155,6 +155,7 @@ class StatusDocument(TypedDict):
     denials: DenialsDocument
     damaged: NotRequired[list[str]]
     settings: NotRequired[SettingsDocument]
+    others: NotRequired[OtherCounts]
     state: NotRequired[str]
     state_facts: NotRequired[str]
     compared: NotRequired[float | None]
@@ -225,6 +226,36 @@ class ShowDocument(TypedDict):
     kernel: str
     files: list[FileDocument]
     texts: dict[str, str]
+
+
+class OtherRuleDocument(TypedDict):
+    """A rule of another program in an owned table, or a chain with all that is in it: then ``rule`` is None.
+
+    ``standing`` is "kept", "undecided" or "removed"; ``preserve`` is the line for the settings that preserves it.
+    """
+
+    number: int
+    family: str
+    table: str
+    chain: str
+    rule: str | None
+    who: str
+    when: float
+    standing: str
+    preserve: str
+
+
+class OthersDocument(TypedDict):
+    """The result of others."""
+
+    rules: list[OtherRuleDocument]
+
+
+class OtherCounts(TypedDict):
+    """The number of rules of other programs that are kept, and of those to be decided about."""
+
+    kept: int
+    undecided: int
 
 
 class PauseDocument(TypedDict):

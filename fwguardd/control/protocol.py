@@ -52,10 +52,20 @@ class Code(StrEnum):
 
 
 class ArgumentType(StrEnum):
-    """The type of an argument: a number without a fraction, or a number of seconds."""
+    """The type of an argument: a number without a fraction, a number of seconds, true or false, or a list of numbers
+    without a fraction. The bounds are those of each number."""
 
     WHOLE = "whole"
     SECONDS = "seconds"
+    FLAG = "flag"
+    NUMBERS = "numbers"
+
+
+Value = int | float | bool | tuple[int, ...] | None
+"""A value of an argument; None if it was not given."""
+
+MOST_NUMBERS = 10_000
+"""Numbers in one list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,8 @@ class Argument:
 
     name: str
     kind: ArgumentType
-    least: float
-    most: float
+    least: float = 0
+    most: float = 1
     required: bool = False
 
 
@@ -85,7 +95,14 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         verb.name: verb
         for verb in (
             Verb("status", reads=True),
-            Verb("reload", reads=False, arguments=(Argument("confirm_seconds", ArgumentType.SECONDS, 1, _DAY),)),
+            Verb(
+                "reload",
+                reads=False,
+                arguments=(
+                    Argument("confirm_seconds", ArgumentType.SECONDS, 1, _DAY),
+                    Argument("take_over", ArgumentType.FLAG),
+                ),
+            ),
             Verb("confirm", reads=False),
             Verb("rollback", reads=False, arguments=(Argument("revision", ArgumentType.WHOLE, 1, LARGEST_WHOLE),)),
             Verb("history", reads=True, arguments=(Argument("limit", ArgumentType.WHOLE, 1, LARGEST_WHOLE),)),
@@ -99,6 +116,15 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             Verb("drift", reads=True),
             Verb("pause", reads=False, arguments=(Argument("seconds", ArgumentType.SECONDS, 1, _DAY, required=True),)),
             Verb("resume", reads=False),
+            Verb("others", reads=True),
+            Verb(
+                "adopt",
+                reads=False,
+                arguments=(
+                    Argument("numbers", ArgumentType.NUMBERS, 1, LARGEST_WHOLE),
+                    Argument("remove", ArgumentType.FLAG),
+                ),
+            ),
         )
     }
 )
@@ -110,17 +136,26 @@ class Request:
     """A verb with all its arguments, checked against the table; an argument that was not given is None."""
 
     verb: Verb
-    args: Mapping[str, int | float | None]
+    args: Mapping[str, Value]
 
     def whole(self, name: str) -> int | None:
         """A whole number, or None if it was not given."""
         value = self.args[name]
-        return None if value is None else int(value)
+        return int(value) if isinstance(value, (int, float)) else None
 
     def seconds(self, name: str) -> float | None:
         """A duration, or None if it was not given."""
         value = self.args[name]
-        return None if value is None else float(value)
+        return float(value) if isinstance(value, (int, float)) else None
+
+    def flag(self, name: str) -> bool:
+        """True or false; false if it was not given."""
+        return self.args[name] is True
+
+    def numbers(self, name: str) -> tuple[int, ...] | None:
+        """A list of whole numbers, or None if it was not given."""
+        value = self.args[name]
+        return value if isinstance(value, tuple) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +183,16 @@ class RequestError(Exception):
 
 
 _CODES = {code.value: code for code in Code}
-_NUMBERS: Mapping[ArgumentType, type[int] | UnionType] = {ArgumentType.WHOLE: int, ArgumentType.SECONDS: int | float}
-_TYPE_NAMES = {ArgumentType.WHOLE: "whole number", ArgumentType.SECONDS: "number of seconds"}
+_NUMBERS: Mapping[ArgumentType, type[int] | UnionType] = {
+    ArgumentType.WHOLE: int,
+    ArgumentType.NUMBERS: int,
+    ArgumentType.SECONDS: int | float,
+}
+_TYPE_NAMES = {
+    ArgumentType.WHOLE: "whole number",
+    ArgumentType.NUMBERS: "list of whole numbers",
+    ArgumentType.SECONDS: "number of seconds",
+}
 
 
 class _Misfit(Exception):  # noqa: N818 - control flow inside this module; it never leaves it.
@@ -181,7 +224,7 @@ def _request(document: dict[str, Any]) -> Request:
     return Request(verb, _arguments(verb, document.get("args")))
 
 
-def _arguments(verb: Verb, given: object) -> dict[str, int | float | None]:
+def _arguments(verb: Verb, given: object) -> dict[str, Value]:
     if given is None:
         given = {}
     if not isinstance(given, dict):
@@ -192,17 +235,34 @@ def _arguments(verb: Verb, given: object) -> dict[str, int | float | None]:
     return {argument.name: _value(verb, argument, given.get(argument.name)) for argument in verb.arguments}
 
 
-def _value(verb: Verb, argument: Argument, value: object) -> int | float | None:
+def _value(verb: Verb, argument: Argument, value: object) -> Value:
     name = f"the argument {argument.name} of {verb.name}"
     if value is None:
         if argument.required:
             raise _Misfit(f"{name} is missing")
         return None
+    if argument.kind is ArgumentType.FLAG:
+        if not isinstance(value, bool):
+            raise _Misfit(f"{name} must be true or false")
+        return value
+    if argument.kind is ArgumentType.NUMBERS:
+        return _numbers(name, argument, value)
+    number = _bounded(name, argument, value)
+    if argument.kind is ArgumentType.SECONDS:
+        return float(number)
+    return number
+
+
+def _numbers(name: str, argument: Argument, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > MOST_NUMBERS:
+        raise _Misfit(f"{name} must be a list of at most {MOST_NUMBERS} whole numbers")
+    return tuple(int(_bounded(name, argument, item)) for item in value)
+
+
+def _bounded(name: str, argument: Argument, value: object) -> int | float:
     number = _number(name, argument.kind, value)
     if not argument.least <= number <= argument.most:
         raise _Misfit(f"{name} must be from {argument.least:.16g} to {argument.most:.16g}")
-    if argument.kind is ArgumentType.SECONDS:
-        return float(number)
     return number
 
 
@@ -243,7 +303,7 @@ def _fault(document: dict[str, Any]) -> RequestFault:
     return RequestFault(_CODES.get(code, Code.FAILED), message)
 
 
-def encode_request(verb: str, args: Mapping[str, int | float | None]) -> bytes:
+def encode_request(verb: str, args: Mapping[str, Value]) -> bytes:
     """The line of a request."""
     return _line({"v": VERSION, "verb": verb, "args": dict(args)})
 

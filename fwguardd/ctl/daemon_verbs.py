@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl import answers, status_answer
+from fwguardd.ctl.others_answer import others
 from fwguardd.kernel.privilege import MissingPrivilegeError, RunningAlreadyError
 from fwguardd.settings import DEFAULT_PATH, Settings, SettingsError, duration, settings_of
 from fwguardd.store.revisions import StoreError
@@ -24,9 +25,11 @@ from fwguardd.store.revisions import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from fwguardd.control.protocol import Value
+
     _Lines = Callable[[Any, answers.AnswerPainter, Path], list[str]]
 
-DONE, ANSWER_IS_NO, UNREACHABLE, NOT_PERMITTED, FAILED = 0, 1, 3, 4, 5
+DONE, ANSWER_IS_NO, WRONG_USAGE, UNREACHABLE, NOT_PERMITTED, FAILED = 0, 1, 2, 3, 4, 5
 SOCKET_NAME = "control.sock"
 """The name of the control socket in the runtime directory."""
 
@@ -35,7 +38,7 @@ CONFIRM_WITHIN = 60.0
 
 _SHORTEST, _LONGEST = 1.0, 86400.0
 _POSITIVE = re.compile(r"0*[1-9][0-9]{0,14}")
-_CHANGES = frozenset({"reload", "rollback", "open", "confirm", "hold"})
+_CHANGES = frozenset({"reload", "rollback", "open", "confirm", "hold", "adopt"})
 _OUTCOMES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO, "failed": FAILED}
 
 _HELP: Mapping[str, str] = {
@@ -50,6 +53,7 @@ _HELP: Mapping[str, str] = {
     "drift": "compare the kernel with the revision in force now",
     "pause": "do not repair drift for a while, to work on the firewall by hand",
     "resume": "repair drift again, after a pause or a fight",
+    "adopt": "list rules of other programs in owned tables, and keep or remove them",
 }
 NAMES = frozenset(_HELP)
 """The verbs that `run` runs."""
@@ -89,6 +93,14 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common
         dest="seconds",
         help="load what is in force now again after this",
     )
+    parsers["reload"].add_argument(
+        "--take-over", action="store_const", const=True, dest="take_over",
+        help="with the first load remove what other programs have in the tables of the rule files",
+    )  # fmt: skip
+    adopt = parsers["adopt"]
+    adopt.add_argument("numbers", type=_positive, nargs="*", metavar="N", help="a number from the list")
+    adopt.add_argument("--all", action="store_true", help="all rules that are to be decided about")
+    adopt.add_argument("--remove", action="store_const", const=True, help="remove the rules instead of keeping them")
     parsers["pause"].add_argument("seconds", type=seconds_argument, metavar="TIME", help="for how long, such as 15m")
 
 
@@ -96,19 +108,28 @@ def run(options: argparse.Namespace) -> int:
     """Send the request, print the answer, and return the exit code. Raises SettingsError for a wrong --config."""
     socket_path = socket_path_of(options)
     try:
-        result = ask(socket_path, options.verb, _arguments(options))
+        result = ask(socket_path, _verb(options), _arguments(options))
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
         return _no_result(options, error)
     if options.json:
         print(json.dumps(result))
-        return _exit_code(options.verb, result)
+        return _exit_code(_verb(options), result)
     try:
-        lines = _LINES[options.verb](result, answers.AnswerPainter(), socket_path)
+        lines = _LINES[_verb(options)](result, answers.AnswerPainter(), socket_path)
     except (KeyError, TypeError) as error:
         # While an upgrade is under way, the daemon may be of another version than this program.
         return _fail(f"the answer of fwguardd does not have the expected form ({error!r}); --json prints it", FAILED)
     print("\n".join(lines))
-    return _exit_code(options.verb, result)
+    return _exit_code(_verb(options), result)
+
+
+def _verb(options: argparse.Namespace) -> str:
+    """The verb of the protocol: adopt without a number lists what there is to adopt."""
+    if options.verb != "adopt" or options.numbers or options.all:
+        return str(options.verb)
+    if options.remove:
+        raise SystemExit(_fail("adopt --remove needs the numbers of rules, or --all", WRONG_USAGE))
+    return "others"
 
 
 def _no_result(
@@ -141,11 +162,14 @@ def _open_without_daemon(options: argparse.Namespace) -> int:
         return _fail(error, FAILED)
 
 
-def _arguments(options: argparse.Namespace) -> dict[str, int | float | None]:
-    names = ("confirm_seconds", "revision", "limit", "seconds")
+def _arguments(options: argparse.Namespace) -> dict[str, Value]:
+    names = ("confirm_seconds", "revision", "limit", "seconds", "take_over", "remove")
     given = {name: getattr(options, name, None) for name in names}
     # What is not given is left out: a daemon of an earlier version refuses an argument that it does not know.
-    return {name: value for name, value in given.items() if value is not None}
+    arguments: dict[str, Value] = {name: value for name, value in given.items() if value is not None}
+    if getattr(options, "numbers", ()):
+        arguments["numbers"] = tuple(options.numbers)
+    return arguments
 
 
 def _status_lines(result: Any, ink: answers.AnswerPainter, _socket_path: Path) -> list[str]:
@@ -177,6 +201,8 @@ _LINES: Mapping[str, _Lines] = {
     "drift": _plain(answers.drift),
     "pause": _plain(answers.pause),
     "resume": _plain(answers.pause),
+    "others": _plain(others),
+    "adopt": _change_lines,
 }
 """The function that turns the result of each verb into lines."""
 

@@ -11,7 +11,9 @@ from fwguardd.enforce.confirmation import CHANGED, RELOAD, Promise, after_the_lo
 from fwguardd.enforce.context import Context, Done, Outcome, loaded_before, still_in_force
 from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import look_of
+from fwguardd.enforce.others import Newcomers, record, without_removed
 from fwguardd.enforce.record import (
     Cause,
     begin,
@@ -30,42 +32,49 @@ from fwguardd.enforce.reports import (
     report_repaired,
     report_written,
 )
-from fwguardd.enforce.state import InForce, KernelState, State
+from fwguardd.enforce.state import InForce, State
 from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified, put_in_force
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.store.revisions import RevisionKind, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fwguardd.enforce.file_changes import Digests
+    from fwguardd.enforce.look import Look
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid
-    from fwguardd.ruleset.model import Family
-    from fwguardd.ruleset.save_format import Saved
+    from fwguardd.ruleset.preserve import Preserve
     from fwguardd.store.model import FileChange
 
 
 class _DriftBefore:
-    """Drift that is found right before other files are loaded: it is reported, and the load replaces it."""
+    """Drift that is found right before other files are loaded: it is reported, and the load replaces it. Rules of other
+    programs that stay are recognized before that. ``preserve`` is what the load preserves in any case."""
 
-    def __init__(self, context: Context, state: State, authors: Authors) -> None:
-        self._context, self._authors = context, authors
+    def __init__(self, context: Context, state: State, authors: Authors, preserve: Preserve) -> None:
+        self._context, self._authors, self._preserve = context, authors, preserve
         self.state = state
 
-    def __call__(self, saved: Mapping[Family, Saved]) -> None:
+    def __call__(self, look: Look) -> Preserve:
         """Compare what the kernel holds with the revision in force. Raises KernelError."""
         state = self.state
-        if state.in_force is None or state.kernel_state in (KernelState.OPEN, KernelState.EMERGENCY):
-            return
-        rulesets = state.in_force.canonical.rulesets
-        wanted = {family: ruleset for family, ruleset in rulesets.items() if family in saved}
-        drift = look_of(saved, wanted, self._context.preserve).differences()
+        undo_delayed = state.unverified is UnverifiedState.UNDO
+        if state.in_force is None or undo_delayed or state.kernel_state in (KernelState.OPEN, KernelState.EMERGENCY):
+            return self._preserve
+        newcomers = Newcomers(self._context, state, self._preserve, self._authors)
+        preserve = newcomers(look)
+        self._report(look, replace(state, others=newcomers.others), state.in_force, preserve)
+        return preserve
+
+    def _report(self, look: Look, state: State, in_force: InForce, preserve: Preserve) -> None:
+        rulesets = in_force.canonical.rulesets
+        wanted = {family: ruleset for family, ruleset in rulesets.items() if family in look.saved}
+        drift = look_of(look.saved, wanted, preserve).differences()
         if drift and frozenset(drift) != frozenset(state.drift):
             authors = self._authors.and_others(self._context.noticed())
-            report_drift(self._context, state.in_force, drift, authors, "the files that are being applied replace it")
+            report_drift(self._context, in_force, drift, authors, "the files that are being applied replace it")
         self.state = state.seen(drift, time.time())
 
     @property
@@ -103,7 +112,7 @@ def apply_files(
     begin(context, state, new)
     release = replace(state, in_force=before).release(new.owned)
     preserve = context.preserve.owning(loaded_before(state.in_force))
-    drift = _DriftBefore(context, state, authors)
+    drift = _DriftBefore(context, state, authors, preserve)
     try:
         outcome = put_in_force(context.kernel, new.canonical, preserve, release, drift)
     except LOAD_ERRORS as error:
@@ -120,7 +129,10 @@ def apply_files(
     _release_held(context, state)
     end(context)
     _report_promise(context, state, promise)
-    after = replace(_with_promise(new, promise), unrecorded=unrecorded).seen((), time.time())
+    others = without_removed(drift.state.others)
+    if others != drift.state.others:
+        record(context, others)
+    after = replace(_with_promise(new, promise), unrecorded=unrecorded, others=others).seen((), time.time())
     return _with_repair(context, new, outcome, drift, _applied(context, after, new, outcome, why))
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.state import KernelState
+from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Context:
     a reload that has to be confirmed waits for this step to end. With ``manual`` changed files are applied by a reload
     only. ``confirm_changes`` is the time in seconds within which a change in the directory has to be confirmed.
     ``noticed`` are the processes that are known to have changed the kernel since this step began.
+    ``keep_services`` says whether rules that services add stay.
     """
 
     rules_dir: Path
@@ -65,6 +66,7 @@ class Context:
     manual: bool = False
     confirm_changes: float | None = None
     noticed: Callable[[], Authors] = _nobody
+    keep_services: bool = False
 
 
 @dataclass(frozen=True, slots=True)

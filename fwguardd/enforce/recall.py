@@ -45,7 +45,8 @@ def recall(context: Context) -> State:
 
     With another tool or kernel the files are validated again, since what these accept may differ.
     """
-    return _read(context, State(touched=context.store.touched(), unknown=frozenset(Unknown)))
+    touched, others = context.store.touched(), context.store.others()
+    return _read(context, State(touched=touched, unknown=frozenset(Unknown), others=others))
 
 
 def recall_again(context: Context, state: State) -> State:

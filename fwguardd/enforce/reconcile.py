@@ -18,6 +18,14 @@ from fwguardd.enforce.apply import apply_files
 from fwguardd.enforce.confirmation import arm, hold
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, repaired_in, still_in_force
 from fwguardd.enforce.copies import without_copies
+from fwguardd.enforce.others import (
+    MOST_LISTED,
+    how_to_take_over,
+    remember_found,
+    remembering,
+    take_over_reason,
+    unknown_before_first_load,
+)
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, load_failed, pass_failed
@@ -31,17 +39,19 @@ from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.ruleset.error_reasons import may_pass_later
+from fwguardd.ruleset.others import Standing, of_standing
 from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.store.revisions import HeldFiles, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fwguardd.enforce.record import Cause
     from fwguardd.enforce.state import InForce
     from fwguardd.enforce.validate import Valid
     from fwguardd.ruleset.model import Family, Finding, Findings, Ruleset
+    from fwguardd.ruleset.others import Place
 
 MANUAL = "apply: manual"
 """Why files are held where the settings say that only a reload applies them."""
@@ -60,13 +70,15 @@ class PassRequest:
 
     ``why`` is its cause. With ``confirm_within``, a change is undone unless it is confirmed within so many seconds.
     ``look_only`` enforces what is in force, and leaves changed files to a pass after they have settled. ``authors`` are
-    the processes that are known to have changed the kernel since the pass before.
+    the processes that are known to have changed the kernel since the pass before. ``take_over`` removes what other
+    programs have in the tables of the files before the first load.
     """
 
     why: Cause
     confirm_within: float | None = None
     look_only: bool = False
     authors: Authors = NO_AUTHORS
+    take_over: bool = False
 
 
 def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
@@ -102,9 +114,11 @@ def _why_held(context: Context, state: State) -> str:
     return ""
 
 
-def reload_files(context: Context, state: State, why: Cause, confirm_within: float | None) -> Outcome:
+def reload_files(
+    context: Context, state: State, why: Cause, confirm_within: float | None, *, take_over: bool = False
+) -> Outcome:
     """Validate all files again, held ones too, and put them in force. After it no files are held."""
-    snapshot = take_snapshot(context.rules_dir)
+    snapshot, request = take_snapshot(context.rules_dir), PassRequest(why, confirm_within, take_over=take_over)
     armed = state
     try:
         if confirm_within is not None:
@@ -112,8 +126,11 @@ def reload_files(context: Context, state: State, why: Cause, confirm_within: flo
     except StoreError as error:
         held = replace(state, held=HeldFiles(snapshot.digest, f"a reload that has to be confirmed failed: {error}"))
         return pass_failed(context, held, f"nothing was changed: {error}. {still_in_force(state)}", retry=False)
+    if request.take_over and state.in_force is None:
+        armed = replace(armed, others=of_standing(armed.others, Standing.KEPT))
+        context = remembering(context, armed.others)
     anew = replace(armed.to_validate_again(), held=None)
-    outcome = _validate_and_apply(context, anew, snapshot, PassRequest(why, confirm_within))
+    outcome = _validate_and_apply(context, anew, snapshot, request)
     if isinstance(outcome, Failed):
         outcome = replace(outcome, state=_state_before(armed, outcome.state, snapshot.digest))
     if isinstance(outcome, Done) or armed.held is None:
@@ -140,6 +157,8 @@ def _state_before(state: State, left: State, digest: str) -> State:
         repair_failure=left.repair_failure,
         emergency=left.emergency,
         blocked=blocked,
+        others=left.others,
+        held=left.held or state.held,
     )
 
 
@@ -201,12 +220,22 @@ def _validate_and_apply(
         return _refused(context, state, snapshot, result.findings, request.authors)
     try:
         result = without_copies(context, state, result)
+        unknown = unknown_before_first_load(context, state, result)
     except KernelError as error:
         return load_failed(context, state, error)
     for warning in (*result.findings, *_closed_sessions(state, result)):
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
-    if why_held and not _makes_what_is_in_force(state, result):
-        return _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
+    if unknown and not request.take_over:
+        outcome: Outcome = _not_taken_over(context, state, snapshot, unknown)
+    elif why_held and not _makes_what_is_in_force(state, result):
+        outcome = _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
+    else:
+        outcome = _applied(context, state, snapshot, result, request)
+    return outcome
+
+
+def _applied(context: Context, state: State, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
+    """Put valid files in force; where that fails, they are tried again."""
     outcome = apply_files(context, state, snapshot, result, request.why, request.confirm_within, request.authors)
     if isinstance(outcome, Failed):
         return replace(outcome, state=replace(outcome.state, blocked=outcome.reason))
@@ -229,6 +258,14 @@ def _closed_sessions(state: State, accepted: Valid) -> tuple[Finding, ...]:
     if state.in_force is not None:
         before = state.in_force.canonical.rulesets
     return closed_sessions(before, accepted.rehearsed.rulesets, ssh_sessions())
+
+
+def _not_taken_over(context: Context, state: State, snapshot: Snapshot, unknown: Sequence[Place]) -> Failed:
+    """Hold the files before the first load, since it would remove rules that no administrator has decided about."""
+    state = hold(context, remember_found(context, state, unknown), snapshot.digest, take_over_reason(unknown))
+    message = how_to_take_over(unknown)
+    context.emit(events.UNMANAGED, message, rule=[str(place) for place in unknown[:MOST_LISTED]])
+    return Failed(state, message, retry=False)
 
 
 def _makes_what_is_in_force(state: State, accepted: Valid) -> bool:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.kernel_state import KernelState
+from fwguardd.enforce.look import look_at, look_of
+from fwguardd.enforce.others import recognize
 from fwguardd.enforce.record import Cause, end
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
@@ -19,7 +22,6 @@ from fwguardd.enforce.reports import (
     report_unverified,
     report_verified,
 )
-from fwguardd.enforce.state import InForce, KernelState, State
 from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -30,6 +32,8 @@ from fwguardd.ruleset.model import FAMILIES
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from fwguardd.enforce.look import Look
+    from fwguardd.enforce.state import InForce, State
     from fwguardd.kernel.rehearsal import RehearsalRefused
     from fwguardd.ruleset.canonical import Emptying
     from fwguardd.ruleset.diff import Difference
@@ -54,15 +58,31 @@ def enforce(context: Context, state: State, authors: Authors) -> Outcome:
 def _compare_and_repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
     undo_delayed = state.unverified is UnverifiedState.UNDO
     try:
-        drift = find_drift(context.kernel, in_force.canonical, context.preserve)
-        if not undo_delayed:  # What a failed load left is no drift.
+        look = look_at(context.kernel, in_force.canonical.rulesets, context.preserve)
+        drift = look.differences()
+        if not undo_delayed:  # What a failed load left is no drift, and of no other program.
+            context, state, drift = _recognized(context, state, look, authors)
             _report_news(context, state, in_force, drift, authors)
         state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
         if not drift or not (context.repair or undo_delayed):
             return Done(report_verified(context, state, as_wanted=not drift))
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
-    return _repair(context, state, in_force, authors)
+    return repair(context, state, in_force, authors)
+
+
+def _recognized(
+    context: Context, state: State, look: Look, authors: Authors
+) -> tuple[Context, State, tuple[Difference, ...]]:
+    """The drift of a look without the rules of other programs that stay, and what is remembered of them."""
+    drift = look.differences()
+    if state.emergency:
+        return context, state, drift
+    recognized = recognize(context, state.others, drift, authors)
+    if not recognized.found:
+        return context, state, drift
+    drift = look_of(look.saved, look.wanted, recognized.context.preserve).differences()
+    return recognized.context, replace(state, others=recognized.others), drift
 
 
 def _report_news(
@@ -108,7 +128,7 @@ def _restricts(context: Context, tables: Owned) -> bool:
     return found_in_kernel(context, tables, Cause("found in the kernel")).canonical.restricts
 
 
-def _repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
+def repair(context: Context, state: State, in_force: InForce, authors: Authors = NO_AUTHORS) -> Outcome:
     """Repair the drift of this state. Where that fails, it stays the drift, and the repair is tried again."""
     release: Emptying | None = None
     if state.emergency:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
-from fwguardd.enforce.state import KernelState, State
+from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fwguardd.enforce.state import InForce
+    from fwguardd.enforce.state import InForce, State
     from fwguardd.events import Emit
     from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.log_limits import Suppressed
     from fwguardd.ruleset.model import Finding
     from fwguardd.store.model import PendingConfirmation
 
@@ -236,6 +237,17 @@ def end_emergency(path: Path, before: State, after: State) -> None:
         return
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(f"over={int(time.time())}\n")
+
+
+def report_suppressed(emit: Emit, found: Suppressed, name: str, meaning: str) -> None:
+    """Report log lines that the limit of a rule has suppressed. ``name`` and ``meaning`` are those of its prefix."""
+    rule, fields = found.rule, {"name": name, "meaning": meaning}
+    if found.origin is not None:
+        fields["rule"] = str(found.origin)
+    emit(
+        events.DENIALS_SUPPRESSED, found.sentence, prefix=rule.prefix, family=rule.family, place=rule.place,
+        count=found.count, reached=found.reached, logged=found.logged, **fields,
+    )  # fmt: skip
 
 
 def report_boot(path: Path, emit: Emit) -> None:

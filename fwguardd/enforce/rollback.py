@@ -16,6 +16,7 @@ from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boo
 from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.file_changes import changes_between
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.others import Newcomers
 from fwguardd.enforce.record import (
     Cause,
     begin,
@@ -282,8 +283,9 @@ def _put(
     """Put a ruleset in force as a new revision, and record it."""
     begin(context, state, new)
     preserve = context.preserve.owning(loaded_before(state.in_force))
+    newcomers = Newcomers(context, state, preserve)
     try:
-        applied = put_in_force(context.kernel, new.canonical, preserve, state.release(new.owned))
+        applied = put_in_force(context.kernel, new.canonical, preserve, state.release(new.owned), newcomers)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
     changes = _file_changes(state, new)
@@ -298,6 +300,7 @@ def _put(
         unverified=None,
         unknown=state.unknown - {Unknown.REVISION},
         unrecorded=unrecorded,
+        others=newcomers.others,
     )
     if isinstance(applied, Unchanged):
         message = f"revision {new.revision} is in force ({why.cause}); the kernel held it already"

@@ -7,12 +7,13 @@ holds is a measurement with its time: a revision that was loaded is in force onl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.kernel_state import FilesReport, FilesState, KernelState, Measured
 from fwguardd.enforce.unknown import Unknown, UnverifiedState
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, builtin_chains
 from fwguardd.ruleset.model import FAMILIES, Findings
+from fwguardd.ruleset.others import Others, Standing, of_standing
 from fwguardd.store.model import RevisionKind
 from fwguardd.wording import counted, local_time_of_day
 
@@ -66,71 +67,6 @@ EMERGENCY_CAUSE = "emergency"
 """The cause of a revision that is the emergency set, which the daemon loaded itself."""
 
 
-class KernelState(Enum):
-    """What the kernel held when it was compared last. The values are a contract: programs read them."""
-
-    IN_FORCE = "in-force"
-    """It held the revision in force."""
-
-    DRIFTED = "drifted"
-    """It differed from the revision in force, and that is not repaired yet, or cannot be."""
-
-    EMERGENCY = "emergency"
-    """The emergency set is loaded."""
-
-    OPEN = "open"
-    """Everything is accepted, because an administrator asked for that."""
-
-    UNVERIFIED = "unverified"
-    """It cannot be compared now."""
-
-    UNMANAGED = "unmanaged"
-    """fwguardd has never loaded anything."""
-
-
-class FilesState(Enum):
-    """What became of the rule files. The values are a contract: programs read them."""
-
-    APPLIED = "applied"
-    """They are the revision in force."""
-
-    REFUSED = "refused"
-    """They have errors."""
-
-    HELD = "held"
-    """They are not applied until a reload asks."""
-
-    WAITING = "waiting"
-    """They cannot be loaded yet, because of something outside of them. fwguardd tries again."""
-
-    SETTLING = "settling"
-    """They have changed, and are validated once there are no further changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The state of the kernel, and a clause with the facts: what differs, and why that is not repaired."""
-
-    state: KernelState
-    facts: str
-
-    def __str__(self) -> str:
-        return f"{self.state.value}: {self.facts}"
-
-
-@dataclass(frozen=True, slots=True)
-class FilesReport:
-    """What became of the rule files, and why, "" where there is nothing to explain."""
-
-    state: FilesState
-    why: str = ""
-
-    def __str__(self) -> str:
-        if not self.why:
-            return f"files {self.state.value}"
-        return f"files {self.state.value}: {self.why}"
-
-
 @dataclass(frozen=True, slots=True)
 class RefusedFiles:
     """Files with errors: their digest, when they were validated (seconds since 1970), and the findings.
@@ -164,7 +100,8 @@ class State:
     says what could not be read of the state directory. ``fallback`` is a copy, in memory, of the revision that an undo
     of the pending one puts in force. ``unrecorded`` is the revision in force if it could not be written to the disk.
     ``compared`` is when the kernel was compared last, and ``differs_since`` when drift was found first, in seconds
-    since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not.
+    since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not. ``others`` are the rules of other
+    programs in owned tables that are remembered.
     """
 
     in_force: InForce | None = None
@@ -183,6 +120,7 @@ class State:
     unverified_why: str = ""
     emergency: str = ""
     blocked: str = ""
+    others: Others = ()
 
     @property
     def owned(self) -> Owned:
@@ -272,7 +210,7 @@ class State:
             (self.is_emergency, KernelState.EMERGENCY),
             (self.in_force is None, KernelState.UNMANAGED),
             (self.is_open, KernelState.OPEN),
-            (bool(self.drift), KernelState.DRIFTED),
+            (bool(self.drift or self.undecided), KernelState.DRIFTED),
             (self.compared is None, KernelState.UNVERIFIED),
         )
         for holds, state in conditions:
@@ -340,7 +278,24 @@ class State:
             until = f"{local_time_of_day(self.pending.wall_deadline)}, or until a reload"
         return f"everything is accepted{opened} (revision {self.revision}), until {until}"
 
+    @property
+    def undecided(self) -> Others:
+        """The rules that stay until an administrator decides about them."""
+        return of_standing(self.others, Standing.UNDECIDED)
+
+    def _undecided_facts(self) -> str:
+        count = len(self.undecided)
+        return f"{counted(count, 'rule')} of an unknown process: fwguardctl adopt lists what to decide about"
+
     def _drift_facts(self, why_not: str) -> str:
+        if not self.drift:
+            return f"{self._undecided_facts()}; all else is revision {self.revision}"
+        facts = self._own_drift_facts(why_not)
+        if self.undecided:
+            facts = f"{facts}; {self._undecided_facts()}"
+        return facts
+
+    def _own_drift_facts(self, why_not: str) -> str:
         places = f"{counted(len(self.drift), 'place differs', 'places differ')} from revision {self.revision}"
         since = ""
         if self.differs_since is not None:

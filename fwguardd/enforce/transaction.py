@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.look import Kernel, Look, look_at
+from fwguardd.enforce.look import Kernel, Look, look_at, look_of
 from fwguardd.kernel.iptables import (
     IptablesNotPermittedError,
     KernelBusyError,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.preserve import Preserve
-    from fwguardd.ruleset.save_format import Saved
 
 RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds between tries of a write that clashed with another program, or that lacked memory, processes or descriptors,
@@ -115,18 +114,19 @@ def put_in_force(
     canonical: Canonical,
     preserve: Preserve,
     release: Emptying | None = None,
-    before_write: Callable[[Mapping[Family, Saved]], None] | None = None,
+    before_write: Callable[[Look], Preserve] | None = None,
 ) -> Applied | Unverified | Unchanged:
     """Make the kernel hold these rulesets, and empty the tables that are released.
 
-    ``before_write`` is called with what the kernel held before. Raises RolledBackError, UndoFailedError,
-    UndoDelayedError, or KernelError where the first look failed.
+    ``before_write`` is called with what the kernel held before, and returns what is to be preserved of it. Raises
+    RolledBackError, UndoFailedError, UndoDelayedError, or KernelError where the first look failed.
     """
     wanted = _with_released(canonical, release, preserve)
     with kernel.exclusive():
         before = look_at(kernel, wanted, preserve)
         if before_write is not None:
-            before_write(before.saved)
+            preserve = before_write(before)
+            before = look_of(before.saved, wanted, preserve)
         if not before.plans():
             return Unchanged()
         preserve = preserve.with_theirs({family: saved.shown for family, saved in before.saved.items()}, before.own)

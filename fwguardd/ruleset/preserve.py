@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.others import Place, Standing
 from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.rule_view import jump_target
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.others import Others
 
 _NOTHING = re.compile(r"(?!)")
 _PLACE = re.compile(r"(?:-t ([^ ]+) )?(?:-A ([^ ]+) )?(.*)", re.DOTALL)
@@ -41,7 +43,8 @@ class Preserve:
 
     ``made`` are the patterns for chains that known programs make for themselves. ``loaded`` are rulesets that fwguardd
     has loaded or is about to: what is in them is owned. ``theirs`` says how many rules of a text other programs have
-    added, where a look at the kernel has found that out.
+    added, where a look at the kernel has found that out. ``remembered`` are chains and rules that are preserved without
+    a pattern.
     """
 
     chains: re.Pattern[str]
@@ -49,6 +52,7 @@ class Preserve:
     made: re.Pattern[str]
     loaded: tuple[Mapping[Family, Ruleset], ...] = ()
     theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
+    remembered: frozenset[Place] = frozenset()
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
@@ -58,6 +62,19 @@ class Preserve:
     def owning(self, rulesets: Mapping[Family, Ruleset]) -> Preserve:
         """The same patterns, where what is in these rulesets is owned too."""
         return replace(self, loaded=(*self.loaded, rulesets))
+
+    def remembering(self, others: Others) -> Preserve:
+        """The same patterns, and these chains and rules."""
+        stay = (other.place for other in others if other.standing is not Standing.REMOVED)
+        return replace(self, remembered=frozenset(stay))
+
+    def remembered_chains(self, family: Family, table: str) -> frozenset[str]:
+        """The chains of a table that are remembered."""
+        chains: set[str] = set()
+        for place in self.remembered:
+            if place.text is None and place.family is family and place.table == table:
+                chains.add(place.chain)
+        return frozenset(chains)
 
     def with_theirs(self, live: Mapping[Family, Ruleset], own: Mapping[Family, Ruleset]) -> Preserve:
         """The same patterns, with the numbers of other programs' rules beside owned ones of the same text: from now on
@@ -101,11 +118,15 @@ STRICT = Preserve(_NOTHING, _NOTHING, _NOTHING)
 """No patterns: nothing belongs to other programs."""
 
 
-def chains_of_others(table: Table, preserve: Preserve, owned: Collection[str] = ()) -> frozenset[str]:
+def chains_of_others(
+    table: Table, preserve: Preserve, owned: Collection[str] = (), kept: frozenset[str] = frozenset()
+) -> frozenset[str]:
     """The user-defined chains of a live table that belong to other programs: by name, or because a preserved chain
-    leads to them. A chain that another one jumps to cannot be removed. ``owned`` are the names of owned chains."""
-    preserved = [chain.name for chain in table.chains.values() if preserve.keeps_chain(chain)]
-    return frozenset(chains_reached(table, [name for name in preserved if name not in owned])).difference(owned)
+    leads to them. A chain that another one jumps to cannot be removed. ``owned`` are the names of owned chains, and
+    ``kept`` those of chains that are remembered."""
+    preserved = {chain.name for chain in table.chains.values() if preserve.keeps_chain(chain)}
+    starts = preserved.union(table.chains.keys() & kept).difference(owned)
+    return frozenset(chains_reached(table, starts)).difference(owned)
 
 
 def leaves_out_jump(chain: Chain, target: str, preserve: Preserve) -> bool:
@@ -162,13 +183,15 @@ def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -
 
 
 def _own_table(family: Family, table: Table, owned: Sequence[Mapping[str, Chain]], preserve: Preserve) -> Table:
-    others = chains_of_others(table, preserve, frozenset().union(*owned))
+    kept = preserve.remembered_chains(family, table.name)
+    others = chains_of_others(table, preserve, frozenset().union(*owned), kept)
     chains: dict[str, Chain] = {}
     for chain in table.chains.values():
         if chain.name not in others:
             versions = [one[chain.name] for one in owned if chain.name in one]
             theirs = preserve.theirs.get((family, table.name, chain.name), _NONE)
-            chains[chain.name] = _own_chain(_LiveChain(table.name, chain, theirs), versions, preserve)
+            live = _LiveChain(family, table.name, chain, theirs, kept)
+            chains[chain.name] = _own_chain(live, versions, preserve)
     return Table(table.name, chains)
 
 
@@ -177,11 +200,22 @@ _NONE: Counter[str] = Counter()
 
 @dataclass(frozen=True, slots=True)
 class _LiveChain:
-    """A live chain with its table, and how often a rule of another program has each text, as far as that is known."""
+    """A live chain and its place, how often a rule of another program has each text, as far as that is known, and the
+    chains of its table that are remembered."""
 
+    family: Family
     table: str
     chain: Chain
     theirs: Counter[str]
+    kept: frozenset[str]
+
+    def is_recognized(self, rule: Rule, preserve: Preserve) -> bool:
+        """Whether another program may have added a rule of it."""
+        if self.chain.name in CHAINS_FILLED or preserve.keeps_rule(rule, self.table, self.chain.name):
+            return True
+        if preserve.remembered and Place(self.family, self.table, self.chain.name, rule.text) in preserve.remembered:
+            return True
+        return bool(self.kept) and jump_target(rule.text) in self.kept
 
 
 def _own_chain(live: _LiveChain, owned: Sequence[Chain], preserve: Preserve) -> Chain:
@@ -189,7 +223,7 @@ def _own_chain(live: _LiveChain, owned: Sequence[Chain], preserve: Preserve) -> 
     chain = live.chain
     recognized: Counter[str] = Counter()
     for rule in chain.rules:
-        if chain.name in CHAINS_FILLED or preserve.keeps_rule(rule, live.table, chain.name):
+        if live.is_recognized(rule, preserve):
             recognized[rule.text] += 1
     if not recognized:
         return chain

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.ruleset.canonical import Owned
+    from fwguardd.ruleset.others import Others
     from fwguardd.store.durable import System
     from fwguardd.store.model import Reading, Revision, RevisionSummary
 
@@ -84,6 +85,7 @@ class _Known:
     pending: Pending = None
     held: Held = None
     touched: Owned = frozenset()
+    others: Others = ()
 
 
 class BackgroundStore(RevisionStore):
@@ -170,6 +172,10 @@ class BackgroundStore(RevisionStore):
         """As in the base class; what waits to be written counts."""
         return self._read(super().touched, lambda: self._coming("touched", self._known.touched))
 
+    def others(self) -> Others:
+        """As in the base class; what waits to be written counts."""
+        return self._read(super().others, lambda: self._coming("others", self._known.others))
+
     # What is recorded.
 
     def record(self, revision: Revision) -> None:
@@ -193,6 +199,10 @@ class BackgroundStore(RevisionStore):
     def touch(self, tables: Owned) -> None:
         """As in the base class; on a disk that hangs, later."""
         self._later("touched", partial(super().touch, tables), tables)
+
+    def remember_others(self, others: Others) -> None:
+        """As in the base class; on a disk that hangs, later."""
+        self._later("others", partial(super().remember_others, others), others)
 
     # What must be on the disk before something else is done.
 
@@ -318,7 +328,7 @@ class BackgroundStore(RevisionStore):
             if job.name == _OPEN and job.error is not None:
                 job.ended.set()
                 return
-            known = _Known(super().summaries(), super().pending(), super().held(), super().touched())
+            known = _Known(super().summaries(), super().pending(), super().held(), super().touched(), super().others())
             with self._changed:
                 self._end(job, known)
 

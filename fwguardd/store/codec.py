@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
+from fwguardd.ruleset.others import OtherRule, Place, Standing
 from fwguardd.store.model import (
     DamagedError,
     FileChange,
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fwguardd.ruleset.canonical import Owned
+    from fwguardd.ruleset.others import Others
 
 REVISION_FORM = "fwguardd revision 1"
 PENDING_FORM = "fwguardd pending confirmation 1"
 HELD_FORM = "fwguardd held digest 1"
 TOUCHED_FORM = "fwguardd touched tables 1"
+OTHERS_FORM = "fwguardd rules of other programs 1"
 
 
 def encode_revision(revision: Revision) -> bytes:
@@ -148,6 +151,42 @@ def decode_touched(body: bytes) -> Owned:
             raise _not_understood("a table without a family")
         tables.add((_family(_text(pair[0])), _text(pair[1])))
     return frozenset(tables)
+
+
+def encode_others(others: Others) -> bytes:
+    """The body of the file with the rules of other programs that are remembered."""
+    return _line({"rules": [_plain_other(other) for other in others]})
+
+
+def decode_others(body: bytes) -> Others:
+    """Rules of other programs. Raises DamagedError."""
+    return tuple(map(_other, _Fields(_read(body)).items("rules")))
+
+
+def _plain_other(other: OtherRule) -> Mapping[str, object]:
+    place = other.place
+    return {
+        "number": other.number,
+        "family": place.family.value,
+        "table": place.table,
+        "chain": place.chain,
+        "text": place.text,
+        "who": other.who,
+        "when": other.when,
+        "standing": other.standing.value,
+    }
+
+
+def _other(value: object) -> OtherRule:
+    fields = _Fields(value)
+    place = Place(
+        _family(fields.text("family")), fields.text("table"), fields.text("chain"), fields.text_or_none("text")
+    )
+    try:
+        standing = Standing(fields.text("standing"))
+    except ValueError as error:
+        raise _not_understood(str(error)) from error
+    return OtherRule(fields.integer("number"), place, fields.text("who"), fields.seconds("when"), standing)
 
 
 def _line(value: object) -> bytes:

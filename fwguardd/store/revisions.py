@@ -8,6 +8,7 @@
       pending.json             the confirmation that is pending
       held.json                the digest of rule files that were undone
       touched.json             the tables that a write is about to touch for the first time
+      others.json              the rules of other programs in owned tables that are remembered
       damaged/                 files that were found damaged
 
 What it guarantees, and how:
@@ -28,7 +29,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from fwguardd.store import codec
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import (
     TEMPORARY,
@@ -57,6 +57,7 @@ from fwguardd.store.model import (
     Waiting,
     evaluate_pending,
 )
+from fwguardd.store.notes import Notes
 from fwguardd.store.sealed_files import DamagedFiles, SealedValue, check_trust, number_in, writing
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from fwguardd.ruleset.canonical import Owned
+    from fwguardd.ruleset.others import Others
     from fwguardd.store.durable import System
     from fwguardd.store.folder import Sealed
 
@@ -87,10 +89,6 @@ __all__ = [
 MOST_FAULTS = 20
 """Faults that are remembered, to be listed."""
 
-_UNKNOWN_PENDING = "whether a revision waits to be confirmed, and until when, is not known"
-_UNKNOWN_TOUCHED = "tables that an interrupted write had begun to fill are not emptied"
-_UNKNOWN_HELD = "which rule files were undone is not known"
-
 
 class RevisionStore:
     """The store in one state directory. Opening it makes what is missing, and reads and checks what is there.
@@ -111,14 +109,8 @@ class RevisionStore:
         self._damaged = DamagedFiles(self._system, state_dir / "damaged")
         self._revisions = RevisionFolder(self._system, state_dir / "revisions", self._damaged, self._report)
         self._boot = BootFiles(self._system, state_dir)
-        path, code = state_dir / "pending.json", (codec.PENDING_FORM, codec.encode_pending, codec.decode_pending)
-        self._pending = SealedValue(self._system, path, *code, _UNKNOWN_PENDING)
-        path, form = state_dir / "held.json", codec.HELD_FORM
-        self._held = SealedValue(self._system, path, form, codec.encode_held, codec.decode_held, _UNKNOWN_HELD)
-        path, form = state_dir / "touched.json", codec.TOUCHED_FORM
-        self._touched = SealedValue(
-            self._system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED
-        )
+        notes = Notes(self._system, state_dir)
+        self._pending, self._held, self._touched, self._others = notes.pending, notes.held, notes.touched, notes.others
         self._highest = self._promised = 0
         self._claimed: Sealed | None = None
         self._prepared = self._loaded = False
@@ -253,20 +245,30 @@ class RevisionStore:
 
     def touched(self) -> Owned:
         """The tables that an unfinished write was about to touch for the first time."""
-        touched = self._note(self._touched)
-        if touched is None or isinstance(touched, UnreadableNote):
-            return frozenset()
-        return touched
+        return self._value_of(self._touched, frozenset())
 
     def touch(self, tables: Owned) -> None:
         """Record which tables a write is about to touch; none once it has ended. Raises StoreError."""
         meaning = "if fwguardd is killed during the write, these tables are not emptied"
         with writing("the tables to be written cannot be recorded", self._touched.path, meaning):
             self._prepare()
-            if tables:
-                self._touched.write(tables)
-            else:
-                self._touched.remove()
+            self._touched.keep(tables)
+
+    def others(self) -> Others:
+        """The rules of other programs that are remembered."""
+        return self._value_of(self._others, ())
+
+    def remember_others(self, others: Others) -> None:
+        """Remember these rules of other programs, and no others. Raises StoreError."""
+        meaning = "after a restart rules of other programs that are kept are reported again"
+        with writing("rules of other programs cannot be recorded", self._others.path, meaning):
+            self._prepare()
+            self._others.keep(others)
+
+    def _value_of(self, note: SealedValue[Value], otherwise: Value) -> Value:
+        """What a small file says; another value where there is none or it cannot be read."""
+        value = self._note(note)
+        return otherwise if value is None or isinstance(value, UnreadableNote) else value
 
     def _note(self, note: SealedValue[Value]) -> Value | UnreadableNote | None:
         """What a small file says; one that the disk could not read is read again."""
@@ -378,14 +380,14 @@ class RevisionStore:
         self._remove_temporary(names, revisions)
         self._load_boot()
         self._revisions.load(revisions)
-        for note in (self._pending, self._held, self._touched):
+        for note in (self._pending, self._held, self._touched, self._others):
             self._report_if_any(note.load(self._damaged))
         self._highest = max((self._highest, *used, *(self._needed() or ())))
         self._loaded = True
 
     def _remove_temporary(self, names: list[str], revisions: list[str]) -> None:
         """Remove what an interrupted write left. What stays, because the disk cannot be written, does no harm."""
-        notes = (self._boot.link, self._pending.path, self._held.path, self._touched.path)
+        notes = (self._boot.link, self._pending.path, self._held.path, self._touched.path, self._others.path)
         remove_all(self._system, self._state_dir, {f"{path.name}{TEMPORARY}" for path in notes}.intersection(names))
         ours = [name for name in revisions if name.endswith(TEMPORARY) and number_in(name)]
         remove_all(self._system, self._revisions.path, ours)

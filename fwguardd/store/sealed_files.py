@@ -296,6 +296,13 @@ class SealedValue(Generic[Value]):
             raise
         self.value = value
 
+    def keep(self, value: Value) -> None:
+        """Write a value; remove the file where it is empty. Raises what these raise."""
+        if value:
+            self.write(value)
+        else:
+            self.remove()
+
     def remove(self) -> None:
         """Keep no value. Raises OSError, and NotSyncedError where it is gone."""
         try:

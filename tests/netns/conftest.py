@@ -135,7 +135,7 @@ class Daemon:
         """Start it, by the program ``enter`` if one is given, which has to become it."""
         self.rules = folder / "rules"
         self.config = folder / "fwguardd.yaml"
-        self.config.write_text(settings if "settle:" in settings else f"settle: 50ms\n{settings}")
+        self.config.write_text(_with_defaults(settings))
         argv = [*enter, sys.executable, "-m", "fwguardd", "--log", "json", "--backend", backend]
         argv += ["--config", str(self.config), "--rules-dir", str(self.rules)]
         argv += ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
@@ -229,6 +229,14 @@ class Daemon:
             assert stream is not None
             self._reader.join(LONGEST)
             stream.close()
+
+
+def _with_defaults(settings: str) -> str:
+    """Settings for a test: files settle quickly, and rules that a test adds are drift, whichever process adds them."""
+    for default in ("settle: 50ms\n", "foreign: remove\n"):
+        if default.split()[0] not in settings:
+            settings = default + settings
+    return settings
 
 
 def drop(folder: Path, name: str, text: str) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.control.client import ask
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.netns.conftest import Daemon
 
@@ -127,3 +135,175 @@ def test_the_chain_that_a_program_fills_is_made_by_the_files(start_daemon: Start
     assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT", "-j sshguard"]
     assert rules_of(saved, "sshguard") == ["-s 192.0.2.7/32 -j DROP"]
     assert not codes(daemon) & {"preserved-chain", "preserved-rule", "unused-chain"}
+
+
+KINDS = Path(__file__).parent / "author_kinds.py"
+
+
+class Owners:
+    """A daemon, and other programs of a given kind that change its tables while it runs."""
+
+    def __init__(self, start: Start, folder: Path, settings: str = "") -> None:
+        self.kind = folder / "kind"
+        self.kind.write_text("service")
+        self._start, self._settings, self._folder = start, f"foreign: keep-services\n{settings}", folder
+        self.daemon = self.start({"10.rules": CLOSED + "-t nat -A POSTROUTING -o eth9 -j ACCEPT\n"})
+
+    def start(self, rules: dict[str, str] | None = None) -> Daemon:
+        """Start the daemon, or another one after it."""
+        enter = (sys.executable, str(KINDS))
+        self.daemon = self._start(rules, self._settings, enter=enter, FWGUARD_TEST_KIND=str(self.kind))
+        return self.daemon
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """The result of a verb."""
+        return ask(self._folder / "run" / "control.sock", verb, arguments)
+
+    @contextlib.contextmanager
+    def adding(self, text: str, kind: str) -> Iterator[None]:
+        """Another program adds rules, and runs on until the end of the block."""
+        self.kind.write_text(kind)
+        argv = ["iptables-nft-restore", "--noflush"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            process.stdin.write(text)
+            process.stdin.flush()  # It commits now, and waits for more.
+            yield
+            process.stdin.close()
+
+
+NAMED_BRIDGE = """*nat
+-I POSTROUTING -s 172.18.0.0/16 ! -o web0 -j MASQUERADE
+COMMIT
+*filter
+-I FORWARD -i web0 ! -o web0 -j ACCEPT
+COMMIT
+"""
+"""What dockerd adds for a bridge that a user has named."""
+
+SPA = """*filter
+:SPA_INPUT - [0:0]
+-I INPUT -j SPA_INPUT
+-A SPA_INPUT -s 192.0.2.8/32 -p tcp -m tcp --dport 22 -j ACCEPT
+COMMIT
+"""
+"""What a service of the kind of fwknopd adds."""
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_rules_of_services_are_kept_and_reported_once(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """With a line for preserve:, and never again: not at a reload, a repair, a restart, nor when they come back. What
+    is removed of ours meanwhile is repaired."""
+    owners = Owners(start_daemon, tmp_path)
+    owners.daemon.event("rules.applied")
+    with owners.adding(NAMED_BRIDGE, "service"):
+        event = owners.daemon.event("drift.kept")
+    bridge = "-t nat -A POSTROUTING -s 172.18.0.0/16 ! -o web0 -j MASQUERADE"
+    assert f"- '{bridge}'" in event["message"]
+    assert "iptables-nft-restore" in event["culprit"]
+    with owners.adding(SPA, "service"):
+        assert owners.daemon.event("drift.kept")["rule"] == ["ipv4 filter -N SPA_INPUT"]
+    theirs = ["-s 172.18.0.0/16 ! -o web0 -j MASQUERADE", "-i web0 ! -o web0 -j ACCEPT", "-j SPA_INPUT"]
+
+    def all_there() -> bool:
+        found = [*rules_of(saved, "POSTROUTING"), *rules_of(saved, "FORWARD"), *rules_of(saved, "INPUT")]
+        return set(theirs) <= set(found) and len(rules_of(saved, "SPA_INPUT")) == 1
+
+    assert all_there()
+    assert owners.ask("status")["state"] == "in-force"
+    owners.kind.write_text("other")
+    for number in range(3):
+        owners.daemon.drop("20.rules", f"-A INPUT -p tcp --dport {80 + number} -j ACCEPT\n")
+        owners.daemon.event("rules.applied")
+        assert all_there()
+    run("iptables-nft -D INPUT -i lo -j ACCEPT")
+    owners.daemon.event("drift.repaired")
+    run("iptables-nft -F SPA_INPUT")
+    run("iptables-nft -A SPA_INPUT -s 192.0.2.9/32 -j ACCEPT")
+    assert owners.ask("drift")["count"] == 0
+    owners.daemon.stop()
+    told = [event["event"] for event in owners.daemon.all_events()]
+    assert told.count("drift.kept") == 2
+    owners.start().event("rules.unchanged")
+    assert all_there()
+    listed = owners.ask("others")["rules"]
+    assert [rule["standing"] for rule in listed] == ["kept"] * 3
+    owners.ask("adopt", numbers=(listed[0]["number"],), remove=True)
+    assert rules_of(saved, "POSTROUTING") == ["-o eth9 -j ACCEPT"]
+    owners.daemon.stop()
+    assert not {"drift.kept", "drift.detected"} & {event["event"] for event in owners.daemon.all_events()}
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_rules_of_any_other_process_are_drift(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """Those of a login session are removed. Where the process is not known they stay, the state is drifted, and an
+    administrator decides."""
+    owners = Owners(start_daemon, tmp_path)
+    owners.daemon.event("rules.applied")
+    before = saved()
+    with owners.adding(NAMED_BRIDGE, "other"):
+        owners.daemon.event("drift.detected")
+        owners.daemon.event("drift.repaired")
+    assert saved() == before
+    with owners.adding(NAMED_BRIDGE, "unknown"):
+        event = owners.daemon.event("drift.undecided")
+    assert "fwguardctl adopt" in event["message"]
+    wait_until(lambda: owners.ask("status")["others"]["undecided"] == 2, "both tables")
+    assert saved() != before
+    assert owners.ask("status")["state"] == "drifted"
+    first, second = owners.ask("others")["rules"]
+    assert {first["standing"], second["standing"]} == {"undecided"}
+    result = owners.ask("adopt", numbers=(first["number"],))
+    assert (result["outcome"], result["state"]) == ("unchanged", "drifted")
+    result = owners.ask("adopt", numbers=(second["number"],), remove=True)
+    assert (result["changes"], result["state"]) == (1, "in-force")
+    assert owners.ask("adopt", numbers=(999,))["outcome"] == "failed"
+    assert len([line for line in saved()["ipv4"] if "web0" in line]) == 1
+    assert owners.ask("drift")["count"] == 0
+
+
+def test_before_the_first_load_nothing_is_removed(
+    start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """On a host whose tables hold unknown rules the first start changes nothing, and says what to do; rules of known
+    programs do not matter. What is adopted stays, what is not goes with the load."""
+    for rule in (
+        "INPUT -s 192.0.2.7/32 -j ACCEPT",
+        "FORWARD -i web0 -j ACCEPT",
+        "FORWARD -i docker0 -o docker0 -j ACCEPT",
+    ):
+        run(f"iptables-{backend} -w 60 -A {rule}")
+    before = saved()
+    owners = Owners(start_daemon, tmp_path)
+    event = owners.daemon.event("rules.unmanaged")
+    assert event["rule"] == [
+        "ipv4 filter -A INPUT -s 192.0.2.7/32 -j ACCEPT",
+        "ipv4 filter -A FORWARD -i web0 -j ACCEPT",
+    ]
+    assert "fwguardctl reload --take-over" in event["message"]
+    owners.daemon.end_pass()
+    status = owners.ask("status")
+    assert (status["state"], status["files"]) == ("unmanaged", "held")
+    owners.daemon.stop()
+    owners.start().event("denials.reading")
+    wait_until((tmp_path / "run" / "control.sock").exists, "the control socket")
+    assert owners.ask("reload")["outcome"] == "failed"
+    assert saved() == before
+    first, second = owners.ask("others")["rules"]
+    owners.ask("adopt", numbers=(first["number"],), remove=True)
+    assert saved() == before
+    assert owners.ask("adopt", numbers=(second["number"],))["state"] == "in-force"
+    assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT"]
+    assert rules_of(saved, "FORWARD") == ["-i web0 -j ACCEPT", "-i docker0 -o docker0 -j ACCEPT"]
+    assert owners.ask("status")["files"] == "applied"
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_reload_may_take_the_tables_over(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
+    """What was not known goes with the first load; from then on it is drift like any other."""
+    run("iptables-nft -A INPUT -s 192.0.2.7/32 -j ACCEPT")
+    owners = Owners(start_daemon, tmp_path)
+    owners.daemon.event("rules.unmanaged")
+    assert owners.ask("reload", take_over=True)["state"] == "in-force"
+    assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT"]
+    assert owners.ask("others")["rules"] == []

@@ -1,0 +1,41 @@
+"""The rules of other programs in owned tables as text for a terminal: what is to be decided about comes first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fwguardd.ctl.answers import escaped
+from fwguardd.wording import local_time
+
+if TYPE_CHECKING:
+    from fwguardd.control.documents import OtherRuleDocument, OthersDocument
+    from fwguardd.ctl.answers import AnswerPainter
+
+
+def others(result: OthersDocument, ink: AnswerPainter) -> list[str]:
+    """Each rule with its number, who added it, and the line that preserves it; then what to do."""
+    undecided = [rule for rule in result["rules"] if rule["standing"] == "undecided"]
+    decided = [rule for rule in result["rules"] if rule["standing"] != "undecided"]
+    if not result["rules"]:
+        return ["No rule of another program is remembered in the tables that fwguardd owns."]
+    lines: list[str] = []
+    for rule in (*undecided, *decided):
+        lines += _rule(rule, ink)
+    if undecided:
+        lines.append("to keep them: fwguardctl adopt N... or --all; to remove them: fwguardctl adopt --remove N...")
+    return lines
+
+
+def _rule(rule: OtherRuleDocument, ink: AnswerPainter) -> list[str]:
+    paint = ink.good
+    if rule["standing"] != "kept":
+        paint = ink.warn
+    place = f"{rule['family']} {rule['table']} -N {rule['chain']}, with all that is in it"
+    if rule["rule"] is not None:
+        place = f"{rule['family']} {rule['table']} -A {rule['chain']} {rule['rule']}"
+    who = f"since {local_time(rule['when'])}, by {escaped(rule['who'])}"
+    return [
+        f"{rule['number']:>4}  {paint(rule['standing'])}  {escaped(place)}",
+        f"      {who}",
+        f"      {escaped(rule['preserve'])}",
+    ]

@@ -1,0 +1,226 @@
+"""Rules of other programs in owned tables: which stay, which are drift, and which an administrator has to decide about.
+
+A rule that a service has added stays, and is reported once. One that any other process has added is drift. Where the
+process is not known, the rule stays until an administrator decides. Before the first load nothing is removed either.
+Nothing of this concerns what was removed or changed of ours: that is repaired, whichever process did it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fwguardd import events
+from fwguardd.enforce.look import look_at, look_of
+from fwguardd.enforce.record import store_errors_reported
+from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.validate import Valid
+from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.cgroups import ProcessKind
+from fwguardd.ruleset.model import Ruleset
+from fwguardd.ruleset.others import Others, Place, Standing, additions, of_standing, remember
+from fwguardd.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from fwguardd.enforce.context import Context
+    from fwguardd.enforce.look import Look
+    from fwguardd.enforce.state import State
+    from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.preserve import Preserve
+
+LATE_NOTICE = 0.1
+"""Seconds to wait for the notice of a change that was seen before it."""
+
+MOST_LISTED = 20
+"""Rules that one event lists."""
+
+FOUND = "found before the first load"
+"""The author of rules that were in the kernel before fwguardd loaded anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """What is remembered after a look, with what preserves it, and whether anything is new."""
+
+    context: Context
+    others: Others
+    found: bool
+
+
+def remembering(context: Context, others: Others) -> Context:
+    """The context in which what is remembered is preserved."""
+    return replace(context, preserve=context.preserve.remembering(others))
+
+
+def recognize(context: Context, others: Others, drift: Iterable[Difference], authors: Authors) -> Recognized:
+    """Decide about what was added to the owned tables, report and remember what stays."""
+    places = additions(drift)
+    if not places or not context.keep_services:
+        return Recognized(context, others, found=False)
+    authors = _with_late(context, authors)
+    if authors.kind is ProcessKind.OTHER:
+        return Recognized(context, others, found=False)
+    standing = Standing.UNDECIDED
+    if authors.kind is ProcessKind.SERVICE:
+        standing = Standing.KEPT
+    others = remember(others, places, str(authors) or "an unknown process", time.time(), standing)
+    record(context, others)
+    if standing is Standing.KEPT:
+        _report_kept(context, places, authors)
+    else:
+        _report_undecided(context, places, authors)
+    return Recognized(remembering(context, others), others, found=True)
+
+
+@dataclass(slots=True)
+class Newcomers:
+    """Recognizes what other programs have added before another ruleset is written; ``others`` is what is remembered
+    then. ``preserve`` is what the write preserves in any case."""
+
+    context: Context
+    state: State
+    preserve: Preserve
+    authors: Authors = NO_AUTHORS
+    others: Others = ()
+
+    def __post_init__(self) -> None:
+        self.others = self.state.others
+
+    def __call__(self, look: Look) -> Preserve:
+        """What is preserved of what the kernel held."""
+        in_force = self.state.in_force
+        if in_force is None or self.state.is_open:
+            return self.preserve
+        rulesets = in_force.canonical.rulesets
+        self._recognize(look, rulesets, self.authors)
+        self._recognize(look, _not_owned(look.wanted, self.state), NO_AUTHORS)
+        return self.preserve.remembering(self.others)
+
+    def _recognize(self, look: Look, wanted: Mapping[Family, Ruleset], authors: Authors) -> None:
+        seen = {family: ruleset for family, ruleset in wanted.items() if family in look.saved}
+        drift = look_of(look.saved, seen, self.preserve).differences()
+        self.others = recognize(self.context, self.others, drift, authors).others
+
+
+def _not_owned(wanted: Mapping[Family, Ruleset], state: State) -> Mapping[Family, Ruleset]:
+    """The tables that fwguardd does not own yet."""
+    rulesets: dict[Family, Ruleset] = {}
+    for family, ruleset in wanted.items():
+        tables = {name: table for name, table in ruleset.tables.items() if (family, name) not in state.owned}
+        rulesets[family] = Ruleset(family, tables)
+    return rulesets
+
+
+def record(context: Context, others: Others) -> None:
+    """Keep what is remembered on the disk. A disk that fails is reported."""
+    with store_errors_reported(context):
+        context.store.remember_others(others)
+
+
+def _with_late(context: Context, authors: Authors) -> Authors:
+    """The authors, with those of notices that came since: a look may see a change before its notice."""
+    late = context.noticed()
+    if not authors and not late:
+        time.sleep(LATE_NOTICE)
+        late = context.noticed()
+    return authors.and_others(late)
+
+
+def _report_kept(context: Context, places: Sequence[Place], authors: Authors) -> None:
+    settings = "; ".join(place.setting for place in places[:MOST_LISTED])
+    message = (
+        f"{_rules(places)} of another program is kept: {places[0]}, added by {authors}. It is not reported again. To "
+        f"preserve such rules whichever process adds them, write into preserve: in fwguardd.yaml: {settings}"
+    )
+    context.emit(events.OTHERS_KEPT, message, rule=_listed(places), **authors.fields())
+
+
+def _report_undecided(context: Context, places: Sequence[Place], authors: Authors) -> None:
+    who = "it is not known by which process"
+    if authors:
+        who = f"by {authors}, which is not known to be a service"
+    message = (
+        f"{_rules(places)} was added: {places[0]}, {who}. It stays until you decide: fwguardctl adopt lists it, "
+        "fwguardctl adopt N keeps it, and fwguardctl adopt --remove N removes it"
+    )
+    context.emit(events.OTHERS_UNDECIDED, message, rule=_listed(places), **authors.fields())
+
+
+def _rules(places: Sequence[Place]) -> str:
+    if len(places) == 1:
+        return "1 rule"
+    return f"each of {len(places)} rules"
+
+
+def _listed(places: Sequence[Place]) -> list[str]:
+    listed = [str(place) for place in places[:MOST_LISTED]]
+    if len(places) > MOST_LISTED:
+        listed.append(f"… and {len(places) - MOST_LISTED} more")
+    return listed
+
+
+def unknown_before_first_load(context: Context, state: State, accepted: Valid) -> tuple[Place, ...]:
+    """What the first load of accepted files would remove, and no administrator has decided about. Raises KernelError.
+
+    The boot loader loads the emergency set where there is no revision yet: its rules are not unknown.
+    """
+    if state.in_force is not None or state.touched or not context.keep_services:
+        return ()
+    found = _unknown(context, state, accepted.rehearsed.rulesets)
+    if found and context.emergency_dir is not None:
+        emergency = context.validator.validate(take_snapshot(context.emergency_dir))
+        if isinstance(emergency, Valid):
+            own = frozenset(_places(emergency.rehearsed.rulesets))
+            found = tuple(place for place in found if place not in own)
+    return found
+
+
+def _unknown(context: Context, state: State, wanted: Mapping[Family, Ruleset]) -> tuple[Place, ...]:
+    decided = {other.place for other in state.others if other.standing is not Standing.UNDECIDED}
+    look = look_at(context.kernel, wanted, context.preserve.remembering(()))
+    return tuple(place for place in additions(look.differences()) if place not in decided)
+
+
+def _places(rulesets: Mapping[Family, Ruleset]) -> Iterable[Place]:
+    for family, ruleset in rulesets.items():
+        for table, chain in ruleset.chains():
+            yield Place(family, table.name, chain.name)
+            for rule in chain.rules:
+                yield Place(family, table.name, chain.name, rule.text)
+
+
+def remember_found(context: Context, state: State, places: Sequence[Place]) -> State:
+    """The state that remembers what was in the kernel before the first load, to be decided about."""
+    decided = tuple(other for other in state.others if other.standing is not Standing.UNDECIDED)
+    others = remember(decided, places, FOUND, time.time(), Standing.UNDECIDED)
+    record(context, others)
+    return replace(state, others=others)
+
+
+def take_over_reason(places: Sequence[Place]) -> str:
+    """Why files are held before the first load."""
+    return f"their tables hold {counted(len(places), 'rule')} that fwguardd did not load"
+
+
+def how_to_take_over(places: Sequence[Place]) -> str:
+    """What an administrator can do about rules that are there before the first load."""
+    listed = "; ".join(map(str, places[:MOST_LISTED]))
+    return (
+        f"nothing was loaded or removed: {take_over_reason(places)}, and the first load would remove: {listed}. "
+        "To keep them: fwguardctl adopt --all, or preserve: in fwguardd.yaml. To choose: fwguardctl adopt. To remove "
+        "them all: fwguardctl reload --take-over"
+    )
+
+
+def without_removed(others: Others) -> Others:
+    """What is remembered once a load has removed what an administrator did not want."""
+    return tuple(other for other in others if other.standing is not Standing.REMOVED)
+
+
+def undecided(others: Others) -> Others:
+    """What an administrator has to decide about."""
+    return of_standing(others, Standing.UNDECIDED)

@@ -1,0 +1,32 @@
+"""The small files of the state directory, each with its form and what it means if it cannot be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fwguardd.store import codec
+from fwguardd.store.sealed_files import SealedValue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fwguardd.store.durable import System
+
+_UNKNOWN_PENDING = "whether a revision waits to be confirmed, and until when, is not known"
+_UNKNOWN_TOUCHED = "tables that an interrupted write had begun to fill are not emptied"
+_UNKNOWN_OTHERS = "rules of other programs that were kept are reported again"
+_UNKNOWN_HELD = "which rule files were undone is not known"
+
+
+class Notes:
+    """The small files in one state directory."""
+
+    def __init__(self, system: System, state_dir: Path) -> None:
+        path, form = state_dir / "pending.json", codec.PENDING_FORM
+        self.pending = SealedValue(system, path, form, codec.encode_pending, codec.decode_pending, _UNKNOWN_PENDING)
+        path, form = state_dir / "held.json", codec.HELD_FORM
+        self.held = SealedValue(system, path, form, codec.encode_held, codec.decode_held, _UNKNOWN_HELD)
+        path, form = state_dir / "touched.json", codec.TOUCHED_FORM
+        self.touched = SealedValue(system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED)
+        path, form = state_dir / "others.json", codec.OTHERS_FORM
+        self.others = SealedValue(system, path, form, codec.encode_others, codec.decode_others, _UNKNOWN_OTHERS)
