@@ -167,7 +167,7 @@ PACKET: Final = (
     TIME,
     SUMMARY[0],
 )
-OF_OTHERS: Final = list_of("rule", "One rule, or a chain with all that is in it.")
+OF_OTHERS: Final = list_of("others", "One rule of another program, or a chain with all that is in it.")
 BOOT: Final = (
     text("outcome", "What was loaded: revision, emergency, or none."),
     text("revision", "The revision that the boot loader was to load."),

@@ -236,8 +236,7 @@ class Worker:
         watched = {each.prefix: each for each in settings.prefixes}
         origins = origins_by_text(self._state.in_force.canonical.rulesets)
         for found in self._suppressed.update(limited_rules(self._kernel.shown), origins, time.monotonic()):
-            if found.rule.prefix in watched:
-                each = watched[found.rule.prefix]
+            if (each := watched.get(found.rule.prefix)) is not None:
                 report_suppressed(self._emit, found, each.name, each.meaning.value)
 
     def load_settings(self, _orders: Orders, load: Callable[[], Settings]) -> Settings:

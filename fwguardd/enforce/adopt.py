@@ -65,4 +65,4 @@ def _decided(context: Context, others: Others, numbers: Sequence[int], by: str, 
         message = (
             f"{counted(len(rules), 'rule')} of other programs stay, as {by} decided: {'; '.join(rules[:MOST_LISTED])}"
         )
-        context.emit(events.OTHERS_KEPT, message, rule=rules, **NO_AUTHORS.fields())
+        context.emit(events.OTHERS_KEPT, message, others=rules, **NO_AUTHORS.fields())

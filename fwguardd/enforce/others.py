@@ -136,7 +136,7 @@ def _report_kept(context: Context, places: Sequence[Place], authors: Authors) ->
         f"{_rules(places)} of another program is kept: {places[0]}, added by {authors}. It is not reported again. To "
         f"preserve such rules whichever process adds them, write into preserve: in fwguardd.yaml: {settings}"
     )
-    context.emit(events.OTHERS_KEPT, message, rule=_listed(places), **authors.fields())
+    context.emit(events.OTHERS_KEPT, message, others=_listed(places), **authors.fields())
 
 
 def _report_undecided(context: Context, places: Sequence[Place], authors: Authors) -> None:
@@ -147,7 +147,7 @@ def _report_undecided(context: Context, places: Sequence[Place], authors: Author
         f"{_rules(places)} was added: {places[0]}, {who}. It stays until you decide: fwguardctl adopt lists it, "
         "fwguardctl adopt N keeps it, and fwguardctl adopt --remove N removes it"
     )
-    context.emit(events.OTHERS_UNDECIDED, message, rule=_listed(places), **authors.fields())
+    context.emit(events.OTHERS_UNDECIDED, message, others=_listed(places), **authors.fields())
 
 
 def _rules(places: Sequence[Place]) -> str:

@@ -264,7 +264,7 @@ def _not_taken_over(context: Context, state: State, snapshot: Snapshot, unknown:
     """Hold the files before the first load, since it would remove rules that no administrator has decided about."""
     state = hold(context, remember_found(context, state, unknown), snapshot.digest, take_over_reason(unknown))
     message = how_to_take_over(unknown)
-    context.emit(events.UNMANAGED, message, rule=[str(place) for place in unknown[:MOST_LISTED]])
+    context.emit(events.UNMANAGED, message, others=[str(place) for place in unknown[:MOST_LISTED]])
     return Failed(state, message, retry=False)
 
 

@@ -5,7 +5,7 @@ function __fwguardctl_revisions
 end
 
 function __fwguardctl_no_verb
-    not __fish_seen_subcommand_from check import diff render doctor status reload confirm rollback history show open hold drift pause resume deploy edit denials
+    not __fish_seen_subcommand_from check import diff render doctor status reload confirm rollback history show open hold drift pause resume adopt deploy edit denials
 end
 
 function __fwguardctl_rules_verb
@@ -29,6 +29,7 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a hold -d 'Do not apply changed 
 complete -c fwguardctl -n __fwguardctl_no_verb -a drift -d 'Compare the kernel with the revision in force now'
 complete -c fwguardctl -n __fwguardctl_no_verb -a pause -d 'Do not repair drift for a while, to work on the firewall by hand'
 complete -c fwguardctl -n __fwguardctl_no_verb -a resume -d 'Repair drift again, after a pause or a fight'
+complete -c fwguardctl -n __fwguardctl_no_verb -a adopt -d 'List rules of other programs in owned tables, and keep or remove them'
 complete -c fwguardctl -n __fwguardctl_no_verb -a deploy -d 'Replace the rules directory by a copy of another one, and apply it'
 complete -c fwguardctl -n __fwguardctl_no_verb -a edit -d 'Edit a copy of the rule files, check it, and apply it with a confirmation'
 complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel denied, now or in old log lines'
@@ -50,6 +51,9 @@ complete -c fwguardctl -n '__fish_seen_subcommand_from rollback' -l restore-file
 complete -c fwguardctl -n '__fish_seen_subcommand_from deploy' -x -a '(__fish_complete_directories)'
 complete -c fwguardctl -n '__fish_seen_subcommand_from deploy' -l dry-run -d 'Only check and show what would change'
 complete -c fwguardctl -n '__fish_seen_subcommand_from edit' -l confirm -x -a '30s 60s 5m' -d 'Roll back unless confirmed in time'
+complete -c fwguardctl -n '__fish_seen_subcommand_from reload' -l take-over -d 'With the first load remove rules of other programs'
+complete -c fwguardctl -n '__fish_seen_subcommand_from adopt' -l all -d 'All rules to be decided about'
+complete -c fwguardctl -n '__fish_seen_subcommand_from adopt' -l remove -d 'Remove the rules'
 complete -c fwguardctl -n '__fish_seen_subcommand_from reload deploy' -l confirm -d 'Roll back unless confirmed in time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from open' -l for -x -a '5m 15m 1h' -d 'For this time'
 complete -c fwguardctl -n '__fish_seen_subcommand_from history' -l limit -x -d 'Only the newest'

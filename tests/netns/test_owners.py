@@ -202,7 +202,7 @@ def test_rules_of_services_are_kept_and_reported_once(start_daemon: Start, saved
     assert f"- '{bridge}'" in event["message"]
     assert "iptables-nft-restore" in event["culprit"]
     with owners.adding(SPA, "service"):
-        assert owners.daemon.event("drift.kept")["rule"] == ["ipv4 filter -N SPA_INPUT"]
+        assert owners.daemon.event("drift.kept")["others"] == ["ipv4 filter -N SPA_INPUT"]
     theirs = ["-s 172.18.0.0/16 ! -o web0 -j MASQUERADE", "-i web0 ! -o web0 -j ACCEPT", "-j SPA_INPUT"]
 
     def all_there() -> bool:
@@ -276,7 +276,7 @@ def test_before_the_first_load_nothing_is_removed(
     before = saved()
     owners = Owners(start_daemon, tmp_path)
     event = owners.daemon.event("rules.unmanaged")
-    assert event["rule"] == [
+    assert event["others"] == [
         "ipv4 filter -A INPUT -s 192.0.2.7/32 -j ACCEPT",
         "ipv4 filter -A FORWARD -i web0 -j ACCEPT",
     ]

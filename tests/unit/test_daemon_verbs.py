@@ -262,19 +262,24 @@ def test_a_reload_that_waits_for_confirmation_says_how_to_confirm(ctl: Ctl, cann
         WAITS,
         f"to keep it: fwguardctl confirm --socket {socket_path}",
     ]
-    assert canned.asked == [("reload", {"confirm_seconds": 90.0})]
+    assert canned.asked == [("reload", {"confirm_seconds": 90.0, "take_over": None})]
 
 
 @pytest.mark.parametrize(
     ("argv", "asked"),
     [
-        (["reload"], {"confirm_seconds": None}), (["reload", "--confirm"], {"confirm_seconds": 60.0}),
-        (["reload", "--confirm", "5m"], {"confirm_seconds": 300.0}),
+        (["reload"], {"confirm_seconds": None, "take_over": None}),
+        (["reload", "--confirm"], {"confirm_seconds": 60.0, "take_over": None}),
+        (["reload", "--confirm", "5m"], {"confirm_seconds": 300.0, "take_over": None}),
         (["rollback"], {"revision": None}), (["rollback", "41"], {"revision": 41}),
         (["history"], {"limit": None}), (["history", "--limit", "5"], {"limit": 5}),
         (["show", "41"], {"revision": 41}), (["pause", "15m"], {"seconds": 900.0}),
         (["status"], {}), (["drift"], {}), (["confirm"], {}), (["open"], {"seconds": None}),
             (["open", "--for", "15m"], {"seconds": 900.0}), (["resume"], {}),
+        (["reload", "--take-over"], {"confirm_seconds": None, "take_over": True}),
+        (["adopt", "--all"], {"numbers": None, "remove": None}),
+        (["adopt", "3", "1"], {"numbers": (3, 1), "remove": None}),
+        (["adopt", "--remove", "3"], {"numbers": (3,), "remove": True}),
     ],
 )  # fmt: skip
 def test_every_verb_sends_its_arguments(ctl: Ctl, canned: Canned, argv: list[str], asked: dict[str, Any]) -> None:
