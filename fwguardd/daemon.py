@@ -228,8 +228,7 @@ class Daemon:
         self._use(loaded)
         self._timetable.pass_begins(time.monotonic())
         report = await self._supervisor.reload(by, confirm_within, take_over=take_over)
-        self.after(report)
-        self._inform_systemd(READY=1)
+        self.after(report, READY=1)
         return report
 
     def _use(self, loaded: Settings) -> None:
@@ -243,8 +242,8 @@ class Daemon:
         self._timetable.set_durations(settings.settle, settings.settle_max, settings.drift_interval)
         self._reader.use(settings)
 
-    def after(self, report: Report) -> None:
-        """Schedule the next looks and inform systemd. A broken firewall ends the daemon, so that systemd acts."""
+    def after(self, report: Report, **variables: int) -> None:
+        """Schedule the next looks and inform systemd, with these variables. A broken firewall ends the daemon, so that systemd acts."""
         outcome = report.outcome
         wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
@@ -252,7 +251,7 @@ class Daemon:
         again = again or report.state.waits
         undo = outcome.state.unverified is UnverifiedState.UNDO
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved, undo=undo)
-        self._inform_systemd()
+        self._inform_systemd(**variables)
         self._name_rules()
         self._supervisor.report_other_tables()
         self._supervisor.report_suppressed_lines()

@@ -36,9 +36,11 @@ def adopt(context: Context, state: State, numbers: Sequence[int] | None, by: str
         return Failed(state, reason, retry=False)
     if remove and state.in_force is not None:
         return _removed(context, state, frozenset(numbers))
-    standing = Standing.KEPT
-    if remove:
-        standing = Standing.REMOVED
+    return _stay_or_go(context, state, numbers, by, {True: Standing.REMOVED, False: Standing.KEPT}[remove])
+
+
+def _stay_or_go(context: Context, state: State, numbers: Sequence[int], by: str, standing: Standing) -> Outcome:
+    """Remember a decision. Once all is decided before the first load, the files are applied."""
     others = with_standing(state.others, numbers, standing)
     _decided(context, others, numbers, by, standing)
     state = replace(state, others=others)
