@@ -243,10 +243,7 @@ class Daemon:
         self._reader.use(settings)
 
     def after(self, report: Report, **variables: int) -> None:
-        """Schedule the next looks and inform systemd, with these variables.
-
-        A broken firewall ends the daemon, so that systemd acts.
-        """
+        """Schedule the next looks and inform systemd. A broken firewall ends the daemon, so that systemd acts."""
         outcome = report.outcome
         wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)

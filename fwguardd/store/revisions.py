@@ -30,14 +30,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from fwguardd.store.boot_files import BootFiles
-from fwguardd.store.durable import (
-    TEMPORARY,
-    HostSystem,
-    make_directory,
-    names_in,
-    remove_all,
-    sync_directory,
-)
+from fwguardd.store.durable import TEMPORARY, HostSystem, make_directory, names_in, remove_all, sync_directory
 from fwguardd.store.folder import RevisionFolder, seal_revision
 from fwguardd.store.model import (
     DamagedError,
@@ -249,7 +242,7 @@ class RevisionStore:
 
     def touch(self, tables: Owned) -> None:
         """Record which tables a write is about to touch; none once it has ended. Raises StoreError."""
-        meaning = "if fwguardd is killed during the write, these tables are not emptied"
+        meaning = "if fwguardd is killed during the write, they are not emptied"
         with writing("the tables to be written cannot be recorded", self._touched.path, meaning):
             self._prepare()
             self._touched.keep(tables)
@@ -260,15 +253,14 @@ class RevisionStore:
 
     def remember_others(self, others: Others) -> None:
         """Remember these rules of other programs, and no others. Raises StoreError."""
-        meaning = "after a restart rules of other programs that are kept are reported again"
-        with writing("rules of other programs cannot be recorded", self._others.path, meaning):
+        with writing("rules of others cannot be kept", self._others.path, "after a restart they are reported again"):
             self._prepare()
             self._others.keep(others)
 
     def _value_of(self, note: SealedValue[Value], otherwise: Value) -> Value:
         """What a small file says; another value where there is none or it cannot be read."""
         value = self._note(note)
-        return otherwise if value is None or isinstance(value, UnreadableNote) else value
+        return otherwise if isinstance(value, UnreadableNote | None) else value
 
     def _note(self, note: SealedValue[Value]) -> Value | UnreadableNote | None:
         """What a small file says; one that the disk could not read is read again."""
