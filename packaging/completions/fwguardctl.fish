@@ -8,8 +8,12 @@ function __fwguardctl_no_verb
     not __fish_seen_subcommand_from check import diff render doctor status reload confirm rollback history show open hold drift pause resume adopt deploy edit denials
 end
 
+function __fwguardctl_settings_verb
+    not __fwguardctl_no_verb; and not __fish_seen_subcommand_from import
+end
+
 function __fwguardctl_rules_verb
-    not __fwguardctl_no_verb; and not __fish_seen_subcommand_from denials
+    not __fwguardctl_no_verb; and not __fish_seen_subcommand_from import denials
 end
 
 complete -c fwguardctl -f
@@ -37,8 +41,8 @@ complete -c fwguardctl -n __fwguardctl_no_verb -a denials -d 'What the kernel de
 complete -c fwguardctl -s h -l help -d 'Print a summary'
 complete -c fwguardctl -n __fwguardctl_no_verb -l version -d 'Print the version'
 complete -c fwguardctl -n 'not __fish_seen_subcommand_from check import render doctor denials' -l socket -r -F -d 'Control socket of the daemon'
-complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l json -d 'Print one JSON document'
-complete -c fwguardctl -n 'not __fwguardctl_no_verb' -l config -r -F -d 'Settings file'
+complete -c fwguardctl -n __fwguardctl_settings_verb -l json -d 'Print one JSON document'
+complete -c fwguardctl -n __fwguardctl_settings_verb -l config -r -F -d 'Settings file'
 complete -c fwguardctl -n __fwguardctl_rules_verb -l rules-dir -x -a '(__fish_complete_directories)' -d 'Rules directory'
 complete -c fwguardctl -n __fwguardctl_rules_verb -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 
