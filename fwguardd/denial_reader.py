@@ -267,18 +267,18 @@ class DenialReader:
 
     def _next_wait(self) -> float | None:
         """Seconds until the next thing is due."""
-        now = time.monotonic()
-        waits: list[float] = []
+        return min(self._waits(time.monotonic()), default=None)
+
+    def _waits(self, now: float) -> Iterator[float]:
         checkpoint_due = self._checkpoint_due()
         if checkpoint_due is not None:
-            waits.append(checkpoint_due)
+            yield checkpoint_due
         if self._log.flush():
-            waits.append(FLUSH_INTERVAL)
+            yield FLUSH_INTERVAL
         if self._pipeline is not None and (due := self._pipeline.due()) is not None:
-            waits.append(due - now)
+            yield due - now
         if self._retry_at is not None:
-            waits.append(self._retry_at - now)
-        return min(waits, default=None)
+            yield self._retry_at - now
 
     def _sink_waits(self) -> None:
         """The queue of the sink begins to fill; called from any thread."""

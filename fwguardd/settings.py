@@ -247,10 +247,14 @@ def _optional_path(node: yaml.Node) -> Path | None:
     return _path(node)
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _whole(least: int, most: int) -> Callable[[yaml.Node], int]:
     def read(node: yaml.Node) -> int:
         text = _text(node)
-        if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
+        if not (_is_number(text) and least <= int(text[:9]) <= most):
             raise _Fault(_line(node), f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
@@ -319,10 +323,15 @@ def _prefix(node: yaml.Node) -> Watched:
     for key in ("name", "prefix"):
         if key not in pairs:
             raise _Fault(_line(node), f"the {key} of the prefix is missing")
+    meaning = _meaning(pairs)
+    return Watched(_text(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
+
+
+def _meaning(pairs: Mapping[str, yaml.Node]) -> Meaning:
     meaning = Meaning.DENIED
     if "meaning" in pairs:
         meaning = _choice(_by_value(Meaning))(pairs["meaning"])
-    return Watched(_text(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
+    return meaning
 
 
 def _prefix_text(node: yaml.Node) -> str:

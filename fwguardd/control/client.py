@@ -58,11 +58,15 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         _connect(server, socket_path)
         answer = parse_answer(_exchange(server, encode_request(verb, args or {}), verb, timeout))
-    if not isinstance(answer, RequestFault):
-        return answer.result
-    if answer.code is Code.NOT_PERMITTED:
-        raise ControlNotPermittedError(f"{answer.message}; run it as root")
-    raise RequestRefusedError(answer.code, answer.message)
+    if isinstance(answer, RequestFault):
+        raise _refusal(answer)
+    return answer.result
+
+
+def _refusal(fault: RequestFault) -> Exception:
+    if fault.code is Code.NOT_PERMITTED:
+        return ControlNotPermittedError(f"{fault.message}; run it as root")
+    return RequestRefusedError(fault.code, fault.message)
 
 
 def _timeout_of(verb: str) -> float:

@@ -224,14 +224,18 @@ def _request(document: dict[str, Any]) -> Request:
     return Request(verb, _arguments(verb, document.get("args")))
 
 
+def _check_names(verb: Verb, given: dict[str, Any]) -> None:
+    unknown = sorted(given.keys() - {argument.name for argument in verb.arguments})
+    if unknown:
+        raise _Misfit(f"{verb.name} has no argument {_quoted(unknown[0])}")
+
+
 def _arguments(verb: Verb, given: object) -> dict[str, Value]:
     if given is None:
         given = {}
     if not isinstance(given, dict):
         raise _Misfit('"args" must be an object')
-    unknown = sorted(given.keys() - {argument.name for argument in verb.arguments})
-    if unknown:
-        raise _Misfit(f"{verb.name} has no argument {_quoted(unknown[0])}")
+    _check_names(verb, given)
     return {argument.name: _value(verb, argument, given.get(argument.name)) for argument in verb.arguments}
 
 

@@ -116,13 +116,18 @@ def _revisions(revisions: Iterable[RevisionDocument], ink: AnswerPainter) -> lis
     widths = _widths([_HEAD, *(cells for cells, _ in rows)])
     lines = [ink.dim(_aligned(_HEAD, widths))]
     for cells, changes in rows:
-        line = _aligned(cells, widths)
-        if cells[0]:
-            line = ink.good(line)
-        lines.append(line)
+        lines.append(_history_line(cells, widths, ink))
         if changes:
             lines.append(f"{'':12}{_file_changes(changes, ink)}")
     return lines
+
+
+def _history_line(cells: Sequence[str], widths: Sequence[int], ink: AnswerPainter) -> str:
+    """A revision; the one in force, which has a mark in the first column, is painted."""
+    line = _aligned(cells, widths)
+    if cells[0]:
+        return ink.good(line)
+    return line
 
 
 _CHANGE_SIGNS = {"added": "+", "changed": "~", "removed": "-"}

@@ -28,7 +28,11 @@ from fwguardd.ruleset.preserve import Preserve
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fwguardd.kernel.iptables import Tool
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.save_format import Saved
     from fwguardd.settings import Settings
 
 DONE, ANSWER_IS_NO = 0, 1
@@ -139,6 +143,10 @@ def _examine_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> D
         return _only(Finding("unknown-content", message, hint="see them with: nft list ruleset"))
     except KernelError as error:
         return Diagnosis(unchecked=(f"the rules in the kernel: {escaped(error)}",))
+    return _diagnose_saved(saved, preserve, settings)
+
+
+def _diagnose_saved(saved: Mapping[Family, Saved], preserve: Preserve, settings: Settings) -> Diagnosis:
     found = diagnose.found_programs({family: one.shown for family, one in saved.items()}, preserve)
     composition = compose_files(take_snapshot(settings.rules_dir).files, settings.lint_context())
     hidden = {family: one.hidden for family, one in saved.items()}

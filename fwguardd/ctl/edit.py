@@ -117,11 +117,16 @@ def _run_editor(paths: Sequence[Path]) -> None:
         raise SwapError(f"the editor {command[0]} ended with exit code {ended.returncode}; nothing was changed")
 
 
+_QUESTIONS = {
+    True: ("What now? (e)dit again, (a)pply, (q)uit without a change: ", {"e", "a", "q"}),
+    False: ("What now? (e)dit again, (q)uit without a change: ", {"e", "q"}),
+}
+"""The question, and the answers to it, by whether the edited files are valid."""
+
+
 def _ask(*, valid: bool) -> str:
     """What the user wants: e, a or q. The end of the input means q."""
-    question, offered = "What now? (e)dit again, (q)uit without a change: ", "eq"
-    if valid:
-        question, offered = "What now? (e)dit again, (a)pply, (q)uit without a change: ", "eaq"
+    question, offered = _QUESTIONS[valid]
     while True:
         print(question, end="", flush=True)
         line = sys.stdin.readline()
@@ -129,5 +134,5 @@ def _ask(*, valid: bool) -> str:
         if not line:
             print()
             return "q"
-        if answer and answer in offered:
+        if answer in offered:
             return answer

@@ -252,6 +252,12 @@ def _table_hunks(family: Family, live: Table, wanted: Table) -> Iterator[Hunk]:
             yield Hunk(family, wanted.name, name, lines)
 
 
+def _policy_lines(before: Chain, after: Chain) -> Iterator[DiffLine]:
+    if after.policy not in (before.policy, NOT_STATED):
+        yield DiffLine("-", f"-P {before.name} {before.policy}")
+        yield DiffLine("+", f"-P {after.name} {after.policy}", after.origin)
+
+
 def _chain_lines(name: str, live: Table, wanted: Table) -> Iterator[DiffLine]:
     """What would change in a chain that is in the kernel, in the files, or in both; nothing if they are equal."""
     empty = _empty_chain(wanted.name, name)
@@ -260,9 +266,7 @@ def _chain_lines(name: str, live: Table, wanted: Table) -> Iterator[DiffLine]:
         yield DiffLine("+", f"-N {name}", after.origin)
     if name not in wanted.chains and before.policy is None:
         yield DiffLine("-", f"-N {name}")
-    if after.policy not in (before.policy, NOT_STATED):
-        yield DiffLine("-", f"-P {name} {before.policy}")
-        yield DiffLine("+", f"-P {name} {after.policy}", after.origin)
+    yield from _policy_lines(before, after)
     yield from _rule_lines(name, before.rules, after.rules)
 
 

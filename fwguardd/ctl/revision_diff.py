@@ -15,7 +15,7 @@ from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, Rule
 from fwguardd.ruleset.save_format import read_saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fwguardd.ctl.whole_directory import Target
     from fwguardd.store.model import FileChange
@@ -35,11 +35,15 @@ class _Side:
     files: tuple[RuleFile, ...]
 
 
+def _is_revision(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0
+
+
 def operand(text: str) -> int | str:
     """A revision's number, or the word for the rule files. Raises ArgumentTypeError."""
     if text == FILES:
         return text
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 16 and int(text) > 0):
+    if not _is_revision(text):
         raise argparse.ArgumentTypeError(f'{text[:40]!r} is neither a revision nor "{FILES}"')
     return int(text)
 
@@ -134,9 +138,14 @@ def _with_the_same_tables(
     for family in FAMILIES:
         one, other = before.get(family, Ruleset(family, {})), after.get(family, Ruleset(family, {}))
         names = dict.fromkeys((*other.tables, *one.tables))
-        first[family] = Ruleset(family, {name: one.tables.get(name) or _empty(name) for name in names})
-        second[family] = Ruleset(family, {name: other.tables.get(name) or _empty(name) for name in names})
+        first[family] = _with_tables(one, names)
+        second[family] = _with_tables(other, names)
     return first, second
+
+
+def _with_tables(ruleset: Ruleset, names: Iterable[str]) -> Ruleset:
+    tables = {name: ruleset.tables.get(name) or _empty(name) for name in names}
+    return Ruleset(ruleset.family, tables)
 
 
 def _empty(table: str) -> Table:

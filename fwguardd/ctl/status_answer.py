@@ -122,11 +122,7 @@ def _revision_loaded(in_force: InForceDocument | None, ink: AnswerPainter, now: 
 
 def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:
     yield from _pending(result, ink)
-    held = result["held"]
-    # Files that were held and have errors now are refused: a reload would not apply them.
-    if held is not None and result.get("files") != "refused":
-        reason = f"{escaped(held['reason'])}; the rule files are not applied"
-        yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
+    yield from _held(result, ink)
     if refusal := result["last_refusal"]:
         yield "refused", ink.bad(_refusal(refusal, now))
     yield from _refused_settings(result, ink, now)
@@ -142,6 +138,14 @@ def _pending(result: StatusDocument, ink: AnswerPainter) -> Iterator[Row]:
     if pending.get("opening"):
         keep = ""
     yield "pending", f"{ink.warn(pending_words(pending))}{keep}"
+
+
+def _held(result: StatusDocument, ink: AnswerPainter) -> Iterator[Row]:
+    held = result["held"]
+    # Files that were held and have errors now are refused: a reload would not apply them.
+    if held is not None and result.get("files") != "refused":
+        reason = f"{escaped(held['reason'])}; the rule files are not applied"
+        yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
 
 
 def _refused_settings(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:

@@ -148,6 +148,9 @@ def _print_unchanged(target: Target) -> None:
         print(f"unchanged: {target.rules_dir} has these files already, and they are applied")
 
 
+_EXIT_CODES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO}
+
+
 def _exchange(staged: StagedRules, target: Target) -> Path:
     """Exchange the directories while the daemon holds; the path of the old one. Raises SwapError."""
     ask(target.socket, "hold")
@@ -170,9 +173,7 @@ def swap_in(staged: StagedRules, target: Target) -> int:
         staged.take_back(old)
         ask(target.socket, "reload")
     _print_result(result, target, old, applied=applied)
-    if applied:
-        return DONE
-    return ANSWER_IS_NO if result["outcome"] == "refused" else FAILED
+    return _EXIT_CODES.get(result["outcome"], FAILED)
 
 
 def _print_result(result: dict[str, Any], target: Target, old: Path, *, applied: bool) -> None:

@@ -79,6 +79,10 @@ class AnyPrefixReader:
             read = read_after(self.watched(text[:position]), text, position, self._links)
             if isinstance(read, Denial) and not text.startswith(_OTHER_GRAMMARS):
                 return read
+        return self._read_unparsed(text)
+
+    def _read_unparsed(self, text: str) -> Unparsed | None:
+        """A text that looks like a LOG line and cannot be parsed."""
         prefix = prefix_of(text)
         if prefix is None:
             return None

@@ -46,9 +46,7 @@ def decode(data: bytes) -> Checkpoint | None:
         if read["form"] != _FORM:
             return None
         waiting = tuple(_summary(*row) for row in read["waiting"])
-        position = read["position"]
-        if position is not None:
-            position = str(position)
+        position = _position(read["position"])
         return Checkpoint(str(read["boot_id"]), str(read["source"]), position, waiting, _count(read["lost"]))
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
@@ -62,9 +60,20 @@ def _plain(summary: FlowSummary) -> list[Any]:
     return [type(key).__name__, parts, summary.count, summary.first, summary.last]
 
 
+def _is_port(text: str) -> bool:
+    """Whether it is a number, or empty for a flow without ports."""
+    return text == "" or text.isdecimal()
+
+
+def _position(value: object) -> str | None:
+    if value is None:
+        return None
+    return str(value)
+
+
 def _summary(kind: str, parts: list[str], count: int, first: float, last: float) -> FlowSummary:
     made = {"Flow": Flow, "Others": Others, "Malformed": Malformed}[kind](*map(str, parts))
-    if isinstance(made, Flow) and not (made.port.isdecimal() or made.port == ""):
+    if isinstance(made, Flow) and not _is_port(made.port):
         raise ValueError(made.port)
     if not 0 <= first <= last <= _LATEST:
         raise ValueError(first, last)

@@ -179,12 +179,15 @@ def _embedded_fields(packet: Packet | None) -> _Fields:
     if packet is None or packet.network is None:
         return {}
     found: dict[str, FieldValue | None] = {"inner_src": packet.network.src, "inner_dst": packet.network.dst}
-    carried = packet.transport
-    if carried is not None:
-        found["inner_proto"] = carried.proto
+    return {**found, **_embedded_transport_fields(packet.transport)}
+
+
+def _embedded_transport_fields(carried: Transport | None) -> _Fields:
+    if carried is None:
+        return {}
     if isinstance(carried, (Tcp, Udp)):
-        found |= {"inner_spt": carried.spt, "inner_dpt": carried.dpt}
-    return found
+        return {"inner_proto": carried.proto, "inner_spt": carried.spt, "inner_dpt": carried.dpt}
+    return {"inner_proto": carried.proto}
 
 
 def summary_fields(summary: FlowSummary, watched: Watched) -> dict[str, FieldValue]:

@@ -321,6 +321,13 @@ def _read_embedded(copy: Copy, start: int, read: _Reader) -> Packet:
     return packet
 
 
+def _arp_without_addresses(copy: Copy, hardware: int, protocol: int, opcode: int) -> Arp:
+    """What the copy holds of a packet whose addresses are missing: the packet is too short, or the copy was cut."""
+    if copy.is_cut:
+        return Arp(hardware, protocol, opcode)
+    return Arp(hardware, protocol, opcode, available=copy.rest(8))
+
+
 def read_arp(copy: Copy) -> Arp | None:
     """An ARP packet (RFC 826); its addresses only if they are of Ethernet and of four bytes."""
     if not copy.holds(0, 8):
@@ -329,9 +336,7 @@ def read_arp(copy: Copy) -> Arp | None:
     if (hardware, hardware_size, protocol_size) != (1, 6, 4):
         return Arp(hardware, protocol, opcode)
     if not copy.holds(8, 20):
-        if copy.is_cut:
-            return Arp(hardware, protocol, opcode)
-        return Arp(hardware, protocol, opcode, available=copy.rest(8))
+        return _arp_without_addresses(copy, hardware, protocol, opcode)
     data = copy.data
     return Arp(
         hardware,

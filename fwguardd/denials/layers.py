@@ -208,6 +208,15 @@ def _read_ipv6(text: str, position: int) -> tuple[IPv6, str | None, int]:
     return network, proto, position
 
 
+def _extension(match: re.Match[str]) -> Extension:
+    _, offset, more, ident, spi = match.groups()
+    if offset is not None:
+        return FragmentHeader(int(offset), more is not None, int(ident, 16))
+    if spi is not None:
+        return AuthenticationHeader(int(spi, 16))
+    return OptionsHeader()
+
+
 def _read_extensions(text: str, position: int) -> tuple[tuple[Extension, ...], str | None, int]:
     extensions: list[Extension] = []
     proto = None
@@ -215,13 +224,7 @@ def _read_extensions(text: str, position: int) -> tuple[tuple[Extension, ...], s
         match = grammar.EXTENSION.match(text, position)
         if match is None or match.end() == position:
             break
-        _, offset, more, ident, spi = match.groups()
-        if offset is not None:
-            extensions.append(FragmentHeader(int(offset), more is not None, int(ident, 16)))
-        elif spi is not None:
-            extensions.append(AuthenticationHeader(int(spi, 16)))
-        else:
-            extensions.append(OptionsHeader())
+        extensions.append(_extension(match))
         position = match.end()
         following = grammar.PROTO.match(text, position)
         if following is not None:
@@ -254,11 +257,14 @@ def _stopped(match: re.Match[str]) -> tuple[Transport | None, int, Ending]:
     if available is not None:
         return Incomplete(ipsec.lower(), available_bytes(available)), match.end(), Ending.SHORT_STOP
     if ipsec is not None:
-        index = None
-        if spi:
-            index = int(spi, 16)
-        return Ipsec(ipsec.lower(), index), match.end(), Ending.STOP
+        return _ipsec(ipsec, spi), match.end(), Ending.STOP
     return None, match.end(), Ending.STOP
+
+
+def _ipsec(name: str, spi: str | None) -> Ipsec:
+    if spi:
+        return Ipsec(name.lower(), int(spi, 16))
+    return Ipsec(name.lower(), None)
 
 
 def _unmarked_stop(text: str, position: int, *, later_fragment: bool) -> Ipsec | None:

@@ -58,10 +58,11 @@ class RulesInForce:
     def probable(self, unparsed: Unparsed) -> tuple[str, RuleOrigin] | None:
         """Of a line that cannot be parsed, the longest prefix of a rule with which it begins, if it is longer than the
         watched prefix; and that rule. The line then is a whole one of that rule, whose prefix is not watched."""
-        found = ""
-        for prefix in self._spelled:
-            if unparsed.text.startswith(prefix) and len(prefix) > len(found):
-                found = prefix
+        found = self._longest_prefix_of(unparsed.text)
         if len(found) <= len(kernel_escaped(unparsed.watched.prefix.encode())):
             return None
         return found, self._spelled[found]
+
+    def _longest_prefix_of(self, text: str) -> str:
+        found = [prefix for prefix in self._spelled if text.startswith(prefix)]
+        return max(found, key=len, default="")

@@ -99,13 +99,17 @@ class LineWriter:
                 continue
             self._wrote(event, data, written)
 
+    def _wait_for_line(self) -> tuple[str, bytes]:
+        """The oldest line, which stays in the queue until it is written."""
+        with self._changed:
+            while not self._queue:
+                self._changed.wait()
+            return self._queue[0]
+
     def _write_queue(self) -> None:
         """In the thread of the writer, where write(2) may block: without the lock."""
         while True:
-            with self._changed:
-                while not self._queue:
-                    self._changed.wait()
-                event, data = self._queue[0]
+            event, data = self._wait_for_line()
             try:
                 written = os.write(self._fd, data)
             except BlockingIOError:

@@ -304,7 +304,7 @@ class BackgroundStore(RevisionStore):
     def _drop_oldest(self) -> None:
         """Make room for one more revision that waits for the disk."""
         with self._changed:
-            waiting = [job for job in self._jobs if job.name.startswith(_REVISION) and not job.begun]
+            waiting = self._waiting_revisions()
             if len(waiting) >= MOST_REVISIONS:
                 self._jobs.remove(waiting[0])
                 self._report(Fault(FaultKind.INACCESSIBLE, f"{waiting[0].name} is not recorded: {self._hang}"))
@@ -313,17 +313,25 @@ class BackgroundStore(RevisionStore):
         with self._changed:
             super()._report(fault)
 
+    def _waiting_revisions(self) -> list[_Job[Any]]:
+        return [job for job in self._jobs if job.name.startswith(_REVISION) and not job.begun]
+
     def _is_inside(self) -> bool:
         return threading.current_thread() is self._thread
+
+    def _begin_next(self) -> _Job[Any]:
+        """Wait for a job, which stays in the queue until it has ended."""
+        with self._changed:
+            while not self._jobs:
+                self._changed.wait()
+            job = self._jobs[0]
+            job.begun = True
+            return job
 
     def _work(self) -> None:
         """In the thread of the store."""
         while True:
-            with self._changed:
-                while not self._jobs:
-                    self._changed.wait()
-                job = self._jobs[0]
-                job.begun = True
+            job = self._begin_next()
             job.run()
             if job.name == _OPEN and job.error is not None:
                 job.ended.set()

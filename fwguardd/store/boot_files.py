@@ -118,6 +118,9 @@ class BootFiles:
         directory = self.directory()
         if directory is None:
             return None
+        return self._read_directory(directory)
+
+    def _read_directory(self, directory: Path) -> tuple[bytes, Mapping[str, bytes]]:
         try:
             manifest = read_file(self._system, directory / MANIFEST)
             rules = {name: read_file(self._system, directory / name) for name in RULES.values()}
@@ -134,20 +137,20 @@ class BootFiles:
             directory = self.directory()
             self.read()
         except DamagedError as damage:
-            # A symlink to a damaged set tells nothing more; anything else that has its name is kept for inspection.
-            if directory is not None:
-                self._remove_link()
-            moved = damaged.take(directory or self.link, str(damage))
-            message = f"{moved}; until the boot files are written again, the next boot has no revision to load"
-            return Fault(FaultKind.DAMAGED, message)
+            return self._move_aside(directory, damage, damaged)
         except OSError as error:
             message = f"{error.filename or self.link} cannot be read: {error.strerror}"
             return Fault(FaultKind.INACCESSIBLE, message)
         return None
 
-    def _remove_link(self) -> None:
-        with contextlib.suppress(OSError):
-            self._system.unlink(self.link)
+    def _move_aside(self, directory: Path | None, damage: DamagedError, damaged: DamagedFiles) -> Fault:
+        # A symlink to a damaged set says nothing more; anything else that has its name is kept for inspection.
+        if directory is not None:
+            with contextlib.suppress(OSError):
+                self._system.unlink(self.link)
+        moved = damaged.take(directory or self.link, str(damage))
+        message = f"{moved}; until the boot files are written again, the next boot has no revision to load"
+        return Fault(FaultKind.DAMAGED, message)
 
     def directory(self) -> Path | None:
         """The directory that the symlink leads to, whether it exists or not; None without a symlink.
@@ -155,16 +158,20 @@ class BootFiles:
         Raises OSError, and DamagedError where it is not a symlink to a set of boot files.
         """
         try:
-            target = self._system.readlink(self.link)
+            target = self._target()
         except FileNotFoundError:
             return None
+        if "/" in target or revision_number(target) is None:
+            raise DamagedError("leads to something that is not a set of boot files")
+        return self._state_dir / target
+
+    def _target(self) -> str:
+        try:
+            return self._system.readlink(self.link)
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise DamagedError("is not a symlink") from error
             raise
-        if "/" in target or revision_number(target) is None:
-            raise DamagedError("leads to something that is not a set of boot files")
-        return self._state_dir / target
 
     def others(self) -> tuple[Path, ...]:
         """The sets that the symlink does not lead to: what an interrupted write left. Raises OSError, DamagedError."""

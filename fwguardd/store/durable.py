@@ -256,14 +256,19 @@ def remove_all(system: System, folder: Path, names: Iterable[str]) -> None:
             remove_tree(system, folder / name)
 
 
-def read_chunks(system: System, path: Path) -> Iterator[bytes]:
-    """The bytes of a regular file, piece by piece. Raises NotRegularError, or OSError."""
+def _open_to_read(system: System, path: Path) -> int:
+    """A descriptor of a file that is not a symlink. Raises NotRegularError, or OSError."""
     try:
-        fd = system.open(path, _OLD_FILE, 0)
+        return system.open(path, _OLD_FILE, 0)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise NotRegularError(path) from error
         raise
+
+
+def read_chunks(system: System, path: Path) -> Iterator[bytes]:
+    """The bytes of a regular file, piece by piece. Raises NotRegularError, or OSError."""
+    fd = _open_to_read(system, path)
     try:
         if not stat.S_ISREG(system.fstat(fd).st_mode):
             raise NotRegularError(path)

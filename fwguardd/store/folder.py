@@ -87,14 +87,17 @@ class RevisionFolder:
         if number not in self._entries and not self.is_there(number):
             return Unreadable(number, self._unreadable[number])
         with self._reporting(number):
-            data = unseal(self._system, self.file(number), REVISION_FORM)
-            revision = decode_revision(data)
-            _check_number(revision.number, number)
-            if number not in self._entries:
-                self._entries[number] = seal_revision(revision)[0]
-            self._unreadable.pop(number, None)
-            return Kept(revision)
+            return Kept(self._load_revision(number))
         return Unreadable(number, self._unreadable[number])
+
+    def _load_revision(self, number: int) -> Revision:
+        """Raises DamagedError and OSError."""
+        revision = decode_revision(unseal(self._system, self.file(number), REVISION_FORM))
+        _check_number(revision.number, number)
+        if number not in self._entries:
+            self._entries[number] = seal_revision(revision)[0]
+        self._unreadable.pop(number, None)
+        return revision
 
     def is_there(self, number: int) -> bool:
         """Whether there is a file to be read again, as far as is known."""

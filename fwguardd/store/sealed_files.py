@@ -134,11 +134,15 @@ def _compare(form: str, header: bytes, size: int, sha256: str) -> None:
     name, stated = str(fields.get("form"))[:60], fields.get("bytes")
     if name != form:
         raise DamagedError(f"is in a form that this version does not know ({name!r}, not {form!r})")
+    _compare_size(stated, size)
+    raise DamagedError("is not what was written: its checksum is wrong")
+
+
+def _compare_size(stated: object, size: int) -> None:
     if isinstance(stated, int) and stated < size:
         raise DamagedError(f"is longer than what was written: its header states {stated:,} bytes, and more follow")
     if stated != size:
         raise DamagedError(f"is incomplete: its header states {str(stated)[:20]} bytes, and {size:,} follow")
-    raise DamagedError("is not what was written: its checksum is wrong")
 
 
 def check_trust(system: System, directory: Path) -> None:

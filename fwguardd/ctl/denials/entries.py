@@ -76,14 +76,17 @@ def _from_export(lines: Iterator[bytes]) -> Iterator[bytes]:
         yield _encoded(fields)
 
 
+def _is_whole(data: bytes) -> bool:
+    """Whether a value that begins with its length is followed by as many bytes and the line break after them."""
+    return len(data) > 8 and len(data) > 8 + int.from_bytes(data[:8], "little")
+
+
 def _sized_value(lines: Iterator[bytes]) -> bytes:
     """The bytes of a value, which line breaks may be a part of."""
     data = b""
     for line in lines:
         data += line + b"\n"
-        if len(data) > LONGEST_ENTRY:
-            break
-        if len(data) > 8 and len(data) > 8 + int.from_bytes(data[:8], "little"):
+        if len(data) > LONGEST_ENTRY or _is_whole(data):
             break
     return data[8:-1]
 
@@ -185,11 +188,15 @@ def read_journal(entry: dict[str, Any]) -> KernelLine | ProgramLine | Lost:
         return KernelLine(kernel_escaped(found.message), round(found.when * 1_000_000), None, host)
     if isinstance(found, Lost):
         return found
-    program = as_text(entry.get("SYSLOG_IDENTIFIER"))
-    if entry.get("_TRANSPORT") == "kernel":
-        program = "user"
     realtime = as_number(entry.get("__REALTIME_TIMESTAMP"))
-    return ProgramLine(realtime, as_text(entry.get("_HOSTNAME")), program, as_text(entry.get("MESSAGE")))
+    return ProgramLine(realtime, as_text(entry.get("_HOSTNAME")), _program(entry), as_text(entry.get("MESSAGE")))
+
+
+def _program(entry: dict[str, Any]) -> str:
+    """The name of the program that wrote an entry; ``user`` for what user space has written to the kernel log."""
+    if entry.get("_TRANSPORT") == "kernel":
+        return "user"
+    return as_text(entry.get("SYSLOG_IDENTIFIER"))
 
 
 def read_dmesg(entry: dict[str, Any]) -> KernelLine | None:

@@ -171,12 +171,14 @@ class Query:
 
     def command(self, *options: str) -> list[str]:
         """The command line, with some more options."""
-        words = ["journalctl", *options, "--all", "--no-pager"]
-        for option, value in (("directory", self.directory), ("since", self.since), ("until", self.until)):
-            if value is not None:
-                words.append(f"--{option}={value}")
+        words = ["journalctl", *options, "--all", "--no-pager", *self._limits()]
         names = [f"FWGUARD_EVENT={name}" for name in EVENT_NAMES]
         return [*words, *names, TRUSTED[0], "+", *names, TRUSTED[1]]
+
+    def _limits(self) -> Iterator[str]:
+        for option, value in (("directory", self.directory), ("since", self.since), ("until", self.until)):
+            if value is not None:
+                yield f"--{option}={value}"
 
 
 def events_in_journal(query: Query) -> Iterator[Event]:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from fwguardd.ctl.denials.filters import Filters
     from fwguardd.ctl.denials.times import StampReader
     from fwguardd.denials.aggregation import Flow
-    from fwguardd.denials.model import Watched
+    from fwguardd.denials.model import Unparsed, Watched
+    from fwguardd.kernel.kmsg import Record
 
 
 def read_line(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
@@ -54,9 +55,7 @@ def read_line(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wr
     if line[:1].isdigit():
         record = parse_record(line)
         if record is not None:
-            if record.facility != KERNEL_FACILITY:
-                return None
-            return KernelLine(record.text, uptime=record.usec)
+            return _from_record(record, None)
     text = line.decode("latin-1")
     found = read_head(text, stamps)
     if found is not None:
@@ -74,9 +73,14 @@ def _from_wrapped(found: KernelLine | Wrapped, stamps: StampReader) -> KernelLin
     record = parse_record(data)
     if record is None:
         return found
+    return _from_record(record, found.realtime)
+
+
+def _from_record(record: Record, realtime: int | None) -> KernelLine | None:
+    """The line of a record of /dev/kmsg; None if user space wrote it."""
     if record.facility != KERNEL_FACILITY:
         return None
-    return KernelLine(record.text, found.realtime, record.usec)
+    return KernelLine(record.text, realtime, record.usec)
 
 
 def _from_object(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
@@ -325,6 +329,9 @@ class LogFileReader:
             if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
                 return from_denial(read, line)
             return None
+        return self._event_of_unparsed(read, line)
+
+    def _event_of_unparsed(self, read: Unparsed, line: KernelLine) -> Event | None:
         self.counts.unparsed += 1
         if self._wanted.by_packet or not self._takes_time(line):
             return None

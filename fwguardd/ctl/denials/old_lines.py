@@ -142,10 +142,14 @@ def _notes(counts: Counts) -> Iterator[str]:
     ):
         if number:
             yield sentence.format(counted(number, noun))
-    for program, number in sorted(counts.imitations.items()):
-        yield f"ignored {counted(number, 'line')} of {program}, which prints packets in user space as the kernel does"
+    yield from _imitations(counts)
     if counts.other_prefixes:
         yield _other_prefixes(counts)
+
+
+def _imitations(counts: Counts) -> Iterator[str]:
+    for program, number in sorted(counts.imitations.items()):
+        yield f"ignored {counted(number, 'line')} of {program}, which prints packets in user space as the kernel does"
 
 
 def _other_prefixes(counts: Counts) -> str:

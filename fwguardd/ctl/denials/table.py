@@ -162,8 +162,13 @@ def _what(found: Mapping[str, Any]) -> str:
     return proto
 
 
+def _host(found: Mapping[str, Any], address: str) -> str:
+    """The IP address, or that of the link layer."""
+    return str(found.get(address) or found.get(f"mac_{address}") or "")
+
+
 def _endpoint(found: Mapping[str, Any], address: str, port: str) -> str:
-    host = str(found.get(address) or found.get(f"mac_{address}") or "")
+    host = _host(found, address)
     if port not in found:
         return host
     # A summary may be about packets from or to many hosts.

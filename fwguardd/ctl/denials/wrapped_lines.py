@@ -83,6 +83,11 @@ def unwrap(line: str, stamps: StampReader) -> KernelLine | Wrapped:
         if carried_at:
             realtime = stamps.read_iso(carried_at)
         line = _COLOURS.sub("", line[match.end() :])
+    return _rest(line, stamped, realtime)
+
+
+def _rest(line: str, stamped: str, realtime: int | None) -> KernelLine | Wrapped:
+    """What is left of a line; ``stamped`` is the line from its first stamp on."""
     if stamped:
         # A stamp alone shows nothing: any program may have written what is behind it.
         return Wrapped(stamped, realtime)
