@@ -167,6 +167,7 @@ PACKET: Final = (
     TIME,
     SUMMARY[0],
 )
+LOST: Final = list_of("lost", "One rule that another program has lost with it.")
 OF_OTHERS: Final = list_of("others", "One rule of another program, or a chain with all that is in it.")
 BOOT: Final = (
     text("outcome", "What was loaded: revision, emergency, or none."),

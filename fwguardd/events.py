@@ -24,6 +24,7 @@ from fwguardd.event_fields import (
     FILE,
     FILES,
     FLOW,
+    LOST,
     OF_OTHERS,
     PACKET,
     PREFIX,
@@ -233,7 +234,7 @@ DRIFT = EventKind(
     "bc6a8bd14da0471c88c7d250c3bba467",
     WARNING,
     "Another program changed what fwguardd owns.",
-    (REVISION, CHANGES, DIFFERENCES, STATE, *AUTHORS),
+    (REVISION, CHANGES, DIFFERENCES, LOST, STATE, *AUTHORS),
 )
 REPAIRED = EventKind(
     "drift.repaired",

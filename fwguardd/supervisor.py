@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from fwguardd.control.documents import DenialsDocument, DriftStateDocument, FightDocument, StatusDocument
+    from fwguardd.control.documents import (
+        DenialsDocument,
+        DriftStateDocument,
+        FightDocument,
+        RepairsDocument,
+        StatusDocument,
+    )
     from fwguardd.enforce.state import State
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
@@ -43,6 +50,21 @@ COMPARISON_SHARE = 0.05
 
 LONGEST_REUSE = 30.0
 """The longest time, in seconds, for which the result of a comparison is given again."""
+
+
+REPAIRS_WITHIN = 3600.0
+"""Seconds for which status counts repairs."""
+
+MOST_REPAIRS = 10_000
+"""Repairs that are remembered for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """A repair: when, in seconds since 1970, and which processes had caused it, "" if that is not known."""
+
+    when: float
+    author: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +94,7 @@ class Supervisor:
         self._paused_until: float | None = None
         self._budget = RepairBudget()
         self._opponents = NO_AUTHORS
+        self._repairs: deque[_Repair] = deque(maxlen=MOST_REPAIRS)
         self._comparison: Future[Comparison] | None = None
         self._recent: _Recent | None = None
         self._hangs = ""
@@ -247,6 +270,7 @@ class Supervisor:
             "unseen": unverified.value if unverified is not None else None,
             "paused_seconds": self.paused(),
             "fight": self._fight(),
+            "repairs": self._recent_repairs(),
         }
         described = self.describe(settling=settling)
         status = documents.status(self.host, str(self._settings.rules_dir), self.state, described, drift, denials)
@@ -295,6 +319,14 @@ class Supervisor:
             left = max(left, fight.until - now)
         return left
 
+    def _recent_repairs(self) -> RepairsDocument | None:
+        """The repairs of the last hour."""
+        recent = [repair for repair in self._repairs if repair.when > time.time() - REPAIRS_WITHIN]
+        if not recent:
+            return None
+        authors = [repair.author for repair in recent if repair.author]
+        return {"count": len(recent), "last": recent[-1].when, "culprit": (authors or [""])[-1]}
+
     def _fight(self) -> FightDocument | None:
         now = time.monotonic()
         fight = self._budget.fight(now)
@@ -310,7 +342,8 @@ class Supervisor:
         if authors and (not self._opponents or not all(author.gone for author in authors.processes)):
             self._opponents = authors
         now = time.monotonic()
-        fight = self._budget.spend(now, repaired, str(self._opponents))
+        self._repairs.append(_Repair(time.time(), str(authors)))
+        fight = self._budget.spend(now, {str(one): one.place for one in repaired}, str(self._opponents))
         if fight is None:
             return
         who = str(self._opponents) or "an unknown process"

@@ -50,6 +50,14 @@ class FightDocument(TypedDict):
     seconds_left: float
 
 
+class RepairsDocument(TypedDict):
+    """The repairs of the last hour: how many, when the last one was, and who had caused the last one that is known."""
+
+    count: int
+    last: float
+    culprit: str
+
+
 class DriftDocument(TypedDict):
     """How the kernel differs from the revision in force: the number of differences, and each in words."""
 
@@ -66,6 +74,7 @@ class DriftStateDocument(DriftDocument):
     repair: bool
     paused_seconds: float | None
     fight: NotRequired[FightDocument | None]
+    repairs: NotRequired[RepairsDocument | None]
     unseen: NotRequired[str | None]
 
 

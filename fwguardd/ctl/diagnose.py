@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.diff import compare
 from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Origin, Severity
-from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.others import additions
+from fwguardd.ruleset.preserve import Preserve, own_part
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.known_programs import KnownProgram
     from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset
     from fwguardd.ruleset.other_tables import OtherTable
+    from fwguardd.ruleset.others import Place
 
 NEARLY_FULL = 0.8
 """The part of the connection tracking table from which on its use is a problem."""
@@ -146,6 +149,24 @@ def check_programs(found: Iterable[FoundProgram]) -> Iterator[Finding]:
         if not one.kept:
             message = f"{one.program.title} has rules that preserve: does not name, so fwguardd takes them for drift"
             yield _warning("not-preserved", message, f"add {one.program.name!r} to preserve: in fwguardd.yaml")
+
+
+MOST_LISTED = 20
+"""Rules of other programs that one finding names."""
+
+
+def check_unknown_rules(
+    live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset], preserve: Preserve
+) -> Iterator[Finding]:
+    """Before the first load: rules of other programs in the tables that the rule files name."""
+    places: list[Place] = []
+    for family, ruleset in wanted.items():
+        places += additions(compare(ruleset, own_part(live[family], preserve, ruleset)))
+    if places:
+        listed = "; ".join(map(str, places[:MOST_LISTED]))
+        message = f"the tables of the rule files hold {counted(len(places), 'rule')} of other programs: {listed}"
+        hint = "nothing is loaded before you decide: after the start run fwguardctl adopt, or add them to preserve:"
+        yield _warning("unknown-rules", message, hint)
 
 
 def check_hidden(

@@ -25,6 +25,7 @@ from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability, kernel_rele
 from fwguardd.kernel.process_events import ProcessEvents, ProcessEventsUnavailableError
 from fwguardd.ruleset.model import FAMILIES, Finding, Severity
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.settings import Foreign
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -147,11 +148,15 @@ def _examine_live_rules(tool: Tool, preserve: Preserve, settings: Settings) -> D
 
 
 def _diagnose_saved(saved: Mapping[Family, Saved], preserve: Preserve, settings: Settings) -> Diagnosis:
-    found = diagnose.found_programs({family: one.shown for family, one in saved.items()}, preserve)
+    live = {family: one.shown for family, one in saved.items()}
+    found = diagnose.found_programs(live, preserve)
     composition = compose_files(take_snapshot(settings.rules_dir).files, settings.lint_context())
     hidden = {family: one.hidden for family, one in saved.items()}
     findings, notes = diagnose.check_hidden(hidden, composition.candidate.rulesets)
-    return Diagnosis((*findings, *diagnose.check_programs(found)), found, notes)
+    unknown: tuple[Finding, ...] = ()
+    if settings.foreign is Foreign.KEEP_SERVICES and not any((settings.state_dir / "revisions").glob("*.json")):
+        unknown = tuple(diagnose.check_unknown_rules(live, composition.candidate.rulesets, preserve))
+    return Diagnosis((*findings, *unknown, *diagnose.check_programs(found)), found, notes)
 
 
 def _examine_other_tables(tool: Tool) -> Diagnosis:

@@ -178,6 +178,15 @@ def _fight(fight: FightDocument, ink: AnswerPainter) -> str:
     return f"{suspended}, by {who}; to repair it now: fwguardctl resume"
 
 
+def _recent(drift: DriftStateDocument) -> str:
+    """The repairs of the last hour."""
+    repairs = drift.get("repairs")
+    if not repairs:
+        return ""
+    who = escaped(repairs["culprit"] or "an unknown process")
+    return f"; {counted(repairs['count'], 'repair')} within an hour, of changes by {who}"
+
+
 def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
     """What is done about drift."""
     if drift["paused_seconds"] is not None:
@@ -185,7 +194,7 @@ def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
     if fight := drift.get("fight"):
         return _fight(fight, ink)
     if drift["repair"]:
-        return "repaired when found"
+        return f"repaired when found{_recent(drift)}"
     return "reported only (on_drift: report)"
 
 

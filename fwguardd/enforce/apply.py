@@ -77,11 +77,6 @@ class _DriftBefore:
             report_drift(self._context, in_force, drift, authors, "the files that are being applied replace it")
         self.state = state.seen(drift, time.time())
 
-    @property
-    def places(self) -> frozenset[str]:
-        """The chains that had drifted, such as "ipv4 filter INPUT"."""
-        return frozenset(difference.place for difference in self.state.drift)
-
 
 def apply_files(
     context: Context,
@@ -143,7 +138,7 @@ def _with_repair(
     if not isinstance(outcome, Applied) or not drift.state.drift:
         return done
     report_repaired(context, new, len(drift.state.drift))
-    return replace(done, repaired=drift.places)
+    return replace(done, repaired=frozenset(drift.state.drift))
 
 
 def _is_promised(state: State, before: InForce | None, new: InForce) -> bool:

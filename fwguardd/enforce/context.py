@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Validator
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
+    from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Family, Findings, Ruleset
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.store.revisions import RevisionStore
@@ -73,14 +74,14 @@ class Context:
 class Done:
     """The pass did what it was meant to do.
 
-    ``changes`` is the number of differences that were written to the kernel. ``repaired`` are the chains, such as "ipv4
-    filter INPUT", in which this undid a change of another program. ``files_changed`` says that a pass which only looks
+    ``changes`` is the number of differences that were written to the kernel. ``repaired`` are those
+    with which this undid a change of another program. ``files_changed`` says that a pass which only looks
     at the kernel found changed files, to be validated once they have settled.
     """
 
     state: State
     changes: int = 0
-    repaired: frozenset[str] = frozenset()
+    repaired: frozenset[Difference] = frozenset()
     files_changed: bool = False
 
 
@@ -88,12 +89,12 @@ class Done:
 class Refused:
     """The files have errors. The revision in force before is in force after.
 
-    ``repaired`` are the chains in which changes of other programs were undone all the same.
+    ``repaired`` are the differences with which changes of other programs were undone all the same.
     """
 
     state: State
     findings: Findings
-    repaired: frozenset[str] = frozenset()
+    repaired: frozenset[Difference] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Failed:
     state: State
     reason: str
     retry: bool
-    repaired: frozenset[str] = frozenset()
+    repaired: frozenset[Difference] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ def loaded_before(in_force: InForce | None) -> Mapping[Family, Ruleset]:
     return in_force.canonical.rulesets
 
 
-def repaired_in(outcome: Outcome) -> frozenset[str]:
-    """The chains in which a step undid changes of other programs, such as "ipv4 filter INPUT"."""
+def repaired_in(outcome: Outcome) -> frozenset[Difference]:
+    """The differences with which a step undid changes of other programs."""
     if isinstance(outcome, Broken):
         return frozenset()
     return outcome.repaired

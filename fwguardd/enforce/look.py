@@ -58,6 +58,11 @@ class Look:
     saved: Mapping[Family, Saved]
     own: Mapping[Family, Ruleset]
 
+    @property
+    def live(self) -> Mapping[Family, Ruleset]:
+        """All that iptables shows."""
+        return {family: saved.shown for family, saved in self.saved.items()}
+
     def differences(self) -> tuple[Difference, ...]:
         """How the kernel differs from what is wanted: missing is what has to be added."""
         found: list[Difference] = []

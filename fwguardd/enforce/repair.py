@@ -28,6 +28,8 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, RestoreRefusedError, UnknownContentError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
+from fwguardd.ruleset.diff import Difference
+from fwguardd.ruleset.losses import Loss, losses
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.wording import counted
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import InForce, State
     from fwguardd.kernel.rehearsal import RehearsalRefused
     from fwguardd.ruleset.canonical import Emptying
-    from fwguardd.ruleset.diff import Difference
 
 
 def enforce(context: Context, state: State, authors: Authors) -> Outcome:
@@ -62,7 +63,8 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
         drift = look.differences()
         if not undo_delayed:  # What a failed load left is no drift, and of no other program.
             context, state, drift = _recognized(context, state, look, authors)
-            _report_news(context, state, in_force, drift, authors)
+            _report_news(context, state, in_force, drift, authors, look)
+            state = replace(state, last_look=look)
         state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
         if not drift or not (context.repair or undo_delayed):
             return Done(report_verified(context, state, as_wanted=not drift))
@@ -85,13 +87,21 @@ def _recognized(
     return recognized.context, replace(state, others=recognized.others), drift
 
 
+def _losses(state: State, look: Look, drift: tuple[Difference, ...]) -> tuple[Loss, ...]:
+    """What other programs have lost since the last look."""
+    last = state.last_look
+    if last is None or last.saved.keys() != look.saved.keys():
+        return ()
+    return losses(drift, last.live, last.own, look.live)
+
+
 def _report_news(
-    context: Context, state: State, in_force: InForce, drift: tuple[Difference, ...], authors: Authors
+    context: Context, state: State, in_force: InForce, drift: tuple[Difference, ...], authors: Authors, look: Look
 ) -> None:
     """Report drift that was not reported before, and a repair that could not be verified when it was loaded."""
     # Compared as sets: one more copy of a rule that was reported is not news.
     if drift and frozenset(drift) != frozenset(state.drift):
-        report_drift(context, in_force, drift, authors)
+        report_drift(context, in_force, drift, authors, lost=_losses(state, look, drift))
     if not drift and state.drift and state.unverified is UnverifiedState.WRITTEN:
         report_repaired(context, in_force, len(state.drift))
 
@@ -181,9 +191,9 @@ def _repair_rest(
         state = report_unverified(context, state, UnverifiedState.WRITTEN, outcome.reason, authors)
         return Failed(state, outcome.reason, retry=True)
     state = report_verified(context, state.seen(missing, time.time()), as_wanted=not missing)
-    repaired = frozenset[str]()
+    repaired = frozenset[Difference]()
     if isinstance(outcome, Applied):
-        repaired = frozenset(change.place for change in outcome.changes)
+        repaired = frozenset(outcome.changes)
         message = f"{len(outcome.changes)} of {counted(found, 'difference')} repaired"
         message = f"{message}; {counted(len(missing), 'place')} of revision {in_force.revision} cannot be repaired yet"
         context.emit(
@@ -257,13 +267,13 @@ def _repaired(
         return Done(
             report_unverified(context, state, UnverifiedState.WRITTEN, outcome.reason, authors),
             len(outcome.changes),
-            frozenset(change.place for change in outcome.changes),
+            frozenset(outcome.changes),
         )
     state = report_verified(context, state.seen((), time.time()), as_wanted=True)
     if isinstance(outcome, Unchanged):
         return Done(state)
     report_repaired(context, in_force, len(outcome.changes))
-    return Done(state, len(outcome.changes), frozenset(change.place for change in outcome.changes))
+    return Done(state, len(outcome.changes), frozenset(outcome.changes))
 
 
 def _release_touched(context: Context, state: State, in_force: InForce) -> State:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fwguardd.events import Emit
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.log_limits import Suppressed
+    from fwguardd.ruleset.losses import Loss
     from fwguardd.ruleset.model import Finding
     from fwguardd.store.model import PendingConfirmation
 
@@ -79,10 +80,15 @@ def report_pending(context: Context, pending: PendingConfirmation) -> None:
 
 
 def report_drift(
-    context: Context, in_force: InForce, drift: Sequence[Difference], authors: Authors, action: str = ""
+    context: Context,
+    in_force: InForce,
+    drift: Sequence[Difference],
+    authors: Authors,
+    action: str = "",
+    lost: Sequence[Loss] = (),
 ) -> None:
     """Report drift, with the processes that caused it if they are known. ``action`` is what is done about it, if that
-    is not what the settings say."""
+    is not what the settings say. ``lost`` is what other programs have lost with it."""
     if not action:
         action = "it will be repaired"
         if not context.repair:
@@ -91,13 +97,15 @@ def report_drift(
     if authors:
         author = f"; changed by {authors}"
     places = counted(len(drift), "place")
+    losses = "".join(f". {loss}" for loss in lost)
     context.emit(
         events.DRIFT,
-        f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}{author}; {action}",
+        f"the kernel differs from revision {in_force.revision} in {places}: {drift[0]}{author}; {action}{losses}",
         **authors.fields(),
         revision=in_force.revision,
         changes=len(drift),
         difference=listed(drift),
+        lost=[rule for loss in lost for rule in loss.rules][:MOST_SHOWN],
         state=KernelState.DRIFTED.value,
     )
 

@@ -21,7 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
 LOOK_AGAIN = (1.0, 2.0, 4.0)
 """Seconds after a write, each counted from the one before."""
@@ -46,6 +46,12 @@ LOOK_CREDIT = 0.5
 
 LONGEST_GAP = 60.0
 """Seconds after which a change of another program causes a pass, whatever the share says."""
+
+IN_A_ROW = 5
+"""Repairs of the same difference that are a fight, however slowly they follow each other."""
+
+LONG_QUIET = 3600.0
+"""Seconds without a repair of a difference after which its repairs are counted anew."""
 
 PAUSE = 0.2
 """Seconds without a change of another program after which a pass that such changes had starved is tried again."""
@@ -198,11 +204,15 @@ class RepairBudget:
     Each further repair of one chain within ``window`` seconds waits longer than the one before. The ``most``-th is a
     fight: then nothing is repaired for ``cool_down`` seconds, or until a reload. ``most_in_all`` is the same for passes
     with repairs of any chains.
+
+    A slow program fights too: the same difference that is repaired `IN_A_ROW` times is one, however long the times
+    between are, unless one of them is longer than `LONG_QUIET`.
     """
 
     def __init__(self, most: int = 10, window: float = 60.0, cool_down: float = 300.0, most_in_all: int = 150) -> None:
         self._most, self._most_in_all, self._window, self._cool_down = most, most_in_all, window, cool_down
         self._repairs: list[tuple[float, str]] = []
+        self._in_a_row: dict[str, tuple[int, float]] = {}
         self._fight: Fight | None = None
 
     def fight(self, now: float) -> Fight | None:
@@ -219,20 +229,36 @@ class RepairBudget:
             return 0.0
         return min(0.1 * 2.0 ** (count - 3), LOOK_AGAIN[0])
 
-    def spend(self, now: float, chains: Collection[str], author: str) -> Fight | None:
-        """Count a repair of these chains. The fight, if this repair was one too many."""
-        self._repairs = self._recent(now) + [(now, chain) for chain in chains]
+    def spend(self, now: float, repaired: Mapping[str, str], author: str) -> Fight | None:
+        """Count a repair of these differences, each with its chain. The fight, if this repair was one too many."""
+        self._repairs = self._recent(now) + [(now, chain) for chain in frozenset(repaired.values())]
+        again = self._repaired_again(now, repaired)
         chain, count = self._worst(now)
         passes = len({when for when, _ in self._repairs})
         if count < self._most and passes < self._most_in_all:
-            return None
-        self._repairs = []
+            if not again:
+                return None
+            chain = again
+        self.reset()
         self._fight = Fight(chain, author, now + self._cool_down)
         return self._fight
+
+    def _repaired_again(self, now: float, repaired: Mapping[str, str]) -> str:
+        """The chain of a difference that was repaired too often in a row; "" if there is none."""
+        recent = {text: seen for text, seen in self._in_a_row.items() if now - seen[1] <= LONG_QUIET}
+        chain = ""
+        for text, where in repaired.items():
+            count = recent.get(text, (0, now))[0] + 1
+            recent[text] = count, now
+            if count >= IN_A_ROW:
+                chain = where
+        self._in_a_row = recent
+        return chain
 
     def reset(self) -> None:
         """Start over: a reload or a resume asked for repairs."""
         self._repairs = []
+        self._in_a_row = {}
         self._fight = None
 
     def _worst(self, now: float) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from fwguardd.store.model import RevisionKind
 from fwguardd.wording import counted, local_time_of_day
 
 if TYPE_CHECKING:
+    from fwguardd.enforce.look import Look
     from fwguardd.ruleset.diff import Difference
     from fwguardd.store.revisions import HeldFiles, PendingConfirmation, Revision
 
@@ -101,7 +102,7 @@ class State:
     of the pending one puts in force. ``unrecorded`` is the revision in force if it could not be written to the disk.
     ``compared`` is when the kernel was compared last, and ``differs_since`` when drift was found first, in seconds
     since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not. ``others`` are the rules of other
-    programs in owned tables that are remembered.
+    programs in owned tables that are remembered. ``last_look`` is what the kernel held when it was compared last.
     """
 
     in_force: InForce | None = None
@@ -121,6 +122,7 @@ class State:
     emergency: str = ""
     blocked: str = ""
     others: Others = ()
+    last_look: Look | None = None
 
     @property
     def owned(self) -> Owned:

@@ -129,7 +129,7 @@ def put_in_force(
             before = look_of(before.saved, wanted, preserve)
         if not before.plans():
             return Unchanged()
-        preserve = preserve.with_theirs({family: saved.shown for family, saved in before.saved.items()}, before.own)
+        preserve = preserve.with_theirs(before.live, before.own)
         with reserve_for_undo() as reserve:
             failure = _failure_of(lambda: _write_and_verify(kernel, before, preserve))
             if isinstance(failure, _LookFailedError):

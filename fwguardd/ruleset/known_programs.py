@@ -29,9 +29,9 @@ class KnownProgram:
 
     ``tables`` are the tables of iptables that it writes to; ``chains`` and ``rules`` are patterns; ``nft_tables`` are
     patterns for the tables that it makes in nf_tables itself, as "family name"; ``source`` names the files of its
-    project that set all that. Two kinds of chains in table filter are shared: those that the program makes and jumps to
-    ``for_administrators`` to fill, and those that the administrator makes and jumps to, and that the program has
-    ``filled`` with rules.
+    project that set all that; ``restore`` is the command that makes the program put its rules back. Two kinds of chains
+    in table filter are shared: those that the program makes and jumps to ``for_administrators`` to fill, and those that
+    the administrator makes and jumps to, and that the program has ``filled`` with rules.
     """
 
     name: str
@@ -41,6 +41,7 @@ class KnownProgram:
     chains: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     nft_tables: tuple[str, ...] = ()
+    restore: str = ""
     for_administrators: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
 
@@ -87,6 +88,7 @@ KNOWN_PROGRAMS = (
         ),
         ("ip docker-bridges", "ip6 docker-bridges"),
         for_administrators=("DOCKER-USER",),
+        restore="systemctl restart docker",
     ),
     KnownProgram(
         "podman",
@@ -95,6 +97,7 @@ KNOWN_PROGRAMS = (
         "containers/netavark src/firewall/varktables/types.rs, src/firewall/nft.rs",
         ("NETAVARK_*", "NETAVARK-*"),
         nft_tables=("inet netavark",),
+        restore="podman network reload --all",
     ),
     KnownProgram(
         "cni",
@@ -124,6 +127,7 @@ KNOWN_PROGRAMS = (
         ("cali-*", "calif[wh]-*", "calit[wh]-*", "calip[io]-*", "felix-*"),
         ('-m comment --comment "cali:*',),
         ("ip calico", "ip6 calico"),
+        restore="kubectl -n kube-system rollout restart daemonset calico-node",
     ),
     KnownProgram(
         "cilium",
@@ -131,6 +135,7 @@ KNOWN_PROGRAMS = (
         ("raw", "mangle", "nat", "filter"),
         "cilium/cilium pkg/datapath/iptables/iptables.go: ciliumPrefix, oldCiliumPrefix",
         ("CILIUM_*", "OLD_CILIUM_*"),
+        restore="kubectl -n kube-system rollout restart daemonset cilium",
     ),
     KnownProgram(
         "flannel",
@@ -144,6 +149,7 @@ KNOWN_PROGRAMS = (
             '-t nat -A POSTROUTING *-m comment --comment "flanneld masq" -j *',
         ),
         ("ip flannel-ipv4", "ip6 flannel-ipv6"),
+        restore="kubectl -n kube-flannel rollout restart daemonset kube-flannel-ds",
     ),
     KnownProgram(
         "libvirt",
@@ -152,6 +158,7 @@ KNOWN_PROGRAMS = (
         "libvirt/libvirt src/network/network_iptables.c; network filters: src/nwfilter/nwfilter_ebiptables_driver.c",
         ("LIBVIRT_*", "libvirt-in", "libvirt-out", "libvirt-in-post", "libvirt-host-in"),
         nft_tables=("ip libvirt_network", "ip6 libvirt_network"),
+        restore="systemctl restart libvirtd",
     ),
     KnownProgram(
         "lxd",
@@ -161,6 +168,7 @@ KNOWN_PROGRAMS = (
         ("lxd_nic_*", "lxd_acl_*"),
         ('*-m comment --comment "generated for LXD *" -j *',),
         ("inet lxd",),
+        restore="systemctl restart lxd",
     ),
     KnownProgram(
         "incus",
@@ -171,6 +179,7 @@ KNOWN_PROGRAMS = (
         ("incus_nic_*", "incus_acl_*"),
         ('*-m comment --comment "generated for Incus *" -j *',),
         ("inet incus",),
+        restore="systemctl restart incus",
     ),
     KnownProgram(
         "fail2ban",
@@ -181,6 +190,7 @@ KNOWN_PROGRAMS = (
         ("f2b-*", "fail2ban-*"),
         ("*-m set --match-set f2b-* src -j *", "*-m recent --update --seconds * --name f2b-* -j *"),
         ("inet f2b-table",),
+        restore="systemctl restart fail2ban",
     ),
     KnownProgram(
         "crowdsec",
@@ -191,6 +201,7 @@ KNOWN_PROGRAMS = (
         ("CROWDSEC_CHAIN", "CROWDSEC_LOG"),
         ("-t filter -m set --match-set crowdsec*-blacklists* src -j *",),
         ("ip crowdsec", "ip6 crowdsec6"),
+        restore="systemctl restart crowdsec-firewall-bouncer",
     ),
     KnownProgram(
         "tailscale",
@@ -202,6 +213,7 @@ KNOWN_PROGRAMS = (
             "-t mangle -A PREROUTING *-j CONNMARK --restore-mark --nfmask 0xff0000 --ctmask 0xff0000",
             "-t mangle -A OUTPUT *-j CONNMARK --save-mark --nfmask 0xff0000 --ctmask 0xff0000",
         ),
+        restore="systemctl restart tailscaled",
     ),
     KnownProgram(
         "wireguard",
@@ -227,6 +239,7 @@ KNOWN_PROGRAMS = (
         ("sshguard",),
         nft_tables=("ip sshguard", "ip6 sshguard"),
         filled=("sshguard",),
+        restore="systemctl restart sshguard",
     ),
     KnownProgram(
         "fwknop", "fwknop", ("nat", "filter"), "mrash/fwknop server/fwknopd.conf: IPT_INPUT_ACCESS", ("FWKNOP_*",)
@@ -245,6 +258,7 @@ KNOWN_PROGRAMS = (
         ("mangle", "nat", "filter"),
         "miniupnp/miniupnp miniupnpd/netfilter/iptcrdr.c: miniupnpd_nat_chain and the names after it",
         ("MINIUPNPD", "MINIUPNPD-*"),
+        restore="systemctl restart miniupnpd",
     ),
     KnownProgram(
         "ipsec",
@@ -258,6 +272,7 @@ KNOWN_PROGRAMS = (
             f"-t filter -A OUTPUT {_IPSEC}",
         ),
         nft_tables=("inet ipsec-log", "inet ipsec-cat"),
+        restore="systemctl restart strongswan",
     ),
     KnownProgram(
         "netbird",
@@ -275,6 +290,7 @@ KNOWN_PROGRAMS = (
             "-t mangle -A POSTROUTING -o wt0 *-j CONNMARK --set-xmark 0x1bd11/*",
         ),
         ("ip netbird", "ip6 netbird"),
+        restore="systemctl restart netbird",
     ),
     KnownProgram(
         "istio",
@@ -335,6 +351,7 @@ KNOWN_PROGRAMS = (
             f"{_WIRE_SERVER} -m owner --uid-owner 0 -j ACCEPT",
             f"{_WIRE_SERVER} -m conntrack --ctstate INVALID,NEW -j DROP",
         ),
+        restore="systemctl restart walinuxagent",
     ),
     KnownProgram(
         "pve-firewall",
@@ -343,6 +360,7 @@ KNOWN_PROGRAMS = (
         # Its security groups (GROUP-NAME-IN) are reached from these chains.
         "proxmox/pve-firewall src/PVE/Firewall.pm: get_ruleset_cmdlist, generate_tap_rules_direction",
         ("PVEFW-*", "tap[0-9]*i[0-9]*-IN", "tap[0-9]*i[0-9]*-OUT", "veth[0-9]*i[0-9]*-IN", "veth[0-9]*i[0-9]*-OUT"),
+        restore="systemctl restart pve-firewall",
     ),
 )
 """All known programs, in the order of the documentation."""

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
+from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,6 +77,22 @@ def maker_of_chain(name: str) -> KnownProgram | None:
         if any(fnmatchcase(name, pattern) for pattern in program.chains):
             return program
     return None
+
+
+def owner_of_rule(text: str, table: str, chain: str) -> KnownProgram | None:
+    """The known program that writes such a rule, or the chain that it stands in or jumps to; None if there is none."""
+    for program in KNOWN_PROGRAMS:
+        if _is_of(program, text, table, chain):
+            return program
+    return None
+
+
+def _is_of(program: KnownProgram, text: str, table: str, chain: str) -> bool:
+    names = [chain, jump_target(text) or ""]
+    if any(fnmatchcase(name, pattern) for name in names for pattern in program.chains):
+        return True
+    places = (text, f"-t {table} {text}", f"-A {chain} {text}", f"-t {table} -A {chain} {text}")
+    return any(fnmatchcase(place, pattern) for place in places for pattern in program.rules)
 
 
 def _known_program(name: str) -> KnownProgram:

@@ -149,6 +149,7 @@ class Daemon:
         )
         self.seen: list[dict[str, Any]] = []
         self.backend = backend
+        self._repairs = 0
         self._events: queue.Queue[tuple[float, dict[str, Any]]] = queue.Queue()
         self.arrived = 0.0
         """When the event that `event` returned last was read, by time.monotonic(): for the benches."""
@@ -189,7 +190,8 @@ class Daemon:
     def repair(self) -> dict[str, Any]:
         """Change the rules and wait for the repair: a whole pass that began after everything so far. Tests in which
         nothing must happen wait for this in place of a span of time."""
-        argv = [f"iptables-{self.backend}", "-A", "OUTPUT", "-s", "203.0.113.1", "-j", "DROP"]
+        self._repairs += 1  # The same rule again and again would be a fight.
+        argv = [f"iptables-{self.backend}", "-A", "OUTPUT", "-s", f"203.0.113.{self._repairs}", "-j", "DROP"]
         subprocess.run([*argv, "-w", "60"], check=True)
         return self.event("drift.repaired")
 

@@ -41,7 +41,8 @@ def test_a_clean_host_has_no_problems(tmp_path: Path, backend: str) -> None:
 
 
 def test_known_programs_are_found_with_their_places(tmp_path: Path, backend: str) -> None:
-    """Each known program, the places of its rules, and whether they are preserved; the kernel is unchanged."""
+    """Each known program, the places of its rules, and whether they are preserved; the kernel is unchanged. Before the
+    first load the rules of unknown programs are listed."""
     load(backend, "docker-classic")
     subprocess.run([f"iptables-{backend}", "-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT"], check=True)
     load(backend, "kube-proxy")
@@ -52,7 +53,9 @@ def test_known_programs_are_found_with_their_places(tmp_path: Path, backend: str
     assert found["docker"]["chains"] == 5
     assert "before our rules in ipv4 filter FORWARD" in found["docker"]["places"]
     assert "after our rules in ipv4 filter FORWARD" in found["flannel"]["places"]
-    assert codes(document) <= {"backend-mismatch"}
+    assert {"unknown-rules"} <= codes(document) <= {"backend-mismatch", "unknown-rules"}
+    (unknown,) = [finding for finding in document["findings"] if finding["code"] == "unknown-rules"]
+    assert "1 rule of other programs: ipv4 filter -A FORWARD -i lan0 -j ACCEPT" in unknown["message"]
     code, document = doctor(tmp_path, "--backend", backend, settings="preserve: [defaults, without docker]\n")
     assert code == 1
     assert "not-preserved" in codes(document)

@@ -100,7 +100,7 @@ def test_nothing_wakes_up_while_nothing_changes(idle: list[Daemon], backend: str
 
 @nft_only
 def test_a_fight_is_given_up(start_daemon: StartDaemon, saved: Saved, tmp_path: Path, programs: Programs) -> None:
-    """A program that puts its rule back every 100 ms is opposed ten times, then left alone: one error names the chain
+    """A program that puts its rule back every 100 ms is opposed five times, then left alone: one error names the chain
     and the program, status says so, and while the other program goes on for another hundred rounds, only the few looks
     that were due run a program. A reload begins anew."""
     control = tmp_path / "run" / "control.sock"
@@ -121,7 +121,7 @@ def test_a_fight_is_given_up(start_daemon: StartDaemon, saved: Saved, tmp_path: 
             manager.kill()
     assert (fight["priority"], fight["chain"]) == (3, "ipv4 filter INPUT")
     assert "(iptables-nft)" in fight["culprit"] and fight["culprit_process"] == "iptables-nft"
-    assert [event["event"] for event in daemon.seen].count("drift.repaired") == 10
+    assert [event["event"] for event in daemon.seen].count("drift.repaired") == 5
     assert run <= 12, "looks after it was given up"
     assert (status["drift"]["repair"], status["drift"]["count"]) == (False, 1)
     assert status["drift"]["fight"]["culprit"] == fight["culprit"]

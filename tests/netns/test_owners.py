@@ -307,3 +307,42 @@ def test_a_reload_may_take_the_tables_over(start_daemon: Start, saved: Saved, tm
     assert owners.ask("reload", take_over=True)["state"] == "in-force"
     assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT"]
     assert owners.ask("others")["rules"] == []
+
+
+def test_what_other_programs_lose_is_named(start_daemon: Start, saved: Saved, backend: str) -> None:
+    """A person flushes INPUT with fail2ban's jump in it: the drift event names the program, what it lost, and the
+    command that makes it put that back. What a program removes itself is no loss."""
+    jail = "*filter\n:f2b-sshd - [0:0]\n-A f2b-sshd -j RETURN\n-I INPUT -p tcp -m tcp --dport 22 -j f2b-sshd\nCOMMIT\n"
+    run(f"iptables-{backend}-restore -w 60 --noflush", jail)
+    daemon = start_daemon({"10.rules": CLOSED})
+    daemon.event("rules.applied")
+    daemon.repair()
+    run(f"iptables-{backend} -w 60 -F INPUT")
+    daemon.ask("drift")
+    event = daemon.event("drift.detected")
+    assert event["lost"] == ["ipv4 filter -A INPUT -p tcp -m tcp --dport 22 -j f2b-sshd"]
+    assert "fail2ban has lost 1 rule" in event["message"]
+    assert "systemctl restart fail2ban" in event["message"]
+    daemon.event("drift.repaired")
+    run(f"iptables-{backend} -w 60 -I INPUT -p tcp -m tcp --dport 22 -j f2b-sshd")
+    daemon.repair()
+    run(f"iptables-{backend} -w 60 -D INPUT -p tcp -m tcp --dport 22 -j f2b-sshd")
+    daemon.repair()
+    lost = [event["lost"] for event in daemon.seen if event.get("lost")]
+    assert len(lost) == 1
+    assert "-j f2b-sshd" not in " ".join(saved()["ipv4"])
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_the_same_repair_in_a_row_is_a_fight(start_daemon: Start) -> None:
+    """A program that puts its chain and its jump back again and again, however slowly, is left alone after the fifth
+    repair, and status shows the repairs and who caused them."""
+    daemon = start_daemon({"10.rules": CLOSED})
+    daemon.event("rules.applied")
+    for _ in range(5):
+        run("iptables-nft-restore -n", "*filter\n:MYFW-INPUT - [0:0]\n-A INPUT -j MYFW-INPUT\nCOMMIT\n")
+        daemon.event("drift.repaired")
+    assert daemon.event("drift.fight")["chain"] in ("ipv4 filter INPUT", "ipv4 filter MYFW-INPUT")
+    repairs = daemon.ask("status")["drift"]["repairs"]
+    assert repairs["count"] == 5
+    assert "iptables-nft-re" in repairs["culprit"]

@@ -155,12 +155,12 @@ def test_a_look_that_was_kept_from_ending_waits_for_calm() -> None:
 def test_repairs_of_one_chain_come_slower_and_end() -> None:
     """Three at once, then each after a longer wait; the tenth within a minute is the last for five minutes."""
     budget, now, waits = RepairBudget(), 100.0, []
-    for _ in range(9):
-        assert budget.spend(now, {"ipv4 filter INPUT"}, "somebody") is None
+    for number in range(9):
+        assert budget.spend(now, {f"rule {number}": "ipv4 filter INPUT"}, "somebody") is None
         waits.append(round(budget.back_off(now), 3))
         now += waits[-1]
     assert waits == [0.0, 0.0, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
-    fight = budget.spend(now, {"ipv4 filter INPUT", "ipv6 filter INPUT"}, "somebody")
+    fight = budget.spend(now, {"rule": "ipv4 filter INPUT", "other": "ipv6 filter INPUT"}, "somebody")
     assert fight is not None
     assert (fight.chain, fight.author, fight.until) == ("ipv4 filter INPUT", "somebody", now + 300)
     assert budget.fight(now + 299) == fight
@@ -171,15 +171,28 @@ def test_repairs_of_one_chain_come_slower_and_end() -> None:
 def test_repairs_of_many_chains_are_no_fight() -> None:
     """Nobody fights who changes another chain each time, unless it never ends; what is long ago does not count."""
     budget = RepairBudget()
-    assert not [n for n in range(149) if budget.spend(100.0 + n / 10, {f"ipv4 filter C{n}"}, "")]
-    assert budget.spend(115.0, {"ipv4 nat OUTPUT"}, "") is not None
+    assert not [n for n in range(149) if budget.spend(100.0 + n / 10, {f"rule {n}": f"ipv4 filter C{n}"}, "")]
+    assert budget.spend(115.0, {"rule": "ipv4 nat OUTPUT"}, "") is not None
     slow = RepairBudget()
-    assert not [n for n in range(500) if slow.spend(100.0 + 7 * n, {"ipv4 filter INPUT"}, "")]
+    assert not [n for n in range(500) if slow.spend(100.0 + 7 * n, {f"rule {n}": "ipv4 filter INPUT"}, "")]
+
+
+def test_the_same_repair_again_and_again_is_a_fight_however_slow() -> None:
+    """The fifth in a row, unless an hour passes without one; another difference in the same chain is counted apart."""
+    budget, rule = RepairBudget(), {"-A INPUT -j PVEFW-INPUT": "ipv4 filter INPUT"}
+    for number in range(4):
+        assert budget.spend(100.0 + 3000 * number, rule, "somebody") is None
+    assert budget.spend(9200.0, {"-A INPUT -j OTHER": "ipv4 filter INPUT"}, "") is None
+    fight = budget.spend(12_000.0, rule, "somebody")
+    assert fight is not None
+    assert fight.chain == "ipv4 filter INPUT"
+    calm = RepairBudget()
+    assert not [number for number in range(9) if calm.spend(100.0 + 3601 * number, rule, "")]
 
 
 def test_who_asks_for_repairs_gets_them() -> None:
     """A reload or a resume ends what was given up."""
     budget = RepairBudget(most=1)
-    assert budget.spend(100.0, {"ipv4 filter INPUT"}, "somebody") is not None
+    assert budget.spend(100.0, {"rule": "ipv4 filter INPUT"}, "somebody") is not None
     budget.reset()
     assert budget.fight(100.0) is None
