@@ -318,13 +318,8 @@ def _kernel_tables(backend: Backend, family: Family) -> tuple[frozenset[str], fr
 def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
     """What a save shows, if that is all that the kernel has. Raises KernelError."""
     name = program.argv[0]
-    if program.code < 0:
-        raise LookIncompleteError(f"{name} was killed by {signal.Signals(-program.code).name}")
     if program.code != 0:
-        error = _classified(name, program.code, program.stderr)
-        if isinstance(error, IptablesNotPermittedError):
-            raise error
-        raise LookIncompleteError(str(error))
+        raise _failed_look(name, program)
     try:
         saved = read_saved(family, program.stdout)
     except IncompleteSaveError as error:
@@ -380,6 +375,15 @@ _BY_PHRASES: tuple[tuple[tuple[str, ...], type[KernelError]], ...] = (
     (_LOCKED, KernelBusyError), (_SHORT, LoadInterruptedError),
     (_NOT_PERMITTED, IptablesNotPermittedError), (_STALE, StalePlaceError),
 )  # fmt: skip
+
+
+def _failed_look(name: str, program: Finished) -> KernelError:
+    if program.code < 0:
+        return LookIncompleteError(f"{name} was killed by {signal.Signals(-program.code).name}")
+    error = _classified(name, program.code, program.stderr)
+    if isinstance(error, IptablesNotPermittedError):
+        return error
+    return LookIncompleteError(str(error))
 
 
 def _classified(name: str, code: int, stderr: str) -> KernelError:

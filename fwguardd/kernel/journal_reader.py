@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _MISSED_ID: Final = "e9bf28e6e834481bb6f48f548ad13606"
@@ -121,14 +122,7 @@ class JournalReader(AbstractContextManager["JournalReader"]):
         # Not a pipe: it could fill up while it is not read, and journalctl would wait forever.
         self._errors = os.memfd_create("journalctl")
         try:
-            self._child = subprocess.Popen(
-                journal.command("--follow", "--no-tail", *begin),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                # Ctrl-C in a terminal is meant for the daemon, which ends journalctl itself.
-                process_group=0,
-            )
+            self._child = _follow(journal, begin, self._errors)
         except OSError as error:
             os.close(self._errors)
             raise _unusable(error) from error
@@ -202,6 +196,22 @@ class JournalReader(AbstractContextManager["JournalReader"]):
         return f"exit code {status}"
 
 
+def _follow(journal: Journal, begin: Sequence[str], errors: int) -> subprocess.Popen[bytes]:
+    """Start journalctl. Raises OSError."""
+    return subprocess.Popen(
+        journal.command("--follow", "--no-tail", *begin),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        # Ctrl-C in a terminal is meant for the daemon, which ends journalctl itself.
+        process_group=0,
+    )
+
+
+def _is_of_kernel(document: dict[str, Any]) -> bool:
+    return document.get("_TRANSPORT") == "kernel" and document.get("SYSLOG_FACILITY", "0") == "0"
+
+
 def read_document(document: dict[str, Any]) -> Entry | Lost | None:
     """The kernel message or the loss that an entry of the journal reports; None for any other entry."""
     message = _bytes(document.get("MESSAGE"))
@@ -209,7 +219,7 @@ def read_document(document: dict[str, Any]) -> Entry | Lost | None:
         return None
     if document.get("_TRANSPORT") == "driver":
         return _parse_missed(document, message)
-    if document.get("_TRANSPORT") != "kernel" or document.get("SYSLOG_FACILITY", "0") != "0":
+    if not _is_of_kernel(document):
         return None
     usec = _text(document.get("__REALTIME_TIMESTAMP")) or ""
     if _USEC.fullmatch(usec) is None:

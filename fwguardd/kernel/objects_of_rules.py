@@ -45,8 +45,12 @@ def _objects(candidate: Candidate) -> tuple[Sequence[NamedObject], Findings]:
     try:
         return existing_objects(dict.fromkeys((one.kind, one.name) for one in references)), NO_FINDINGS
     except SetsUnreadableError as error:
-        assumed = {(one.kind, one.name): _assumed(one) for one in references}
-        return list(assumed.values()), Findings(_unchecked_object(one, str(error)) for one in references)
+        return _all_assumed(references), Findings(_unchecked_object(one, str(error)) for one in references)
+
+
+def _all_assumed(references: Sequence[ObjectReference]) -> list[NamedObject]:
+    """One object for each kind and name."""
+    return list({(one.kind, one.name): _assumed(one) for one in references}.values())
 
 
 def _assumed(reference: ObjectReference) -> NamedObject:

@@ -215,12 +215,21 @@ def _check_answer(end: socket.socket) -> None:
             raise ProcessEventsUnavailableError(
                 "the process connector does not answer outside of the initial namespaces"
             )
-        if len(data) >= _ANSWER.size:
-            index, value, what, number = _ANSWER.unpack_from(data)
-            if (index, value, what) == (CN_IDX_PROC, CN_VAL_PROC, PROC_EVENT_NONE):
-                if number:
-                    raise _refusal(number)
-                return
+        number = _answered(data)
+        if number:
+            raise _refusal(number)
+        if number is not None:
+            return
+
+
+def _answered(data: bytes) -> int | None:
+    """The errno value of an answer, 0 for success; None if the datagram is not an answer."""
+    if len(data) < _ANSWER.size:
+        return None
+    index, value, what, number = _ANSWER.unpack_from(data)
+    if (index, value, what) != (CN_IDX_PROC, CN_VAL_PROC, PROC_EVENT_NONE):
+        return None
+    return int(number)
 
 
 def _request(operation: bytes) -> bytes:

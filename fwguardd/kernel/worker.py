@@ -81,15 +81,20 @@ def answer(line: bytes) -> dict[str, Any]:
     """The answer to one request; an ``error`` if the request is invalid or a program cannot be run."""
     try:
         request = json.loads(line)
-        if request.get("sets"):
-            make_empty_copies(request["sets"])
-        if request.get("objects"):
-            make_copies(NamedObject(*one) for one in request["objects"])
+        _make_named(request)
         return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}
     except (ProgramError, SetCopyError) as error:
         return {"error": str(error)}
+
+
+def _make_named(request: dict[str, Any]) -> None:
+    """Make copies of the sets and objects that rules name. Raises SetCopyError."""
+    if request.get("sets"):
+        make_empty_copies(request["sets"])
+    if request.get("objects"):
+        make_copies(NamedObject(*one) for one in request["objects"])
 
 
 def _run_steps(backend: str, family: int, steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
