@@ -67,12 +67,13 @@ def _is_off(service: str, root: Path) -> bool:
 
 def _wanted_services(root: Path) -> set[str]:
     """The services that a link of systemd starts with another unit."""
-    names: set[str] = set()
+    return {link.name.removesuffix(".service") for link in _links_to_services(root)}
+
+
+def _links_to_services(root: Path) -> Iterator[Path]:
     for folder in _UNIT_FOLDERS:
-        for pattern in ("*.wants/*.service", "*.requires/*.service"):
-            for link in (root / folder).glob(pattern):
-                names.add(link.name.removesuffix(".service"))
-    return names
+        yield from (root / folder).glob("*.wants/*.service")
+        yield from (root / folder).glob("*.requires/*.service")
 
 
 def flushes_at_start(root: Path = SLASH) -> bool:

@@ -125,16 +125,21 @@ def _existing_or_new(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-@contextlib.contextmanager
-def _locked_runtime_dir(directory: Path) -> Iterator[None]:
-    """Hold the lock of the daemon's runtime directory. Raises RunningAlreadyError and MissingPrivilegeError."""
+def _open_lock(directory: Path) -> int:
+    """A descriptor of the lock file. Raises RunningAlreadyError and MissingPrivilegeError."""
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise MissingPrivilegeError(f"cannot write to {directory}: {error.strerror}; run it as root") from error
     except OSError as error:
         raise RunningAlreadyError(f"cannot use {directory}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked_runtime_dir(directory: Path) -> Iterator[None]:
+    """Hold the lock of the daemon's runtime directory. Raises RunningAlreadyError and MissingPrivilegeError."""
+    fd = _open_lock(directory)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -56,7 +56,11 @@ def holder(path: Path) -> str:
         table = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
     except OSError:
         return "an unknown process"
-    where = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    return _holder_in(table, f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}")
+
+
+def _holder_in(table: str, where: str) -> str:
+    """The process that holds the lock of this device and inode, from the text of /proc/locks."""
     for line in table.splitlines():
         fields = line.split()
         if "->" not in fields and where in fields:

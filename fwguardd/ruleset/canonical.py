@@ -151,8 +151,7 @@ class Canonical:
 
     def same_tables(self, other: Canonical) -> bool:
         """Whether both name the same tables with the same contents."""
-        mine = {family: ruleset for family, ruleset in self.rulesets.items() if ruleset.tables}
-        return mine == {family: ruleset for family, ruleset in other.rulesets.items() if ruleset.tables}
+        return _with_tables(self.rulesets) == _with_tables(other.rulesets)
 
     def without_copies(self, preserve: Preserve) -> Canonical:
         """The same without copies of what known programs make for themselves."""
@@ -169,17 +168,7 @@ class Canonical:
         """The same without these rules."""
         rulesets: dict[Family, Ruleset] = {}
         for family, ruleset in self.rulesets.items():
-            tables: dict[str, Table] = {}
-            for table in ruleset.tables.values():
-                chains: dict[str, Chain] = {}
-                for chain in table.chains.values():
-                    kept = tuple(
-                        rule
-                        for rule in chain.rules
-                        if RulePlace(family, table.name, chain.name, rule.text) not in unwanted
-                    )
-                    chains[chain.name] = replace(chain, rules=kept)
-                tables[table.name] = replace(table, chains=chains)
+            tables = {name: _table_without(unwanted, family, table) for name, table in ruleset.tables.items()}
             rulesets[family] = replace(ruleset, tables=tables)
         return replace(self, rulesets=rulesets)
 
@@ -194,16 +183,32 @@ def builtin_chains(tables: Owned) -> Chains:
     return Chains((family, table, chain) for family, table in tables for chain in BUILTIN_CHAINS[table])
 
 
+def _with_tables(rulesets: Rulesets) -> dict[Family, Ruleset]:
+    """The rulesets that have tables."""
+    return {family: ruleset for family, ruleset in rulesets.items() if ruleset.tables}
+
+
+def _table_without(unwanted: Collection[RulePlace], family: Family, table: Table) -> Table:
+    """A table without these rules."""
+    chains: dict[str, Chain] = {}
+    for name, chain in table.chains.items():
+        kept = tuple(rule for rule in chain.rules if RulePlace(family, table.name, name, rule.text) not in unwanted)
+        chains[name] = replace(chain, rules=kept)
+    return replace(table, chains=chains)
+
+
 def with_released_policies(ruleset: Ruleset, policies: Chains) -> Ruleset:
     """A ruleset in which the policy of these chains is ACCEPT, where it is not stated."""
-    tables: dict[str, Table] = {}
-    for name, table in ruleset.tables.items():
-        chains = dict(table.chains)
-        for chain in table.chains.values():
-            if chain.policy == NOT_STATED and (ruleset.family, name, chain.name) in policies:
-                chains[chain.name] = replace(chain, policy="ACCEPT")
-        tables[name] = Table(name, chains)
+    tables = {name: _table_with_released(policies, ruleset.family, table) for name, table in ruleset.tables.items()}
     return Ruleset(ruleset.family, tables)
+
+
+def _table_with_released(policies: Chains, family: Family, table: Table) -> Table:
+    chains = dict(table.chains)
+    for chain in table.chains.values():
+        if chain.policy == NOT_STATED and (family, table.name, chain.name) in policies:
+            chains[chain.name] = replace(chain, policy="ACCEPT")
+    return Table(table.name, chains)
 
 
 def _emptied(family: Family, table: str, policies: Chains) -> Table:

@@ -99,8 +99,7 @@ def _take_prefix(command: _Command) -> None:
     """Take what stands before the verb. Raises LineFault where nothing follows."""
     words = command.words
     _take_counters(command)
-    if words and (program := _PROGRAM.fullmatch(words[0].value)):
-        command.narrow(_FAMILIES_OF_PROGRAM[program[1]], words.pop(0))
+    _take_program(command)
     while words and _take_option(command):
         pass
     if not words:
@@ -115,6 +114,13 @@ def _take_counters(command: _Command) -> None:
         del command.words[0]
 
 
+def _take_program(command: _Command) -> None:
+    """Take the name of a program, if it is the next word. Raises LineFault."""
+    words = command.words
+    if words and (program := _PROGRAM.fullmatch(words[0].value)):
+        command.narrow(_FAMILIES_OF_PROGRAM[program[1]], words.pop(0))
+
+
 def _take_option(command: _Command) -> bool:
     """Take a family or a table, if the next word is one. Raises LineFault."""
     first = command.words[0]
@@ -125,12 +131,17 @@ def _take_option(command: _Command) -> bool:
     if match is None:
         return False
     del command.words[0]
-    name = match[1] or ""
+    _take_table(command, match[1] or "", column=first.start + 1)
+    return True
+
+
+def _take_table(command: _Command, attached: str, column: int) -> None:
+    """Take the name of a table: the value that is attached to the option, or the next word. Raises LineFault."""
+    name = attached
     if not name and command.words:
         name = command.words.pop(0).value
-    refuse_unknown_table(name, column=first.start + 1)
+    refuse_unknown_table(name, column=column)
     command.table = name
-    return True
 
 
 def _take_verb(command: _Command) -> str:

@@ -117,9 +117,7 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
         findings += reading.findings
         unread |= reading.unread
     if not any(reading.says_anything for reading in ordered):
-        if not Findings(findings).errors:
-            findings.append(_no_rules(ordered))
-        return Composition(Candidate({}), Findings(findings))
+        return _without_statements(ordered, findings)
     opened: dict[Family, _OpenTables] = {Family.IPV4: {}, Family.IPV6: {}}
     try:
         findings += _add_all(opened, ordered)
@@ -141,6 +139,13 @@ def _no_rules(readings: Sequence[Reading]) -> Finding:
         message, hint = "the rule files state no rule, chain or policy", f"write the rules into one of them; {accept}"
         return Finding("no-rules", message, Origin(readings[0].path, 0), hint=hint)
     return Finding("no-rules", "there is no rule file", hint=f'write one whose name ends in ".rules"; {accept}')
+
+
+def _without_statements(readings: Sequence[Reading], findings: Sequence[Finding]) -> Composition:
+    """No ruleset. An error explains why there are no statements; where there is none, a finding says so."""
+    if Findings(findings).errors:
+        return Composition(Candidate({}), Findings(findings))
+    return Composition(Candidate({}), Findings((*findings, _no_rules(readings))))
 
 
 def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) -> Iterator[Finding]:
@@ -204,13 +209,17 @@ def _declare(tables: _OpenTables, declaration: Declaration) -> Iterator[Finding]
         chain.policy, chain.policy_origin = declaration.policy, declaration.origin
         chain.counters = declaration.counters
         return
+    yield _second_policy(chain, declaration)
+
+
+def _second_policy(chain: _OpenChain, declaration: Declaration) -> Finding:
+    """The finding for a policy of a chain that has one already."""
     where = f"{declaration.chain} in {declaration.table}"
     if chain.policy != declaration.policy:
         message = f"the policy of {where} is {declaration.policy} here and {chain.policy} at {chain.policy_origin}"
-        yield Finding("policy-conflict", message, declaration.origin, hint="keep one of the two")
-    else:
-        message = f"the policy of {where} was already set at {chain.policy_origin}"
-        yield Finding("policy-twice", message, declaration.origin, Severity.WARNING, "keep one of the two")
+        return Finding("policy-conflict", message, declaration.origin, hint="keep one of the two")
+    message = f"the policy of {where} was already set at {chain.policy_origin}"
+    return Finding("policy-twice", message, declaration.origin, Severity.WARNING, "keep one of the two")
 
 
 def _undeclared_chains(opened: Mapping[Family, _OpenTables], family: Family, unread: UnreadInput) -> Sequence[Finding]:
@@ -221,21 +230,29 @@ def _undeclared_chains(opened: Mapping[Family, _OpenTables], family: Family, unr
             continue
         origin = min(rule.origin for rule in chain.rules if rule.origin is not None)
         if len(findings) == MOST_FINDINGS:
-            message = f"more than {MOST_FINDINGS} chains are not declared; the others are not listed"
-            findings.append(Finding("too-many-errors", message, origin, family=family))
+            findings.append(_others_undeclared(origin, family))
             break
         message, hint = _how_undeclared(opened, family, table, name)
         findings.append(Finding("undeclared-chain", message, origin, hint=hint, family=family))
     return findings
 
 
+def _others_undeclared(origin: Origin, family: Family) -> Finding:
+    message = f"more than {MOST_FINDINGS} chains are not declared; the others are not listed"
+    return Finding("too-many-errors", message, origin, family=family)
+
+
 def _without_declaration(tables: _OpenTables) -> Iterator[tuple[str, str, _OpenChain]]:
     """The chains that have rules and have to be declared and are not, with the names of their tables."""
     for table, chains in tables.items():
         for name, chain in chains.items():
-            # A chain without rules is one whose insertions were all refused, which is reported already.
-            if chain.origin is None and chain.has_rules and not _needs_no_declaration(table, name):
+            if _lacks_declaration(table, name, chain):
                 yield table, name, chain
+
+
+def _lacks_declaration(table: str, name: str, chain: _OpenChain) -> bool:
+    # A chain without rules is one whose insertions were all refused, which is reported already.
+    return chain.origin is None and chain.has_rules and not _needs_no_declaration(table, name)
 
 
 def _needs_no_declaration(table: str, name: str) -> bool:
@@ -259,12 +276,15 @@ def _where_it_is_built_in(name: str) -> str:
     return f'it is built into {", ".join(tables)}: write *{likely} on a line above, or "-t {likely}" before -A'
 
 
+def _declared_chains(tables: _OpenTables, table: str) -> list[str]:
+    return [name for name in tables[table] if _is_declared(tables, table, name)]
+
+
 def _declare_or_correct(opened: Mapping[Family, _OpenTables], family: Family, table: str, name: str) -> str:
     needed_by = None
     if any(_is_declared(tables, table, name) for tables in opened.values()):
         needed_by = family  # The other family has the chain.
-    declared = [known for known in opened[family][table] if _is_declared(opened[family], table, known)]
-    meant = nearest_name(name, (*BUILTIN_CHAINS[table], *declared))
+    meant = nearest_name(name, (*BUILTIN_CHAINS[table], *_declared_chains(opened[family], table)))
     if meant:
         return f'write {meant} if you mean that, or declare the chain: "{how_to_declare(name, table, needed_by)}"'
     return f'declare it: "{how_to_declare(name, table, needed_by)}"'

@@ -173,6 +173,10 @@ def _table_differences(family: Family, table: Table, live: Mapping[str, Chain]) 
             yield from _chain_differences(family, table.name, chain, _absent(chain))
         elif other != chain:
             yield from _chain_differences(family, table.name, chain, other)
+    yield from _added_chains(family, table, live)
+
+
+def _added_chains(family: Family, table: Table, live: Mapping[str, Chain]) -> Iterator[Difference]:
     for chain in live.values():
         if chain.name not in table.chains:
             yield from _of_chain(family, table.name, chain, ChangeKind.CHAIN_ADDED)

@@ -85,12 +85,13 @@ def ordered_range_hint(_match: re.Match[str], rule: str) -> str:
 
 def port_hint(match: re.Match[str], _rule: str) -> str:
     """How to write the port, the range or the list."""
-    if match[1] and match[1].isdecimal() and match[1].startswith("0"):
-        return f"a number that begins with 0 is octal: write {match[1].lstrip('0') or '0'}"
-    if match[1] and "," in match[1]:
-        return f'for several ports write "-m multiport --dports {match[1]}"'
-    if re.fullmatch(r"[0-9]+-[0-9]+", match[1]):
-        return f"a range is written {match[1].replace('-', ':')}"
+    port = match[1]
+    if port.isdecimal() and port.startswith("0"):
+        return f"a number that begins with 0 is octal: write {port.lstrip('0') or '0'}"
+    if "," in port:
+        return f'for several ports write "-m multiport --dports {port}"'
+    if re.fullmatch(r"[0-9]+-[0-9]+", port):
+        return f"a range is written {port.replace('-', ':')}"
     return "correct the port"
 
 
@@ -102,15 +103,20 @@ def split_hint(_match: re.Match[str], rule: str) -> str:
     return "split it into two rules"
 
 
+def _owner_hint(owner: str, rule: str) -> str:
+    """Where to write the match, target or protocol that an option belongs to."""
+    protocol = RuleView.of(rule).value("-p")
+    if owner.startswith("-p ") and protocol:
+        return f'write "{owner}" in place of "-p {protocol}"'
+    return f'write "{owner}" before it'
+
+
 def option_hint(match: re.Match[str], rule: str) -> str:
     """What an unknown option belongs to, or the option that was meant."""
     if match[1] == "--port":
         return "write --dport for the destination port, --sport for the source port"
     if owner := OWNERS.get(match[1]):
-        protocol = RuleView.of(rule).value("-p")
-        if owner.startswith("-p ") and protocol:
-            return f'write "{owner}" in place of "-p {protocol}"'
-        return f'write "{owner}" before it'
+        return _owner_hint(owner, rule)
     otherwise = "check its spelling; the -m or -j that it belongs to must stand before it"
     return _write(nearest_name(match[1], OPTIONS), otherwise)
 

@@ -160,7 +160,10 @@ def _lint_log(
     if not _has_limit(view) and (rule.table, rule.chain) not in limited:
         hint = 'add "-m limit --limit 5/min": without it a flood of packets floods the kernel log'
         yield _warning("log-without-limit", "LOG without a rate limit", rule, hint)
-    prefix = view.value("--log-prefix") or ""
+    yield from _lint_prefix(rule, view.value("--log-prefix") or "", context)
+
+
+def _lint_prefix(rule: Addition, prefix: str, context: LintContext) -> Iterator[Finding]:
     yield from _lint_length(rule, "log prefix", prefix, LONGEST_LOG_PREFIX)
     if prefix and not prefix.endswith(" "):
         message = f'the log prefix "{prefix}" does not end with a space, so log lines start with "{prefix}IN=eth0"'
@@ -228,16 +231,19 @@ def _lint_ports(rule: Addition, view: RuleView) -> Iterator[Finding]:
 def _missing_commits(readings: Iterable[Reading]) -> Iterator[Finding]:
     """Files whose last table has no COMMIT. Where the last line has no line break either, the file was cut short. In a
     file with errors this may be a consequence of one."""
-    hint = "write COMMIT as the last line"
     for reading in readings:
         if reading.open_table is None or reading.findings:
             continue
-        if reading.ends_inside_line:
-            message = "the file ends without COMMIT and without a line break: it is cut short"
-            yield Finding("missing-commit", message, reading.open_table, hint=hint)
-        else:
-            message = "the file ends without COMMIT for this table: it may be cut short"
-            yield Finding("missing-commit", message, reading.open_table, Severity.WARNING, hint)
+        yield _missing_commit(reading.open_table, ends_inside_line=reading.ends_inside_line)
+
+
+def _missing_commit(open_table: Origin, *, ends_inside_line: bool) -> Finding:
+    hint = "write COMMIT as the last line"
+    if ends_inside_line:
+        message = "the file ends without COMMIT and without a line break: it is cut short"
+        return Finding("missing-commit", message, open_table, hint=hint)
+    message = "the file ends without COMMIT for this table: it may be cut short"
+    return Finding("missing-commit", message, open_table, Severity.WARNING, hint)
 
 
 def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:

@@ -186,7 +186,7 @@ def lint_closed_chains(
         if name in _LOOPBACK_OPTIONS:
             yield from _lint_loopback(name, hints)
             yield from _lint_neighbours(name, hints)
-        if name in ("INPUT", "FORWARD") and _drops_new(closed, Family.IPV4) and not _drops_new(closed, Family.IPV6):
+        if name in ("INPUT", "FORWARD") and _drops_new_only_for_ipv4(closed):
             yield from _lint_open(closed[Family.IPV4], rulesets, preserve)
 
 
@@ -197,6 +197,10 @@ def _closed_chains(rulesets: Iterable[ReadRuleset], name: str) -> dict[Family, _
         if found is not None:
             closed[ruleset.family] = found
     return closed
+
+
+def _drops_new_only_for_ipv4(closed: Mapping[Family, _Closed]) -> bool:
+    return _drops_new(closed, Family.IPV4) and not _drops_new(closed, Family.IPV6)
 
 
 def _drops_new(closed: Mapping[Family, _Closed], family: Family) -> bool:
@@ -331,8 +335,12 @@ def lint_ftp(rulesets: Sequence[ReadRuleset], candidates: Iterable[Ruleset]) -> 
     helped = [candidate.family for candidate in candidates if _has_helper(candidate)]
     for ruleset in rulesets:
         if ruleset.family not in helped:
-            for name in _REPLIES:
-                yield from _lint_ftp_in(ruleset, name)
+            yield from _lint_ftp_of(ruleset)
+
+
+def _lint_ftp_of(ruleset: ReadRuleset) -> Iterator[Finding]:
+    for name in _REPLIES:
+        yield from _lint_ftp_in(ruleset, name)
 
 
 def _has_helper(ruleset: Ruleset) -> bool:

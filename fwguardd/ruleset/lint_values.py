@@ -181,14 +181,18 @@ def _lint_numbers(rule: Addition, option: Option) -> Iterator[Finding]:
             return
 
 
+def _any_interface(rule: Addition, option: Option) -> Finding:
+    matched = "every interface"
+    if option.negated:
+        matched = "no interface"
+    hint = f'leave {option.name} out, or write the beginning of a name before the +: "eth+"'
+    return _warning("odd-interface", f'"+" alone matches {matched}', rule, hint)
+
+
 def _lint_interface(rule: Addition, option: Option) -> Iterator[Finding]:
     name = option.value
     if name == "+":
-        matched = "every interface"
-        if option.negated:
-            matched = "no interface"
-        hint = f'leave {option.name} out, or write the beginning of a name before the +: "eth+"'
-        yield _warning("odd-interface", f'"+" alone matches {matched}', rule, hint)
+        yield _any_interface(rule, option)
         return
     match = _ODD_INTERFACE.match(name)
     if match is None:

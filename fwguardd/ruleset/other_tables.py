@@ -17,7 +17,7 @@ from fwguardd.ruleset.program_lookup import owner_of_nft_table
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 DROP_IS_FINAL = (
     "what it drops is dropped whatever fwguardd's rules accept, and what it accepts still passes fwguardd's rules"
@@ -90,6 +90,9 @@ class OtherTable:
             return "iptables-nft"
         if self.name == "firewalld":
             return "firewalld"
+        return self._owner_title()
+
+    def _owner_title(self) -> str:
         owner = owner_of_nft_table(self.family, self.name)
         if owner is None:
             return ""
@@ -122,10 +125,13 @@ def is_made_by_iptables(family: str, table: str, chain: BaseChain) -> bool:
     """Whether a base chain of nf_tables is one that iptables-nft makes: by its table, name, hook and priority."""
     if family not in ("ip", "ip6") or chain.name not in BUILTIN_CHAINS.get(table, ()):
         return False
-    priorities = _PRIORITIES[table]
-    if table == "nat" and chain.name in ("INPUT", "POSTROUTING"):
-        priorities = (100,)
-    return chain.hook == chain.name.lower() and chain.priority in priorities
+    return chain.hook == chain.name.lower() and chain.priority in _priorities(table, chain.name)
+
+
+def _priorities(table: str, chain: str) -> Collection[int]:
+    if table == "nat" and chain in ("INPUT", "POSTROUTING"):
+        return (100,)
+    return _PRIORITIES[table]
 
 
 def restricting(tables: Iterable[OtherTable]) -> tuple[OtherTable, ...]:

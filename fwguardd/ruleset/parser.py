@@ -229,6 +229,14 @@ def _read_table(reader: _Reader, raw: str, origin: Origin) -> None:
     reader.statements.append(TableStart(name, reader.families, origin))
 
 
+def _refuse_declared_policy(table: str, chain: str, policy: str | None, *, is_alone: bool) -> None:
+    """A policy that the chain cannot have, or none at all for a built-in chain. Raises LineFault."""
+    if policy is not None:
+        refuse_policy(table, chain, policy)
+    elif is_alone and chain in BUILTIN_CHAINS[table]:
+        refuse_policy(table, chain, "")
+
+
 def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> Declaration:
     """``:CHAIN POLICY [packets:bytes]``."""
     words = bare_words(raw)
@@ -240,10 +248,7 @@ def _read_declaration(reader: _Reader, raw: str, origin: Origin) -> Declaration:
         refuse_rest(words[3:], f":{chain} {policy or '-'} {counters}")
     table = in_table(reader.table)
     refuse_chain_name(chain)
-    if policy is not None:
-        refuse_policy(table, chain, policy)
-    elif len(words) == 1 and chain in BUILTIN_CHAINS[table]:
-        refuse_policy(table, chain, "")
+    _refuse_declared_policy(table, chain, policy, is_alone=len(words) == 1)
     return Declaration(table, chain, policy, reader.families, origin, counters)
 
 

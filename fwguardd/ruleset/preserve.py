@@ -27,7 +27,7 @@ from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAIN
 from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.others import Others
@@ -139,14 +139,16 @@ def leaves_out_jump(chain: Chain, target: str, preserve: Preserve) -> bool:
 
 def without_copies(wanted: Ruleset, preserve: Preserve) -> Ruleset:
     """A wanted ruleset without the chains that known programs make for themselves, and without the jumps to them."""
-    tables: dict[str, Table] = {}
-    for name, table in wanted.tables.items():
-        chains: dict[str, Chain] = {}
-        for chain in table.chains.values():
-            if chain.policy is not None or not preserve.makes(chain.name):
-                chains[chain.name] = _without_copied_jumps(chain, preserve)
-        tables[name] = Table(name, chains)
+    tables = {name: _table_without_copies(table, preserve) for name, table in wanted.tables.items()}
     return Ruleset(wanted.family, tables)
+
+
+def _table_without_copies(table: Table, preserve: Preserve) -> Table:
+    chains: dict[str, Chain] = {}
+    for chain in table.chains.values():
+        if chain.policy is not None or not preserve.makes(chain.name):
+            chains[chain.name] = _without_copied_jumps(chain, preserve)
+    return Table(table.name, chains)
 
 
 def _without_copied_jumps(chain: Chain, preserve: Preserve) -> Chain:
@@ -177,9 +179,12 @@ def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -
         rulesets.append(wanted)
     tables: dict[str, Table] = {}
     for name, table in live.tables.items():
-        owned = [ruleset.tables[name].chains for ruleset in rulesets if name in ruleset.tables]
-        tables[name] = _own_table(live.family, table, owned, preserve)
+        tables[name] = _own_table(live.family, table, _versions_of_table(name, rulesets), preserve)
     return Ruleset(live.family, tables)
+
+
+def _versions_of_table(name: str, rulesets: Iterable[Ruleset]) -> list[Mapping[str, Chain]]:
+    return [ruleset.tables[name].chains for ruleset in rulesets if name in ruleset.tables]
 
 
 def _own_table(family: Family, table: Table, owned: Sequence[Mapping[str, Chain]], preserve: Preserve) -> Table:
@@ -227,17 +232,22 @@ def _own_chain(live: _LiveChain, owned: Sequence[Chain], preserve: Preserve) -> 
             recognized[rule.text] += 1
     if not recognized:
         return chain
-    left = _most_of_each(recognized, owned) & (recognized - live.theirs)
-    rules: list[Rule] = []
-    for rule in chain.rules:
-        if rule.text not in recognized:
-            rules.append(rule)
-        elif left[rule.text]:
-            left[rule.text] -= 1
-            rules.append(rule)
+    owned_times = _most_of_each(recognized, owned) & (recognized - live.theirs)
+    rules = tuple(_own_rules(chain.rules, recognized, owned_times))
     if len(rules) == len(chain.rules):
         return chain
-    return replace(chain, rules=tuple(rules))
+    return replace(chain, rules=rules)
+
+
+def _own_rules(rules: Iterable[Rule], recognized: Collection[str], owned_times: Counter[str]) -> Iterator[Rule]:
+    """The rules that are not recognized, and the first of those that are: as many of each text as are owned."""
+    left = owned_times.copy()
+    for rule in rules:
+        if rule.text not in recognized:
+            yield rule
+        elif left[rule.text]:
+            left[rule.text] -= 1
+            yield rule
 
 
 def _most_of_each(texts: Collection[str], chains: Iterable[Chain]) -> Counter[str]:
@@ -253,7 +263,7 @@ def _compiled(patterns: tuple[str, ...]) -> Preserve:
     for_rules: list[str] = []
     for_chains: list[str] = []
     for pattern in patterns:
-        if pattern.startswith("-") or " " in pattern:
+        if _is_for_rules(pattern):
             for_rules.append(pattern)
         else:
             for_chains.append(translate(pattern))
@@ -265,6 +275,10 @@ def _any_of(expressions: Sequence[str]) -> re.Pattern[str]:
     if not expressions:
         return _NOTHING
     return re.compile("|".join(expressions))
+
+
+def _is_for_rules(pattern: str) -> bool:
+    return pattern.startswith("-") or " " in pattern
 
 
 def _in_places(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -16,7 +16,7 @@ from fwguardd.ruleset.conditions import Condition, implies, read_conditions
 from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Rule, Table
 
@@ -192,16 +192,15 @@ def _kind_of(text: str, parts: Sequence[str], values: Sequence[str]) -> RuleKind
 def without_repeated_kinds(chains: ReadChains) -> ReadChains:
     """The chains with the first rule of each kind only, and with all jumps. What was not decided about packets of a
     kind by one rule, nor by what lies between, is not decided by the next rule of the same kind."""
-    kept: ReadChains = {}
-    for name, rules in chains.items():
-        seen: set[RuleKind] = set()
-        firsts: list[ReadRule] = []
-        for rule in rules:
-            if rule.kind not in seen or rule.kind.target in chains:
-                seen.add(rule.kind)
-                firsts.append(rule)
-        kept[name] = tuple(firsts)
-    return kept
+    return {name: tuple(_first_of_each_kind(rules, chains)) for name, rules in chains.items()}
+
+
+def _first_of_each_kind(rules: Iterable[ReadRule], chains: ReadChains) -> Iterator[ReadRule]:
+    seen: set[RuleKind] = set()
+    for rule in rules:
+        if rule.kind not in seen or rule.kind.target in chains:
+            seen.add(rule.kind)
+            yield rule
 
 
 def shadows(earlier: ReadRule, later: ReadRule) -> bool:

@@ -165,12 +165,15 @@ def named_objects(candidate: Candidate) -> list[ObjectReference]:
 def _objects_of(family: Family, rule: Rule) -> Iterator[ObjectReference]:
     view = RuleView.of(rule.text)
     place, protocol = rule.origin or Origin("", 0), view.value("-p") or "tcp"
-    name = view.value("--nfacct-name")
-    if name and _may_name_object(name):
-        yield ObjectReference("nfacct", name, family, protocol, place)
-    name = view.value("--timeout")
-    if name and view.target == "CT" and _may_name_object(name):
-        yield ObjectReference("timeout", name, family, protocol, place)
+    for kind, name in _object_names(view):
+        if name and _may_name_object(name):
+            yield ObjectReference(kind, name, family, protocol, place)
+
+
+def _object_names(view: RuleView) -> Iterator[tuple[str, str | None]]:
+    yield "nfacct", view.value("--nfacct-name")
+    if view.target == "CT":
+        yield "timeout", view.value("--timeout")
 
 
 def _may_name_object(name: str) -> bool:

@@ -111,11 +111,16 @@ def _protocol(condition: Condition, packet: SamplePacket) -> Answer:
     return _yes_or_no(condition.value == packet.protocol)
 
 
+def _matches_loopback(interface: str) -> bool:
+    """Whether the name of an interface, or the beginning of one before a +, is that of the loopback interface."""
+    return interface == "lo" or (interface.endswith("+") and "lo".startswith(interface[:-1]))
+
+
 def _interface(condition: Condition, packet: SamplePacket) -> Answer:
     name = condition.value
     if name == "+":
         return Answer.ALWAYS
-    is_loopback = name == "lo" or (name.endswith("+") and "lo".startswith(name[:-1]))
+    is_loopback = _matches_loopback(name)
     if packet.is_loopback:
         return _yes_or_no(is_loopback)
     if is_loopback:
@@ -199,10 +204,14 @@ def _flags(condition: Condition, packet: SamplePacket) -> Answer:
     mask, wanted = frozenset(condition.values[0].split(",")), frozenset(condition.values[1].split(","))
     if not packet.is_reply:
         return _yes_or_no(_NEW_FLAGS & mask == wanted & mask)
-    found = [flags & mask == wanted & mask for flags in _REPLY_FLAGS]
-    if any(found) and not all(found):
+    return _flags_of_replies(mask, wanted)
+
+
+def _flags_of_replies(mask: frozenset[str], wanted: frozenset[str]) -> Answer:
+    found = {flags & mask == wanted & mask for flags in _REPLY_FLAGS}
+    if len(found) > 1:
         return Answer.RARELY
-    return _yes_or_no(all(found))
+    return _yes_or_no(found == {True})
 
 
 def _icmp_type(condition: Condition, packet: SamplePacket) -> Answer:

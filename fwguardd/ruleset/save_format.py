@@ -83,12 +83,9 @@ class Saved:
         for name, table in before.tables.items():
             if name in self.hidden:
                 continue
-            if name not in self.shown.tables:
+            shown = self.shown.tables.get(name)
+            if shown is None or _shows_fewer_rules(shown, table):
                 return True
-            chains = self.shown.tables[name].chains
-            for chain in table.chains.values():
-                if chain.name not in chains or len(chains[chain.name].rules) < len(chain.rules):
-                    return True
         return False
 
     def showing(self, tables: Iterable[str]) -> Ruleset:
@@ -100,6 +97,14 @@ class Saved:
             if table in self.hidden:
                 raise IncompatibleTableError(self.shown.family, table)
         return self.shown
+
+
+def _shows_fewer_rules(shown: Table, before: Table) -> bool:
+    """Whether a chain is gone that a table had before, or some of its rules."""
+    for name, chain in before.chains.items():
+        if name not in shown.chains or len(shown.chains[name].rules) < len(chain.rules):
+            return True
+    return False
 
 
 def render(ruleset: Ruleset, *, tagged: bool = False, commit_every: int | None = None) -> Rendered:
@@ -244,16 +249,22 @@ def with_origins(saved: Ruleset, source: Ruleset) -> Ruleset:
     """
     tables: dict[str, Table] = {}
     first = 0
-    for table in source.tables.values():
-        chains: dict[str, Chain] = {}
-        for chain in table.chains.values():
-            here = saved.tables.get(table.name, Table(table.name, {})).chains.get(chain.name)
-            if here is None or len(here.rules) < len(chain.rules):
-                raise IncompleteSaveError(f"the chain {chain.name} of the table {table.name} was not printed whole")
-            chains[chain.name] = _chain_with_origins(here, chain, first)
-            first += len(chain.rules)
-        tables[table.name] = Table(table.name, chains)
+    for name, table in source.tables.items():
+        tables[name] = _table_with_origins(saved.tables.get(name, Table(name, {})), table, first)
+        first += sum(len(chain.rules) for chain in table.chains.values())
     return Ruleset(saved.family, tables)
+
+
+def _table_with_origins(saved: Table, source: Table, first: int) -> Table:
+    """A table whose first rule has the number ``first``. Raises IncompleteSaveError."""
+    chains: dict[str, Chain] = {}
+    for chain in source.chains.values():
+        here = saved.chains.get(chain.name)
+        if here is None or len(here.rules) < len(chain.rules):
+            raise IncompleteSaveError(f"the chain {chain.name} of the table {source.name} was not printed whole")
+        chains[chain.name] = _chain_with_origins(here, chain, first)
+        first += len(chain.rules)
+    return Table(source.name, chains)
 
 
 def _chain_with_origins(saved: Chain, written: Chain, first: int) -> Chain:

@@ -107,10 +107,13 @@ def refuse_chain_name(name: str) -> None:
     if name in VERDICTS:
         raise LineFault("chain-name", f"{name} is a target, and cannot be the name of a chain", "choose another name")
     if _is_odd_name(name):
-        hint = "use letters, digits, _ and -, and begin with a letter"
-        if '"' in name:
-            hint = "leave out the quotes"
-        raise LineFault("chain-name", f'"{name}" cannot be the name of a chain', hint)
+        raise LineFault("chain-name", f'"{name}" cannot be the name of a chain', _how_to_name(name))
+
+
+def _how_to_name(refused: str) -> str:
+    if '"' in refused:
+        return "leave out the quotes"
+    return "use letters, digits, _ and -, and begin with a letter"
 
 
 def _is_odd_name(name: str) -> bool:

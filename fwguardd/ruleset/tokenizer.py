@@ -113,11 +113,15 @@ def unusable_file(path: str, data: bytes) -> Finding | None:
         return other_encoding
     if b"\0" in data or b"\r" in data:
         return _misread_byte(path, data)
+    return _too_many_lines(path, data) or _bad_utf_8(path, data)
+
+
+def _too_many_lines(path: str, data: bytes) -> Finding | None:
     lines = data.count(b"\n")
-    if lines > MOST_LINES:
-        message = f"the file has {lines:,} lines; a rule file may have {MOST_LINES:,}"
-        return Finding("too-many-lines", message, Origin(path, 0), hint="use an ipset for long lists of addresses")
-    return _bad_utf_8(path, data)
+    if lines <= MOST_LINES:
+        return None
+    message = f"the file has {lines:,} lines; a rule file may have {MOST_LINES:,}"
+    return Finding("too-many-lines", message, Origin(path, 0), hint="use an ipset for long lists of addresses")
 
 
 def _bad_utf_8(path: str, data: bytes) -> Finding | None:
@@ -135,16 +139,19 @@ def _is_mostly_nul(data: bytes) -> bool:
     return data.rstrip(b"\0").count(b"\0") * 3 > len(data)
 
 
+def _nul_byte(path: str, data: bytes) -> Finding:
+    origin = _origin_at(path, data, data.find(b"\0"))
+    if data.endswith(b"\0" * 64):
+        message = "the file ends in NUL bytes: its end was lost, as a power failure can do"
+        return Finding("nul-byte", message, origin, hint="write the end again, or restore the file from a backup")
+    hint = "write the line again: iptables would drop what comes after that byte"
+    return Finding("nul-byte", "the line has a NUL byte", origin, hint=hint)
+
+
 def _misread_byte(path: str, data: bytes) -> Finding:
     """A NUL or a carriage return. Windows line ends are one finding for the file."""
-    position = data.find(b"\0")
-    if position >= 0 and data.endswith(b"\0" * 64):
-        message = "the file ends in NUL bytes: its end was lost, as a power failure can do"
-        hint = "write the end again, or restore the file from a backup"
-        return Finding("nul-byte", message, _origin_at(path, data, position), hint=hint)
-    if position >= 0:
-        hint = "write the line again: iptables would drop what comes after that byte"
-        return Finding("nul-byte", "the line has a NUL byte", _origin_at(path, data, position), hint=hint)
+    if b"\0" in data:
+        return _nul_byte(path, data)
     if data.count(b"\r") == data.count(b"\r\n"):
         hint = f"convert it with: sed -i 's/\\r$//' {_in_a_shell(path)}"
         origin = _origin_at(path, data, data.find(b"\r"))
