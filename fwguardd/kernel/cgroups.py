@@ -140,6 +140,11 @@ def _container_at(path: Sequence[str], index: int) -> str | None:
     bare = _BARE.fullmatch(component)
     if bare is not None:
         return f"container {_engine_of_path(path, index)}{bare['id']}"
+    return _lxc_container_at(path, index)
+
+
+def _lxc_container_at(path: Sequence[str], index: int) -> str | None:
+    component = path[index]
     payload = _LXC.fullmatch(component)
     if payload is not None:
         return f"container lxc {payload['name']}"

@@ -115,13 +115,7 @@ class ScratchNamespace:
 
     def receive(self) -> list[dict[str, Any]]:
         """Wait for the results of the steps that were sent. Raises NamespaceError."""
-        try:
-            line = self._stream.readline()
-        except TimeoutError as error:
-            message = f"the rehearsal worker did not answer within {ANSWER_SECONDS:g} s, so nothing was rehearsed"
-            raise NamespaceError(f"{message}; {self.method.advice}") from error
-        except OSError as error:
-            raise self._ended(error.strerror) from error
+        line = self._read_line()
         if not line:
             raise self._ended("it closed the connection")
         answer: dict[str, Any] = json.loads(line)
@@ -129,6 +123,15 @@ class ScratchNamespace:
             raise NamespaceError(answer["error"])
         results: list[dict[str, Any]] = answer["results"]
         return results
+
+    def _read_line(self) -> bytes:
+        try:
+            return self._stream.readline()
+        except TimeoutError as error:
+            message = f"the rehearsal worker did not answer within {ANSWER_SECONDS:g} s, so nothing was rehearsed"
+            raise NamespaceError(f"{message}; {self.method.advice}") from error
+        except OSError as error:
+            raise self._ended(error.strerror) from error
 
     def is_alive(self) -> bool:
         """Whether the worker still has its end of the connection open. Only before anything was sent to it."""

@@ -130,11 +130,19 @@ def ask(kernel: socket.socket, subsystem: int, command: int, body: bytes, flags:
     """
     header = HEADER.pack(HEADER.size + len(body), subsystem << 8 | command, NLM_F_REQUEST | flags, 0, 0)
     kernel.sendto(header + body, (0, 0))
+    _wait_for_answer(kernel)
+    return _answer_in(kernel.recv(_LARGEST_ANSWER))
+
+
+def _wait_for_answer(kernel: socket.socket) -> None:
     end = select.poll()
     end.register(kernel, select.POLLIN)
     if not end.poll(_ANSWER_SECONDS * 1000):
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
-    for kind, content in messages(kernel.recv(_LARGEST_ANSWER)):
+
+
+def _answer_in(data: bytes) -> int | bytes:
+    for kind, content in messages(data):
         if kind != NLMSG_ERROR:
             return content
         number = error_number(content)

@@ -44,7 +44,7 @@ from fwguardd.kernel.netlink import (
 from fwguardd.kernel.nflog_message import COPIED, NFULNL_MSG_CONFIG, LoggedPacket, parse_packets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 NETLINK_ROUTE: Final = 0
 RTNLGRP_LINK: Final = 1
@@ -229,16 +229,20 @@ class DeviceNames:
         changed = False
         with contextlib.suppress(BlockingIOError):
             while True:
-                try:
-                    # One byte is enough: only whether there is a notice matters.
-                    self._socket.recv(1)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
+                self._take_notice()
                 changed = True
         if changed:
             self._names.clear()
         return changed
+
+    def _take_notice(self) -> None:
+        """Take one notice, or learn that some were dropped. Raises BlockingIOError if there is none."""
+        try:
+            # One byte is enough: only whether there is a notice matters.
+            self._socket.recv(1)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
 
     def name(self, index: int) -> bytes | None:
         """A device's name; None when no device has this index, or has it any more."""
@@ -293,6 +297,10 @@ def _owner(group: int) -> str | None:
         lines = Path("/proc/thread-self/net/netfilter/nfnetlink_log").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
+    return _owner_in(lines, group)
+
+
+def _owner_in(lines: Iterable[str], group: int) -> str | None:
     for line in lines:
         fields = line.split()
         if len(fields) > 1 and fields[0] == str(group):

@@ -113,6 +113,17 @@ def _tables_of_iptables(family: Family) -> list[NftTable]:
 
 def _activate(family: int, name: str) -> None:
     """Write the flags of a table without "dormant", in a transaction of its own (nf_tables_updtable())."""
+    with open_socket(NETLINK_NETFILTER) as requester:
+        requester.settimeout(_SECONDS)
+        requester.sendto(_activation(family, name), (0, 0))
+        for kind, body in messages(requester.recv(_BUFFER)):
+            number = error_number(body)
+            if kind == NLMSG_ERROR and number:
+                raise OSError(number, os.strerror(number))
+
+
+def _activation(family: int, name: str) -> bytes:
+    """The messages of the transaction."""
     table = attribute(NFTA_TABLE_NAME, name.encode() + b"\0") + attribute(NFTA_TABLE_FLAGS, bytes(4))
     batch = b""
     for kind, flags, subject, resource, content in (
@@ -122,13 +133,7 @@ def _activate(family: int, name: str) -> None:
     ):
         body = FAMILY_HEADER.pack(subject, 0, socket.htons(resource)) + content
         batch += HEADER.pack(HEADER.size + len(body), kind, flags, 1, 0) + body
-    with open_socket(NETLINK_NETFILTER) as requester:
-        requester.settimeout(_SECONDS)
-        requester.sendto(batch, (0, 0))
-        for kind, body in messages(requester.recv(_BUFFER)):
-            number = error_number(body)
-            if kind == NLMSG_ERROR and number:
-                raise OSError(number, os.strerror(number))
+    return batch
 
 
 def legacy_table_names(family: Family) -> frozenset[str]:
@@ -175,9 +180,16 @@ def _read_dump(requester: socket.socket, answers: int) -> tuple[_Objects, bool]:
                 return found, whole
             if kind == NLMSG_ERROR:
                 raise OSError(error_number(body), "cannot list the tables of nf_tables")
-            attributes = read_attributes(body[FAMILY_HEADER.size :])
-            if kind == answers and attributes is not None:
-                found.append((body[0], attributes))
+            if kind == answers:
+                found += _object_in(body)
+
+
+def _object_in(body: bytes) -> _Objects:
+    """The family and the attributes in a message; nothing if they cannot be read."""
+    attributes = read_attributes(body[FAMILY_HEADER.size :])
+    if attributes is None:
+        return []
+    return [(body[0], attributes)]
 
 
 def text_attribute(attributes: Mapping[int, bytes], kind: int) -> str:

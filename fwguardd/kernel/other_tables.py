@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.kernel.netlink import read_attributes
-from fwguardd.kernel.nft_tables import dump, list_tables, number_attribute, open_requester, text_attribute
+from fwguardd.kernel.nft_tables import NftTable, dump, list_tables, number_attribute, open_requester, text_attribute
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 from fwguardd.ruleset.other_tables import BaseChain, OtherTable, is_made_by_iptables, restricting
 
@@ -103,8 +103,11 @@ def _chains_of_tables(requester: socket.socket) -> dict[tuple[int, str], list[Ba
 
 def _active_tables(requester: socket.socket) -> list[tuple[int, str]]:
     """Family and name of each table that packets traverse."""
-    active = [table for table in list_tables(requester) if table.name and not table.dormant]
-    return [(table.family, table.name) for table in active if table.family in FAMILIES]
+    return [(table.family, table.name) for table in list_tables(requester) if _is_traversed(table)]
+
+
+def _is_traversed(table: NftTable) -> bool:
+    return bool(table.name) and not table.dormant and table.family in FAMILIES
 
 
 def _is_other(family: str, table: str, chain: BaseChain, hidden: frozenset[tuple[str, str]]) -> bool:
@@ -139,23 +142,25 @@ def _base_chain(family: int, attributes: dict[int, bytes]) -> BaseChain | None:
     hook = read_attributes(attributes.get(NFTA_CHAIN_HOOK, b""))
     if not hook:
         return None
-    hooks = _HOOKS
-    if FAMILIES[family] == "netdev":
-        hooks = _DEVICE_HOOKS
-    number = number_attribute(hook, NFTA_HOOK_HOOKNUM)
-    hook_name = f"hook {number}"
-    if number < len(hooks):
-        hook_name = hooks[number]
     return BaseChain(
         name=text_attribute(attributes, NFTA_CHAIN_NAME),
         kind=text_attribute(attributes, NFTA_CHAIN_TYPE),
-        hook=hook_name,
+        hook=_hook_name(family, number_attribute(hook, NFTA_HOOK_HOOKNUM)),
         priority=int.from_bytes(hook.get(NFTA_HOOK_PRIORITY, bytes(4)), "big", signed=True),
         policy=_POLICIES[number_attribute(attributes, NFTA_CHAIN_POLICY, 1) & 1],
         rules=number_attribute(
             attributes, NFTA_CHAIN_USE
         ),  # Chains cannot jump to a base chain, so its use count is its number of rules.
     )
+
+
+def _hook_name(family: int, number: int) -> str:
+    hooks = _HOOKS
+    if FAMILIES[family] == "netdev":
+        hooks = _DEVICE_HOOKS
+    if number < len(hooks):
+        return hooks[number]
+    return f"hook {number}"
 
 
 def _legacy_table(family: int, name: str) -> OtherTable:

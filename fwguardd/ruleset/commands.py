@@ -144,15 +144,21 @@ def _take_table(command: _Command, attached: str, column: int) -> None:
     command.table = name
 
 
+def _verb_and_value(word: str) -> tuple[str, str]:
+    """A verb, and the value that is attached to it."""
+    name, equals, value = word.partition("=")
+    if equals and name in _VERBS:
+        return name, value
+    return word[:2], word[2:]
+
+
 def _take_verb(command: _Command) -> str:
     """Take the verb. ``-AINPUT`` and ``--append=INPUT`` are two words, as for getopt(3). Raises LineFault."""
     first = command.words[0]
     if first.value in _VERBS:
         del command.words[0]
         return _VERBS[first.value]
-    name, equals, value = first.value.partition("=")
-    if not equals or name not in _VERBS:
-        name, value = first.value[:2], first.value[2:]
+    name, value = _verb_and_value(first.value)
     if name in _VERBS:
         command.words[0] = Word(value, first.start, first.end)
         return _VERBS[name]
@@ -188,9 +194,13 @@ def _read_addition(command: _Command, verb: str, table: str, chain: str) -> Addi
     return Addition(table, chain, position, text, command.families, command.line.origin, command.counters)
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _take_position(words: list[Word]) -> int:
     """The number that stands after the chain of -I; 1 where there is none."""
-    if not words or not words[0].value.isascii() or not words[0].value.isdigit():
+    if not words or not _is_number(words[0].value):
         return 1
     position = int(words.pop(0).value[:18])
     if position == 0:

@@ -315,12 +315,15 @@ def _close_table(name: str, chains: dict[str, _OpenChain]) -> Table:
     """All built-in chains first, then the user-defined ones."""
     closed: dict[str, Chain] = {}
     for chain in BUILTIN_CHAINS[name]:
-        opened = chains.get(chain, _OpenChain())
-        closed[chain] = Chain(chain, opened.policy or NOT_STATED, opened.rules, opened.origin, opened.counters)
+        closed[chain] = _close_builtin_chain(chain, chains.get(chain, _OpenChain()))
     for chain, opened in chains.items():
         if chain not in closed:
             closed[chain] = _close_user_chain(chain, opened)
     return Table(name, closed)
+
+
+def _close_builtin_chain(name: str, opened: _OpenChain) -> Chain:
+    return Chain(name, opened.policy or NOT_STATED, opened.rules, opened.origin, opened.counters)
 
 
 def _close_user_chain(name: str, opened: _OpenChain) -> Chain:

@@ -90,7 +90,7 @@ def _longest_ascending(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _paired(here: Sequence[str], there: Sequence[str], first: int, start: int) -> Iterator[Pair]:
-    if not here or not there or len(here) * len(there) > _MOST_COMPARISONS:
+    if not 0 < len(here) * len(there) <= _MOST_COMPARISONS:
         return
     for block in SequenceMatcher(None, here, there, autojunk=False).get_matching_blocks():
         for number in range(block.size):
@@ -196,9 +196,13 @@ def _of_chain(family: Family, table: str, chain: Chain, kind: ChangeKind) -> Ite
         yield Difference(family, table, chain.name, kind, "", chain.origin)
 
 
+def _differ_in_policy(wanted: Chain, actual: Chain) -> bool:
+    return wanted.policy != actual.policy and NOT_STATED not in (wanted.policy, actual.policy)
+
+
 def _chain_differences(family: Family, table: str, wanted: Chain, actual: Chain) -> Iterator[Difference]:
     """Differences of policy and rules between two chains of one name."""
-    if wanted.policy != actual.policy and NOT_STATED not in (wanted.policy, actual.policy):
+    if _differ_in_policy(wanted, actual):
         text = f"{actual.policy} instead of {wanted.policy}"
         yield Difference(family, table, wanted.name, ChangeKind.POLICY, text, wanted.origin or actual.origin)
     for kind, rule in _rule_differences(wanted.rules, actual.rules):

@@ -112,8 +112,10 @@ def _missing_chain(target: str, table: Table | None) -> Explanation:
     if table is not None:
         name, chains = table.name, tuple(table.chains)
     how = f'"{how_to_declare(target, name)}"'
-    nearest = nearest_target(target, chains)
+    return Explanation("undeclared-chain", message, _nearest_or_declare(nearest_target(target, chains), how))
+
+
+def _nearest_or_declare(nearest: str | None, how: str) -> str:
     if nearest:
-        hint = f"write {nearest} if you mean that, or declare the chain: {how}"
-        return Explanation("undeclared-chain", message, hint)
-    return Explanation("undeclared-chain", message, f"declare it: {how}; or correct its spelling")
+        return f"write {nearest} if you mean that, or declare the chain: {how}"
+    return f"declare it: {how}; or correct its spelling"

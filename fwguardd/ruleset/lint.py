@@ -95,10 +95,14 @@ def _inserted(readings: Iterable[Reading]) -> frozenset[Origin]:
     """The places of rules that -I puts before others."""
     found: set[Origin] = set()
     for reading in readings:
-        for statement in reading.statements:
-            if isinstance(statement, Addition) and statement.position is not None:
-                found.add(statement.origin)
+        found.update(_insertions(reading.statements))
     return frozenset(found)
+
+
+def _insertions(statements: Iterable[Statement]) -> Iterator[Origin]:
+    for statement in statements:
+        if isinstance(statement, Addition) and statement.position is not None:
+            yield statement.origin
 
 
 def _own_statements(readings: Iterable[Reading], preserve: Preserve) -> list[Statement]:

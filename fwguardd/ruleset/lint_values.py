@@ -112,10 +112,7 @@ def _lint_rule(rule: Addition, lines: Lines, now: datetime | None) -> Iterator[F
     line = "".join(lines.get(rule.origin.path, ())[rule.origin.line - 1 : rule.origin.line])
     for option in view.options:
         for finding in _lint_option(rule, option):
-            if finding.code in _AT_A_WORD:
-                yield replace(finding, column=line.find(option.value) + 1)
-            else:
-                yield finding
+            yield _with_column(finding, line, option)
     yield from _lint_comment(rule, view)
     yield from _lint_dates(rule, view, now)
     yield from _lint_targets(rule, view)
@@ -127,6 +124,13 @@ def _lint_option(rule: Addition, option: Option) -> Iterator[Finding]:
         yield from check(rule, option)
     if option.name in _NUMBER_OPTIONS:
         yield from _lint_numbers(rule, option)
+
+
+def _with_column(finding: Finding, line: str, option: Option) -> Finding:
+    """The finding with the column of the value, if it is about that word."""
+    if finding.code in _AT_A_WORD:
+        return replace(finding, column=line.find(option.value) + 1)
+    return finding
 
 
 def _lint_addresses(rule: Addition, option: Option) -> Iterator[Finding]:
@@ -197,16 +201,19 @@ def _lint_interface(rule: Addition, option: Option) -> Iterator[Finding]:
     match = _ODD_INTERFACE.match(name)
     if match is None:
         return
+    message, hint = _what_is_odd(name, match)
+    yield _warning("odd-interface", message, rule, hint)
+
+
+def _what_is_odd(name: str, match: re.Match[str]) -> tuple[str, str]:
+    """What the name of an interface means, and what to write in its place."""
     if match["alias"]:
         message = f'"{name}" is the label of an address, not an interface: no packet matches it'
-        hint = f"write {match['alias']}, and match the address with -d or -s"
-    elif match["star"]:
+        return message, f"write {match['alias']}, and match the address with -d or -s"
+    if match["star"]:
         message = f'"{name}" matches only an interface with exactly this name'
-        hint = f'write "{match["star"]}+": a + at the end matches any ending'
-    else:
-        message = f'"{name}" is an address, not an interface'
-        hint = "write the interface, or match the address with -s or -d"
-    yield _warning("odd-interface", message, rule, hint)
+        return message, f'write "{match["star"]}+": a + at the end matches any ending'
+    return f'"{name}" is an address, not an interface', "write the interface, or match the address with -s or -d"
 
 
 def _lint_port_list(rule: Addition, option: Option) -> Iterator[Finding]:
@@ -273,12 +280,16 @@ def _lint_targets(rule: Addition, view: RuleView) -> Iterator[Finding]:
         yield from _lint_catch_all(rule, view)
 
 
+def _ends_tracking(view: RuleView) -> bool:
+    return view.target == "NOTRACK" or (view.target == "CT" and view.has("--notrack"))
+
+
 def _lint_catch_all(rule: Addition, view: RuleView) -> Iterator[Finding]:
     """A rule for every packet."""
     if view.target == "TRACE":
         message = "TRACE for every packet: each rule that a packet meets makes a line in a log"
         yield _warning("trace-everything", message, rule, "name the packets to trace, as in -p tcp --dport 80")
-    elif view.target == "NOTRACK" or (view.target == "CT" and view.has("--notrack")):
+    elif _ends_tracking(view):
         message = "no packet is tracked: rules with connection states, and NAT, do not match any more"
         yield _warning("notrack-everything", message, rule, "name the packets that need no tracking")
 

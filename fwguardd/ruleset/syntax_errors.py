@@ -129,11 +129,14 @@ def refuse_unknown_table(name: str, consequence: str = "", column: int = 0) -> N
     message = "the name of the table is missing"
     if name:
         message = f'there is no table "{name}"'
+    raise LineFault("unknown-table", message + consequence, _table_meant(name), column)
+
+
+def _table_meant(name: str) -> str:
     meant = nearest_name(name, BUILTIN_CHAINS)
-    hint = f"the tables are {', '.join(BUILTIN_CHAINS)}"
     if meant:
-        hint = f"write {meant}"
-    raise LineFault("unknown-table", message + consequence, hint, column)
+        return f"write {meant}"
+    return f"the tables are {', '.join(BUILTIN_CHAINS)}"
 
 
 def refuse_imperative(word: Word) -> None:
