@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Record, Start
+from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Reading, Record, Start
 from fwguardd.ruleset.model import FAMILIES, Family, Ruleset, Table
 from fwguardd.ruleset.rule_variants import (
     FIRST_PACKETS,
@@ -130,7 +130,7 @@ class Trials:
         if culprit is None:
             return known
         alone = _alone(culprit, refused.text)
-        places = [place for place in PLACES if not self.refuses(rule_in(refused.family, place, alone))]
+        places = self._places_taken(refused.family, alone)
         if Place(refused.table.name, refused.chain) in places:
             return known
         if places:
@@ -148,6 +148,10 @@ class Trials:
                 return part
         return None
 
+    def _places_taken(self, family: Family, text: str) -> list[Place]:
+        """The built-in chains in which a rule loads."""
+        return [place for place in PLACES if not self.refuses(rule_in(family, place, text))]
+
     def _with_line_of_log(self, found: Explanation, ruleset: Ruleset) -> Explanation:
         """The explanation with the kernel's line about the refusal, if there is one and the log can be read."""
         try:
@@ -156,10 +160,18 @@ class Trials:
                 records = log.read_available(_MOST_RECORDS)
         except (KernelLogError, OSError):
             return found
-        for record in records:
-            if isinstance(record, Record) and _KERNEL_LINE.match(record.text):
-                return replace(found, message=f'{found.message}; the kernel log says "{record.text}"')
-        return found
+        line = _line_about_rule(records)
+        if line is None:
+            return found
+        return replace(found, message=f'{found.message}; the kernel log says "{line}"')
+
+
+def _line_about_rule(readings: Iterable[Reading]) -> str | None:
+    """The first line with which an extension says why it refuses a rule."""
+    for reading in readings:
+        if isinstance(reading, Record) and _KERNEL_LINE.match(reading.text):
+            return reading.text
+    return None
 
 
 def _hint_for_options(culprit: Part) -> str:

@@ -43,7 +43,7 @@ from fwguardd.ruleset.save_format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.ruleset.error_reasons import Explanation
@@ -84,24 +84,30 @@ class Rehearsals:
         Raises NamespaceError if a rehearsal is not possible.
         """
         named, warnings = objects_named(candidate)
+        rulesets = list(candidate.rulesets.values())
+        refusals: list[_Refusal] = []
         with contextlib.ExitStack() as lent:
-            stages = [
-                (_Stage(self.backend, lent.enter_context(self.pool.acquire()), named), ruleset)
-                for ruleset in candidate.rulesets.values()
-            ]
-            for stage, ruleset in stages:
-                stage.begin(ruleset)
-            results = [stage.results()[-1] for stage, _ in stages]
-            refusals: list[_Refusal] = []
-            for (stage, ruleset), result in zip(stages, results, strict=True):
+            stages = [_Stage(self.backend, lent.enter_context(self.pool.acquire()), named) for _ in rulesets]
+            results = _load_together(stages, rulesets)
+            for stage, ruleset, result in zip(stages, rulesets, results, strict=True):
                 if result["code"] != 0:
                     refusals += _all_refusals(stage, ruleset, result, candidate)
         if refusals:
             return _refused(refusals)
-        rulesets: dict[Family, Ruleset] = {}
-        for ruleset, result in zip(candidate.rulesets.values(), results, strict=True):
-            rulesets[ruleset.family] = _canonical(ruleset, result)
-        return Canonical.rehearsed(rulesets, warnings)
+        return Canonical.rehearsed(_read_back(rulesets, results), warnings)
+
+
+def _load_together(stages: list[_Stage], rulesets: list[Ruleset]) -> list[dict[str, Any]]:
+    """The results of loading and saving each ruleset in its stage, at the same time. Raises NamespaceError."""
+    for stage, ruleset in zip(stages, rulesets, strict=True):
+        stage.begin(ruleset)
+    return [stage.results()[-1] for stage in stages]
+
+
+def _read_back(rulesets: list[Ruleset], results: list[dict[str, Any]]) -> dict[Family, Ruleset]:
+    """The canonical form of each ruleset that was loaded. Raises NamespaceError."""
+    loaded = zip(rulesets, results, strict=True)
+    return {ruleset.family: _canonical(ruleset, result) for ruleset, result in loaded}
 
 
 def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
@@ -191,10 +197,8 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candi
     while refusal is not None and len(findings) < MOST_FINDINGS:
         error = read_restore_error(refusal["stderr"])
         number = _refused_rule(stage, ruleset, error)
-        if number is None and refusal["save"]:
-            reason = refusal["stderr"].strip()
-            raise NamespaceError(f"the rehearsal could not be read back: {reason}; {stage.scratch.method.advice}")
         if number is None:
+            _raise_if_not_read_back(stage, refusal)
             findings.append(_Refusal(_without_rule_to_blame(ruleset, error)))
             break
         table, chain, rule = _place(ruleset, number)
@@ -203,10 +207,20 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candi
         ruleset = _without_rule(ruleset, number)
         refusal = stage.refusal(ruleset)
         if refusal is not None and len(findings) == MOST_FINDINGS:
-            message = f"the kernel refuses more than {MOST_FINDINGS} rules; the others are not listed"
-            origin = findings[-1].finding.origin
-            findings.append(_Refusal(Finding("too-many-errors", message, origin, hint="correct these and check again")))
+            findings.append(_others_refused(findings[-1]))
     return findings
+
+
+def _raise_if_not_read_back(stage: _Stage, refusal: dict[str, Any]) -> None:
+    if refusal["save"]:
+        reason = refusal["stderr"].strip()
+        raise NamespaceError(f"the rehearsal could not be read back: {reason}; {stage.scratch.method.advice}")
+
+
+def _others_refused(last: _Refusal) -> _Refusal:
+    """The refusal of the rules behind the last one that is listed."""
+    message = f"the kernel refuses more than {MOST_FINDINGS} rules; the others are not listed"
+    return _Refusal(Finding("too-many-errors", message, last.finding.origin, hint="correct these and check again"))
 
 
 def _of_other_family(candidate: Candidate, ruleset: Ruleset) -> Ruleset | None:
@@ -270,10 +284,18 @@ def _refused_rule(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int |
     if named is not None and (error.names_rule or _refused_alone(stage, ruleset, named)):
         return named
     if error.missing_chain:
-        jumps = [jump_target(rule.text) for rule in rules_in_order(ruleset)]
-        if error.missing_chain in jumps:
-            return jumps.index(error.missing_chain)
+        jump = _first_jump(ruleset, error.missing_chain)
+        if jump is not None:
+            return jump
     return _bisect(stage, ruleset)
+
+
+def _first_jump(ruleset: Ruleset, chain: str) -> int | None:
+    """The number of the first rule that jumps to a chain, in the order of rendering; None if no rule does."""
+    for number, rule in enumerate(rules_in_order(ruleset)):
+        if jump_target(rule.text) == chain:
+            return number
+    return None
 
 
 def _rule_at_line(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int | None:
@@ -320,16 +342,20 @@ def _without_rule(ruleset: Ruleset, unwanted: int) -> Ruleset:
 
 
 def _filtered(ruleset: Ruleset, keep: Callable[[int], bool]) -> Ruleset:
-    number = -1
+    number = 0
     tables: dict[str, Table] = {}
     for table in ruleset.tables.values():
         chains: dict[str, Chain] = {}
         for chain in table.chains.values():
-            rules: list[Rule] = []
-            for rule in chain.rules:
-                number += 1
-                if keep(number):
-                    rules.append(rule)
-            chains[chain.name] = replace(chain, rules=tuple(rules))
+            rules = tuple(_kept_rules(chain, number, keep))
+            number += len(chain.rules)
+            chains[chain.name] = replace(chain, rules=rules)
         tables[table.name] = Table(table.name, chains)
     return Ruleset(ruleset.family, tables)
+
+
+def _kept_rules(chain: Chain, first: int, keep: Callable[[int], bool]) -> Iterator[Rule]:
+    """The rules whose numbers are kept; ``first`` is the number of the first one."""
+    for number, rule in enumerate(chain.rules, first):
+        if keep(number):
+            yield rule

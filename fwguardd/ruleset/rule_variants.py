@@ -17,7 +17,9 @@ from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, iterate_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from fwguardd.ruleset.tokenizer import Word
 
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite", "esp", "ah", "icmp", "ipv6-icmp")
 """The protocols that an extension may require (the ``.proto`` and the checks of net/netfilter/xt_*.c)."""
@@ -69,13 +71,16 @@ def parts_of(text: str) -> tuple[Part, ...]:
     if not words:
         return ()
     starts = [number for number in range(len(words)) if not number or words[number].value in _MATCH | _TARGET | _CORE]
-    parts: list[Part] = []
-    for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
-        name, is_target = "", words[start].value in _TARGET
-        if end > start + 1 and words[start].value in _MATCH | _TARGET:
-            name = words[start + 1].value
-        parts.append(Part(name, text[words[start].start : words[end - 1].end], is_target))
-    return tuple(parts)
+    ends = [*starts[1:], len(words)]
+    return tuple(_part(text, words[start:end]) for start, end in zip(starts, ends, strict=True))
+
+
+def _part(text: str, words: list[Word]) -> Part:
+    """The part of a text that has these words."""
+    option, name = words[0].value, ""
+    if len(words) > 1 and option in _MATCH | _TARGET:
+        name = words[1].value
+    return Part(name, text[words[0].start : words[-1].end], option in _TARGET)
 
 
 def without_part(text: str, unwanted: Part) -> str:
@@ -164,12 +169,16 @@ def listed_words(words: list[str], conjunction: str) -> str:
     return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
-def extensions_of(text: str) -> Iterator[Part]:
-    """The matches and targets of a rule that an extension implements; the target comes first."""
-    parts = parts_of(text)
+def _target_extensions(parts: Iterable[Part]) -> Iterator[Part]:
     for part in parts:
         if part.is_target and is_extension(part.name):
             yield part
+
+
+def extensions_of(text: str) -> Iterator[Part]:
+    """The matches and targets of a rule that an extension implements; the target comes first."""
+    parts = parts_of(text)
+    yield from _target_extensions(parts)
     for part in parts:
         if part.name and not part.is_target:
             yield part
