@@ -188,6 +188,11 @@ def _parse_generation(body: bytes) -> Generation | None:
     attributes = read_attributes(body, FAMILY_HEADER.size)
     if attributes is None:
         return None
+    return _generation(attributes)
+
+
+def _generation(attributes: dict[int, bytes]) -> Generation | None:
+    """The generation with these attributes; None if one of them is missing or has another size."""
     number = attributes.get(NFTA_GEN_ID)
     pid = attributes.get(NFTA_GEN_PROC_PID, bytes(4))
     if number is None or len(number) != 4 or len(pid) != 4:

@@ -112,13 +112,13 @@ def post_up_rules(root: Path = SLASH) -> tuple[PostUp, ...]:
 def missing_programs(backend: str, folders: Iterable[str] = PATH.split(":")) -> tuple[str, ...]:
     """The programs of a backend ("nft", "legacy") that are not installed."""
     path = os.pathsep.join(folders)
-    missing: list[str] = []
+    return tuple(name for name in _programs(backend) if shutil.which(name, path=path) is None)
+
+
+def _programs(backend: str) -> Iterator[str]:
     for family in (4, 6):
         for verb in ("save", "restore"):
-            name = program(backend, family, verb)
-            if shutil.which(name, path=path) is None:
-                missing.append(name)
-    return tuple(missing)
+            yield program(backend, family, verb)
 
 
 def has_legacy(release: str, root: Path = SLASH) -> bool:

@@ -63,6 +63,14 @@ def _unchecked_object(reference: ObjectReference, why: str) -> Finding:
     return _unchecked(f'{_SHOWN_KINDS[reference.kind]} "{reference.name}" exists', reference.origin, why)
 
 
+def _by_place(named: Mapping[str, Origin]) -> dict[Origin, list[str]]:
+    """The names of sets by the line that refers to them."""
+    by_place: dict[Origin, list[str]] = {}
+    for name, place in named.items():
+        by_place.setdefault(place, []).append(name)
+    return by_place
+
+
 def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
     """The ipsets of this host that the rules refer to, with their families; and a warning for each line that refers to
     sets if sets cannot be read. A rehearsal then assumes that the sets exist and have the right family."""
@@ -72,9 +80,7 @@ def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
     try:
         return families_of_sets(named), NO_FINDINGS
     except SetsUnreadableError as error:
-        by_place: dict[Origin, list[str]] = {}
-        for name, place in named.items():
-            by_place.setdefault(place, []).append(name)
+        by_place = _by_place(named)
         warnings = Findings(_unchecked_sets(names, place, str(error)) for place, names in by_place.items())
         return dict.fromkeys(named, ANY_FAMILY), warnings
 

@@ -148,15 +148,19 @@ class Running:
         if status is None:
             os.kill(self.pid, signal.SIGKILL)  # It is a child that was not reaped: no other process has its id.
             _, status = os.waitpid(self.pid, 0)
+        stdout, stderr = self._take_output()
+        if not ended:
+            raise ProgramTimeoutError(self.argv, seconds)
+        return Finished(self.argv, os.waitstatus_to_exitcode(status), stdout, stderr)
+
+    def _take_output(self) -> tuple[str, str]:
+        """What it printed; its files are closed then. Raises ProgramOutputError."""
         try:
-            stdout, stderr = _read_all(self._files[1]), _read_all(self._files[2])
+            return _read_all(self._files[1]), _read_all(self._files[2])
         except OSError as error:
             raise ProgramOutputError(f"cannot read what {self.argv[0]} printed: {error.strerror}") from error
         finally:
             self._close()
-        if not ended:
-            raise ProgramTimeoutError(self.argv, seconds)
-        return Finished(self.argv, os.waitstatus_to_exitcode(status), stdout, stderr)
 
     def _wait(self, deadline: float) -> int | None:
         """Its exit status; None if it has not ended at the deadline.

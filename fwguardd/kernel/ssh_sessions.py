@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.ssh_sessions import SshSession
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from fwguardd.ruleset.ssh_sessions import Address
 
@@ -43,11 +43,15 @@ def ssh_ports(root: Path = SLASH) -> frozenset[int]:
     return frozenset(ports)
 
 
+def _is_established(fields: Sequence[str]) -> bool:
+    return len(fields) > 3 and fields[3] == _ESTABLISHED
+
+
 def sessions_in(table: str, ports: Collection[int]) -> Iterator[SshSession]:
     """The established connections to these local ports in the text of /proc/net/tcp or tcp6."""
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if len(fields) < 4 or fields[3] != _ESTABLISHED:
+        if not _is_established(fields):
             continue
         local, _, port = fields[1].partition(":")
         if int(port, 16) in ports:

@@ -122,8 +122,7 @@ class _Script:
 
     def _run(self, words: list[str]) -> None:
         """One command. Raises NotKnownError."""
-        while words and words[0] in ("sudo", "command"):
-            words = words[1:]
+        words = _without_wrappers(words)
         if not words or words[0] in _NOT_A_RULE:
             return
         program = _PROGRAM.fullmatch(words[0])
@@ -131,8 +130,11 @@ class _Script:
             raise NotKnownError(f"{words[0]} is not iptables")
         family = 4 + 2 * (program[1] == "ip6tables")
         table, rest = _without_global_options(words[1:])
-        if not rest:
-            return
+        if rest:
+            self._apply(family, table, rest)
+
+    def _apply(self, family: int, table: str, rest: Sequence[str]) -> None:
+        """A verb and what follows it. Raises NotKnownError."""
         verb, chain = _short(rest[0]), "".join(rest[1:2])
         if verb in ("-F", "-X"):
             self._remove(family, table, verb, chain)
@@ -177,6 +179,13 @@ def _import_script(name: str, lines: Sequence[str]) -> Imported:
 def _short(verb: str) -> str:
     long = {"--append": "-A", "--insert": "-I", "--policy": "-P", "--new-chain": "-N", "--new": "-N"}
     return (long | {"--flush": "-F", "--delete-chain": "-X"}).get(verb, verb)
+
+
+def _without_wrappers(words: list[str]) -> list[str]:
+    """The command without sudo(8) or the shell's "command" before it."""
+    while words and words[0] in ("sudo", "command"):
+        words = words[1:]
+    return words
 
 
 def _without_global_options(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -222,6 +222,14 @@ MOST_WARNINGS = 10
 """Warnings of one code in one file that are listed; a last one says how many more there are."""
 
 
+def _what_it_reports(finding: Finding) -> tuple[object, ...]:
+    """What is the same in two findings that are merged: of warnings also the column."""
+    key = (finding.origin or finding.message, finding.code, finding.severity)
+    if finding.severity is Severity.WARNING:
+        return (*key, finding.column)
+    return key
+
+
 class Findings(tuple[Finding, ...]):
     """Findings in order of place, those without a place first.
 
@@ -235,9 +243,7 @@ class Findings(tuple[Finding, ...]):
         """The findings, merged and sorted."""
         merged: dict[tuple[object, ...], Finding] = {}
         for finding in findings:
-            key: tuple[object, ...] = (finding.origin or finding.message, finding.code, finding.severity)
-            if finding.severity is Severity.WARNING:
-                key = (*key, finding.column)
+            key = _what_it_reports(finding)
             first = merged.setdefault(key, finding)
             if first.family is not finding.family:
                 merged[key] = replace(first, family=None)

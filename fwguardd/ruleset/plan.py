@@ -241,6 +241,9 @@ class _ChainEdit:
         """Whether our rules of the chain are all deleted and written again, since to edit it would take too long."""
         if self.way is not Way.BY_TEXT:
             return self.way is Way.FLUSHED and not self._has_rules_of_others()
+        return self._takes_too_long(removed, places)
+
+    def _takes_too_long(self, removed: Sequence[int], places: Sequence[_Place]) -> bool:
         comparisons = sum(self.middle.head + number - done for done, number in enumerate(removed))
         steps = sum(self.middle.head + place for place, _ in places)
         return comparisons > _MOST_COMPARISONS or steps > _MOST_STEPS

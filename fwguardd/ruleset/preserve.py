@@ -84,8 +84,7 @@ class Preserve:
             for table, chain in ruleset.chains():
                 rules = live[family].tables[table.name].chains[chain.name].rules
                 if len(rules) > len(chain.rules):
-                    here = Counter(rule.text for rule in rules)
-                    theirs[family, table.name, chain.name] = here - Counter(rule.text for rule in chain.rules)
+                    theirs[family, table.name, chain.name] = _times(rules) - _times(chain.rules)
         return replace(self, theirs=theirs)
 
     def makes(self, name: str) -> bool:
@@ -248,6 +247,11 @@ def _own_rules(rules: Iterable[Rule], recognized: Collection[str], owned_times: 
         elif left[rule.text]:
             left[rule.text] -= 1
             yield rule
+
+
+def _times(rules: Iterable[Rule]) -> Counter[str]:
+    """How often each text is a rule."""
+    return Counter(rule.text for rule in rules)
 
 
 def _most_of_each(texts: Collection[str], chains: Iterable[Chain]) -> Counter[str]:

@@ -58,7 +58,7 @@ def closed_sessions(
     """
     findings: list[Finding] = []
     for session in dict.fromkeys(sessions):
-        if session.peer == session.local or session.peer.is_loopback:
+        if _is_on_this_host(session):
             continue
         closed = _closed_by(after, session)
         if closed is not None and _closed_by(before, session) is None:
@@ -82,6 +82,10 @@ class _Closed:
     chain: str
     rule: ReadRule | None
     origin: Origin | None
+
+
+def _is_on_this_host(session: SshSession) -> bool:
+    return session.peer == session.local or session.peer.is_loopback
 
 
 def _closed_by(rulesets: Mapping[Family, Ruleset], session: SshSession) -> _Closed | None:
