@@ -31,7 +31,7 @@ CALLERS = {
     "State.release": {
         "enforce/apply.py apply_files",
         "enforce/repair.py _release_touched",
-        "enforce/repair.py _repair",
+        "enforce/repair.py repair",
         "enforce/rollback.py _put",
     },
 }
