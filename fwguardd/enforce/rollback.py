@@ -187,7 +187,8 @@ def _expiry(context: Context, state: State, pending: PendingConfirmation) -> str
 def rollback(context: Context, state: State, number: int | None, by: str) -> Outcome:
     """Put an earlier revision in force, by default the one before that held rules; the files are held.
 
-    Only a number leads to a revision in which everything is accepted.
+    While a revision waits to be confirmed, the default is what the end of its time would put in force. Only a number
+    leads to a revision that was opened.
     """
     reading = _target(context, state, number)
     advice = f"fwguardctl history lists the revisions that are kept. {still_in_force(state)}"
@@ -205,9 +206,20 @@ def rollback(context: Context, state: State, number: int | None, by: str) -> Out
 
 
 def _target(context: Context, state: State, number: int | None) -> Reading | None:
-    if number is None:
-        return earlier_rules(context.store, state.in_force)
-    return context.store.get(number)
+    if number is not None:
+        return context.store.get(number)
+    return _before_pending(context, state) or earlier_rules(context.store, state.in_force)
+
+
+def _before_pending(context: Context, state: State) -> Kept | None:
+    """The revision that the end of a pending confirmation would put in force; None for one that was opened."""
+    pending = state.pending
+    if pending is None or pending.back_to is None or pending.number != state.revision:
+        return None
+    reading = context.store.get(pending.back_to)
+    if isinstance(reading, Kept) and reading.revision.kind is not RevisionKind.OPEN:
+        return reading
+    return None
 
 
 def open_firewall(context: Context, state: State, by: str, seconds: float | None = None) -> Outcome:

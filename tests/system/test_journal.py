@@ -55,7 +55,7 @@ def test_a_denied_packet_is_found_by_its_fields(peered: Guarded, kernel_log_of_n
     }
     assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"]) == ("4", "fwguardd")
     assert "→ 198.51.100.1:7007 in wan0" in entry["MESSAGE"]
-    assert peered.bed.show("fwguardd", "StatusText").startswith("revision ")
+    assert peered.bed.show("fwguardd", "StatusText").startswith("in-force: revision ")
 
 
 def test_the_catalog_explains_it(peered: Guarded) -> None:
