@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.enforce.confirmation import UNFINISHED
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
     Cause,
@@ -176,8 +177,9 @@ def _read_held(context: Context, state: State) -> State:
     held = context.store.held()
     if isinstance(held, UnreadableNote):
         return _hold_all(context, state, held)
-    if held is not None and _is_in_force(state, held):
-        # A reload that had to be confirmed has put them in force, and ended before it could say so.
+    if held is not None and held.reason == UNFINISHED and _is_in_force(state, held):
+        # A reload that had to be confirmed has put them in force, and ended before it could say so. After a rollback
+        # to the revision of the same files they stay held.
         with store_errors_reported(context):
             context.store.release()
         held = None
