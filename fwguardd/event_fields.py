@@ -173,6 +173,7 @@ BOOT: Final = (
     text("outcome", "What was loaded: revision, emergency, or none."),
     text("revision", "The revision that the boot loader was to load."),
     REASON,
+    STATE,
 )
 SUPPRESSED: Final = (
     text("family", "The kind of packet: ipv4, ipv6, arp or other."),
