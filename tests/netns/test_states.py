@@ -231,3 +231,18 @@ def test_drift_inside_a_pass_is_reported_before_the_files(
     daemon.end_pass()
     assert rule in saved()["ipv4"]
     assert _status(tmp_path) == ("in-force", "applied", 0)
+
+
+def test_files_that_are_those_in_force_stay_held_after_a_restart(start_daemon: Start, tmp_path: Path) -> None:
+    """After a rollback to the revision whose files are in the directory, a change is not applied, also once the daemon
+    was started again."""
+    daemon = start_daemon({"10.rules": "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n"})
+    daemon.event("rules.applied")
+    ask(tmp_path / "run" / "control.sock", "rollback", {"revision": 1})
+    daemon.stop()
+    daemon = start_daemon()
+    daemon.event("rules.unchanged")
+    daemon.drop("20.rules", "-A INPUT -p udp --dport 53 -j ACCEPT\n")
+    daemon.event("rules.held")
+    daemon.end_pass()
+    assert _status(tmp_path) == ("in-force", "held", 0)
