@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SEQUENCES: Final = scaled(gate=6, long=150)
 """For each backend."""
 
-ACTIONS: Final = scaled(gate=4, long=12)
+ACTIONS: Final = scaled(gate=3, long=12)
 """In each sequence."""
 
 SETTINGS: Final = "settle: 50ms\ndrift_interval: 1s\n"
