@@ -60,7 +60,7 @@ STARTED = "start"
 """The cause of the first pass."""
 
 
-_TRY_AGAIN = frozenset({Due.RETRY.value, Due.NOTICE.value})
+_TRY_AGAIN = frozenset({Due.RETRY.value, Due.NOTICE.value, Due.TIMER.value})
 """Causes of passes in which files are validated again that wait for something outside of them."""
 
 
