@@ -184,4 +184,4 @@ def test_build_deb_tells_how_it_is_used() -> None:
     """A wrong argument builds nothing."""
     done = subprocess.run([ROOT / "packaging" / "build-deb", "--fast"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "usage: packaging/build-deb [DIRECTORY]" in done.stderr
+    assert "usage: packaging/build-deb [--throwaway] [DIRECTORY]" in done.stderr
