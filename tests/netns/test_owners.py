@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -346,3 +347,55 @@ def test_the_same_repair_in_a_row_is_a_fight(start_daemon: Start) -> None:
     repairs = daemon.ask("status")["drift"]["repairs"]
     assert repairs["count"] == 5
     assert "iptables-nft-re" in repairs["culprit"]
+
+
+RELOADS = int(os.environ.get("FWGUARD_TEST_RELOADS", "10"))
+"""Reloads during which a service adds and removes rules; a long run has 100."""
+
+
+@pytest.fixture
+def service() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Starts programs in a control group that has the name of a service, as systemd does."""
+    parent = Path("/sys/fs/cgroup")
+    if not (parent / "cgroup.controllers").exists():
+        parent /= "unified"
+    group = parent / f"fwguard-test-{os.getpid()}.service"
+    group.mkdir()
+
+    def start(command: str) -> subprocess.Popen[str]:
+        inside = f"echo $$ >{group}/cgroup.procs && exec {command}"
+        return subprocess.Popen(["sh", "-c", inside], stdin=subprocess.PIPE, text=True)
+
+    yield start
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), "the end of the service")
+    group.rmdir()
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_real_service_keeps_its_rules_over_many_reloads(
+    start_daemon: Start, saved: Saved, tmp_path: Path, service: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """A service in a control group of its own opens ports for a time, as fwknopd does, while the rule files change:
+    nothing of it is ever removed, and it is reported once."""
+    daemon = start_daemon({"10.rules": CLOSED}, "foreign: keep-services\n")
+    daemon.event("rules.applied")
+    with service("iptables-nft-restore --noflush") as process:
+        assert process.stdin is not None
+        process.stdin.write("*filter\n:OPENER - [0:0]\n-I INPUT -j OPENER\nCOMMIT\n")
+        process.stdin.flush()
+        kept = daemon.event("drift.kept")
+        process.stdin.close()
+    assert kept["culprit_unit"].endswith(".service")
+    for number in range(RELOADS):
+        with service(f"iptables-nft -A OPENER -s 192.0.2.{number + 1} -p tcp --dport 22 -j ACCEPT") as process:
+            assert process.wait() == 0
+        daemon.drop("50.rules", f"-A INPUT -p tcp --dport {8000 + number} -j ACCEPT\n")
+        assert ask(tmp_path / "run" / "control.sock", "reload")["outcome"] in ("applied", "unchanged")
+        assert len(rules_of(saved, "OPENER")) == 1
+        assert rules_of(saved, "INPUT")[0] == "-j OPENER"
+        with service("iptables-nft -F OPENER") as process:
+            assert process.wait() == 0
+    daemon.stop()
+    told = [event["event"] for event in daemon.all_events()]
+    assert told.count("drift.kept") == 1
+    assert not {"drift.detected", "drift.undecided"} & set(told)
