@@ -22,7 +22,7 @@ from fwguardd.enforce.record import Cause
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.progress import Progress
 from fwguardd.ruleset.save_format import render
-from fwguardd.settings import Settings
+from fwguardd.settings import Foreign, Settings
 from fwguardd.store.revisions import PendingConfirmation, RevisionStore, StoreError
 from fwguardd.worker import Orders, Report, Worker
 from tests.netns.crashing import A, B, Bench, letters, parse_tables, reload_to_confirm, tables
@@ -141,7 +141,11 @@ class FaultBench:
         self.bench = Bench(folder, backend)
         self.saved = saved
         self.settings = Settings(
-            rules_dir=self.bench.rules, state_dir=self.bench.state, backend=self.bench.backend, emergency_dir=None
+            rules_dir=self.bench.rules,
+            state_dir=self.bench.state,
+            backend=self.bench.backend,
+            emergency_dir=None,
+            foreign=Foreign.REMOVE,  # The rules of another ruleset in the kernel are nobody's that could be kept.
         )
         self.orders = Orders(self.settings)
         self._kept = folder / "kept"
