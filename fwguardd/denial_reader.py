@@ -111,9 +111,12 @@ class DenialReader:
         group = self._group_of(self._source)
         read = [rule for rule in self._rules if rule.group == group]
         self._pipeline.use_rules(origins_by_prefix(read), origins_by_way(read))
+        self._warn_of_rules_not_read(group, self._source.name)
+
+    def _warn_of_rules_not_read(self, group: int | None, source: str) -> None:
         not_read = rules_not_read(self._rules, group, [watched.prefix for watched in self._settings.prefixes])
         if not_read and not_read != self._not_read:
-            self._warn_of(tuple(map(str, not_read)), group, self._source.name)
+            self._warn_of(tuple(map(str, not_read)), group, source)
         self._not_read = not_read
 
     def _group_of(self, source: Source) -> int | None:

@@ -175,15 +175,20 @@ def read_settings(path: Path, data: bytes) -> Settings:
         return Settings(**_values(node))
     except UnicodeDecodeError as error:
         raise SettingsError(path, data.count(b"\n", 0, error.start) + 1, "not UTF-8") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise SettingsError(path, mark.line + 1 if mark else 0, f"not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(path, 0, f"not YAML: {error}") from error
+        raise _not_yaml(path, error) from error
     except RecursionError as error:
         raise SettingsError(path, 0, "nested too deeply") from error
     except _Fault as fault:
         raise SettingsError(path, fault.line, str(fault)) from fault
+
+
+def _not_yaml(path: Path, error: yaml.YAMLError) -> SettingsError:
+    """The error with the line of the fault, if the parser names it."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return SettingsError(path, 0, f"not YAML: {error}")
+    mark = error.problem_mark
+    return SettingsError(path, mark.line + 1 if mark else 0, f"not YAML: {error.problem}")
 
 
 def duration(text: str) -> float:

@@ -151,9 +151,12 @@ class ControlVerbs:
         described = supervisor.describe(settling=self._passes.settling())
         return documents.history(supervisor.revisions, supervisor.faults, supervisor.state, described, limit)
 
+    def _is_kept(self, number: int) -> bool:
+        return any(summary.number == number for summary in self._supervisor.revisions)
+
     async def _show(self, request: Request, caller: Caller) -> EncodedAnswer:
         number = request.whole("revision")
-        if number is None or not any(summary.number == number for summary in self._supervisor.revisions):
+        if number is None or not self._is_kept(number):
             raise not_kept(number)
         try:
             return await self._reader.show(number, caller.uid)

@@ -49,11 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, KernelError, NamespaceError) as error:
         return _fail(str(error), FAILED)
     except BrokenPipeError:
-        # The reader of the output has closed it. Python would report that again when it flushes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _discard_output() -> None:
+    """Discard what is not written yet: its reader has closed it, and Python would report that again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -76,11 +80,16 @@ def _with_daemon(options: argparse.Namespace) -> Callable[[argparse.Namespace], 
     """The function that runs the verb with the help of the daemon; None for a verb that needs none."""
     if getattr(options, "revisions", None):
         return revision_diff.run
-    if options.verb in directory_verbs.NAMES or getattr(options, "restore_files", False):
+    if _writes_directory(options):
         return directory_verbs.run
     if options.verb in daemon_verbs.NAMES:
         return daemon_verbs.run
     return None
+
+
+def _writes_directory(options: argparse.Namespace) -> bool:
+    """Whether the verb writes files of the rules directory."""
+    return options.verb in directory_verbs.NAMES or getattr(options, "restore_files", False)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -96,9 +96,14 @@ def _rules_dir(options: argparse.Namespace, settings: Settings, socket_path: Pat
         used = Path(ask(socket_path, "status")["rules_dir"])
     except DaemonUnreachableError:
         return named
-    if options.rules_dir is not None and options.rules_dir.resolve() != used.resolve():
+    if _names_another(options.rules_dir, used):
         raise SwapError(f"fwguardd applies the rules in {used}, not those in {options.rules_dir}")
     return used
+
+
+def _names_another(given: Path | None, used: Path) -> bool:
+    """Whether the command line names a directory other than the one in use."""
+    return given is not None and given.resolve() != used.resolve()
 
 
 def guarded(work: Callable[[], int]) -> int:

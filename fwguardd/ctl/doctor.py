@@ -154,9 +154,13 @@ def _diagnose_saved(saved: Mapping[Family, Saved], preserve: Preserve, settings:
     hidden = {family: one.hidden for family, one in saved.items()}
     findings, notes = diagnose.check_hidden(hidden, composition.candidate.rulesets)
     unknown: tuple[Finding, ...] = ()
-    if settings.foreign is Foreign.KEEP_SERVICES and not any((settings.state_dir / "revisions").glob("*.json")):
+    if settings.foreign is Foreign.KEEP_SERVICES and not _has_revisions(settings):
         unknown = tuple(diagnose.check_unknown_rules(live, composition.candidate.rulesets, preserve))
     return Diagnosis((*findings, *unknown, *diagnose.check_programs(found)), found, notes)
+
+
+def _has_revisions(settings: Settings) -> bool:
+    return any((settings.state_dir / "revisions").glob("*.json"))
 
 
 def _examine_other_tables(tool: Tool) -> Diagnosis:

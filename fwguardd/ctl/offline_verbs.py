@@ -262,12 +262,17 @@ def _chain_lines(name: str, live: Table, wanted: Table) -> Iterator[DiffLine]:
     """What would change in a chain that is in the kernel, in the files, or in both; nothing if they are equal."""
     empty = _empty_chain(wanted.name, name)
     before, after = live.chains.get(name, empty), wanted.chains.get(name, empty)
-    if name not in live.chains and after.policy is None:
+    if _lacks_chain(live, after):
         yield DiffLine("+", f"-N {name}", after.origin)
-    if name not in wanted.chains and before.policy is None:
+    if _lacks_chain(wanted, before):
         yield DiffLine("-", f"-N {name}")
     yield from _policy_lines(before, after)
     yield from _rule_lines(name, before.rules, after.rules)
+
+
+def _lacks_chain(table: Table, chain: Chain) -> bool:
+    """Whether a chain that is not a built-in one is not in the table."""
+    return chain.name not in table.chains and chain.policy is None
 
 
 def _empty_chain(table: str, name: str) -> Chain:

@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 def others(result: OthersDocument, ink: AnswerPainter) -> list[str]:
     """Each rule with its number, who added it, and the line that preserves it; then what to do."""
-    undecided = [rule for rule in result["rules"] if rule["standing"] == "undecided"]
-    decided = [rule for rule in result["rules"] if rule["standing"] != "undecided"]
-    if not result["rules"]:
+    rules = sorted(result["rules"], key=_is_decided)
+    if not rules:
         return ["No rule of another program is remembered in the tables that fwguardd owns."]
     lines: list[str] = []
-    for rule in (*undecided, *decided):
+    for rule in rules:
         lines += _rule(rule, ink)
-    if undecided:
+    if not _is_decided(rules[0]):
         lines.append("to keep them: fwguardctl adopt N... or --all; to remove them: fwguardctl adopt --remove N...")
     return lines
+
+
+def _is_decided(rule: OtherRuleDocument) -> bool:
+    return rule["standing"] != "undecided"
 
 
 def _rule(rule: OtherRuleDocument, ink: AnswerPainter) -> list[str]:

@@ -32,7 +32,7 @@ from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from fwguardd.enforce.validate import Valid
@@ -70,11 +70,16 @@ def files_in(directory: Path) -> dict[str, bytes]:
 
 def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(directory.iterdir()):
-        if path.name.startswith(".") or stat.S_ISDIR(path.lstat().st_mode):
+        if _is_left_out(path):
             continue
         with os.fdopen(os.open(path, _NO_LINK), "rb") as file:
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 yield path.name, file.read()
+
+
+def _is_left_out(path: Path) -> bool:
+    """Whether it is a hidden file or a directory."""
+    return path.name.startswith(".") or stat.S_ISDIR(path.lstat().st_mode)
 
 
 def _rule_files_in_use(target: Target) -> dict[str, bytes]:
@@ -116,17 +121,26 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     same = rule_files(files) == current
     if dry_run:
         return _show(result, tool, target, same=same)
-    if same and ask(target.socket, "status").get("files") == "applied":
+    if same and _is_applied(target):
         _print_unchanged(target)
         return DONE
     if not target.source.json:
-        print_findings(result, tool, Painter())
-        for warning in preview(result, tool, target.source).warnings:
-            print(Painter().finding(warning))
+        _print_warnings(result, tool, target)
     with StagedRules(target.rules_dir) as staged:
         staged.copy_hidden()
         staged.write(files)
         return swap_in(staged, target)
+
+
+def _is_applied(target: Target) -> bool:
+    """Whether the daemon reports that it applied the files in the rules directory."""
+    return ask(target.socket, "status").get("files") == "applied"
+
+
+def _print_warnings(result: Valid, tool: Tool, target: Target) -> None:
+    print_findings(result, tool, Painter())
+    for warning in preview(result, tool, target.source).warnings:
+        print(Painter().finding(warning))
 
 
 def _show(result: Valid, tool: Tool, target: Target, *, same: bool) -> int:
@@ -227,9 +241,13 @@ def _restore_files(number: int, target: Target) -> int:
         staged.write(files)
         code = swap_in(staged, target)
     if code == DONE and not target.source.json:
-        for line in _restored(current, files):
-            print(line)
+        _print_lines(_restored(current, files))
     return code
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _restored(current: Mapping[str, bytes], files: Mapping[str, bytes]) -> list[str]:

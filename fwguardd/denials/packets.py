@@ -179,12 +179,20 @@ def _hardware(packet: LoggedPacket) -> Hardware | None:
     header = link.header
     octets = header.hex(":")
     if link.kind == _ARPHRD_SIT and len(header) >= 34:
-        # The outer IPv4 header, after the fourteen bytes that come before it.
-        tunnel = ".".join(map(str, header[26:30])), ".".join(map(str, header[30:34]))
-        return Hardware(None, None, None, octets, tunnel=tunnel)
-    if link.kind not in _WITH_ETHERNET_HEADER or len(header) < 14:
+        return Hardware(None, None, None, octets, tunnel=_tunnel(header))
+    if not _has_ethernet_header(link):
         return Hardware(None, None, None, octets)
     return _ethernet(link)
+
+
+def _has_ethernet_header(link: LinkLayer) -> bool:
+    """Whether all the bytes of an Ethernet header are there."""
+    return link.kind in _WITH_ETHERNET_HEADER and len(link.header) >= 14
+
+
+def _tunnel(header: bytes) -> tuple[str, str]:
+    """The addresses in the outer IPv4 header, which follows fourteen other bytes."""
+    return ".".join(map(str, header[26:30])), ".".join(map(str, header[30:34]))
 
 
 def _ethernet(link: LinkLayer) -> Hardware:

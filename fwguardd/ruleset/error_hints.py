@@ -86,13 +86,17 @@ def ordered_range_hint(_match: re.Match[str], rule: str) -> str:
 def port_hint(match: re.Match[str], _rule: str) -> str:
     """How to write the port, the range or the list."""
     port = match[1]
-    if port.isdecimal() and port.startswith("0"):
+    if _is_octal(port):
         return f"a number that begins with 0 is octal: write {port.lstrip('0') or '0'}"
     if "," in port:
         return f'for several ports write "-m multiport --dports {port}"'
     if re.fullmatch(r"[0-9]+-[0-9]+", port):
         return f"a range is written {port.replace('-', ':')}"
     return "correct the port"
+
+
+def _is_octal(port: str) -> bool:
+    return port.isdecimal() and port.startswith("0")
 
 
 def split_hint(_match: re.Match[str], rule: str) -> str:

@@ -63,26 +63,37 @@ def import_file(name: str, text: str) -> Imported:
 
 def _import_saved(name: str, lines: Sequence[str]) -> Imported:
     """A file for iptables-restore or ip6tables-restore, which is for one family."""
-    ending = f".v{_family_of_saved(name, lines)}"
-    stem = name.removesuffix(".rules").removesuffix(".v4").removesuffix(".v6")
     kept: list[str] = []
     not_taken: list[NotTaken] = []
     for number, line in enumerate(lines, 1):
-        chain = _CHAIN_OF_LINE.match(line)
-        if chain is None or not chain[1].startswith(("ufw-", "ufw6-")):
-            kept.append(line)
-        elif chain[1] in _UFW_CHAINS:
+        chain = _ufw_chain_of(line)
+        if chain in _UFW_CHAINS:
             if line.startswith("-"):
-                kept.append(line.replace(chain[1], _UFW_CHAINS[chain[1]], 1))
-        elif _UFW_OWN.fullmatch(chain[1]):
+                kept.append(line.replace(chain, _UFW_CHAINS[chain], 1))
+        elif _UFW_OWN.fullmatch(chain):
             if line.startswith("-"):
-                not_taken.append(NotTaken(number, line, f"{chain[1]} is a chain that ufw itself makes"))
+                not_taken.append(NotTaken(number, line, f"{chain} is a chain that ufw itself makes"))
         else:
             kept.append(line)
     if kept != list(lines):
         reason = "ufw's policies (/etc/default/ufw), before.rules and after.rules are not in this file"
         not_taken.insert(0, NotTaken(0, "", reason))
-    return Imported(f"{stem}{ending}.rules", "\n".join(kept) + "\n", tuple(not_taken))
+    file_name = _with_family(name, _family_of_saved(name, lines))
+    return Imported(file_name, "\n".join(kept) + "\n", tuple(not_taken))
+
+
+def _with_family(name: str, family: int) -> str:
+    """The name of a rule file for one family."""
+    stem = name.removesuffix(".rules").removesuffix(".v4").removesuffix(".v6")
+    return f"{stem}.v{family}.rules"
+
+
+def _ufw_chain_of(line: str) -> str:
+    """The chain that a line declares or appends to, if its name is one of ufw's; otherwise an empty string."""
+    chain = _CHAIN_OF_LINE.match(line)
+    if chain is None or not chain[1].startswith(("ufw-", "ufw6-")):
+        return ""
+    return chain[1]
 
 
 def _family_of_saved(name: str, lines: Sequence[str]) -> int:
@@ -102,6 +113,10 @@ class _Entry:
     verb: str
     chain: str
     text: str
+
+    def is_in(self, family: int, table: str) -> bool:
+        """Whether the line is for a table of a family."""
+        return (self.family, self.table) == (family, table)
 
 
 @dataclass(slots=True)
@@ -123,7 +138,7 @@ class _Script:
     def _run(self, words: list[str]) -> None:
         """One command. Raises NotKnownError."""
         words = _without_wrappers(words)
-        if not words or words[0] in _NOT_A_RULE:
+        if _adds_no_rule(words):
             return
         program = _PROGRAM.fullmatch(words[0])
         if program is None:
@@ -151,9 +166,7 @@ class _Script:
         self.entries = [
             entry
             for entry in self.entries
-            if (entry.family, entry.table) != (family, table)
-            or entry.verb not in removed
-            or chain not in ("", entry.chain)
+            if not entry.is_in(family, table) or entry.verb not in removed or chain not in ("", entry.chain)
         ]
 
     def _add(self, entry: _Entry) -> None:
@@ -186,6 +199,11 @@ def _without_wrappers(words: list[str]) -> list[str]:
     while words and words[0] in ("sudo", "command"):
         words = words[1:]
     return words
+
+
+def _adds_no_rule(words: Sequence[str]) -> bool:
+    """Whether nothing is left of the command, or its program has nothing to do with rules."""
+    return not words or words[0] in _NOT_A_RULE
 
 
 def _without_global_options(words: Sequence[str]) -> tuple[str, list[str]]:

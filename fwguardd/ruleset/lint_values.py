@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.rule_view import Option
     from fwguardd.ruleset.statements import Statement
+    from fwguardd.ruleset.values import Network
 
 LONGEST_COMMENT = 255
 """Bytes of a comment that the kernel keeps (XT_MAX_COMMENT_LEN less the final NUL, linux/netfilter/xt_comment.h)."""
@@ -160,7 +161,7 @@ def _lint_address(rule: Addition, value: str) -> Iterator[Finding]:
 
 def _lint_network(rule: Addition, value: str) -> Iterator[Finding]:
     network = read_network(value)
-    if network is None or (not network.has_host_bits and not network.has_holes):
+    if network is None or _is_exact(network):
         return
     address = value.partition("/")[0]
     if network.is_everything:
@@ -174,6 +175,11 @@ def _lint_network(rule: Addition, value: str) -> Iterator[Finding]:
     else:
         message = f'"{value}" means the network {network}'
         yield _warning("host-bits", message, rule, f"write {network}, or {address} for the single address")
+
+
+def _is_exact(network: Network) -> bool:
+    """Whether the value means what it seems to mean: an address without host bits, a mask without holes."""
+    return not network.has_host_bits and not network.has_holes
 
 
 def _lint_numbers(rule: Addition, option: Option) -> Iterator[Finding]:

@@ -47,12 +47,17 @@ def losses(drift: Iterable[Difference], before: Rulesets, own: Rulesets, after: 
     """What other programs have lost between two looks. ``own`` is what fwguardd owned of the live rules ``before``."""
     emptied = {(one.family, one.table, one.chain) for one in drift if one.kind is ChangeKind.MISSING}
     lost: dict[tuple[str, str], list[str]] = {}
-    for family, table in sorted({(family, table) for family, table, _ in emptied}, key=str):
+    for family, table in _tables_of(emptied):
         for chain, text in _lost_in_table((before[family], own[family], after[family]), table):
             if (family, table, chain) in emptied or not _rules(after[family], table, chain):
                 owner = _owner(text, table, chain)
                 lost.setdefault(owner, []).append(f"{family.value} {table} -A {chain} {text}")
     return tuple(Loss(program, tuple(rules), restore) for (program, restore), rules in lost.items())
+
+
+def _tables_of(chains: Iterable[tuple[Family, str, str]]) -> list[tuple[Family, str]]:
+    """The tables of the chains, in order, each once."""
+    return sorted({(family, table) for family, table, _ in chains}, key=str)
 
 
 def _owner(text: str, table: str, chain: str) -> tuple[str, str]:

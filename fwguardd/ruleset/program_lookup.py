@@ -89,10 +89,14 @@ def owner_of_rule(text: str, table: str, chain: str) -> KnownProgram | None:
 
 def _is_of(program: KnownProgram, text: str, table: str, chain: str) -> bool:
     names = [chain, jump_target(text) or ""]
-    if any(fnmatchcase(name, pattern) for name in names for pattern in program.chains):
+    if _any_matches(names, program.chains):
         return True
     places = (text, f"-t {table} {text}", f"-A {chain} {text}", f"-t {table} -A {chain} {text}")
-    return any(fnmatchcase(place, pattern) for place in places for pattern in program.rules)
+    return _any_matches(places, program.rules)
+
+
+def _any_matches(texts: Iterable[str], patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)
 
 
 def _known_program(name: str) -> KnownProgram:

@@ -17,7 +17,7 @@ from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, iterate_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fwguardd.ruleset.tokenizer import Word
 
@@ -64,15 +64,24 @@ PLACES = tuple(Place(table, chain) for table, chains in BUILTIN_CHAINS.items() f
 
 def parts_of(text: str) -> tuple[Part, ...]:
     """The parts of a rule in order. Nothing for a text with a quote that is not closed."""
-    try:
-        words = list(iterate_words(text))
-    except UnterminatedQuoteError:
-        return ()
+    words = _words_of(text)
     if not words:
         return ()
-    starts = [number for number in range(len(words)) if not number or words[number].value in _MATCH | _TARGET | _CORE]
+    starts = _starts_of_parts(words)
     ends = [*starts[1:], len(words)]
     return tuple(_part(text, words[start:end]) for start, end in zip(starts, ends, strict=True))
+
+
+def _words_of(text: str) -> list[Word]:
+    try:
+        return list(iterate_words(text))
+    except UnterminatedQuoteError:
+        return []
+
+
+def _starts_of_parts(words: Sequence[Word]) -> list[int]:
+    """The numbers of the words that begin a part: the first word, and each option that begins one."""
+    return [number for number in range(len(words)) if not number or words[number].value in _MATCH | _TARGET | _CORE]
 
 
 def _part(text: str, words: list[Word]) -> Part:
@@ -124,9 +133,13 @@ def jumps_to(table: Table, chain: str) -> Table:
     for name, known in table.chains.items():
         rules: tuple[Rule, ...] = ()
         if name in leading and name != chain:
-            rules = tuple(rule for rule in known.rules if jump_target(rule.text) in leading)
+            rules = _rules_that_jump_to(leading, known)
         chains[name] = replace(known, rules=rules)
     return Table(table.name, chains)
+
+
+def _rules_that_jump_to(targets: set[str], chain: Chain) -> tuple[Rule, ...]:
+    return tuple(rule for rule in chain.rules if jump_target(rule.text) in targets)
 
 
 def _chains_leading_to(table: Table, chain: str) -> set[str]:

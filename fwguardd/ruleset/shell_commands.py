@@ -47,7 +47,7 @@ class Shell:
     def commands(self, line: ShellLine) -> Iterator[list[str]]:
         """The words of each command of a line; none for an assignment or a comment. Raises NotKnownError."""
         text = line.text.strip()
-        if not text or text.startswith("#"):
+        if _is_blank_or_comment(text):
             return
         inside = self._is_in_a_block(text)
         if match := _ASSIGNMENT.fullmatch(text):
@@ -73,7 +73,7 @@ class Shell:
         if not known:
             raise NotKnownError(f"the value of {name} depends on an if, a loop or a function")
         commands = list(self._split(value)) or [[""]]
-        if len(commands) > 1 or len(commands[0]) > 1:
+        if not _is_single_word(commands):
             raise NotKnownError(f"the value of {name} is not a single word")
         self.variables[name] = commands[0][0]
 
@@ -86,8 +86,7 @@ class Shell:
             if kind == "blank":
                 is_open = False
             elif kind == "operator":
-                if match[0] != ";":
-                    raise NotKnownError(f'"{match[0]}" needs a shell')
+                _refuse_other_than_semicolon(match[0])
                 if words:
                     yield words
                 words, is_open = [], False
@@ -109,8 +108,12 @@ class Shell:
             return match["escaped"]
         if match["other"] is not None:
             raise NotKnownError("a quote is not closed")
-        filled = self._filled(match[0])
-        if filled != match[0]:
+        return self._unquoted(match[0])
+
+    def _unquoted(self, text: str) -> str | list[str]:
+        """The text, or the words of it if there are variables in it, as a shell splits them."""
+        filled = self._filled(text)
+        if filled != text:
             return filled.split() or [""]
         return filled
 
@@ -141,13 +144,32 @@ class Shell:
         words += parts[1:]
 
 
+def _refuse_other_than_semicolon(operator: str) -> None:
+    if operator != ";":
+        raise NotKnownError(f'"{operator}" needs a shell')
+
+
+def _is_blank_or_comment(text: str) -> bool:
+    return not text or text.startswith("#")
+
+
+def _is_single_word(commands: Sequence[Sequence[str]]) -> bool:
+    """Whether there is one command, of one word at most."""
+    return len(commands) == 1 and len(commands[0]) <= 1
+
+
+def _continues(line: str) -> bool:
+    """Whether the next line belongs to the same command."""
+    return line.endswith("\\") and not line.lstrip().startswith("#")
+
+
 def logical_lines(lines: Sequence[str]) -> Iterator[ShellLine]:
     r"""The lines of a script, those that end in ``\`` joined with the next."""
     number, joined = 0, ""
     for count, line in enumerate(lines, 1):
         if not joined:
             number = count
-        if line.endswith("\\") and not line.lstrip().startswith("#"):
+        if _continues(line):
             joined += line[:-1] + " "
             continue
         yield ShellLine(number, joined + line)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fwguardd.ruleset.conditions import Condition
-    from fwguardd.ruleset.model import Origin, Ruleset
+    from fwguardd.ruleset.model import Chain, Origin, Ruleset
     from fwguardd.ruleset.read_rules import ReadChains, ReadRule
 
 Address = IPv4Address | IPv6Address
@@ -100,8 +100,10 @@ def _closed_by(rulesets: Mapping[Family, Ruleset], session: SshSession) -> _Clos
     walk = _Walk(RuleReader().read_chains(table), session)
     if walk.may_be_accepted("INPUT"):
         return None
-    if walk.denied is not None:
-        return walk.denied
+    return walk.denied or _denied_by_policy(chain)
+
+
+def _denied_by_policy(chain: Chain) -> _Closed | None:
     if chain.policy == "DROP":
         return _Closed("INPUT", None, chain.origin)
     return None

@@ -295,11 +295,19 @@ def _how_to_start(words: Sequence[Word]) -> str:
         return f'write "-A {first} …"'
     if first.upper() == "COMMIT":
         return "write COMMIT"
-    if first.startswith((";", "/")) or first == "--":
+    if _looks_like_comment(first):
         return "start a comment with #"
-    if first[:1] == "-" and len(first) > 1:
+    if _looks_like_option(first):
         return f'start a rule with its chain: "-A INPUT {first} …"'
     return "begin the line with -A, -I, -N, -P, *TABLE, :CHAIN, COMMIT or #"
+
+
+def _looks_like_comment(word: str) -> bool:
+    return word.startswith((";", "/")) or word == "--"
+
+
+def _looks_like_option(word: str) -> bool:
+    return word[:1] == "-" and len(word) > 1
 
 
 def _verb_meant(words: Sequence[Word]) -> str:

@@ -156,11 +156,16 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Every other error has a class of its own: standard output is on a full disk. Python flushes the buffer at its
-        # end, so it needs a place that takes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail(f"standard output: {error.strerror}; the output is not complete", FAILED)
+        # Every other error has a class of its own: standard output is on a full disk.
+        return _report_incomplete(error)
     return DONE
+
+
+def _report_incomplete(error: OSError) -> int:
+    """Report that standard output could not be written."""
+    # Python flushes the buffer at its end, so it needs a place that takes it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _fail(f"standard output: {error.strerror}; the output is not complete", FAILED)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -79,11 +79,17 @@ def unwrap(line: str, stamps: StampReader) -> KernelLine | Wrapped:
             break
         if match["stamp"]:
             stamped = stamped or line
-        carried_at = match["container"] or match["stamp"]
-        if carried_at:
-            realtime = stamps.read_iso(carried_at)
+        realtime = _time_of(match, stamps, realtime)
         line = _COLOURS.sub("", line[match.end() :])
     return _rest(line, stamped, realtime)
+
+
+def _time_of(wrapper: re.Match[str], stamps: StampReader, outer: int | None) -> int | None:
+    """The time in a wrapper; that of the wrapper around it if it has none."""
+    carried_at = wrapper["container"] or wrapper["stamp"]
+    if not carried_at:
+        return outer
+    return stamps.read_iso(carried_at)
 
 
 def _rest(line: str, stamped: str, realtime: int | None) -> KernelLine | Wrapped:
