@@ -16,6 +16,11 @@ GOOD = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"
 BAD = "-A INPUT -p tcp --dport 80810 -j ACCEPT\n"
 REASON = '/etc/fwguard.d/50-app.rules:1: error: "80810" is neither a port'
 
+RELOADS = int(os.environ.get("FWGUARD_TEST_RELOADS", "10"))
+"""Reloads during which a service adds and removes rules; a long run has 100."""
+
+AS_A_SERVICE = "systemd-run --quiet --wait --collect --unit=opener sh -c '{command}'"
+"""Runs a command as a service of its own."""
 
 LEND = """
 import sys
@@ -120,6 +125,36 @@ def test_reload_returns_the_result(guarded: Guarded) -> None:
     guarded.remove("50-app.rules")
 
 
+def test_rules_of_a_service_stay_over_many_reloads(guarded: Guarded) -> None:
+    """A service that opens ports for a time, as fwknopd does, keeps its chain, its jump and each of its rules, while
+    the rule files change. The kernel names processes by their ids outside of the bed, so that the service is not
+    recognized there: its chain is reported once, stays, and is adopted."""
+    bed = guarded.bed
+    bed.run(AS_A_SERVICE.format(command="iptables -N OPENER && iptables -I INPUT -j OPENER"))
+    wait_until(lambda: "undecided" in bed.output("fwguardctl adopt"), "the chain")
+    assert bed.run("fwguardctl status", check=False).returncode == 1
+    bed.run("fwguardctl adopt --all")
+    assert bed.run("fwguardctl status").stdout.startswith("in-force")
+    for number in range(RELOADS):
+        rule = f"OPENER -s 192.0.2.{number + 1} -p tcp --dport 22 -j ACCEPT"
+        bed.run(AS_A_SERVICE.format(command=f"iptables -A {rule}"))
+        guarded.drop("50-app.rules", f"-A INPUT -p tcp --dport {8000 + number} -j ACCEPT\n")
+        bed.run("fwguardctl reload")
+        saved = guarded.saved()
+        assert f"--dport {8000 + number} " in saved
+        assert f"-A OPENER -s 192.0.2.{number + 1}/32 " in saved
+        assert "-A INPUT -j OPENER" in saved
+        bed.run(AS_A_SERVICE.format(command=f"iptables -D {rule}"))
+    listed = json.loads(bed.output("fwguardctl adopt --json"))["rules"]
+    assert [(rule["chain"], rule["rule"], rule["standing"]) for rule in listed] == [("OPENER", None, "kept")]
+    messages = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service")]
+    about = [message for message in messages if "OPENER" in message]
+    assert ["It stays until you decide" in message for message in about] == [True, False]
+    bed.run(f"fwguardctl adopt --remove {listed[0]['number']}")
+    assert "OPENER" not in guarded.saved()
+    guarded.remove("50-app.rules")
+
+
 def test_rehearsals_make_no_noise(guarded: Guarded) -> None:
     """The units that begin and end with each rehearsal leave no line in the journal, and no trace when they end."""
     messages = [str(entry["MESSAGE"]) for entry in guarded.bed.journal("_PID=1")]
@@ -203,40 +238,3 @@ def test_legacy_iptables_works_in_it_too(guarded: Guarded) -> None:
     assert "-A INPUT" not in bed.output("iptables-nft-save")
     bed.run("systemctl stop fwguardd")
     assert "--dport 8080 " in bed.output("iptables-legacy-save")
-
-
-RELOADS = int(os.environ.get("FWGUARD_TEST_RELOADS", "10"))
-"""Reloads during which a service adds and removes rules; a long run has 100."""
-
-AS_A_SERVICE = "systemd-run --quiet --wait --collect --unit=opener sh -c '{command}'"
-"""Runs a command as a service of its own."""
-
-
-def test_rules_of_a_service_stay_over_many_reloads(guarded: Guarded) -> None:
-    """A service that opens ports for a time, as fwknopd does, keeps its chain, its jump and each of its rules, while
-    the rule files change. The kernel names processes by their ids outside of the bed, so that the service is not
-    recognized there: its chain is reported once, stays, and is adopted."""
-    bed = guarded.bed
-    bed.run(AS_A_SERVICE.format(command="iptables -N OPENER && iptables -I INPUT -j OPENER"))
-    wait_until(lambda: "undecided" in bed.output("fwguardctl adopt"), "the chain")
-    assert bed.run("fwguardctl status", check=False).returncode == 1
-    bed.run("fwguardctl adopt --all")
-    assert bed.run("fwguardctl status").stdout.startswith("in-force")
-    for number in range(RELOADS):
-        rule = f"OPENER -s 192.0.2.{number + 1} -p tcp --dport 22 -j ACCEPT"
-        bed.run(AS_A_SERVICE.format(command=f"iptables -A {rule}"))
-        guarded.drop("50-app.rules", f"-A INPUT -p tcp --dport {8000 + number} -j ACCEPT\n")
-        bed.run("fwguardctl reload")
-        saved = guarded.saved()
-        assert f"--dport {8000 + number} " in saved
-        assert f"-A OPENER -s 192.0.2.{number + 1}/32 " in saved
-        assert "-A INPUT -j OPENER" in saved
-        bed.run(AS_A_SERVICE.format(command=f"iptables -D {rule}"))
-    listed = json.loads(bed.output("fwguardctl adopt --json"))["rules"]
-    assert [(rule["chain"], rule["rule"], rule["standing"]) for rule in listed] == [("OPENER", None, "kept")]
-    messages = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service")]
-    about = [message for message in messages if "OPENER" in message]
-    assert ["It stays until you decide" in message for message in about] == [True, False]
-    bed.run(f"fwguardctl adopt --remove {listed[0]['number']}")
-    assert "OPENER" not in guarded.saved()
-    guarded.remove("50-app.rules")
