@@ -76,7 +76,7 @@ STUCK_IN_A_RELOAD = """
 import sys, time
 from fwguardd import daemon, progress, worker
 
-def reload(*_):
+def reload(*_, **__):
     time.sleep(3600)
 
 progress.Progress.__init__.__defaults__ = (2.0,)
