@@ -2,7 +2,8 @@
 
 A revision of 10,000 rules takes a second of the processor to be read and encoded. In a thread of the daemon that
 second would be taken from the guard, because one thread of an interpreter runs at a time (the GIL), and every member of
-the group of the control socket may ask for it. So it is a process of its own, with the lowest priority.
+the group of the control socket may ask for it. So it is a process of its own, with the lowest priority where the
+sandbox permits that; the shipped unit does not.
 
 Arguments: the state directory and the number. The exit code is one of `ExitCode`; with another one than `SHOWN` the
 message is on standard error.
