@@ -18,6 +18,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       dependencies       the message where a Python module of another package is not installed
       denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline
         kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and authors, kmsg, NFLOG
+          packets        packets through a ruleset, pure: packets, journeys, hosts, frames
           ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
           events         every event, with its MESSAGE_ID, priority and meaning; event_fields has their fields
           wording        numbers and times in messages
@@ -36,6 +37,9 @@ The event loop waits; the worker thread is the only code that changes the kernel
 rules, and hand values to the event loop (`kernel.changes`, `kernel.process_watch`). The pipelines share only a table
 that says which rule in force logs with which prefix.
 
+A bed is a rehearsal namespace that has the interfaces, addresses and routes of a host (`packets.host`). Packets are
+sent through the ruleset there, and the kernel's own trace says which rules each met, and what became of it.
+
 Types that carry promises: a transaction takes only a `ruleset.canonical.Canonical`. Rule files become one only in a
 rehearsal, and a test lists the other places that may make one. A pass returns `Done`, `Refused`, `Failed` or `Broken`
 (`enforce.context`), each with the `State` after it. What an author can correct is a `Finding`, a value; what prevents
@@ -43,6 +47,7 @@ going on is an exception.
 
 Glossary::
 
+    bed                  a rehearsal namespace with the interfaces, addresses and routes of a host, for packets
     candidate            a composed ruleset that has not been rehearsed
     canonical text       rules in the spelling of iptables-save
     checkpoint           the position in the source of denials, with the counts that are not reported yet
@@ -56,6 +61,7 @@ Glossary::
     flow                 denials of one source address to one port of one destination address
     held files           rule files that are not applied until a reload asks for it
     in force             loaded, and verified by reading the kernel
+    journey              what the kernel did with one packet in a bed: the rules that it met, and the verdict
     known program        a program whose chains and rules are recognized, such as Docker
     lint                 a check of rules that iptables accepts; it makes warnings
     origin               file and line of a rule

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 _BELOW = {
     "ruleset",
+    "packets",
     "kernel",
     "denials",
     "store",
@@ -28,17 +29,18 @@ _BELOW = {
 ALLOWED = {
     "ruleset": {"ruleset"},
     "denials": {"denials", "kernel", "events"},
-    "kernel": {"kernel", "ruleset"},
+    "packets": {"packets", "ruleset"},
+    "kernel": {"kernel", "packets", "ruleset"},
     "settings": {"denials", "kernel", "ruleset"},
     "events": {"event_fields"},
     "event_fields": set[str](),
     "escaping": set[str](),
     "sinks": {"sinks", "events", "settings", "escaping"},
     "store": {"store", "kernel", "ruleset"},
-    "enforce": {"enforce", "store", "kernel", "ruleset", "events", "escaping"},
+    "enforce": {"enforce", "store", "kernel", "packets", "ruleset", "events", "escaping"},
     "control": {"control", "events"},
     "options": {"settings"},
-    "documents": {"control", "enforce", "sinks", "store", "ruleset", "escaping"},
+    "documents": {"control", "enforce", "sinks", "store", "packets", "ruleset", "escaping"},
     "progress": {"kernel", "ruleset"},
     "systemd": set[str](),
     "worker": {"progress", *_BELOW},
@@ -176,9 +178,10 @@ def test_a_module_marked_as_pure_is_pure(path: Path) -> None:
     assert not _called_names(path) & IMPURE_CALLS
 
 
-def test_every_module_of_the_ruleset_is_pure() -> None:
-    """Reading, composing, comparing and planning rulesets needs neither a kernel nor a file."""
+def test_every_module_of_the_ruleset_and_of_packets_is_pure() -> None:
+    """Reading, composing, comparing and planning rulesets needs neither a kernel nor a file; nor do packets."""
     modules = {path for path in (PACKAGE / "ruleset").glob("*.py") if path.name != "__init__.py"}
+    modules |= {path for path in (PACKAGE / "packets").glob("*.py") if path.name != "__init__.py"}
     assert modules <= set(PURE_FILES)
 
 
