@@ -15,6 +15,8 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       store              files in the state directory: revisions, boot files, pending confirmation
       sinks              where events go: journal, JSON lines, terminal
       options, settings  the daemon's command line; every setting with its default
+      defaults           paths and names that fwguardctl needs without the settings
+      errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed
       denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline
         kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and authors, kmsg, NFLOG

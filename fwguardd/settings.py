@@ -6,7 +6,6 @@ setting that is silently not in force is worse than a daemon that does not start
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
@@ -15,20 +14,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from fwguardd.defaults import RUNTIME_DIR, SETTINGS_PATH
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.sources import SourceChoice
+from fwguardd.errors import ReportedError
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expand_patterns
+from fwguardd.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _Choice = TypeVar("_Choice", bound=Enum)
 
-DEFAULT_PATH = Path("/etc/fwguardd.yaml")
+DEFAULT_PATH = SETTINGS_PATH
 LARGEST_FILE = 1 << 20
 """Bytes that a settings file may have."""
 
@@ -86,7 +88,7 @@ class Settings:
 
     rules_dir: Path = Path("/etc/fwguard.d")
     state_dir: Path = Path("/var/lib/fwguard")
-    runtime_dir: Path = Path("/run/fwguard")
+    runtime_dir: Path = RUNTIME_DIR
     backend: Backend | None = None
     log: LogFormat = LogFormat.AUTO
     apply: ApplyMode = ApplyMode.AUTO
@@ -126,7 +128,7 @@ class Settings:
         return LintContext(prefixes, Preserve.from_patterns(self.preserve), datetime.now(UTC))
 
 
-class SettingsError(Exception):
+class SettingsError(ReportedError):
     """Settings that cannot be used. The message names file, line and fault."""
 
     def __init__(self, path: Path, line: int, message: str) -> None:
@@ -140,10 +142,6 @@ class _Fault(Exception):  # noqa: N818 - control flow inside this module; it nev
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
         self.line = line
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
 
 
 def settings_of(path: Path) -> Settings:
@@ -189,14 +187,6 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> SettingsError:
         return SettingsError(path, 0, f"not YAML: {error}")
     mark = error.problem_mark
     return SettingsError(path, mark.line + 1 if mark else 0, f"not YAML: {error.problem}")
-
-
-def duration(text: str) -> float:
-    """Seconds for a duration such as 200ms, 30s, 5m or 1h. Raises ValueError."""
-    match = _DURATION.match(text)
-    if not match:
-        raise ValueError(f"{text!r} is not a duration; write it as 200ms, 30s, 5m or 1h")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _values(node: yaml.Node | None) -> dict[str, Any]:

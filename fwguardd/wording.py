@@ -1,11 +1,15 @@
-"""Numbers and times in messages.
+"""Numbers and times: how messages print them, and how durations are written.
 
 This module is pure.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:
@@ -25,3 +29,11 @@ def local_time(seconds: float) -> str:
 def local_time_of_day(seconds: float) -> str:
     """As `local_time`, without the date."""
     return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")  # noqa: DTZ006 - local time is meant.
+
+
+def duration(text: str) -> float:
+    """Seconds for a duration such as 200ms, 30s, 5m or 1h. Raises ValueError."""
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a duration; write it as 200ms, 30s, 5m or 1h")
+    return float(match[1]) * _UNITS[match[2]]

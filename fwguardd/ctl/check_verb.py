@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.finding_formats import github_annotations, sarif
-from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, OfflineInput, print_findings, snapshot_of, validated
+from fwguardd.ctl.offline_verbs import (
+    ANSWER_IS_NO,
+    DONE,
+    OfflineInput,
+    input_of,
+    print_findings,
+    snapshot_of,
+    validated,
+)
 from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.validate import Invalid, Valid, compose_files
 from fwguardd.kernel.iptables import ToolMissingError
 from fwguardd.kernel.namespaces import NamespaceError
@@ -19,6 +29,7 @@ from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping
 
     from fwguardd.enforce.validate import Validation
@@ -41,6 +52,33 @@ class _Checked:
     findings: Findings
     rules: Mapping[str, int]
     tool: Tool | None
+
+
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help, the options and the operands."""
+    description = (
+        "Check the rule files and load them in a temporary network namespace. Nothing on the host changes. A PATH "
+        "outside of the daemon's rules directory may belong to any user. Exit code: 0 no errors; 1 errors."
+    )
+    examples = (
+        ("fwguardctl check", "the rule files of the daemon"),
+        ("fwguardctl check ./rules --static --format github", "in CI, without namespaces and iptables"),
+    )
+    describe(parser, description, examples)
+    add_rules(parser)
+    parser.add_argument(
+        "--static", action="store_true", help="do not rehearse: no iptables and no network namespace is needed"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: %(default)s)")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check what the command line names; the exit code. Raises ReportedError."""
+    output = options.format
+    if options.json:
+        output = "json"
+    return check(input_of(options), output, static=options.static)
 
 
 def check(source: OfflineInput, output: str, *, static: bool) -> int:

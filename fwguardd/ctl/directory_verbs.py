@@ -2,61 +2,65 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
-from fwguardd.ctl.daemon_verbs import CONFIRM_WITHIN, confirm_command, seconds_argument, socket_path_of
+from fwguardd.ctl.control_socket import confirm_command, socket_path_of
 from fwguardd.ctl.rules_swap import SwapError
+from fwguardd.ctl.verb_options import add_confirm, add_rules, add_socket, describe
 from fwguardd.escaping import printable
 from fwguardd.settings import BACKEND_CHOICES, Settings, settings_of
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from fwguardd.ctl.whole_directory import Target
 
-NAMES = frozenset({"deploy", "edit"})
-"""The verbs that `run` runs."""
-
 UNREACHABLE, NOT_PERMITTED, FAILED = 3, 4, 5
 
+_DEPLOY = (
+    "Check the rule files of a directory, let a copy of it take the place of the rules directory in one step, and "
+    "apply it. The files from before are kept beside it. Exit code: 0 applied, or unchanged; 1 refused, with nothing "
+    "changed; 3 the daemon cannot be reached; 4 not permitted; 5 failed."
+)
+_EDIT = (
+    "Run $SUDO_EDITOR, $VISUAL, $EDITOR or editor on a copy of the rules directory, check it, show what would change, "
+    "and ask what to do. What is applied is rolled back unless fwguardctl confirm is run in time."
+)
 
-def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    """Add deploy and edit to the parser."""
-    with_socket = argparse.ArgumentParser(add_help=False)
-    with_socket.add_argument(
-        "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
+
+def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the help, the options and the operands of deploy or edit."""
+    add_rules(parser)
+    add_socket(parser)
+    if verb == "deploy":
+        _add_deploy(parser)
+    else:
+        _add_edit(parser)
+
+
+def _add_deploy(parser: argparse.ArgumentParser) -> None:
+    examples = (
+        ("fwguardctl deploy ./rules --dry-run", "what would change"),
+        ("fwguardctl deploy ./rules --confirm 2m", "roll back unless confirmed within 2 minutes"),
     )
-    deploying = verbs.add_parser(
-        "deploy",
-        parents=[common, with_socket],
-        help="replace the rules directory by a copy of another one, and apply it",
-        description="Check the rule files of a directory, let a copy of it take the place of the rules directory in "
-        "one step, and apply it. The files from before are kept beside it. Exit code: 0 applied, or unchanged; "
-        "1 refused, with nothing changed; 3 the daemon cannot be reached; 4 not permitted; 5 failed.",
+    describe(parser, _DEPLOY, examples)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the directory to copy")
+    add_confirm(parser)
+    parser.add_argument("--dry-run", action="store_true", help="check the files and show what would change, no more")
+
+
+def _add_edit(parser: argparse.ArgumentParser) -> None:
+    examples = (
+        ("fwguardctl edit", "all rule files"),
+        ("fwguardctl edit 50-web.rules", "one rule file"),
     )
-    deploying.add_argument("directory", type=Path, metavar="DIR", help="the directory to copy")
-    deploying.add_argument(
-        "--confirm", type=seconds_argument, nargs="?", const=CONFIRM_WITHIN, metavar="60s", dest="confirm_seconds",
-        help="roll the change back after this time, unless fwguardctl confirm is run before",
-    )  # fmt: skip
-    deploying.add_argument("--dry-run", action="store_true", help="check the files and show what would change, no more")
-    editing = verbs.add_parser(
-        "edit",
-        parents=[common, with_socket],
-        help="edit a copy of the rule files, check it, and apply it with a confirmation",
-        description="Run $SUDO_EDITOR, $VISUAL, $EDITOR or editor on a copy of the rules directory, check it, show "
-        "what would change, and ask what to do. What is applied is rolled back unless fwguardctl confirm is run in "
-        "time.",
-    )
-    editing.add_argument("file", nargs="?", metavar="FILE", help="the name of one rule file (default: all)")
-    editing.add_argument(
-        "--confirm", type=seconds_argument, default=CONFIRM_WITHIN, metavar="60s", dest="confirm_seconds",
-        help="roll the change back after this time, unless fwguardctl confirm is run before (default: 60s)",
-    )  # fmt: skip
+    describe(parser, _EDIT, examples)
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the name of one rule file (default: all)")
+    add_confirm(parser, always=True)
 
 
 def run(options: argparse.Namespace) -> int:

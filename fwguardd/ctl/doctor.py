@@ -6,13 +6,15 @@ It does not need the daemon. Nothing is changed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl import diagnose
 from fwguardd.ctl.answers import escaped
+from fwguardd.ctl.offline_verbs import chosen_settings
 from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.reports import read_boot_report
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import compose_files
@@ -29,6 +31,7 @@ from fwguardd.settings import Foreign
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping
 
     from fwguardd.kernel.iptables import Tool
@@ -55,6 +58,26 @@ class Diagnosis:
             self.notes + other.notes,
             self.unchecked + other.unchecked,
         )
+
+
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help and the options."""
+    description = (
+        "Report other firewalls, missing programs and settings of this host that interfere with fwguardd. Without root "
+        "some checks are skipped. Exit code: 0 no problems; 1 problems."
+    )
+    examples = (
+        ("fwguardctl doctor", "before the first start, and when something is wrong"),
+        ("fwguardctl doctor --json", "the same for programs"),
+    )
+    describe(parser, description, examples)
+    add_rules(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Examine this host with the settings that the command line names; the exit code. Raises SettingsError."""
+    settings = chosen_settings(options)
+    return doctor(replace(settings, rules_dir=options.rules_dir or settings.rules_dir), as_document=options.json)
 
 
 def doctor(settings: Settings, *, as_document: bool) -> int:

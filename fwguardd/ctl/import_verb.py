@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fwguardd.ctl.verb_options import describe
 from fwguardd.escaping import printable
 from fwguardd.ruleset.importing import import_file
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
-    from pathlib import Path
 
     from fwguardd.ruleset.importing import Imported
 
 _ALL_TAKEN, _SOME_LEFT, _FAILED = 0, 1, 5
+
+
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help, the option and the operands."""
+    description = (
+        "Write rule files from rules.v4 and rules.v6 of iptables-persistent, user.rules of ufw, and shell scripts that "
+        "run iptables. No script is run. Lines that cannot be taken over are reported with the reason."
+    )
+    examples = (
+        ("fwguardctl import -o draft /etc/iptables/rules.v4 /etc/iptables/rules.v6", ""),
+        ("fwguardctl import firewall.sh", "print the rule file"),
+    )
+    describe(parser, description, examples)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write the rule files there; without it, to standard output"
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a saved ruleset or a script")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Import the files that the command line names; the exit code."""
+    return import_files(options.files, options.output)
 
 
 def import_files(files: Sequence[Path], output: Path | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from fwguardd.ctl import command_line
 from fwguardd.dependencies import report_missing
 
 if TYPE_CHECKING:
@@ -16,11 +17,10 @@ FAILED = 5
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; its exit code."""
     try:
-        from fwguardd.ctl import command_line  # noqa: PLC0415 - needs modules that may not be installed.
-    except ModuleNotFoundError as error:
+        return command_line.main(argv)
+    except ModuleNotFoundError as error:  # The verbs import modules that may not be installed.
         report_missing("fwguardctl", error)
         return FAILED
-    return command_line.main(argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The verbs that read rule files and change nothing: diff and render, and what check shares with them.
+"""What the verbs share that read rule files and change nothing: check, diff and render.
 
 They do not need the daemon. check and render work for every user; diff reads the rules in the kernel, which needs root.
 """
@@ -6,20 +6,18 @@ They do not need the daemon. check and render work for every user; diff reads th
 from __future__ import annotations
 
 import itertools
-import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
-from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator, compose_files
+from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator
 from fwguardd.escaping import printable
-from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, Tool, find_tool
+from fwguardd.kernel.iptables import LiveKernel, Tool, find_tool
 from fwguardd.kernel.namespaces import NamespacePool
-from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.ruleset.model import (
@@ -33,17 +31,19 @@ from fwguardd.ruleset.model import (
     Table,
     texts_of,
 )
-from fwguardd.ruleset.save_format import render
 from fwguardd.ruleset.ssh_sessions import closed_sessions
+from fwguardd.settings import BACKEND_CHOICES, settings_of
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.lint import LintContext
     from fwguardd.ruleset.model import Origin, Rule, Ruleset
+    from fwguardd.settings import Settings
 
 
 DONE, ANSWER_IS_NO = 0, 1
@@ -66,6 +66,21 @@ class OfflineInput:
     context: LintContext
 
 
+def input_of(options: argparse.Namespace) -> OfflineInput:
+    """What the command line names. Raises SettingsError."""
+    settings = chosen_settings(options)
+    paths = tuple(getattr(options, "paths", ())) or (options.rules_dir or settings.rules_dir,)
+    return OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
+
+
+def chosen_settings(options: argparse.Namespace) -> Settings:
+    """The settings, with the backend that the command line names. Raises SettingsError."""
+    settings = settings_of(options.config)
+    if options.backend:
+        return replace(settings, backend=BACKEND_CHOICES[options.backend])
+    return settings
+
+
 @dataclass(frozen=True, slots=True)
 class DiffLine:
     """A line of the diff: "-" is in the kernel and would be removed, "+" would be added, " " stays.
@@ -86,58 +101,6 @@ class Hunk:
     table: str
     chain: str
     lines: tuple[DiffLine, ...]
-
-
-def render_rules(source: OfflineInput, families: Sequence[Family]) -> int:
-    """Print the composed ruleset as iptables-restore text, or the findings if a file has an error."""
-    snapshot = snapshot_of(source.paths, source.rules_dir)
-    composition = compose_files(snapshot.files, source.context, snapshot.findings)
-    if composition.findings.errors:
-        _print_each(composition.findings, as_documents=source.json)
-        return ANSWER_IS_NO
-    texts = {family.value: render(composition.candidate.rulesets[family]).text for family in families}
-    if source.json:
-        print(json.dumps(texts))
-    else:
-        _print_texts(texts)
-    return DONE
-
-
-def _print_texts(texts: Mapping[str, str]) -> None:
-    for family, text in texts.items():
-        if len(texts) > 1:
-            print(f"# {family}")
-        print(text, end="")
-
-
-def diff(source: OfflineInput) -> int:
-    """Print what a reload would change. Exit code 1: the files have errors, so a reload would change nothing.
-
-    Raises IptablesNotPermittedError, KernelError, NamespaceError.
-    """
-    if not has_capability(CAP_NET_ADMIN):
-        # iptables-legacy-save would print an empty ruleset without an error.
-        message = "diff compares the files with the rules in the kernel, and only root may read these"
-        raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
-    result, tool = validated(source)
-    paint = Painter()
-    if source.json:
-        return _print_diff_document(result, tool, source)
-    if isinstance(result, Invalid):
-        print_findings(result, tool, paint)
-        return ANSWER_IS_NO
-    preview(result, tool, source).show(paint)
-    return DONE
-
-
-def _print_diff_document(result: Valid | Invalid, tool: Tool, source: OfflineInput) -> int:
-    if isinstance(result, Invalid):
-        print(json.dumps(diff_document(result.findings, (), ok=False)))
-        return ANSWER_IS_NO
-    changes = preview(result, tool, source)
-    findings = (*result.findings, *changes.warnings)
-    print(json.dumps(diff_document(findings, changes.hunks, ok=True)))
-    return DONE
 
 
 def validated(source: OfflineInput) -> tuple[Validation, Tool]:
@@ -201,15 +164,6 @@ def print_findings(result: Validation, tool: Tool, paint: Painter) -> None:
         return
     rules = ", ".join(f"{number} {family}" for family, number in _rule_counts(result).items())
     print(f"{paint.good('ok')}: {rules} rules, rehearsed with {tool}; {totals}")
-
-
-def _print_each(findings: Sequence[Finding], *, as_documents: bool) -> None:
-    paint = Painter()
-    for finding in findings:
-        if as_documents:
-            print(json.dumps(finding.document()))
-        else:
-            print(paint.finding(finding))
 
 
 def _rule_counts(result: Valid) -> dict[str, int]:

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.escaping import printable
-from fwguardd.ruleset.model import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fwguardd.ruleset.model import Finding
+
 _BOLD, _RED, _YELLOW, _GREEN, _DIM, _RESET = "\x1b[1m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 LONGEST_SHOWN_LINE = 160
-
-_ASCII = {"→": "->", "…": "...", "–": "-", "—": "-", "“": '"', "”": '"', "‘": "'", "’": "'", "·": "-", "×": "x"}
-_ERRORS = "fwguardctl-terminal"
-
-
-def show_what_the_terminal_can() -> None:
-    """Print characters that the encoding of the output lacks in ASCII, or as an escape, not as an error."""
-    codecs.register_error(_ERRORS, _in_ascii)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
-            stream.reconfigure(errors=_ERRORS)
-
-
-def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """What to print for the characters that cannot be encoded (codecs.register_error())."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    shown: list[str] = []
-    for character in error.object[error.start : error.end]:
-        escape = character.encode("ascii", "backslashreplace").decode("ascii")
-        shown.append(_ASCII.get(character, escape))
-    return "".join(shown), error.end
 
 
 class Painter:
@@ -68,7 +45,7 @@ class Painter:
         return self._in(colours[sign], text)
 
     def _head(self, finding: Finding) -> str:
-        colour = {Severity.ERROR: _RED, Severity.WARNING: _YELLOW}[finding.severity]
+        colour = {"error": _RED, "warning": _YELLOW}[finding.severity.value]
         head = f"{self._in(colour, finding.severity.value)}: {printable(finding.message)}"
         if finding.origin:
             head = f"{self._in(_BOLD, printable(str(finding.origin)))}: {head}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fwguardd.errors import NotPermittedError, ReportedError
 from fwguardd.kernel.nft_tables import activate_tables, dormant_table_names, legacy_table_names, nft_table_names
 from fwguardd.kernel.processes import (
     TRANSIENT,
@@ -75,7 +76,7 @@ class Backend(Enum):
     LEGACY = "legacy"
 
 
-class KernelError(Exception):
+class KernelError(ReportedError):
     """A program of iptables failed. The message contains what it printed."""
 
 
@@ -115,7 +116,7 @@ class ToolMissingError(KernelError):
     """iptables is not installed, or not in a form that fwguardd can use."""
 
 
-class IptablesNotPermittedError(KernelError):
+class IptablesNotPermittedError(KernelError, NotPermittedError):
     """The process lacks CAP_NET_ADMIN."""
 
 

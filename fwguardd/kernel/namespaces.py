@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.errors import ReportedError
 from fwguardd.kernel.privilege import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from fwguardd.kernel.processes import PATH
 
@@ -62,7 +63,7 @@ _ADVICE = {
 }
 
 
-class NamespaceError(Exception):
+class NamespaceError(ReportedError):
     """No temporary namespace could be made, or its worker did not answer. Nothing was rehearsed or changed."""
 
 

@@ -13,7 +13,7 @@ function __fwguardctl_settings_verb
 end
 
 function __fwguardctl_rules_verb
-    not __fwguardctl_no_verb; and not __fish_seen_subcommand_from import denials
+    __fish_seen_subcommand_from check diff render doctor rollback deploy edit
 end
 
 complete -c fwguardctl -f

@@ -18,7 +18,7 @@ BASH_LIBRARY = "/usr/share/bash-completion/bash_completion"
 
 
 def _subparsers() -> dict[str, argparse.ArgumentParser]:
-    (verbs,) = (action for action in ctl._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (verbs,) = (action for action in ctl.full_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(verbs.choices)
 
 
@@ -29,7 +29,7 @@ def _long_options(parser: argparse.ArgumentParser) -> set[str]:
 VERBS = _subparsers()
 LINES: dict[str, set[str]] = {
     "fwguardctl ": set(VERBS),
-    "fwguardctl --": _long_options(ctl._parser()),
+    "fwguardctl --": _long_options(ctl.full_parser()),
     "fwguardctl re": {verb for verb in VERBS if verb.startswith("re")},
     **{f"fwguardctl {verb} --": _long_options(parser) for verb, parser in VERBS.items()},
     "fwguardctl --socket /x sho": {"show"},
@@ -122,7 +122,7 @@ def test_zsh_knows_what_the_parsers_take(program: str) -> None:
     """The file is zsh, and names every verb and option; what it offers where, only a person at a prompt can see."""
     _run("zsh", "-n", FOLDER / f"_{program}")
     text = (FOLDER / f"_{program}").read_text(encoding="utf-8")
-    parsers = [ctl._parser(), *VERBS.values()] if program == "fwguardctl" else [options._parser()]
+    parsers = [ctl.full_parser(), *VERBS.values()] if program == "fwguardctl" else [options._parser()]
     assert set(re.findall(r"--[a-z-]+(?=[\[=}])", text)) == set().union(*(_long_options(parser) for parser in parsers))
     if program == "fwguardctl":
         assert set(re.findall(r"^ {8}'([a-z]+):", text, re.MULTILINE)) == set(VERBS)

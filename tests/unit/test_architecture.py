@@ -53,9 +53,13 @@ ALLOWED = {
     "daemon": {"options", "documents", "verbs", "supervisor", "worker", "systemd", "denial_reader", *_BELOW},
     "__main__": {"daemon", "dependencies"},
     "wording": set[str](),
+    "errors": set[str](),
+    "defaults": set[str](),
     "__init__": set[str](),
 }
-"""Which packages each package may import from, besides ``fwguardd.__version__`` and ``fwguardd.wording``."""
+"""Which packages each package may import from, besides ``fwguardd.__version__`` and ``_BASE``."""
+
+_BASE = {"wording", "errors", "defaults"}
 
 PURE = "This module is pure."
 """The last sentence of the docstring of a module that computes values from values and does nothing else."""
@@ -115,7 +119,7 @@ def test_imports_go_one_way(path: Path) -> None:
     for module in _imports(path):
         parts = module.split(".")
         if parts[0] == "fwguardd" and len(parts) > 1:
-            assert parts[1] in {"wording", *ALLOWED[package]}, f"{path.relative_to(ROOT)} must not import {module}"
+            assert parts[1] in {*_BASE, *ALLOWED[package]}, f"{path.relative_to(ROOT)} must not import {module}"
 
 
 def test_no_import_cycles() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -19,7 +18,7 @@ from fwguardd.control.client import DaemonUnreachableError, RequestRefusedError,
 from fwguardd.control.protocol import Code, Request, RequestError
 from fwguardd.control.server import ServerLimits
 from fwguardd.ctl import daemon_verbs
-from fwguardd.settings import DEFAULT_PATH
+from fwguardd.ctl.command_line import full_parser
 from tests.unit.canned import (
     APPLIED,
     DRIFT,
@@ -36,6 +35,7 @@ from tests.unit.canned import (
 from tests.unit.serving import Serving, let_others_enter
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator, Mapping
 
     Ctl = Callable[..., tuple[int, str, str]]
@@ -65,12 +65,7 @@ def socket_path(tmp_path: Path, canned: Canned, monkeypatch: pytest.MonkeyPatch)
 
 def parse(*argv: str) -> argparse.Namespace:
     """The options, parsed as fwguardctl does."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true")
-    common.add_argument("--config", type=Path, default=DEFAULT_PATH)
-    parser = argparse.ArgumentParser(prog="fwguardctl")
-    daemon_verbs.add_verbs(parser.add_subparsers(dest="verb", required=True), common)
-    return parser.parse_args(argv)
+    return full_parser().parse_args(argv)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def _long_options(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def _verbs() -> dict[str, argparse.ArgumentParser]:
-    (verbs,) = (action for action in ctl._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (verbs,) = (action for action in ctl.full_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(verbs.choices)
 
 
@@ -138,7 +138,7 @@ def test_the_command_page_tells_every_common_option() -> None:
     """The options that several verbs have, and those that go before the verb."""
     counts = Counter(option for parser in _verbs().values() for option in _long_options(parser))
     shared = {option for option, count in counts.items() if count > 1}
-    assert _flags(_section("fwguardctl.8", "OPTIONS")) == shared | _long_options(ctl._parser())
+    assert _flags(_section("fwguardctl.8", "OPTIONS")) == shared | _long_options(ctl.full_parser())
 
 
 def test_the_settings_page_tells_every_setting_with_its_default() -> None:

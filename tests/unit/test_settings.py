@@ -11,7 +11,8 @@ import yaml
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.ruleset.program_lookup import BY_NAME
-from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, duration, load_settings, read_settings
+from fwguardd.settings import DEFAULT_PRESERVE, Settings, SettingsError, load_settings, read_settings
+from fwguardd.wording import duration
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = Path("/etc/fwguardd.yaml")

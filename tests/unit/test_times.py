@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from fwguardd.ctl.denials.command import join_times
+from fwguardd.ctl.command_line import join_times
 from fwguardd.ctl.denials.filters import port, source
 from fwguardd.ctl.denials.times import time_spec, to_usec
 

@@ -32,7 +32,7 @@ from fwguardd.escaping import printable
 from fwguardd.settings import DEFAULT_PATH, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fwguardd.ctl.denials.event import Event
     from fwguardd.ctl.denials.times import StampReader
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _Account: TypeAlias = "Callable[[], Mapping[str, object]]"
 """Gives what became of the lines, after all are read."""
 
-NAME: Final = "denials"
 DONE, WRONG_USAGE, NOT_PERMITTED, FAILED = 0, 2, 4, 5
 
 _DESCRIPTION: Final = """\
@@ -59,7 +58,6 @@ examples:
   zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
 
 
-_AGO: Final = re.compile(r"-[0-9]")
 _POSITIVE: Final = re.compile(r"0*[1-9][0-9]{0,5}")
 
 
@@ -77,16 +75,10 @@ class _Form:
     live: bool
 
 
-def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb to a parser whose subparsers have the destination ``verb``."""
-    parser = verbs.add_parser(
-        NAME,
-        help="show denied packets: from the journal, live, the top sources and ports, or from old log lines",
-        usage="fwguardctl denials [options]",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help and the options."""
+    parser.usage = "fwguardctl denials [options]"
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
     add("-f", "--follow", action="store_true", help="also print what is denied from now on, as it comes")
     add("--since", metavar="T", help='from this time on: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
@@ -124,19 +116,6 @@ def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="with --read: any --log-prefix; what is neither watched nor given with --prefix is shown as logged",
     )  # fmt: skip
     add("--config", type=Path, default=DEFAULT_PATH, metavar="F", help="settings file (default: %(default)s)")
-
-
-def join_times(argv: Sequence[str]) -> list[str]:
-    """The command line with ``--since -15m`` as ``--since=-15m``: argparse takes the former for an option."""
-    joined: list[str] = []
-    previous = ""
-    for word in argv:
-        if previous in {"--since", "--until"} and _AGO.match(word):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-        previous = word
-    return joined
 
 
 def run(options: argparse.Namespace) -> int:

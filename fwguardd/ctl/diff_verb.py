@@ -1,0 +1,83 @@
+"""The verb diff: what a reload would change in the kernel. `fwguardd.ctl.revision_diff` compares revisions."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from fwguardd.ctl import revision_diff
+from fwguardd.ctl.offline_verbs import (
+    ANSWER_IS_NO,
+    DONE,
+    OfflineInput,
+    diff_document,
+    input_of,
+    preview,
+    print_findings,
+    validated,
+)
+from fwguardd.ctl.terminal import Painter
+from fwguardd.ctl.verb_options import add_rules, add_socket, describe
+from fwguardd.enforce.validate import Invalid, Valid
+from fwguardd.kernel.iptables import IptablesNotPermittedError, Tool
+from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help, the options and the operands."""
+    description = (
+        "Show what a reload would change in the kernel, chain by chain. This needs root. With one revision, show how "
+        "the one in force differs from it; with two, how the second differs from the first. In place of the second, "
+        '"files" is what the rule files make.'
+    )
+    examples = (
+        ("fwguardctl diff", "what a reload would change"),
+        ("fwguardctl diff 41", "from revision 41 to the one in force"),
+        ("fwguardctl diff 41 files", "from revision 41 to the rule files"),
+    )
+    describe(parser, description, examples)
+    add_rules(parser)
+    add_socket(parser)
+    parser.add_argument(
+        "revisions", nargs="*", type=revision_diff.operand, metavar="REV", help='a revision, or "files"'
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare what the command line names; the exit code. Raises ReportedError."""
+    if options.revisions:
+        return revision_diff.run(options)
+    return diff(input_of(options))
+
+
+def diff(source: OfflineInput) -> int:
+    """Print what a reload would change. Exit code 1: the files have errors, so a reload would change nothing.
+
+    Raises IptablesNotPermittedError, KernelError, NamespaceError.
+    """
+    if not has_capability(CAP_NET_ADMIN):
+        # iptables-legacy-save would print an empty ruleset without an error.
+        message = "diff compares the files with the rules in the kernel, and only root may read these"
+        raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
+    result, tool = validated(source)
+    paint = Painter()
+    if source.json:
+        return _print_diff_document(result, tool, source)
+    if isinstance(result, Invalid):
+        print_findings(result, tool, paint)
+        return ANSWER_IS_NO
+    preview(result, tool, source).show(paint)
+    return DONE
+
+
+def _print_diff_document(result: Valid | Invalid, tool: Tool, source: OfflineInput) -> int:
+    if isinstance(result, Invalid):
+        print(json.dumps(diff_document(result.findings, (), ok=False)))
+        return ANSWER_IS_NO
+    changes = preview(result, tool, source)
+    findings = (*result.findings, *changes.warnings)
+    print(json.dumps(diff_document(findings, changes.hunks, ok=True)))
+    return DONE

@@ -1,0 +1,65 @@
+"""The verbs of fwguardctl: one table from the name to the module that adds its arguments and runs it.
+
+The module of a verb is imported only when the command line names that verb: the modules of all verbs together take
+longer to import than most verbs take to run. Such a module has the functions of `VerbModule`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class VerbModule(Protocol):
+    """What the module of a verb offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser, verb: str) -> None:
+        """Add the description, the examples, the options and the operands of the verb to its parser."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Run the verb; the exit code. Raises ReportedError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb: its name, its line in the help of fwguardctl, and its module in `fwguardd.ctl`."""
+
+    name: str
+    summary: str
+    module: str
+
+    def load(self) -> VerbModule:
+        """Import the module. Raises ModuleNotFoundError where a package that it needs is not installed."""
+        return cast("VerbModule", importlib.import_module(f"fwguardd.ctl.{self.module}"))
+
+
+VERBS = (
+    Verb("check", "check the rule files and load them in a temporary network namespace", "check_verb"),
+    Verb("diff", "show what a reload would change in the kernel, or how two revisions differ", "diff_verb"),
+    Verb("render", "print the composed ruleset for iptables-restore", "render_verb"),
+    Verb("doctor", "report what on this host interferes with fwguardd", "doctor"),
+    Verb("import", "write rule files from those of iptables-persistent, ufw and iptables scripts", "import_verb"),
+    Verb("status", "show what is in force, since when, and what is wrong", "daemon_verbs"),
+    Verb("reload", "apply the rule files now, and wait for the result", "daemon_verbs"),
+    Verb("confirm", "keep the revision that reload --confirm has put in force", "daemon_verbs"),
+    Verb("rollback", "put an earlier revision in force", "daemon_verbs"),
+    Verb("history", "list the revisions that are kept", "daemon_verbs"),
+    Verb("show", "show one revision: its files, and its rules as iptables-save prints them", "daemon_verbs"),
+    Verb("open", "accept everything now, for a time or until the next reload", "daemon_verbs"),
+    Verb("hold", "do not apply changed rule files until the next reload", "daemon_verbs"),
+    Verb("drift", "compare the kernel with the revision in force now", "daemon_verbs"),
+    Verb("pause", "do not repair drift for a while, to work on the firewall by hand", "daemon_verbs"),
+    Verb("resume", "repair drift again, after a pause or a fight", "daemon_verbs"),
+    Verb("adopt", "list rules of other programs in owned tables, and keep or remove them", "daemon_verbs"),
+    Verb("deploy", "replace the rules directory by a copy of another one, and apply it", "directory_verbs"),
+    Verb("edit", "edit a copy of the rule files, check it, and apply it with a confirmation", "directory_verbs"),
+    Verb(
+        "denials",
+        "show denied packets: from the journal, live, the top sources and ports, or from old log lines",
+        "denials.command",
+    ),
+)

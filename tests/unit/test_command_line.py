@@ -1,0 +1,88 @@
+"""The command line of fwguardctl: its table of verbs, and the help of each verb."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from fwguardd.ctl.command_line import full_parser
+from fwguardd.ctl.verb_table import VERBS
+from fwguardd.defaults import BACKEND_NAMES, RUNTIME_DIR, SETTINGS_PATH
+from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings
+
+_HEAVY = (
+    "yaml",
+    "fwguardd.settings",
+    "fwguardd.kernel",
+    "fwguardd.ruleset.parser",
+    "fwguardd.enforce",
+    "fwguardd.denials",
+)
+"""Modules that take longer to import than a verb of the daemon takes to run."""
+
+
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    (verbs,) = (action for action in full_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(verbs.choices)
+
+
+def _examples(parser: argparse.ArgumentParser) -> list[str]:
+    """The commands in the examples of a verb, without what explains them."""
+    lines = (parser.epilog or "").split("examples:")[1].splitlines()
+    return [re.split(r"  +", line.strip())[0] for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: str(verb.name))
+def test_the_help_of_each_verb_has_a_sentence_and_two_examples(verb: object) -> None:
+    """The help of a verb says what it does, and shows at least two commands, which the parser takes."""
+    name = getattr(verb, "name", "")
+    parser = _parsers()[name]
+    assert (parser.description or "").rstrip().endswith("."), name
+    examples = _examples(parser)
+    assert len(examples) >= 2, name
+    for example in examples:
+        command = shlex.split(example.split(" | ")[-1])
+        assert command[0] == "fwguardctl", example
+        full_parser().parse_args(command[1:])
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"), [(["--help"], 0), (["--version"], 0), (["status", "--socket", "/nonexistent"], 3)]
+)
+def test_the_usual_verbs_import_little(argv: list[str], code: int) -> None:
+    """The help, the version and a verb of the daemon import neither YAML nor the modules that rehearse or parse."""
+    script = (
+        "import sys; from fwguardd.ctl.main import main\n"
+        "try: code = main(sys.argv[1:])\n"
+        "except SystemExit as ended: code = ended.code or 0\n"
+        "print(code, *sys.modules, sep='\\n')"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, *argv], capture_output=True, text=True, check=True)
+    printed = ran.stdout.splitlines()
+    assert str(code) in printed
+    assert [module for module in printed if module.startswith(_HEAVY)] == []
+
+
+def test_a_value_that_is_the_name_of_a_verb_is_a_value() -> None:
+    """`--socket status show 41` is the verb show, although status is a verb, too."""
+    options = full_parser().parse_args(["--socket", "status", "show", "41"])
+    assert (options.verb, options.revision, str(options.socket)) == ("show", 41, "status")
+
+
+def test_a_verb_refuses_options_that_do_nothing_for_it() -> None:
+    """The daemon uses its own rules directory and backend: its verbs do not take the options that name others."""
+    for verb in ("status", "reload", "open"):
+        with pytest.raises(SystemExit) as ended:
+            full_parser().parse_args([verb, "--rules-dir", "/tmp/rules"])
+        assert ended.value.code == 2
+
+
+def test_the_light_defaults_are_those_of_the_settings() -> None:
+    """What fwguardctl knows without the settings is what the settings have."""
+    assert tuple(BACKEND_CHOICES) == BACKEND_NAMES
+    assert (DEFAULT_PATH, Settings().runtime_dir) == (SETTINGS_PATH, RUNTIME_DIR)
