@@ -1,7 +1,11 @@
-"""Write the expected files of all golden directories again: ``.venv/bin/python -m tests.golden.update``."""
+"""Write the expected files of all golden directories, and the completions, again.
+
+Run ``.venv/bin/python -m tests.golden.update``.
+"""
 
 from __future__ import annotations
 
+from tests.golden.completions import completion_files
 from tests.golden.test_golden import DIRECTORIES, expected_files
 
 
@@ -14,6 +18,8 @@ def main() -> None:
                 path.unlink(missing_ok=True)
             else:
                 path.write_text(text, encoding="utf-8")
+    for path, text in completion_files().items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

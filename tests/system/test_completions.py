@@ -12,6 +12,7 @@ import pytest
 
 from fwguardd import options
 from fwguardd.ctl import command_line as ctl
+from tests.golden.completions import completion_files
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "completions"
 BASH_LIBRARY = "/usr/share/bash-completion/bash_completion"
@@ -91,6 +92,12 @@ def _ask_fish(lines: list[str]) -> dict[str, set[str]]:
     return dict(zip(lines, found, strict=True))
 
 
+def test_the_files_are_up_to_date() -> None:
+    """The completions of fwguardctl are what ``python -m tests.golden.update`` writes."""
+    for path, text in completion_files().items():
+        assert path.read_text(encoding="utf-8") == text, path.name
+
+
 def test_bash_offers_what_the_parsers_take() -> None:
     """Every verb, every option of every verb, every choice; nothing else."""
     assert _ask_bash(list(LINES)) == LINES
@@ -114,7 +121,7 @@ def test_bash_offers_times_and_files(tmp_path: Path) -> None:
             f"fwguardctl diff --rules-dir {tmp_path}/dr",
         ]
     )
-    assert [len(answer) for answer in offers.values()] == [3, 3, 2, 1]
+    assert [len(answer) for answer in offers.values()] == [5, 5, 2, 1]
 
 
 @pytest.mark.parametrize("program", ["fwguardctl", "fwguardd"])
