@@ -60,6 +60,7 @@ class LineReader:
             by_prefix[spelled] = item
         self._prefixes = tuple(sorted((prefix for prefix in by_prefix if prefix), key=len, reverse=True))
         self._watched = by_prefix
+        self._as_written = {item.prefix: item for item in by_prefix.values()}
         self._without_prefix = by_prefix.get("")
         self._links = LinkReader()
 
@@ -77,7 +78,7 @@ class LineReader:
 
     def watched(self, prefix: str) -> Watched:
         """The watched prefix with this text, as the rule has it."""
-        return self._watched[kernel_escaped(prefix.encode())]
+        return self._as_written[prefix]
 
     def read_flow(self, text: str) -> FlowPacket | None:
         """The flow of a plain line of TCP or UDP, many times as fast as `read`; None for every other text.

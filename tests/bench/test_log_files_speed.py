@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.inputs import lines_of, opened
+from fwguardd.ctl.denials.inputs import blocks_of, opened
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader
 from fwguardd.settings import DEFAULT_PREFIXES
@@ -27,6 +27,20 @@ FORM: Final = (
     "21:08:00 SRC=203.0.%d.%d DST=198.51.100.4 LEN=60 TOS=0x00 PREC=0x00 TTL=51 ID=%d DF PROTO=TCP SPT=%d DPT=%d "
     "WINDOW=64240 RES=0x00 SYN URGP=0 \n"
 )
+
+
+OTHER_LINES: Final = (
+    "sshd[%d]: Failed password for invalid user admin from 203.0.113.9 port 51234 ssh2",
+    "kernel: [   12.%06d] usb 1-1: new high-speed USB device number 4 using xhci_hcd",
+    "postfix/cleanup[%d]: 4F2A: message-id=<1@example.org>",
+)
+
+
+def write_other_log(path: Path) -> None:
+    """A log of other programs, without a denial."""
+    with path.open("w", encoding="ascii") as log:
+        for number in range(LINES):
+            log.write(f"Nov 22 21:14:25 gate {OTHER_LINES[number % 3] % number}\n")
 
 
 def write_log(path: Path) -> None:
@@ -53,7 +67,22 @@ def test_old_lines(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
             StampReader(datetime(2026, 11, 23)),  # noqa: DTZ001
         )
         with opened(path) as (descriptor, _):
-            found = sum(1 for _ in old.events(lines_of(descriptor, str(path))))
+            found = sum(1 for _ in old.events_of_blocks(blocks_of(descriptor, str(path))))
         speeds.append(LINES / (time.process_time() - begun))
         assert (found, old.counts.ours) == (LINES // 200, LINES)
     record("denials --read with a filter", "lines/s", speeds)
+
+
+def test_other_lines(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
+    """Lines without a denial that are passed over for each second of the processor."""
+    path = tmp_path / "syslog"
+    write_other_log(path)
+    speeds = []
+    for _ in range(rounds(9)):
+        begun = time.process_time()
+        old = LogFileReader(DEFAULT_PREFIXES, Filters(), StampReader(datetime(2026, 11, 23)))  # noqa: DTZ001
+        with opened(path) as (descriptor, _):
+            found = list(old.events_of_blocks(blocks_of(descriptor, str(path))))
+        speeds.append(LINES / (time.process_time() - begun))
+        assert (found, old.counts.lines) == ([], LINES)
+    record("denials --read of other lines", "lines/s", speeds)

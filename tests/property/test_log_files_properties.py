@@ -91,6 +91,28 @@ def test_every_line_is_counted_and_shown_safely(lines: list[bytes], flows_only: 
         assert json.dumps(ecs(event)).isascii()
 
 
+REPORTS = [
+    b"Nov 22 23:33:16 gate last message repeated 3 times",
+    b"Nov 22 23:33:16 gate kernel: net_ratelimit: 42 callbacks suppressed",
+    b"Nov 22 23:33:16 gate systemd-journald[1]: Missed 42 kernel messages",
+    b"Nov 22 23:33:16 gate postfix/cleanup[1]: message-id=<1>; the messages are sent",
+]
+
+
+@given(
+    st.lists(hostile_lines() | hostile_entries() | st.sampled_from(REPORTS) | st.just(b"") | st.just(b"x" * 4000)),
+    st.integers(0, 30_000),
+)
+def test_blocks_of_lines_are_read_as_the_lines_are(lines: list[bytes], cut: int) -> None:
+    """A block in which few lines are about packets is searched and not split, to the same events and counts."""
+    text = b"".join(line + b"\n" for line in lines)
+    end = text.find(b"\n", cut) + 1
+    blocks = [block for block in (text[:end], text[end:]) if block]
+    one, other = (LogFileReader(WATCHED[:1], Filters(), StampReader(WRITTEN)) for _ in range(2))
+    assert list(one.events_of_blocks(blocks)) == list(other.events(lines))
+    assert one.counts == other.counts
+
+
 @given(st.text(max_size=30) | st.from_regex(r"[-+@]?[0-9]{1,12}[a-z:. ]{0,5}( ago)?", fullmatch=True))
 def test_a_moment_is_a_number_or_a_sentence(text: str) -> None:
     """Whatever stands behind --since is a time, or wrong usage."""

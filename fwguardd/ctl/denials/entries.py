@@ -49,6 +49,11 @@ def single_lines(lines: Iterable[bytes]) -> Iterable[bytes]:
     return form(rest)
 
 
+def is_single(first: bytes) -> bool:
+    """Whether every line is an entry of its own, where a file begins with this line."""
+    return first.strip() not in _OPENING and _form(first, b"") is None
+
+
 def _form(first: bytes, second: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
     if first.startswith(b"__CURSOR="):
         return _from_export

@@ -23,6 +23,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.denials.event import EVENT_NAMES, Event, from_entry
+from fwguardd.ctl.denials.line_search import lines_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -81,24 +82,36 @@ def _written(descriptor: int) -> datetime:
 
 
 def lines_of(descriptor: int, place: str, *, live: bool = False) -> Iterator[bytes]:
-    """The lines, without their ends. A last line without an end counts too. With ``live`` standard output is flushed
-    before each wait, and the wait ends with BrokenPipeError when nobody reads standard output any more.
+    """The lines, without their ends; as `blocks_of`."""
+    return lines_in(blocks_of(descriptor, place, live=live))
+
+
+def blocks_of(descriptor: int, place: str, *, live: bool = False) -> Iterator[bytes]:
+    """The lines, as many at once as are there. Each block ends with the end of a line; a last line without one gets it.
+    With ``live`` standard output is flushed before each wait, and the wait ends with BrokenPipeError when nobody reads
+    standard output any more.
 
     Raises UnreadableError.
     """
     rest, skipping = b"", False
     for chunk in _chunks(descriptor, place, live=live):
-        *lines, rest = (rest + chunk).split(b"\n")
-        if skipping and lines:
+        start = 0
+        if skipping:
+            start = chunk.find(b"\n") + 1
+            if not start:
+                continue
             skipping = False
-            del lines[0]
+        end = chunk.rfind(b"\n") + 1
+        if end > start:
+            yield rest + chunk[start:end]
+            rest = chunk[end:]
+        else:
+            rest += chunk[start:]
         if len(rest) > LONGEST_LINE:
-            if not skipping:
-                lines.append(rest[:LONGEST_LINE])
+            yield rest[:LONGEST_LINE] + b"\n"
             rest, skipping = b"", True
-        yield from lines
-    if rest and not skipping:
-        yield rest
+    if rest:
+        yield rest + b"\n"
 
 
 def _chunks(descriptor: int, place: str, *, live: bool) -> Iterator[bytes]:

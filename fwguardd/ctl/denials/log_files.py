@@ -27,6 +27,7 @@ from fwguardd.ctl.denials import entries, reports
 from fwguardd.ctl.denials.counts import Counts
 from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_unparsed
 from fwguardd.ctl.denials.line_heads import read_head, spelled
+from fwguardd.ctl.denials.line_search import LOOKS_LOGGED, REPORTS, has_many, lines_in, lines_with, marks, needles
 from fwguardd.ctl.denials.other_heads import ProgramLine, read_program_line
 from fwguardd.ctl.denials.wrapped_lines import Wrapped, unwrap
 from fwguardd.denials.any_prefix import AnyPrefixReader, prefix_of
@@ -107,21 +108,8 @@ def _from_text_inside(line: bytes, time: str, stamps: StampReader) -> KernelLine
     return found
 
 
-_PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
-"""What is the same in every kind of file: printable ASCII without the quote and the backslash."""
-
-_BYTES_IN_JSON: Final = b'"MESSAGE":['
-"""A message that is not UTF-8, as journalctl prints it: the prefix is not visible in it."""
-
 _OWN_EVENT: Final = b'"FWGUARD_EVENT"'
 """An event of fwguardd about a line, in the same journal as the line: it repeats the line."""
-
-_BLOB: Final = b" blob data]"
-_REPORTS: Final = (b"essage", b" suppressed")
-"""A line without any of these reports neither a loss nor a repeated line."""
-
-_LOOKS_LOGGED: Final = b" OUT="
-"""Every LOG line of an IP packet has this, whatever its prefix."""
 
 _LEFT_OUT: Final = re.compile(r"\[[0-9.]{1,8}[BKMGT]{1,2} blob data\]")
 """What the short forms of journalctl print without --all for a message with a byte that is not printable: the message
@@ -155,9 +143,10 @@ class LogFileReader:
         self._wanted = wanted
         self._stamps = stamps
         self._flows_only = flows_only
-        watched_needles = _needles(watched)
-        self._needles = tuple(dict.fromkeys((*watched_needles, *_REPORTS, _LOOKS_LOGGED)))
-        self._marks = tuple(needle for needle in watched_needles if needle not in {b"", _BYTES_IN_JSON, _BLOB})
+        self._tries_flows = flows_only or wanted.by_packet
+        self._marks = marks(watched)
+        self._needles = needles(self._marks)
+        self._reads_all = b"" in self._needles
         self._last: tuple[int, KernelLine] = (0, KernelLine(""))
         """The last line of the kernel and its number, for the case that it is repeated."""
         self.counts = Counts()
@@ -172,16 +161,45 @@ class LogFileReader:
             else:
                 yield from self._events_of_lines(rest)
 
+    def events_of_blocks(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        """The same, of blocks of whole lines: in logs with few denials many times as fast."""
+        iterator = iter(blocks)
+        for block in iterator:
+            first = block[: block.index(b"\n")]
+            rest = chain((block,), iterator)
+            if self._reads_all or reports.is_record(first) or not entries.is_single(first):
+                yield from self.events(lines_in(rest))
+            for each in rest:
+                yield from self._events_of_block(each)
+
+    def _events_of_block(self, block: bytes) -> Iterator[Event]:
+        if has_many(block, LOOKS_LOGGED):
+            yield from self._events_of_lines(lines_in((block,)))
+            return
+        position = 0
+        for start, end in lines_with(block, self._needles):
+            self.counts.lines += block.count(b"\n", position, end) + 1
+            position = end + 1
+            event = self._event_if_needed(block[start:end])
+            if event is not None:
+                yield event
+        self.counts.lines += block.count(b"\n", position)
+
     def _events_of_lines(self, lines: Iterable[bytes]) -> Iterator[Event]:
-        counts, needles = self.counts, self._needles
         for line in lines:
-            counts.lines += 1
-            for needle in needles:
-                if needle in line:
-                    event = self._event(line)
-                    if event is not None:
-                        yield event
-                    break
+            self.counts.lines += 1
+            event = self._event_if_needed(line)
+            if event is not None:
+                yield event
+
+    def _event_if_needed(self, line: bytes) -> Event | None:
+        """The event of a line; only a line with one of the needles has any."""
+        for needle in self._needles:
+            if needle in line:
+                if needle in REPORTS and not reports.may_report(line):
+                    return None
+                return self._event(line)
+        return None
 
     def _events_of_records(self, lines: Iterable[bytes]) -> Iterator[Event]:
         """The events of records of /dev/kmsg, and of the records that are missing between them."""
@@ -294,7 +312,7 @@ class LogFileReader:
 
     def _count_imitation(self, data: bytes) -> bool:
         """Count a line of a program that prints packets in user space; whether it is one."""
-        if _LOOKS_LOGGED not in data:
+        if LOOKS_LOGGED not in data:
             return False
         program = reports.imitation(data.decode("latin-1"))
         if program is None:
@@ -307,11 +325,11 @@ class LogFileReader:
         """Whether a line has a watched prefix somewhere. An event of fwguardd repeats the line that it is about."""
         if _OWN_EVENT in data:
             return False
-        return any(mark in data for mark in self._marks)
+        return any(mark and mark in data for mark in self._marks)
 
     def _read_flow(self, text: str) -> Flow | None:
         """The flow of a plain line, as most are, where that may be enough: `_read` takes three times as long."""
-        if not (self._flows_only or self._wanted.by_packet):
+        if not self._tries_flows:
             return None
         if not text.endswith(" "):
             text += " "
@@ -359,13 +377,3 @@ class LogFileReader:
             self.counts.undated += 1
             return False
         return self._wanted.takes_time(line.realtime)
-
-
-def _needles(watched: Iterable[Watched]) -> tuple[bytes, ...]:
-    """A line without any of these holds no watched prefix: for each prefix its longest part that is the same in every
-    kind of file. With a prefix that has no such part every line is read."""
-    parts = set()
-    for item in watched:
-        # A rule without a prefix logs lines that begin with the devices.
-        parts.add(max(_PLAIN.findall(item.prefix or "IN="), key=len, default="").encode())
-    return (*sorted(parts), _BYTES_IN_JSON, _BLOB)

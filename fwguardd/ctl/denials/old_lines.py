@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from fwguardd.ctl.denials.counts import Counts
-from fwguardd.ctl.denials.inputs import lines_of, opened
+from fwguardd.ctl.denials.inputs import blocks_of, opened
 from fwguardd.ctl.denials.times import StampReader
 from fwguardd.denials.any_prefix import NO_PREFIX
 from fwguardd.denials.model import Meaning, Watched
@@ -75,7 +75,7 @@ class OldFiles:
         """The events of all files, by their times. Raises UnreadableError."""
         streams: list[Iterator[Event]] = []
         for place, descriptor, reader in self._read:
-            streams.append(reader.events(lines_of(descriptor, place, live=live)))
+            streams.append(reader.events_of_blocks(blocks_of(descriptor, place, live=live)))
         if len(streams) == 1:
             return streams[0]
         timed = [_timed(stream) for stream in streams]
