@@ -57,6 +57,7 @@ VERBS = (
     Verb("adopt", "list rules of other programs in owned tables, and keep or remove them", "daemon_verbs"),
     Verb("deploy", "replace the rules directory by a copy of another one, and apply it", "directory_verbs"),
     Verb("edit", "edit a copy of the rule files, check it, and apply it with a confirmation", "directory_verbs"),
+    Verb("watch", "show the events of fwguardd as they come", "watch_verb"),
     Verb(
         "denials",
         "show denied packets: from the journal, live, the top sources and ports, or from old log lines",

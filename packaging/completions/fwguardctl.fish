@@ -7,7 +7,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word check diff render doctor import status reload confirm rollback history show open hold drift pause resume adopt deploy edit denials
+        if contains -- $word check diff render doctor import status reload confirm rollback history show open hold drift pause resume adopt deploy edit watch denials
             echo $word
             return
         end
@@ -39,6 +39,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a resume -d 'repai
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a adopt -d 'list rules of other programs in owned tables'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a deploy -d 'replace the rules directory by a copy of another one'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a edit -d 'edit a copy of the rule files'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a watch -d 'show the events of fwguardd as they come'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a denials -d 'show denied packets'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -l version -d 'show program'"'"'s version number and exit'
@@ -150,6 +151,13 @@ complete -c fwguardctl -n '__fwguardctl_is edit' -l backend -x -a 'auto nft lega
 complete -c fwguardctl -n '__fwguardctl_is edit' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is edit' -F
 complete -c fwguardctl -n '__fwguardctl_is edit' -l confirm -x -a '30s 60s 5m 15m 1h' -d 'roll the change back after this time'
+complete -c fwguardctl -n '__fwguardctl_is watch' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l since -x -a 'yesterday today -1h -15m' -d 'from this time on'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l until -x -a 'yesterday today -1h -15m' -d 'up to this time'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l denials -d 'show events about denied and logged packets'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l no-follow -d 'end after the events that there are'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l journal-dir -x -a '(__fish_complete_directories)' -d 'read the journal in this directory'
 complete -c fwguardctl -n '__fwguardctl_is denials' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is denials' -s f -l follow -d 'also print what is denied from now on'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l since -x -a 'yesterday today -1h -15m' -d 'from this time on'

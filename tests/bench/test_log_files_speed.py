@@ -8,9 +8,9 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.inputs import blocks_of, opened
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader
+from fwguardd.ctl.line_input import blocks_of, opened
 from fwguardd.settings import DEFAULT_PREFIXES
 
 if TYPE_CHECKING:

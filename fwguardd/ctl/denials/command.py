@@ -14,19 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials import filters, formats
+from fwguardd.ctl.denials.event import EVENT_NAMES, from_entry
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.inputs import (
-    FileNotPermittedError,
-    Query,
-    TimeSpecError,
-    UnreadableError,
-    events_in_journal,
-)
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.old_lines import OldFiles, prefix
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.times import time_spec
 from fwguardd.ctl.denials.top import SHOWN, Top
+from fwguardd.ctl.journal_query import Query, TimeSpecError, entries_in_journal
+from fwguardd.ctl.line_input import FileNotPermittedError, UnreadableError
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.escaping import printable
 from fwguardd.settings import DEFAULT_PATH, settings_of
@@ -159,11 +155,17 @@ def _show_journal(options: argparse.Namespace) -> None:
     _refuse_prefixes(options)
     form = _form(options)
     wanted = Filters(tuple(options.src), tuple(options.dport))
-    query = Query(options.journal_dir, options.since, options.until, options.follow)
-    events = events_in_journal(query)
-    shown = _print((event for event in events if wanted.takes(event)), form, None)
+    query = Query(EVENT_NAMES, options.journal_dir, options.since, options.until, options.follow)
+    shown = _print(_wanted(entries_in_journal(query), wanted), form, None)
     if not shown and not options.json:
         _print_note("the journal has no such denials")
+
+
+def _wanted(entries: Iterable[Mapping[str, Any]], wanted: Filters) -> Iterator[Event]:
+    for entry in entries:
+        event = from_entry(entry)
+        if event is not None and wanted.takes(event):
+            yield event
 
 
 def _show_old_lines(options: argparse.Namespace) -> None:

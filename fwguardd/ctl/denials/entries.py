@@ -14,8 +14,9 @@ import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.ctl.denials.event import KernelLine, as_number, as_text
+from fwguardd.ctl.denials.event import KernelLine
 from fwguardd.ctl.denials.other_heads import ProgramLine
+from fwguardd.ctl.journal_fields import as_number, as_text
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.kernel.journal_reader import Entry, read_document
 from fwguardd.kernel.kmsg import Lost

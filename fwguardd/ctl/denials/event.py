@@ -1,24 +1,22 @@
 """One event of `fwguardctl denials`: from the journal, or made of an old kernel line as the daemon would have made it.
 
-The journal keeps every value as text. The schema (`fwguardd.event_fields`) says what was a number or a list, and it is
-read back as such; a value that is not of its type stays text. Nothing in an entry raises an error.
+Nothing in an entry raises an error.
 
 This module is pure.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd import events
 from fwguardd.ctl.denials.times import to_usec
+from fwguardd.ctl.journal_fields import as_number, as_text, fields_of
 from fwguardd.denials.fields import denial_fields
 from fwguardd.denials.model import Denial, Meaning
 from fwguardd.denials.sentences import sentence, unparsed_sentence
-from fwguardd.event_fields import Field, FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,11 +38,6 @@ _GAPS: Final = frozenset(
 )
 EVENT_NAMES: Final = tuple(sorted(_PACKETS | _NOTICES | _GAPS))
 """The events that are shown: packets and summaries of packets, notices of scans, and what could not be read."""
-
-_FIELDS: Final = {(name, field.name): field for name in EVENT_NAMES for field in events.ALL_EVENTS[name].fields}
-_UNKNOWN_FIELD: Final = Field("", FieldType.TEXT, "")
-_PREFIX: Final = "FWGUARD_"
-_NUMBER: Final = re.compile("[0-9]{1,20}")
 
 
 class KernelLine(NamedTuple):
@@ -165,7 +158,7 @@ def from_entry(entry: Mapping[str, Any]) -> Event | None:
     name = as_text(entry.get("FWGUARD_EVENT"))
     if name not in EVENT_NAMES:
         return None
-    found = _fields(name, entry)
+    found = fields_of(name, entry)
     host = as_text(entry.get("_HOSTNAME")) or None
     realtime = _time_of_packet(found) or as_number(entry.get("__REALTIME_TIMESTAMP"))
     return Event(name, as_text(entry.get("MESSAGE")), found, realtime, None, host)
@@ -177,63 +170,3 @@ def _time_of_packet(found: Mapping[str, Any]) -> int | None:
         return to_usec(datetime.fromisoformat(found["time"]))
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
-
-
-def _is_field(key: str) -> bool:
-    return key.startswith(_PREFIX) and key != "FWGUARD_EVENT"
-
-
-def _fields(name: str, entry: Mapping[str, Any]) -> dict[str, str | int | tuple[str, ...]]:
-    """The fields of an event of this name. One that the schema does not have is a text."""
-    found = {}
-    for key, value in entry.items():
-        if _is_field(key) and value is not None:
-            field = key[len(_PREFIX) :].lower()
-            found[field] = _value(_FIELDS.get((name, field), _UNKNOWN_FIELD), value)
-    return found
-
-
-def _value(field: Field, value: object) -> str | int | tuple[str, ...]:
-    if field.type is FieldType.LIST:
-        return _elements(field, value)
-    number = as_number(value)
-    if field.type is FieldType.NUMBER and number is not None:
-        return number
-    return as_text(value)
-
-
-def _elements(field: Field, value: object) -> tuple[str, ...]:
-    """The elements of a list, in its fixed order if it has one: journald does not keep the order."""
-    elements = [as_text(value)]
-    if _is_of_elements(value):
-        elements = [as_text(each) for each in value]
-    return tuple(sorted(elements, key=lambda element: (*field.order, element).index(element)))
-
-
-def _is_of_elements(value: object) -> TypeGuard[list[object]]:
-    """Whether a list has the values of a field that stands more than once, and not the bytes of one value."""
-    return isinstance(value, list) and any(isinstance(each, (str, list)) for each in value)
-
-
-def as_text(value: object) -> str:
-    """A field of a journal entry as text. journalctl gives bytes that are not UTF-8 as a list of numbers, a field that
-    stands more than once as a list of values (of which the first counts), and a field that is too long as null."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value:
-        return ""
-    if _is_bytes(value):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return as_text(value[0])
-
-
-def _is_bytes(numbers: list[Any]) -> bool:
-    return all(isinstance(number, int) and 0 <= number <= 0xFF for number in numbers)
-
-
-def as_number(value: object) -> int | None:
-    """A decimal number in a journal field; None for anything else."""
-    text = as_text(value)
-    if _NUMBER.fullmatch(text) is None:
-        return None
-    return int(text)

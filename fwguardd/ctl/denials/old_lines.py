@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from fwguardd.ctl.denials.counts import Counts
-from fwguardd.ctl.denials.inputs import blocks_of, opened
 from fwguardd.ctl.denials.times import StampReader
+from fwguardd.ctl.line_input import blocks_of, opened
 from fwguardd.denials.any_prefix import NO_PREFIX
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.wording import counted
