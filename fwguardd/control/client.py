@@ -22,6 +22,7 @@ from fwguardd.control.protocol import (
     encode_request,
     parse_answer,
 )
+from fwguardd.errors import NotPermittedError, ReportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,15 +33,15 @@ LONG, SHORT = 600.0, 30.0
 """Seconds to wait for an answer. A verb that writes waits for the pass before it, a rehearsal, and the xtables lock."""
 
 
-class DaemonUnreachableError(Exception):
+class DaemonUnreachableError(ReportedError):
     """No daemon answers at the control socket, or not in time."""
 
 
-class ControlNotPermittedError(Exception):
+class ControlNotPermittedError(NotPermittedError):
     """The user may not connect, or may not use the verb."""
 
 
-class RequestRefusedError(Exception):
+class RequestRefusedError(ReportedError):
     """The daemon answered that it did not perform the verb."""
 
     def __init__(self, code: Code, message: str) -> None:

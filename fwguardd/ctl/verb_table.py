@@ -43,7 +43,7 @@ VERBS = (
     Verb("render", "print the composed ruleset for iptables-restore", "render_verb"),
     Verb("doctor", "report what on this host interferes with fwguardd", "doctor"),
     Verb("import", "write rule files from those of iptables-persistent, ufw and iptables scripts", "import_verb"),
-    Verb("status", "show what is in force, since when, and what is wrong", "daemon_verbs"),
+    Verb("status", "show what is in force, since when, and what is wrong", "status_verb"),
     Verb("reload", "apply the rule files now, and wait for the result", "daemon_verbs"),
     Verb("confirm", "keep the revision that reload --confirm has put in force", "daemon_verbs"),
     Verb("rollback", "put an earlier revision in force", "daemon_verbs"),

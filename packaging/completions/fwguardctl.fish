@@ -77,6 +77,8 @@ complete -c fwguardctl -n '__fwguardctl_is status' -s h -l help -d 'show a summa
 complete -c fwguardctl -n '__fwguardctl_is status' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is status' -l config -r -F -d 'settings file'
 complete -c fwguardctl -n '__fwguardctl_is status' -l socket -r -F -d 'control socket of the daemon'
+complete -c fwguardctl -n '__fwguardctl_is status' -l check -d 'one line for monitoring'
+complete -c fwguardctl -n '__fwguardctl_is status' -l watch -d 'show it again whenever it has changed'
 complete -c fwguardctl -n '__fwguardctl_is reload' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is reload' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is reload' -l config -r -F -d 'settings file'
