@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, cast
 from fwguardd import __version__, documents, events
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.denial_reader import DenialReader
-from fwguardd.enforce.context import Broken, Done, Failed, repaired_in
+from fwguardd.enforce.context import Broken, Done, Failed, nobody, repaired_in
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.schedule import Due, Schedule
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
-from fwguardd.kernel.attribution import NO_AUTHORS
 from fwguardd.kernel.changes import Change, ChangeReader
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, Tool, ToolMissingError, find_tool
@@ -62,13 +61,13 @@ if TYPE_CHECKING:
 
     from fwguardd.control.documents import DenialsDocument
     from fwguardd.documents import RefusedSettings
+    from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.sink import Sink
     from fwguardd.worker import Report
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
-
 
 LAST_EVENTS_WITHIN = 2.0
 """Seconds that the end of the daemon waits for a log that is slow to take the last events."""
@@ -89,14 +88,14 @@ class Daemon:
         self._options, self._settings, self._tool, self._emit = options, settings, tool, log.emit
         self._systemd = SystemdNotifier()
         extend_start(self._systemd)  # Opening the state directory reads all that is in it.
-        self._supervisor = Supervisor(settings, tool, log.emit, lambda: self._authors)
+        self._supervisor = Supervisor(settings, tool, log.emit, self._authors_by_now)
         self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
         self._named: Canonical | None = None
         self._wake = asyncio.Event()
         self._timetable = Schedule(settings.settle, settings.settle_max, settings.drift_interval)
         self._reload_wanted = False
         self._end: int | None = None
-        self._authors = NO_AUTHORS
+        self._authors = self._late_authors = nobody
         self._suspended = False
 
     async def run(self) -> int:
@@ -200,8 +199,7 @@ class Daemon:
 
     async def _pass(self, cause: str, *, look_only: bool = False) -> None:
         self._timetable.pass_begins(time.monotonic(), look_only=look_only)
-        authors, self._authors = self._authors, NO_AUTHORS
-        report = await self._supervisor.run_pass(cause, authors, look_only=look_only)
+        report = await self._supervisor.run_pass(cause, self._authors(), look_only=look_only)
         outcome = report.outcome
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:
             self._timetable.files_changed(time.monotonic())
@@ -315,17 +313,19 @@ class Daemon:
             self._supervisor.wrote,
         )
         with notices, watch, reader:
+            self._authors, self._late_authors = reader.authors, reader.authors_by_now
             yield
+
+    def _authors_by_now(self) -> Authors:
+        return self._late_authors()
 
     def _report_lost_notices(self, error: Exception) -> None:
         self._emit(events.NOTICES_LOST, f"changes by other programs are found by the timer only: {error}")
 
     def _kernel_changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            if isinstance(change.notice, Generation) and self._supervisor.wrote(change.notice.pid):
-                continue
-            self._authors = self._authors.with_another(change.author)
-            self.drift_found()
+            if not isinstance(change.notice, Generation) or not self._supervisor.wrote(change.notice.pid):
+                self.drift_found()
 
     def _report_refused_watch(self, reason: str) -> None:
         """In the thread of the watch."""

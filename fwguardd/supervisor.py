@@ -193,7 +193,7 @@ class Supervisor:
         """A pass. ``authors`` are known to have changed the kernel; ``look_only`` does not apply changed files."""
         request = PassRequest(Cause(cause), look_only=look_only, authors=authors)
         report = await self._act(Worker.run_pass, request)
-        self._count_repairs(report.outcome, authors)
+        self._count_repairs(report.outcome, authors.and_others(report.late))
         return report
 
     def expect_confirmation(self) -> None:

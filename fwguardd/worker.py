@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from fwguardd import events
 from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.confirmation import RELOAD
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, Outcome
+from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
@@ -70,8 +70,7 @@ LAST_WRITES_WITHIN = 5.0
 """Seconds that the end waits for the state directory."""
 
 SUPPRESSION_INTERVAL = 30.0
-"""Seconds that are left at least between two reports of the lines that the limit of one rule has suppressed. The
-counters are read by the passes, at least once in a drift interval."""
+"""Seconds at least between two reports of log lines that the limit of one rule has suppressed; passes count them."""
 
 LONGEST_TRACEBACK = 8000
 """Characters of a traceback that an event holds, from its end."""
@@ -89,8 +88,9 @@ class Orders:
 class Report:
     """What a step came to: the state before and after it, its outcome, and the revisions that are kept, oldest first.
 
-    ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` are those that were found
-    in the state directory since the start. ``hangs`` is a sentence about a state directory that does not answer.
+    ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` were found in the state
+    directory since the start. ``hangs`` is a sentence about a state directory that does not answer. ``late`` are the
+    authors of what was found that were not known when the step began.
     """
 
     before: State
@@ -99,6 +99,7 @@ class Report:
     revisions: tuple[RevisionSummary, ...]
     faults: tuple[Fault, ...]
     hangs: str = ""
+    late: Authors = NO_AUTHORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +134,9 @@ class Worker:
         confirmation_asked: threading.Event | None = None,
         noticed: Callable[[], Authors] = lambda: NO_AUTHORS,
     ) -> None:
-        """Open the state directory. Raises StoreError where it cannot be trusted.
-
-        ``confirmation_asked`` is set by the event loop when a reload that has to be confirmed is queued. ``noticed``
-        are those known to have changed the kernel since the last pass began; it is called in the worker thread.
-        """
-        self._noticed = noticed
+        """Open the state directory. Raises StoreError where it cannot be trusted. The parameters are explained at
+        `Context`; ``noticed`` is called in the worker thread."""
+        self._noticed, self._late = noticed, LateAuthors(noticed)
         self._confirmation_asked = confirmation_asked or threading.Event()
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
@@ -267,13 +265,13 @@ class Worker:
             confirmation_asked=self._confirmation_asked.is_set,
             manual=orders.settings.apply is ApplyMode.MANUAL,
             confirm_changes=orders.settings.confirm_changes,
-            noticed=self._noticed,
+            noticed=self._late,
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
         )
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:
         """One step; then fresh namespaces are prepared for the next."""
-        before = self._state
+        before, self._late = self._state, LateAuthors(self._noticed)
         outcome = self._guarded(what, lambda: self._step(orders, before, step))
         if outcome is None:
             outcome = self._guard_after_bug(what, orders, before)
@@ -284,7 +282,9 @@ class Worker:
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
-        return Report(before, outcome, self._state, self._store.summaries(), self._store.faults(), self._store.hangs)
+        store = self._store
+        late = self._late.found or NO_AUTHORS
+        return Report(before, outcome, self._state, store.summaries(), store.faults(), store.hangs, late)
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""
@@ -302,8 +302,8 @@ class Worker:
         return guard or failed
 
     def _load_emergency_set(self, orders: Orders, directory: Path) -> None:
-        context, state = self._context(orders), self._state
-        loaded = self._guarded("loading the emergency set", lambda: load_emergency_set(context, state, directory))
+        context = self._context(orders)
+        loaded = self._guarded("loading the emergency set", lambda: load_emergency_set(context, self._state, directory))
         if loaded is not None:
             self._state = loaded.state
 

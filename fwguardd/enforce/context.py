@@ -37,8 +37,24 @@ def _never() -> bool:
     return False
 
 
-def _nobody() -> Authors:
+def nobody() -> Authors:
+    """No process: the default where nothing reports changes."""
     return NO_AUTHORS
+
+
+@dataclass(slots=True)
+class LateAuthors:
+    """The authors of changes whose notices came after the pass had begun. They are asked for once in a step, and only
+    where a difference is found, since others made the differences that later steps find. ``found`` are those."""
+
+    ask: Callable[[], Authors] = nobody
+    found: Authors | None = None
+
+    def __call__(self) -> Authors:
+        """Those of this step."""
+        if self.found is None:
+            self.found = self.ask()
+        return self.found
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,7 @@ class Context:
     why it is left alone. ``emergency_dir`` has the rule files of the emergency set. ``confirmation_asked`` says whether
     a reload that has to be confirmed waits for this step to end. With ``manual`` changed files are applied by a reload
     only. ``confirm_changes`` is the time in seconds within which a change in the directory has to be confirmed.
-    ``noticed`` are the processes that are known to have changed the kernel since this step began.
+    ``noticed`` are the processes that have changed the kernel and are not among the authors that the step began with.
     ``keep_services`` says whether rules that services add stay.
     """
 
@@ -66,7 +82,7 @@ class Context:
     confirmation_asked: Callable[[], bool] = _never
     manual: bool = False
     confirm_changes: float | None = None
-    noticed: Callable[[], Authors] = _nobody
+    noticed: Callable[[], Authors] = nobody
     keep_services: bool = False
 
 

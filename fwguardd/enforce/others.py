@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.preserve import Preserve
 
-LATE_NOTICE = 0.1
-"""Seconds to wait for the notice of a change that was seen before it."""
-
 MOST_LISTED = 20
 """Rules that one event lists."""
 
@@ -61,7 +58,7 @@ def recognize(context: Context, others: Others, drift: Iterable[Difference], aut
     places = additions(drift)
     if not places or not context.keep_services:
         return Recognized(context, others, found=False)
-    authors = _with_late(context, authors)
+    authors = authors.and_others(context.noticed())
     if authors.kind is ProcessKind.OTHER:
         return Recognized(context, others, found=False)
     standing = Standing.UNDECIDED
@@ -119,15 +116,6 @@ def record(context: Context, others: Others) -> None:
     """Keep what is remembered on the disk. A disk that fails is reported."""
     with store_errors_reported(context):
         context.store.remember_others(others)
-
-
-def _with_late(context: Context, authors: Authors) -> Authors:
-    """The authors, with those of notices that came since: a look may see a change before its notice."""
-    late = context.noticed()
-    if not authors and not late:
-        time.sleep(LATE_NOTICE)
-        late = context.noticed()
-    return authors.and_others(late)
 
 
 def _report_kept(context: Context, places: Sequence[Place], authors: Authors) -> None:

@@ -101,6 +101,7 @@ def _report_news(
     """Report drift that was not reported before, and a repair that could not be verified when it was loaded."""
     # Compared as sets: one more copy of a rule that was reported is not news.
     if drift and frozenset(drift) != frozenset(state.drift):
+        authors = authors.and_others(context.noticed())
         report_drift(context, in_force, drift, authors, lost=_losses(state, look, drift))
     if not drift and state.drift and state.unverified is UnverifiedState.WRITTEN:
         report_repaired(context, in_force, len(state.drift))

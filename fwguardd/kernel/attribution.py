@@ -275,7 +275,7 @@ def _read_process(pid: int) -> _Process:
         # are there until its parent has waited for it.
         command = _command_line(_read(directory, "cmdline"))
         name = _read(directory, "comm")
-        status = _parse_status(_read(directory, "status"))
+        status = parse_status(_read(directory, "status"))
         cgroup = _decode(_read(directory, "cgroup"))
         started = _start_time(_read(directory, "stat"))
     finally:
@@ -309,16 +309,23 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _parse_status(data: bytes) -> _Status | None:
-    """The numbers in /proc/PID/status. Its lines can be trusted: the kernel escapes the name in it, unlike in stat."""
+def parse_status(data: bytes) -> _Status | None:
+    """The numbers in /proc/PID/status. Its lines can be trusted: the kernel escapes the name in it, unlike in stat.
+
+    None for a process that ended while the file was read: its Tgid is 0, once its parent has waited for it
+    (task_state() in fs/proc/array.c).
+    """
     fields: dict[bytes, list[bytes]] = {}
     for line in data.split(b"\n"):
         key, _, value = line.partition(b":")
         fields[key] = value.split()
     try:
-        return _Status(int(fields[b"Tgid"][0]), int(fields[b"PPid"][0]), int(fields[b"Uid"][0]))
+        status = _Status(int(fields[b"Tgid"][0]), int(fields[b"PPid"][0]), int(fields[b"Uid"][0]))
     except (KeyError, IndexError, ValueError):
         return None
+    if status.process == 0:
+        return None
+    return status
 
 
 def _start_time(data: bytes) -> int | None:

@@ -147,6 +147,21 @@ def test_without_process_events_proc_has_to_do() -> None:
     assert author.process == "iptables-nft"
 
 
+def test_the_thread_that_compares_does_not_wait_for_the_reader(watch: ProcessWatch) -> None:
+    """Where the reader's thread has not run yet, the authors by now include the process that has just ended. Each
+    change is given once, and those of our own processes are not."""
+    taken, own = Taken(), set[int]()
+    with GenerationNotices() as notices:
+        reader = ChangeReader(notices, watch, taken.deliver, taken.failed, own.__contains__)
+        with subprocess.Popen(ADD.split()) as process:
+            own.add(process.pid)
+        with subprocess.Popen(ADD.split()) as other:
+            pass
+        assert [author.pid for author in reader.authors_by_now().processes] == [other.pid]
+        assert not reader.authors()
+    assert [taken.next().author is None for _ in range(2)] == [True, False]
+
+
 def test_our_own_processes_are_not_read(watch: ProcessWatch) -> None:
     """Their changes are delivered without an author."""
     taken = Taken()

@@ -1,4 +1,4 @@
-"""Somebody else changes the rules: it is noticed, told, and undone if that is wanted."""
+"""Other programs change the rules: that is reported, with the process, and repaired if that is wanted."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ LINES = {MARK: 3, WEB: 4, LO: 5, SSH: 6, "OUTPUT -o lo -j ACCEPT": 9, NAT: 11, "
 
 @dataclass(frozen=True)
 class Change:
-    """A foreign change: a command, its standard input, the differences that it makes, and the rules whose counters it
-    takes with it itself."""
+    """A change by another program: a command, its standard input, the differences that it makes, and the rules whose
+    counters it removes itself."""
 
     command: str
-    told: tuple[str, ...]
+    difference: tuple[str, ...]
     lost: tuple[str, ...] = ()
     text: str = ""
 
@@ -103,9 +103,9 @@ CHANGES = {
 
 
 def test_drift_is_reported_and_repaired(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
-    """Each foreign change is told as what it is, rule by rule, with the line that a missing one came from and, on nft,
-    the process that made it; it is repaired to the letter, and no rule loses its counters but those that the change
-    itself took away. To zero the counters is no drift."""
+    """Each change is reported rule by rule, with the line that a missing rule came from and, on nft, the process that
+    made it. It is repaired to the letter, and no rule loses its counters but those that the change itself removed.
+    Zeroed counters are not drift."""
     daemon = start_daemon({"10.rules": RULES}, FAST)
     daemon.event("rules.applied")
     before, drifts = saved(), 0
@@ -117,8 +117,8 @@ def test_drift_is_reported_and_repaired(start_daemon: Start, saved: Saved, backe
         counted = _counters(backend)
         pid = _run(change, backend)
         event, drifts = daemon.event("drift.detected"), drifts + 1
-        told = [line.replace(f"{daemon.rules}/10.rules", "FILE") for line in event["difference"]]
-        assert sorted(told) == sorted(change.told), name
+        reported = [line.replace(f"{daemon.rules}/10.rules", "FILE") for line in event["difference"]]
+        assert sorted(reported) == sorted(change.difference), name
         if backend == "nft":
             command = change.command.replace("BACKEND", backend).split()[0]
             assert (event["culprit_pid"], event["culprit_process"]) == (pid, command[:15]), name
@@ -139,10 +139,10 @@ def test_drift_is_reported_and_repaired(start_daemon: Start, saved: Saved, backe
 
 
 def _run(change: Change, backend: str) -> int:
-    """Make a foreign change; the id of the process that made it."""
+    """Make a change; the id of the process that made it."""
     argv = change.command.replace("BACKEND", backend).split()
     if backend == "legacy":
-        argv += ["-w", "10"]  # The lock is one per host: a rehearsal of somebody else's may hold it.
+        argv += ["-w", "10"]  # The lock is one per host: another test's rehearsal may hold it.
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
     process.communicate(change.text)
     assert process.returncode == 0, f"{argv} failed with code {process.returncode}"
@@ -202,7 +202,7 @@ def test_a_culprit_that_still_runs_is_reported_whole(start_daemon: Start) -> Non
 def test_drift_that_is_only_reported_is_reported_once(
     start_daemon: Callable[..., Any], saved: Saved, backend: str
 ) -> None:
-    """With on_drift: report the kernel is left alone, and the same drift is not told at every look."""
+    """With on_drift: report the kernel is left alone, and the same drift is not reported at every look."""
     daemon = start_daemon(settings=f"{FAST}on_drift: report\n")
     daemon.event("rules.applied")
     subprocess.run([f"ip6tables-{backend}", "-F", "OUTPUT"], check=True)
@@ -253,8 +253,8 @@ def _packets(program: str, backend: str) -> int:
 
 
 def test_a_pause_ends_by_itself(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
-    """In a pause drift is told and left alone, and status says until when; when it is over, drift is repaired at once,
-    with no timer near and nobody asking."""
+    """In a pause drift is reported and left alone, and status says until when; when it is over, drift is repaired at
+    once, by no timer and no request."""
     control = tmp_path / "run" / "control.sock"
     daemon = start_daemon({"10.rules": RULES}, "drift_interval: 1h\n")
     daemon.event("rules.applied")
@@ -292,9 +292,9 @@ def test_resume_repairs_at_once(start_daemon: Start, saved: Saved, backend: str,
 
 @pytest.mark.parametrize("backend", ["nft"], indirect=True)
 def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Where nft puts something into a table of ours that iptables cannot express nothing is compared or repaired: that
-    is told once, with who did it, and status does not claim that there is no drift. Once it is gone, the guard goes on
-    with what else was changed."""
+    """Where nft puts something into an owned table that iptables cannot express, nothing is compared or repaired: that
+    is reported once, with the process, and status does not claim that there is no drift. Once it is gone, other changes
+    are repaired again."""
     control = tmp_path / "run" / "control.sock"
     daemon = start_daemon({"10.rules": RULES}, FAST)
     daemon.event("rules.applied")
@@ -314,9 +314,9 @@ def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved
     daemon.event("drift.repaired")
     assert saved() == before
     assert ask(control, "status")["drift"]["unseen"] is None
-    told = [seen["event"] for seen in daemon.seen]
-    assert told.count("drift.hidden") == 1
-    assert "rules.failed" not in told
+    reported = [seen["event"] for seen in daemon.seen]
+    assert reported.count("drift.hidden") == 1
+    assert "rules.failed" not in reported
 
 
 @pytest.mark.parametrize("backend", ["legacy"], indirect=True)

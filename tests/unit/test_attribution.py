@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.kernel.attribution import COMMAND_LENGTH, NO_AUTHORS, Author, read_author
+from fwguardd.kernel.attribution import COMMAND_LENGTH, NO_AUTHORS, Author, parse_status, read_author
 from fwguardd.kernel.cgroups import unit_of
 
 if TYPE_CHECKING:
@@ -268,6 +268,12 @@ def test_a_process_that_is_gone() -> None:
     process.wait()
     assert read_author(process.pid, "iptables") == Author(process.pid, "iptables")
     assert read_author(process.pid) == Author(process.pid)
+
+
+def test_a_process_that_ends_while_it_is_read() -> None:
+    """The kernel then writes 0 for its id: nothing of that is reported."""
+    assert parse_status(b"Name:\tnft\nTgid:\t7\nPid:\t7\nPPid:\t1\nUid:\t0\t0\t0\t0\n") == (7, 1, 0)
+    assert parse_status(b"Name:\tnft\nTgid:\t0\nPid:\t0\nPPid:\t0\nUid:\t0\t0\t0\t0\n") is None
 
 
 def test_a_zombie() -> None:
