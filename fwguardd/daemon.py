@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from fwguardd import __version__, documents, events
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.denial_reader import DenialReader
-from fwguardd.enforce.context import Broken, Done, Failed, nobody, repaired_in
+from fwguardd.enforce.context import Broken, Done, Failed, nobody, to_look_at
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.rule_files import take_snapshot
@@ -243,11 +243,11 @@ class Daemon:
     def after(self, report: Report, **variables: int) -> None:
         """Schedule the next looks and inform systemd. A broken firewall ends the daemon, so that systemd acts."""
         outcome = report.outcome
-        wrote = bool(repaired_in(outcome)) or (isinstance(outcome, Done) and outcome.changes > 0)
         starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
         again = starved or bool(report.state.unknown) or (isinstance(outcome, Failed) and outcome.retry)
         again = again or report.state.waits
         undo = outcome.state.unverified is UnverifiedState.UNDO
+        wrote = to_look_at(outcome, again=again)
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved, undo=undo)
         self._inform_systemd(**variables)
         self._name_rules()

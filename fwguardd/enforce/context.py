@@ -119,13 +119,15 @@ class Failed:
 
     The kernel holds what it held before, or ``state.unverified`` says that this is not known. ``retry`` says whether to
     try again soon, because the reason may disappear by itself. ``repaired`` are the chains in which changes of other
-    programs were undone all the same.
+    programs were undone all the same. ``wrote`` says that the kernel was written to, and that this was undone as far as
+    iptables-save shows it: the kernel is to be compared soon.
     """
 
     state: State
     reason: str
     retry: bool
     repaired: frozenset[Difference] = frozenset()
+    wrote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,21 @@ def repaired_in(outcome: Outcome) -> frozenset[Difference]:
     if isinstance(outcome, Broken):
         return frozenset()
     return outcome.repaired
+
+
+def to_look_at(outcome: Outcome, *, again: bool) -> bool:
+    """Whether the kernel is to be compared soon, because a step wrote to it.
+
+    A load that failed is not looked at where the step is tried ``again``: the next try compares the kernel, and looks
+    would shorten the time to it.
+    """
+    match outcome:
+        case Done(changes=changes) if changes > 0:
+            return True
+        case Failed(wrote=True) if not again:
+            return True
+        case _:
+            return bool(repaired_in(outcome))
 
 
 def boottime() -> float:

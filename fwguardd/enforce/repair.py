@@ -28,16 +28,18 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, RestoreRefusedError, UnknownContentError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
-from fwguardd.ruleset.diff import Difference
 from fwguardd.ruleset.losses import Loss, losses
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fwguardd.enforce.look import Look
     from fwguardd.enforce.state import InForce, State
     from fwguardd.kernel.rehearsal import RehearsalRefused
     from fwguardd.ruleset.canonical import Emptying
+    from fwguardd.ruleset.diff import Difference
 
 
 def enforce(context: Context, state: State, authors: Authors) -> Outcome:
@@ -68,9 +70,28 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
         state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
         if not drift or not (context.repair or undo_delayed):
             return Done(report_verified(context, state, as_wanted=not drift))
+    except UnknownContentError as error:
+        failed = _not_comparable(context, state, error, authors)
+        return _with_shown_families(context, failed, in_force, authors)
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
     return repair(context, state, in_force, authors)
+
+
+def _with_shown_families(context: Context, failed: Failed, in_force: InForce, authors: Authors) -> Failed:
+    """Repair the families that iptables can show whole, where it cannot show a table of another one."""
+    if not context.repair or failed.state.emergency:
+        return failed
+    for family in in_force.canonical.rulesets:
+        try:
+            outcome = put_in_force(context.kernel, in_force.canonical.of_family(family), context.preserve)
+        except LOAD_ERRORS:
+            continue  # It is the one that cannot be shown, or the next comparison reports the error.
+        if isinstance(outcome, Applied):
+            action = f"it was repaired in {family.value}, the only family that iptables can show"
+            report_drift(context, in_force, outcome.changes, authors, action)
+            failed = replace(failed, repaired=frozenset(outcome.changes))
+    return failed
 
 
 def _recognized(
@@ -163,22 +184,66 @@ def _repair_refused(
     In place of the emergency set the revision is loaded whole or not at all: the set is closed, and the rest of a
     revision need not be.
     """
-    if state.is_emergency or not isinstance(error.__cause__, RestoreRefusedError):
+    if state.is_emergency:
         return _repair_failed(context, state, str(error))
-    try:
-        refused = context.validator.refused_rules(in_force.canonical)
-    except NamespaceError:
-        refused = None
+    refused = None
+    if isinstance(error.__cause__, RestoreRefusedError):
+        with contextlib.suppress(NamespaceError):
+            refused = context.validator.refused_rules(in_force.canonical)
     if refused is None or not refused.rules:
-        return _repair_failed(context, state, str(error))
+        return _repair_families(context, state, in_force, str(error), authors)
     return _repair_rest(context, state, in_force, refused, authors)
+
+
+def _repair_families(context: Context, state: State, in_force: InForce, reason: str, authors: Authors) -> Outcome:
+    """Repair each family by itself, where the two cannot be repaired in one transaction."""
+    if len({difference.family for difference in state.drift}) == 1:
+        return _repair_failed(context, state, reason)
+    written: list[Difference] = []
+    try:
+        for family in in_force.canonical.rulesets:
+            with contextlib.suppress(RolledBackError):
+                outcome = put_in_force(context.kernel, in_force.canonical.of_family(family), context.preserve)
+                if not isinstance(outcome, Unchanged):
+                    written += outcome.changes
+        missing = find_drift(context.kernel, in_force.canonical, context.preserve)
+    except KernelError as error:
+        return _not_comparable(context, state, error, authors)
+    except LOAD_ERRORS as error:
+        return load_failed(context, state, error)
+    if not missing:
+        return _repaired(context, state, in_force, Applied(tuple(written)), authors)
+    return _partly_repaired(context, state, in_force, written, missing, reason)
+
+
+def _partly_repaired(
+    context: Context,
+    state: State,
+    in_force: InForce,
+    written: Sequence[Difference],
+    missing: tuple[Difference, ...],
+    reason: str,
+) -> Failed:
+    """Report what could be repaired of this state's drift, and why the rest could not."""
+    found = len(state.drift)
+    state = report_verified(context, state.seen(missing, time.time()), as_wanted=not missing)
+    if written:
+        message = f"{len(written)} of {counted(found, 'difference')} repaired"
+        message = f"{message}; {counted(len(missing), 'place')} of revision {in_force.revision} cannot be repaired yet"
+        context.emit(
+            events.REPAIRED,
+            message,
+            revision=in_force.revision,
+            changes=len(written),
+            state=state.kernel_state.value,
+        )
+    return replace(_repair_failed(context, state, reason), repaired=frozenset(written))
 
 
 def _repair_rest(
     context: Context, state: State, in_force: InForce, refused: RehearsalRefused, authors: Authors
 ) -> Outcome:
     """Put the revision in force without the refused rules, and measure what is missing."""
-    found = len(state.drift)
     try:
         outcome, refused = _put_rest(context, in_force, refused)
         missing = find_drift(context.kernel, in_force.canonical, context.preserve)
@@ -191,20 +256,10 @@ def _repair_rest(
     if isinstance(outcome, Unverified):
         state = report_unverified(context, state, UnverifiedState.WRITTEN, outcome.reason, authors)
         return Failed(state, outcome.reason, retry=True)
-    state = report_verified(context, state.seen(missing, time.time()), as_wanted=not missing)
-    repaired = frozenset[Difference]()
+    written: tuple[Difference, ...] = ()
     if isinstance(outcome, Applied):
-        repaired = frozenset(outcome.changes)
-        message = f"{len(outcome.changes)} of {counted(found, 'difference')} repaired"
-        message = f"{message}; {counted(len(missing), 'place')} of revision {in_force.revision} cannot be repaired yet"
-        context.emit(
-            events.REPAIRED,
-            message,
-            revision=in_force.revision,
-            changes=len(outcome.changes),
-            state=state.kernel_state.value,
-        )
-    return replace(_repair_failed(context, state, _reasons(refused)), repaired=repaired)
+        written = outcome.changes
+    return _partly_repaired(context, state, in_force, written, missing, _reasons(refused))
 
 
 def _put_rest(

@@ -134,7 +134,8 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         # Not even the first look succeeded, so whether that revision is still there is not known.
         state = report_unverified(context, state, state.unverified or UnverifiedState.LOOK, str(error))
         return pass_failed(context, state, message, retry=True)
-    return pass_failed(context, state, message, retry=isinstance(error.__cause__, KernelBusyError))
+    failed = pass_failed(context, state, message, retry=isinstance(error.__cause__, KernelBusyError))
+    return replace(failed, wrote=isinstance(error, RolledBackError))
 
 
 def pass_failed(context: Context, state: State, reason: str, *, retry: bool) -> Failed:

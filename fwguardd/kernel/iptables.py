@@ -17,7 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from fwguardd.errors import NotPermittedError, ReportedError
-from fwguardd.kernel.nft_tables import activate_tables, dormant_table_names, legacy_table_names, nft_table_names
+from fwguardd.kernel import nft_tables
 from fwguardd.kernel.processes import (
     TRANSIENT,
     Command,
@@ -179,9 +179,8 @@ class LiveKernel:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """A critical section for all programs that respect the lock of legacy iptables; nf_tables has no lock.
-
-        Raises KernelBusyError, with the holder's name, if the lock cannot be taken in time.
+        """A critical section for all programs that respect the lock of legacy iptables; nf_tables has no lock. Raises
+        KernelBusyError, with the holder's name, if the lock cannot be taken in time.
         """
         if self.backend is Backend.NFT or self._holds_lock:
             yield
@@ -231,10 +230,14 @@ class LiveKernel:
     def restore(self, family: Family, text: str) -> None:
         """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.
 
-        A dormant table is active afterwards. Raises KernelBusyError, RestoreRefusedError, IptablesNotPermittedError or,
-        for all else, KernelError.
+        A dormant table is active afterwards, and chains without a hook are replaced: both filter nothing. Raises
+        KernelBusyError, RestoreRefusedError, IptablesNotPermittedError or, for all else, KernelError.
         """
         self._shown.pop(family, None)  # From now on the kernel may hold less, because we want it to.
+        tables = [line[1:] for line in text.splitlines() if line.startswith("*")]
+        if self.backend is Backend.NFT:
+            with _system_errors("nothing can be loaded"):
+                nft_tables.remove_hookless_chains(family, tables)
         argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
         with self._lock_file() as (path, descriptors):
             try:
@@ -249,7 +252,7 @@ class LiveKernel:
             raise _classified(argv[0], finished.code, finished.stderr)
         if self.backend is Backend.NFT:
             with _system_errors("a dormant table cannot be activated"):
-                activate_tables(family, [line[1:] for line in text.splitlines() if line.startswith("*")])
+                nft_tables.activate_tables(family, tables)
 
     @contextlib.contextmanager
     def _lock_file(self) -> Iterator[tuple[str, dict[int, int]]]:
@@ -294,9 +297,8 @@ def _look_patiently(backend: Backend, families: Collection[Family]) -> Mapping[F
 def _look_once(backend: Backend, families: Collection[Family]) -> Mapping[Family, Saved]:
     """What iptables-save prints. The kernel's own list is read first: a table that is made meanwhile may be shown."""
     tables = {family: _kernel_tables(backend, family) for family in families}
-    commands = [Command(save_argv(backend.value, family.number)) for family in families]
     try:
-        finished = run_all(commands, LOOK_SECONDS)
+        finished = run_all([Command(save_argv(backend.value, family.number)) for family in families], LOOK_SECONDS)
     except ProgramOutputError as error:
         raise LookIncompleteError(str(error)) from error
     except ProgramError as error:
@@ -312,8 +314,8 @@ def _kernel_tables(backend: Backend, family: Family) -> tuple[frozenset[str], fr
     """The tables that the kernel has, and those of them that are dormant. Raises KernelError."""
     with _system_errors("the kernel's list of tables cannot be read"):
         if backend is Backend.NFT:
-            return nft_table_names(family), dormant_table_names(family)
-        return legacy_table_names(family), frozenset()
+            return nft_tables.nft_table_names(family), nft_tables.dormant_table_names(family)
+        return nft_tables.legacy_table_names(family), frozenset()
 
 
 def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
@@ -389,8 +391,7 @@ def _failed_look(name: str, program: Finished) -> KernelError:
 
 def _classified(name: str, code: int, stderr: str) -> KernelError:
     """The exception for what a failed program printed. Exit codes are ambiguous, so the text decides."""
-    words = stderr.strip() or "it printed nothing"
-    message = f"{name} failed with code {code}: {words}"
+    message = f"{name} failed with code {code}: {stderr.strip() or 'it printed nothing'}"
     for phrases, error in _BY_PHRASES:
         if any(phrase in stderr for phrase in phrases):
             return error(message)

@@ -6,7 +6,9 @@ something has used it. What iptables-save prints is held against these names, be
 could not be written.
 
 A table of nf_tables can be dormant (`flags dormant` of nft): it keeps its chains and rules, and no packet traverses it.
-iptables-save prints it as if it were active, and iptables-restore leaves it dormant.
+iptables-save prints it as if it were active, and iptables-restore leaves it dormant. A chain can have the name of a
+built-in one, and no hook (``nft add chain ip filter INPUT``): no packet traverses it, and iptables-restore can write
+nothing to its table.
 """
 
 from __future__ import annotations
@@ -42,8 +44,12 @@ if TYPE_CHECKING:
 
 NFT_MSG_NEWTABLE: Final = 0x0A00
 NFT_MSG_GETTABLE: Final = 0x0A01
+NFT_MSG_NEWCHAIN: Final = 0x0A03
+NFT_MSG_GETCHAIN: Final = 0x0A04
+NFT_MSG_DELCHAIN: Final = 0x0A05
 """linux/netfilter/nf_tables.h, with NFNL_SUBSYS_NFTABLES in the upper byte."""
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
+NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK = 1, 3, 4
 NFT_TABLE_F_DORMANT = 1
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_SUBSYS_NFTABLES: Final = 10
@@ -111,24 +117,61 @@ def _tables_of_iptables(family: Family) -> list[NftTable]:
     return [table for table in tables if table.family == number and table.name in BUILTIN_CHAINS]
 
 
+def remove_hookless_chains(family: Family, tables: Collection[str]) -> None:
+    """Remove the chains of these tables that have the name of a built-in one and no hook, with their rules.
+
+    Raises OSError, whose text is a message with advice where a rule jumps to such a chain.
+    """
+    for table, chain in _hookless_chains(family, tables):
+        content = attribute(NFTA_CHAIN_TABLE, table.encode() + b"\0")
+        content += attribute(NFTA_CHAIN_NAME, chain.encode() + b"\0")
+        try:
+            _commit(NFT_MSG_DELCHAIN, _FAMILIES[family.number], content)
+        except OSError as error:
+            name = f"{family.nft_name} {table}"
+            what = f"the chain {chain} of the table {name} has no hook and cannot be replaced: {error.strerror}"
+            advice = f'remove the table with "nft delete table {name}", and fwguardd loads it again'
+            raise OSError(error.errno, f"{what}; {advice}") from error
+
+
+def _hookless_chains(family: Family, tables: Collection[str]) -> list[tuple[str, str]]:
+    """Table and name of each. Raises OSError."""
+    requester = open_requester()
+    if requester is None:
+        return []
+    with requester:
+        objects = dump(requester, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, _FAMILIES[family.number])
+    found: list[tuple[str, str]] = []
+    for _, attributes in objects:
+        table, chain = text_attribute(attributes, NFTA_CHAIN_TABLE), text_attribute(attributes, NFTA_CHAIN_NAME)
+        if NFTA_CHAIN_HOOK not in attributes and table in tables and chain in BUILTIN_CHAINS[table]:
+            found.append((table, chain))
+    return found
+
+
 def _activate(family: int, name: str) -> None:
-    """Write the flags of a table without "dormant", in a transaction of its own (nf_tables_updtable())."""
+    """Write the flags of a table without "dormant" (nf_tables_updtable()). Raises OSError."""
+    content = attribute(NFTA_TABLE_NAME, name.encode() + b"\0") + attribute(NFTA_TABLE_FLAGS, bytes(4))
+    _commit(NFT_MSG_NEWTABLE, family, content)
+
+
+def _commit(kind: int, family: int, content: bytes) -> None:
+    """One message to nf_tables, in a transaction of its own. Raises OSError."""
     with open_socket(NETLINK_NETFILTER) as requester:
         requester.settimeout(_SECONDS)
-        requester.sendto(_activation(family, name), (0, 0))
-        for kind, body in messages(requester.recv(_BUFFER)):
+        requester.sendto(_transaction(kind, family, content), (0, 0))
+        for answer, body in messages(requester.recv(_BUFFER)):
             number = error_number(body)
-            if kind == NLMSG_ERROR and number:
+            if answer == NLMSG_ERROR and number:
                 raise OSError(number, os.strerror(number))
 
 
-def _activation(family: int, name: str) -> bytes:
+def _transaction(message: int, family: int, message_content: bytes) -> bytes:
     """The messages of the transaction."""
-    table = attribute(NFTA_TABLE_NAME, name.encode() + b"\0") + attribute(NFTA_TABLE_FLAGS, bytes(4))
     batch = b""
     for kind, flags, subject, resource, content in (
         (NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b""),
-        (NFT_MSG_NEWTABLE, NLM_F_REQUEST | NLM_F_ACK, family, 0, table),
+        (message, NLM_F_REQUEST | NLM_F_ACK, family, 0, message_content),
         (NFNL_MSG_BATCH_END, NLM_F_REQUEST, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b""),
     ):
         body = FAMILY_HEADER.pack(subject, 0, socket.htons(resource)) + content

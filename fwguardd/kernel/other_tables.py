@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.kernel.netlink import read_attributes
-from fwguardd.kernel.nft_tables import NftTable, dump, list_tables, number_attribute, open_requester, text_attribute
+from fwguardd.kernel.nft_tables import (
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_NEWCHAIN,
+    NFTA_CHAIN_HOOK,
+    NFTA_CHAIN_NAME,
+    NFTA_CHAIN_TABLE,
+    NftTable,
+    dump,
+    list_tables,
+    number_attribute,
+    open_requester,
+    text_attribute,
+)
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 from fwguardd.ruleset.other_tables import BaseChain, OtherTable, is_made_by_iptables, restricting
 
@@ -25,11 +37,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.model import Family
 
-NFT_MSG_NEWCHAIN: Final = 0x0A03
-NFT_MSG_GETCHAIN: Final = 0x0A04
-"""linux/netfilter/nf_tables.h, with NFNL_SUBSYS_NFTABLES in the upper byte."""
-NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME = 1, 3
-NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_USE, NFTA_CHAIN_TYPE = range(4, 8)
+NFTA_CHAIN_POLICY, NFTA_CHAIN_USE, NFTA_CHAIN_TYPE = range(5, 8)
 NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY = 1, 2
 
 FAMILIES: Final = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}

@@ -164,6 +164,10 @@ class Canonical:
         left = without_twins(self.rulesets, live, loaded, preserve)
         return replace(self, rulesets=left.rulesets), left.findings
 
+    def of_family(self, family: Family) -> Canonical:
+        """The same for one of its families."""
+        return replace(self, rulesets={family: self.rulesets[family]})
+
     def without_rules(self, unwanted: Collection[RulePlace]) -> Canonical:
         """The same without these rules."""
         rulesets: dict[Family, Ruleset] = {}

@@ -18,7 +18,18 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import NOT_STATED, ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.model import (
+    BUILTIN_CHAINS,
+    NOT_STATED,
+    ZERO,
+    Chain,
+    Counters,
+    Family,
+    Origin,
+    Rule,
+    Ruleset,
+    Table,
+)
 from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
@@ -168,6 +179,9 @@ def _rule_lines(table: Table, number: int, *, tagged: bool) -> Iterator[_Line]:
 def read_saved(family: Family, text: str) -> Saved:
     """What iptables-save -c printed, with counters and without origins.
 
+    A chain of nf_tables without a hook, under the name of a built-in one (``nft add chain ip filter INPUT``), is
+    printed as a user-defined chain. No packet traverses it, so it is read as a built-in one that accepts everything.
+
     Raises IncompleteSaveError where a table lacks its COMMIT, or the last line its end, and UnreadableSaveError for a
     line of unknown form. The state of a firewall is never guessed.
     """
@@ -194,6 +208,7 @@ class _SaveReader:
     table: str = ""
     chains: dict[str, Chain] = field(default_factory=dict)
     rules: dict[str, list[Rule]] = field(default_factory=dict)
+    hookless: set[str] = field(default_factory=set)
 
     def read(self, line: str) -> None:
         """Take in a line that is not a rule. Raises UnreadableSaveError."""
@@ -221,13 +236,18 @@ class _SaveReader:
 
     def _end_table(self) -> None:
         chains = {name: replace(chain, rules=tuple(self.rules[name])) for name, chain in self.chains.items()}
+        for name in self.hookless:
+            chains[name] = Chain(name, "ACCEPT")
         self.tables[self.table] = Table(self.table, chains)
         self.table, self.chains, self.rules = "", {}, {}
+        self.hookless.clear()
 
     def _declare(self, name: str, policy: str, packets: str, octets: str) -> None:
         chain = Chain(name, policy, counters=Counters(int(packets), int(octets)))
         if policy == "-":
             chain = replace(chain, policy=None)
+            if name in BUILTIN_CHAINS.get(self.table, ()):
+                self.hookless.add(name)
         self.chains[name], self.rules[name] = chain, []
 
     def _read_comment(self, line: str) -> None:

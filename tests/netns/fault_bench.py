@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.enforce.confirmation import CHANGED
-from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime
+from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime, to_look_at
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.unknown import UnverifiedState
@@ -299,9 +299,10 @@ class FaultBench:
             return worker, self._first_pass(worker)
         outcome = report.outcome
         unverified = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
-        if unverified or (isinstance(outcome, Failed) and outcome.retry):
+        again = unverified or report.state.waits or (isinstance(outcome, Failed) and outcome.retry)
+        if again:
             return worker, worker.run_pass(self.orders, PassRequest(Cause("retry")))
-        if isinstance(outcome, Done) and outcome.changes:
+        if to_look_at(outcome, again=again):
             return worker, _look(worker, self.orders)
         return None
 

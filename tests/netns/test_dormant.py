@@ -9,6 +9,7 @@ import pytest
 
 from tests.netns.conftest import output
 from tests.netns.test_verbs import FIRST
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,3 +76,26 @@ def test_rules_that_went_with_the_activity_come_back_with_it(start_daemon: Start
     daemon.event("drift.repaired")
     assert "dormant" not in output("nft list ruleset")
     assert saved() == before
+
+
+def test_chains_without_a_hook_are_replaced(start_daemon: Start, saved: Saved) -> None:
+    """A chain that nft(8) makes without a hook, under the name of a built-in one, filters nothing, and iptables-restore
+    refuses to load anything into its table. It is replaced. Where a rule jumps to such a chain that is not possible,
+    the message says which command helps, the other family is repaired, and the rest after that command."""
+    daemon = start_daemon({"10-first.rules": FIRST})
+    daemon.event("rules.applied")
+    before = saved()
+    new_tables = "delete table {0} filter; add table {0} filter; add chain {0} filter INPUT;"
+    both = "".join(f"{new_tables.format(family)} add rule {family} filter INPUT counter;" for family in ADDRESSES)
+    subprocess.run(["nft", both], check=True)
+    daemon.event("drift.repaired")
+    assert saved() == before
+    jump = "add chain ip filter mine; add rule ip filter mine jump INPUT"
+    subprocess.run(["nft", f"{new_tables.format('ip')} {jump}"], check=True)
+    reason = daemon.event("rules.failed")["reason"]
+    assert 'remove the table with "nft delete table ip filter"' in reason, reason
+    subprocess.run(["nft", "flush chain ip6 filter INPUT"], check=True)
+    wait_until(lambda: saved()["ipv6"] == before["ipv6"], "the repair of IPv6")
+    wait_until(lambda: daemon.ask("status")["state"] == "drifted", "the end of the pass", pause=0.1)
+    subprocess.run(["nft", "delete table ip filter"], check=True)
+    wait_until(lambda: saved() == before, "the repair of IPv4")

@@ -307,6 +307,8 @@ def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved
     status = ask(control, "status")
     assert "unverified: " in status["sentence"]
     subprocess.run(["ip6tables-nft", "-F", "INPUT"], check=True)
+    assert "it was repaired in ipv6, the only family that" in daemon.event("drift.detected")["message"]
+    assert saved()["ipv6"] == before["ipv6"]
     for _ in range(3):
         with pytest.raises(RequestRefusedError, match="cannot show all rules"):
             daemon.ask("drift")

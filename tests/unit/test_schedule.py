@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fwguardd.enforce.context import Done, Failed, to_look_at
 from fwguardd.enforce.schedule import (
     LONGEST_GAP,
     LONGEST_RETRY,
@@ -12,6 +13,7 @@ from fwguardd.enforce.schedule import (
     RepairBudget,
     Schedule,
 )
+from fwguardd.enforce.state import State
 
 
 def _after_a_pass(*, wrote: bool = False, again: bool = False) -> Schedule:
@@ -196,3 +198,13 @@ def test_who_asks_for_repairs_gets_them() -> None:
     assert budget.spend(100.0, {"rule": "ipv4 filter INPUT"}, "somebody") is not None
     budget.reset()
     assert budget.fight(100.0) is None
+
+
+def test_a_load_that_was_undone_is_looked_at() -> None:
+    """The kernel is compared soon after each step that wrote to it, one that failed too unless it is tried again."""
+    state = State()
+    assert to_look_at(Done(state, changes=1), again=False)
+    assert to_look_at(Failed(state, "undone", retry=False, wrote=True), again=False)
+    assert not to_look_at(Failed(state, "undone", retry=True, wrote=True), again=True)
+    assert not to_look_at(Failed(state, "nothing was written", retry=False), again=False)
+    assert not to_look_at(Done(state), again=False)
