@@ -140,6 +140,36 @@ FORMS: Final = [
     ("Sun Nov 22 21:14:25 2026 kern.warn kernel: [1.2] ", LOCAL, None, 1200000),
     ("Sun Nov  2 21:14:25 2026 kern.warn kernel: [1.2] ", SECOND_OF_NOVEMBER, None, 1200000),
     ("Sun Nov 22 21:14:25 2026 [1795382065.123] kern.warn kernel: [1.2] ", LOCAL, None, 1200000),
+    # Names and blanks in other spellings.
+    ("Nov 22 21:14:25 host kernel[0]: [    1.234567] ", LOCAL, "host", 1234567),
+    ("Nov 22 21:14:25 kernel[0]: ", LOCAL, None, None),
+    ("2026-11-22T21:14:25Z host kernel[-]: ", UTC_TIME, "host", None),
+    ("Nov 22 21:14:25 host kernel(0): ", LOCAL, "host", None),
+    ("Nov 22 21:14:25 host kernel : ", LOCAL, "host", None),
+    ("Nov 22 21:14:25 host  kernel: ", LOCAL, "host", None),
+    ("Nov 22 21:14:25  host kernel: ", LOCAL, "host", None),
+    ("Nov 22 21:14:25\thost\tkernel:\t", LOCAL, "host", None),
+    ("Nov 22 21:14:25 host kern warning kernel: ", LOCAL, "host", None),
+    ("Nov 22 21:14:25 host kern.4 kernel: ", LOCAL, "host", None),
+    ("kern.warning, Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
+    # Dates as numbers, with the month first, and the day first where it cannot be a month or points follow.
+    ("11/22/2026 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("11/22/26 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("11/22/2026, 09:14:25 PM host kernel: ", LOCAL, "host", None),
+    ("<4>22/11/2026 21:14:25.5 host kernel: ", LOCAL + 500000, "host", None),
+    ("22.11.2026 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("02.11.2026 21:14:25 host kernel: ", SECOND_OF_NOVEMBER, "host", None),
+    ("11/02 21:14:25 host kernel: ", SECOND_OF_NOVEMBER, "host", None),
+    ("20261122T211425Z host kernel: ", UTC_TIME, "host", None),
+    ("20261122 211425 host kernel: ", LOCAL, "host", None),
+    ("2026-11-22_21:14:25.12345 host kernel: ", LOCAL + 123450, "host", None),
+    ("(2026-11-22 21:14:25) host kernel: ", LOCAL, "host", None),
+    ("November 22 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("22-Nov 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("21:14:25 host kernel: ", None, None, None),
+    # socklog and talosctl name the facility, and not the kernel.
+    ("2026-11-22_21:14:25.12345 kern.warn: [    1.234567] ", LOCAL + 123450, None, 1234567),
+    ("10.0.0.1: kern: warning: [2026-11-22T21:14:25.123456789Z]: ", UTC_TIME + 123456, "10.0.0.1", None),
     # Syslog as it goes over the network.
     ("<4>Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
     ("<0>Nov 22 21:14:25 host kernel: [    1.234567] ", LOCAL, "host", 1234567),
@@ -152,6 +182,9 @@ FORMS: Final = [
     ('<4>1 2026-11-22T21:14:25Z host kernel - - [timeQuality tzKnown="1" isSynced="1"] ', UTC_TIME, "host", None),
     ("<4>1 2026-11-22T21:14:25Z host kernel - - - \xef\xbb\xbf", UTC_TIME, "host", None),
     ("<4>1 - - kernel - - - ", None, None, None),
+    ("<4>1 2026-11-22T21:14:25Z host kernel - - ", UTC_TIME, "host", None),
+    ("<4>1 2026-11-22T21:14:25Z host kernel - - [    1.234567] ", UTC_TIME, "host", 1234567),
+    ("<4>1 2026-11-22T21:14:25Z host - - - - kernel: ", UTC_TIME, "host", None),
     ("2026-11-22T21:14:25Z host kernel - - - ", UTC_TIME, "host", None),
     ("Nov 22 21:14:26 relay 1 2026-11-22T21:14:25Z host kernel - - - ", UTC_TIME, "host", None),
     ("78 <4>1 2026-11-22T21:14:25Z host kernel - - - ", UTC_TIME, "host", None),
@@ -194,6 +227,16 @@ FORMS: Final = [
     ("2026-11-22T21:14:25.123Z Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
     ("2026-11-22T21:14:25.123Z [    1.234567] ", UTC_TIME + 123000, None, 1234567),
     ("syslog-1  | Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("syslog-abc12 syslog Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("gate: Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
+    ("C:\\logs\\kern.log:12:Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
+]
+DOUBLED: Final = [
+    "Nov 22 21:14:25 host kernel:  ",
+    "Nov 22 21:14:25 host kernel: kernel: ",
+    "Nov 22 21:14:25 host kernel: [    1.234567] [    1.234567] ",
+    "Nov 22 21:14:25 host kernel: [    1.234567] <4>",
+    "[    1.234567]  ",
 ]
 RELAYED: Final = [
     ("<12>Nov 22 21:14:25 host kernel: ", LOCAL, "host", None),
@@ -237,6 +280,59 @@ def test_a_relayed_line_is_marked(head: str, realtime: int | None, host: str | N
     assert old.counts.relayed == 1
 
 
+@pytest.mark.parametrize("head", DOUBLED)
+def test_what_a_log_daemon_wrote_twice_is_passed_over(head: str) -> None:
+    """Blanks, a second name and a second stamp behind the name of the kernel are not part of the text."""
+    events, _ = run(head + LINE)
+    assert [(event.name, event.fields["line"]) for event in events] == [("denied", LINE)]
+    assert run(f"{head}usb 1-1: new device OUT=")[0] == []
+
+
+SHIPPED: Final = [
+    {"time": "2026-11-22 22:14:25 +0100", "host": "host", "ident": "kernel", "message": LINE},
+    {"date": UTC_TIME / 1e6, "pri": "4", "host": "host", "ident": "kernel", "message": LINE},
+    {"date": UTC_TIME / 1e6, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "_HOSTNAME": "host", "MESSAGE": LINE},
+    {"host": "host", "message": LINE, "_TRANSPORT": "kernel", "timestamp": "2026-11-22T21:14:25Z"},
+    {"appname": "kernel", "facility": "kern", "hostname": "host", "message": LINE, "timestamp": "2026-11-22T21:14:25Z"},
+    {"timestamp": "2026-11-22T21:14:25Z", "host": "host", "syslogtag": "kernel:", "message": f" {LINE}"},
+    {"msg": f" {LINE}", "timereported": "2026-11-22T21:14:25Z", "hostname": "host", "programname": "kernel"},
+    {"@timestamp": "2026-11-22T21:14:25Z", "program": "kernel", "facility": 0, "logsource": "host", "message": LINE},
+    {"@timestamp": "2026-11-22T21:14:25Z", "host": {"name": "host"}, "process": {"name": "kernel"}, "message": LINE},
+    {"Facility": "kern", "Computer": "host", "SyslogMessage": LINE, "ProcessName": "kernel",
+     "TimeGenerated": "2026-11-22T21:14:25Z"},
+    {"jsonPayload": {"message": LINE, "ident": "kernel", "host": "host"}, "timestamp": "2026-11-22T21:14:25Z"},
+    {"version": "1.1", "host": "host", "short_message": f"{SYSLOG}{LINE}", "timestamp": UTC_TIME / 1e6},
+    {"timestamp": UTC_TIME // 1000, "MESSAGE": f"[1.2] {LINE}", "PROGRAM": "kernel", "HOST": "host"},
+    {"_source": {"@timestamp": "2026-11-22T21:14:25Z", "message": f"Nov 22 21:14:25 host kernel: {LINE}"}},
+    {"result": {"_raw": f"2026-11-22T21:14:25Z host kernel: {LINE}"}},
+    {"message": f"{SYSLOG}{LINE}"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+def test_the_objects_of_log_shippers_are_read(entry: dict[str, object]) -> None:
+    """The names of the text, the program, the host and the time differ from shipper to shipper."""
+    events, old = run(json.dumps(entry))
+    assert [(event.name, event.fields["line"], event.host) for event in events] == [("denied", LINE, "host")]
+    assert events[0].realtime in {UTC_TIME, LOCAL}
+    assert old.counts.bare == 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"ident": "sshd", "message": LINE},
+        {"appname": "sshd", "facility": "kern", "message": f"{SYSLOG}{LINE}"},
+        {"_TRANSPORT": "syslog", "timestamp": "2026-11-22T21:14:25Z", "message": LINE},
+        {"_TRANSPORT": "kernel", "SYSLOG_FACILITY": "1", "message": LINE},
+    ],
+)
+def test_an_object_that_names_another_program_is_not_read(entry: dict[str, object]) -> None:
+    """What the object says beside the text decides whose line it is."""
+    events, old = run(json.dumps(entry))
+    assert (events, old.counts.foreign) == ([], 1)
+
+
 @pytest.mark.parametrize("form", BLOCKS)
 def test_entries_of_several_lines_are_read(form: str) -> None:
     """The forms of journalctl and dmesg that are objects or blocks of lines are read as entries."""
@@ -251,6 +347,10 @@ def test_entries_of_several_lines_are_read(form: str) -> None:
     [
         "Nov 22 21:14:25 host sshd[12]: ",
         "Nov 22 21:14:25 host sshd[12]: kernel: ",
+        "Nov 22 21:14:25 host sshd[12]:\tkernel[0]: ",
+        "Nov 22 21:14:25 host kernel[12]: ",
+        "11/22/2026 21:14:25 host sshd: kernel: ",
+        "Nov 22 21:14:25 host sshd: kern.warn: ",
         "Nov 22 21:14:25 host kern.warn sshd: ",
         "<12>Nov 22 21:14:25 host sshd: ",
         "<4>1 2026-11-22T21:14:25Z host sshd - - - ",

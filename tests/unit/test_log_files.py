@@ -13,7 +13,8 @@ import pytest
 from fwguardd.ctl.denials.counts import Counts
 from fwguardd.ctl.denials.event import KernelLine
 from fwguardd.ctl.denials.filters import Filters
-from fwguardd.ctl.denials.log_files import LogFileReader, read_line
+from fwguardd.ctl.denials.kernel_lines import read_line
+from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader, to_usec
 from fwguardd.ctl.denials.top import Top
 from fwguardd.denials.model import Meaning, Watched

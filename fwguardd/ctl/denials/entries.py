@@ -230,20 +230,3 @@ def _uptime(seconds: object) -> int | None:
     if isinstance(seconds, float) and 0 <= seconds < 1e12:
         return round(seconds * 1_000_000)
     return None
-
-
-def text_inside(entry: dict[str, Any]) -> tuple[bytes, str] | None:
-    """The line that Docker's json-file driver or a log shipper has put into an object, and the time that it gave."""
-    for name, time in (("log", "time"), ("MESSAGE", ""), ("message", "@timestamp"), ("message", "timestamp")):
-        text = _text(entry, name)
-        if text and (not time or time in entry):
-            return text.rstrip("\n").encode("latin-1", "backslashreplace"), as_text(entry.get(time))
-    return None
-
-
-def _text(entry: dict[str, Any], name: str) -> str:
-    """A value that is a string; any other value is like an empty one."""
-    value = entry.get(name)
-    if isinstance(value, str):
-        return value
-    return ""

@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.ctl.denials import entries, reports
 from fwguardd.ctl.denials.counts import Counts
 from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_unparsed
-from fwguardd.ctl.denials.line_heads import read_head, spelled
+from fwguardd.ctl.denials.kernel_lines import read_line
+from fwguardd.ctl.denials.line_heads import UPTIME, spelled
 from fwguardd.ctl.denials.line_search import LOOKS_LOGGED, REPORTS, has_many, lines_in, lines_with, marks, needles
 from fwguardd.ctl.denials.other_heads import ProgramLine, read_program_line
-from fwguardd.ctl.denials.wrapped_lines import Wrapped, unwrap
+from fwguardd.ctl.denials.wrapped_lines import Wrapped
 from fwguardd.denials.any_prefix import AnyPrefixReader, prefix_of
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial
-from fwguardd.kernel.kmsg import KERNEL_FACILITY, Lost, parse_record
+from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,73 +44,13 @@ if TYPE_CHECKING:
     from fwguardd.ctl.denials.times import StampReader
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
-    from fwguardd.kernel.kmsg import Record
-
-
-def read_line(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
-    """The kernel line in a line of a file; what is left of the line, or None, when nothing shows that the kernel wrote
-    it; or the loss that journald reports. Never raises."""
-    # Serial consoles and other systems end lines with a carriage return.
-    line = line.removesuffix(b"\r")
-    if line[:1] == b"{":
-        return _from_object(line, stamps)
-    if line[:1].isdigit():
-        record = parse_record(line)
-        if record is not None:
-            return _from_record(record, None)
-    text = line.decode("latin-1")
-    found = read_head(text, stamps)
-    if found is not None:
-        return found
-    return _from_wrapped(unwrap(text, stamps), stamps)
-
-
-def _from_wrapped(found: KernelLine | Wrapped, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
-    """The same, of what a line without a common head has."""
-    if isinstance(found, KernelLine):
-        return found
-    data = found.text.encode("latin-1")
-    if found.is_json:
-        return _from_object(data, stamps)
-    record = parse_record(data)
-    if record is None:
-        return found
-    return _from_record(record, found.realtime)
-
-
-def _from_record(record: Record, realtime: int | None) -> KernelLine | None:
-    """The line of a record of /dev/kmsg; None if user space wrote it."""
-    if record.facility != KERNEL_FACILITY:
-        return None
-    return KernelLine(record.text, realtime, record.usec)
-
-
-def _from_object(line: bytes, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
-    entry = entries.decoded(line)
-    if entry is None:
-        return None
-    if "_TRANSPORT" in entry or "__REALTIME_TIMESTAMP" in entry:
-        return entries.read_journal(entry)
-    if "msg" in entry:
-        return entries.read_dmesg(entry)
-    inside = entries.text_inside(entry)
-    if inside is None:
-        return None
-    return _from_text_inside(*inside, stamps)
-
-
-def _from_text_inside(line: bytes, time: str, stamps: StampReader) -> KernelLine | ProgramLine | Wrapped | Lost | None:
-    """What a line that another program has put into an object says. An object inside an object is not read."""
-    if line[:1] == b"{":
-        return None
-    found = read_line(line, stamps)
-    if isinstance(found, KernelLine) and found.realtime is None:
-        return found._replace(realtime=stamps.read_iso(time))
-    return found
 
 
 _OWN_EVENT: Final = b'"FWGUARD_EVENT"'
 """An event of fwguardd about a line, in the same journal as the line: it repeats the line."""
+
+_DOUBLED: Final = re.compile(rf"(?: +|kernel: ?|<[0-7]>|\[ *{UPTIME}\] ?)+")
+"""What some log daemons write a second time, or add, between the name of the kernel and the text."""
 
 _LEFT_OUT: Final = re.compile(r"\[[0-9.]{1,8}[BKMGT]{1,2} blob data\]")
 """What the short forms of journalctl print without --all for a message with a byte that is not printable: the message
@@ -357,6 +298,9 @@ class LogFileReader:
 
     def _event_of_other(self, line: KernelLine) -> Event | None:
         """A line of the kernel without a watched prefix."""
+        doubled = _DOUBLED.match(line.text)
+        if doubled is not None:
+            return self._event_of(line._replace(text=line.text[doubled.end() :]))
         found = reports.loss("kernel", line.text)
         if found is not None:
             return self._event_of_loss(Loss("kernel", found.count, line.text, line.realtime, line.host))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.event import KernelLine
+from fwguardd.ctl.denials.head_spellings import respelled
 from fwguardd.ctl.denials.line_heads import (
     CALLER,
     CLOCK,
@@ -45,7 +46,7 @@ _STAMP: Final = (
     rf"(?: ?(?P<zone>{_ZONE}|[A-Z]{{3,5}}(?= [0-9]{{4}}))(?![^ \]:]))?(?: (?P<year_5>[0-9]{{4}}))?)"
     r"(?(open)\]):? {1,2}"
 )
-_FACILITY: Final = r"[\[<(]?{name}[a-z0-9]{{2,9}}) *[.:/|] *(?:{level}) *[\])>]?[:|]? +"
+_FACILITY: Final = r"[\[<(]?{name}[a-z0-9]{{2,9}}) *[.:/| ] *(?:{level}|[0-7]) *[\])>]?[,:|]? +"
 
 
 def _facility(name: str) -> str:
@@ -63,8 +64,9 @@ _NAMED_HEAD: Final = re.compile(
 _SYSLOG_5424: Final = re.compile(
     rf"(?:{_PRIORITY})?(?:1 )?(?:-|(?P<iso>{DATE}T{CLOCK})(?:\.(?P<fraction>[0-9]{{1,9}}))?"
     r"(?P<zone>Z|[+-][0-9:]{4,6})) "
-    r"(?P<host>[^ ]{1,255}) kernel [^ ]{1,128} [^ ]{1,32} "
-    r'(?:-|(?:\[[^ =\]"]{1,32}(?: [^ =\]"]{1,32}="(?:[^"\\\]]|\\.)*")*\]){1,8}) '
+    r"(?P<host>[^ ]{1,255}) (?:kernel:? |- (?=[^ ]+ [^ ]+ (?:- )?kernel: ))[^ ]{1,128} [^ ]{1,32} "
+    # Some relays leave out the structured data.
+    r'(?:(?:-|(?:\[(?! *[0-9]+\.[0-9]+\])[^ =\]"]{1,32}(?: [^ =\]"]{1,32}="(?:[^"\\\]]|\\.)*")*\]){1,8}) )?'
     rf"(?:\xef\xbb\xbf)?(?:kernel: )?{PRINTK}"
 )
 """RFC 5424, with the priority that files leave out."""
@@ -74,6 +76,13 @@ _DMESG_HEAD: Final = re.compile(
     rf"\[(?:(?P<month>{MONTH}) ?(?P<day>[0-9]{{1,2}}) (?P<clock>[0-9]{{2}}:[0-9]{{2}})| *\+[0-9]+\.[0-9]+)\]{CALLER}"
 )
 """dmesg --reltime (-e): the minute where it is a new one, else the seconds since the line before."""
+
+_FACILITY_ALONE: Final = re.compile(
+    rf"(?:(?P<iso>{DATE}[T_ ]{CLOCK})(?:[.,](?P<fraction>[0-9]{{1,9}}))?(?P<zone>Z|[+-][0-9:]{{4,6}})? )?"
+    rf"(?:(?P<host>[^ ]{{0,254}}[^ :]): )?kern(?:\.(?:{LEVEL}):|: (?:{LEVEL}):) +"
+    rf"(?:\[(?P<inner>{DATE}T{CLOCK}(?:\.[0-9]{{1,9}})?Z)\]: )?{PRINTK}"
+)
+"""The facility of the kernel instead of its name: socklog and svlogd, and ``talosctl dmesg``."""
 
 UNDATED_DMESG: Final = re.compile(r"<[0-7]>(?![0-9\[<])|kern *:[a-z]+ *: +(?!\[)")
 """dmesg --raw or --decode, with --notime."""
@@ -122,11 +131,35 @@ def _read_named(line: str, stamps: StampReader) -> KernelLine | None:
     return kernel_line(line, match, _named_realtime(match, stamps), match["printk"], relayed=relayed)
 
 
-_FORMS: Final = (read_head, _read_syslog_5424, _read_relative_dmesg, _read_named)
+def _read_facility_alone(line: str, stamps: StampReader) -> KernelLine | None:
+    match = _FACILITY_ALONE.match(line)
+    if match is None:
+        return None
+    if not (match["iso"] or match["inner"] or match["printk"]):
+        return None
+    realtime = None
+    if match["inner"]:
+        realtime = stamps.read_iso(match["inner"])
+    elif match["iso"]:
+        realtime = stamps.read(match["iso"].replace("_", "T") + (match["zone"] or ""), match["fraction"])
+    return kernel_line(line, match, realtime, match["printk"])
+
+
+_FORMS: Final = (read_head, _read_syslog_5424, _read_relative_dmesg, _read_named, _read_facility_alone)
 
 
 def read_any_head(line: str, stamps: StampReader) -> KernelLine | None:
     """The kernel line in a line that begins with a head of any form, common ones included."""
+    found = _read_forms(line, stamps)
+    if found is not None:
+        return found
+    new = respelled(line)
+    if new is None:
+        return None
+    return _read_forms(new, stamps)
+
+
+def _read_forms(line: str, stamps: StampReader) -> KernelLine | None:
     for form in _FORMS:
         found = form(line, stamps)
         if found is not None:

@@ -29,14 +29,17 @@ _WRAPPER: Final = re.compile(
     # The containers' runtimes: CRI (stream, and full or partial line), docker logs -t; kubectl logs --prefix; compose.
     rf"(?P<container>{DATE}T{CLOCK}(?:\.[0-9]{{1,9}})?{_OFFSET}(?= (?:stdout|stderr) [FP] )|{_NANOSECONDS})"
     r" (?:(?:stdout|stderr) [FP] )?|"
-    r"(?P<pod>\[pod/[^\] ]{1,300}\] |[A-Za-z0-9_.-]{1,80} *\| )|"
+    # stern, and pdsh or Ansible, which begin a line with the name of its host.
+    r"(?P<pod>\[pod/[^\] ]{1,300}\] |[A-Za-z0-9_.-]{1,80} *\| |"
+    rf"(?:[a-z0-9.-]{{1,253}} [a-z0-9.-]{{1,63}}|[A-Za-z0-9_.-]{{1,253}}:) "
+    rf"(?=<[0-9]{{1,3}}>|(?:{MONTH}) [ 0-9][0-9] {CLOCK} |{DATE}[T ]{CLOCK}[^ ]* ))|"
     # A relay that puts its own stamp and the name of the sender before the line as it came.
     rf"(?P<relay>(?:{DATE}[T ]{CLOCK}(?:\.[0-9]{{1,9}})?(?:Z|[+-][0-9:]{{5,6}})?|(?:{MONTH}) [ 0-9]?[0-9] {CLOCK}) "
     rf"[^ ]{{0,254}}[^ :] )(?=<[0-9]{{1,3}}>|1 {DATE}T|(?:{MONTH}) [ 0-9][0-9] {CLOCK}|{DATE}[T ]{CLOCK})|"
     # A stamp that any program can have written.
     rf"(?P<stamp>{DATE}T{CLOCK}\.[0-9]{{1,9}}{_OFFSET}) |"
     # grep -H and -n, with - for lines of context; cat -n.
-    r"(?P<grep>\(standard input\):(?:[0-9]{1,9}:)?|"
+    r"(?P<grep>[A-Za-z]:\\[^:]{1,255}:(?:[0-9]{1,9}:)?|\(standard input\):(?:[0-9]{1,9}:)?|"
     r"(?:[^: ]*[/.][^: ]*:(?:[0-9]{1,9}:)?|[^: ]*[/.][^: ]*-[0-9]{1,9}-|[^: /.]+:[0-9]{1,9}:|[0-9]{1,9}[:-])(?! )|"
     r"[^: ]*/[^: ]*-(?=[A-Z<\[])| *[0-9]{1,9}\t|[^:]{1,255}\.[^:]{1,20}:[0-9]{1,9}:)"
     ")"
