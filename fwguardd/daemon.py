@@ -136,9 +136,8 @@ class Daemon:
     async def _open_control_socket(self, parts: contextlib.AsyncExitStack) -> None:
         reader = RevisionReader(self._settings.state_dir)
         parts.callback(reader.close)
-        verbs = ControlVerbs(self._supervisor, reader, self)
         path, group = self._settings.runtime_dir / "control.sock", local_group(READING_GROUP)
-        self._control = ControlServer(path, verbs, root_or_reading, group=group)
+        self._control = ControlServer(path, ControlVerbs(self._supervisor, reader, self), root_or_reading, group=group)
         try:
             await parts.enter_async_context(self._control)
         except ControlSocketError as error:
@@ -168,6 +167,8 @@ class Daemon:
             await self.reload("SIGHUP")
         elif self._supervisor.deadline() == 0.0 and not self._timetable.retrying:
             await self._pass("not confirmed", look_only=True)
+        elif self._supervisor.rules_ended():
+            self._timetable.files_changed(time.monotonic())
         elif self._suspended and self._supervisor.repairs():
             self._suspended = False
             await self._pass("repairs begin again", look_only=True)
@@ -176,7 +177,7 @@ class Daemon:
 
     async def _wait(self) -> None:
         """Wait until something happens or is due."""
-        waits = [self._timetable.wait(time.monotonic())]
+        waits = [self._timetable.wait(time.monotonic()), self._supervisor.rules_end()]
         deadline, suspended = self._supervisor.deadline(), self._supervisor.held_for()
         if deadline is not None and not self._timetable.retrying:
             waits.append(deadline)
@@ -283,8 +284,7 @@ class Daemon:
         self._wake.set()
 
     def _inform_systemd(self, **variables: int) -> None:
-        supervisor = self._supervisor
-        line = documents.status_line(supervisor.sentence, self.denials())
+        line = documents.status_line(self._supervisor.sentence, self.denials())
         self._systemd.notify(**variables, STATUS=line)
 
     def _report_stuck(self, step: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -98,6 +99,7 @@ class Supervisor:
         self._comparison: Future[Comparison] | None = None
         self._recent: _Recent | None = None
         self._hangs = ""
+        self._rules_end: float | None = None
         self.refused_settings: RefusedSettings | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
@@ -180,6 +182,19 @@ class Supervisor:
             return None
         meaning = evaluate_pending(self.state.pending, self.host.boot_id, boottime())
         return meaning.seconds_left if isinstance(meaning, Waiting) else 0.0
+
+    def rules_end(self) -> float:
+        """Seconds until rules of the directory end; infinite where none do."""
+        if self._rules_end is None:
+            return math.inf
+        return max(0.0, self._rules_end - time.time())
+
+    def rules_ended(self) -> bool:
+        """Whether rules of the directory have ended since the last pass. True once: a pass reads the next end."""
+        if self.rules_end() > 0:
+            return False
+        self._rules_end = None
+        return True
 
     def wrote(self, pid: int) -> bool:
         """Whether a process that changed the kernel was one of ours."""
@@ -293,7 +308,7 @@ class Supervisor:
         self._recent = None
         report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
-        self._hangs = report.hangs
+        self._hangs, self._rules_end = report.hangs, report.rules_end
         return report
 
     def _give_orders(self) -> None:

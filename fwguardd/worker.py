@@ -30,6 +30,7 @@ from fwguardd import events
 from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome
+from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
@@ -40,11 +41,9 @@ from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
-from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
 from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
-from fwguardd.ruleset.other_tables import describe
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Candidate
-    from fwguardd.ruleset.other_tables import OtherTable
     from fwguardd.settings import Settings
     from fwguardd.store.revisions import Fault, RevisionSummary
 
@@ -90,7 +88,8 @@ class Report:
 
     ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` were found in the state
     directory since the start. ``hangs`` is a sentence about a state directory that does not answer. ``late`` are the
-    authors of what was found that were not known when the step began.
+    authors of what was found that were not known when the step began. ``rules_end`` is when the next rules of the
+    directory end, in seconds since 1970, None where none do.
     """
 
     before: State
@@ -100,6 +99,7 @@ class Report:
     faults: tuple[Fault, ...]
     hangs: str = ""
     late: Authors = NO_AUTHORS
+    rules_end: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,9 @@ class Worker:
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(host.tool.backend, progress)
         self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
-        self._other_tables: tuple[OtherTable, ...] = ()
-        self._other_tables_error = ""
+        self._other_tables = OtherTablesReport(host.tool.backend, emit)
         self._state = State()
+        self._rules_end: float | None = None
         self._boot_report = settings.runtime_dir / "boot"
         self._state = after_boot(self._boot_report, recall(self._context(Orders(settings))))
 
@@ -222,7 +222,8 @@ class Worker:
 
     def report_other_tables(self, _orders: Orders) -> None:
         """Report tables of other programs that also filter this host's packets, each time that they change."""
-        self._guarded("looking for other tables", self._find_other_tables)
+        hidden = self._kernel.hidden - self._state.owned
+        self._guarded("looking for other tables", lambda: self._other_tables.update(hidden))
 
     def report_suppressed_lines(self, orders: Orders) -> None:
         """Report log lines that the limits of LOG rules have suppressed, as far as the counters around them say so."""
@@ -267,7 +268,11 @@ class Worker:
             confirm_changes=orders.settings.confirm_changes,
             noticed=self._late,
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
+            rules_end=self._note_end,
         )
+
+    def _note_end(self, until: float | None) -> None:
+        self._rules_end = until
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:
         """One step; then fresh namespaces are prepared for the next."""
@@ -282,9 +287,9 @@ class Worker:
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
-        store = self._store
-        late = self._late.found or NO_AUTHORS
-        return Report(before, outcome, self._state, store.summaries(), store.faults(), store.hangs, late)
+        store, late = self._store, self._late.found or NO_AUTHORS
+        kept = store.summaries(), store.faults(), store.hangs
+        return Report(before, outcome, self._state, *kept, late, self._rules_end)
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""
@@ -319,20 +324,6 @@ class Worker:
         result = self._rehearsals.rehearse(candidate)
         self._progress.mark("evaluating a rehearsal")
         return result
-
-    def _find_other_tables(self) -> None:
-        try:
-            found = other_tables(self._host.tool.backend, self._kernel.hidden - self._state.owned)
-        except OSError as error:
-            if str(error) != self._other_tables_error:
-                message = f"could not check whether other tables filter this host's packets: {error}"
-                self._emit(events.OTHER_RULES, message, table=())
-            self._other_tables_error = str(error)
-            return
-        self._other_tables_error = ""
-        if found and found != self._other_tables:
-            self._emit(events.OTHER_RULES, describe(found), table=tuple(str(table) for table in found))
-        self._other_tables = found
 
     def _guarded(self, what: str, work: Callable[[], Result]) -> Result | None:
         """The task boundary: a bug is reported with its place in the code, and ends nothing but this piece of work."""

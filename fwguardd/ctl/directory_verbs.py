@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ctl.whole_directory import Target
 
-UNREACHABLE, NOT_PERMITTED, FAILED = 3, 4, 5
+ANSWER_IS_NO, WRONG_USAGE, UNREACHABLE, NOT_PERMITTED, FAILED = 1, 2, 3, 4, 5
 
 _DEPLOY = (
     "Check the rule files of a directory, let a copy of it take the place of the rules directory in one step, and "
@@ -115,15 +115,16 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except SwapError as error:
-        return _fail(error, FAILED)
+        return fail(error, FAILED)
     except RequestRefusedError as error:
-        return _fail(f"{error.message} [{error.code}]", FAILED)
+        return fail(f"{error.message} [{error.code}]", FAILED)
     except ControlNotPermittedError as error:
-        return _fail(error, NOT_PERMITTED)
+        return fail(error, NOT_PERMITTED)
     except DaemonUnreachableError as error:
-        return _fail(error, UNREACHABLE)
+        return fail(error, UNREACHABLE)
 
 
-def _fail(reason: object, code: int) -> int:
+def fail(reason: object, code: int) -> int:
+    """Print why the verb failed; the exit code."""
     print(f"fwguardctl: {printable(str(reason))}", file=sys.stderr)
     return code

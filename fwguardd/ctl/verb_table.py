@@ -57,6 +57,11 @@ VERBS = (
     Verb("adopt", "list rules of other programs in owned tables, and keep or remove them", "daemon_verbs"),
     Verb("deploy", "replace the rules directory by a copy of another one, and apply it", "directory_verbs"),
     Verb("edit", "edit a copy of the rule files, check it, and apply it with a confirmation", "directory_verbs"),
+    Verb("allow", "accept connections to a service", "entry_command_line"),
+    Verb("deny", "drop connections to a service", "entry_command_line"),
+    Verb("block", "drop all packets from an address", "entry_command_line"),
+    Verb("remove", "take out what allow, deny or block has written", "entry_command_line"),
+    Verb("services", "list the services that allow and deny know by name", "services_verb"),
     Verb("watch", "show the events of fwguardd as they come", "watch_verb"),
     Verb(
         "denials",

@@ -37,6 +37,10 @@ def _never() -> bool:
     return False
 
 
+def _ignore(_until: float | None) -> None:
+    """Nothing waits for the end of rules."""
+
+
 def nobody() -> Authors:
     """No process: the default where nothing reports changes."""
     return NO_AUTHORS
@@ -66,7 +70,8 @@ class Context:
     a reload that has to be confirmed waits for this step to end. With ``manual`` changed files are applied by a reload
     only. ``confirm_changes`` is the time in seconds within which a change in the directory has to be confirmed.
     ``noticed`` are the processes that have changed the kernel and are not among the authors that the step began with.
-    ``keep_services`` says whether rules that services add stay.
+    ``keep_services`` says whether rules that services add stay. ``rules_end`` is called with the time at which the next
+    rules of the directory end, in seconds since 1970, None for none.
     """
 
     rules_dir: Path
@@ -84,6 +89,7 @@ class Context:
     confirm_changes: float | None = None
     noticed: Callable[[], Authors] = nobody
     keep_services: bool = False
+    rules_end: Callable[[float | None], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)

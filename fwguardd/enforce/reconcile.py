@@ -85,19 +85,39 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     """Make the kernel hold what the rule files say."""
     if _stays_open(state):
         return enforce(context, state, request.authors)
-    snapshot = take_snapshot(context.rules_dir)
+    snapshot = _read_directory(context)
     again = request.why.cause in _TRY_AGAIN and state.waits_with(snapshot.digest)
     if state.knows(snapshot.digest) and not again:
         return _enforce_known(context, state, snapshot, request)
     if Unknown.PENDING in state.unknown:
         return enforce(context, state, request.authors)
     if again or not request.look_only:
-        request = replace(request, confirm_within=context.confirm_changes)
-        return _validate_and_apply(context, state, snapshot, request, _why_held(context, state))
+        why_held = ""
+        if not _only_ended(context, state, snapshot):
+            request, why_held = replace(request, confirm_within=context.confirm_changes), _why_held(context, state)
+        return _validate_and_apply(context, state, snapshot, request, why_held)
     outcome = enforce(context, state, request.authors)
     if isinstance(outcome, Done):
         return replace(outcome, files_changed=True)
     return outcome
+
+
+def _read_directory(context: Context) -> Snapshot:
+    """The rules directory as it is now."""
+    snapshot = take_snapshot(context.rules_dir)
+    context.rules_end(snapshot.until)
+    return snapshot
+
+
+def _only_ended(context: Context, state: State, snapshot: Snapshot) -> bool:
+    """Whether the files are those in force, but for rules that have ended since: that is no change to hold or confirm.
+
+    Files that are held stay held.
+    """
+    current = state.in_force
+    if current is None or state.held is not None or not snapshot.any_ended:
+        return False
+    return take_snapshot(context.rules_dir, now=current.since).digest == current.digest
 
 
 def _stays_open(state: State) -> bool:
@@ -118,7 +138,7 @@ def reload_files(
     context: Context, state: State, why: Cause, confirm_within: float | None, *, take_over: bool = False
 ) -> Outcome:
     """Validate all files again, held ones too, and put them in force. After it no files are held."""
-    snapshot, request = take_snapshot(context.rules_dir), PassRequest(why, confirm_within, take_over=take_over)
+    snapshot, request = _read_directory(context), PassRequest(why, confirm_within, take_over=take_over)
     armed = state
     try:
         if confirm_within is not None:

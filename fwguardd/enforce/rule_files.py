@@ -14,12 +14,14 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.trusted_path import Place, UntrustedPathError, distrust, trusted_place
 from fwguardd.escaping import printable_name
+from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 
 if TYPE_CHECKING:
@@ -44,19 +46,32 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The rule files of a directory in byte order of names, findings about the others, and a digest of both."""
+    """The rule files of a directory in byte order of names, findings about the others, and a digest of both.
+
+    Rules that have ended (`fwguardd.ruleset.expiry`) are comments in the files. ``until`` is when the next ones end, in
+    seconds since 1970; None where none do. ``any_ended`` says whether some have.
+    """
 
     directory: Path
     files: tuple[RuleFile, ...]
     findings: Findings
     digest: str
+    until: float | None = None
+    any_ended: bool = False
 
 
-def take_snapshot(directory: Path, *, draft: bool = False) -> Snapshot:
+def take_snapshot(directory: Path, *, draft: bool = False, now: float | None = None) -> Snapshot:
     """Read the rules directory once. A file that cannot be read or trusted is a finding. Raises nothing.
 
-    A draft is a directory that the daemon does not load: any user may own it and its files, and write them.
+    A draft is a directory that the daemon does not load: any user may own it and its files, and write them. ``now`` is
+    the time that decides which rules have ended, in seconds since 1970; None stands for the clock's.
     """
+    if now is None:
+        now = time.time()
+    return _without_ended(_take_snapshot(directory, draft=draft), now)
+
+
+def _take_snapshot(directory: Path, *, draft: bool) -> Snapshot:
     shown = printable_name(str(directory))
     try:
         with _opened_directory(directory, shown, draft=draft) as fd:
@@ -86,6 +101,21 @@ def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
         if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink() raises where the path cannot be looked at.
             hint = "remove the symbolic link, or correct its target"
         return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
+
+
+def _without_ended(snapshot: Snapshot, now: float) -> Snapshot:
+    """The snapshot without the rules that have ended. One in which no rules end is returned as it is."""
+    parts = [without_ended(file.path, file.data, now) for file in snapshot.files]
+    ends = [part.until for part in parts if part.until is not None]
+    findings = list(snapshot.findings)
+    for part in parts:
+        findings += part.findings
+    any_ended = any(part.any_ended for part in parts)
+    if not (ends or any_ended or len(findings) > len(snapshot.findings)):
+        return snapshot
+    files = [RuleFile(file.path, part.data) for file, part in zip(snapshot.files, parts, strict=True)]
+    left = _snapshot(snapshot.directory, files, findings)
+    return replace(left, until=min(ends, default=None), any_ended=any_ended)
 
 
 def _snapshot(directory: Path, files: list[RuleFile], findings: list[Finding]) -> Snapshot:

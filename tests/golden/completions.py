@@ -15,13 +15,14 @@ from fwguardd.ctl.command_line import full_parser
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "completions"
 
-FILES, DIRECTORIES, REVISIONS = "files", "directories", "revisions"
+FILES, DIRECTORIES, REVISIONS, SERVICES = "files", "directories", "revisions", "services"
 _BY_METAVAR = {
     **dict.fromkeys(("F", "S", "FILE", "PATH", "HOST.YAML"), FILES),
     **dict.fromkeys(("D", "DIR"), DIRECTORIES),
     "REV": REVISIONS,
+    **dict.fromkeys(("SERVICE", "ENTRY"), SERVICES),
     "T": "yesterday today -1h -15m",
-    **dict.fromkeys(("60s", "15m", "TIME", "1h"), "30s 60s 5m 15m 1h"),
+    **dict.fromkeys(("60s", "15m", "TIME", "1h", "2h"), "30s 60s 5m 15m 1h"),
 }
 """What completes a value: a kind of name, or words; nothing where the metavar is not here."""
 
@@ -86,6 +87,10 @@ _fwguardctl_revisions() {{
     fwguardctl history --json 2>/dev/null | grep -o '"revision": [0-9]*' | grep -o '[0-9]*$'
 }}
 
+_fwguardctl_services() {{
+    fwguardctl services 2>/dev/null | cut -d ' ' -f 1
+}}
+
 _fwguardctl() {{
     local cur prev words cword split
     _init_completion -s || return
@@ -148,8 +153,8 @@ def _bash_offer(argument: _Argument) -> str:
         return "_filedir; return"
     if argument.value == DIRECTORIES:
         return "_filedir -d; return"
-    if argument.value == REVISIONS:
-        return "offers=$(_fwguardctl_revisions)"
+    if argument.value in (REVISIONS, SERVICES):
+        return f"offers=$(_fwguardctl_{argument.value})"
     if argument.value:
         return f"offers='{argument.value}'"
     if argument.optional:
@@ -163,6 +168,10 @@ _FISH = """\
 
 function __fwguardctl_revisions
     fwguardctl history --json 2>/dev/null | string match -ra '"revision": \\d+' | string replace -r '\\D+' ''
+end
+
+function __fwguardctl_services
+    fwguardctl services 2>/dev/null | string replace -r ' .*' ''
 end
 
 function __fwguardctl_verb
@@ -215,8 +224,8 @@ def _fish_value(argument: _Argument) -> list[str]:
         return ["-r", "-F"] if argument.flags else ["-F"]
     if argument.value == DIRECTORIES:
         return [*needs, "-a", "'(__fish_complete_directories)'"]
-    if argument.value == REVISIONS:
-        return [*needs, "-a", "'(__fwguardctl_revisions)'"]
+    if argument.value in (REVISIONS, SERVICES):
+        return [*needs, "-a", f"'(__fwguardctl_{argument.value})'"]
     if argument.value:
         return [*needs, "-a", f"'{argument.value}'"]
     return needs
@@ -231,6 +240,12 @@ _fwguardctl_revisions() {{
     local -a revisions
     revisions=(${{(f)"$(fwguardctl history --json 2>/dev/null | grep -o '"revision": [0-9]*' | grep -o '[0-9]*$')"}})
     compadd -V revisions -a revisions
+}}
+
+_fwguardctl_services() {{
+    local -a services
+    services=(${{(f)"$(fwguardctl services 2>/dev/null | cut -d ' ' -f 1)"}})
+    compadd -a services
 }}
 
 _fwguardctl() {{
@@ -300,8 +315,8 @@ def _zsh_action(argument: _Argument) -> str:
         return "_files"
     if argument.value == DIRECTORIES:
         return "_directories"
-    if argument.value == REVISIONS:
-        return "_fwguardctl_revisions"
+    if argument.value in (REVISIONS, SERVICES):
+        return f"_fwguardctl_{argument.value}"
     return f"({argument.value})" if argument.value else ""
 
 

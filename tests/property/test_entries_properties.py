@@ -1,0 +1,113 @@
+"""Properties of entries: what is written and taken out leaves what was there, twice is once, ended rules are out."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fwguardd.ctl.service_table import known_services
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.entries import (
+    Entry,
+    entries_in,
+    entry_in,
+    merged,
+    with_entry,
+    without_ended_entries,
+    without_entry,
+)
+from fwguardd.ruleset.expiry import without_ended
+from fwguardd.ruleset.model import FAMILIES
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.peers import peers_of
+from fwguardd.ruleset.services import RuleForm, rules_for
+
+NOW = 1_800_000_000.0
+SERVICES = known_services()
+
+_networks = st.one_of(st.ip_addresses(), st.ip_addresses()).map(ip_network)
+_peers = st.builds(
+    peers_of,
+    st.lists(_networks, max_size=60),
+    st.lists(st.sampled_from(["office", "geo-de"]), max_size=2, unique=True),
+    outward=st.booleans(),
+)
+_forms = st.sampled_from([
+    RuleForm("-A INPUT", "-m conntrack --ctstate NEW", "ACCEPT", "PREROUTING"),
+    RuleForm("-I OUTPUT", "", "DROP"),
+    RuleForm("-A OUTPUT", "-m conntrack --ctstate NEW", "ACCEPT", "OUTPUT"),
+])  # fmt: skip
+_rules = st.builds(rules_for, st.sampled_from(list(SERVICES.values())), _forms, _peers).filter(bool)
+_commands = st.builds(
+    "{} {}".format, st.sampled_from(["allow", "deny", "block"]), st.sampled_from([*SERVICES, "x --out"])
+)
+_ends = st.none() | st.integers(-9, 9).map(lambda seconds: NOW + seconds)
+_entries = st.builds(Entry, _commands, _rules.map(tuple), st.sampled_from(["", "office, 2nd floor"]), _ends)
+_lines = st.sampled_from(
+    ["", "# mine", "-A INPUT -i lo -j ACCEPT", "*filter", "COMMIT", "# fwguardctl reload", "# fwguard: allow no-target"]
+)
+_texts = st.none() | st.lists(_lines, min_size=1).map(lambda lines: "\n".join((*lines, "-P INPUT DROP", "")))
+
+
+@given(_texts, st.lists(_entries, max_size=6, unique_by=lambda entry: entry.command), st.randoms())
+def test_what_is_written_and_taken_out_leaves_what_was_there(
+    text: str | None, entries: list[Entry], random: object
+) -> None:
+    """Entries are written in some order and taken out in another one: every byte is as before, and a file that was made
+    for them is gone."""
+    written = text
+    for entry in entries:
+        written = with_entry(written, entry)
+        assert entry_in(written, entry.command) is not None
+        assert with_entry(written, entry) == written
+    if entries:
+        assert written is not None
+        assert [entry.command for entry in entries_in(written)] == [entry.command for entry in entries]
+    random.shuffle(entries)  # type: ignore[attr-defined]
+    for entry in entries:
+        assert written is not None
+        written = without_entry(written, entry.command)
+    assert written == text
+
+
+@given(_entries, st.lists(_entries))
+def test_the_same_entry_again_changes_nothing(entry: Entry, others: list[Entry]) -> None:
+    """An entry that is read back and wanted again is the same, but for one that has ended."""
+    text = with_entry(None, entry)
+    for other in others:
+        if other.command != entry.command:
+            text = with_entry(text, other)
+    known = entry_in(text, entry.command)
+    assert known is not None
+    assert with_entry(text, merged(known, entry, NOW)) == text
+
+
+@given(_texts, st.lists(_entries, unique_by=lambda entry: entry.command))
+def test_what_has_ended_is_not_read(text: str | None, entries: list[Entry]) -> None:
+    """The rules of entries that have ended are comments, lines keep their numbers, and the next end is known."""
+    written = text or ""
+    for entry in entries:
+        written = with_entry(written, entry)
+    left = without_ended("f", written.encode(), NOW)
+    before, after = written.split("\n"), left.data.decode().split("\n")
+    assert len(before) == len(after)
+    ended = [rule for entry in entries if entry.has_ended(NOW) for rule in entry.rules]
+    assert [line for line, read in zip(before, after, strict=True) if line != read] == ended
+    assert all(read in (line, f"# ended: {line}") for line, read in zip(before, after, strict=True))
+    ends = [entry.until for entry in entries if entry.until is not None and entry.until > NOW]
+    assert (left.until, left.any_ended, left.findings) == (min(ends, default=None), bool(ended), ())
+    if text is not None:
+        kept = without_ended_entries(written, NOW)
+        assert kept is not None
+        assert entries_in(kept) == [known for known in entries_in(kept) if not known.has_ended(NOW)]
+
+
+@given(_rules)
+def test_the_rules_of_services_can_be_read(rules: list[str]) -> None:
+    """What is written for a service and addresses is read without an error, and names each family that it is for."""
+    reading = read_rules("60-allow.rules", "\n".join((*rules, "")).encode(), frozenset(FAMILIES))
+    composition = compose([reading])
+    assert composition.findings == ()
+    assert len(reading.statements) == len(rules)
