@@ -363,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _cannot_start(str(error), EX_CONFIG)
     try:
         require_privilege()
-        with only_process(settings.state_dir, settings.runtime_dir):
+        with only_process(settings.state_dir, settings.runtime_dir, guarding=not options.hold_files):
             if options.hold_files:
                 return _hold_files(settings)
             return asyncio.run(_run(options, settings, find_tool(settings.backend)))

@@ -29,7 +29,7 @@ def open_without_daemon(settings: Settings, *, as_json: bool) -> int:
     """Accept everything now. Raises MissingPrivilegeError, RunningAlreadyError, StoreError, KernelError."""
     require_privilege()
     orders = Orders(settings)
-    with only_process(settings.state_dir, settings.runtime_dir):
+    with only_process(settings.state_dir, settings.runtime_dir, guarding=True):
         host = Host(find_tool(settings.backend), kernel_release(), boot_id())
         worker = Worker(settings, host, _discard, Progress())
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,13 @@ CAP_SYS_ADMIN = 21
 
 LOCK = "lock"
 """The file in the state directory and in the runtime directory that the daemon locks (flock(2))."""
+
+
+_CREDENTIALS = struct.Struct("=iII")
+"""struct ucred: process, user, group."""
+
+SOCKET = b"\0fwguardd"
+"""The abstract socket that the daemon listens on (unix(7)). Such a name belongs to a network namespace, as rules do."""
 
 
 class MissingPrivilegeError(Exception):
@@ -85,15 +94,48 @@ def require_privilege() -> None:
 
 
 @contextlib.contextmanager
-def only_process(state_dir: Path, runtime_dir: Path) -> Iterator[None]:
+def only_process(state_dir: Path, runtime_dir: Path, *, guarding: bool = False) -> Iterator[None]:
     """Be the only process that changes the firewall and the state directory.
 
     The lock is with the state, so that two daemons with different runtime directories are kept apart too. The one in
     the runtime directory is held besides: an earlier version holds only that, and fwguardd-boot.service looks for it.
-    Raises RunningAlreadyError and MissingPrivilegeError.
+    With ``guarding`` it is also the only one in its network namespace, where lock files were removed too. Raises
+    RunningAlreadyError and MissingPrivilegeError.
     """
-    with _locked_runtime_dir(runtime_dir), _locked_state_dir(state_dir):
+    with _locked_runtime_dir(runtime_dir), _locked_state_dir(state_dir), contextlib.ExitStack() as more:
+        if guarding:
+            more.enter_context(_only_guard())
         yield
+
+
+@contextlib.contextmanager
+def _only_guard() -> Iterator[None]:
+    """Be the only process that guards this network namespace.
+
+    Raises RunningAlreadyError. A process of another user may take the name, and keeps nothing from starting.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as name:
+        try:
+            name.bind(SOCKET)
+            name.listen(0)
+        except OSError as error:
+            owner = _trusted_owner()
+            if owner:
+                message = f"another fwguardd (process {owner}) is running in this network namespace"
+                raise RunningAlreadyError(message) from error
+        yield
+
+
+def _trusted_owner() -> int:
+    """The process that has taken the name, if it runs as root or as this user (socket(7), SO_PEERCRED); else 0."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as asking:
+        try:
+            asking.connect(SOCKET)
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return 0
+    process, user, _ = _CREDENTIALS.unpack(credentials)
+    return int(process) if user in (0, os.geteuid()) else 0
 
 
 @contextlib.contextmanager

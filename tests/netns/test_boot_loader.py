@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOADER = ROOT / "packaging" / "fwguardd-boot"
 EMERGENCY = ROOT / "packaging" / "emergency"
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"]}
-BOOT_TOOLS = ("sh", "dash", "sed", "wc", "sha256sum", "mkdir", "mv", "date", "cat")
+BOOT_TOOLS = ("sh", "dash", "sed", "wc", "stat", "id", "sha256sum", "mkdir", "mv", "date", "cat")
 RESTORES = tuple(f"{family}-{backend}-restore" for family in ("iptables", "ip6tables") for backend in ("nft", "legacy"))
 
 POLICIES = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n"
@@ -222,15 +222,27 @@ def test_a_first_boot_gets_the_emergency_set(loader: Loader, saved: Saved) -> No
     assert_emergency(saved)
 
 
-@pytest.mark.parametrize("how", ["cannot be read", "missing"])
+@pytest.mark.parametrize("how", ["cannot be read", "missing", "only a set is left", "another user", "writable"])
 def test_boot_files_that_are_lost_are_no_first_boot(loader: Loader, how: str, saved: Saved) -> None:
-    """A state directory that cannot be searched, or that holds revisions but no boot files, is an error: the emergency
-    set is loaded, with an exit code and a reason that say so."""
+    """A state directory that cannot be searched, in which another user may have written, or that holds revisions or a
+    set of boot files but not the link to it, is an error: the emergency set is loaded, with an exit code and a reason
+    that say so."""
     loader.programs(*(name for name in RESTORES if f"-{loader.backend}-" in name))
     if how == "missing":
         (loader.state / "revisions").mkdir(parents=True)
         (loader.state / "revisions" / "000001.json").write_text("")
         reason = "boot is missing, although revisions are kept"
+    elif how == "only a set is left":
+        (loader.state / "boot-000001-1").mkdir(parents=True)
+        reason = "boot is missing, although revisions are kept"
+    elif how == "another user":
+        loader.state.mkdir()
+        os.chown(loader.state, 65534, 65534)
+        reason = f"{loader.state} cannot be trusted: user 65534 owns it"
+    elif how == "writable":
+        loader.state.mkdir()
+        loader.state.chmod(0o770)
+        reason = f"{loader.state} cannot be trusted: its mode lets others write to it"
     else:
         loader.state.symlink_to(loader.state)
         reason = "boot cannot be read: Too many levels of symbolic links"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -146,13 +147,21 @@ def test_a_restart_writes_nothing(start_daemon: Start) -> None:
 
 
 def test_a_second_daemon_refuses_to_start(start_daemon: Start) -> None:
-    """One runtime directory, one daemon: the second ends with 1, names the first, and touches nothing."""
+    """One runtime directory, one daemon: the second ends with 1, names the first, and touches nothing. So does one that
+    finds no lock, because somebody has removed both directories: rules belong to the network namespace."""
     first = start_daemon({"10-good.rules": GOOD})
     first.event("rules.applied")
     second = start_daemon()
     assert second.process.wait(LONGEST) == 1
     assert second.process.stderr is not None
     assert f"another fwguardd (process {first.process.pid})" in second.process.stderr.read()
+    for name in ("state", "run"):
+        shutil.rmtree(first.config.parent / name)
+    third = start_daemon()
+    assert third.process.wait(LONGEST) == 1
+    assert third.process.stderr is not None
+    owner = f"another fwguardd (process {first.process.pid}) is running in this network namespace"
+    assert owner in third.process.stderr.read()
 
 
 def test_unused_rooms_are_emptied_when_they_are_let_go(start_daemon: Start, saved: Saved) -> None:
