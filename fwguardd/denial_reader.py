@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fwguardd.denials.pipeline import Source
+    from fwguardd.denials.source import Source
     from fwguardd.ruleset.references import LoggingRule
     from fwguardd.settings import Settings
     from fwguardd.sinks.sink import Sink
@@ -215,7 +215,7 @@ class DenialReader:
         settings = self._settings
         self._pipeline = Pipeline(source, settings.prefixes, settings.limits(), self._log.emit, self._has_room)
         if checkpoint is not None and checkpoint.boot_id == self._boot_id:
-            self._pipeline.resume(checkpoint.waiting, checkpoint.lost)
+            self._pipeline.resume(checkpoint.waiting, checkpoint.lost, checkpoint.suspended)
         return self._pipeline
 
     # Reading, when the source is readable or something is due.
@@ -335,7 +335,7 @@ class DenialReader:
         if self._source is not None:
             name, position = self._source.name, self._source.position
         waiting, lost = pipeline.waiting()
-        return Checkpoint(self._boot_id, name, position, waiting, lost)
+        return Checkpoint(self._boot_id, name, position, waiting, lost, pipeline.suspended)
 
     def _read_checkpoint(self) -> Checkpoint | None:
         """The checkpoint of an earlier process; None at the very first start, and for a damaged file."""

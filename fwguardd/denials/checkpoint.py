@@ -30,13 +30,15 @@ class Checkpoint:
     position: str | None
     waiting: tuple[FlowSummary, ...] = ()
     lost: int = 0
+    suspended: float | None = None
+    """Seconds that the host had been suspended since boot, as far as the records up to the position account for."""
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
     """A checkpoint as JSON."""
     waiting = [_plain(summary) for summary in checkpoint.waiting]
     head = {"form": _FORM, "boot_id": checkpoint.boot_id, "source": checkpoint.source, "position": checkpoint.position}
-    return json.dumps({**head, "lost": checkpoint.lost, "waiting": waiting}).encode()
+    return json.dumps({**head, "lost": checkpoint.lost, "suspended": checkpoint.suspended, "waiting": waiting}).encode()
 
 
 def decode(data: bytes) -> Checkpoint | None:
@@ -47,8 +49,9 @@ def decode(data: bytes) -> Checkpoint | None:
             return None
         waiting = tuple(_summary(*row) for row in read["waiting"])
         position = _position(read["position"])
-        return Checkpoint(str(read["boot_id"]), str(read["source"]), position, waiting, _count(read["lost"]))
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        lost, suspended = _count(read["lost"]), _seconds(read.get("suspended"))
+        return Checkpoint(str(read["boot_id"]), str(read["source"]), position, waiting, lost, suspended)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
 
 
@@ -63,6 +66,14 @@ def _plain(summary: FlowSummary) -> list[Any]:
 def _is_port(text: str) -> bool:
     """Whether it is a number, or empty for a flow without ports."""
     return text == "" or text.isdecimal()
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or not 0 <= value <= _LATEST:
+        raise ValueError(value)
+    return float(value)
 
 
 def _position(value: object) -> str | None:

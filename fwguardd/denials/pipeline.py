@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import events
 from fwguardd.denials.aggregation import Aggregator, FlowSummary, Malformed, flow_of
 from fwguardd.denials.fields import denial_fields, notice_fields, summary_fields
 from fwguardd.denials.line_parser import LineReader
+from fwguardd.denials.losses import KERNEL, SUPPRESSED, Losses, reported_loss
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
-from fwguardd.denials.record_time import LIVE, ReadTime, RecordClock, time_field
+from fwguardd.denials.record_time import ReadTime, RecordClock, time_field
 from fwguardd.denials.rules import RulesInForce
 from fwguardd.denials.scan import Scan, ScanDetector
 from fwguardd.denials.sentences import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fwguardd.denials.aggregation import AggregationLimits, FlowPacket, Key
     from fwguardd.denials.scan import Notice
     from fwguardd.denials.sentences import RuleOrigin
+    from fwguardd.denials.source import LogLine, Source, SourceItem
     from fwguardd.events import Emit
 
     Rules = Mapping[tuple[str, str], RuleOrigin]
@@ -63,9 +65,6 @@ SLICE: Final = 64
 TURN: Final = 0.002
 """Seconds after which `Pipeline.read` returns to the event loop, after one slice more at most."""
 
-LOSS_INTERVAL: Final = 10.0
-"""Seconds between two events about losses; under a flood records may be lost every millisecond."""
-
 SUMMARIES_PER_TURN: Final = 50
 
 RETRY: Final = 0.05
@@ -77,60 +76,6 @@ _SUMMARY: Final = {
     Meaning.LOGGED: events.LOGGED_SUMMARY,
     Meaning.ALLOWED: events.LOGGED_SUMMARY,
 }
-
-
-class LogLine(Protocol):
-    """The text of one kernel record, as a source returns it; `fwguardd.kernel.kmsg.Record` is one."""
-
-    @property
-    def text(self) -> str:
-        """In the spelling of /dev/kmsg (`fwguardd.denials.grammar.kernel_escaped`), without a line break."""
-
-    @property
-    def seq(self) -> int | None:
-        """The number of the record in the kernel log; None where the source does not know it."""
-
-    @property
-    def when(self) -> float | None:
-        """When the kernel made it, in seconds since 1970; None where only ``usec`` is known."""
-
-    @property
-    def usec(self) -> int | None:
-        """When the kernel made it, on the printk clock, in microseconds since boot; None where ``when`` is known."""
-
-
-SourceItem: TypeAlias = LogLine | Denial | Unparsed | Lost
-"""What a source returns: a line that is still to be parsed; the result for a packet that it has parsed; or a loss."""
-
-
-class Source(Protocol):
-    """Where kernel records come from. `fwguardd.kernel.kmsg.KernelLog` is one.
-
-    A source never blocks: the event loop watches its descriptor. It returns only what the kernel itself wrote, each
-    item once and in order, and a `Lost` in the place where something is missing.
-    """
-
-    @property
-    def name(self) -> str:
-        """One word for people: kmsg, journal, nflog."""
-
-    @property
-    def position(self) -> str | None:
-        """The place after everything that was returned, in printable ASCII; only the source can interpret it. None
-        where reading cannot be resumed, or where nothing was read yet. Asked for between two reads."""
-
-    def fileno(self) -> int:
-        """The descriptor that becomes readable when there is something."""
-
-    def read_available(self, limit: int) -> Sequence[SourceItem]:
-        """What is there now, after about ``limit`` reads at most. Empty when there is nothing more, or when all that
-        was read is without a watched prefix; then the descriptor stays readable while there is more. Raises OSError."""
-
-    def watch(self, watched: Sequence[Watched]) -> None:
-        """These are the watched prefixes from now on. Matters for sources that parse or filter; others do nothing."""
-
-    def close(self) -> None:
-        """Close the descriptor; a second call does nothing."""
 
 
 class Pipeline:
@@ -153,8 +98,7 @@ class Pipeline:
         self._limits = limits
         self._aggregator, self._scans = Aggregator(limits), ScanDetector(limits)
         self._counts = dict.fromkeys(("lines", "denied", "logged", "unparsed", "told", "summarised", "lost"), 0)
-        self._unreported_losses = 0
-        self._loss_due = 0.0
+        self._losses = Losses()
         self.watch(watched, limits)
 
     def watch(self, watched: Sequence[Watched], limits: AggregationLimits) -> None:
@@ -177,11 +121,16 @@ class Pipeline:
         """From now on these rules log; see `RulesInForce`."""
         self._rules = RulesInForce(by_prefix, by_way)
 
-    def resume(self, waiting: Sequence[FlowSummary], lost: int) -> None:
-        """Continue the counts that were waiting when an earlier process ended."""
+    @property
+    def suspended(self) -> float | None:
+        """Seconds of suspends, for `resume`; see `SuspendClock.accounted`."""
+        return self._clock.suspends.accounted
+
+    def resume(self, waiting: Sequence[FlowSummary], lost: int, suspended: float | None = None) -> None:
+        """Continue the counts that were waiting when an earlier process ended, and its clock."""
+        self._clock.suspends.resume(suspended)
         self._aggregator.restore(waiting, time.monotonic())
-        self._unreported_losses += lost
-        self._counts["lost"] += lost
+        self._lose(self._source.name, lost)
         for summary in waiting:
             self._counts["lines"] += summary.count
             if isinstance(summary.key, Malformed):
@@ -205,7 +154,7 @@ class Pipeline:
 
     def waiting(self) -> tuple[tuple[FlowSummary, ...], int]:
         """The counts that no summary has reported yet, and the number of lost records that no event has reported."""
-        return tuple(self._aggregator.pending()), self._unreported_losses
+        return tuple(self._aggregator.pending()), self._losses.unreported
 
     def skip_backlog(self) -> int:
         """Read what the source has from before now and report nothing; how many lines had a watched prefix."""
@@ -227,6 +176,7 @@ class Pipeline:
     def read(self) -> None:
         """Read what the source has now, for a limited time, and emit events. Raises OSError if it cannot be read."""
         now = began = time.monotonic()
+        self._clock.suspends.look(time.clock_gettime(time.CLOCK_BOOTTIME) - now)
         while now - began < TURN:
             moment = ReadTime(now, time.time(), self._room())
             items = self._source.read_available(SLICE)
@@ -236,6 +186,7 @@ class Pipeline:
                 self._take(item, moment)
             self._waited = not items
             if not items:
+                self._clock.suspends.all_read()
                 break
             now = time.monotonic()
         self._emit_losses(now)
@@ -243,8 +194,7 @@ class Pipeline:
     def _take(self, item: LogLine | Denial | Unparsed | Lost, moment: ReadTime) -> None:
         match item:
             case Lost():
-                self._counts["lost"] += item.count
-                self._unreported_losses += item.count
+                self._lose(self._source.name, item.count)
             case Denial() | Unparsed():
                 self._take_parsed(item, None, moment)
             case _:
@@ -262,23 +212,9 @@ class Pipeline:
             self._clock.sample(newest.usec, now)
         return self._clock.age(oldest.usec, now) == 0.0
 
-    def _moment_of(self, line: LogLine, moment: ReadTime) -> ReadTime:
-        """When a line was made, if that was not just now."""
-        if line.when is not None:
-            age = moment.when - line.when
-            if age <= LIVE:
-                age = 0.0
-            return moment._replace(when=line.when, age=age)
-        if line.usec:
-            # It is 0 in records from before the clock began to run.
-            age = self._clock.age(line.usec, moment.now)
-            if age:
-                return moment._replace(when=moment.when - age, age=age)
-        return moment
-
     def _take_line(self, line: LogLine, moment: ReadTime) -> None:
         if not moment.live:
-            moment = self._moment_of(line, moment)
+            moment = self._clock.moment_of(line, moment)
         text = line.text
         if self._limits.window:
             packet = self._reader.read_flow(text)
@@ -289,6 +225,18 @@ class Pipeline:
         parsed = self._reader.read(text)
         if parsed is not None:
             self._take_parsed(parsed, line.seq, moment)
+        else:
+            self._take_other(text)
+
+    def _take_other(self, text: str) -> None:
+        """A record of the kernel without a watched prefix."""
+        self._clock.suspends.pass_by(text)
+        if text.endswith(SUPPRESSED):
+            self._lose(KERNEL, reported_loss(text) or 0)
+
+    def _lose(self, source: str, count: int) -> None:
+        self._counts["lost"] += count
+        self._losses.add(source, count)
 
     def _take_parsed(self, parsed: Denial | Unparsed, seq: int | None, moment: ReadTime) -> None:
         if isinstance(parsed, Denial):
@@ -347,8 +295,8 @@ class Pipeline:
     def due(self) -> float | None:
         """When `tick` has something to do, by the clock of time.monotonic(); None while nothing waits."""
         due = self._summary_due()
-        if self._unreported_losses and (due is None or self._loss_due < due):
-            due = self._loss_due
+        if self._losses.unreported and (due is None or self._losses.due < due):
+            due = self._losses.due
         return due
 
     def _summary_due(self) -> float | None:
@@ -368,7 +316,7 @@ class Pipeline:
     def finish(self) -> None:
         """Emit everything that waits, due or not."""
         self._emit_summaries(self._aggregator.take_all())
-        self._loss_due = 0.0
+        self._losses.due = 0.0
         self._emit_losses(time.monotonic())
 
     def _emit_summaries(self, summaries: Sequence[FlowSummary]) -> None:
@@ -392,8 +340,5 @@ class Pipeline:
         return self._watched.get(key.prefix) or Watched("", key.prefix, Meaning.DENIED)
 
     def _emit_losses(self, now: float) -> None:
-        if not self._unreported_losses or now < self._loss_due:
-            return
-        count, self._unreported_losses = self._unreported_losses, 0
-        self._loss_due = now + LOSS_INTERVAL
-        self._emit(events.DENIALS_LOST, loss_sentence(self._source.name, count), count=count, source=self._source.name)
+        for source, count in self._losses.take(now):
+            self._emit(events.DENIALS_LOST, loss_sentence(source, count), count=count, source=source)

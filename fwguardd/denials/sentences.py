@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fwguardd.denials.aggregation import Flow
 from fwguardd.denials.fields import ICMP_PROTOCOLS
+from fwguardd.denials.losses import KERNEL
 from fwguardd.denials.model import Arp, Bare, Extent, Icmp, IPv4, IPv6, PacketFamily, Tcp, icmp_type_name
 from fwguardd.denials.scan import Scan
 from fwguardd.wording import counted
@@ -216,6 +217,9 @@ _LARGER_BUFFER: Final = ", or enlarge the kernel's log buffer with the boot para
 
 def loss_sentence(source: str, count: int) -> str:
     """The message of records or packets that a source lost, and what to do about it."""
+    if source == KERNEL:
+        messages = counted(count, "kernel message was", "kernel messages were")
+        return f"{messages} suppressed by a rate limit of the kernel, as the kernel log says; denials may be among them"
     thing, remedy = "kernel record", _LARGER_BUFFER
     if source == "nflog":
         thing, remedy = "packet", ""

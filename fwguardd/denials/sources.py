@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fwguardd.denials.checkpoint import Checkpoint
     from fwguardd.denials.model import Denial, Watched
-    from fwguardd.denials.pipeline import Source
+    from fwguardd.denials.source import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,13 @@ summaries = st.builds(
     lambda key, count, times: FlowSummary(key, count, *sorted(times)), keys, st.integers(0), st.tuples(times, times)
 )
 checkpoints = st.builds(
-    Checkpoint, texts, texts, st.none() | texts, st.lists(summaries, max_size=4).map(tuple), st.integers(0)
+    Checkpoint,
+    texts,
+    texts,
+    st.none() | texts,
+    st.lists(summaries, max_size=4).map(tuple),
+    st.integers(0),
+    st.none() | st.floats(0, 1e9),
 )
 
 

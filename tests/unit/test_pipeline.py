@@ -13,7 +13,7 @@ from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.pipeline import SLICE, SUMMARIES_PER_TURN, Pipeline
-from fwguardd.denials.record_time import RecordClock
+from fwguardd.denials.record_time import RecordClock, SuspendClock
 from fwguardd.kernel.kmsg import Lost, Record
 from fwguardd.ruleset.model import Origin
 from tests.unit.emitted import check_fields
@@ -21,7 +21,7 @@ from tests.unit.emitted import check_fields
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fwguardd.denials.pipeline import SourceItem
+    from fwguardd.denials.source import SourceItem
     from fwguardd.events import EventKind
 
 DENIED = Watched("denied", "iptables denied: ", Meaning.DENIED)
@@ -392,6 +392,53 @@ def test_the_time_of_a_line_that_was_read_later_is_that_of_its_packet() -> None:
     run.source.date_back(0.1)
     run.read_all()
     assert "time" not in run.emitted.of(events.DENIED)[1]
+
+
+def test_a_line_from_before_a_suspend_is_dated_by_the_time_that_was_spent_suspended() -> None:
+    """The printk clock stops in a suspend. Lines before the record that begins one are that much older, and lines
+    after it are not."""
+    run = Run(AggregationLimits())
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    run.pipeline.resume((), 0, suspended - 3600)
+    run.source.denial(dpt=1)
+    run.source.line("PM: suspend entry (deep)")
+    run.source.denial(dpt=2)
+    run.source.date_back(40.0, 39.0, 38.0)
+    now = time.time()
+    run.read_all()
+    before, after = (when(event["time"]) for event in run.emitted.of(events.DENIED))
+    assert abs(before - (now - 3640)) < 5
+    assert abs(after - (now - 38)) < 5
+    assert run.pipeline.suspended == pytest.approx(suspended, abs=0.1)
+
+
+def test_which_suspend_a_line_is_from_before() -> None:
+    """A suspend whose first record was read before it accounts for itself; without that record, all that is unread
+    when it is over counts as from before, until nothing is left."""
+    clock = SuspendClock()
+    clock.look(100.0)
+    clock.pass_by("PM: suspend entry (s2idle)")
+    seen = [(clock.missing, clock.accounted)]
+    for suspended in (400.0, 500.0, 500.1):
+        clock.look(suspended)
+        clock.pass_by("usb 1-1: new device")
+        seen.append((clock.missing, clock.accounted))
+    clock.all_read()
+    seen.append((clock.missing, clock.accounted))
+    assert seen == [(0.0, None), (0.0, 400.0), (100.0, 400.0), (100.0, pytest.approx(400.1)), (0.0, 500.1)]
+
+
+def test_what_the_kernel_suppressed_is_a_loss_of_its_own() -> None:
+    """Messages that a rate limit of the kernel suppressed are counted, and reported apart from records that were
+    overwritten; a line that only looks like such a report is not one."""
+    run = Run(AggregationLimits())
+    run.source.line("net_ratelimit: 42 callbacks suppressed")
+    run.source.line("usb 1-1: the output was suppressed")
+    run.source.waiting.append(Lost(7))
+    run.read_all()
+    losses = run.emitted.of(events.DENIALS_LOST)
+    assert [(fields["source"], fields["count"]) for fields in losses] == [("kernel", 42), ("given", 7)]
+    assert run.pipeline.counts()["lost"] == 49
 
 
 def test_a_scan_is_found_by_the_times_of_its_packets() -> None:

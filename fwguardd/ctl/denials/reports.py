@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from fwguardd.denials.losses import reported_loss
+
 _REPEATED: Final = re.compile(
     r"(?:-* *)?[Ll]ast message (?:'.{0,4096}' )?(?:repeated|buffered) ([0-9]{1,9}) times?\b.{0,200}", re.DOTALL
 )
@@ -24,11 +26,6 @@ _LOST_BY_PROGRAM: Final = (
     re.compile(r"(?:[a-z]+:? )?lost ([0-9]{1,15}) messages?\b.*"),
     re.compile(r"Missed ([0-9]{1,15}) kernel messages?\b.*"),
     re.compile(r"Suppressed ([0-9]{1,15}) messages? from (?:kernel|(?:klogd|syslog|rsyslog|syslog-ng)\b).*"),
-)
-_LOST_BY_KERNEL: Final = (
-    re.compile(r"printk: ([0-9]{1,15}) messages? suppressed\b.*"),
-    re.compile(r"[a-zA-Z0-9_.-]{1,64}: ([0-9]{1,15}) (?:callbacks|messages) suppressed\b.*"),
-    re.compile(r"\*\* ([0-9]{1,15}) printk messages? dropped \*\*.*"),
 )
 _OVERRUN: Final = re.compile(r"(?:[a-z]+: )?/dev/kmsg buffer overrun, some messages lost\b.*")
 
@@ -67,20 +64,22 @@ def loss(program: str, message: str) -> Lost | None:
     # rsyslogd prints the number of the error behind its name, as in rsyslogd-2177.
     name = program.rstrip("0123456789").rstrip("-")
     if name == "kernel":
-        return _counted_loss(_LOST_BY_KERNEL, message)
+        return _counted(reported_loss(message))
     if name not in _LOSERS:
         return None
     if _OVERRUN.fullmatch(message):
         return Lost(None)
-    return _counted_loss(_LOST_BY_PROGRAM, message)
-
-
-def _counted_loss(forms: tuple[re.Pattern[str], ...], message: str) -> Lost | None:
-    for form in forms:
+    for form in _LOST_BY_PROGRAM:
         match = form.fullmatch(message)
         if match is not None:
             return Lost(int(match[1]))
     return None
+
+
+def _counted(count: int | None) -> Lost | None:
+    if count is None:
+        return None
+    return Lost(count)
 
 
 _RECORD: Final = re.compile(rb"[0-9]{1,10},([0-9]{1,20}),[0-9]{1,20},[^;\n]*;")

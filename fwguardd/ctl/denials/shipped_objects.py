@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.ctl.denials.event import as_text
+from fwguardd.ctl.journal_fields import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
