@@ -67,7 +67,7 @@ def make_promise(
     else:
         promise = None
     if promise is not None:
-        context.store.set_pending(promise.pending)
+        _record(context, promise, before)
     elif context.store.pending() is not None:
         with store_errors_reported(context):  # It ended, and could not be removed then, or it cannot be read.
             context.store.clear_pending()
@@ -78,7 +78,7 @@ def arm(context: Context, state: State, digest: str, seconds: float) -> State:
     """Before anything else of a reload that has to be confirmed: the files with this digest apply only as such.
 
     Files that a recent change has put in force already wait to be confirmed from now on; others are held. Raises
-    StoreError where that cannot be recorded.
+    StoreError where it cannot be recorded that they are held, or where there is nothing to go back to.
     """
     in_force = state.in_force
     if in_force is None or state.is_open or in_force.digest != digest:
@@ -87,8 +87,21 @@ def arm(context: Context, state: State, digest: str, seconds: float) -> State:
     promise = _requested(context, state, in_force, in_force, seconds)
     if promise is None:
         return state
-    context.store.set_pending(promise.pending)
+    _record(context, promise, in_force)
     return replace(state, pending=promise.pending, fallback=promise.fallback)
+
+
+def _record(context: Context, promise: Promise, in_force: InForce | None) -> None:
+    """Record a promise. Raises StoreError where that fails before the load.
+
+    A ruleset that is in force already must not lose its way back to a full disk: this process knows the promise, the
+    failure is reported, and each step tries to record it again.
+    """
+    if in_force is None or in_force.revision != promise.pending.number:
+        context.store.set_pending(promise.pending)
+        return
+    with store_errors_reported(context):
+        context.store.set_pending(promise.pending)
 
 
 def opening_promise(context: Context, state: State, new: InForce, seconds: float) -> Promise:

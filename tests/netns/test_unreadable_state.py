@@ -527,3 +527,28 @@ def test_a_rollback_to_a_revision_that_cannot_be_read_is_refused(bench: Bench, s
     assert "revision 1 cannot be put in force" in outcome.reason
     assert "damaged" in outcome.reason
     assert tables(saved) == b
+
+
+def test_a_reload_to_confirm_after_the_watch_needs_no_disk(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened
+) -> None:
+    """The same while nothing can be written: what is in force already has its way back in memory, and on the disk as
+    soon as that is possible."""
+    a = tables(saved)
+    context, state = opened()
+    bench.put(B)
+    state = run_pass(context, state, CHANGED).state
+    disk.failing = {"create"}
+    outcome = reload_files(context, state, RELOAD, 3600.0)
+    assert isinstance(outcome, Done)
+    assert outcome.state.pending is not None
+    assert (outcome.state.pending.number, outcome.state.pending.back_to) == (2, 1)
+    assert "state.failed" in bench.emitted
+    assert pending_in(bench.state) is None
+    disk.failing = set()
+    state = settle_disk(context, outcome.state)
+    assert pending_in(bench.state) == state.pending
+    disk.failing = {"create", "unlink"}
+    over = replace(state, pending=replace(outcome.state.pending, deadline=boottime()))
+    run_pass(context, over)
+    assert tables(saved) == a
