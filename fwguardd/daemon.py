@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, cast
 from fwguardd import __version__, documents, events
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.denial_reader import DenialReader
-from fwguardd.enforce.context import Broken, Done, Failed, nobody, to_look_at
+from fwguardd.enforce.context import Broken, Done, nobody, to_look_at, unfinished
 from fwguardd.enforce.reconcile import STARTED
 from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.schedule import Due, Schedule
+from fwguardd.enforce.schedule import Due, Schedule, Unfinished
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.kernel.changes import Change, ChangeReader
@@ -165,7 +165,7 @@ class Daemon:
         if self._reload_wanted:
             self._reload_wanted = False
             await self.reload("SIGHUP")
-        elif self._supervisor.deadline() == 0.0 and not self._timetable.retrying:
+        elif self._supervisor.deadline() == 0.0 and not self._timetable.retries(Unfinished.UNDO):
             await self._pass("not confirmed", look_only=True)
         elif self._supervisor.rules_ended():
             self._timetable.files_changed(time.monotonic())
@@ -179,7 +179,7 @@ class Daemon:
         """Wait until something happens or is due."""
         waits = [self._timetable.wait(time.monotonic()), self._supervisor.rules_end()]
         deadline, suspended = self._supervisor.deadline(), self._supervisor.held_for()
-        if deadline is not None and not self._timetable.retrying:
+        if deadline is not None and not self._timetable.retries(Unfinished.UNDO):
             waits.append(deadline)
         if suspended is not None:
             self._suspended = True
@@ -244,12 +244,9 @@ class Daemon:
     def after(self, report: Report, **variables: int) -> None:
         """Schedule the next looks and inform systemd. A broken firewall ends the daemon, so that systemd acts."""
         outcome = report.outcome
-        starved = outcome.state.unverified not in (None, UnverifiedState.HIDDEN)
-        again = starved or bool(report.state.unknown) or (isinstance(outcome, Failed) and outcome.retry)
-        again = again or report.state.waits
-        undo = outcome.state.unverified is UnverifiedState.UNDO
-        wrote = to_look_at(outcome, again=again)
-        self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, starved=starved, undo=undo)
+        again = unfinished(outcome, report.state)
+        wrote, undo = to_look_at(outcome, again=bool(again)), outcome.state.unverified is UnverifiedState.UNDO
+        self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, undo=undo)
         self._inform_systemd(**variables)
         self._name_rules()
         self._supervisor.report_other_tables()

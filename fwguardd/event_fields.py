@@ -170,7 +170,7 @@ PACKET: Final = (
 LOST: Final = list_of("lost", "One rule that another program has lost with it.")
 OF_OTHERS: Final = list_of("others", "One rule of another program, or a chain with all that is in it.")
 BOOT: Final = (
-    text("outcome", "What was loaded: revision, emergency, or none."),
+    text("outcome", "What was loaded: revision, emergency, minimal, or failed for none."),
     text("revision", "The revision that the boot loader was to load."),
     REASON,
     STATE,

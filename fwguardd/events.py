@@ -110,7 +110,7 @@ UNCHANGED = EventKind(
     "rules.unchanged",
     "953d574e8a1640b8a164ae962e52a332",
     DEBUG,
-    "The kernel already holds what the rule files say; nothing was written.",
+    "The kernel already holds what should be in force; nothing was written.",
     (REVISION, RULES, CAUSE, STATE),
 )
 REJECTED = EventKind(

@@ -123,9 +123,8 @@ def _examine_state(settings: Settings) -> Diagnosis:
 
 def _state_without_daemon(settings: Settings, error: Exception) -> Diagnosis:
     report = read_boot_report(settings.runtime_dir / "boot")
-    if report is not None and report.emergency:
-        message = f"the emergency set was {escaped(report.emergency)}"
-        return _only(Finding("not-in-force", message, hint="start fwguardd: systemctl start fwguardd"))
+    if report is not None and report.problem:
+        return _only(Finding("not-in-force", escaped(report.problem), hint="start fwguardd: systemctl start fwguardd"))
     return Diagnosis(notes=(f"whether the rule files are in force is not known: {escaped(error)}",))
 
 

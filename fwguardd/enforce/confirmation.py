@@ -51,6 +51,15 @@ def hold(context: Context, state: State, digest: str, reason: str) -> State:
     return replace(state, held=HeldFiles(digest, reason))
 
 
+def restore_held(context: Context, state: State) -> None:
+    """Record which files were held before a step that failed."""
+    with store_errors_reported(context):
+        if state.held is not None:
+            context.store.hold(state.held.digest, state.held.reason)
+        else:
+            context.store.release()
+
+
 def make_promise(
     context: Context, state: State, before: InForce | None, new: InForce, confirm_within: float | None
 ) -> Promise | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.kernel_state import KernelState
+from fwguardd.enforce.schedule import Unfinished
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 
 if TYPE_CHECKING:
@@ -124,9 +126,10 @@ class Failed:
     """The pass failed for a reason that is not in the files.
 
     The kernel holds what it held before, or ``state.unverified`` says that this is not known. ``retry`` says whether to
-    try again soon, because the reason may disappear by itself. ``repaired`` are the chains in which changes of other
-    programs were undone all the same. ``wrote`` says that the kernel was written to, and that this was undone as far as
-    iptables-save shows it: the kernel is to be compared soon.
+    try again soon, because the reason may disappear by itself. ``repaired`` are the differences with which changes of
+    other programs were undone all the same. ``wrote`` says that the kernel was written to, and that this was undone as
+    far as iptables-save shows it: the kernel is to be compared soon. ``overdue``: a revision that was not confirmed in
+    time is not undone yet.
     """
 
     state: State
@@ -134,6 +137,7 @@ class Failed:
     retry: bool
     repaired: frozenset[Difference] = frozenset()
     wrote: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,18 @@ def to_look_at(outcome: Outcome, *, again: bool) -> bool:
             return True
         case _:
             return bool(repaired_in(outcome))
+
+
+def unfinished(outcome: Outcome, state: State) -> frozenset[Unfinished]:
+    """What has to be tried again after a step; ``state`` is the state after it."""
+    conditions = (
+        (Unfinished.FILES, state.waits),
+        (Unfinished.FAILED, isinstance(outcome, Failed) and outcome.retry),
+        (Unfinished.UNVERIFIED, outcome.state.unverified not in (None, UnverifiedState.HIDDEN)),
+        (Unfinished.UNKNOWN, bool(state.unknown)),
+        (Unfinished.UNDO, isinstance(outcome, Failed) and outcome.overdue),
+    )
+    return frozenset(left for left, holds in conditions if holds)
 
 
 def boottime() -> float:

@@ -15,6 +15,7 @@ from fwguardd import events
 from fwguardd.enforce.look import look_at, look_of
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.validate import Valid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.cgroups import ProcessKind
@@ -88,9 +89,11 @@ class Newcomers:
         self.others = self.state.others
 
     def __call__(self, look: Look) -> Preserve:
-        """What is preserved of what the kernel held."""
-        in_force = self.state.in_force
-        if in_force is None or self.state.is_open:
+        """What is preserved of what the kernel held. The emergency set of the boot loader, and what a failed load has
+        left, is of no other program."""
+        state, in_force = self.state, self.state.in_force
+        undo_delayed = state.unverified is UnverifiedState.UNDO
+        if in_force is None or state.is_open or state.emergency or undo_delayed:
             return self.preserve
         rulesets = in_force.canonical.rulesets
         self._recognize(look, rulesets, self.authors)

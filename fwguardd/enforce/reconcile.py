@@ -60,7 +60,7 @@ STARTED = "start"
 """The cause of the first pass."""
 
 
-_TRY_AGAIN = frozenset({Due.RETRY.value, Due.NOTICE.value, Due.TIMER.value})
+_TRY_AGAIN = frozenset({Due.RETRY.value, Due.NOTICE.value})
 """Causes of passes in which files are validated again that wait for something outside of them."""
 
 
@@ -84,6 +84,8 @@ class PassRequest:
 def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     """Make the kernel hold what the rule files say."""
     if _stays_open(state):
+        if request.why.cause == STARTED:
+            _report_open(context, state)
         return enforce(context, state, request.authors)
     snapshot = _read_directory(context)
     again = request.why.cause in _TRY_AGAIN and state.waits_with(snapshot.digest)
@@ -123,6 +125,18 @@ def _only_ended(context: Context, state: State, snapshot: Snapshot) -> bool:
 def _stays_open(state: State) -> bool:
     """Whether everything is accepted until a reload, which clears the digest."""
     return state.is_open and state.in_force is not None and bool(state.in_force.digest)
+
+
+def _report_open(context: Context, state: State) -> None:
+    """Report at a start that the firewall is open: the event of its opening may be long ago."""
+    context.emit(
+        events.urgent(events.UNCHANGED),
+        f"the firewall is open: {state.measured().facts}; to close it: fwguardctl reload",
+        revision=state.revision,
+        rules=0,
+        cause=STARTED,
+        state=state.kernel_state.value,
+    )
 
 
 def _why_held(context: Context, state: State) -> str:

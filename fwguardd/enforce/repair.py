@@ -12,7 +12,7 @@ from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import look_at, look_of
-from fwguardd.enforce.others import recognize
+from fwguardd.enforce.others import recognize, record
 from fwguardd.enforce.record import Cause, end
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
@@ -30,6 +30,7 @@ from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.losses import Loss, losses
 from fwguardd.ruleset.model import FAMILIES
+from fwguardd.ruleset.others import without_vanished
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ def _recognized(
     drift = look.differences()
     if state.emergency:
         return context, state, drift
+    others = without_vanished(state.others, look.live)
+    if others != state.others:
+        record(context, others)
+        state = replace(state, others=others)
     recognized = recognize(context, state.others, drift, authors)
     if not recognized.found:
         return context, state, drift

@@ -181,6 +181,9 @@ def report_unverified(
     what = _UNVERIFIED[unverified].format(revision=revision)
     message = f"{what[0].upper()}{what[1:]}: {reason}{because}. {_NEXT_STEPS.get(unverified, _RETRIED)}"
     state = replace(state, unverified=unverified, unverified_why=reason)
+    if state.is_emergency or state.is_open:
+        kind = events.urgent(kind)
+        message = f"{message}. The state is {state.measured()}"
     context.emit(
         kind, message, revision=state.revision, reason=reason, state=state.kernel_state.value, **authors.fields()
     )
@@ -198,6 +201,10 @@ def report_verified(context: Context, state: State, *, as_wanted: bool) -> State
     return state
 
 
+_EMERGENCY_OUTCOMES = ("emergency", "minimal")
+"""Outcomes of the boot loader with which the host is closed, but for ssh, DHCP and little else."""
+
+
 @dataclass(frozen=True, slots=True)
 class BootReport:
     """What the boot loader put in force: the outcome, the revision, and why it is not that of the last revision.
@@ -212,10 +219,27 @@ class BootReport:
 
     @property
     def emergency(self) -> str:
-        """Why the emergency set is loaded; "" if it is not, or not any more."""
-        if self.outcome == "revision" or self.over:
+        """Why the emergency set, or the minimal set in its place, is loaded; "" if it is not, or not any more."""
+        if self.outcome not in _EMERGENCY_OUTCOMES or self.over:
             return ""
         return f"loaded at boot: {self.reason or 'the boot loader gave no reason'}"
+
+    @property
+    def problem(self) -> str:
+        """What was loaded in place of the revision, in one sentence; "" if nothing was, or that is over."""
+        if self.outcome == "revision" or self.over:
+            return ""
+        return self.message
+
+    @property
+    def message(self) -> str:
+        """What the boot loader put in force, in one sentence."""
+        reason = self.reason or "the boot loader gave no reason"
+        if self.outcome == "revision":
+            return f"at boot revision {self.revision} was in force before the network"
+        if self.outcome in _EMERGENCY_OUTCOMES:
+            return f"at boot the {self.outcome} set was put in force: {reason}"
+        return f"at boot no rules could be loaded for IPv4, for IPv6, or for both: {reason}"
 
 
 def read_boot_report(path: Path) -> BootReport | None:
@@ -238,11 +262,15 @@ def after_boot(path: Path, state: State) -> State:
 
 
 def end_emergency(path: Path, before: State, after: State) -> None:
-    """Note in the boot loader's report that the emergency set is not loaded any more, once that is so.
+    """Note in the boot loader's report that what it could not load has come in force since, once that is so.
 
     A failure only costs a later start a look at the kernel.
     """
-    if after.emergency or not before.emergency:
+    came = after.kernel_state is KernelState.IN_FORCE is not before.kernel_state
+    if not came and (after.emergency or not before.emergency):
+        return
+    report = read_boot_report(path)
+    if report is None or not report.problem:
         return
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(f"over={int(time.time())}\n")
@@ -265,14 +293,11 @@ def report_boot(path: Path, emit: Emit) -> None:
     if report is None:
         return
     kind, state = events.BOOT_REPORT, ""
-    if report.outcome == "revision":
-        message = f"at boot revision {report.revision} was in force before the network"
-    else:
-        reason = report.reason or "no reason was given"
-        message = f"at boot the {report.outcome or 'unknown'} set was put in force: {reason}"
     if report.emergency:
         kind, state = events.urgent(kind), KernelState.EMERGENCY.value
-    emit(kind, message, outcome=report.outcome, revision=report.revision, reason=report.reason, state=state)
+    elif report.problem:
+        kind, state = events.urgent(kind), KernelState.UNVERIFIED.value
+    emit(kind, report.message, outcome=report.outcome, revision=report.revision, reason=report.reason, state=state)
 
 
 def parse_report(text: str) -> Mapping[str, str]:

@@ -11,8 +11,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.confirmation import after_the_load, hold, opening_promise, restore_pending
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, boottime, loaded_before, still_in_force
+from fwguardd.enforce.confirmation import after_the_load, hold, opening_promise, restore_held, restore_pending
+from fwguardd.enforce.context import (
+    Broken,
+    Context,
+    Done,
+    Failed,
+    Outcome,
+    boottime,
+    loaded_before,
+    repaired_in,
+    still_in_force,
+)
 from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.file_changes import changes_between
 from fwguardd.enforce.found import found_in_kernel
@@ -31,7 +41,7 @@ from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import EMERGENCY_CAUSE, State
-from fwguardd.enforce.transaction import Unchanged, put_in_force
+from fwguardd.enforce.transaction import RolledBackError, Unchanged, put_in_force
 from fwguardd.enforce.unknown import Unknown
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -87,6 +97,15 @@ def expire(context: Context, state: State, authors: Authors = NO_AUTHORS) -> Out
     reason = _expiry(context, state, pending)
     if not reason:
         return None
+    outcome = _undo_pending(context, state, pending, reason, authors)
+    if isinstance(outcome, Failed):
+        return replace(outcome, retry=True, overdue=True)
+    return outcome
+
+
+def _undo_pending(
+    context: Context, state: State, pending: PendingConfirmation, reason: str, authors: Authors
+) -> Outcome:
     if pending.opening:
         return _close(context, state, pending, reason, authors)
     cause = f"revision {pending.number} was not confirmed"
@@ -117,15 +136,12 @@ def _hold_undone(context: Context, state: State, digest: str, reason: str) -> St
 
 
 def _undo_ended(context: Context, outcome: Outcome, pending: PendingConfirmation) -> Outcome:
-    """After an undo: nothing is pending any more, or the undo is tried again, whatever the reason is."""
+    """After an undo: nothing is pending any more, or it stays pending and is tried again."""
     if isinstance(outcome, Done):
         with store_errors_reported(context):
             context.store.clear_pending()
         return replace(outcome, state=replace(outcome.state, fallback=None))
-    outcome = replace(outcome, state=replace(outcome.state, pending=pending))
-    if isinstance(outcome, Failed):
-        return replace(outcome, retry=True)
-    return outcome
+    return replace(outcome, state=replace(outcome.state, pending=pending))
 
 
 def _way_back(context: Context, state: State, pending: PendingConfirmation) -> Revision | Unreadable:
@@ -201,7 +217,11 @@ def rollback(context: Context, state: State, number: int | None, by: str) -> Out
         return Failed(state, f"revision {reading.number} is not kept; {advice}", retry=False)
     revision = reading.revision
     digest = take_snapshot(context.rules_dir).digest
+    # If fwguardd ends after the load, the next start does not apply the files that were undone.
+    hold(context, state, digest, f"a rollback to revision {revision.number} was interrupted")
     outcome = _put_back(context, state, revision, Cause(f"rollback to revision {revision.number}", by))
+    if not isinstance(outcome, Done):
+        restore_held(context, state)
     return _files_held(context, outcome, digest, f"rolled back to revision {revision.number}")
 
 
@@ -298,6 +318,8 @@ def _put(
     newcomers = Newcomers(context, state, preserve)
     try:
         applied = put_in_force(context.kernel, new.canonical, preserve, state.release(new.owned), newcomers)
+    except RolledBackError as error:
+        return _not_put(context, state, error)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
     changes = _file_changes(state, new)
@@ -326,6 +348,19 @@ def _put(
         )
         return Done(state)
     return Done(report_written(context, state, new, applied, f"({why.cause})"), len(applied.changes))
+
+
+def _not_put(context: Context, state: State, error: RolledBackError) -> Outcome:
+    """After a load that failed and was undone: enforce what was in force before, and report what the kernel holds."""
+    if not state.touched:
+        end(context)
+    enforced = enforce(context, state, NO_AUTHORS)
+    if isinstance(enforced, Broken):
+        return enforced
+    failed = load_failed(context, enforced.state, error)
+    if isinstance(failed, Failed):
+        return replace(failed, repaired=repaired_in(enforced))
+    return failed
 
 
 def _file_changes(state: State, new: InForce) -> tuple[FileChange, ...]:

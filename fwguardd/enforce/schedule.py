@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LOOK_AGAIN = (1.0, 2.0, 4.0)
 """Seconds after a write, each counted from the one before."""
 
+FIRST_RETRY = 1.0
+"""Seconds until the first try after a failure; each further wait is twice as long."""
+
 LONGEST_RETRY = 60.0
 """The longest time between two tries, in seconds."""
 
@@ -67,6 +70,29 @@ class Due(Enum):
     TIMER = "timer"
 
 
+class Unfinished(Enum):
+    """What a pass has left to be tried again. Each kind that comes anew starts over with a short wait."""
+
+    FILES = "files"
+    """The files wait for something outside of them, or could not be tried."""
+
+    FAILED = "failed"
+    """The pass failed for a reason that may disappear by itself."""
+
+    UNVERIFIED = "unverified"
+    """The kernel could not be compared: other programs change it all the time."""
+
+    UNKNOWN = "unknown"
+    """The state directory could not be read."""
+
+    UNDO = "undo"
+    """A revision that was not confirmed in time could not be undone."""
+
+
+NOTHING_LEFT: frozenset[Unfinished] = frozenset()
+"""A pass that has left nothing to be tried again."""
+
+
 class Schedule:
     """The times of the next passes. All times are seconds on one monotonic clock."""
 
@@ -76,8 +102,9 @@ class Schedule:
         self._last_notice = 0.0
         self._next_look = 0.0
         self._looks_left: tuple[float, ...] = ()
-        self._retry_wait = 0.5
+        self._retry_wait = FIRST_RETRY / 2
         self._retry_at: float | None = None
+        self._unfinished = NOTHING_LEFT
         self._validated = False
         self._kernel_pass_at: float | None = None
         self._began = self._ended = float("-inf")
@@ -113,18 +140,18 @@ class Schedule:
         self._validated = True
 
     def pass_begins(self, now: float, *, look_only: bool = False) -> None:
-        """A pass begins. It covers all changes of the files until now, unless it only looks at the kernel."""
+        """A pass begins. It covers all changes of the files until now, and is a retry, unless it only looks at the
+        kernel."""
         if not look_only:
             self._first_notice = None
-        self._retry_at = None
+            self._retry_at = None
         self._kernel_pass_at = None
         self._began, self._look_only = now, look_only
 
-    def pass_ended(self, now: float, *, wrote: bool, again: bool, starved: bool = False, undo: bool = False) -> None:
+    def pass_ended(self, now: float, *, wrote: bool, again: frozenset[Unfinished], undo: bool = False) -> None:
         """A pass ended.
 
-        ``wrote``: it changed the kernel. ``again``: it failed, and the reason may disappear by itself. ``starved``: it
-        could not read the kernel, because other programs changed it all the time. ``undo``: a load that failed is not
+        ``wrote``: it changed the kernel. ``again``: what has to be tried again. ``undo``: a load that failed is not
         undone yet.
         """
         if wrote:
@@ -136,26 +163,34 @@ class Schedule:
         self._spent = max(0.0, self._spent - LOOK_SHARE * (now - max(self._ended, 0.0)))
         if self._look_only and not wrote:
             self._spent += now - self._began
-        self._ended, self._look_only, self._wait_for_pause = now, False, starved
+        self._ended, self._look_only = now, False
+        self._wait_for_pause = Unfinished.UNVERIFIED in again
         self._next_look = now + min(wait, self._interval)
-        if again:
-            longest = LONGEST_RETRY
-            if undo:
-                longest = LONGEST_UNDO_RETRY
+        longest = LONGEST_RETRY
+        if undo:
+            longest = LONGEST_UNDO_RETRY
+        self._plan_retry(now, again, longest)
+
+    def _plan_retry(self, now: float, again: frozenset[Unfinished], longest: float) -> None:
+        """Set the time of the next retry. A pass that was none leaves the time as it is, unless it has left more."""
+        more = bool(again - self._unfinished)
+        self._unfinished = again
+        if more or not again:
+            self._retry_wait, self._retry_at = FIRST_RETRY / 2, None
+        if again and self._retry_at is None:
             self._retry_wait = min(self._retry_wait * 2, longest)
             self._retry_at = now + self._retry_wait
-        else:
-            self._retry_wait = 0.5
+        elif self._retry_at is not None:
+            self._retry_at = min(self._retry_at, now + longest)
 
     @property
     def settling(self) -> bool:
         """Whether changed files wait until there are no further changes."""
         return self._first_notice is not None
 
-    @property
-    def retrying(self) -> bool:
-        """Whether a pass that failed is to be tried again."""
-        return self._retry_at is not None
+    def retries(self, what: Unfinished) -> bool:
+        """Whether this is to be tried again at the next retry."""
+        return self._retry_at is not None and what in self._unfinished
 
     def wait(self, now: float) -> float:
         """Seconds until something is due, if nothing else happens."""

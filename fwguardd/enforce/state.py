@@ -249,6 +249,16 @@ class State:
         return f"revision {self.revision}, {counted(rule_count, 'rule')}{compared}"
 
     def _unverified_facts(self) -> str:
+        """What is not known, after what was known last where that accepts what no rule file says."""
+        facts = self._not_known()
+        if self.is_emergency:
+            reason = self.emergency or "no revision could be put in force"
+            facts = f"the last ruleset known to be loaded is the emergency set ({reason}); {facts}"
+        elif self.is_open:
+            facts = f"the last ruleset known to be loaded accepts everything{self._opened()}; {facts}"
+        return facts
+
+    def _not_known(self) -> str:
         if Unknown.REVISION in self.unknown:
             return "the newest revision cannot be read; what the kernel holds is kept"
         if self.unverified is None:
@@ -269,16 +279,20 @@ class State:
         reasons = [reason for reason in (self.emergency, self.repair_failure) if reason]
         return "; ".join([loaded, *reasons, "fwguardd tries again"])
 
+    def _opened(self) -> str:
+        """By which user the firewall was opened, and when."""
+        if self.in_force is None:
+            return ""
+        by = ""
+        if self.in_force.by:
+            by = f" by {self.in_force.by}"
+        return f", opened{by} at {local_time_of_day(self.in_force.since)}"
+
     def _open_facts(self) -> str:
-        opened = ""
-        if self.in_force is not None:
-            if self.in_force.by:
-                opened = f" by {self.in_force.by}"
-            opened = f", opened{opened} at {local_time_of_day(self.in_force.since)}"
         until = "a reload"
         if self.pending is not None and self.pending.opening:
             until = f"{local_time_of_day(self.pending.wall_deadline)}, or until a reload"
-        return f"everything is accepted{opened} (revision {self.revision}), until {until}"
+        return f"everything is accepted{self._opened()} (revision {self.revision}), until {until}"
 
     @property
     def undecided(self) -> Others:

@@ -15,10 +15,10 @@ from fwguardd.ruleset.diff import ChangeKind
 from fwguardd.ruleset.rule_view import jump_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fwguardd.ruleset.diff import Difference
-    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.model import Family, Ruleset
 
 MOST_REMEMBERED = 2000
 """Entries that are remembered; of more, the oldest are forgotten."""
@@ -109,6 +109,22 @@ def remember(others: Others, places: Sequence[Place], who: str, when: float, sta
         number += 1
         known.append(OtherRule(number, place, who, when, standing))
     return tuple(known[-MOST_REMEMBERED:])
+
+
+def without_vanished(others: Others, live: Mapping[Family, Ruleset]) -> Others:
+    """The entries without those to be decided about that the kernel does not hold any more."""
+    return tuple(other for other in others if other.standing is not Standing.UNDECIDED or _is_in(other.place, live))
+
+
+def _is_in(place: Place, live: Mapping[Family, Ruleset]) -> bool:
+    """Whether a place is there. Those of a family that was not read count as there."""
+    ruleset = live.get(place.family)
+    if ruleset is None:
+        return True
+    table = ruleset.tables.get(place.table)
+    if table is None or place.chain not in table.chains:
+        return False
+    return place.text is None or any(rule.text == place.text for rule in table.chains[place.chain].rules)
 
 
 def with_standing(others: Others, numbers: Iterable[int], standing: Standing) -> Others:

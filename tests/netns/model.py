@@ -82,7 +82,8 @@ class Model:
 
     ``in_force`` are the rules that were accepted last, None before any were. ``left`` is what another program left
     while repairs are paused or fail. ``known`` are the rules of each revision that was in force at a quiet moment;
-    None stands for an open one.
+    None stands for an open one. ``readable`` says whether the kernel can be read, ``added`` is the port of a rule of
+    another program that stays, and ``undecided`` says whether an administrator has to decide about it.
     """
 
     backend: str
@@ -94,6 +95,9 @@ class Model:
     paused: bool = False
     emergency: bool = False
     left: Loaded | None = None
+    readable: bool = True
+    added: int | None = None
+    undecided: bool = False
     known: dict[int, Rules | None] = field(default_factory=dict)
 
     def loadable(self, rules: Rules | None) -> bool:
@@ -120,13 +124,15 @@ class Model:
 
     def state(self) -> str:
         """The state that status should name."""
-        if self.emergency:
-            return "emergency"
         if self.is_open:
             return "open"
-        if self.in_force is None:
+        if self.in_force is None and not self.emergency:
             return "unmanaged"
-        if self.left is not None or not self.loadable(self.in_force):
+        if not self.readable:
+            return "unverified"
+        if self.emergency:
+            return "emergency"
+        if self.undecided or self.left is not None or not self.loadable(self.in_force):
             return "drifted"
         return "in-force"
 
@@ -144,6 +150,17 @@ class Model:
         if not self.loadable(self.directory):
             return "waiting"
         return "applied"
+
+    def without_added(self, live: Loaded) -> Loaded | None:
+        """What is loaded without the rule of another program; None if that is not there once."""
+        if self.added is None:
+            return live
+        policy, rules = live["ipv4"]["filter"]["INPUT"]
+        others = tuple(rule for rule in rules if f"--dport {self.added} " not in rule)
+        live["ipv4"]["filter"]["INPUT"] = policy, others
+        if len(rules) - len(others) == 1:
+            return live
+        return None
 
     def expected(self) -> Loaded:
         """What the kernel should hold."""

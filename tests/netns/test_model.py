@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.control.client import DaemonUnreachableError, RequestRefusedError, ask
+from fwguardd.enforce.schedule import IN_A_ROW
 from tests.netns.conftest import Daemon
 from tests.netns.crashing import kill
 from tests.netns.model import CREATE_SET, PROGRAMS, ROOT, SET, Model, Rules, loaded
 from tests.netns.namespaces import fresh_namespace
 from tests.scale import scaled
-from tests.waiting import LONGEST
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.netns.model import Loaded
 
@@ -31,10 +35,13 @@ ACTIONS: Final = scaled(gate=3, long=12)
 SETTINGS: Final = "settle: 50ms\ndrift_interval: 1s\n"
 
 FAILS: Final = """#!/bin/sh
-[ ! -e {flag} ] || [ "$(cat {flag})" != "$(readlink /proc/self/ns/net)" ] || {{ echo "it fails" >&2; exit 1; }}
+flag={folder}/${{0##*-}}-fails
+[ ! -e $flag ] || [ "$(cat $flag)" != "$(readlink /proc/self/ns/net)" ] || {{ echo "it fails" >&2; exit 1; }}
 exec /usr/sbin/{name} "$@"
 """
 """A program that fails in one network namespace while a file names that namespace."""
+
+KINDS: Final = Path(__file__).with_name("author_kinds.py")
 
 MEASURED: Final = frozenset({"in-force", "drifted"})
 """States that are the result of a comparison."""
@@ -47,9 +54,9 @@ class Sequence:
         self._folder, self._backend, self._chance = folder, backend, chance
         self.done: list[str] = []
         self._port = 1000
-        self._flag = folder / "loads-fail"
-        # Otherwise a rule that another program adds may stay: it depends on whether its process could be seen.
-        self._removes = chance.random() < 0.5
+        # With keep-services, what a service adds stays, and so does what an unknown process adds.
+        self._foreign = chance.choice(["remove", "keep-services"])
+        (folder / "kind").write_text("unknown")
         self._enter = self._wrapped(folder / "bin")
         (folder / "rules").mkdir()
         self.model = Model(backend, self._new_rules(), has_set=chance.random() < 0.8)
@@ -63,17 +70,18 @@ class Sequence:
     def _wrapped(self, folder: Path) -> tuple[str, ...]:
         folder.mkdir()
         for program in PROGRAMS.values():
-            name = f"{program}-{self._backend}-restore"
-            (folder / name).write_text(FAILS.format(flag=self._flag, name=name))
-            (folder / name).chmod(0o755)
+            for verb in ("save", "restore"):
+                name = f"{program}-{self._backend}-{verb}"
+                (folder / name).write_text(FAILS.format(folder=self._folder, name=name))
+                (folder / name).chmod(0o755)
         mount = f'mount --bind {folder} /usr/local/sbin && exec "$@"'
-        return ("unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh")
+        wrapped = ("unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh")
+        return (*wrapped, sys.executable, str(KINDS))
 
     def _start(self) -> Daemon:
-        settings = SETTINGS
-        if self._removes:
-            settings = f"{settings}foreign: remove\n"
-        daemon = Daemon(self._folder, self._backend, settings, {}, enter=self._enter)
+        settings = f"{SETTINGS}foreign: {self._foreign}\n"
+        environment = {"FWGUARD_TEST_KIND": str(self._folder / "kind")}
+        daemon = Daemon(self._folder, self._backend, settings, environment, enter=self._enter)
         daemon.event("daemon.started")
         return daemon
 
@@ -87,6 +95,7 @@ class Sequence:
             self._edit, self._edit, self._change_by_another, self._change_by_another, self._change_of_the_set,
             self._change_of_the_set, self._kill, self._restart, self._boot, self._open, self._open_for, self._rollback,
             self._rollback, self._reload, self._reload, self._confirm, self._expire, self._pause, self._fail_to_load,
+            self._fail_to_read, self._add_rule, self._fight, self._kill_in_rollback,
         ]  # fmt: skip
         chosen = self._chance.choice(actions)
         self._settle(chosen())
@@ -113,7 +122,7 @@ class Sequence:
         program = self._chance.choice(list(PROGRAMS.values()))
         self._port += 1
         changes = ["-F INPUT", "-P INPUT ACCEPT", "-t nat -F"]
-        if self._removes:
+        if self._foreign == "remove":
             changes.append(f"-A INPUT -p udp --dport {self._port} -j ACCEPT")
         change = self._chance.choice(changes)
         self._run(f"{program}-{self._backend} -w 60 {change}")
@@ -262,7 +271,7 @@ class Sequence:
         """While each load fails, another program changes the rules, and somebody wants to open the firewall."""
         if self.model.state() != "in-force":
             return "nothing"
-        self._flag.write_text(os.readlink("/proc/thread-self/ns/net"))
+        flag = self._let_fail("restore")
         self._ask("resume")
         self.model.paused = False
         what = self._other_program()
@@ -270,9 +279,113 @@ class Sequence:
         self._settle(f"loads fail, {what}")
         assert self._ask("open")["outcome"] == "failed"
         self._settle("open, which fails")
-        self._flag.unlink()
+        flag.unlink()
         self.model.left = None
         return "loads succeed again"
+
+    def _let_fail(self, verb: str) -> Path:
+        """Let the programs with this verb fail in this namespace, until the file is removed."""
+        flag = self._folder / f"{verb}-fails"
+        beside = self._folder / "flag"
+        beside.write_text(os.readlink("/proc/thread-self/ns/net"))
+        return beside.rename(flag)
+
+    def _fail_to_read(self) -> str:
+        """While the kernel cannot be read, the state is unverified, unless nothing is compared in any case."""
+        flag = self._let_fail("save")
+        self.model.readable = False
+        self._settle("reading fails")
+        if self.model.emergency:
+            assert "emergency set" in self._ask("status")["state_facts"]
+        flag.unlink()
+        self.model.readable = True
+        return "reading succeeds again"
+
+    def _add_rule(self) -> str:
+        """A service or an unknown process adds a rule, which stays until an administrator has it removed."""
+        if self._foreign == "remove" or self.model.state() != "in-force" or self.model.paused:
+            return "nothing"
+        self._port += 1
+        known = self._backend == "nft" and self._chance.random() < 0.5
+        (self._folder / "kind").write_text({True: "service", False: "unknown"}[known])
+        self.model.added, self.model.undecided = self._port, not known
+        argv = [f"iptables-{self._backend}-restore", "-w", "60", "--noflush"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            process.stdin.write(f"*filter\n-A INPUT -p udp --dport {self._port} -j ACCEPT\nCOMMIT\n")
+            process.stdin.flush()  # It commits now, and can be looked at until its input ends.
+            if known:
+                self._daemon.event("drift.kept")
+            process.stdin.close()
+        self._settle(f"another program adds a rule, known: {known}")
+        (self._folder / "kind").write_text("unknown")
+        number = self._ask("others")["rules"][-1]["number"]
+        done = self._chance.choice(["removes the rule", "removes a rule that was kept", "deletes the rule by hand"])
+        if "kept" in done:
+            self._ask("adopt", numbers=(number,))
+            self.model.undecided = False
+            self._settle("an administrator keeps it")
+        if "hand" in done:
+            self._run(f"iptables-{self._backend} -w 60 -D INPUT -p udp --dport {self._port} -j ACCEPT")
+        else:
+            self._ask("adopt", numbers=(number,), remove=True)
+        self.model.added, self.model.undecided = None, False
+        return done
+
+    def _fight(self) -> str:
+        """Another program undoes each repair of a rule, until repairs are suspended."""
+        if self.model.state() != "in-force":
+            return "nothing"
+        self._ask("resume")
+        self.model.paused = False
+        for number in range(IN_A_ROW):
+            self._run(f"iptables-{self._backend} -w 60 -D INPUT -i lo -j ACCEPT")
+            self._ask("drift")
+            self._daemon.event("drift.repaired")
+            self._settle(f"a fight, {number + 1}")
+        self._run(f"iptables-{self._backend} -w 60 -D INPUT -i lo -j ACCEPT")
+        self.model.left = loaded(self._backend)
+        self._settle("a fight")
+        assert self._ask("status")["drift"]["fight"] is not None
+        self._ask("resume")
+        self.model.left = None
+        return "resume after a fight"
+
+    def _kill_in_rollback(self) -> str:
+        """The daemon is killed at any instant of a rollback: either all of it has happened, or nothing."""
+        if not self.model.known:
+            return "nothing"
+        before = self._ask("status")["in_force"]["revision"]
+        number = self._chance.choice(sorted(self.model.known))
+        asking = threading.Thread(target=self._ask_until_the_end, args=("rollback", number))
+        asking.start()
+        time.sleep(self._chance.random() * 0.3)
+        kill(self._daemon.process.pid, with_children=self._chance.random() < 0.5)
+        asking.join()
+        was_open, self.model.is_open = self.model.is_open, True  # Nothing is decided about the files yet.
+        self._start_again()
+        self.model.is_open = was_open
+        wait_until(self._answers, "the daemon", pause=0.05)
+        self._ask("drift")
+        status = self._ask("status")
+        if status["in_force"]["revision"] != before and status["in_force"]["cause"].startswith("rollback"):
+            assert status["held"] is not None, status
+            self.model.puts(self.model.known[number])
+        self.model.held = status["held"] is not None or self.model.is_open
+        if not self.model.is_open:
+            self.model.files_changed()
+        return f"rollback {number}, kill"
+
+    def _answers(self) -> bool:
+        try:
+            self._ask("status")
+        except DaemonUnreachableError:
+            return False
+        return True
+
+    def _ask_until_the_end(self, verb: str, number: int) -> None:
+        with contextlib.suppress(DaemonUnreachableError, RequestRefusedError):
+            self._ask(verb, revision=number)
 
     # How it is done.
 
@@ -293,7 +406,7 @@ class Sequence:
             assert time.monotonic() < end, command
             time.sleep(0.02)
 
-    def _ask(self, verb: str, **arguments: float) -> dict[str, Any]:
+    def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         return dict(ask(self._folder / "run" / "control.sock", verb, arguments))
 
     def _settle(self, what: str) -> None:
@@ -321,7 +434,7 @@ class Sequence:
             return "it was not compared yet", status
         if status["state"] != self.model.state() or status["files"] not in self.model.files():
             return f"expected {self.model.state()}, files {self.model.files()}", status
-        live = loaded(self._backend)
+        live = self.model.without_added(loaded(self._backend))
         if live != expected:
             return f"the kernel holds {live}\nexpected {expected}", status
         return "", status

@@ -241,12 +241,14 @@ def test_open_accepts_everything_until_a_reload(start_daemon: Start, saved: Save
 
 
 def test_open_survives_a_restart(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """A daemon that is restarted while everything is open leaves it open."""
+    """A daemon that is restarted while everything is open leaves it open, and says so with priority err."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     ctl(tmp_path, "open")
     daemon.stop()
-    start_daemon().event("daemon.started")
+    event = start_daemon().event("rules.unchanged")
+    assert (event["priority"], event["state"]) == (3, "open")
+    assert "the firewall is open: everything is accepted" in event["message"]
     assert ctl(tmp_path, "status", code=1)["state"] == "open"
     assert ":INPUT ACCEPT" in saved()["ipv4"]
 

@@ -6,17 +6,23 @@ from fwguardd.enforce.context import Done, Failed, to_look_at
 from fwguardd.enforce.schedule import (
     LONGEST_GAP,
     LONGEST_RETRY,
+    LONGEST_UNDO_RETRY,
     LOOK_SHARE,
     NOTICE_GAP,
     PAUSE,
     Due,
     RepairBudget,
     Schedule,
+    Unfinished,
 )
 from fwguardd.enforce.state import State
 
+NOTHING: frozenset[Unfinished] = frozenset()
+FAILED = frozenset({Unfinished.FAILED})
+WAITS = frozenset({Unfinished.FILES})
 
-def _after_a_pass(*, wrote: bool = False, again: bool = False) -> Schedule:
+
+def _after_a_pass(*, wrote: bool = False, again: frozenset[Unfinished] = NOTHING) -> Schedule:
     timetable = Schedule(settle=0.2, settle_max=2.0, interval=60.0)
     timetable.pass_begins(99.9)
     timetable.pass_ended(100.0, wrote=wrote, again=again)
@@ -64,7 +70,7 @@ def test_after_a_write_it_looks_again_soon() -> None:
         now += waits[-1]
         assert timetable.due(now) is Due.TIMER
         timetable.pass_begins(now)
-        timetable.pass_ended(now, wrote=False, again=False)
+        timetable.pass_ended(now, wrote=False, again=NOTHING)
     assert waits == [1.0, 2.0, 4.0, 60.0]
 
 
@@ -74,13 +80,46 @@ def test_failures_that_may_pass_are_tried_again_with_growing_waits() -> None:
     waits = []
     for _ in range(9):
         timetable.pass_begins(100.0)
-        timetable.pass_ended(100.0, wrote=False, again=True)
+        timetable.pass_ended(100.0, wrote=False, again=FAILED)
         waits.append(timetable.wait(100.0))
     assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
     assert waits[-1] == LONGEST_RETRY
     timetable.pass_begins(100.0)
-    timetable.pass_ended(100.0, wrote=False, again=False)
+    timetable.pass_ended(100.0, wrote=False, again=NOTHING)
     assert timetable.wait(100.0) == 86400.0
+
+
+def test_a_pass_that_only_looks_puts_no_retry_off() -> None:
+    """The retry of what waits comes at its time, and its wait doubles, however short the drift interval is. A kind of
+    failure that comes anew is tried again soon."""
+    timetable, now = Schedule(settle=0.2, settle_max=2.0, interval=0.3), 100.0
+    retries: list[float] = []
+    timetable.pass_begins(now)
+    timetable.pass_ended(now, wrote=False, again=WAITS)
+    while len(retries) < 5:
+        now += timetable.wait(now)
+        due = timetable.due(now)
+        if due is Due.RETRY:
+            retries.append(round(now, 6))
+        timetable.pass_begins(now, look_only=due is Due.TIMER)
+        timetable.pass_ended(now, wrote=False, again=WAITS)
+    assert retries == [101.0, 103.0, 107.0, 115.0, 131.0]
+    timetable.pass_begins(132.0, look_only=True)
+    timetable.pass_ended(132.0, wrote=False, again=WAITS | FAILED)
+    assert timetable.due(132.9) is Due.TIMER
+    assert timetable.due(133.0) is Due.RETRY
+
+
+def test_an_undo_that_failed_is_tried_again_soon() -> None:
+    """Also where the retry of something else was far away."""
+    timetable = Schedule(settle=0.2, settle_max=2.0, interval=86400.0)
+    for _ in range(7):
+        timetable.pass_begins(100.0)
+        timetable.pass_ended(100.0, wrote=False, again=FAILED)
+    assert timetable.wait(100.0) == LONGEST_RETRY
+    timetable.pass_begins(101.0, look_only=True)
+    timetable.pass_ended(101.0, wrote=False, again=FAILED, undo=True)
+    assert timetable.wait(101.0) == LONGEST_UNDO_RETRY
 
 
 def test_a_notice_during_a_pass_is_for_the_next_one() -> None:
@@ -89,7 +128,7 @@ def test_a_notice_during_a_pass_is_for_the_next_one() -> None:
     timetable.files_changed(101.0)
     timetable.pass_begins(101.2)
     timetable.files_changed(101.5)
-    timetable.pass_ended(101.6, wrote=True, again=False)
+    timetable.pass_ended(101.6, wrote=True, again=NOTHING)
     timetable.validation_begins()
     assert timetable.due(101.71) is Due.CHANGE
 
@@ -97,7 +136,7 @@ def test_a_notice_during_a_pass_is_for_the_next_one() -> None:
 def test_a_settle_time_of_nothing_is_no_wait() -> None:
     """With settle 0 the pass itself is due at once, and there is nothing to look ahead for."""
     timetable = Schedule(settle=0.0, settle_max=0.0, interval=60.0)
-    timetable.pass_ended(100.0, wrote=False, again=False)
+    timetable.pass_ended(100.0, wrote=False, again=NOTHING)
     timetable.files_changed(101.0)
     assert timetable.due(101.0) is Due.CHANGE
 
@@ -108,7 +147,7 @@ def test_a_change_of_another_program_causes_a_pass_at_once() -> None:
     timetable.kernel_changed(110.0)
     assert timetable.due(110.0) is Due.NOTICE
     timetable.pass_begins(110.0, look_only=True)
-    timetable.pass_ended(110.02, wrote=True, again=False)
+    timetable.pass_ended(110.02, wrote=True, again=NOTHING)
     for when in (110.03, 110.06):
         timetable.kernel_changed(when)
     assert timetable.due(110.06) is None
@@ -126,7 +165,7 @@ def test_looks_for_nothing_take_a_small_share_of_the_time() -> None:
             now += timetable.wait(now)
             timetable.pass_begins(now, look_only=True)
             now, looked = now + length, looked + length
-            timetable.pass_ended(now, wrote=False, again=False)
+            timetable.pass_ended(now, wrote=False, again=NOTHING)
         assert longest <= LONGEST_GAP
         assert looked / 3600 < (1.1 * LOOK_SHARE if length < 1 else 0.3)
 
@@ -138,7 +177,7 @@ def test_repairs_are_not_slowed_down_by_the_share_of_looks() -> None:
         timetable.kernel_changed(110.0 + number)
         assert timetable.due(110.0 + number) is Due.NOTICE
         timetable.pass_begins(110.0 + number, look_only=True)
-        timetable.pass_ended(110.5 + number, wrote=True, again=False)
+        timetable.pass_ended(110.5 + number, wrote=True, again=NOTHING)
 
 
 def test_a_look_that_was_kept_from_ending_waits_for_calm() -> None:
@@ -146,7 +185,7 @@ def test_a_look_that_was_kept_from_ending_waits_for_calm() -> None:
     next try."""
     timetable = _after_a_pass()
     timetable.pass_begins(110.0, look_only=True)
-    timetable.pass_ended(140.0, wrote=False, again=True, starved=True)
+    timetable.pass_ended(140.0, wrote=False, again=frozenset({Unfinished.UNVERIFIED}))
     for tick in range(8):
         timetable.kernel_changed(140.0 + tick * 0.1)
     assert timetable.due(140.85) is None
