@@ -263,6 +263,8 @@ class Sequence:
             self._ask("resume")
             self.model.paused, self.model.left = False, None
             return "resume"
+        if self.model.state() == "drifted":
+            self.model.left = loaded(self._backend)  # What could not be repaired is not repaired now either.
         self._ask("pause", seconds=600)
         self.model.paused = True
         return "pause"
