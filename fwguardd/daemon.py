@@ -250,7 +250,7 @@ class Daemon:
         self._inform_systemd(**variables)
         self._name_rules()
         self._supervisor.report_other_tables()
-        self._supervisor.report_suppressed_lines()
+        self._supervisor.read_counters()
         if isinstance(outcome, Broken):
             self._stop(EX_FAILURE)
 

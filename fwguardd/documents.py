@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fwguardd.control.documents import (
+        CountersDocument,
         DenialsDocument,
         DriftDocument,
         DriftStateDocument,
@@ -32,14 +33,17 @@ if TYPE_CHECKING:
         PendingDocument,
         RefusalDocument,
         RevisionDocument,
+        RuleCountDocument,
         RuleCounts,
         SettingsDocument,
         ShowDocument,
         StatusDocument,
     )
     from fwguardd.enforce.context import Host, Outcome
+    from fwguardd.enforce.counting import Counted
     from fwguardd.enforce.kernel_state import FilesReport, Measured
     from fwguardd.enforce.state import InForce, RefusedFiles, State
+    from fwguardd.ruleset.counter_history import CountedRule, RuleCount
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
     from fwguardd.ruleset.others import OtherRule
@@ -177,6 +181,30 @@ def show(revision: Revision) -> ShowDocument:
         "kernel": revision.kernel,
         "files": files,
         "texts": {family.value: render(ruleset).text for family, ruleset in revision.rulesets.items()},
+    }
+
+
+def counters(counted: Sequence[Counted]) -> CountersDocument:
+    """The result of counters."""
+    return {"rules": [_rule_count(rule, count) for rule, count in counted]}
+
+
+def _rule_count(rule: CountedRule, count: RuleCount) -> RuleCountDocument:
+    path = line = None
+    if rule.origin is not None:
+        path, line = rule.origin.path, rule.origin.line
+    total = count.total
+    return {
+        "family": rule.family.value,
+        "table": rule.table,
+        "chain": rule.chain,
+        "rule": rule.text,
+        "file": path,
+        "line": line,
+        "packets": total.packets,
+        "bytes": total.bytes,
+        "since": count.since,
+        "last": count.last,
     }
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RepairsDocument,
         StatusDocument,
     )
+    from fwguardd.enforce.counting import Counted
     from fwguardd.enforce.state import State
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
@@ -272,9 +273,13 @@ class Supervisor:
         """Look for tables of other programs that filter this host's packets, after the pass that has just ended."""
         self._worker.submit(Worker.report_other_tables)
 
-    def report_suppressed_lines(self) -> None:
-        """Report log lines that limits have suppressed, by the counters that the pass that has just ended has read."""
-        self._worker.submit(Worker.report_suppressed_lines)
+    def read_counters(self) -> None:
+        """Count packets and suppressed log lines, by the counters that the pass that has just ended has read."""
+        self._worker.submit(Worker.read_counters)
+
+    async def counters(self) -> Sequence[Counted]:
+        """What each rule in force has counted until now. Raises KernelError, StoreError."""
+        return await asyncio.wrap_future(self._worker.submit(Worker.counters))
 
     def status(self, denials: DenialsDocument, *, settling: bool = False) -> StatusDocument:
         """The result of the verb status."""

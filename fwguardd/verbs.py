@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fwguardd import documents
-from fwguardd.control.protocol import Code, EncodedAnswer, RequestError
+from fwguardd.control.protocol import Answer, Code, EncodedAnswer, RequestError, encode_answer
 from fwguardd.documents import RefusedSettings
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run
 from fwguardd.shown_revision import ExitCode
-from fwguardd.store.model import DamagedError
+from fwguardd.store.model import DamagedError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fwguardd.control.documents import (
         DenialsDocument,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from fwguardd.control.protocol import Request
     from fwguardd.control.server import Caller
+    from fwguardd.enforce.counting import Counted
     from fwguardd.kernel.processes import Finished
     from fwguardd.supervisor import Supervisor
     from fwguardd.worker import Report
@@ -135,6 +136,7 @@ class ControlVerbs:
 
     def __init__(self, supervisor: Supervisor, reader: RevisionReader, passes: Passes) -> None:
         self._supervisor, self._reader, self._passes = supervisor, reader, passes
+        self._counts = 0
 
     async def __call__(self, request: Request, caller: Caller) -> Mapping[str, Any] | EncodedAnswer:
         """The result of a verb. Raises RequestError; a verb without an entry in the table is an error, too."""
@@ -197,6 +199,19 @@ class ControlVerbs:
     async def _others(self, _request: Request, _caller: Caller) -> OthersDocument:
         return documents.others(self._supervisor.state)
 
+    async def _counters(self, _request: Request, caller: Caller) -> EncodedAnswer:
+        if self._counts and caller.uid != 0:
+            raise RequestError(Code.BUSY, "counters are being read; try again in a moment")
+        self._counts += 1
+        try:
+            counted = await self._supervisor.counters()
+            # In a thread: the event loop must not wait for ten thousand rules to be printed.
+            return await asyncio.to_thread(_encoded_counters, counted)
+        except (KernelError, StoreError) as error:
+            raise RequestError(Code.FAILED, str(error)) from error
+        finally:
+            self._counts -= 1
+
     async def _adopt(self, request: Request, caller: Caller) -> OutcomeDocument:
         numbers, remove = request.numbers("numbers"), request.flag("remove")
         return self._changed(await self._supervisor.adopt(numbers, str(caller), remove=remove))
@@ -234,9 +249,14 @@ class ControlVerbs:
             "pause": _pause,
             "resume": _resume,
             "others": _others,
+            "counters": _counters,
             "adopt": _adopt,
         }
     )
+
+
+def _encoded_counters(counted: Sequence[Counted]) -> EncodedAnswer:
+    return EncodedAnswer(encode_answer(Answer({**documents.counters(counted)})))
 
 
 def not_kept(number: int | None) -> RequestError:

@@ -9,6 +9,7 @@ import re
 from datetime import datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONG_UNITS = {**_UNITS, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
 
 
@@ -37,3 +38,11 @@ def duration(text: str) -> float:
     if not match:
         raise ValueError(f"{text!r} is not a duration; write it as 200ms, 30s, 5m or 1h")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def days(text: str) -> float:
+    """Seconds for a long duration, such as 12h, 30d or 2w. Raises ValueError."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isascii() or not number.isdigit() or unit not in _LONG_UNITS:
+        raise ValueError(f"{text!r} is not a duration; write it as 12h, 30d or 2w")
+    return int(number) * _LONG_UNITS[unit]

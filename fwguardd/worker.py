@@ -30,11 +30,12 @@ from fwguardd import events
 from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome
+from fwguardd.enforce.counting import Counting
 from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
-from fwguardd.enforce.reports import after_boot, end_emergency, report_suppressed
+from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, open_firewall, rollback
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import find_drift
@@ -43,7 +44,6 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
-from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from fwguardd.enforce.counting import Counted
     from fwguardd.events import Emit
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.diff import Difference
@@ -66,9 +67,6 @@ Arguments = ParamSpec("Arguments")
 
 LAST_WRITES_WITHIN = 5.0
 """Seconds that the end waits for the state directory."""
-
-SUPPRESSION_INTERVAL = 30.0
-"""Seconds at least between two reports of log lines that the limit of one rule has suppressed; passes count them."""
 
 LONGEST_TRACEBACK = 8000
 """Characters of a traceback that an event holds, from its end."""
@@ -144,7 +142,7 @@ class Worker:
         self._validator = Validator(self._rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(host.tool.backend, progress)
-        self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
+        self._counting = Counting(self._store, emit, host.boot_id)
         self._other_tables = OtherTablesReport(host.tool.backend, emit)
         self._state = State()
         self._rules_end: float | None = None
@@ -225,18 +223,20 @@ class Worker:
         hidden = self._kernel.hidden - self._state.owned
         self._guarded("looking for other tables", lambda: self._other_tables.update(hidden))
 
-    def report_suppressed_lines(self, orders: Orders) -> None:
-        """Report log lines that the limits of LOG rules have suppressed, as far as the counters around them say so."""
-        self._guarded("counting suppressed log lines", lambda: self._count_suppressed_lines(orders.settings))
+    def read_counters(self, orders: Orders) -> None:
+        """Count packets by the counters of the last look, and report log lines that limits have suppressed."""
+        if self._state.in_force is not None:
+            rulesets, shown = self._state.in_force.canonical.rulesets, self._kernel.shown
+            prefixes = {each.prefix: (each.name, each.meaning.value) for each in orders.settings.prefixes}
+            self._guarded("reading counters", lambda: self._counting.read(rulesets, shown, prefixes))
 
-    def _count_suppressed_lines(self, settings: Settings) -> None:
+    def counters(self, _orders: Orders) -> Sequence[Counted]:
+        """What each rule in force has counted until now. Raises KernelError, StoreError."""
         if self._state.in_force is None:
-            return
-        watched = {each.prefix: each for each in settings.prefixes}
-        origins = origins_by_text(self._state.in_force.canonical.rulesets)
-        for found in self._suppressed.update(limited_rules(self._kernel.shown), origins, time.monotonic()):
-            if (each := watched.get(found.rule.prefix)) is not None:
-                report_suppressed(self._emit, found, each.name, each.meaning.value)
+            return ()
+        rulesets = self._state.in_force.canonical.rulesets
+        self._kernel.look(tuple(rulesets))
+        return self._counting.count(rulesets, self._kernel.shown)
 
     def load_settings(self, _orders: Orders, load: Callable[[], Settings]) -> Settings:
         """Read the settings; the file system may be slow. Raises SettingsError."""
@@ -249,6 +249,7 @@ class Worker:
     def close(self, _orders: Orders) -> None:
         """End the spare namespaces, and give a slow disk a moment for what waits to be written."""
         self._pool.close()
+        self._guarded("keeping counters", self._counting.keep)
         self._store.close(LAST_WRITES_WITHIN)
 
     def _context(self, orders: Orders) -> Context:

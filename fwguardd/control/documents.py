@@ -271,3 +271,25 @@ class PauseDocument(TypedDict):
     """The result of pause and resume: for how long drift is left alone."""
 
     paused_seconds: float | None
+
+
+class RuleCountDocument(TypedDict):
+    """What a rule, or the policy of a chain, has counted. ``since`` is when it was first in force, ``last`` when it
+    counted last, to the minute; None if it never did. ``file`` and ``line`` are None where the origin is not known."""
+
+    family: str
+    table: str
+    chain: str
+    rule: str
+    file: str | None
+    line: int | None
+    packets: int
+    bytes: int
+    since: float
+    last: float | None
+
+
+class CountersDocument(TypedDict):
+    """The result of counters: the rules in force, in their order."""
+
+    rules: list[RuleCountDocument]

@@ -117,6 +117,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             Verb("pause", reads=False, arguments=(Argument("seconds", ArgumentType.SECONDS, 1, _DAY, required=True),)),
             Verb("resume", reads=False),
             Verb("others", reads=True),
+            Verb("counters", reads=True),
             Verb(
                 "adopt",
                 reads=False,
@@ -314,7 +315,7 @@ def encode_request(verb: str, args: Mapping[str, Value]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """An answer as its line, which another process has encoded."""
+    """An answer as its line, which another thread or process has encoded."""
 
     line: bytes
 

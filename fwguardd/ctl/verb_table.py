@@ -62,6 +62,7 @@ VERBS = (
     Verb("block", "drop all packets from an address", "entry_command_line"),
     Verb("remove", "take out what allow, deny or block has written", "entry_command_line"),
     Verb("services", "list the services that allow and deny know by name", "services_verb"),
+    Verb("counters", "show what each line of the rule files has matched", "counters_verb"),
     Verb("watch", "show the events of fwguardd as they come", "watch_verb"),
     Verb(
         "denials",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
+from fwguardd.ruleset.counter_history import CounterHistory
 from fwguardd.store.model import (
     Fault,
     FaultKind,
@@ -203,6 +204,14 @@ class BackgroundStore(RevisionStore):
     def remember_others(self, others: Others) -> None:
         """As in the base class; on a disk that hangs, later."""
         self._later("others", partial(super().remember_others, others), others)
+
+    def counters(self) -> CounterHistory:
+        """As in the base class; none while the disk hangs."""
+        return self._read(super().counters, CounterHistory)
+
+    def keep_counters(self, history: CounterHistory) -> None:
+        """As in the base class; on a disk that hangs, later."""
+        self._later("counters", partial(super().keep_counters, history), history)
 
     # What must be on the disk before something else is done.
 

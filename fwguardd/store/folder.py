@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.store.codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
-from fwguardd.store.durable import HostSystem, NotSyncedError, replace_file
+from fwguardd.store.durable import TEMPORARY, HostSystem, NotSyncedError, remove_all, replace_file
 from fwguardd.store.model import DamagedError, Fault, FaultKind, Kept, NotKept, Unreadable
-from fwguardd.store.sealed_files import DamagedFiles, revision_number, scan, seal, unseal
+from fwguardd.store.sealed_files import DamagedFiles, number_in, revision_number, scan, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -63,6 +63,11 @@ class RevisionFolder:
             number = revision_number(name)
             if number is not None and self.file(number).name == name:
                 self._load_summary(number)
+
+    def remove_temporary(self, names: Iterable[str]) -> None:
+        """Remove what an interrupted write left among these names, as far as that is possible."""
+        ours = [name for name in names if name.endswith(TEMPORARY) and number_in(name)]
+        remove_all(self._system, self.path, ours)
 
     def _load_summary(self, number: int) -> None:
         self._unreadable.pop(number, None)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fwguardd.store import codec
+from fwguardd.store.counter_codec import COUNTERS_FORM, decode_counters, encode_counters
 from fwguardd.store.sealed_files import SealedValue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from fwguardd.store.durable import System
+    from fwguardd.store.model import Fault
+    from fwguardd.store.sealed_files import DamagedFiles
 
 _UNKNOWN_PENDING = "whether a revision waits to be confirmed, and until when, is not known"
 _UNKNOWN_TOUCHED = "tables that an interrupted write had begun to fill are not emptied"
 _UNKNOWN_OTHERS = "rules of other programs that were kept are reported again"
+_UNKNOWN_COUNTERS = "packets that rules counted before the last reboot are not known"
 _UNKNOWN_HELD = "which rule files were undone is not known"
 
 
@@ -30,3 +35,18 @@ class Notes:
         self.touched = SealedValue(system, path, form, codec.encode_touched, codec.decode_touched, _UNKNOWN_TOUCHED)
         path, form = state_dir / "others.json", codec.OTHERS_FORM
         self.others = SealedValue(system, path, form, codec.encode_others, codec.decode_others, _UNKNOWN_OTHERS)
+        path = state_dir / "counters.json"
+        self.counters = SealedValue(system, path, COUNTERS_FORM, encode_counters, decode_counters, _UNKNOWN_COUNTERS)
+        self._all: tuple[SealedValue[Any], ...] = (self.pending, self.held, self.touched, self.others, self.counters)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The names of the files."""
+        return tuple(note.path for note in self._all)
+
+    def load(self, damaged: DamagedFiles) -> Iterator[Fault]:
+        """Read the files. What is wrong with them; a damaged file is moved aside."""
+        for note in self._all:
+            fault = note.load(damaged)
+            if fault is not None:
+                yield fault

@@ -9,6 +9,7 @@
       held.json                the digest of rule files that were undone
       touched.json             the tables that a write is about to touch for the first time
       others.json              the rules of other programs in owned tables that are remembered
+      counters.json            what each rule counted
       damaged/                 files that were found damaged
 
 What it guarantees, and how:
@@ -29,6 +30,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from fwguardd.ruleset.counter_history import CounterHistory
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import TEMPORARY, HostSystem, make_directory, names_in, remove_all, sync_directory
 from fwguardd.store.folder import RevisionFolder, seal_revision
@@ -102,7 +104,7 @@ class RevisionStore:
         self._damaged = DamagedFiles(self._system, state_dir / "damaged")
         self._revisions = RevisionFolder(self._system, state_dir / "revisions", self._damaged, self._report)
         self._boot = BootFiles(self._system, state_dir)
-        notes = Notes(self._system, state_dir)
+        self._notes = notes = Notes(self._system, state_dir)
         self._pending, self._held, self._touched, self._others = notes.pending, notes.held, notes.touched, notes.others
         self._highest = self._promised = 0
         self._claimed: Sealed | None = None
@@ -257,6 +259,16 @@ class RevisionStore:
             self._prepare()
             self._others.keep(others)
 
+    def counters(self) -> CounterHistory:
+        """What rules counted, as far as it was kept."""
+        return self._value_of(self._notes.counters, CounterHistory())
+
+    def keep_counters(self, history: CounterHistory) -> None:
+        """Keep what rules counted. Raises StoreError."""
+        with writing("the counts of rules cannot be kept", self._notes.counters.path, "after a reboot they are lower"):
+            self._prepare()
+            self._notes.counters.write(history)
+
     def _value_of(self, note: SealedValue[Value], otherwise: Value) -> Value:
         """What a small file says; another value where there is none or it cannot be read."""
         value = self._note(note)
@@ -267,12 +279,10 @@ class RevisionStore:
         if not self._readable():
             return UnreadableNote(self._unread, lost=False)
         if isinstance(note.value, UnreadableNote) and not note.value.lost:
-            self._report_if_any(note.load(self._damaged))
+            fault = note.load(self._damaged)
+            if fault is not None:
+                self._report(fault)
         return note.value
-
-    def _report_if_any(self, fault: Fault | None) -> None:
-        if fault is not None:
-            self._report(fault)
 
     @property
     def _unread(self) -> str:
@@ -369,20 +379,16 @@ class RevisionStore:
         revisions = names_in(self._system, self._revisions.path)
         used = [number_in(name) for name in (*names, *revisions)]
         used += self._damaged.revisions()
-        self._remove_temporary(names, revisions)
+        # What stays of an interrupted write, because the disk cannot be written, does no harm.
+        temporary = {f"{path.name}{TEMPORARY}" for path in (self._boot.link, *self._notes.paths)}
+        remove_all(self._system, self._state_dir, temporary.intersection(names))
+        self._revisions.remove_temporary(revisions)
         self._load_boot()
         self._revisions.load(revisions)
-        for note in (self._pending, self._held, self._touched, self._others):
-            self._report_if_any(note.load(self._damaged))
+        for fault in self._notes.load(self._damaged):
+            self._report(fault)
         self._highest = max((self._highest, *used, *(self._needed() or ())))
         self._loaded = True
-
-    def _remove_temporary(self, names: list[str], revisions: list[str]) -> None:
-        """Remove what an interrupted write left. What stays, because the disk cannot be written, does no harm."""
-        notes = (self._boot.link, self._pending.path, self._held.path, self._touched.path, self._others.path)
-        remove_all(self._system, self._state_dir, {f"{path.name}{TEMPORARY}" for path in notes}.intersection(names))
-        ours = [name for name in revisions if name.endswith(TEMPORARY) and number_in(name)]
-        remove_all(self._system, self._revisions.path, ours)
 
     def _load_boot(self) -> None:
         """Check the boot files, move a damaged set aside, and remove what an interrupted write left."""

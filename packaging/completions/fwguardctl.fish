@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word check diff render doctor import status reload confirm rollback history show open hold drift pause resume adopt deploy edit allow deny block remove services watch denials
+        if contains -- $word check diff render doctor import status reload confirm rollback history show open hold drift pause resume adopt deploy edit allow deny block remove services counters watch denials
             echo $word
             return
         end
@@ -48,6 +48,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a deny -d 'drop co
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a block -d 'drop all packets from an address'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a remove -d 'take out what allow'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a services -d 'list the services that allow and deny know by name'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a counters -d 'show what each line of the rule files has matched'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a watch -d 'show the events of fwguardd as they come'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a denials -d 'show denied packets'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -s h -l help -d 'show a summary'
@@ -215,6 +216,12 @@ complete -c fwguardctl -n '__fwguardctl_is remove' -l out -d 'connections of thi
 complete -c fwguardctl -n '__fwguardctl_is remove' -a '(__fwguardctl_services)'
 complete -c fwguardctl -n '__fwguardctl_is services' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is services' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is counters' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is counters' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is counters' -l config -r -F -d 'settings file'
+complete -c fwguardctl -n '__fwguardctl_is counters' -l socket -r -F -d 'control socket of the daemon'
+complete -c fwguardctl -n '__fwguardctl_is counters' -l unused -d 'only lines that matched no packet'
+complete -c fwguardctl -n '__fwguardctl_is counters' -l since -x -a '12h 7d 30d' -d 'with --unused'
 complete -c fwguardctl -n '__fwguardctl_is watch' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is watch' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is watch' -l since -x -a 'yesterday today -1h -15m' -d 'from this time on'

@@ -22,6 +22,7 @@ _BY_METAVAR = {
     "REV": REVISIONS,
     **dict.fromkeys(("SERVICE", "ENTRY"), SERVICES),
     "T": "yesterday today -1h -15m",
+    "30d": "12h 7d 30d",
     **dict.fromkeys(("60s", "15m", "TIME", "1h", "2h"), "30s 60s 5m 15m 1h"),
 }
 """What completes a value: a kind of name, or words; nothing where the metavar is not here."""
