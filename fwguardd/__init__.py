@@ -57,7 +57,6 @@ Glossary::
     denial               a packet that a rule with a watched prefix has logged
     drift                a difference between the live tables and the ruleset in force
     emergency set        rules that are loaded when no revision can be: ssh, DHCP and little else
-    family               IPv4 or IPv6
     fight                repeated drift in the same chains; repairs stop for a while
     finding              an error or a warning about rule files: code, file, line, message, advice
     flow                 denials of one source address to one port of one destination address
@@ -65,7 +64,6 @@ Glossary::
     in force             loaded, and verified by reading the kernel
     journey              what the kernel did with one packet in a bed: the rules that it met, and the verdict
     known program        a program whose chains and rules are recognized, such as Docker
-    lint                 a check of rules that iptables accepts; it makes warnings
     origin               file and line of a rule
     owned table          a table that a rule file names; fwguardd decides about all rules in it that are not preserved
     pass                 one run of pipeline 1
