@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd import __version__
 from fwguardd.ctl.output import show_what_the_terminal_can
+from fwguardd.ctl.pager import paged
 from fwguardd.ctl.verb_table import VERBS
 from fwguardd.errors import NotPermittedError, ReportedError
 
@@ -55,7 +56,13 @@ def full_parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     (verb,) = (verb for verb in VERBS if verb.name == options.verb)
-    return verb.load().run(options)
+    with paged(wanted=verb.is_long and options.pager and not _is_for_programs(options)):
+        return verb.load().run(options)
+
+
+def _is_for_programs(options: argparse.Namespace) -> bool:
+    """Whether the output is no text for a person, or goes on for ever."""
+    return any(getattr(options, name, False) for name in ("json", "follow"))
 
 
 def _parser(named: Container[str]) -> argparse.ArgumentParser:
@@ -67,6 +74,7 @@ def _parser(named: Container[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
     )
+    parser.add_argument("--no-pager", action="store_false", dest="pager", help="do not send long output to a pager")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         its_parser = verbs.add_parser(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.ctl.pager import is_terminal
 from fwguardd.escaping import printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Painter:
 
     def __init__(self, *, colours: bool | None = None) -> None:
         if colours is None:
-            colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            colours = is_terminal() and "NO_COLOR" not in os.environ
         self._on = colours
 
     def good(self, text: str) -> str:

@@ -26,11 +26,13 @@ class VerbModule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb: its name, its line in the help of fwguardctl, and its module in `fwguardd.ctl`."""
+    """A verb: its name, its line in the help of fwguardctl, its module in `fwguardd.ctl`, and whether its output may
+    be longer than a screen."""
 
     name: str
     summary: str
     module: str
+    is_long: bool = False
 
     def load(self) -> VerbModule:
         """Import the module. Raises ModuleNotFoundError where a package that it needs is not installed."""
@@ -39,16 +41,23 @@ class Verb:
 
 VERBS = (
     Verb("check", "check the rule files and load them in a temporary network namespace", "check_verb"),
-    Verb("diff", "show what a reload would change in the kernel, or how two revisions differ", "diff_verb"),
-    Verb("render", "print the composed ruleset for iptables-restore", "render_verb"),
+    Verb(
+        "diff", "show what a reload would change in the kernel, or how two revisions differ", "diff_verb", is_long=True
+    ),
+    Verb("render", "print the composed ruleset for iptables-restore", "render_verb", is_long=True),
     Verb("doctor", "report what on this host interferes with fwguardd", "doctor"),
     Verb("import", "write rule files from those of iptables-persistent, ufw and iptables scripts", "import_verb"),
     Verb("status", "show what is in force, since when, and what is wrong", "status_verb"),
     Verb("reload", "apply the rule files now, and wait for the result", "daemon_verbs"),
     Verb("confirm", "keep the revision that reload --confirm has put in force", "daemon_verbs"),
     Verb("rollback", "put an earlier revision in force", "daemon_verbs"),
-    Verb("history", "list the revisions that are kept", "daemon_verbs"),
-    Verb("show", "show one revision: its files, and its rules as iptables-save prints them", "daemon_verbs"),
+    Verb("history", "list the revisions that are kept", "daemon_verbs", is_long=True),
+    Verb(
+        "show",
+        "show one revision: its files, and its rules as iptables-save prints them",
+        "daemon_verbs",
+        is_long=True,
+    ),
     Verb("open", "accept everything now, for a time or until the next reload", "daemon_verbs"),
     Verb("hold", "do not apply changed rule files until the next reload", "daemon_verbs"),
     Verb("drift", "compare the kernel with the revision in force now", "daemon_verbs"),
@@ -61,12 +70,13 @@ VERBS = (
     Verb("deny", "drop connections to a service", "entry_command_line"),
     Verb("block", "drop all packets from an address", "entry_command_line"),
     Verb("remove", "take out what allow, deny or block has written", "entry_command_line"),
-    Verb("services", "list the services that allow and deny know by name", "services_verb"),
-    Verb("counters", "show what each line of the rule files has matched", "counters_verb"),
+    Verb("services", "list the services that allow and deny know by name", "services_verb", is_long=True),
+    Verb("counters", "show what each line of the rule files has matched", "counters_verb", is_long=True),
     Verb("watch", "show the events of fwguardd as they come", "watch_verb"),
     Verb(
         "denials",
         "show denied packets: from the journal, live, the top sources and ports, or from old log lines",
         "denials.command",
+        is_long=True,
     ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd import events
 from fwguardd.ctl.journal_fields import as_number, as_text, fields_of
 from fwguardd.ctl.journal_query import Query, entries_in_journal
+from fwguardd.ctl.pager import is_terminal
 from fwguardd.ctl.verb_options import add_json, describe
 from fwguardd.sinks.console import ConsoleRenderer
 from fwguardd.wording import local_time
@@ -66,7 +66,7 @@ def _texts(query: Query, *, as_json: bool) -> Iterator[str]:
         for entry in entries_in_journal(query):
             yield json.dumps(event_of(entry))
         return
-    render = ConsoleRenderer(colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    render = ConsoleRenderer(colours=is_terminal() and "NO_COLOR" not in os.environ)
     day = ""
     for entry in entries_in_journal(query):
         event = event_of(entry)

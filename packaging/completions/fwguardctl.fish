@@ -54,6 +54,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a denials -d 'show
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -l version -d 'show program'"'"'s version number and exit'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -l socket -r -F -d 'control socket of the daemon'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -l no-pager -d 'do not send long output to a pager'
 complete -c fwguardctl -n '__fwguardctl_is check' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is check' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is check' -l config -r -F -d 'settings file'

@@ -1,0 +1,64 @@
+"""Long output on a terminal goes through a pager, as that of journalctl(1) does.
+
+``$FWGUARD_PAGER`` or else ``$PAGER`` names it; an empty value, or ``cat``, means none. The default is less(1), which
+ends at once where the output fits on the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPTIONS = "FRX"
+"""less(1): end where all fits on the screen, show colours, leave the output on the screen at the end."""
+
+_running: list[subprocess.Popen[bytes]] = []
+
+
+def is_terminal() -> bool:
+    """Whether a person reads standard output: on a terminal, or in a pager on one."""
+    return bool(_running) or sys.stdout.isatty()
+
+
+@contextmanager
+def paged(*, wanted: bool) -> Iterator[None]:
+    """Send standard output through the pager, if it is a terminal; wait at the end until the pager is left."""
+    pager = _start(wanted=wanted)
+    if pager is None or pager.stdin is None:
+        yield
+        return
+    terminal = os.dup(sys.stdout.fileno())
+    os.dup2(pager.stdin.fileno(), sys.stdout.fileno())
+    pager.stdin.close()
+    _running.append(pager)
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # The reader has left the pager, which is no error.
+    finally:
+        os.dup2(terminal, sys.stdout.fileno())
+        os.close(terminal)
+        pager.wait()
+        _running.remove(pager)
+
+
+def _start(*, wanted: bool) -> subprocess.Popen[bytes] | None:
+    """The pager; None where output is not for a person, or where there is no pager."""
+    command = shlex.split(os.environ.get("FWGUARD_PAGER", os.environ.get("PAGER", "less")))
+    if not wanted or not sys.stdout.isatty() or command in ([], ["cat"]):
+        return None
+    environment = {"LESS": _OPTIONS, **os.environ}
+    if "SUDO_UID" in os.environ:
+        environment["LESSSECURE"] = "1"  # No shell for a user that may run only fwguardctl as root.
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    except OSError:
+        return None
