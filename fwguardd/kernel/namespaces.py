@@ -108,6 +108,10 @@ class ScratchNamespace:
         request = {"backend": backend, "family": family, "steps": list(steps), "sets": dict(sets or {})}
         if objects:
             request["objects"] = list(objects)
+        self.request(request)
+
+    def request(self, request: Mapping[str, Any]) -> None:
+        """Send a request, which `fwguardd.kernel.worker` describes. Raises NamespaceError."""
         try:
             self._stream.write(json.dumps(request).encode() + b"\n")
             self._stream.flush()
@@ -116,14 +120,18 @@ class ScratchNamespace:
 
     def receive(self) -> list[dict[str, Any]]:
         """Wait for the results of the steps that were sent. Raises NamespaceError."""
+        results: list[dict[str, Any]] = self.answer()["results"]
+        return results
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to a request. Raises NamespaceError, also for an answer that is an error."""
         line = self._read_line()
         if not line:
             raise self._ended("it closed the connection")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise NamespaceError(answer["error"])
-        results: list[dict[str, Any]] = answer["results"]
-        return results
+        return answer
 
     def _read_line(self) -> bytes:
         try:

@@ -58,6 +58,8 @@ _F_SEQ: Final = 1
 _BATCH_BYTES: Final = 32768
 """The buffer in which the kernel collects packets before it sends them: room for about a hundred."""
 _BATCH_PACKETS: Final = 128
+_ONE_PACKET_BYTES: Final = 1024
+"""The buffer of a group whose packets are sent one by one."""
 _BATCH_WAIT: Final = 1
 """The longest that a packet waits for others, in hundredths of a second."""
 
@@ -124,13 +126,16 @@ class PacketLog(AbstractContextManager["PacketLog"]):
     number of packets in the gap; after ENOBUFS one of them is reported at once.
 
     Call it once after opening, before the first wait: a packet that arrives during the opening is kept for it, and does
-    not make the descriptor readable.
+    not make the descriptor readable. ``at_once`` has the kernel send each packet by itself, without waiting for others.
 
     Raises `PacketLogNotPermittedError`, `GroupTakenError`, `PacketLogUnsupportedError`; OSError for anything else.
     """
 
-    def __init__(self, group: int, receive_bytes: int = _RECEIVE_BYTES) -> None:
+    def __init__(self, group: int, receive_bytes: int = _RECEIVE_BYTES, *, at_once: bool = False) -> None:
         self.group = group
+        self._batch = (_BATCH_PACKETS, _BATCH_BYTES)
+        if at_once:
+            self._batch = (1, _ONE_PACKET_BYTES)
         self._numbers = Numbers()
         self._waiting: list[Logged] = []
         self._socket = _open(group)
@@ -177,9 +182,9 @@ class PacketLog(AbstractContextManager["PacketLog"]):
         self._configure(
             attribute(_CFG_CMD, bytes([_CMD_BIND])),
             attribute(_CFG_MODE, struct.pack(">IBB", COPIED, _COPY_PACKET, 0)),
-            attribute(_CFG_NLBUFSIZ, struct.pack(">I", _BATCH_BYTES)),
+            attribute(_CFG_NLBUFSIZ, struct.pack(">I", self._batch[1])),
             attribute(_CFG_TIMEOUT, struct.pack(">I", _BATCH_WAIT)),
-            attribute(_CFG_QTHRESH, struct.pack(">I", _BATCH_PACKETS)),
+            attribute(_CFG_QTHRESH, struct.pack(">I", self._batch[0])),
             attribute(_CFG_FLAGS, struct.pack(">H", _F_SEQ)),
         )
 

@@ -147,22 +147,33 @@ class _Stage:
 
     def text(self, ruleset: Ruleset) -> str:
         """The text that is given to iptables-restore."""
-        commit_every: int | None = None
-        if self._in_small_commits(ruleset):
-            commit_every = RULES_PER_COMMIT
-        return render(ruleset, tagged=True, commit_every=commit_every).text
-
-    def _in_small_commits(self, ruleset: Ruleset) -> bool:
-        """Whether this ruleset is too large for one transaction here."""
-        limited = self.scratch.method is NamespaceMethod.USER_NAMESPACE and self.backend == "nft"
-        return limited and ruleset.rule_count > RULES_PER_COMMIT
+        return _text(ruleset, small_commits=_in_small_commits(self.backend, self.scratch, ruleset))
 
     def _steps(self, ruleset: Ruleset) -> list[dict[str, Any]]:
-        restore = {"restore": self.text(ruleset), "noflush": False}
-        if not self._in_small_commits(ruleset):
-            return [restore, {"save": True}]
-        empty = "".join(f"*{table}\nCOMMIT\n" for table in ruleset.tables)
-        return [{"restore": empty, "noflush": False}, restore | {"noflush": True}, {"save": True}]
+        return [*steps_to_load(self.backend, self.scratch, ruleset), {"save": True}]
+
+
+def steps_to_load(backend: str, scratch: ScratchNamespace, ruleset: Ruleset) -> list[dict[str, Any]]:
+    """The steps that load a ruleset in a namespace (`fwguardd.kernel.worker` describes them)."""
+    small = _in_small_commits(backend, scratch, ruleset)
+    restore = {"restore": _text(ruleset, small_commits=small), "noflush": False}
+    if not small:
+        return [restore]
+    empty = "".join(f"*{table}\nCOMMIT\n" for table in ruleset.tables)
+    return [{"restore": empty, "noflush": False}, restore | {"noflush": True}]
+
+
+def _text(ruleset: Ruleset, *, small_commits: bool) -> str:
+    commit_every: int | None = None
+    if small_commits:
+        commit_every = RULES_PER_COMMIT
+    return render(ruleset, tagged=True, commit_every=commit_every).text
+
+
+def _in_small_commits(backend: str, scratch: ScratchNamespace, ruleset: Ruleset) -> bool:
+    """Whether this ruleset is too large for one transaction there."""
+    limited = scratch.method is NamespaceMethod.USER_NAMESPACE and backend == "nft"
+    return limited and ruleset.rule_count > RULES_PER_COMMIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwg
 a list of `fwguardd.kernel.named_objects.NamedObject`. The answer is
 ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…", "save": bool}`` for each step
 that ran, or ``{"error": "…"}``.
+
+A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first;
+``"loads"`` is then a list of families with their steps. After it a request ``{"packets": [PACKET, …]}`` sends packets
+through the rules; the answer is ``{"journeys": [JOURNEY, …]}`` (`fwguardd.kernel.bed_worker`).
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ from fwguardd.kernel.processes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fwguardd.kernel.bed_worker import BedWorker
+
 STEP_SECONDS = 60.0
 """The longest that one restore or save may take in a rehearsal; 100,000 rules take 2 s, or 18 s in small commits."""
 
@@ -56,9 +62,10 @@ def main() -> int:
 
 
 def _serve(connection: socket.socket) -> None:
+    beds: list[BedWorker] = []
     with connection.makefile("rwb") as stream:
         for line in stream:
-            stream.write(json.dumps(answer(line)).encode() + b"\n")
+            stream.write(json.dumps(answer(line, beds)).encode() + b"\n")
             stream.flush()
 
 
@@ -77,16 +84,42 @@ def in_own_namespace(connection: socket.socket) -> bool:
     return own != clients
 
 
-def answer(line: bytes) -> dict[str, Any]:
-    """The answer to one request; an ``error`` if the request is invalid or a program cannot be run."""
+def answer(line: bytes, beds: list[BedWorker]) -> dict[str, Any]:
+    """The answer to one request; an ``error`` if the request is invalid or a program cannot be run.
+
+    ``beds`` holds the bed of this namespace, once a request has made it.
+    """
     try:
-        request = json.loads(line)
-        _make_named(request)
-        return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
+        return _answer(json.loads(line), beds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}
     except (ProgramError, SetCopyError) as error:
         return {"error": str(error)}
+    except OSError as error:
+        return {"error": f"no packets can be sent through the rules: {error.strerror or error}"}
+
+
+def _answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any]:
+    if "packets" in request:
+        return {"journeys": beds[0].send(request["packets"])}
+    if "bed" in request:
+        return _bed_answer(request, beds)
+    _make_named(request)
+    return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
+
+
+def _bed_answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any]:
+    """Make a bed and load the rules into it."""
+    # Most workers only rehearse: they start faster without the modules of a bed.
+    from fwguardd.kernel.bed_worker import BedWorker  # noqa: PLC0415
+
+    beds.append(BedWorker(request["bed"], request["backend"]))
+    _make_named(request)
+    results: list[dict[str, Any]] = []
+    for load in request["loads"]:
+        results += _run_steps(request["backend"], load["family"], load["steps"])
+    beds[0].learn_rules()
+    return {"results": results, "left_out": beds[0].left_out}
 
 
 def _make_named(request: dict[str, Any]) -> None:

@@ -1,0 +1,169 @@
+"""Packets into a bed: frames into the other ends of its interfaces, and packets from local sockets.
+
+A frame arrives as a packet from outside. A raw socket with a header of its own (raw(7), IP_HDRINCL) sends a packet from
+this host, with the mark and the owner of the socket; the kernel routes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import socket
+import struct
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.kernel.bed_hooks import (
+    BARRIER_MAC,
+    PLAIN_MAC,
+    PLAIN_PRIORITY,
+    UNTRACKED_MAC,
+    UNTRACKED_PRIORITY,
+)
+from fwguardd.kernel.bed_network import LOOPBACK_INDEX, mac_of
+from fwguardd.packets.frames import datagrams
+from fwguardd.packets.model import ConnectionState, Direction, Packet
+from fwguardd.ruleset.model import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fwguardd.kernel.bed_network import BedNetwork
+
+_ETHERTYPES: Final = {4: 0x0800, 6: 0x86DD}
+_IP_FREEBIND, _IPV6_FREEBIND, _IPV6_HDRINCL = 15, 78, 36
+"""linux/in.h, linux/in6.h; Python 3.11 does not define them."""
+_LOCALHOST: Final = IPv4Address("127.0.0.1")
+_BARRIER_PACKET: Final = datagrams(Packet(Family.IPV4, "udp", _LOCALHOST, _LOCALHOST), 0)[0]
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_NOT_SENT: Final = {
+    errno.ENETUNREACH: "no route",
+    errno.EHOSTUNREACH: "no route",
+    errno.EACCES: "no route",
+    errno.EINVAL: "no route",
+    errno.EADDRNOTAVAIL: "no route",
+}
+_DROPPED_BY_RULE: Final = {errno.EPERM, errno.ENOBUFS}
+"""What a sender gets for a packet that a hook dropped; the hooks of the bed drop every packet in the end."""
+
+
+class NotSentError(Exception):
+    """The packet could not be sent; the message is a reason for `Undecided.because`."""
+
+
+class Sender:
+    """Sends packets in the network namespace that the process is in."""
+
+    def __init__(self, network: BedNetwork) -> None:
+        """Raises OSError."""
+        self._network = network
+        self._frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._mark = 0
+
+    def send(self, packet: Packet, number: int) -> str:
+        """Send a packet. The answer is "", or "no route" where the kernel finds no way for it.
+
+        Raises NotSentError; OSError for anything else.
+        """
+        if packet.direction is Direction.OUTBOUND:
+            return self._send_locally(packet, number)
+        self._send_frames(packet, number)
+        return ""
+
+    def send_barrier(self) -> None:
+        """Send a frame that arrives behind all others, and that the first chain drops. Raises OSError."""
+        self._send_frame(LOOPBACK_INDEX, b"\0" * 6 + BARRIER_MAC + struct.pack("!H", 0x0800) + _BARRIER_PACKET)
+
+    def _send_frames(self, packet: Packet, number: int) -> None:
+        index = self._network.index(packet.in_interface or "lo")
+        source = PLAIN_MAC
+        if packet.state is ConnectionState.UNTRACKED:
+            source = UNTRACKED_MAC
+        head = _receiver(packet, index) + source + struct.pack("!H", _ETHERTYPES[packet.source.version])
+        if packet.mark != self._mark:
+            self._frames.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, packet.mark)
+            self._mark = packet.mark
+        for datagram in datagrams(packet, number):
+            self._send_frame(index, head + datagram)
+
+    def _send_frame(self, index: int, frame: bytes) -> None:
+        name = self._network.name_of_end(index)
+        self._frames.sendto(frame, (name, 0))
+
+    def _send_locally(self, packet: Packet, number: int) -> str:
+        with _owned_socket(packet) as sender:
+            for datagram in datagrams(packet, number):
+                try:
+                    sender.sendto(datagram, (str(packet.destination), 0))
+                except OSError as error:
+                    if error.errno in _NOT_SENT:
+                        return _NOT_SENT[error.errno]
+                    if error.errno not in _DROPPED_BY_RULE:
+                        raise
+        return ""
+
+
+def _receiver(packet: Packet, index: int) -> bytes:
+    """The address of the frame: that of the interface, or of a group for a multicast or broadcast packet."""
+    destination = packet.destination
+    if destination.version == 4 and int(destination) == 0xFFFFFFFF:
+        return b"\xff" * 6
+    if destination.is_multicast and destination.version == 4:
+        return b"\x01\x00\x5e" + bytes([destination.packed[1] & 0x7F]) + destination.packed[2:]
+    if destination.is_multicast:
+        return b"\x33\x33" + destination.packed[12:]
+    if index == LOOPBACK_INDEX:
+        return bytes(6)
+    return mac_of(index)
+
+
+@contextlib.contextmanager
+def _owned_socket(packet: Packet) -> Iterator[socket.socket]:
+    """A raw socket of the packet's owner, with its mark and its source address. Raises NotSentError."""
+    with _owner(packet):
+        sender = _open(packet)
+    with sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, packet.mark)
+        priority = PLAIN_PRIORITY
+        if packet.state is ConnectionState.UNTRACKED:
+            priority = UNTRACKED_PRIORITY
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
+        # The source may be an address that the host does not have; the header of the packet has it in any case.
+        with contextlib.suppress(OSError):
+            sender.bind((str(packet.source), 0))
+        yield sender
+
+
+def _open(packet: Packet) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    if packet.source.version == 4:
+        sender = socket.socket(socket.AF_INET, kind, socket.IPPROTO_RAW)
+        sender.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        return sender
+    sender = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_RAW)
+    sender.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    sender.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
+    return sender
+
+
+@contextlib.contextmanager
+def _owner(packet: Packet) -> Iterator[None]:
+    """Let sockets that are opened now belong to the owner of the packet (setfsuid(2)). Raises NotSentError."""
+    uid, gid = packet.uid or 0, packet.gid or 0
+    try:
+        _become(uid, gid)
+        yield
+    finally:
+        _LIBC.setfsgid(os.getegid())
+        _LIBC.setfsuid(os.geteuid())
+
+
+def _become(uid: int, gid: int) -> None:
+    for name, call, wanted in (("gid", _LIBC.setfsgid, gid), ("uid", _LIBC.setfsuid, uid)):
+        # Both return the id that was in effect before, also if they fail.
+        call(wanted)
+        if call(-1) != wanted:
+            raise NotSentError(f"a packet of {name} {wanted} cannot be sent here; run the command as root")

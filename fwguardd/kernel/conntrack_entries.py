@@ -1,0 +1,193 @@
+"""Entries in the connection table of a bed, over ctnetlink: what makes a packet ESTABLISHED or RELATED.
+
+resolve_normal_ct() in net/netfilter/nf_conntrack_core.c: a packet in the original direction of an entry is ESTABLISHED
+if the entry has seen a reply; else it is RELATED if the entry was expected by another one, its master.
+
+The numbers are those of linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.kernel.netlink import FAMILY_HEADER, NETLINK_NETFILTER, NLM_F_ACK, ask, attribute, open_socket
+from fwguardd.kernel.rtnetlink import NLM_F_CREATE, NLM_F_EXCL
+from fwguardd.packets.frames import NUMBERS, icmp_type, is_icmp_error, protocol_number, quoted_flow
+from fwguardd.packets.model import ConnectionState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from ipaddress import IPv4Address, IPv6Address
+
+    from fwguardd.packets.model import Packet
+
+_SUBSYSTEM: Final = 1
+_NEW, _DELETE = 0, 2
+_ORIGINAL, _REPLY, _STATUS, _PROTOINFO, _TIMEOUT, _MASTER = 1, 2, 3, 4, 7, 14
+_SEEN_REPLY, _ASSURED, _CONFIRMED = 2, 4, 8
+_TCP_ESTABLISHED, _TCP_SYN_SENT, _SCTP_ESTABLISHED = 3, 1, 4
+_LIBERAL: Final = 8
+_NESTED: Final = 0x8000
+_SECONDS: Final = 120
+_PORTS: Final = ("tcp", "udp", "sctp")
+_REQUEST_OF: Final = {"icmp": {0: 8, 14: 13, 16: 15, 18: 17}, "icmpv6": {129: 128}}
+"""Types of ICMP that answer, and the types that ask (nf_conntrack_proto_icmp.c)."""
+_REPLY_OF: Final = {"icmp": {8: 0, 13: 14, 15: 16, 17: 18}, "icmpv6": {128: 129}}
+_MASTER_PORT: Final = 21
+
+
+class NoEntryError(Exception):
+    """There can be no such connection; the message is a reason for `Undecided.because`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A connection, by its original direction. ``icmp`` is the type, the code and the identifier."""
+
+    family: int
+    protocol: int
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
+    ports: tuple[int, int] | None = None
+    icmp: tuple[int, int, int] | None = None
+    replied: bool = True
+    expected: bool = False
+
+    def key(self) -> bytes:
+        """What only this entry has in the connection table."""
+        return self._tuple()
+
+    def keys(self) -> tuple[bytes, bytes]:
+        """Its keys in both directions."""
+        return self._tuple(), self._reply()
+
+    def _tuple(self) -> bytes:
+        return _tuple(self.source, self.destination, self._of_protocol(0, 1, reply=False))
+
+    def _reply(self) -> bytes:
+        return _tuple(self.destination, self.source, self._of_protocol(1, 0, reply=True))
+
+    def _of_protocol(self, first: int, second: int, *, reply: bool) -> bytes:
+        content = attribute(1, bytes([self.protocol]))
+        if self.ports is not None:
+            content += attribute(2, struct.pack("!H", self.ports[first]))
+            content += attribute(3, struct.pack("!H", self.ports[second]))
+        if self.icmp is not None:
+            kind, code, identifier = self.icmp
+            offset = 3 * (self.protocol == NUMBERS["icmpv6"])
+            if reply:
+                kind = _REPLY_OF[("icmp", "icmpv6")[bool(offset)]].get(kind, kind)
+            content += attribute(4 + offset, struct.pack("!H", identifier))
+            content += attribute(5 + offset, bytes([kind])) + attribute(6 + offset, bytes([code]))
+        return content
+
+
+def entries_for(packet: Packet, number: int) -> list[Entry]:
+    """The entries that give this packet its state, the master before what it expects. Raises NoEntryError."""
+    if packet.state is ConnectionState.ESTABLISHED:
+        return [_established(packet, number)]
+    if packet.state is not ConnectionState.RELATED:
+        return []
+    family = _family(packet)
+    if is_icmp_error(packet):
+        flow = quoted_flow(packet, number)
+        return [Entry(family, NUMBERS["udp"], flow.source, flow.destination, (flow.source_port, flow.destination_port))]
+    return list(_expected(packet, number))
+
+
+def _expected(packet: Packet, number: int) -> Iterator[Entry]:
+    """A control connection between both hosts, and the packet's own connection, which it expects."""
+    family = _family(packet)
+    master_port = 1024 + number % 60000
+    yield Entry(family, NUMBERS["tcp"], packet.source, packet.destination, (master_port, _MASTER_PORT))
+    own = _established(packet, number)
+    yield Entry(
+        own.family, own.protocol, own.source, own.destination, own.ports, own.icmp, replied=False, expected=True
+    )
+
+
+def _established(packet: Packet, number: int) -> Entry:
+    family, protocol = _family(packet), protocol_number(packet)
+    if packet.protocol in _PORTS:
+        ports = (packet.source_port or 0, packet.destination_port or 0)
+        return Entry(family, protocol, packet.source, packet.destination, ports)
+    if packet.protocol not in _REQUEST_OF:
+        return Entry(family, protocol, packet.source, packet.destination)
+    kind = icmp_type(packet)
+    requests = _REQUEST_OF[packet.protocol]
+    if kind in requests:
+        return Entry(
+            family, protocol, packet.destination, packet.source, icmp=(requests[kind], packet.icmp_code, number)
+        )
+    if kind in _REPLY_OF[packet.protocol]:
+        return Entry(family, protocol, packet.source, packet.destination, icmp=(kind, packet.icmp_code, number))
+    raise NoEntryError(f"{packet.protocol} type {kind} has no state {packet.state.value} of its own")
+
+
+def _family(packet: Packet) -> int:
+    if packet.source.version == 4:
+        return socket.AF_INET
+    return socket.AF_INET6
+
+
+def _tuple(source: IPv4Address | IPv6Address, destination: IPv4Address | IPv6Address, protocol: bytes) -> bytes:
+    kinds = {4: (1, 2), 6: (3, 4)}[source.version]
+    addresses = attribute(kinds[0], source.packed) + attribute(kinds[1], destination.packed)
+    return attribute(1 | _NESTED, addresses) + attribute(2 | _NESTED, protocol)
+
+
+class Connections:
+    """The connection table of the network namespace that the calling thread is in."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self._kernel = open_socket(NETLINK_NETFILTER)
+        self._made: list[Entry] = []
+
+    def make(self, entries: list[Entry]) -> None:
+        """Make entries, the first of which is the master of those that are expected. Raises OSError."""
+        for entry in entries:
+            content = attribute(_ORIGINAL | _NESTED, entry.keys()[0]) + attribute(_REPLY | _NESTED, entry.keys()[1])
+            content += _state(entry) + attribute(_TIMEOUT, struct.pack("!I", _SECONDS))
+            if entry.expected:
+                content += attribute(_MASTER | _NESTED, entries[0].keys()[0])
+            self._ask(entry, _NEW, content, NLM_F_CREATE | NLM_F_EXCL)
+            self._made.append(entry)
+
+    def remove_all(self) -> None:
+        """Remove the entries that were made; what another one expected before its master. Raises OSError."""
+        while self._made:
+            entry = self._made.pop()
+            self._ask(entry, _DELETE, attribute(_ORIGINAL | _NESTED, entry.keys()[0]), 0)
+
+    def _ask(self, entry: Entry, command: int, content: bytes, flags: int) -> None:
+        body = FAMILY_HEADER.pack(entry.family, 0, 0) + content
+        number = ask(self._kernel, _SUBSYSTEM, command, body, NLM_F_ACK | flags)
+        if number != 0 and command == _NEW:
+            reason = "the kernel's answer cannot be parsed"
+            if isinstance(number, int):
+                reason = os.strerror(number)
+            raise OSError(0, f"cannot make an entry of the connection table: {reason}")
+
+
+def _state(entry: Entry) -> bytes:
+    status = _CONFIRMED
+    if entry.replied:
+        status |= _SEEN_REPLY | _ASSURED
+    content = attribute(_STATUS, struct.pack("!I", status))
+    if entry.protocol == NUMBERS["tcp"]:
+        state = _TCP_ESTABLISHED
+        if not entry.replied:
+            state = _TCP_SYN_SENT
+        liberal = bytes([_LIBERAL, _LIBERAL])
+        tcp = attribute(1, bytes([state])) + attribute(4, liberal) + attribute(5, liberal)
+        content += attribute(_PROTOINFO | _NESTED, attribute(1 | _NESTED, tcp))
+    if entry.protocol == NUMBERS["sctp"]:
+        tags = attribute(2, struct.pack("!I", 0)) + attribute(3, struct.pack("!I", 0))
+        sctp = attribute(1, bytes([_SCTP_ESTABLISHED])) + tags
+        content += attribute(_PROTOINFO | _NESTED, attribute(3 | _NESTED, sctp))
+    return content

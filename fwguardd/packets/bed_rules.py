@@ -1,0 +1,203 @@
+"""What a bed loads in place of a ruleset, so that packets show what its rules do, and nothing else happens.
+
+- Targets that only report or copy a packet, such as LOG and TEE, are left out: nothing leaves the bed.
+- Limits (``limit``, ``hashlimit``, ``connlimit``) and lists of addresses (``recent``) are taken as a first packet finds
+  them: no limit is reached, no address is in a list. Otherwise one packet would change the answer for the next one.
+- A match whose value a bed does not have, such as ``time``, ``cgroup`` or ``mac``, decides nothing. Before its rule
+  stands a copy without this match and without the target: a packet that matches the copy might match the rule, so what
+  becomes of it is not decided here (`Undecided`).
+
+A `BedRules` knows for each rule of the bed which rule of the ruleset it stands for.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.rule_variants import parts_of
+from fwguardd.ruleset.rule_view import target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from fwguardd.ruleset.rule_variants import Part
+
+ONLY_REPORT: Final = frozenset(
+    {"LOG", "NFLOG", "ULOG", "TRACE", "TEE", "AUDIT", "LED", "IDLETIMER", "RATEEST", "SECMARK", "CONNSECMARK"}
+)
+"""Targets that change neither the packet nor what becomes of it, as far as rules can match it."""
+
+_DECIDED: Final = frozenset(
+    {"tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmp6", "icmpv6", "conntrack", "state", "multiport", "comment"}
+    | {"mark", "connmark", "addrtype", "iprange", "owner", "pkttype", "rpfilter", "nfacct", "set", "cluster"}
+    | {"frag", "rt", "hbh", "dst", "mh", "ipv6header", "limit", "hashlimit", "connlimit", "recent"}
+)
+"""Match extensions for which a bed has what they read, or an assumption that the docstring names."""
+
+_OF_A_CONNECTION: Final = frozenset({"connmark"})
+"""Those whose value a bed has for the first packet of a connection only."""
+
+_MATCH: Final = re.compile(r"-m ([^ ]+)")
+_REPLACED_TARGET: Final = re.compile(rf"-j (?:{'|'.join(sorted(ONLY_REPORT))})\b")
+_ORDINARY: Final = _DECIDED - {"limit", "hashlimit", "connlimit", "recent", "connmark", "set"}
+_NUMBER: Final = re.compile(r"--connlimit-(?:upto|above) ([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What a rule of the bed stands for: the rule at this position, or, with ``match``, the question whether that rule
+    matches. ``match`` is the one to blame, as in "-m time". ``first_is_decided`` means that it is decided for a new
+    connection."""
+
+    position: int
+    match: str = ""
+    first_is_decided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BedRules:
+    """The ruleset that is proved, and the one that a bed loads for it. ``stands`` has the chains, by table and name, in
+    which they differ in number or order."""
+
+    proved: Ruleset
+    loaded: Ruleset
+    stands: Mapping[tuple[str, str], Sequence[Stand]]
+
+    def stand(self, table: str, chain: str, position: int) -> Stand:
+        """What the rule at this position of the bed stands for."""
+        stands = self.stands.get((table, chain))
+        if stands is None:
+            return Stand(position)
+        return stands[position - 1]
+
+    def rule(self, table: str, chain: str, position: int) -> Rule | None:
+        """The rule at this position of the ruleset; None if there is none."""
+        known = self.proved.tables.get(table)
+        if known is None or chain not in known.chains:
+            return None
+        rules = known.chains[chain].rules
+        if not 0 < position <= len(rules):
+            return None
+        return rules[position - 1]
+
+
+def bed_rules(ruleset: Ruleset, copied_sets: Iterable[str] = ()) -> BedRules:
+    """What a bed loads for a ruleset. ``copied_sets`` are the ipsets whose entries the bed has."""
+    sets = frozenset(copied_sets)
+    stands: dict[tuple[str, str], Sequence[Stand]] = {}
+    tables: dict[str, Table] = {}
+    for table in ruleset.tables.values():
+        chains: dict[str, Chain] = {}
+        for chain in table.chains.values():
+            chains[chain.name] = chain
+            if any(_is_special(rule.text) for rule in chain.rules):
+                rules, places = _chain(chain, sets)
+                chains[chain.name] = replace(chain, rules=rules)
+                stands[table.name, chain.name] = places
+        tables[table.name] = Table(table.name, chains)
+    return BedRules(ruleset, Ruleset(ruleset.family, tables), stands)
+
+
+def _is_special(text: str) -> bool:
+    """Whether the rule may have a part that a bed replaces. A comment can look like one; then nothing is replaced."""
+    if _REPLACED_TARGET.search(text):
+        return True
+    return not _ORDINARY.issuperset(_MATCH.findall(text))
+
+
+def _chain(chain: Chain, sets: frozenset[str]) -> tuple[tuple[Rule, ...], list[Stand]]:
+    rules: list[Rule] = []
+    places: list[Stand] = []
+    for position, rule in enumerate(chain.rules, 1):
+        for text, stand in _replaced(rule.text, position, sets):
+            rules.append(replace(rule, text=text))
+            places.append(stand)
+    return tuple(rules), places
+
+
+def _replaced(text: str, position: int, sets: frozenset[str]) -> Iterator[tuple[str, Stand]]:
+    """The rules of the bed for this one: none if no first packet matches it."""
+    if not _is_special(text):
+        yield text, Stand(position)
+        return
+    parts = _without_limits(text)
+    if any(_never_matches(part) for part in parts):
+        return
+    doubtful = _doubtful(parts, sets)
+    if doubtful and _may_matter(text):
+        first_is_decided = _OF_A_CONNECTION.issuperset(part.name for part in doubtful)
+        yield _condition(parts, doubtful), Stand(position, shown_match(doubtful[0]), first_is_decided)
+    yield _without_report(parts), Stand(position)
+
+
+def _without_limits(text: str) -> list[Part]:
+    return [part for part in parts_of(text) if not _always_matches(part)]
+
+
+def _doubtful(parts: Iterable[Part], sets: frozenset[str]) -> list[Part]:
+    return [part for part in parts if _is_doubtful(part, sets)]
+
+
+def _may_matter(text: str) -> bool:
+    """Whether the rule changes what becomes of a packet."""
+    target = target_of(text)
+    return target is not None and target not in ONLY_REPORT
+
+
+def _condition(parts: Iterable[Part], doubtful: Sequence[Part]) -> str:
+    """The other matches of a rule."""
+    return " ".join(part.text for part in parts if not part.is_target and part not in doubtful)
+
+
+def _without_report(parts: Iterable[Part]) -> str:
+    return " ".join(part.text for part in parts if not (part.is_target and part.name in ONLY_REPORT))
+
+
+def shown_match(part: Part) -> str:
+    """A match for a message: with the name of the set, if it is one."""
+    if part.name == "set":
+        return f"-m set {part.text.partition('--match-set ')[2].partition(' ')[0]}"
+    return f"-m {part.name}"
+
+
+def _is_match(part: Part) -> bool:
+    return bool(part.name) and not part.is_target and part.text.startswith(("-m ", "--match "))
+
+
+def _is_doubtful(part: Part, sets: frozenset[str]) -> bool:
+    """Whether a bed does not have what this match reads."""
+    if not _is_match(part):
+        return False
+    if part.name == "set":
+        return part.text.partition("--match-set ")[2].partition(" ")[0] not in sets
+    return part.name not in _DECIDED or part.name in _OF_A_CONNECTION
+
+
+def _always_matches(part: Part) -> bool:
+    """Whether every first packet matches: a limit that is not reached, an entry in a list of addresses."""
+    match part.name:
+        case "limit":
+            return True
+        case "hashlimit":
+            return "--hashlimit-above" not in part.text
+        case "connlimit":
+            return _allows_first(part) != ("--connlimit-above" in part.text)
+        case "recent":
+            return ("--set" in part.text) != ("!" in part.text.split())
+    return False
+
+
+def _never_matches(part: Part) -> bool:
+    """Whether no first packet matches. Those that always match have been left out."""
+    return _is_match(part) and part.name in ("hashlimit", "connlimit", "recent")
+
+
+def _allows_first(part: Part) -> bool:
+    """Whether the limit of connections allows a first one."""
+    found = _NUMBER.search(part.text)
+    return found is None or int(found[1]) > 0
