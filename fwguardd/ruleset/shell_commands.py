@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fwguardd.ruleset.shell_blocks import HereDocument, Loop, ShellLine
+
 _PIECE = re.compile(
     r"""(?P<blank>[ \t]+)|'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)"""
     r"""|(?P<operator>[;|&<>()]+)|(?P<plain>(?:\$\{[^}]*\}|\$\([^)]*\)|[^ \t'"\\;|&<>()])+)|(?P<other>.)"""
@@ -25,16 +27,13 @@ _OPENING = re.compile(r"(?:if|for|while|until|case|select|function)\b|[A-Za-z_][
 _CLOSING = re.compile(r"(?:fi|done|esac)\b|\}|.*[; ](?:fi|done|esac|\}) *;?$")
 
 
+_IN_A_BLOCK = "it is in an if, a loop or a function, which only a shell can run"
+_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.""")
+_PATTERN = re.compile(r"[*?\[{~]")
+
+
 class NotKnownError(Exception):
     """What a line means is not known without running the script; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShellLine:
-    """A logical line: its number in the file, counted from 1, and its text with continued lines joined."""
-
-    number: int
-    text: str
 
 
 @dataclass(slots=True)
@@ -54,8 +53,34 @@ class Shell:
             self._assign(match[1], match[2], known=not inside)
             return
         if inside:
-            raise NotKnownError("it is in an if, a loop or a function, which only a shell can run")
+            raise NotKnownError(_IN_A_BLOCK)
         yield from self._split(_SILENCED.sub("", text))
+
+    def words_of(self, loop: Loop) -> list[str]:
+        """The words that a loop goes through. Raises NotKnownError where they are not known, or the loop is in a block
+        that is not."""
+        if self.depth:
+            raise NotKnownError(_IN_A_BLOCK)
+        if _PATTERN.search(_QUOTED.sub("", loop.words)):
+            raise NotKnownError("a shell makes the words of the loop from a pattern")
+        words: list[str] = []
+        for command in self._split(loop.words):
+            words += command
+        return words
+
+    def forget(self, line: ShellLine) -> None:
+        """Forget the variable that a line sets, since it is not known whether the line is run."""
+        match = _ASSIGNMENT.fullmatch(line.text)
+        if match is not None:
+            self.variables.pop(match[1], None)
+
+    def lines_of(self, here: HereDocument) -> Iterator[tuple[int, str]]:
+        """The lines of a here-document, with variables filled in. Raises NotKnownError."""
+        for number, line in here.lines:
+            text = line
+            if here.expands:
+                text = re.sub(r"\\([\\$`])", r"\1", self._filled(line))
+            yield number, text
 
     def _is_in_a_block(self, text: str) -> bool:
         """Whether a line is in a block, begins one or ends one."""
@@ -145,6 +170,8 @@ class Shell:
 
 
 def _refuse_other_than_semicolon(operator: str) -> None:
+    if operator == "<":
+        raise NotKnownError("it reads a file: import that file too")
     if operator != ";":
         raise NotKnownError(f'"{operator}" needs a shell')
 
@@ -156,23 +183,3 @@ def _is_blank_or_comment(text: str) -> bool:
 def _is_single_word(commands: Sequence[Sequence[str]]) -> bool:
     """Whether there is one command, of one word at most."""
     return len(commands) == 1 and len(commands[0]) <= 1
-
-
-def _continues(line: str) -> bool:
-    """Whether the next line belongs to the same command."""
-    return line.endswith("\\") and not line.lstrip().startswith("#")
-
-
-def logical_lines(lines: Sequence[str]) -> Iterator[ShellLine]:
-    r"""The lines of a script, those that end in ``\`` joined with the next."""
-    number, joined = 0, ""
-    for count, line in enumerate(lines, 1):
-        if not joined:
-            number = count
-        if _continues(line):
-            joined += line[:-1] + " "
-            continue
-        yield ShellLine(number, joined + line)
-        joined = ""
-    if joined:
-        yield ShellLine(number, joined)
