@@ -39,6 +39,7 @@ _UFW_CHAINS = {"ufw-user-input": "INPUT", "ufw-user-forward": "FORWARD", "ufw-us
 _UFW_CHAINS |= {name.replace("ufw-", "ufw6-"): chain for name, chain in _UFW_CHAINS.items()}
 _UFW_OWN = re.compile(r"ufw6?-(?!user-limit)[a-z-]+")
 _CAT = re.compile(r"[ \t]*cat[ \t]*\|(.+)")
+_OTHER_DOCUMENT = "only a here-document that iptables-restore loads can be taken over"
 _RESTORED = frozenset({"-A", "-I", "-N", "-P"})
 _MOST_ROUNDS = 4096
 _CHAIN_OF_LINE = re.compile(r"^(?::|-[AI] )([^ ]+)")
@@ -188,10 +189,12 @@ class _Script:
         piped = _CAT.fullmatch(text)
         if piped is not None:
             text = piped[1]
+        if "tables-restore" not in text:
+            raise NotKnownError(_OTHER_DOCUMENT)
         for words in self.shell.commands(replace(line, text=text)):
             restore = restore_of(_without_wrappers(words))
             if restore is None:
-                raise NotKnownError("only the here-document of iptables-restore can be taken over")
+                raise NotKnownError(_OTHER_DOCUMENT)
             for command in commands(self.shell.lines_of(here)):
                 self._restore(restore, command)
 

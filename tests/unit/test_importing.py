@@ -63,7 +63,7 @@ def test_what_is_not_taken_over_is_reported_with_its_line() -> None:
     assert "runs a command" in reasons[7]
     assert "if" in reasons[23]
     assert "$ADMIN" in reasons[24]
-    assert "deletes a rule" in reasons[28]
+    assert "deletes a rule" in reasons[27]
 
 
 LOOPS = r"""
