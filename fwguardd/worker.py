@@ -31,12 +31,13 @@ from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome
 from fwguardd.enforce.counting import Counting
+from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
 from fwguardd.enforce.record import Cause, report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
-from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, open_firewall, rollback
+from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import find_drift
 from fwguardd.enforce.validate import Validator

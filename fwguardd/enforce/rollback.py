@@ -1,4 +1,4 @@
-"""Going back, and opening the firewall: confirm, rollback, open, and the undo of what was not confirmed in time.
+"""Going back: confirm, rollback, and the undo of what was not confirmed in time.
 
 Whatever is put in force here is a revision of its own, so that the history shows what was in force when. The files that
 were undone are held: they are not applied again until a reload asks, however they change.
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.confirmation import after_the_load, hold, opening_promise, restore_held, restore_pending
+from fwguardd.enforce.confirmation import hold, restore_held
 from fwguardd.enforce.context import (
     Broken,
     Context,
@@ -47,7 +47,7 @@ from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
-from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
+from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.store.model import Kept, NotKept, Unreadable
 from fwguardd.store.revisions import Expired, RevisionKind, StoreError, evaluate_pending
@@ -222,7 +222,9 @@ def rollback(context: Context, state: State, number: int | None, by: str) -> Out
     outcome = _put_back(context, state, revision, Cause(f"rollback to revision {revision.number}", by))
     if not isinstance(outcome, Done):
         restore_held(context, state)
-    return _files_held(context, outcome, digest, f"rolled back to revision {revision.number}")
+    if not isinstance(outcome, Done):
+        return outcome
+    return files_held(context, outcome, digest, f"rolled back to revision {revision.number}")
 
 
 def _target(context: Context, state: State, number: int | None) -> Reading | None:
@@ -242,40 +244,6 @@ def _before_pending(context: Context, state: State) -> Kept | None:
     return None
 
 
-def open_firewall(context: Context, state: State, by: str, seconds: float | None = None) -> Outcome:
-    """Accept everything in the tables that are ours, each in one transaction; chains of others stay as they are.
-
-    With ``seconds`` it closes by itself, which is recorded before it is opened. Otherwise the next boot leaves it open,
-    and the files are held.
-    """
-    owned = state.owned or Owned((family, "filter") for family in FAMILIES)
-    emptied = Canonical.emptied(Emptying.for_open(owned))
-    digest = take_snapshot(context.rules_dir).digest
-    why = Cause("opened", by)
-    opened = new_in_force(context, digest, emptied, why, RevisionKind.OPEN)
-    if state.in_force is not None:
-        opened = replace(opened, file_digests=state.in_force.file_digests)
-    if seconds is not None:
-        return _open_for(context, state, opened, why, seconds)
-    outcome = _put(context, state, opened, why)
-    return _files_held(context, outcome, digest, "the firewall was opened")
-
-
-def _open_for(context: Context, state: State, opened: InForce, why: Cause, seconds: float) -> Outcome:
-    try:
-        promise = opening_promise(context, state, opened, seconds)
-    except StoreError as error:
-        restore_pending(context, state)
-        return pass_failed(context, state, f"the firewall is not opened: {error}", retry=False)
-    outcome = _put(context, state, opened, why, for_boot=False)
-    if not isinstance(outcome, Done):
-        restore_pending(context, state)
-        return outcome
-    promise = after_the_load(context, promise, seconds) or promise
-    opening = replace(outcome.state, pending=promise.pending, fallback=promise.fallback, unknown=frozenset())
-    return replace(outcome, state=opening)
-
-
 def hold_files(context: Context, state: State, by: str) -> Outcome:
     """Apply no changed files until a reload."""
     digest = take_snapshot(context.rules_dir).digest
@@ -292,7 +260,7 @@ def load_emergency_set(context: Context, state: State, directory: Path) -> Outco
         reason = f"the emergency set is refused: {result.findings.errors[0]}"
         return pass_failed(context, state, reason, retry=False)
     why = Cause(EMERGENCY_CAUSE)
-    return _put(context, state, new_in_force(context, "", result.rehearsed, why), why)
+    return put_recorded(context, state, new_in_force(context, "", result.rehearsed, why), why)
 
 
 def _put_back(context: Context, state: State, revision: Revision, why: Cause) -> Outcome:
@@ -300,10 +268,10 @@ def _put_back(context: Context, state: State, revision: Revision, why: Cause) ->
     earlier = in_force_of(revision)
     restored = new_in_force(context, revision.digest, earlier.canonical, why, revision.kind)
     restored = replace(restored, restored=revision.number, file_digests=earlier.file_digests)
-    return _put(context, state, restored, why, revision.files)
+    return put_recorded(context, state, restored, why, revision.files)
 
 
-def _put(
+def put_recorded(
     context: Context,
     state: State,
     new: InForce,
@@ -370,10 +338,8 @@ def _file_changes(state: State, new: InForce) -> tuple[FileChange, ...]:
     return changes_between(state.in_force.file_digests, new.file_digests)
 
 
-def _files_held(context: Context, outcome: Outcome, digest: str, reason: str) -> Outcome:
+def files_held(context: Context, outcome: Done | Failed, digest: str, reason: str) -> Done | Failed:
     """After a deliberate step back: no revision waits to be confirmed any more, and the files are held."""
-    if not isinstance(outcome, Done):
-        return outcome
     state = outcome.state
     if state.pending is not None or context.store.pending() is not None:
         with store_errors_reported(context):

@@ -16,11 +16,14 @@ import pytest
 
 from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Done, Failed, Refused, boottime
+from fwguardd.enforce.kernel_state import KernelState
+from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
 from fwguardd.enforce.record import Cause
-from fwguardd.enforce.rollback import confirm, expire, open_firewall, rollback
+from fwguardd.enforce.rollback import confirm, expire, rollback
 from fwguardd.enforce.unknown import Unknown
+from fwguardd.kernel import processes
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.store.boot_files import BootFiles
@@ -552,3 +555,41 @@ def test_a_reload_to_confirm_after_the_watch_needs_no_disk(
     over = replace(state, pending=replace(outcome.state.pending, deadline=boottime()))
     run_pass(context, over)
     assert tables(saved) == a
+
+
+# An opening where programs fail.
+
+
+@pytest.mark.parametrize("broken", ["save", "ip6tables restore"])
+def test_what_can_be_opened_is_opened(
+    bench: Bench, saved: Saved, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Without iptables-save both families are opened, and with a family into which nothing can be loaded the other one.
+    The outcome says what is missing; once the programs work again, it is opened and verified."""
+    programs = [f"{family}-{bench.backend.value}-save" for family in ("iptables", "ip6tables")]
+    if broken == "ip6tables restore":
+        programs = [f"ip6tables-{bench.backend.value}-restore"]
+    for name in programs:
+        (tmp_path / name).write_text("#!/bin/sh\ncat >/dev/null\necho it is broken >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    context, state = opened()
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "PATH", f"{tmp_path}:{processes.PATH}")
+        outcome = open_firewall(context, state, "somebody")
+    assert isinstance(outcome, Failed)
+    assert outcome.state.is_open
+    assert outcome.state.held is not None
+    assert _accepts_all(saved()["ipv4"])
+    assert _accepts_all(saved()["ipv6"]) == (broken == "save")
+    assert ("but ipv6 could not be opened" in outcome.reason) == (broken != "save"), outcome.reason
+    assert outcome.state.kernel_state is KernelState.UNVERIFIED
+    outcome = run_pass(replace(context, repair=False), outcome.state)
+    assert isinstance(outcome, Done)
+    assert outcome.state.kernel_state is KernelState.OPEN
+    assert _accepts_all(saved()["ipv6"])
+
+
+def _accepts_all(lines: list[str]) -> bool:
+    """Whether no built-in chain has a rule, or a policy other than ACCEPT."""
+    builtin = [line for line in lines if line.startswith(("-A INPUT", "-A FORWARD", "-A PREROUTING"))]
+    return not builtin and ":INPUT DROP" not in lines

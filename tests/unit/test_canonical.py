@@ -23,16 +23,16 @@ CALLERS = {
     "Canonical.from_revision": {"enforce/record.py in_force_of"},
     "Canonical.from_kernel": {"enforce/found.py found_in_kernel", "enforce/transaction.py _undo"},
     "Canonical.emptied": {
-        "enforce/rollback.py open_firewall",
+        "enforce/opening.py open_firewall",
         "enforce/transaction.py _with_released",
     },
-    "Emptying.for_open": {"enforce/rollback.py open_firewall"},
+    "Emptying.for_open": {"enforce/opening.py open_firewall"},
     "Emptying.for_release": {"enforce/state.py release"},
     "State.release": {
         "enforce/apply.py apply_files",
         "enforce/repair.py _release_touched",
         "enforce/repair.py repair",
-        "enforce/rollback.py _put",
+        "enforce/rollback.py put_recorded",
     },
 }
 """Which functions may call each constructor; a file alone means any function of it."""
