@@ -74,32 +74,51 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole directories, and those that have the fixture which sets nf_log_all_netns."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of whole directories, and those that have the fixture which sets nf_log_all_netns. In a process of
+    pytest-xdist, sort them by `_rank`."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        for name in MARKS.get(folder, ()):
+        for name in _marks(item.path):
             item.add_marker(name)
         if "kernel_log_of_namespaces" in getattr(item, "fixturenames", ()):
             item.add_marker("kernel_log")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
+
+
+@functools.cache
+def _marks(path: Path) -> tuple[str, ...]:
+    """The marks of all tests in a file."""
+    return MARKS.get(path.relative_to(TESTS).parts[0], ())
 
 
 @functools.cache
 def _group(path: str) -> str:
     """The group of the tests in a file, "" for none: the tests of a group run one after the other in one process.
 
-    All files that use the kernel log are one group, and so is each file whose tests share a booted machine.
+    All files that use the kernel log are one group. So is each file whose tests share what they set up, such as a
+    booted machine, and each file with short tests only.
     """
-    if "kernel_log" in (TESTS.parent / path).read_text(encoding="utf-8"):
+    text = (TESTS.parent / path).read_text(encoding="utf-8")
+    if "kernel_log" in text:
         return "kernel_log"
-    if path.startswith("tests/system/"):
-        return path
-    return ""
+    if path.startswith(("tests/netns/", "tests/property/")) and 'scope="module"' not in text:
+        return ""
+    return path
+
+
+@functools.cache
+def _rank(path: str) -> int:
+    """What is long begins first, so that no process still has much to do when the others have ended."""
+    if _group(path) == "kernel_log":
+        return 0
+    order = ("tests/system/", "tests/property/", "tests/netns/")
+    return 1 + next((number for number, folder in enumerate(order) if path.startswith(folder)), len(order))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share the tests between the processes of pytest-xdist by `_group`, the largest group first, the others singly.
+    """Share the tests between the processes of pytest-xdist by `_group`, in the order of `_rank`, the others singly.
 
     (The mark xdist_group of pytest-xdist 3.8 has no effect with pytest 9.2, which keeps the id of a test elsewhere.)
     """
@@ -109,6 +128,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return _group(nodeid.partition("::")[0]) or nodeid
 
+    config.option.loadscopereorder = False
     return GroupScheduling(config, log)
 
 

@@ -7,8 +7,8 @@ that writes, a restart takes a tenth of a second instead of a whole one, and eve
 kills itself before each look at the kernel, before and after each table that is committed, and before each call of the
 store that changes a name. Between two of these nothing changes that the next process would see.
 
-Others, a hundred for each backend (more with packaging/test --long), are picked at random: 90 of such a process, 10
-of the whole daemon between SIGHUP and the end of the pass, its rehearsal included. In half of them the iptables that it
+Others (thousands with packaging/test --long) are picked at random: for each backend 40 of such a process, and 6 of the
+whole daemon between SIGHUP and the end of the pass, its rehearsal included. In half of them the iptables that it
 has started lives on and ends what it began, as after a kill of one process; in the other half it dies too, as when
 systemd kills a whole unit.
 """
@@ -55,10 +55,14 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
-RANDOM_INSTANTS = scaled(gate=45, long=1000)
+RANDOM_INSTANTS = scaled(gate=20, long=1000)
 """At random, for each backend, once with iptables outliving the daemon and once with it dying too."""
 
-DAEMON_INSTANTS = scaled(gate=10, long=200)
+STEP = scaled(gate=2, long=1)
+"""With packaging/test --long each boundary is visited, and every other one as a rule: those after one table and before
+the next one leave the same to the next process."""
+
+DAEMON_INSTANTS = scaled(gate=6, long=200)
 NO_WATCH = "settle: 30s\nsettle_max: 60s\ndrift_interval: 1h\n"
 
 
@@ -87,11 +91,12 @@ def states(bench: Bench, saved: Saved) -> tuple[Tables, Tables]:
     return a, b
 
 
-def test_killed_at_every_boundary_of_a_pass(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
+@pytest.mark.long
+def test_killed_at_boundaries_of_a_pass(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
     """Whatever was done last before the kill, each table is whole, and the first pass after it makes all of them B's;
     the way back from B to A likewise. The boot files follow, or the next boot would load an older revision."""
     stopped: Counter[str] = Counter()
-    for at in count():
+    for at in count(0, STEP):
         killed = 0
         for files, before, after in ((B, *states), (A, *states[::-1])):
             bench.put(files)
@@ -153,15 +158,14 @@ def _length(bench: Bench) -> float:
     return max(lengths)
 
 
-def test_killed_at_every_boundary_of_a_reload_to_confirm(
-    bench: Bench, saved: Saved, states: tuple[Tables, Tables]
-) -> None:
+@pytest.mark.long
+def test_killed_at_boundaries_of_a_reload_to_confirm(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
     """A kill at no instant puts B in force with nothing pending: B was never in force, and the files are held; or it is
     undone at once or at the deadline, A is in force whole, and the files are held. Only before the reload has written
     anything are the files like any others."""
     a, b = states
     outcomes: Counter[str] = Counter()
-    for at in count():
+    for at in count(0, STEP):
         digest = bench.put(B)
         if not bench.killed(reload_to_confirm, at):
             break
@@ -217,12 +221,13 @@ def _assert_undone(bench: Bench, saved: Saved, a: Tables, digest: str) -> None:
         bench.start()
 
 
-def test_killed_at_every_boundary_of_an_undo(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
+@pytest.mark.long
+def test_killed_at_boundaries_of_an_undo(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
     """A kill while an unconfirmed revision is undone does not keep it in force: the next start ends what was begun."""
     a, b = states
     stopped: Counter[str] = Counter()
     digest = bench.put(B)
-    for at in count():
+    for at in count(0, STEP):
         reload_to_confirm(bench.context(), 0.01)
         assert tables(saved) == b
         pending = pending_in(bench.state)

@@ -16,6 +16,7 @@ from tests.counting import faults_of_ended_children, voluntary_switches
 from tests.netns.conftest import Daemon
 from tests.netns.crashing import children
 from tests.netns.test_generations_real import new_table
+from tests.scale import scaled
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -34,11 +35,18 @@ HUNDRED = "-P INPUT DROP\n" + "".join(
     + "".join(f"-A C{chain} -p tcp --dport {1000 + rule} -j ACCEPT\n" for rule in range(IN_EACH - 1))
     for chain in range(CHAINS)
 )
-"""102 rules in each family, in so many chains that a hundred changes are no fight over one of them."""
+"""102 rules in each family, in so many chains that changes of each are no fight over one of them."""
+
+CHANGED = scaled(gate=12, long=CHAINS)
+"""Chains that are changed, one after the other."""
+
+ROUNDS = scaled(gate=40, long=100)
+"""Rounds of another program after the repairs are suspended."""
 
 nft_only = pytest.mark.parametrize("backend", ["nft"], indirect=True)
 
 
+@pytest.mark.long
 @nft_only
 def test_each_change_is_one_drift_and_one_repair(start_daemon: StartDaemon, saved: Saved, tmp_path: Path) -> None:
     """Of changes one after the other each is reported once and repaired once, by its notice alone: no timer is near.
@@ -48,7 +56,7 @@ def test_each_change_is_one_drift_and_one_repair(start_daemon: StartDaemon, save
     daemon.event("rules.applied")
     before = saved()
     ask(tmp_path / "run" / "control.sock", "resume")
-    for number in range(CHAINS):
+    for number in range(CHANGED):
         chain = f"C{number}"
         what = (f"-F {chain}", f"-A {chain} -j DROP", f"-D {chain} 1")[number % 3]
         subprocess.run(["iptables-nft", *what.split()], check=True)
@@ -57,7 +65,7 @@ def test_each_change_is_one_drift_and_one_repair(start_daemon: StartDaemon, save
     assert saved() == before
     daemon.stop()
     names = [event["event"] for event in daemon.all_events()]
-    assert (names.count("drift.detected"), names.count("drift.repaired")) == (CHAINS, CHAINS)
+    assert (names.count("drift.detected"), names.count("drift.repaired")) == (CHANGED, CHANGED)
 
 
 @pytest.fixture
@@ -98,10 +106,11 @@ def test_nothing_wakes_up_while_nothing_changes(idle: list[Daemon], backend: str
     wait_until(ten_quiet_seconds, "ten seconds without a wake-up")
 
 
+@pytest.mark.long
 @nft_only
 def test_a_fight_is_given_up(start_daemon: StartDaemon, saved: Saved, tmp_path: Path, programs: Programs) -> None:
     """A program that puts its rule back every 100 ms is opposed five times, then left alone: one error names the chain
-    and the program, status says so, and while the other program goes on for another hundred rounds, only the few looks
+    and the program, status says so, and while the other program goes on for many rounds, only the few looks
     that were due run a program. A reload begins anew."""
     control = tmp_path / "run" / "control.sock"
     daemon = start_daemon(None, ONLY_NOTICES, enter=programs.enter)
@@ -114,7 +123,7 @@ def test_a_fight_is_given_up(start_daemon: StartDaemon, saved: Saved, tmp_path: 
             fight = daemon.event("drift.fight")
             after = rounds.stat().st_size
             run = programs.run().total()
-            wait_until(lambda: rounds.stat().st_size >= after + 100, "a hundred rounds of the other program")
+            wait_until(lambda: rounds.stat().st_size >= after + ROUNDS, "more rounds of the other program")
             run = programs.run().total() - run
             status = ask(control, "status")
         finally:

@@ -52,26 +52,24 @@ def test_a_dropped_file_is_in_force(start_daemon: Start, saved: Saved) -> None:
     assert not any("--dport 8080" in line for lines in saved().values() for line in lines)
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_rules_change_nothing(start_daemon: Start, saved: Saved, case: str) -> None:
+def test_bad_rules_change_nothing(start_daemon: Start, saved: Saved) -> None:
     """Rules that are good in parts and bad in one change nothing in either family, and the author's line is named."""
-    text, code, line = BAD[case]
     daemon = start_daemon({"10-good.rules": GOOD})
     daemon.event("rules.applied")
-    before = saved()
     daemon.drop("20-more.rules", "-A INPUT -p tcp --dport 80 -j ACCEPT\n" * 2)
     daemon.event("rules.applied")
     before = saved()
-    daemon.drop("50-bad.rules", text)
-    event = daemon.event("rules.rejected")
-    assert event["code"] == code
-    assert f"{daemon.rules}/50-bad.rules:{line}: error: " in event["message"]
-    assert "Revision 2 stays in force" in event["message"]
-    assert saved() == before
+    for case, (text, code, line) in BAD.items():
+        daemon.drop("50-bad.rules", text)
+        event = daemon.event("rules.rejected")
+        assert event["code"] == code, case
+        assert f"{daemon.rules}/50-bad.rules:{line}: error: " in event["message"], case
+        assert "Revision 2 stays in force" in event["message"], case
+        assert saved() == before, case
 
 
 def test_an_empty_directory_is_no_empty_firewall(start_daemon: Start, saved: Saved) -> None:
-    """Taking the last rule file away changes nothing and is told as an error."""
+    """Taking the last rule file away changes nothing and is reported as an error."""
     daemon = start_daemon({"10-good.rules": GOOD})
     daemon.event("rules.applied")
     before = saved()
@@ -105,7 +103,7 @@ def test_the_taken_back_mistake_is_no_change(start_daemon: Start, saved: Saved) 
     assert len(saved()["ipv4"]) == len(before["ipv4"]) + 1
 
 
-def test_reload_by_sighup_judges_again(start_daemon: Start) -> None:
+def test_reload_by_sighup_validates_again(start_daemon: Start) -> None:
     """SIGHUP runs a pass at once, also over files that have not changed."""
     daemon = start_daemon({"10-good.rules": GOOD})
     daemon.event("rules.applied")
@@ -114,7 +112,7 @@ def test_reload_by_sighup_judges_again(start_daemon: Start) -> None:
 
 
 def test_reload_with_bad_settings_keeps_the_old_ones(start_daemon: Start) -> None:
-    """Bad settings at a reload are told with their line, and the daemon goes on with those from before."""
+    """Bad settings at a reload are reported with their line, and the daemon goes on with those from before."""
     daemon = start_daemon({"10-good.rules": GOOD})
     daemon.event("rules.applied")
     daemon.config.write_text("settle: 50ms\nsettel: 1s\n")
@@ -164,7 +162,7 @@ def test_a_second_daemon_refuses_to_start(start_daemon: Start) -> None:
     assert owner in third.process.stderr.read()
 
 
-def test_unused_rooms_are_emptied_when_they_are_let_go(start_daemon: Start, saved: Saved) -> None:
+def test_unused_tables_are_emptied_when_no_file_names_them(start_daemon: Start, saved: Saved) -> None:
     """A table that no file names any more is emptied, with policy ACCEPT, once."""
     daemon = start_daemon({"10-good.rules": GOOD, "20-nat.rules": "*nat\n-A POSTROUTING -o eth0 -j MASQUERADE\n"})
     daemon.event("rules.applied")

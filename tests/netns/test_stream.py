@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Any]
     End = tuple[int, socket.AddressFamily]
 
-RELOADS = scaled(gate=100, long=5000)
+RELOADS = scaled(gate=40, long=5000)
 ACCEPTED, DROPPED = 4000, 4001
 """Ports: packets to one are accepted by both rulesets, packets to the other dropped by both."""
 
