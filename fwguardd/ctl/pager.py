@@ -42,12 +42,19 @@ def paged(*, wanted: bool) -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        pass  # The reader has left the pager, which is no error.
+        _discard_buffered()  # The reader has left the pager, which is not an error.
     finally:
         os.dup2(terminal, sys.stdout.fileno())
         os.close(terminal)
         pager.wait()
         _running.remove(pager)
+
+
+def _discard_buffered() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    sys.stdout.flush()
 
 
 def _start(*, wanted: bool) -> subprocess.Popen[bytes] | None:
