@@ -84,8 +84,7 @@ class PassRequest:
 def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     """Make the kernel hold what the rule files say."""
     if _stays_open(state):
-        if request.why.cause == STARTED:
-            _report_open(context, state)
+        _report_open(context, state, request.why)
         return enforce(context, state, request.authors)
     snapshot = _read_directory(context)
     again = request.why.cause in _TRY_AGAIN and state.waits_with(snapshot.digest)
@@ -127,8 +126,10 @@ def _stays_open(state: State) -> bool:
     return state.is_open and state.in_force is not None and bool(state.in_force.digest)
 
 
-def _report_open(context: Context, state: State) -> None:
+def _report_open(context: Context, state: State, why: Cause) -> None:
     """Report at a start that the firewall is open: the event of its opening may be long ago."""
+    if why.cause != STARTED:
+        return
     context.emit(
         events.urgent(events.UNCHANGED),
         f"the firewall is open: {state.measured().facts}; to close it: fwguardctl reload",
