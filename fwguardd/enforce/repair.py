@@ -288,11 +288,10 @@ def _put_without(context: Context, in_force: InForce, refused: RehearsalRefused)
 
 def _reasons(refused: RehearsalRefused) -> str:
     """Why rules cannot be loaded: the first error, and how many more there are."""
-    errors = refused.findings.errors
     more = ""
-    if len(errors) > 1:
-        more = f" (and {counted(len(errors) - 1, 'more rule')})"
-    return f"{errors[0]}{more}"
+    if len(refused.rules) > 1:
+        more = f" (and {counted(len(refused.rules) - 1, 'more rule')})"
+    return f"{refused.findings.errors[0]}{more}"
 
 
 def _repair_failed(context: Context, state: State, reason: str) -> Failed:

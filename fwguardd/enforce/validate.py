@@ -95,7 +95,7 @@ class Validator:
 
         Raises NamespaceError where no rehearsal is possible.
         """
-        outcome = self._rehearse(Candidate(canonical.rulesets))
+        outcome = self._rehearse(Candidate(canonical.rulesets, accepted_before=True))
         if isinstance(outcome, RehearsalRefused):
             return outcome
         return None

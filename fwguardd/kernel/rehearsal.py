@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
+from fwguardd.kernel.refusal_search import all_refused, first_refused, first_rules, places_of, without_rule
 from fwguardd.kernel.refusal_trials import Trials
 from fwguardd.ruleset.canonical import Canonical, RulePlace
 from fwguardd.ruleset.chain_graph import loop_closed_by
@@ -43,8 +44,6 @@ from fwguardd.ruleset.save_format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.ruleset.error_reasons import Explanation
 
@@ -56,8 +55,9 @@ RULES_PER_COMMIT = 150
 class RehearsalRefused:
     """A candidate that the kernel refuses, and why: at least one finding.
 
-    ``rules`` are the refused rules, each of which has a finding. A refusal that no rule causes has none. ``undeclared``
-    are those of them that jump to a chain which the candidate does not declare.
+    ``rules`` are the refused rules. Each has a finding, up to a limit; of a candidate that was accepted before, those
+    beyond it are known too. A refusal that no rule causes has none. ``undeclared`` are those of them that jump to a
+    chain which the candidate does not declare.
     """
 
     findings: Findings
@@ -145,6 +145,10 @@ class _Stage:
             return None
         return last
 
+    def refuses(self, ruleset: Ruleset) -> bool:
+        """Whether the kernel there refuses this ruleset. Raises NamespaceError."""
+        return self.refusal(ruleset) is not None
+
     def text(self, ruleset: Ruleset) -> str:
         """The text that is given to iptables-restore."""
         return _text(ruleset, small_commits=_in_small_commits(self.backend, self.scratch, ruleset))
@@ -178,16 +182,19 @@ def _in_small_commits(backend: str, scratch: ScratchNamespace, ruleset: Ruleset)
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """A finding, and the rule that it is about; None if no rule is the cause."""
+    """A finding, and the rule that it is about; None if no rule is the cause. ``unlisted`` are further refused rules
+    that have no finding of their own."""
 
     finding: Finding
     rule: RulePlace | None = None
+    unlisted: frozenset[RulePlace] = frozenset()
 
 
 def _refused(refusals: list[_Refusal]) -> RehearsalRefused:
     places: set[RulePlace] = set()
     undeclared: set[RulePlace] = set()
     for refusal in refusals:
+        places |= refusal.unlisted
         if refusal.rule is None:
             continue
         places.add(refusal.rule)
@@ -203,7 +210,7 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candi
     Raises NamespaceError if the ruleset was loaded and cannot be read back, and no rule is the cause.
     """
     findings: list[_Refusal] = []
-    trials = Trials(lambda tried: stage.refusal(tried) is not None, _of_other_family(candidate, ruleset))
+    trials = Trials(stage.refuses, _of_other_family(candidate, ruleset))
     refusal: dict[str, Any] | None = result
     while refusal is not None and len(findings) < MOST_FINDINGS:
         error = read_restore_error(refusal["stderr"])
@@ -215,11 +222,18 @@ def _all_refusals(stage: _Stage, ruleset: Ruleset, result: dict[str, Any], candi
         table, chain, rule = _place(ruleset, number)
         place = RulePlace(ruleset.family, table.name, chain.name, rule.text)
         findings.append(_Refusal(_finding(stage, ruleset, number, error, trials), place))
-        ruleset = _without_rule(ruleset, number)
+        ruleset = without_rule(ruleset, number)
         refusal = stage.refusal(ruleset)
         if refusal is not None and len(findings) == MOST_FINDINGS:
-            findings.append(_others_refused(findings[-1]))
+            findings.append(_others_refused(findings[-1], _unlisted(stage, ruleset, candidate)))
     return findings
+
+
+def _unlisted(stage: _Stage, ruleset: Ruleset, candidate: Candidate) -> frozenset[RulePlace]:
+    """The refused rules that are not listed, where they are to be known: to repair the rest of a ruleset."""
+    if not candidate.accepted_before:
+        return frozenset()
+    return frozenset(places_of(ruleset, all_refused(ruleset, stage.refuses)))
 
 
 def _raise_if_not_read_back(stage: _Stage, refusal: dict[str, Any]) -> None:
@@ -228,10 +242,11 @@ def _raise_if_not_read_back(stage: _Stage, refusal: dict[str, Any]) -> None:
         raise NamespaceError(f"the rehearsal could not be read back: {reason}; {stage.scratch.method.advice}")
 
 
-def _others_refused(last: _Refusal) -> _Refusal:
+def _others_refused(last: _Refusal, unlisted: frozenset[RulePlace]) -> _Refusal:
     """The refusal of the rules behind the last one that is listed."""
     message = f"the kernel refuses more than {MOST_FINDINGS} rules; the others are not listed"
-    return _Refusal(Finding("too-many-errors", message, last.finding.origin, hint="correct these and check again"))
+    finding = Finding("too-many-errors", message, last.finding.origin, hint="correct these and check again")
+    return _Refusal(finding, unlisted=unlisted)
 
 
 def _of_other_family(candidate: Candidate, ruleset: Ruleset) -> Ruleset | None:
@@ -298,7 +313,7 @@ def _refused_rule(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int |
         jump = _first_jump(ruleset, error.missing_chain)
         if jump is not None:
             return jump
-    return _bisect(stage, ruleset)
+    return first_refused(ruleset, stage.refuses)
 
 
 def _first_jump(ruleset: Ruleset, chain: str) -> int | None:
@@ -322,51 +337,4 @@ def _rule_at_line(stage: _Stage, ruleset: Ruleset, error: RestoreError) -> int |
 
 def _refused_alone(stage: _Stage, ruleset: Ruleset, number: int) -> bool:
     """Whether the rules before this one load, and do not load together with it."""
-    return (
-        stage.refusal(_first_rules(ruleset, number)) is None
-        and stage.refusal(_first_rules(ruleset, number + 1)) is not None
-    )
-
-
-def _bisect(stage: _Stage, ruleset: Ruleset) -> int | None:
-    """The first rule that makes the rules up to it be refused. None if a ruleset without rules is refused too."""
-    good, bad = 0, ruleset.rule_count
-    if stage.refusal(_first_rules(ruleset, 0)) is not None:
-        return None
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if stage.refusal(_first_rules(ruleset, middle)) is None:
-            good = middle
-        else:
-            bad = middle
-    if not bad:
-        return None
-    return bad - 1
-
-
-def _first_rules(ruleset: Ruleset, count: int) -> Ruleset:
-    return _filtered(ruleset, lambda number: number < count)
-
-
-def _without_rule(ruleset: Ruleset, unwanted: int) -> Ruleset:
-    return _filtered(ruleset, lambda number: number != unwanted)
-
-
-def _filtered(ruleset: Ruleset, keep: Callable[[int], bool]) -> Ruleset:
-    number = 0
-    tables: dict[str, Table] = {}
-    for table in ruleset.tables.values():
-        chains: dict[str, Chain] = {}
-        for chain in table.chains.values():
-            rules = tuple(_kept_rules(chain, number, keep))
-            number += len(chain.rules)
-            chains[chain.name] = replace(chain, rules=rules)
-        tables[table.name] = Table(table.name, chains)
-    return Ruleset(ruleset.family, tables)
-
-
-def _kept_rules(chain: Chain, first: int, keep: Callable[[int], bool]) -> Iterator[Rule]:
-    """The rules whose numbers are kept; ``first`` is the number of the first one."""
-    for number, rule in enumerate(chain.rules, first):
-        if keep(number):
-            yield rule
+    return not stage.refuses(first_rules(ruleset, number)) and stage.refuses(first_rules(ruleset, number + 1))

@@ -329,6 +329,10 @@ def texts_of(rules: Iterable[Rule]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The rulesets that the rule files declare, before a kernel has loaded them."""
+    """The rulesets that the rule files declare, before a kernel has loaded them.
+
+    ``accepted_before``: they were in force, so that all rules that are refused now have to be known, to load the rest.
+    """
 
     rulesets: Mapping[Family, Ruleset]
+    accepted_before: bool = False

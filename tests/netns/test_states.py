@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
+from fwguardd.ruleset.model import MOST_FINDINGS
 from tests.netns.conftest import output
 from tests.waiting import LONGEST, wait_until
 
@@ -59,10 +60,12 @@ def _without_set(loaded: dict[str, list[str]]) -> dict[str, list[str]]:
 def test_all_but_a_rule_without_its_set_is_repaired(
     start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
 ) -> None:
-    """The case status-lies: the rest is repaired at once, the state is drifted and names what is missing, and the rule
-    comes back with its set."""
+    """The case status-lies: the rest is repaired at once, the state is drifted and names what is missing, and the rules
+    come back with their set; also where there are more of them than a check lists."""
     output("ipset create allow hash:net")
-    daemon = start_daemon({"10.rules": WITH_SET}, FAST)
+    rule = "-4 -A INPUT -p tcp --dport {} -m set --match-set allow src -j ACCEPT\n"
+    many = "".join(rule.format(8000 + number) for number in range(MOST_FINDINGS + 4))
+    daemon = start_daemon({"10.rules": WITH_SET, "20.rules": f"{many}-A INPUT -j DROP\n"}, FAST)
     daemon.event("rules.applied")
     daemon.end_pass()
     before = saved()
@@ -78,8 +81,9 @@ def test_all_but_a_rule_without_its_set_is_repaired(
     assert saved() == _without_set(before)
     assert _status(tmp_path) == ("drifted", "applied", 1)
     result = daemon.ask("status")
-    assert result["drift"]["count"] == 1
+    assert result["drift"]["count"] == MOST_FINDINGS + 5
     assert "the repair fails: " in result["sentence"]
+    assert f"(and {MOST_FINDINGS + 4} more rules)" in result["sentence"]
     assert 'there is no ipset "allow"' in result["sentence"]
     output("ipset create allow hash:net")
     daemon.event("drift.repaired", state="in-force")
