@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -88,6 +89,15 @@ class Peer:
     def run(self, command: str) -> str:
         """Run a command on the peer."""
         return output(f"nsenter --net=/proc/{self._holder.pid}/ns/net {command}")
+
+    @contextmanager
+    def started(self, argv: Sequence[str]) -> Iterator[IO[str]]:
+        """A program that runs on the peer until its input ends; what it prints."""
+        inside = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *argv]
+        with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None and process.stdout is not None
+            yield process.stdout
+            process.stdin.close()
 
     def connects(self, address: str, port: int, seconds: float = 20.0) -> bool:
         """Whether a TCP connection from the peer comes about."""

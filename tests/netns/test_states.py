@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from fwguardd.control.client import ask
 from fwguardd.ruleset.model import MOST_FINDINGS
 from tests.netns.conftest import output
@@ -15,6 +17,8 @@ from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.netns.conftest import Peer
 
     Start = Callable[..., Any]
     Saved = Callable[[], dict[str, list[str]]]
@@ -235,6 +239,38 @@ def test_drift_inside_a_pass_is_reported_before_the_files(
     daemon.end_pass()
     assert rule in saved()["ipv4"]
     assert _status(tmp_path) == ("in-force", "applied", 0)
+
+
+HOLDS_A_SESSION = """
+import socket, sys
+sessions = [socket.create_connection((address, 22)) for address in sys.argv[1:]]
+print("connected", flush=True)
+sys.stdin.read()
+"""
+"""Run on the peer: connections to port 22 that stay."""
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_change_that_closes_a_live_ssh_session_is_warned_about(
+    start_daemon: Start, peer: Peer, listen: Callable[[int], None]
+) -> None:
+    """The peers of real connections to port 22, of both families, are named by a warning when a change would not let
+    them open a new one; one that closes it for other networks is no reason for it."""
+    listen(22)
+    daemon = start_daemon(
+        {"10.rules": "-P INPUT DROP\n-A INPUT -p ipv6-icmp -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"}
+    )
+    daemon.event("rules.applied")
+    with peer.started([sys.executable, "-I", "-S", "-c", HOLDS_A_SESSION, "198.51.100.1", "2001:db8::1"]) as sessions:
+        assert sessions.readline() == "connected\n"
+        daemon.drop("05.rules", "-4 -A INPUT -s 192.0.2.0/24 -p tcp --dport 22 -j DROP\n")
+        daemon.event("rules.applied")
+        assert not [event for event in daemon.seen if event.get("code") == "closes-ssh"]
+        daemon.drop("05.rules", "-A INPUT -p tcp --dport 22 -j DROP\n")
+        found = [daemon.event("rules.finding", code="closes-ssh")["message"] for _ in range(2)]
+        daemon.event("rules.applied")
+    for address in ("198.51.100.2", "2001:db8::2"):
+        assert f"{address} has an ssh session to port 22, and could not open a new one" in " ".join(found)
 
 
 def test_files_that_are_those_in_force_stay_held_after_a_restart(start_daemon: Start, tmp_path: Path) -> None:
