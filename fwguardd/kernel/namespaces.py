@@ -86,10 +86,12 @@ class ScratchNamespace:
         """Start the worker. Raises NamespaceError where `unshare` or the connection to systemd's socket fails."""
         self.method = method
         self._pid: int | None = None
+        self._errors: int | None = None
+        """The descriptor of what `unshare` or the worker print before they end."""
         if method is NamespaceMethod.SERVICE:
             self._socket = _connect()
         else:
-            self._socket, self._pid = _start(method)
+            self._socket, self._pid, self._errors = _start(method)
         self._socket.settimeout(ANSWER_SECONDS)
         self._stream = self._socket.makefile("rwb")
 
@@ -150,6 +152,8 @@ class ScratchNamespace:
 
     def close(self) -> None:
         """End the worker, and with it the namespace. One that systemd started ends when the connection is closed."""
+        if self._errors is not None:
+            os.close(self._errors)
         with contextlib.suppress(OSError):
             self._stream.close()
         self._socket.close()
@@ -159,8 +163,32 @@ class ScratchNamespace:
             os.waitpid(self._pid, 0)
 
     def _ended(self, reason: object) -> NamespaceError:
+        printed = self._last_line()
         what = f"{self.method.value} could not be made, or the rehearsal worker in it has ended ({reason})"
+        if printed.startswith("unshare:"):
+            what = f"{self.method.value} could not be made ({printed}{_limit()})"
+        elif printed:
+            what = f"the rehearsal worker has ended ({printed})"
         return NamespaceError(f"{what}, so nothing was rehearsed; {self.method.advice}")
+
+    def _last_line(self) -> str:
+        """The last line that `unshare` or the worker have printed."""
+        if self._errors is None:
+            return ""
+        lines = os.pread(self._errors, 1 << 16, 0).decode("utf-8", "replace").splitlines()
+        return "".join(lines[-1:])
+
+
+_LIMITS = ("max_user_namespaces", "max_net_namespaces")
+
+
+def _limit() -> str:
+    """The setting that forbids every namespace (namespaces(7)), as part of a sentence."""
+    for name in _LIMITS:
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys/user", name).read_text(encoding="ascii").strip() == "0":
+                return f"; user.{name} is 0"
+    return ""
 
 
 def _connect() -> socket.socket:
@@ -176,9 +204,10 @@ def _connect() -> socket.socket:
     return ours
 
 
-def _start(method: NamespaceMethod) -> tuple[socket.socket, int]:
-    """The connection to a worker that is a child of this process, and its process id."""
+def _start(method: NamespaceMethod) -> tuple[socket.socket, int, int]:
+    """The connection to a worker that is a child of this process, its process id, and what its standard error is."""
     ours, theirs = socket.socketpair()
+    errors = os.memfd_create("rehearsal-errors")
     unshare = ["unshare", "--net", "--"]
     if method is NamespaceMethod.USER_NAMESPACE:
         # First the user namespace with its map, then the network namespace: the kernel gives /proc/net/ip_tables_names,
@@ -191,14 +220,15 @@ def _start(method: NamespaceMethod) -> tuple[socket.socket, int]:
                 argv[0],
                 argv,
                 {"PATH": PATH, "LC_ALL": "C"},
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, errors, 2)],
                 setsigdef=[signal.SIGPIPE],
                 setpgroup=0,  # Ctrl-C in a terminal is meant for the daemon, which ends its workers itself.
             )
         except OSError as error:
             ours.close()
+            os.close(errors)
             raise NamespaceError(f"cannot run unshare: {error.strerror}; apt install util-linux") from error
-    return ours, pid
+    return ours, pid, errors
 
 
 class NamespacePool:

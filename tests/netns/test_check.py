@@ -206,3 +206,47 @@ def test_a_directory_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "the rules directory cannot be read: No such file or directory" in ended.stdout
     assert "[no-directory]" in ended.stdout
+
+
+_WITHOUT_UNSHARE = """
+import ctypes, platform, struct, sys
+number = {"x86_64": 272, "aarch64": 97}[platform.machine()]
+code = b"".join(struct.pack("HBBI", *step) for step in (
+    (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)
+))
+program = ctypes.create_string_buffer(code)
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(Filter(4, ctypes.addressof(program))), 0, 0) == 0
+from fwguardd.ctl.main import main
+sys.exit(main())
+"""
+"""fwguardctl under a seccomp filter that refuses unshare(2), as in many containers."""
+
+
+@pytest.mark.parametrize("forbidden", ["max_net_namespaces", "max_user_namespaces", "seccomp"])
+def test_without_namespaces_check_names_the_reason_and_the_way_without_them(rules: Path, forbidden: str) -> None:
+    """In a container that permits no namespace the check fails with the kernel's reason and names --static, which
+    works there. Nothing else is printed."""
+    program = [sys.executable, "-m", "fwguardd.ctl.main"]
+    reason = f"No space left on device; user.{forbidden} is 0"
+    if forbidden == "seccomp":
+        program = ["unshare", "--user", "--map-root-user", sys.executable, "-c", _WITHOUT_UNSHARE]
+        reason = "Operation not permitted"
+    else:
+        limit = f'echo 0 > /proc/sys/user/{forbidden}; exec "$@"'
+        program = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh", *program]
+    ended = {}
+    for options in ((), ("--static",)):
+        argv = [*program, "check", *options, "--rules-dir", str(rules)]
+        ended[options] = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    refused = ended[()]
+    assert (refused.returncode, refused.stdout) == (5, "")
+    assert refused.stderr.count("\n") == 1
+    assert reason in refused.stderr
+    assert refused.stderr.endswith("run: fwguardctl check --static\n")
+    static = ended[("--static",)]
+    assert (static.returncode, static.stderr) == (0, "")
+    assert "not rehearsed" in static.stdout
