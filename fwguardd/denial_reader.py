@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd import events
 from fwguardd.denials.checkpoint import Checkpoint, decode, encode
 from fwguardd.denials.pipeline import NO_COUNTS, Pipeline
-from fwguardd.denials.sources import Backlog, NoSourceError, ReadPosition, SourceChoice, open_source
+from fwguardd.denials.sources import Backlog, NoSourceError, ReadPosition, open_source
 from fwguardd.ruleset.references import origins_by_prefix, origins_by_way, rules_not_read
 from fwguardd.sinks.sink import dropped_events
 from fwguardd.wording import counted
@@ -108,7 +108,7 @@ class DenialReader:
         """Let denials name the rules that log them, and warn of rules that log to another place, once."""
         if self._pipeline is None or self._source is None:
             return
-        group = self._group_of(self._source)
+        group = self._source.group
         read = [rule for rule in self._rules if rule.group == group]
         self._pipeline.use_rules(origins_by_prefix(read), origins_by_way(read))
         self._warn_of_rules_not_read(group, self._source.name)
@@ -118,12 +118,6 @@ class DenialReader:
         if not_read and not_read != self._not_read:
             self._warn_of(tuple(map(str, not_read)), group, source)
         self._not_read = not_read
-
-    def _group_of(self, source: Source) -> int | None:
-        """The NFLOG group that is read; None for the kernel log."""
-        if source.name == SourceChoice.NFLOG.value:
-            return self._settings.nflog_group
-        return None
 
     def _warn_of(self, rules: tuple[str, ...], group: int | None, source: str) -> None:
         target = "-j LOG"

@@ -192,7 +192,14 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> SettingsError:
 def _values(node: yaml.Node | None) -> dict[str, Any]:
     if node is None:
         return {}
-    return {key: _READERS[key](value) for key, value in _pairs(node, _READERS, "the file").items()}
+    return {key: _value(key, value) for key, value in _pairs(node, _READERS, "the file").items()}
+
+
+def _value(key: str, node: yaml.Node) -> Any:
+    try:
+        return _READERS[key](node)
+    except _Fault as fault:
+        raise _Fault(fault.line, f"{key}: {fault}") from fault
 
 
 def _pairs(node: yaml.Node, known: Mapping[str, object], what: str) -> dict[str, yaml.Node]:

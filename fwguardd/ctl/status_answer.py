@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.answers import (
     AnswerPainter,
@@ -77,7 +77,7 @@ def _facts(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[R
     yield from _state(result, ink, now)
     yield "revision", _revision_loaded(result["in_force"], ink, now)
     yield from _problems(result, ink, now)
-    yield "drift", _drift(result["drift"], ink)
+    yield "drift", _drift(result, ink)
     for text in result["drift"]["differences"][:MOST_SHOWN]:
         yield "", f"  {difference_line(text, ink)}"
     yield "denials", _denials(result["denials"], ink)
@@ -162,7 +162,17 @@ def _refusal(refusal: RefusalDocument, now: float) -> str:
     return f"the rule files, {ago(now - refusal['when'])} ago, {counted(errors, 'error')}: see below"
 
 
-def _drift(drift: DriftStateDocument, ink: AnswerPainter) -> str:
+_NOT_COMPARED: Final = {
+    "open": "not compared, because everything is accepted",
+    "unmanaged": "not compared, because no revision is in force",
+}
+"""What is said in place of drift, by the state."""
+
+
+def _drift(result: StatusDocument, ink: AnswerPainter) -> str:
+    drift, reason = result["drift"], _NOT_COMPARED.get(result.get("state", ""))
+    if reason is not None:
+        return reason
     if drift.get("unseen"):
         return ink.bad("unknown: the kernel cannot be compared with the revision in force")
     count = "none"

@@ -286,7 +286,7 @@ class Pipeline:
         rule = self._rules.of_denial(denial)
         if rule is not None:
             fields["rule"] = str(rule)
-        if self._source.name == "nflog":
+        if self._source.group is not None:
             fields["packet"] = denial.text
         else:
             fields["line"] = denial.text

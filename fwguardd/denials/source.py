@@ -50,6 +50,10 @@ class Source(Protocol):
         """One word for people: kmsg, journal, nflog."""
 
     @property
+    def group(self) -> int | None:
+        """The NFLOG group whose packets are read; None where lines of the kernel log are read."""
+
+    @property
     def position(self) -> str | None:
         """The place after everything that was returned, in printable ASCII; only the source can interpret it. None
         where reading cannot be resumed, or where nothing was read yet. Asked for between two reads."""

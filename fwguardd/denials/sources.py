@@ -43,6 +43,7 @@ class JournalSource:
     """The kernel messages in the journal; the position is a cursor."""
 
     name = "journal"
+    group = None
 
     def __init__(self, log: JournalReader) -> None:
         self._log = log
@@ -89,8 +90,8 @@ class NflogSource:
     name = "nflog"
     position = None
 
-    def __init__(self, log: PacketLog, devices: DeviceNames) -> None:
-        self._log, self._devices = log, devices
+    def __init__(self, log: PacketLog, devices: DeviceNames, group: int) -> None:
+        self._log, self._devices, self.group = log, devices, group
         self._reader = PacketReader((), devices.name)
 
     def fileno(self) -> int:
@@ -263,4 +264,4 @@ def _open_packet_log(place: ReadPosition) -> OpenedSource:
     except OSError:
         log.close()
         raise
-    return OpenedSource(NflogSource(log, devices), Backlog.NONE)
+    return OpenedSource(NflogSource(log, devices, place.group), Backlog.NONE)

@@ -151,6 +151,10 @@ class KernelLog(AbstractContextManager["KernelLog"]):
         return "kmsg"
 
     @property
+    def group(self) -> None:
+        """None: these are lines, not packets of an NFLOG group."""
+
+    @property
     def position(self) -> str | None:
         """The number of the last record that was read, of any facility, for `After` in the same boot; None before the
         first."""

@@ -166,6 +166,7 @@ class OldLog:
     """A source of the kernel lines in a syslog file."""
 
     name = "file"
+    group = None
     position = None
 
     def __init__(self, path: Path) -> None:

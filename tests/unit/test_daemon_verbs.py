@@ -104,8 +104,13 @@ def test_status_ends_with_1_unless_the_revision_is_in_force(ctl: Ctl, canned: Ca
     code, out, _ = ctl("status")
     assert (code, out.splitlines()[0]) == (1, f"{state}: the facts")
     assert out.splitlines()[2].startswith(f"state     {state}, compared at 20:26:41 (")
+    assert any(line.startswith("drift     not compared") for line in out.splitlines()) == (state in NOT_COMPARED)
     code, out, _ = ctl("status", "--json")
     assert (code, json.loads(out)["state"]) == (1, state)
+
+
+NOT_COMPARED = ("open", "unmanaged")
+"""The states in which there is nothing to compare the kernel with."""
 
 
 def test_history_says_that_the_revision_is_not_in_force(ctl: Ctl, canned: Canned) -> None:

@@ -53,6 +53,7 @@ class Given:
     """A source of what a test gives it."""
 
     name = "given"
+    group = None
     position = "7"
 
     def __init__(self) -> None:

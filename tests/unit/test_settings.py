@@ -22,14 +22,14 @@ MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
     "key set twice": ("settle: 1s\nsettle: 2s", 2, "setting 'settle' is set twice"),
     "wrong unit": ("\ndrift_interval: 10", 2, "'10' is not a duration; write it as 200ms, 30s, 5m or 1h"),
     "out of range": ("settle: 2h", 1, "2h is out of range"),
-    "wrong choice": ("backend: ebpf", 1, "'ebpf' is not one of auto, nft, legacy"),
+    "wrong choice": ("backend: ebpf", 1, "backend: 'ebpf' is not one of auto, nft, legacy"),
     "relative path": ("rules_dir: rules", 1, "'rules' is not an absolute path"),
     "no mapping": ("- a\n- b", 1, 'expected "key: value" lines in the file'),
     "no list": ("preserve: DOCKER", 1, "expected a list"),
     "unknown program": ("preserve:\n  - without dokcer", 2, "did you mean 'docker'?"),
-    "no text": ("rules_dir:\n  - a", 2, "expected a string"),
+    "no text": ("rules_dir:\n  - a", 2, "rules_dir: expected a string"),
     "not YAML": ("a: [1,", 1, "not YAML"),
-    "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "the name of the prefix is missing"),
+    "prefix without a name": ('prefixes:\n  - {prefix: "x "}', 2, "prefixes: the name of the prefix is missing"),
     "prefix twice": ('prefixes: [{name: a, prefix: "x "}, {name: b, prefix: "x "}]', 1, "listed twice"),
     "no memory": ("denials_flows: 0", 1, "'0' is not a whole number from 1 to 10000"),
     "not UTF-8": (b"settle: 1s\n# \xff", 2, "not UTF-8"),
@@ -38,7 +38,7 @@ MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_each_error_names_its_line(case: str) -> None:
-    """File, line and what would be right; never a traceback, never a setting silently not in force."""
+    """File, line, setting and what would be right; never a traceback, never a setting silently not in force."""
     text, line, message = MISTAKES[case]
     data = text if isinstance(text, bytes) else text.encode()
     with pytest.raises(SettingsError) as caught:
