@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from fwguardd.ctl.verb_table import VERBS
 from fwguardd.defaults import BACKEND_NAMES, RUNTIME_DIR, SETTINGS_PATH
 from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings
 
+ROOT = Path(__file__).resolve().parents[2]
 _HEAVY = (
     "yaml",
     "fwguardd.settings",
@@ -86,3 +88,15 @@ def test_the_light_defaults_are_those_of_the_settings() -> None:
     """What fwguardctl knows without the settings is what the settings have."""
     assert tuple(BACKEND_CHOICES) == BACKEND_NAMES
     assert (DEFAULT_PATH, Settings().runtime_dir) == (SETTINGS_PATH, RUNTIME_DIR)
+
+
+def _commands_of_the_cookbook() -> list[str]:
+    text = (ROOT / "packaging" / "man" / "fwguard-cookbook.7").read_text(encoding="utf-8")
+    lines = [line.removeprefix(".Dl ") for line in text.splitlines()]
+    return [part.strip() for line in lines if line.startswith("fwguardctl ") for part in line.split("&&")]
+
+
+@pytest.mark.parametrize("command", _commands_of_the_cookbook())
+def test_every_command_of_the_cookbook_is_one(command: str) -> None:
+    """Each command in fwguard-cookbook(7) is taken by the parser of its verb."""
+    full_parser().parse_args(shlex.split(command)[1:])

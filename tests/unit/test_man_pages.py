@@ -56,9 +56,9 @@ def _flags(text: str) -> set[str]:
     return {f"--{name}" for line in lines for name in re.findall(r"Fl -([a-z-]+)", line)}
 
 
-def test_there_are_four_pages() -> None:
-    """Two programs, the settings, the rule files."""
-    assert set(PAGES) == {"fwguardd.8", "fwguardctl.8", "fwguardd.yaml.5", "fwguard.d.5"}
+def test_there_are_five_pages() -> None:
+    """Two programs, the settings, the rule files, and the tasks."""
+    assert set(PAGES) == {"fwguardd.8", "fwguardctl.8", "fwguardd.yaml.5", "fwguard.d.5", "fwguard-cookbook.7"}
 
 
 @pytest.mark.parametrize("name", PAGES)
