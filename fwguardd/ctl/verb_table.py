@@ -45,6 +45,16 @@ VERBS = (
         "diff", "show what a reload would change in the kernel, or how two revisions differ", "diff_verb", is_long=True
     ),
     Verb("render", "print the composed ruleset for iptables-restore", "render_verb", is_long=True),
+    Verb(
+        "explain",
+        "show each rule that one packet meets, the verdict, and what would have to be added",
+        "explain",
+        is_long=True,
+    ),
+    Verb("why", "say whether one host can reach a port of another, and if not, why", "why"),
+    Verb("exposure", "list the listening sockets, and from where each can be reached", "exposure", is_long=True),
+    Verb("impact", "show which connections and sockets a reload would cut, close or open", "impact"),
+    Verb("trial", "put new connections to rules that are not in force, for a time", "trial"),
     Verb("doctor", "report what on this host interferes with fwguardd", "doctor"),
     Verb("import", "write rule files from those of iptables-persistent, ufw and iptables scripts", "import_verb"),
     Verb("status", "show what is in force, since when, and what is wrong", "status_verb"),

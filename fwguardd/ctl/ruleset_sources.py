@@ -1,0 +1,133 @@
+"""The rulesets that packets are sent through: those in force, or what the kernel would hold after a reload.
+
+Rules in force have the origins of the rule files of the revision in force, which the daemon knows; without the daemon,
+those of the rules directory. A rule that no file has belongs to another program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
+from fwguardd.ctl.offline_verbs import snapshot_of, validated_snapshot
+from fwguardd.enforce.look import look_at
+from fwguardd.enforce.rule_files import Snapshot
+from fwguardd.enforce.validate import Invalid, Valid
+from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, find_tool
+from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
+from fwguardd.ruleset.after_plan import after_plan
+from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, RuleFile
+from fwguardd.ruleset.operations import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fwguardd.ctl.offline_verbs import OfflineInput
+    from fwguardd.kernel.iptables import Tool
+    from fwguardd.ruleset.model import Family, Ruleset
+
+    Rulesets = Mapping[Family, Ruleset]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesetSource:
+    """Rulesets of both families, what they are called in messages, and the iptables that loads them.
+
+    ``notes`` are facts that limit what an answer is worth.
+    """
+
+    rulesets: Rulesets
+    name: str
+    tool: Tool
+    notes: tuple[str, ...] = ()
+
+
+def may_read_kernel() -> bool:
+    """Whether this process may read the rules in force."""
+    return has_capability(CAP_NET_ADMIN)
+
+
+def rules_in_force(source: OfflineInput, socket: Path) -> RulesetSource:
+    """The rules in force, those of other programs too. Raises IptablesNotPermittedError and KernelError."""
+    if not may_read_kernel():
+        message = "only root may read the rules in force"
+        raise IptablesNotPermittedError(
+            f"{message}; run it as root, or for the rule files: --rules-dir {source.rules_dir}"
+        )
+    tool = find_tool(source.backend)
+    saved = LiveKernel(tool.backend).look(FAMILIES)
+    rulesets = {family: one.shown for family, one in saved.items()}
+    known = _known_rulesets(source, socket)
+    return RulesetSource(_with_origins(rulesets, known), "the rules in force", tool, _hidden_notes(saved))
+
+
+def _hidden_notes(saved: Mapping[Family, Any]) -> tuple[str, ...]:
+    notes: list[str] = []
+    for family, one in saved.items():
+        for name in sorted(one.hidden):
+            place = f"table {family.nft_name} {name}"
+            notes.append(f"{place} holds rules that iptables cannot show; they are left out (nft list {place})")
+    return tuple(notes)
+
+
+def _with_origins(rulesets: Rulesets, known: Rulesets) -> dict[Family, Ruleset]:
+    """The rulesets with the origins of the same rules in others: what a plan without operations leads to."""
+    found = dict(rulesets)
+    for family, ruleset in known.items():
+        found[family] = after_plan(rulesets[family], Plan(family, ()), ruleset)
+    return found
+
+
+def _known_rulesets(source: OfflineInput, socket: Path) -> Rulesets:
+    """What the files of the revision in force make, with origins; nothing where they cannot be had."""
+    result, _ = validated_snapshot(_files_in_force(source, socket), source)
+    if isinstance(result, Valid):
+        return result.rehearsed.rulesets
+    return {}
+
+
+def _files_in_force(source: OfflineInput, socket: Path) -> Snapshot:
+    """The rule files of the revision in force; without the daemon, those of the rules directory."""
+    try:
+        in_force = ask(socket, "status")["in_force"]
+        shown = ask(socket, "show", {"revision": int(in_force["revision"])})
+        files = tuple(RuleFile(file["path"], _bytes_of(file["text"])) for file in shown["files"])
+    except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError, KeyError, TypeError):
+        return snapshot_of(source.paths, source.rules_dir)
+    return Snapshot(source.rules_dir, files, NO_FINDINGS, "")
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def rules_after_reload(source: OfflineInput) -> RulesetSource | Invalid:
+    """What the kernel would hold after a reload of the rule files; what keeps them from being loaded.
+
+    Without root it is the ruleset of the files alone. Raises NamespaceError and KernelError.
+    """
+    result, tool = validated_snapshot(snapshot_of(source.paths, source.rules_dir), source)
+    if isinstance(result, Invalid):
+        return result
+    return candidate(result, tool, source)
+
+
+def candidate(result: Valid, tool: Tool, source: OfflineInput) -> RulesetSource:
+    """The same for files that were validated already."""
+    name = f"the rules of {source.paths[0]}"
+    wanted = result.rehearsed.rulesets
+    if not may_read_kernel():
+        notes = ("rules of other programs are left out, because only root may read the rules in force",)
+        return RulesetSource(wanted, name, tool, notes)
+    look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
+    rulesets = _with_origins(look.live, wanted)
+    for plan in look.plans():
+        rulesets[plan.family] = after_plan(look.live[plan.family], plan, wanted[plan.family])
+    return RulesetSource(rulesets, name, tool)
+
+
+def with_paths(source: OfflineInput, directory: Path) -> OfflineInput:
+    """The same for another directory."""
+    return replace(source, paths=(directory,))

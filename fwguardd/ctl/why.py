@@ -1,0 +1,268 @@
+"""The verb why: whether one host can reach a port of another, for people who do not want to know of chains."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from fwguardd.ctl.answers import AnswerPainter, escaped
+from fwguardd.ctl.beds import HostBeds, add_host, beds_of
+from fwguardd.ctl.control_socket import socket_path_of
+from fwguardd.ctl.explain import Explanation, explain, explanation_document, refuse
+from fwguardd.ctl.explain_lines import wrapped
+from fwguardd.ctl.offline_verbs import input_of
+from fwguardd.ctl.ruleset_sources import RulesetSource, may_read_kernel, rules_after_reload, rules_in_force
+from fwguardd.ctl.verb_options import add_rules, add_socket, describe
+from fwguardd.enforce.validate import Invalid
+from fwguardd.kernel.sockets import listening_sockets
+from fwguardd.packets.host_routes import completed
+from fwguardd.packets.journeys import VERDICTS, origin_of
+from fwguardd.packets.model import Direction, Journey, Packet, Undecided, Verdict
+from fwguardd.packets.packet_words import End, PacketWords, PacketWordsError, read_end
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from fwguardd.packets.endpoints import ListeningSocket
+    from fwguardd.packets.remedy import Remedy
+    from fwguardd.ruleset.model import Origin
+
+WRONG_USAGE: Final = 2
+HERE: Final = "here"
+_PORT: Final = re.compile(r"(?P<port>[0-9]{1,5}|[a-z][a-z0-9-]*)(?:/(?P<protocol>tcp|udp|sctp))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether a port can be reached: what became of the packet, and which programs listen; None for another host."""
+
+    explanation: Explanation
+    listening: tuple[ListeningSocket, ...] | None
+
+    @property
+    def yes(self) -> bool:
+        """Whether the port can be reached."""
+        destination = self.explanation.journey.packet.destination
+        taken = self.listening is None or any(one.takes(destination) for one in self.listening)
+        return taken and self.explanation.accepted
+
+
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help, the options and the operands."""
+    description = (
+        "Say whether one host can reach a port of another, and if not, what keeps it from that and what to do: "
+        "why FROM PORT for a port of this host, why FROM TO PORT for another one; FROM can be the word here. The rules "
+        "in force are used, or without root the rule files. Nothing is sent on the network. fwguardctl explain shows "
+        "the same rule by rule. Exit code: 0 it can; 1 it cannot."
+    )
+    examples = (
+        ("fwguardctl why 10.1.2.3 5432", "can 10.1.2.3 reach port 5432 of this host?"),
+        ("fwguardctl why here 192.0.2.53 53/udp", "can this host ask that DNS server?"),
+        ("fwguardctl why 10.1.2.3 198.51.100.7 https", "through this host as the router"),
+    )
+    describe(parser, description, examples)
+    add_rules(parser)
+    add_socket(parser)
+    add_host(parser)
+    parser.add_argument("words", nargs="+", metavar="WORD", help="FROM [TO] PORT")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Answer; the exit code. Raises ReportedError."""
+    try:
+        words = read_question(options.words)
+        with beds_of(options) as beds:
+            return _run(options, completed(words, beds.routes), beds)
+    except PacketWordsError as error:
+        print(f"fwguardctl: {escaped(error)}", file=sys.stderr)
+        return WRONG_USAGE
+
+
+def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
+    rules = _rules(options)
+    if isinstance(rules, Invalid):
+        return refuse(rules, options, beds)
+    answer = Answer(explain(packet, rules, beds), _listening(packet))
+    _print(answer, rules, options)
+    return int(not answer.yes)
+
+
+def _rules(options: argparse.Namespace) -> RulesetSource | Invalid:
+    """The rules in force; without root, or for a directory that is named, the rule files."""
+    source = input_of(options)
+    if options.rules_dir is None and may_read_kernel():
+        return rules_in_force(source, socket_path_of(options))
+    return rules_after_reload(source)
+
+
+def read_question(words: Sequence[str]) -> PacketWords:
+    """FROM PORT or FROM TO PORT. Raises PacketWordsError."""
+    if not 2 <= len(words) <= 3:
+        raise PacketWordsError("expected FROM PORT or FROM TO PORT, as in: why 10.1.2.3 5432")
+    port, protocol = _port(words[-1])
+    source, destination = _end(words[0]), End()
+    if len(words) > 2:
+        destination = _end(words[1])
+    if source.address is None and destination.address is None:
+        raise PacketWordsError("expected the address of another host, as in: why 10.1.2.3 5432")
+    return PacketWords(protocol, source, replace(destination, port=port))
+
+
+def _end(word: str) -> End:
+    if word == HERE:
+        return End()
+    end = read_end(word)
+    if end.port is not None:
+        raise PacketWordsError(f"{word!r} has a port: give it as the last word")
+    return end
+
+
+def _port(word: str) -> tuple[int, str]:
+    """Port and protocol. Raises PacketWordsError."""
+    match = _PORT.fullmatch(word)
+    if match is None:
+        raise PacketWordsError(f"{word!r} is not a port: expected a number or a service, as 5432, ssh or 53/udp")
+    protocol = match["protocol"] or "tcp"
+    port = _port_number(match["port"], protocol)
+    if port > 65535:
+        raise PacketWordsError(f"{port} is not a port: expected 1 to 65535")
+    return port, protocol
+
+
+def _port_number(word: str, protocol: str) -> int:
+    if word.isdecimal():
+        return int(word)
+    try:
+        return socket.getservbyname(word, protocol)
+    except OSError:
+        raise PacketWordsError(
+            f"no service has the name {word!r} in services(5): give the number of the port"
+        ) from None
+
+
+def _listening(packet: Packet) -> tuple[ListeningSocket, ...] | None:
+    """The sockets that take the packet; None where it is not for this host."""
+    if packet.direction is not Direction.INBOUND:
+        return None
+    wanted = (packet.protocol, packet.destination_port)
+    try:
+        found = [one for one in listening_sockets() if (one.protocol, one.port) == wanted]
+    except OSError:
+        return None
+    return tuple(found)
+
+
+def _print(answer: Answer, rules: RulesetSource, options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps(_document(answer, rules)))
+    else:
+        print("\n".join(answer_lines(answer, rules, AnswerPainter())))
+
+
+def _document(answer: Answer, rules: RulesetSource) -> dict[str, Any]:
+    programs = None
+    if answer.listening is not None:
+        programs = [str(one.program) for one in answer.listening]
+    return {"reachable": answer.yes, "listening": programs, **explanation_document(answer.explanation, rules)}
+
+
+def answer_lines(answer: Answer, rules: RulesetSource, ink: AnswerPainter) -> Iterator[str]:
+    """The answer in sentences."""
+    explanation = answer.explanation
+    yield from wrapped(_head(answer), "", _paint(answer, ink))
+    yield from wrapped(_reason(explanation.journey, rules), "")
+    yield from _remedy_lines(explanation.remedy, ink)
+    if explanation.reply is not None:
+        yield from _reply_lines(explanation, explanation.reply, rules, ink)
+    if answer.listening is not None:
+        for sentence in _listening_sentences(answer.listening, explanation.journey.packet):
+            yield from wrapped(sentence, "")
+    for note in rules.notes:
+        yield from wrapped(f"note: {note}", "")
+
+
+def _paint(answer: Answer, ink: AnswerPainter) -> Any:
+    if answer.yes:
+        return ink.good
+    return ink.bad
+
+
+def _head(answer: Answer) -> str:
+    packet = answer.explanation.journey.packet
+    port = f"port {packet.destination_port}/{packet.protocol}"
+    if isinstance(answer.explanation.journey, Undecided):
+        return f"Whether {packet.source} can reach {port} of {packet.destination} is not decided."
+    if answer.yes:
+        return f"Yes: {packet.source} can reach {port} of {packet.destination}."
+    return f"No: {packet.source} cannot reach {port} of {packet.destination}."
+
+
+_BY_RULE: Final = "A firewall rule {verb} the packet{place}."
+_BY_POLICY: Final = "No firewall rule is for the packet, and what no rule is for is {past}{place}."
+_VERBS: Final = {Verdict.ACCEPT: "accepts", Verdict.DROP: "drops", Verdict.REJECT: "rejects"}
+
+
+def _reason(journey: Journey | Undecided, rules: RulesetSource) -> str:
+    if isinstance(journey, Undecided):
+        return f"{journey.because}."
+    if journey.deciding is None:
+        return _without_rule(journey)
+    sentence = _BY_RULE
+    if journey.deciding.position is None:
+        sentence = _BY_POLICY
+    origin = origin_of(journey.deciding, rules.rulesets[journey.packet.family])
+    verb, past = _VERBS[journey.verdict], VERDICTS[journey.verdict]
+    return sentence.format(verb=verb, past=past, place=_bracketed(origin))
+
+
+def _bracketed(origin: Origin | None) -> str:
+    if origin is None:
+        return ""
+    return f" ({origin})"
+
+
+def _without_rule(journey: Journey) -> str:
+    packet = journey.packet
+    if journey.routed == "no route":
+        return f"This host has no route to {packet.destination}; no rule helps."
+    if journey.routed == "reverse path":
+        reason = f"the answers to {packet.source} would not leave by {packet.in_interface}"
+        return f"The kernel drops it, since {reason} (rp_filter); no rule helps."
+    return "No rule is in its way."
+
+
+def _remedy_lines(remedy: Remedy | None, ink: AnswerPainter) -> Iterator[str]:
+    if remedy is None or not remedy.additions:
+        return
+    yield "To allow it, add:"
+    for addition in remedy.additions:
+        yield f"  {ink.bold(escaped(addition.line))}"
+        yield f"  {escaped(addition.place)}"
+    if remedy.proven:
+        yield "With this it was accepted in a rehearsal."
+
+
+def _reply_lines(
+    explanation: Explanation, reply: Journey | Undecided, rules: RulesetSource, ink: AnswerPainter
+) -> Iterator[str]:
+    """Nothing for an answer that comes back."""
+    if isinstance(reply, Journey) and reply.verdict is Verdict.ACCEPT:
+        return
+    yield from wrapped(f"The answers do not come back. {_reason(reply, rules)}", "")
+    yield from _remedy_lines(explanation.reply_remedy, ink)
+
+
+def _listening_sentences(listening: Sequence[ListeningSocket], packet: Packet) -> Iterator[str]:
+    """Which program listens, and whether it takes packets to this address."""
+    if not listening:
+        yield f"No program of this host listens on port {packet.destination_port}/{packet.protocol}."
+    for one in listening:
+        words = "listens there"
+        if not one.takes(packet.destination):
+            words = f"listens on {one.address} only"
+        yield f"The program {one.program} {words}."
