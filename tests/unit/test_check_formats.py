@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,58 @@ def test_sarif_has_what_its_readers_require() -> None:
         {"artifactLocation": {"uri": "a%2Cb%3Ac.rules"}, "region": {"startLine": 3, "startColumn": 7}},
     ]
     assert [result["level"] for result in run["results"]] == ["warning", "error"]
+
+
+SARIF: dict[str, dict[str, Any]] = {
+    "log": {"$schema": str, "version!": ["2.1.0"], "runs!": ["*run"]},
+    "run": {"tool!": "tool", "results": ["*result"]},
+    "tool": {"driver!": "component"},
+    "component": {"name!": str, "version": str, "rules": ["*rule"]},
+    "rule": {"id!": str},
+    "result": {
+        "ruleId": str, "level": ["none", "note", "warning", "error"], "message!": "message", "locations": ["*location"]
+    },
+    "message": {"text!": str},
+    "location": {"physicalLocation": "place"},
+    "place": {"artifactLocation!": "artifact", "region": "region"},
+    "artifact": {"uri": str},
+    "region": {"startLine": int, "startColumn": int},
+}  # fmt: skip
+"""The part of the published schema of SARIF 2.1.0 (OASIS) that is written. No object may have other properties; those
+with ``!`` are required; numbers are 1 at least."""
+
+
+def _assert_is(value: Any, form: Any) -> None:
+    """The value is of this form: a type, an object of `SARIF`, one of some texts, or a list of objects."""
+    if isinstance(form, type):
+        assert isinstance(value, form)
+        assert value != 0
+    elif isinstance(form, str):
+        properties = SARIF[form]
+        assert set(value) <= {name.rstrip("!") for name in properties}
+        assert set(value) >= {name.rstrip("!") for name in properties if name.endswith("!")}
+        for name, inner in properties.items():
+            if name.rstrip("!") in value:
+                _assert_is(value[name.rstrip("!")], inner)
+    elif form[0].startswith("*"):
+        assert isinstance(value, list)
+        for one in value:
+            _assert_is(one, form[0][1:])
+    else:
+        assert value in form
+
+
+def test_sarif_is_in_the_published_form(tmp_path: Path) -> None:
+    """Of findings with and without place, and of none at all; rules are listed once."""
+    (tmp_path / "a ü.rules").write_text("-A INPUT -p tcp --dport 70000 -j ACCEPT\n-A INPUT -s 1.2.3.4/0 -j X\n" * 3)
+    _, printed = _check(tmp_path, "--static", "--format", "sarif")
+    for log in (sarif(FINDINGS), sarif(Findings([])), json.loads(printed)):
+        _assert_is(log, "log")
+        rules = [rule["id"] for rule in log["runs"][0]["tool"]["driver"]["rules"]]
+        assert len(rules) == len(set(rules))
+        uris = [place["physicalLocation"]["artifactLocation"]["uri"] for result in log["runs"][0]["results"]
+                for place in result.get("locations", ())]  # fmt: skip
+        assert all(uri.isascii() and " " not in uri for uri in uris)
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii", "utf-8", "cp437"])
