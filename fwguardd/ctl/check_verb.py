@@ -6,7 +6,7 @@ With ``--static`` nothing is rehearsed, for containers that permit no namespaces
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
     OfflineInput,
+    forwarding_findings,
     input_of,
     print_findings,
     snapshot_of,
@@ -113,11 +114,19 @@ def _exit_code(*, ok: bool) -> int:
 def _rehearsed(source: OfflineInput) -> tuple[Validation, Tool]:
     """The result of the validation. Raises NamespaceError and ToolMissingError, which name --static."""
     try:
-        return validated(source)
+        result, tool = validated(source)
+        return _with_host(result, source), tool
     except NamespaceError as error:
         raise NamespaceError(f"{error}; {_INSTEAD}") from error
     except ToolMissingError as error:
         raise ToolMissingError(f"{error}; {_INSTEAD}") from error
+
+
+def _with_host(result: Validation, source: OfflineInput) -> Validation:
+    """The result, with what the daemon's own rules need of this host: drafts may be for another one."""
+    if isinstance(result, Invalid) or source.paths != (source.rules_dir,):
+        return result
+    return replace(result, findings=Findings((*result.findings, *forwarding_findings(result.rehearsed.rulesets))))
 
 
 def _checked(source: OfflineInput, *, static: bool) -> _Checked:

@@ -6,13 +6,14 @@ It does not need the daemon. Nothing is changed.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
-from fwguardd.ctl import diagnose
+from fwguardd.ctl import diagnose, diagnose_host
 from fwguardd.ctl.answers import escaped
-from fwguardd.ctl.offline_verbs import chosen_settings
+from fwguardd.ctl.offline_verbs import chosen_settings, forwarding_findings
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.reports import read_boot_report
@@ -97,6 +98,7 @@ def examine(settings: Settings) -> Diagnosis:
     preserve = Preserve.from_patterns(settings.preserve)
     tools, tool = _examine_tools(settings.backend)
     diagnosis = _examine_state(settings) + tools + _examine_host(preserve) + _examine_rules_directory(settings)
+    diagnosis += _examine_state_directory(settings)
     if not has_capability(CAP_NET_ADMIN):
         skipped = "the rules in the kernel, the kernel log, and /etc/wireguard: run it as root to check them"
         return diagnosis + Diagnosis(unchecked=(skipped,))
@@ -219,8 +221,21 @@ def _attribution_note() -> str:
 
 
 def _examine_rules_directory(settings: Settings) -> Diagnosis:
-    """Whether the rules directory exists and can be trusted. The content of the files is for the verb check."""
-    return Diagnosis(take_snapshot(settings.rules_dir).findings)
+    """Whether the rules directory exists and can be trusted, and what its rules need of the host. The content of the
+    files is for the verb check."""
+    snapshot = take_snapshot(settings.rules_dir)
+    rulesets = compose_files(snapshot.files, settings.lint_context()).candidate.rulesets
+    return Diagnosis((*snapshot.findings, *forwarding_findings(rulesets)))
+
+
+def _examine_state_directory(settings: Settings) -> Diagnosis:
+    newest = host.newest_change(settings.state_dir / "revisions")
+    return Diagnosis(
+        (
+            *diagnose_host.check_disk(host.free_bytes(settings.state_dir), str(settings.state_dir)),
+            *diagnose_host.check_clock(time.time(), newest),
+        )
+    )
 
 
 def _examine_kernel_log() -> Diagnosis:

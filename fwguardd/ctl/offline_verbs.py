@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.ctl.diagnose_host import SYSCTLS, check_forwarding
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
 from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator
 from fwguardd.escaping import printable
+from fwguardd.kernel.host import forwards
 from fwguardd.kernel.iptables import LiveKernel, Tool, find_tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
@@ -117,6 +119,12 @@ def validated_snapshot(snapshot: Snapshot, source: OfflineInput) -> tuple[Valida
         return Validator(Rehearsals(tool.backend.value, pool).rehearse, source.context).validate(snapshot), tool
     finally:
         pool.close()
+
+
+def forwarding_findings(rulesets: Mapping[Family, Ruleset]) -> tuple[Finding, ...]:
+    """Warnings about rules that need forwarding, if this host does not forward."""
+    switches = {family: forwards(sysctl) for family, sysctl in SYSCTLS.items()}
+    return tuple(check_forwarding(rulesets, switches))
 
 
 def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:

@@ -6,6 +6,7 @@ host may lack systemd, ufw or WireGuard.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -88,6 +89,30 @@ def ipv6_switched_off(root: Path = SLASH) -> str:
     if _read(root / "proc/sys/net/ipv6/conf/all/disable_ipv6").strip() == "1":
         return "sysctl"
     return ""
+
+
+def forwards(sysctl: str, root: Path = SLASH) -> bool:
+    """Whether the kernel forwards packets in this network namespace, by the name of the switch; if it cannot be read,
+    it counts as on."""
+    return _read(root / "proc/sys" / sysctl.replace(".", "/")).strip() != "0"
+
+
+def free_bytes(path: Path) -> int | None:
+    """The bytes left on the file system of a directory for a user that is not root; None if it does not exist."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def newest_change(directory: Path) -> float:
+    """When the newest file in a directory was written, in seconds since 1970; 0 for none."""
+    newest = 0.0
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            newest = max(newest, path.stat().st_mtime)
+    return newest
 
 
 def conntrack(root: Path = SLASH) -> Conntrack | None:
