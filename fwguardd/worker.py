@@ -135,7 +135,7 @@ class Worker:
     ) -> None:
         """Open the state directory. Raises StoreError where it cannot be trusted. The parameters are explained at
         `Context`; ``noticed`` is called in the worker thread."""
-        self._noticed, self._late = noticed, LateAuthors(noticed)
+        self._noticed, self._late, self._noticed_before = noticed, LateAuthors(noticed), NO_AUTHORS
         self._confirmation_asked = confirmation_asked or threading.Event()
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
@@ -269,6 +269,7 @@ class Worker:
             manual=orders.settings.apply is ApplyMode.MANUAL,
             confirm_changes=orders.settings.confirm_changes,
             noticed=self._late,
+            noticed_before=self._noticed_before,
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
             rules_end=self._note_end,
         )
@@ -278,6 +279,7 @@ class Worker:
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:
         """One step; then fresh namespaces are prepared for the next."""
+        self._noticed_before = self._late.found or NO_AUTHORS
         before, self._late = self._state, LateAuthors(self._noticed)
         outcome = self._guarded(what, lambda: self._step(orders, before, step))
         if outcome is None:

@@ -78,7 +78,7 @@ def _facts(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[R
     yield "revision", _revision_loaded(result["in_force"], ink, now)
     yield from _problems(result, ink, now)
     yield "drift", _drift(result, ink)
-    for text in result["drift"]["differences"][:MOST_SHOWN]:
+    for text in _shown_differences(result):
         yield "", f"  {difference_line(text, ink)}"
     yield "denials", _denials(result["denials"], ink)
     yield from _source_reason(result["denials"])
@@ -169,6 +169,13 @@ _NOT_COMPARED: Final = {
 """What is said in place of drift, by the state."""
 
 
+def _shown_differences(result: StatusDocument) -> list[str]:
+    """The first differences; none while the emergency set is loaded, which differs in everything."""
+    if result.get("state") == "emergency":
+        return []
+    return result["drift"]["differences"][:MOST_SHOWN]
+
+
 def _drift(result: StatusDocument, ink: AnswerPainter) -> str:
     drift, reason = result["drift"], _NOT_COMPARED.get(result.get("state", ""))
     if reason is not None:
@@ -203,6 +210,8 @@ def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
         return ink.warn(f"repairs are paused for {span(drift['paused_seconds'])}") + "; to end that: fwguardctl resume"
     if fight := drift.get("fight"):
         return _fight(fight, ink)
+    if drift["repair"] and drift["count"]:
+        return f"not repaired yet: see the first line{_recent(drift)}"
     if drift["repair"]:
         return f"repaired when found{_recent(drift)}"
     return "reported only (on_drift: report)"

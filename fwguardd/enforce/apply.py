@@ -73,7 +73,7 @@ class _DriftBefore:
         wanted = {family: ruleset for family, ruleset in rulesets.items() if family in look.saved}
         drift = look_of(look.saved, wanted, preserve).differences()
         if drift and frozenset(drift) != frozenset(state.drift):
-            authors = self._authors.and_others(self._context.noticed())
+            authors = self._context.by_now(self._authors)
             report_drift(self._context, in_force, drift, authors, "the files that are being applied replace it")
         self.state = state.seen(drift, time.time())
 

@@ -72,6 +72,7 @@ class Context:
     a reload that has to be confirmed waits for this step to end. With ``manual`` changed files are applied by a reload
     only. ``confirm_changes`` is the time in seconds within which a change in the directory has to be confirmed.
     ``noticed`` are the processes that have changed the kernel and are not among the authors that the step began with.
+    ``noticed_before`` are those of the step before, which may not have seen their changes yet.
     ``keep_services`` says whether rules that services add stay. ``rules_end`` is called with the time at which the next
     rules of the directory end, in seconds since 1970, None for none.
     """
@@ -90,8 +91,17 @@ class Context:
     manual: bool = False
     confirm_changes: float | None = None
     noticed: Callable[[], Authors] = nobody
+    noticed_before: Authors = NO_AUTHORS
     keep_services: bool = False
     rules_end: Callable[[float | None], None] = _ignore
+
+    def by_now(self, authors: Authors) -> Authors:
+        """The authors of a difference: these, with those noticed since; if there are none, those noticed late in the
+        step before."""
+        found = authors.and_others(self.noticed())
+        if found or found.more:
+            return found
+        return self.noticed_before
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def recognize(context: Context, others: Others, drift: Iterable[Difference], aut
     places = additions(drift)
     if not places or not context.keep_services:
         return Recognized(context, others, found=False)
-    authors = authors.and_others(context.noticed())
+    authors = context.by_now(authors)
     if authors.kind is ProcessKind.OTHER:
         return Recognized(context, others, found=False)
     standing = Standing.UNDECIDED

@@ -127,8 +127,11 @@ def _report_news(
     """Report drift that was not reported before, and a repair that could not be verified when it was loaded."""
     # Compared as sets: one more copy of a rule that was reported is not news.
     if drift and frozenset(drift) != frozenset(state.drift):
-        authors = authors.and_others(context.noticed())
-        report_drift(context, in_force, drift, authors, lost=_losses(state, look, drift))
+        authors = context.by_now(authors)
+        action = ""
+        if state.emergency:
+            action = "the emergency set is loaded in its place, until the revision can be loaded"
+        report_drift(context, in_force, drift, authors, action, _losses(state, look, drift))
     if not drift and state.drift and state.unverified is UnverifiedState.WRITTEN:
         report_repaired(context, in_force, len(state.drift))
 
@@ -189,12 +192,12 @@ def _repair_refused(
     In place of the emergency set the revision is loaded whole or not at all: the set is closed, and the rest of a
     revision need not be.
     """
-    if state.is_emergency:
-        return _repair_failed(context, state, str(error))
     refused = None
     if isinstance(error.__cause__, RestoreRefusedError):
         with contextlib.suppress(NamespaceError):
             refused = context.validator.refused_rules(in_force.canonical)
+    if state.is_emergency:
+        return _repair_failed(context, state, _first_reason(error, refused))
     if refused is None or not refused.rules:
         return _repair_families(context, state, in_force, str(error), authors)
     return _repair_rest(context, state, in_force, refused, authors)
@@ -286,6 +289,13 @@ def _put_without(context: Context, in_force: InForce, refused: RehearsalRefused)
     return put_in_force(context.kernel, in_force.canonical.without_rules(refused.rules), context.preserve)
 
 
+def _first_reason(error: RolledBackError, refused: RehearsalRefused | None) -> str:
+    """Why a revision cannot be loaded: the refused rules, if they are known."""
+    if refused is None or not refused.rules:
+        return str(error)
+    return _reasons(refused)
+
+
 def _reasons(refused: RehearsalRefused) -> str:
     """Why rules cannot be loaded: the first error, and how many more there are."""
     more = ""
@@ -297,6 +307,8 @@ def _reasons(refused: RehearsalRefused) -> str:
 def _repair_failed(context: Context, state: State, reason: str) -> Failed:
     """Report that drift cannot be repaired: once for each reason. It is tried again."""
     failed = f"{counted(len(state.drift), 'difference')} could not be repaired: {reason}"
+    if state.is_emergency:
+        failed = f"revision {state.revision} could not be loaded in place of the emergency set: {reason}"
     if state.repair_failure != reason:
         state = replace(state, repair_failure=reason)
         message = f"{failed}. The state is {state.kernel_state.value}; fwguardd tries again"

@@ -276,8 +276,10 @@ class State:
         loaded = "the emergency set is loaded, which accepts ssh, DHCP and little else"
         if self.in_force is not None and self.in_force.cause != EMERGENCY_CAUSE:
             loaded = f"{loaded}, in place of revision {self.revision}"
-        reasons = [reason for reason in (self.emergency, self.repair_failure) if reason]
-        return "; ".join([loaded, *reasons, "fwguardd tries again"])
+        reason = self.emergency
+        if self.repair_failure:
+            reason = f"it cannot be loaded: {self.repair_failure}"
+        return "; ".join(filter(None, [loaded, reason, "fwguardd tries again"]))
 
     def _opened(self) -> str:
         """By which user the firewall was opened, and when."""
