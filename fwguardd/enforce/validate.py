@@ -12,7 +12,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, lint, unsilenced
-from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin
+from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.statements import lines_by_path
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _ONCE_PER_FILE = frozenset({"preserved-chain", "preserved-rule"})
 """Warnings that a saved dump of a Docker host would otherwise bury all others under."""
-
-_EFFECTS_OF_A_RULE = frozenset({"host-name", "no-target", "odd-interface", "short-address"})
-"""Warnings about what a rule does once it is loaded. They are dropped where the kernel refuses the rule."""
 
 
 class Rehearse(Protocol):
@@ -146,10 +143,12 @@ def _compose_and_lint(readings: Sequence[Reading], unreadable: Findings, context
 
 
 def _without_consequences(composition: Composition, refusals: Findings) -> Findings:
-    """The findings of composing and of the rehearsal, less those that follow from another error."""
-    refused, known = _origins(refusals), _origins(composition.findings.errors)
-    composed = (one for one in composition.findings if one.code not in _EFFECTS_OF_A_RULE or one.origin not in refused)
-    others = (one for one in refusals if not _follows_from_an_error(one, composition, known))
+    """The findings of composing and of the rehearsal, less those that follow from another error. A line with an error
+    has no warnings about what its rule does once it is loaded."""
+    known = _origins(composition.findings.errors)
+    others = [one for one in refusals if not _follows_from_an_error(one, composition, known)]
+    wrong = known | _origins(Findings(others))
+    composed = [one for one in composition.findings if one.severity is Severity.ERROR or one.origin not in wrong]
     return Findings((*composed, *others))
 
 
@@ -158,8 +157,7 @@ def _origins(findings: Findings) -> frozenset[Origin | None]:
 
 
 def _follows_from_an_error(refusal: Finding, composition: Composition, known: frozenset[Origin | None]) -> bool:
-    """Whether a jump goes to a chain that a refused line may declare, or the kernel gave no reason for refusing a rule
-    that already has an error."""
+    """Whether a jump goes to a chain that a refused line may declare, or the rule already has an error."""
     if refusal.code == "undeclared-chain":
         return composition.unread.may_declare(jump_target(refusal.line_text))
-    return refusal.code == "refused-by-kernel" and refusal.origin in known
+    return refusal.origin is not None and refusal.origin in known

@@ -51,7 +51,7 @@ WARNINGS = frozenset(
     | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance", "unseen-set"}
     | {"any-address", "host-bits", "mask-with-holes", "odd-number", "v4-mapped", "chain-hides-target"}
     | {"comment-too-long", "time-passed", "nat-both-families", "nat-policy", "new-not-syn", "single-quotes"}
-    | {"trace-everything", "notrack-everything", "missing-commit", "chain-loop"}
+    | {"never-matches", "trace-everything", "notrack-everything", "missing-commit", "chain-loop"}
 )
 """The codes that can be silenced in a rule file."""
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import read_conditions
+from fwguardd.ruleset.lint_matches import why_never
 from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Finding, Severity
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.statements import Addition, Declaration
@@ -44,6 +45,9 @@ _MAY_WARN = re.compile(
     rf"[ =,:/.-](?:0[0-9xX]|\+[0-9])|{_ADDRESS}(?:[^ ]*/|[0-9.]+(?![^ \t])|[^ \t]*[g-zG-Z]|[^ ]*::ffff:)"
     # an interface that is not a plain name;
     r"|(?:-[io]|interface)[ \t=]+(?:[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])|\+(?![^ ]))"
+    # a range; TCP flags other than the usual ones;
+    r"|-range[ \t=]|-to-[sd][^ ]+[ \t=]+[^ ]*-|(?:length|spi)[ \t=][^ ]+:"
+    r"|-tcp-flags (?!(?:FIN,SYN,RST,ACK|SYN,RST) SYN )"
     r"|'|--date|MASQ|TRACE|(?i:notrack)|ports(?:[^,:]*[,:]){15}"
 )
 _OCTET = r"(?:0|[1-9][0-9]{0,2})"
@@ -65,7 +69,7 @@ _TARGETS = frozenset(TARGETS) | {
     *("AUDIT", "CHECKSUM", "CLASSIFY", "CLUSTERIP", "CONNSECMARK", "DNPT", "ECN", "HMARK", "IDLETIMER", "LED"),
     *("RATEEST", "SECMARK", "SNPT", "SYNPROXY", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG"),
 }
-_AT_A_WORD = frozenset({"any-address", "host-bits", "mask-with-holes", "odd-number", "v4-mapped"})
+_AT_A_WORD = frozenset({"any-address", "host-bits", "mask-with-holes", "never-matches", "odd-number", "v4-mapped"})
 """The codes of which one rule can have several, each about another word."""
 
 _PORT_OPTIONS = frozenset({"--dport", "--sport", "--dports", "--sports", "--ports", "--to-ports", "--on-port"})
@@ -125,6 +129,9 @@ def _lint_option(rule: Addition, option: Option) -> Iterator[Finding]:
         yield from check(rule, option)
     if option.name in _NUMBER_OPTIONS:
         yield from _lint_numbers(rule, option)
+    never = why_never(option)
+    if never is not None:
+        yield _warning("never-matches", never[0], rule, never[1])
 
 
 def _with_column(finding: Finding, line: str, option: Option) -> Finding:

@@ -511,3 +511,40 @@ def test_a_file_that_a_power_failure_filled_with_nul_is_called_that(data: bytes,
     assert [finding.code for finding in findings] == ["nul-byte"]
     assert message in findings[0].message
     assert "power failure" in findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ("-A INPUT -m iprange ! --dst-range 10.0.0.9-10.0.0.1 -j DROP", "write 10.0.0.1-10.0.0.9"),
+        ("-A INPUT -m iprange --src-range 2001:db8::9-2001:db8::1 -j DROP", "write 2001:db8::1-2001:db8::9"),
+        ("-A INPUT -m length --length 500:20 -j DROP", "write 20:500"),
+        ("-A INPUT -p esp -m esp --espspi 0x20:3 -j DROP", "write 3:0x20"),
+        ("-t nat -A POSTROUTING -j SNAT --to-source 10.0.0.9-10.0.0.1", "write 10.0.0.1-10.0.0.9"),
+        ("-A INPUT -p tcp --tcp-flags SYN ACK -j DROP", "write --tcp-flags SYN,ACK ACK"),
+        ("-A INPUT -p tcp ! --tcp-flags NONE SYN -j DROP", "write --tcp-flags SYN SYN"),
+    ],
+)
+def test_a_match_that_holds_for_no_packet(rule: str, hint: str) -> None:
+    """A range that ends before it begins, and TCP flags outside of their mask."""
+    assert _only("never-matches", f"{rule}\n").hint == hint
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A INPUT -m iprange --src-range 10.0.0.1-10.0.0.1 -j DROP",
+        "-A INPUT -m iprange --src-range 10.0.0.1 -j DROP",
+        "-A INPUT -m length --length 20:500 -j DROP",
+        "-A INPUT -m length --length 20: -j DROP",
+        "-t nat -A POSTROUTING -p tcp -j SNAT --to-source 10.0.0.9:80-90",
+        "-t nat -A PREROUTING -p tcp -j DNAT --to-destination [2001:db8::1]:80",
+        "-A INPUT -p tcp --tcp-flags ALL NONE -j DROP",
+        "-A INPUT -p tcp --tcp-flags ALL FIN,PSH,URG -j DROP",
+        "-A INPUT -p tcp --tcp-flags SYN,ACK NONE -j DROP",
+        "-A INPUT -p tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP",
+    ],
+)
+def test_matches_that_hold_for_some_packets(rule: str) -> None:
+    """The usual ways to match Xmas, null and SYN packets, open ranges, and ranges of ports."""
+    assert "never-matches" not in _codes(f"{rule}\n")

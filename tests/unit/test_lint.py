@@ -65,6 +65,10 @@ CASES = {
         "# fwguard: allow no-loopbak\n-A INPUT -p tcp -j ACCEPT\n",
         "# fwguard: allow no-loopback\n-A INPUT -p tcp -j ACCEPT\n",
     ),
+    "never-matches": (
+        "-A INPUT -m iprange --src-range 10.0.0.9-10.0.0.1 -j DROP\n",
+        "-A INPUT -m iprange --src-range 10.0.0.1-10.0.0.9 -j DROP\n",
+    ),
     "any-address": ("-A INPUT -s 203.0.113.7/0 -j ACCEPT\n", "-A INPUT -s 0.0.0.0/0 -d 203.0.113.7 -j ACCEPT\n"),
     "host-bits": ("-A INPUT -s 192.168.0.1/8 -j ACCEPT\n", "-A INPUT -s 192.168.0.0/16 -d 10/8 -j ACCEPT\n"),
     "mask-with-holes": (
