@@ -148,7 +148,7 @@ def last_view(journey: Journey) -> PacketView:
 
 def routing_in_words(routed: str, packet: Packet) -> str:
     """Where the kernel routed the packet; "" where it made no decision that is known."""
-    if routed in ("", "no route", "reverse path", "local"):
+    if routed in _ROUTED:
         return _ROUTED[routed].format(source=packet.source, destination=packet.destination, way=packet.in_interface)
     return f"to the interface {routed}"
 
@@ -157,6 +157,8 @@ _ROUTED: Final = {
     "": "",
     "local": "to this host",
     "no route": "there is no route to {destination}",
+    "forwarding is off": "{destination} is not an address of this host, which forwards no packets",
+    "invalid address": "{source} or {destination} must not come from outside",
     "reverse path": "not by {way}, since packets to {source} do not leave by it (rp_filter)",
 }
 
@@ -187,6 +189,8 @@ def _without_rule(journey: Journey) -> str:
 _REASONS: Final = {
     "reverse path": " by rp_filter, since packets to {source} do not leave by {way}",
     "no route": ", since there is no route to {destination}",
+    "forwarding is off": ", since {destination} is not an address of this host, which forwards no packets",
+    "invalid address": ", since {source} or {destination} must not come from outside",
 }
 
 
