@@ -57,19 +57,25 @@ class HostBeds:
 def beds_of(options: argparse.Namespace) -> Iterator[HostBeds]:
     """Beds for the host and the iptables that the command line names, until the verb ends.
 
-    Raises SettingsError, ToolMissingError and HostUnreadableError.
+    Raises SettingsError, ToolMissingError, HostUnreadableError and NamespaceError.
     """
     tool = find_tool(chosen_settings(options).backend)
+    with beds_with(tool, getattr(options, "host", None)) as beds:
+        yield beds
+
+
+@contextlib.contextmanager
+def beds_with(tool: Tool, file: Path | None = None) -> Iterator[HostBeds]:
+    """Beds for this host, or for the one that a file describes. Raises HostUnreadableError and NamespaceError."""
     pool = NamespacePool()
     try:
-        yield HostBeds(_host(options), tool, pool)
+        pool.refill()
+        yield HostBeds(_host(file), tool, pool)
     finally:
         pool.close()
 
 
-def _host(options: argparse.Namespace) -> Host:
-    """The network of this host, or of the file that the command line names."""
-    file: Path | None = getattr(options, "host", None)
+def _host(file: Path | None) -> Host:
     try:
         if file is not None:
             return Host.of(yaml.safe_load(file.read_bytes()))

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
         return _restore_files(options)
     socket_path = socket_path_of(options)
     try:
+        _show_impact(options, socket_path)
         result = ask(socket_path, _verb(options), _arguments(options))
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
         return _no_result(options, error)
@@ -52,6 +53,19 @@ def run(options: argparse.Namespace) -> int:
         return _fail(f"the answer of fwguardd does not have the expected form ({error!r}); --json prints it", FAILED)
     print("\n".join(lines))
     return _exit_code(_verb(options), result)
+
+
+def _show_impact(options: argparse.Namespace, socket_path: Path) -> None:
+    """Before a reload that has to be confirmed, print what it does to connections, sockets and denied packets."""
+    if options.verb != "reload" or options.confirm_seconds is None or options.json:
+        return
+    # Imported here, because it needs the modules that rehearse.
+    from fwguardd.ctl.change_impact import print_impact_of_reload  # noqa: PLC0415
+    from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability  # noqa: PLC0415
+    from fwguardd.settings import settings_of  # noqa: PLC0415
+
+    if has_capability(CAP_NET_ADMIN):
+        print_impact_of_reload(ask(socket_path, "status"), settings_of(options.config))
 
 
 def _restore_files(options: argparse.Namespace) -> int:

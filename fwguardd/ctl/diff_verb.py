@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl import revision_diff
+from fwguardd.ctl.change_impact import impact_of_files, print_impact
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     """Add the help, the options and the operands."""
     description = (
-        "Show what a reload would change in the kernel, chain by chain. This needs root. With one revision, show how "
-        "the one in force differs from it; with two, how the second differs from the first. In place of the second, "
-        '"files" is what the rule files make.'
+        "Show what a reload would change in the kernel, chain by chain, and its impact on connections, listening "
+        "sockets and recent denials. This needs root. With one revision, show how the one in force differs from it; "
+        'with two, how the second differs from the first. In place of the second, "files" is what the rule files make.'
     )
     examples = (
         ("fwguardctl diff", "what a reload would change"),
@@ -69,7 +70,10 @@ def diff(source: OfflineInput) -> int:
     if isinstance(result, Invalid):
         print_findings(result, tool, paint)
         return ANSWER_IS_NO
-    preview(result, tool, source).show(paint)
+    changes = preview(result, tool, source)
+    changes.show(paint)
+    if changes.hunks:
+        print_impact(result, tool, source)
     return DONE
 
 
@@ -78,6 +82,9 @@ def _print_diff_document(result: Valid | Invalid, tool: Tool, source: OfflineInp
         print(json.dumps(diff_document(result.findings, (), ok=False)))
         return ANSWER_IS_NO
     changes = preview(result, tool, source)
-    findings = (*result.findings, *changes.warnings)
-    print(json.dumps(diff_document(findings, changes.hunks, ok=True)))
+    document = diff_document((*result.findings, *changes.warnings), changes.hunks, ok=True)
+    document["impact"] = None
+    if changes.hunks:
+        document["impact"] = impact_of_files(result, tool, source).document()
+    print(json.dumps(document))
     return DONE

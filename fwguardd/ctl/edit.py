@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from fwguardd.ctl.change_impact import print_impact
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
@@ -74,7 +75,10 @@ def _show_result(edited: Snapshot, target: Target) -> bool:
     print_findings(result, tool, Painter())
     if not isinstance(result, Valid):
         return False
-    preview(result, tool, target.source).show(Painter())
+    changes = preview(result, tool, target.source)
+    changes.show(Painter())
+    if changes.hunks:
+        print_impact(result, tool, target.source)
     return True
 
 

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.answers import AnswerPainter
-from fwguardd.ctl.beds import HostBeds, beds_of
-from fwguardd.ctl.control_socket import socket_path_of
-from fwguardd.ctl.denial_lookup import recent_denials
+from fwguardd.ctl.beds import beds_of
+from fwguardd.ctl.change_impact import measured
 from fwguardd.ctl.explain import refuse
 from fwguardd.ctl.impact_lines import impact_lines
-from fwguardd.ctl.line_input import UnreadableError
-from fwguardd.ctl.offline_verbs import input_of
-from fwguardd.ctl.ruleset_sources import RulesetSource, rules_after_reload, rules_in_force
-from fwguardd.ctl.verb_options import add_rules, add_socket, describe
-from fwguardd.enforce.impact import measure_impact, probes_of_host
+from fwguardd.ctl.offline_verbs import input_of, validated
+from fwguardd.ctl.ruleset_sources import change_of, may_read_kernel
+from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.validate import Invalid
-from fwguardd.packets.impact import Effect, Probes, impact_document
+from fwguardd.kernel.iptables import IptablesNotPermittedError
+from fwguardd.packets.impact import Effect, impact_document
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
 
     from fwguardd.packets.impact import Impact
 
 DONE, ANSWER_IS_NO = 0, 1
 HARMFUL: Final = (Effect.CUT, Effect.NOT_AGAIN, Effect.CLOSED)
-_DENIALS_SINCE: Final = "1 hour ago"
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -44,21 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     )
     describe(parser, description, examples)
     add_rules(parser)
-    add_socket(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; the exit code. Raises ReportedError."""
+    if not may_read_kernel():
+        raise IptablesNotPermittedError(
+            "only root may read the rules in force, which impact compares with; run it as root"
+        )
+    source = input_of(options)
+    result, tool = validated(source)
     with beds_of(options) as beds:
-        source = input_of(options)
-        before, after = rules_in_force(source, socket_path_of(options)), rules_after_reload(source)
-        if isinstance(after, Invalid):
-            return refuse(after, options, beds)
-        impact = impact_between(before, after, beds)
+        if isinstance(result, Invalid):
+            return refuse(result, options, beds)
+        change = change_of(result, tool, source)
+        impact = measured(change, beds)
     if options.json:
-        print(json.dumps(impact_document(impact, after.rulesets)))
+        print(json.dumps(impact_document(impact, change.after)))
     else:
-        print("\n".join(impact_lines(impact, after.rulesets, AnswerPainter())))
+        print("\n".join(impact_lines(impact, change.after, AnswerPainter())))
     return exit_code(impact)
 
 
@@ -67,18 +67,3 @@ def exit_code(impact: Impact) -> int:
     if any(map(impact.of, HARMFUL)):
         return ANSWER_IS_NO
     return DONE
-
-
-def impact_between(before: RulesetSource, after: RulesetSource, beds: HostBeds) -> Impact:
-    """The impact of a change from one to the other. Raises NamespaceError."""
-    denials, left_out = _denials()
-    probes = probes_of_host(beds.routes, after.rulesets, denials) + left_out
-    return measure_impact(probes, before.rulesets, after.rulesets, beds.open)
-
-
-def _denials() -> tuple[list[Mapping[str, Any]], Probes]:
-    """The denials of the last hour; without a journal none, and a note that says so."""
-    try:
-        return list(recent_denials(_DENIALS_SINCE)), Probes(())
-    except UnreadableError as error:
-        return [], Probes((), (f"the denials of the last hour cannot be read: {error}",))

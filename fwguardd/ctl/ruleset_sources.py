@@ -117,15 +117,28 @@ def rules_after_reload(source: OfflineInput) -> RulesetSource | Invalid:
 def candidate(result: Valid, tool: Tool, source: OfflineInput) -> RulesetSource:
     """The same for files that were validated already."""
     name = f"the rules of {source.paths[0]}"
-    wanted = result.rehearsed.rulesets
     if not may_read_kernel():
         notes = ("rules of other programs are left out, because only root may read the rules in force",)
-        return RulesetSource(wanted, name, tool, notes)
+        return RulesetSource(result.rehearsed.rulesets, name, tool, notes)
+    return RulesetSource(change_of(result, tool, source).after, name, tool)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The rulesets that the kernel holds, and those that it would hold after a reload, with origins."""
+
+    before: Rulesets
+    after: Rulesets
+
+
+def change_of(result: Valid, tool: Tool, source: OfflineInput) -> Change:
+    """What a reload of files would change that were validated. Raises KernelError."""
+    wanted = result.rehearsed.rulesets
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
-    rulesets = _with_origins(look.live, wanted)
+    after = _with_origins(look.live, wanted)
     for plan in look.plans():
-        rulesets[plan.family] = after_plan(look.live[plan.family], plan, wanted[plan.family])
-    return RulesetSource(rulesets, name, tool)
+        after[plan.family] = after_plan(look.live[plan.family], plan, wanted[plan.family])
+    return Change(look.live, after)
 
 
 def with_paths(source: OfflineInput, directory: Path) -> OfflineInput:

@@ -19,6 +19,7 @@ from fwguardd.control.protocol import Code, Request, RequestError
 from fwguardd.control.server import ServerLimits
 from fwguardd.ctl import daemon_verbs
 from fwguardd.ctl.command_line import full_parser
+from fwguardd.kernel import privilege
 from tests.unit.canned import (
     APPLIED,
     DRIFT,
@@ -66,6 +67,12 @@ def socket_path(tmp_path: Path, canned: Canned, monkeypatch: pytest.MonkeyPatch)
 def parse(*argv: str) -> argparse.Namespace:
     """The options, parsed as fwguardctl does."""
     return full_parser().parse_args(argv)
+
+
+@pytest.fixture(autouse=True)
+def _as_a_user_who_may_not_read_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon is a canned one, so there is no change whose impact on this machine could be measured."""
+    monkeypatch.setattr(privilege, "has_capability", lambda _capability: False)
 
 
 @pytest.fixture
