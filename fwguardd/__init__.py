@@ -7,6 +7,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       shown_revision     the process that reads a revision for ``show``
       supervisor         event loop: decides what the worker thread does next, and whether drift is repaired
       worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
+      proving            what sends packets through accepted files in the worker thread
       systemd            notifications that never block, and the watchdog of both threads
       denial_reader      reads denials in the event loop: source, timers, checkpoint
       documents          builds the results of the verbs from the state of the daemon
@@ -15,6 +16,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       store              files in the state directory: revisions, boot files, pending confirmation
       sinks              where events go: journal, JSON lines, terminal
       options, settings  the daemon's command line; every setting with its default
+      setting_values     values of settings: durations, paths, lists
       defaults           paths and names that fwguardctl needs without the settings
       errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed

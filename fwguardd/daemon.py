@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, cast
 from fwguardd import __version__, documents, events
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.denial_reader import DenialReader
+from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Done, nobody, to_look_at, unfinished
-from fwguardd.enforce.reconcile import STARTED
+from fwguardd.enforce.reconcile import STARTED, PassRequest
+from fwguardd.enforce.record import Cause
 from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.schedule import Due, Schedule, Unfinished
@@ -164,7 +166,7 @@ class Daemon:
             return
         if self._reload_wanted:
             self._reload_wanted = False
-            await self.reload("SIGHUP")
+            await self.reload(PassRequest(Cause(RELOAD, "SIGHUP")))
         elif self._supervisor.deadline() == 0.0 and not self._timetable.retries(Unfinished.UNDO):
             await self._pass("not confirmed", look_only=True)
         elif self._supervisor.rules_ended():
@@ -206,14 +208,12 @@ class Daemon:
             self._timetable.files_changed(time.monotonic())
         self.after(report)
 
-    async def reload(
-        self, by: str, confirm_within: float | None = None, *, take_over: bool = False
-    ) -> Report | RefusedSettings:
+    async def reload(self, request: PassRequest) -> Report | RefusedSettings:
         """Read the settings and the rule files now.
 
         With settings that cannot be used nothing is done: rules that were written for them may need them.
         """
-        if confirm_within is not None:
+        if request.confirm_within is not None:
             self._supervisor.expect_confirmation()
         self._systemd.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
@@ -226,7 +226,7 @@ class Daemon:
             return refused
         self._use(loaded)
         self._timetable.pass_begins(time.monotonic())
-        report = await self._supervisor.reload(by, confirm_within, take_over=take_over)
+        report = await self._supervisor.reload(request)
         self.after(report, READY=1)
         return report
 

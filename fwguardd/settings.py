@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,12 +23,26 @@ from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expand_patterns
-from fwguardd.wording import duration
+from fwguardd.setting_values import (
+    SettingFault,
+    addresses_of,
+    by_value,
+    choice,
+    guarded_ports,
+    line_of,
+    list_of,
+    optional_path,
+    optional_seconds,
+    pairs_of,
+    path_of,
+    seconds,
+    text_of,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-_Choice = TypeVar("_Choice", bound=Enum)
+    from ipaddress import IPv4Address, IPv6Address
 
 DEFAULT_PATH = SETTINGS_PATH
 LARGEST_FILE = 1 << 20
@@ -42,11 +56,6 @@ DEFAULT_PREFIXES = (
 )
 
 DEFAULT_LIMITS = AggregationLimits()
-
-
-def _by_value(choices: type[_Choice]) -> dict[str, _Choice]:
-    """The members of an enumeration by the values that stand for them in the settings."""
-    return {choice.value: choice for choice in choices}
 
 
 class LogFormat(Enum):
@@ -71,6 +80,13 @@ class OnDrift(Enum):
 
     REPAIR = "repair"
     REPORT = "report"
+
+
+class OnUndecided(Enum):
+    """What to do about a policy test that packets cannot decide."""
+
+    WARN = "warn"
+    FAIL = "fail"
 
 
 class ApplyMode(Enum):
@@ -98,6 +114,10 @@ class Settings:
     drift_interval: float = 60.0
     on_drift: OnDrift = OnDrift.REPAIR
     foreign: Foreign = Foreign.KEEP_SERVICES
+    undecided: OnUndecided = OnUndecided.WARN
+    lockout_guard: bool = True
+    lockout_ports: tuple[int, ...] = ()
+    lockout_peers: tuple[IPv4Address | IPv6Address, ...] = ()
     preserve: tuple[str, ...] = DEFAULT_PRESERVE
     source: SourceChoice = SourceChoice.AUTO
     nflog_group: int = 5
@@ -138,12 +158,6 @@ class SettingsError(ReportedError):
         super().__init__(f"{place}: error: {message}")
 
 
-class _Fault(Exception):  # noqa: N818 - control flow inside this module; it never leaves it.
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
-
-
 def settings_of(path: Path) -> Settings:
     """The settings of the file that the command line names; only the default file may be missing. Raises
     SettingsError."""
@@ -177,7 +191,7 @@ def read_settings(path: Path, data: bytes) -> Settings:
         raise _not_yaml(path, error) from error
     except RecursionError as error:
         raise SettingsError(path, 0, "nested too deeply") from error
-    except _Fault as fault:
+    except SettingFault as fault:
         raise SettingsError(path, fault.line, str(fault)) from fault
 
 
@@ -192,147 +206,46 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> SettingsError:
 def _values(node: yaml.Node | None) -> dict[str, Any]:
     if node is None:
         return {}
-    return {key: _value(key, value) for key, value in _pairs(node, _READERS, "the file").items()}
+    return {key: _value(key, value) for key, value in pairs_of(node, _READERS, "the file").items()}
 
 
 def _value(key: str, node: yaml.Node) -> Any:
     try:
         return _READERS[key](node)
-    except _Fault as fault:
-        raise _Fault(fault.line, f"{key}: {fault}") from fault
-
-
-def _pairs(node: yaml.Node, known: Mapping[str, object], what: str) -> dict[str, yaml.Node]:
-    """The entries of a mapping, in which every key is known and occurs once."""
-    if not isinstance(node, yaml.MappingNode):
-        raise _Fault(_line(node), f'expected "key: value" lines in {what}')
-    pairs: dict[str, yaml.Node] = {}
-    for key_node, value in node.value:
-        key = str(key_node.value)
-        if key not in known:
-            raise _Fault(_line(key_node), f"unknown setting {key!r}{_similar(key, known)}")
-        if key in pairs:
-            raise _Fault(_line(key_node), f"setting {key!r} is set twice")
-        pairs[key] = value
-    return pairs
-
-
-def _similar(key: str, known: Mapping[str, object]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import.
-
-    close = get_close_matches(key, list(known), 1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; the settings are {', '.join(sorted(known))}"
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
-
-
-def _text(node: yaml.Node) -> str:
-    if not isinstance(node, yaml.ScalarNode) or node.value == "":
-        raise _Fault(_line(node), "expected a string")
-    return str(node.value)
-
-
-def _path(node: yaml.Node) -> Path:
-    path = Path(_text(node))
-    if not path.is_absolute():
-        raise _Fault(_line(node), f"{str(path)!r} is not an absolute path")
-    return path
-
-
-def _optional_path(node: yaml.Node) -> Path | None:
-    if isinstance(node, yaml.ScalarNode) and node.value == "none":
-        return None
-    return _path(node)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
-def _whole(least: int, most: int) -> Callable[[yaml.Node], int]:
-    def read(node: yaml.Node) -> int:
-        text = _text(node)
-        if not (_is_number(text) and least <= int(text[:9]) <= most):
-            raise _Fault(_line(node), f"{text!r} is not a whole number from {least} to {most}")
-        return int(text)
-
-    return read
-
-
-def _duration(least: float, most: float) -> Callable[[yaml.Node], float]:
-    def read(node: yaml.Node) -> float:
-        try:
-            seconds = duration(_text(node))
-        except ValueError as error:
-            raise _Fault(_line(node), str(error)) from error
-        if not least <= seconds <= most:
-            raise _Fault(_line(node), f"{node.value} is out of range: from {least:g}s to {most:g}s")
-        return seconds
-
-    return read
-
-
-def _optional_duration(least: float, most: float) -> Callable[[yaml.Node], float | None]:
-    read = _duration(least, most)
-
-    def read_or_none(node: yaml.Node) -> float | None:
-        if isinstance(node, yaml.ScalarNode) and node.value == "none":
-            return None
-        return read(node)
-
-    return read_or_none
-
-
-def _choice(choices: Mapping[str, Any]) -> Callable[[yaml.Node], Any]:
-    def read(node: yaml.Node) -> Any:
-        text = _text(node)
-        if text not in choices:
-            raise _Fault(_line(node), f"{text!r} is not one of {', '.join(choices)}")
-        return choices[text]
-
-    return read
-
-
-def _list(node: yaml.Node) -> list[yaml.Node]:
-    if not isinstance(node, yaml.SequenceNode):
-        raise _Fault(_line(node), "expected a list; write each entry on a line of its own after a dash")
-    return list(node.value)
+    except SettingFault as fault:
+        raise SettingFault(fault.line, f"{key}: {fault}") from fault
 
 
 def _patterns(node: yaml.Node) -> tuple[str, ...]:
     try:
-        return expand_patterns(_text(entry) for entry in _list(node))
+        return expand_patterns(text_of(entry) for entry in list_of(node))
     except UnknownProgramError as error:
-        raise _Fault(_line(node), str(error)) from error
+        raise SettingFault(line_of(node), str(error)) from error
 
 
 def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
     watched: dict[str, Watched] = {}
-    for entry in _list(node):
+    for entry in list_of(node):
         prefix = _prefix(entry)
         if prefix.prefix in watched:
-            raise _Fault(_line(node), f"the prefix {prefix.prefix!r} is listed twice")
+            raise SettingFault(line_of(node), f"the prefix {prefix.prefix!r} is listed twice")
         watched[prefix.prefix] = prefix
     return tuple(watched.values())
 
 
 def _prefix(node: yaml.Node) -> Watched:
-    pairs = _pairs(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
+    pairs = pairs_of(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
     for key in ("name", "prefix"):
         if key not in pairs:
-            raise _Fault(_line(node), f"the {key} of the prefix is missing")
+            raise SettingFault(line_of(node), f"the {key} of the prefix is missing")
     meaning = _meaning(pairs)
-    return Watched(_text(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
+    return Watched(text_of(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
 
 
 def _meaning(pairs: Mapping[str, yaml.Node]) -> Meaning:
     meaning = Meaning.DENIED
     if "meaning" in pairs:
-        meaning = _choice(_by_value(Meaning))(pairs["meaning"])
+        meaning = choice(by_value(Meaning))(pairs["meaning"])
     return meaning
 
 
@@ -340,37 +253,41 @@ def _prefix_text(node: yaml.Node) -> str:
     """A log prefix. It may be empty, for rules without one, and must then be in quotes: no value is a mistake."""
     if isinstance(node, yaml.ScalarNode) and node.style and not node.value:
         return ""
-    return _text(node)
+    return text_of(node)
 
 
-BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **_by_value(Backend)}
-LOG_CHOICES = _by_value(LogFormat)
+BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **by_value(Backend)}
+LOG_CHOICES = by_value(LogFormat)
 
 _READERS: dict[str, Callable[[yaml.Node], Any]] = {
-    "rules_dir": _path,
-    "state_dir": _path,
-    "runtime_dir": _path,
-    "backend": _choice(BACKEND_CHOICES),
-    "log": _choice(LOG_CHOICES),
-    "apply": _choice(_by_value(ApplyMode)),
-    "confirm_changes": _optional_duration(1.0, 86400.0),
-    "settle": _duration(0.0, 60.0),
-    "settle_max": _duration(0.0, 600.0),
-    "drift_interval": _duration(0.1, 86400.0),
-    "on_drift": _choice(_by_value(OnDrift)),
-    "foreign": _choice(_by_value(Foreign)),
+    "rules_dir": path_of,
+    "state_dir": path_of,
+    "runtime_dir": path_of,
+    "backend": choice(BACKEND_CHOICES),
+    "log": choice(LOG_CHOICES),
+    "apply": choice(by_value(ApplyMode)),
+    "confirm_changes": optional_seconds(1.0, 86400.0),
+    "settle": seconds(0.0, 60.0),
+    "settle_max": seconds(0.0, 600.0),
+    "drift_interval": seconds(0.1, 86400.0),
+    "on_drift": choice(by_value(OnDrift)),
+    "foreign": choice(by_value(Foreign)),
+    "undecided": choice(by_value(OnUndecided)),
+    "lockout_guard": choice({"on": True, "off": False}),
+    "lockout_ports": guarded_ports,
+    "lockout_peers": addresses_of,
     "preserve": _patterns,
-    "source": _choice(_by_value(SourceChoice)),
-    "nflog_group": _whole(0, 65535),
+    "source": choice(by_value(SourceChoice)),
+    "nflog_group": whole(0, 65535),
     "prefixes": _prefixes,
-    "denials_window": _duration(0.0, 86400.0),
-    "denials_first": _whole(0, 1_000_000),
-    "denials_per_second": _whole(0, 1_000_000),
-    "denials_flows": _whole(1, 10_000),
-    "scan_ports": _whole(0, 1000),
-    "sweep_hosts": _whole(0, 1000),
-    "keep_revisions": _whole(1, 10_000),
-    "emergency_dir": _optional_path,
+    "denials_window": seconds(0.0, 86400.0),
+    "denials_first": whole(0, 1_000_000),
+    "denials_per_second": whole(0, 1_000_000),
+    "denials_flows": whole(1, 10_000),
+    "scan_ports": whole(0, 1000),
+    "sweep_hosts": whole(0, 1000),
+    "keep_revisions": whole(1, 10_000),
+    "emergency_dir": optional_path,
 }
 
 assert set(_READERS) == {setting.name for setting in fields(Settings)}

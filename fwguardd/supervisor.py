@@ -220,10 +220,10 @@ class Supervisor:
         """Keep or remove rules of other programs; None stands for all that are to be decided about."""
         return await self._act(Worker.adopt, numbers, by, remove=remove)
 
-    async def reload(self, by: str, confirm_within: float | None = None, *, take_over: bool = False) -> Report:
+    async def reload(self, request: PassRequest) -> Report:
         """A pass that validates all files again, held ones too, and ends a fight."""
         self._budget.reset()
-        return await self._act(Worker.reload, by, confirm_within, take_over=take_over)
+        return await self._act(Worker.reload, request)
 
     async def confirm(self) -> Report:
         """Keep the revision that waits to be confirmed."""

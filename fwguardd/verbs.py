@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from fwguardd import documents
 from fwguardd.control.protocol import Answer, Code, EncodedAnswer, RequestError, encode_answer
 from fwguardd.documents import RefusedSettings
+from fwguardd.enforce.confirmation import RELOAD
+from fwguardd.enforce.prover import ProofRequest
+from fwguardd.enforce.reconcile import PassRequest
+from fwguardd.enforce.record import Cause
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run
+from fwguardd.ruleset.ssh_sessions import session_of
 from fwguardd.shown_revision import ExitCode
 from fwguardd.store.model import DamagedError, StoreError
 
@@ -55,9 +60,7 @@ _SHOW = (
 class Passes(Protocol):
     """What a verb needs of the daemon's event loop. `fwguardd.daemon.Daemon` is the real one."""
 
-    async def reload(
-        self, by: str, confirm_within: float | None, *, take_over: bool = False
-    ) -> Report | RefusedSettings:
+    async def reload(self, request: PassRequest) -> Report | RefusedSettings:
         """Read the settings and the rule files now; nothing is done if the settings cannot be used."""
 
     def after(self, report: Report) -> None:
@@ -187,8 +190,14 @@ class ControlVerbs:
         return {"paused_seconds": self._supervisor.paused()}
 
     async def _reload(self, request: Request, caller: Caller) -> OutcomeDocument:
-        seconds, take_over = request.seconds("confirm_seconds"), request.flag("take_over")
-        report = await self._passes.reload(str(caller), seconds, take_over=take_over)
+        report = await self._passes.reload(
+            PassRequest(
+                Cause(RELOAD, str(caller)),
+                request.seconds("confirm_seconds"),
+                take_over=request.flag("take_over"),
+                proof=ProofRequest(request.flag("force"), session_of(request.text("ssh_connection"))),
+            )
+        )
         if isinstance(report, RefusedSettings):
             return documents.settings_refused(self._supervisor.host, self._supervisor.state, report)
         return self._outcome(report)

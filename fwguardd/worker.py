@@ -28,14 +28,13 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.adopt import adopt
-from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome
 from fwguardd.enforce.counting import Counting
 from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
-from fwguardd.enforce.record import Cause, report_faults
+from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
 from fwguardd.enforce.state import State
@@ -45,6 +44,7 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
+from fwguardd.proving import MarkingBeds, prover_of
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
@@ -140,6 +140,7 @@ class Worker:
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
+        self._beds = MarkingBeds(host.tool.backend.value, self._pool, progress)
         self._validator = Validator(self._rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(host.tool.backend, progress)
@@ -167,14 +168,16 @@ class Worker:
 
         return self._act("a pass", orders, step)
 
-    def reload(self, orders: Orders, by: str, confirm_within: float | None, *, take_over: bool = False) -> Report:
+    def reload(self, orders: Orders, request: PassRequest) -> Report:
         """A pass that validates all files again, held ones too."""
-        if confirm_within is not None:
+        if request.confirm_within is not None:
             self._confirmation_asked.clear()
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
-            return reload_files(context, state, Cause(RELOAD, by), confirm_within, take_over=take_over)
+            return reload_files(
+                context, state, request.why, request.confirm_within, take_over=request.take_over, proof=request.proof
+            )
 
         return self._act("a reload", orders, step)
 
@@ -271,6 +274,7 @@ class Worker:
             noticed=self._late,
             noticed_before=self._noticed_before,
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
+            prover=prover_of(self._beds, orders.settings),
             rules_end=self._note_end,
         )
 

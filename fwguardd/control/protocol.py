@@ -52,16 +52,16 @@ class Code(StrEnum):
 
 
 class ArgumentType(StrEnum):
-    """The type of an argument: a number without a fraction, a number of seconds, true or false, or a list of numbers
-    without a fraction. The bounds are those of each number."""
+    """The type of an argument. The bounds are those of each number, and of the length of a text."""
 
     WHOLE = "whole"
     SECONDS = "seconds"
     FLAG = "flag"
     NUMBERS = "numbers"
+    TEXT = "text"
 
 
-Value = int | float | bool | tuple[int, ...] | None
+Value = int | float | bool | str | tuple[int, ...] | None
 """A value of an argument; None if it was not given."""
 
 MOST_NUMBERS = 10_000
@@ -101,6 +101,8 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
                 arguments=(
                     Argument("confirm_seconds", ArgumentType.SECONDS, 1, _DAY),
                     Argument("take_over", ArgumentType.FLAG),
+                    Argument("force", ArgumentType.FLAG),
+                    Argument("ssh_connection", ArgumentType.TEXT, 0, 200),
                 ),
             ),
             Verb("confirm", reads=False),
@@ -152,6 +154,10 @@ class Request:
     def flag(self, name: str) -> bool:
         """True or false; false if it was not given."""
         return self.args[name] is True
+
+    def text(self, name: str) -> str:
+        """A text; "" if it was not given."""
+        return str(self.args[name] or "")
 
     def numbers(self, name: str) -> tuple[int, ...] | None:
         """A list of whole numbers, or None if it was not given."""
@@ -250,6 +256,8 @@ def _value(verb: Verb, argument: Argument, value: object) -> Value:
         if not isinstance(value, bool):
             raise _Misfit(f"{name} must be true or false")
         return value
+    if argument.kind is ArgumentType.TEXT:
+        return _text(name, argument, value)
     if argument.kind is ArgumentType.NUMBERS:
         return _numbers(name, argument, value)
     number = _bounded(name, argument, value)
@@ -262,6 +270,12 @@ def _numbers(name: str, argument: Argument, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MOST_NUMBERS:
         raise _Misfit(f"{name} must be a list of at most {MOST_NUMBERS} whole numbers")
     return tuple(int(_bounded(name, argument, item)) for item in value)
+
+
+def _text(name: str, argument: Argument, value: object) -> str:
+    if not isinstance(value, str) or len(value) > argument.most:
+        raise _Misfit(f"{name} must be a text of at most {argument.most:g} characters")
+    return value
 
 
 def _bounded(name: str, argument: Argument, value: object) -> int | float:
@@ -353,11 +367,8 @@ def _check_version(version: object) -> None:
     if isinstance(version, bool) or not isinstance(version, int):
         raise _Misfit(f'"v" must be the version of the protocol, {VERSION}')
     if version != VERSION:
-        raise _Misfit(
-            f"the other end uses another version of the protocol than {VERSION}; "
-            "after an upgrade: systemctl restart fwguardd",
-            Code.UNSUPPORTED_VERSION,
-        )
+        other = f"the other end uses another version of the protocol than {VERSION}"
+        raise _Misfit(f"{other}; after an upgrade: systemctl restart fwguardd", Code.UNSUPPORTED_VERSION)
 
 
 def _json(data: bytes) -> object:

@@ -21,8 +21,10 @@ from fwguardd.ctl.offline_verbs import (
     snapshot_of,
     validated,
 )
+from fwguardd.ctl.policy_run import run_on_files
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
+from fwguardd.enforce.proof import not_sent
 from fwguardd.enforce.validate import Invalid, Valid, compose_files
 from fwguardd.kernel.iptables import ToolMissingError
 from fwguardd.kernel.namespaces import NamespaceError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from fwguardd.ctl.policy_run import PolicyRun
     from fwguardd.enforce.validate import Validation
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.model import Family, Ruleset
@@ -47,12 +50,14 @@ _INSTEAD = "to check the files without a rehearsal, run: fwguardctl check --stat
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What a check found. ``tool`` is the iptables that it was rehearsed with; None without a rehearsal."""
+    """What a check found. ``tool`` is the iptables that it was rehearsed with; None without a rehearsal. ``tests`` are
+    the results of policy tests; None where there are none, or no packets could be sent."""
 
     ok: bool
     findings: Findings
     rules: Mapping[str, int]
     tool: Tool | None
+    tests: PolicyRun | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -85,12 +90,38 @@ def run(options: argparse.Namespace) -> int:
 def check(source: OfflineInput, output: str, *, static: bool) -> int:
     """Check the files and print the findings in a format of `FORMATS`. Raises NamespaceError, ToolMissingError."""
     if output == "text" and not static:
-        result, tool = _rehearsed(source)
-        print_findings(result, tool, Painter())
-        return _exit_code(ok=isinstance(result, Valid))
+        return _check_as_text(source)
     checked = _checked(source, static=static)
     _print_as(output, checked)
     return _exit_code(ok=checked.ok)
+
+
+def _check_as_text(source: OfflineInput) -> int:
+    result, tool = _rehearsed(source)
+    result, tests = _tested(result, tool, source)
+    print_findings(result, tool, Painter())
+    if tests is not None:
+        print(f"policy tests: {tests.totals}")
+    return _exit_code(ok=isinstance(result, Valid))
+
+
+def _tested(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Validation, PolicyRun | None]:
+    """The result with what the policy tests found. Raises KernelError."""
+    if isinstance(result, Invalid) or not result.tests:
+        return result, None
+    try:
+        tests = run_on_files(result, tool, source)
+    except NamespaceError as error:
+        return _with(result, not_sent(error, result.tests, fails=source.undecided_fails)), None
+    return _with(result, tests.findings), tests
+
+
+def _with(result: Valid, findings: Findings) -> Validation:
+    """The result with these findings too; an error among them makes the files invalid."""
+    found = Findings((*result.findings, *findings))
+    if found.errors:
+        return Invalid(found)
+    return replace(result, findings=found)
 
 
 def _print_as(output: str, checked: _Checked) -> None:
@@ -133,9 +164,11 @@ def _checked(source: OfflineInput, *, static: bool) -> _Checked:
     if static:
         return _checked_without_kernel(source)
     result, tool = _rehearsed(source)
+    result, tests = _tested(result, tool, source)
     if isinstance(result, Invalid):
-        return _Checked(ok=False, findings=result.findings, rules=_counts({}), tool=tool)
-    return _Checked(ok=True, findings=result.findings, rules=_counts(result.rehearsed.rulesets), tool=tool)
+        return _Checked(ok=False, findings=result.findings, rules=_counts({}), tool=tool, tests=tests)
+    rules = _counts(result.rehearsed.rulesets)
+    return _Checked(ok=True, findings=result.findings, rules=rules, tool=tool, tests=tests)
 
 
 def _checked_without_kernel(source: OfflineInput) -> _Checked:
@@ -183,4 +216,5 @@ def _document(checked: _Checked) -> dict[str, Any]:
         "backend": backend,
         "iptables": version,
         "findings": as_json(checked.findings[:MOST_LISTED]),
+        "tests": checked.tests and checked.tests.counts,
     }

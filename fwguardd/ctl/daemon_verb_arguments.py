@@ -137,6 +137,10 @@ def _add_reload(parser: argparse.ArgumentParser) -> None:
         "--take-over", action="store_const", const=True, dest="take_over",
         help="with the first load remove what other programs have in the tables of the rule files",
     )  # fmt: skip
+    parser.add_argument(
+        "--force", action="store_const", const=True,
+        help="apply the files although the peer of a live ssh session is denied by them",
+    )  # fmt: skip
 
 
 def _add_rollback(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableE
 from fwguardd.ctl import answers, daemon_verb_arguments, status_answer
 from fwguardd.ctl.control_socket import confirm_command, socket_path_of
 from fwguardd.ctl.others_answer import others
+from fwguardd.ctl.reload_request import ask_for_reload
 
 if TYPE_CHECKING:
     import argparse
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     socket_path = socket_path_of(options)
     try:
         _show_impact(options, socket_path)
-        result = ask(socket_path, _verb(options), _arguments(options))
+        result = _ask(socket_path, _verb(options), _arguments(options))
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
         return _no_result(options, error)
     if options.json:
@@ -66,6 +67,13 @@ def _show_impact(options: argparse.Namespace, socket_path: Path) -> None:
 
     if has_capability(CAP_NET_ADMIN):
         print_impact_of_reload(ask(socket_path, "status"), settings_of(options.config))
+
+
+def _ask(socket_path: Path, verb: str, arguments: Mapping[str, Value]) -> Mapping[str, Any]:
+    """The result of a verb. Raises what `fwguardd.control.client.ask` raises."""
+    if verb == "reload":
+        return ask_for_reload(socket_path, arguments)
+    return ask(socket_path, verb, arguments)
 
 
 def _restore_files(options: argparse.Namespace) -> int:
@@ -118,7 +126,7 @@ def _open_without_daemon(options: argparse.Namespace) -> int:
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, Value]:
-    names = ("confirm_seconds", "revision", "limit", "seconds", "take_over", "remove")
+    names = ("confirm_seconds", "revision", "limit", "seconds", "take_over", "force", "remove")
     given = {name: getattr(options, name, None) for name in names}
     # What is not given is left out: a daemon of an earlier version refuses an argument that it does not know.
     arguments: dict[str, Value] = {name: value for name, value in given.items() if value is not None}

@@ -19,7 +19,7 @@ from fwguardd.ctl.offline_verbs import (
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.whole_directory import Target, as_if_in, swap_in
-from fwguardd.enforce.rule_files import RULES_ENDING, take_snapshot
+from fwguardd.enforce.rule_files import ENDINGS, take_snapshot
 from fwguardd.enforce.validate import Valid
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ def _named_path(directory: Path, name: str) -> Path:
 
 
 def _is_rule_file_name(name: str) -> bool:
-    return "/" not in name and name.endswith(RULES_ENDING) and not name.startswith(".")
+    return "/" not in name and name.endswith(ENDINGS) and not name.startswith(".")
 
 
 def _is_editable(path: Path) -> bool:
-    return path.suffix == RULES_ENDING and path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+    return path.name.endswith(ENDINGS) and path.is_file() and not path.is_symlink() and not path.name.startswith(".")
 
 
 def _run_editor(paths: Sequence[Path]) -> None:

@@ -34,7 +34,7 @@ from fwguardd.ruleset.model import (
     texts_of,
 )
 from fwguardd.ruleset.ssh_sessions import closed_sessions
-from fwguardd.settings import BACKEND_CHOICES, settings_of
+from fwguardd.settings import BACKEND_CHOICES, OnUndecided, settings_of
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ CONTEXT_LINES = 2
 class OfflineInput:
     """What to read, and how to print the result: ``paths`` is one directory, or rule files.
 
-    ``rules_dir`` is the daemon's own directory, from the settings. Paths outside of it are drafts.
+    ``rules_dir`` is the daemon's own directory, from the settings. Paths outside of it are drafts. ``undecided_fails``
+    says whether a policy test that packets cannot decide is an error.
     """
 
     paths: tuple[Path, ...]
@@ -66,13 +67,21 @@ class OfflineInput:
     backend: Backend | None
     json: bool
     context: LintContext
+    undecided_fails: bool = False
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether the files are not those of the daemon."""
+        return _is_draft(self.paths[0], self.rules_dir)
 
 
 def input_of(options: argparse.Namespace) -> OfflineInput:
     """What the command line names. Raises SettingsError."""
     settings = chosen_settings(options)
     paths = tuple(getattr(options, "paths", ())) or (options.rules_dir or settings.rules_dir,)
-    return OfflineInput(paths, settings.rules_dir, settings.backend, options.json, settings.lint_context())
+    undecided_fails = settings.undecided is OnUndecided.FAIL
+    context = settings.lint_context()
+    return OfflineInput(paths, settings.rules_dir, settings.backend, options.json, context, undecided_fails)
 
 
 def chosen_settings(options: argparse.Namespace) -> Settings:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Self
 
+from fwguardd.enforce.rule_files import ENDINGS
 from fwguardd.escaping import printable_name
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class StagedRules:
         self._copy(lambda _entry: True)
 
     def copy_others(self) -> None:
-        """Copy what is not a rule file: subdirectories, hidden files, notes. Raises SwapError."""
-        self._copy(lambda entry: entry.is_dir(follow_symlinks=False) or not entry.name.endswith(".rules"))
+        """Copy what is not a rule or tests file: subdirectories, hidden files, notes. Raises SwapError."""
+        self._copy(lambda entry: entry.is_dir(follow_symlinks=False) or not entry.name.endswith(ENDINGS))
 
     def copy_hidden(self) -> None:
         """Copy subdirectories and hidden files, such as those of a version control system. Raises SwapError."""

@@ -29,6 +29,10 @@ class Painter:
         """A good result."""
         return self._in(_GREEN, text)
 
+    def bad(self, text: str) -> str:
+        """A bad result."""
+        return self._in(_RED, text)
+
     def dim(self, text: str) -> str:
         """Less important text."""
         return self._in(_DIM, text)

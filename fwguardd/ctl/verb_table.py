@@ -41,6 +41,7 @@ class Verb:
 
 VERBS = (
     Verb("check", "check the rule files and load them in a temporary network namespace", "check_verb"),
+    Verb("test", "send the packets of the policy tests through the rules", "test_verb", is_long=True),
     Verb(
         "diff", "show what a reload would change in the kernel, or how two revisions differ", "diff_verb", is_long=True
     ),

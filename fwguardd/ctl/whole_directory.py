@@ -25,9 +25,10 @@ from fwguardd.ctl.offline_verbs import (
     print_findings,
     validated_snapshot,
 )
+from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter, as_json
-from fwguardd.enforce.rule_files import RULES_ENDING, Snapshot, take_snapshot
+from fwguardd.enforce.rule_files import ENDINGS, Snapshot, take_snapshot
 from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
 
@@ -88,8 +89,8 @@ def _rule_files_in_use(target: Target) -> dict[str, bytes]:
 
 
 def rule_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Those of them that hold rules."""
-    return {name: data for name, data in files.items() if name.endswith(RULES_ENDING)}
+    """Those of them that hold rules or policy tests."""
+    return {name: data for name, data in files.items() if name.endswith(ENDINGS)}
 
 
 def as_if_in(rules_dir: Path, snapshot: Snapshot) -> Snapshot:
@@ -181,7 +182,7 @@ def swap_in(staged: StagedRules, target: Target) -> int:
     arguments: dict[str, int | float | None] = {}
     if target.confirm_seconds is not None:
         arguments["confirm_seconds"] = target.confirm_seconds
-    result = dict(ask(target.socket, "reload", arguments))
+    result = dict(ask_for_reload(target.socket, arguments))
     applied = result["outcome"] in {"applied", "unchanged"}
     if not applied:
         staged.take_back(old)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.enforce.look import Kernel
+    from fwguardd.enforce.prover import Prover
     from fwguardd.enforce.state import InForce, State
     from fwguardd.enforce.validate import Validator
     from fwguardd.events import Emit
@@ -74,7 +75,8 @@ class Context:
     ``noticed`` are the processes that have changed the kernel and are not among the authors that the step began with.
     ``noticed_before`` are those of the step before, which may not have seen their changes yet.
     ``keep_services`` says whether rules that services add stay. ``rules_end`` is called with the time at which the next
-    rules of the directory end, in seconds since 1970, None for none.
+    rules of the directory end, in seconds since 1970, None for none. ``prover`` sends packets through accepted files
+    before they are loaded; with None nothing is sent.
     """
 
     rules_dir: Path
@@ -94,6 +96,7 @@ class Context:
     noticed_before: Authors = NO_AUTHORS
     keep_services: bool = False
     rules_end: Callable[[float | None], None] = _ignore
+    prover: Prover | None = None
 
     def by_now(self, authors: Authors) -> Authors:
         """The authors of a difference: these, with those noticed since; if there are none, those noticed late in the

@@ -26,6 +26,8 @@ from fwguardd.enforce.others import (
     take_over_reason,
     unknown_before_first_load,
 )
+from fwguardd.enforce.proof import prove
+from fwguardd.enforce.prover import NOT_FORCED, ProofRequest
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, load_failed, pass_failed
@@ -39,6 +41,7 @@ from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.ruleset.error_reasons import may_pass_later
+from fwguardd.ruleset.model import Findings
 from fwguardd.ruleset.others import Standing, of_standing
 from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.store.revisions import HeldFiles, StoreError
@@ -47,10 +50,11 @@ from fwguardd.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fwguardd.enforce.proof import Proof
     from fwguardd.enforce.record import Cause
     from fwguardd.enforce.state import InForce
     from fwguardd.enforce.validate import Valid
-    from fwguardd.ruleset.model import Family, Finding, Findings, Ruleset
+    from fwguardd.ruleset.model import Family, Finding, Ruleset
     from fwguardd.ruleset.others import Place
 
 MANUAL = "apply: manual"
@@ -71,7 +75,7 @@ class PassRequest:
     ``why`` is its cause. With ``confirm_within``, a change is undone unless it is confirmed within so many seconds.
     ``look_only`` enforces what is in force, and leaves changed files to a pass after they have settled. ``authors`` are
     the processes that are known to have changed the kernel since the pass before. ``take_over`` removes what other
-    programs have in the tables of the files before the first load.
+    programs have in the tables of the files before the first load. ``proof`` says who asks, for the lockout guard.
     """
 
     why: Cause
@@ -79,6 +83,7 @@ class PassRequest:
     look_only: bool = False
     authors: Authors = NO_AUTHORS
     take_over: bool = False
+    proof: ProofRequest = NOT_FORCED
 
 
 def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
@@ -150,10 +155,17 @@ def _why_held(context: Context, state: State) -> str:
 
 
 def reload_files(
-    context: Context, state: State, why: Cause, confirm_within: float | None, *, take_over: bool = False
+    context: Context,
+    state: State,
+    why: Cause,
+    confirm_within: float | None,
+    *,
+    take_over: bool = False,
+    proof: ProofRequest = NOT_FORCED,
 ) -> Outcome:
     """Validate all files again, held ones too, and put them in force. After it no files are held."""
-    snapshot, request = _read_directory(context), PassRequest(why, confirm_within, take_over=take_over)
+    snapshot = _read_directory(context)
+    request = PassRequest(why, confirm_within, take_over=take_over, proof=proof)
     armed = state
     try:
         if confirm_within is not None:
@@ -256,10 +268,12 @@ def _validate_and_apply(
     try:
         result = without_copies(context, state, result)
         unknown = unknown_before_first_load(context, state, result)
+        proof = prove(context, state, result, request.proof)
     except KernelError as error:
         return load_failed(context, state, error)
-    for warning in (*result.findings, *_closed_sessions(state, result)):
-        context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
+    if proof.findings.errors:
+        return _refused(context, state, snapshot, Findings((*result.findings, *proof.findings)), request.authors)
+    _report_warnings(context, snapshot, (*result.findings, *proof.findings, *_closed_sessions(state, result, proof)))
     if unknown and not request.take_over:
         outcome: Outcome = _not_taken_over(context, state, snapshot, unknown)
     elif why_held and not _makes_what_is_in_force(state, result):
@@ -267,6 +281,11 @@ def _validate_and_apply(
     else:
         outcome = _applied(context, state, snapshot, result, request)
     return outcome
+
+
+def _report_warnings(context: Context, snapshot: Snapshot, warnings: Sequence[Finding]) -> None:
+    for warning in warnings:
+        context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
 
 
 def _applied(context: Context, state: State, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
@@ -287,8 +306,11 @@ def _not_rehearsed(context: Context, state: State, reason: str, authors: Authors
     return outcome
 
 
-def _closed_sessions(state: State, accepted: Valid) -> tuple[Finding, ...]:
-    """Warnings about live ssh sessions whose peers could not open a new one under the accepted files."""
+def _closed_sessions(state: State, accepted: Valid, proof: Proof) -> tuple[Finding, ...]:
+    """Warnings about live ssh sessions whose peers could not open a new one under the accepted files, by reading the
+    rules, where no packets have shown it."""
+    if proof.guarded:
+        return ()
     before: Mapping[Family, Ruleset] = {}
     if state.in_force is not None:
         before = state.in_force.canonical.rulesets

@@ -1,4 +1,4 @@
-"""The rules directory as a snapshot: every rule file is read once, and only if it can be trusted.
+"""The rules directory as a snapshot: every rule file and tests file is read once, and only if it can be trusted.
 
 A user who can write a rule file can open the host. So a rule file must be a regular file that root or the daemon's own
 user owns and that no other user can write; the same holds for the directory, for every directory above it, and for all
@@ -25,7 +25,7 @@ from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 LARGEST_FILE = 16 << 20
@@ -33,10 +33,12 @@ LARGEST_FILE = 16 << 20
 
 RULES_ENDING = ".rules"
 TESTS_ENDING = ".tests.yaml"
+ENDINGS = (RULES_ENDING, TESTS_ENDING)
+"""The endings of the names of the files that are read: rule files, and policy tests."""
 
 _LEFTOVERS = (
     ".*", "*~", "#*#", "*.bak", "*.swp", "*.swo", "*.swx", "*.tmp", "*.orig", "*.rej", "*.old", "*.save", "*.disabled",
-    "*.dpkg-*", "*.ucf-*", "*.rpmnew", "*.rpmsave", "*.rpmorig", "README*", "*" + TESTS_ENDING,
+    "*.dpkg-*", "*.ucf-*", "*.rpmnew", "*.rpmsave", "*.rpmorig", "README*",
 )  # fmt: skip
 _SILENT = re.compile("|".join(translate(pattern) for pattern in _LEFTOVERS))
 _READ_TRIES = 3
@@ -46,7 +48,8 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The rule files of a directory in byte order of names, findings about the others, and a digest of both.
+    """The rule files and tests files of a directory in byte order of names, findings about the others, and a digest of
+    both.
 
     Rules that have ended (`fwguardd.ruleset.expiry`) are comments in the files. ``until`` is when the next ones end, in
     seconds since 1970; None where none do. ``any_ended`` says whether some have.
@@ -58,6 +61,21 @@ class Snapshot:
     digest: str
     until: float | None = None
     any_ended: bool = False
+
+    @property
+    def tests_files(self) -> tuple[RuleFile, ...]:
+        """The files of policy tests."""
+        return tests_files(self.files)
+
+
+def tests_files(files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
+    """Those of the files that hold policy tests."""
+    return tuple(file for file in files if file.path.endswith(TESTS_ENDING))
+
+
+def without_tests(files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
+    """Those of the files that hold rules."""
+    return tuple(file for file in files if not file.path.endswith(TESTS_ENDING))
 
 
 def take_snapshot(directory: Path, *, draft: bool = False, now: float | None = None) -> Snapshot:
@@ -163,7 +181,7 @@ def _read_directory(directory: Path, fd: int, *, draft: bool) -> Snapshot:
     taken = set(directories)
     for name in sorted(directories, key=os.fsencode):
         path = directory / name
-        if name.endswith(RULES_ENDING):
+        if name.endswith(ENDINGS):
             outcome = _read_entry(fd, path, name, draft=draft)
             if isinstance(outcome, RuleFile):
                 files.append(outcome)
@@ -183,11 +201,21 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def _ignored(path: Path, taken: set[str]) -> Finding:
     """A file that is not read, with a name that no file has and that no other hint proposes."""
-    name = _free_name(path, taken)
+    name, contents = _free_name(path, taken), "rules"
+    if path.suffix in (".yaml", ".yml"):
+        name, contents = f"{_stem_of_tests(path)}{TESTS_ENDING}", "policy tests"
     taken.add(name)
-    hint = f'name it "{printable_name(name)}" if it holds rules'
+    hint = f'name it "{printable_name(name)}" if it holds {contents}'
     origin = Origin(printable_name(str(path)), 0)
-    return Finding("ignored-file", 'only names that end in ".rules" are read', origin, Severity.WARNING, hint)
+    message = 'only names that end in ".rules" or ".tests.yaml" are read'
+    return Finding("ignored-file", message, origin, Severity.WARNING, hint)
+
+
+def _stem_of_tests(path: Path) -> str:
+    for ending in (".tests", ".test"):
+        if path.stem.endswith(ending):
+            return path.stem.removesuffix(ending)
+    return path.stem
 
 
 def _free_name(path: Path, taken: set[str]) -> str:
@@ -235,11 +263,14 @@ def _read_at(place: Place, path: Path) -> RuleFile | Finding:
 
 
 def _unnamed(place: Place, path: Path, resolved: str) -> Finding | None:
-    """A finding if a symbolic link leads to a file whose name does not say that it holds rules."""
-    if place.name in (path.name, ".") or place.name.endswith(RULES_ENDING):
+    """A finding if a symbolic link leads to a file whose name does not say that it holds rules, or tests."""
+    ending = RULES_ENDING
+    if path.name.endswith(TESTS_ENDING):
+        ending = TESTS_ENDING
+    if place.name in (path.name, ".") or place.name.endswith(ending):
         return None
-    message = f'the symbolic link leads to {resolved}, whose name does not end in ".rules"'
-    hint = 'give the target a name that ends in ".rules", or replace the link by a copy'
+    message = f'the symbolic link leads to {resolved}, whose name does not end in "{ending}"'
+    hint = f'give the target a name that ends in "{ending}", or replace the link by a copy'
     return Finding("untrusted-link", message, Origin(printable_name(str(path)), 0), hint=hint)
 
 

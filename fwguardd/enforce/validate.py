@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from fwguardd.enforce.rule_files import tests_files, without_tests
+from fwguardd.kernel.accounts import ACCOUNTS
 from fwguardd.kernel.rehearsal import RehearsalRefused
+from fwguardd.packets.tests_file import NO_TESTS, PolicyTests, read_policy_tests
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, lint, unsilenced
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import RuleFile
     from fwguardd.ruleset.statements import Reading
@@ -38,10 +42,11 @@ class Rehearse(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Rule files that a kernel takes. No finding is an error."""
+    """Rule files that a kernel takes. No finding is an error. ``tests`` are the policy tests beside them."""
 
     rehearsed: Canonical
     findings: Findings
+    tests: tuple[PolicyTest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Validator:
         self._rehearse = rehearse
         self._context = context
         self._readings: dict[str, tuple[bytes, Reading]] = {}
+        self._tests: tuple[tuple[RuleFile, ...], PolicyTests] = (), NO_TESTS
         self._early: tuple[str, Validation] | None = None
 
     def validate(self, snapshot: Snapshot) -> Validation:
@@ -73,8 +79,8 @@ class Validator:
         early, self._early = self._early, None
         if early is not None and early[0] == snapshot.digest:
             return early[1]
-        readings = self._read(snapshot.files)
-        composition = _compose_and_lint(readings, snapshot.findings, self._context)
+        readings, tests = self._read(without_tests(snapshot.files)), self._read_tests(snapshot.tests_files)
+        composition = _compose_and_lint(readings, snapshot.findings, self._context).and_findings(tests.findings)
         if not composition.candidate.rulesets:
             # A finding about no file is about the directory.
             return Invalid(composition.findings.placed_at(Origin(str(snapshot.directory), 0)))
@@ -85,7 +91,8 @@ class Validator:
         if composition.findings.errors:
             return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
         warnings = Findings((*composition.findings, *unsilenced(outcome.warnings, readings)))
-        return Valid(outcome.without_copies(self._context.preserve), warnings.once_per_file(_ONCE_PER_FILE).bounded())
+        warnings = warnings.once_per_file(_ONCE_PER_FILE).bounded()
+        return Valid(outcome.without_copies(self._context.preserve), warnings, tests.tests)
 
     def refused_rules(self, canonical: Canonical) -> RehearsalRefused | None:
         """The rules of a ruleset that was accepted before and that the kernel refuses now; None if it takes all.
@@ -109,6 +116,7 @@ class Validator:
     def forget(self, context: LintContext) -> None:
         """Drop the early result, because what the files name may have changed; lint with this context from now on."""
         self._early, self._context = None, context
+        self._tests = (), NO_TESTS
 
     def _read(self, files: Iterable[RuleFile]) -> list[Reading]:
         known, self._readings = self._readings, {}
@@ -119,11 +127,19 @@ class Validator:
             self._readings[file.path] = file.data, reading
         return [reading for _, reading in self._readings.values()]
 
+    def _read_tests(self, files: tuple[RuleFile, ...]) -> PolicyTests:
+        """The policy tests of these files, read again only when their bytes have changed."""
+        if self._tests[0] != files:
+            self._tests = files, read_policy_tests(files, ACCOUNTS)
+        return self._tests[1]
+
 
 def compose_files(files: Iterable[RuleFile], context: LintContext, findings: Findings = NO_FINDINGS) -> Composition:
     """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read."""
-    readings = [_read_file(file) for file in files]
-    composition = _compose_and_lint(readings, findings, context)
+    files = tuple(files)
+    readings = [_read_file(file) for file in without_tests(files)]
+    tests = read_policy_tests(tests_files(files), ACCOUNTS)
+    composition = _compose_and_lint(readings, findings, context).and_findings(tests.findings)
     return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
 
 

@@ -1,10 +1,13 @@
 """The ssh sessions of this host: established TCP connections to the ports of sshd, from /proc/net/tcp (proc(5)).
 
-The ports of sshd are 22 and those that sshd_config(5) names. Of a file that cannot be read nothing is taken.
+The ports of sshd are 22, those that sshd_config(5) names, and those on which a running sshd listens. Of a file that
+cannot be read nothing is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
 from ipaddress import IPv4Address, IPv6Address
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
 
 SLASH = Path("/")
 _ORDER = {"little": -1, "big": 1}[sys.byteorder]
+SSH_SERVERS = frozenset({"sshd", "dropbear"})
+"""The names of ssh servers (proc(5), comm)."""
+
+_LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h.
 _ESTABLISHED = "01"  # TCP_ESTABLISHED, include/net/tcp_states.h.
 _TABLES = ("proc/net/tcp", "proc/net/tcp6")
 _PORT = re.compile(r"^[ \t]*Port[ \t=]+([0-9]{1,5})[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
-def ssh_sessions(root: Path = SLASH) -> tuple[SshSession, ...]:
-    """The sessions in the network namespace of this process."""
-    ports = ssh_ports(root)
+def ssh_sessions(root: Path = SLASH, ports: frozenset[int] = frozenset()) -> tuple[SshSession, ...]:
+    """The sessions in the network namespace of this process, to these ports; without any, to those of sshd."""
+    ports = ports or ssh_ports(root)
     found: list[SshSession] = []
     for name in _TABLES:
         found.extend(sessions_in(_text(root / name), ports))
@@ -35,12 +42,36 @@ def ssh_sessions(root: Path = SLASH) -> tuple[SshSession, ...]:
 
 
 def ssh_ports(root: Path = SLASH) -> frozenset[int]:
-    """The ports that sshd is configured to listen on, and 22."""
-    ports = {22}
+    """The ports that sshd listens on, those that it is configured to listen on, and 22."""
+    ports = {22, *_listening_ports(root)}
     folder = root / "etc/ssh"
     for path in (folder / "sshd_config", *sorted(folder.glob("sshd_config.d/*.conf"))):
         ports.update(map(int, _PORT.findall(_text(path))))
     return frozenset(ports)
+
+
+def _listening_ports(root: Path) -> Iterator[int]:
+    """The ports of the listening sockets of running ssh servers, as far as their descriptors can be read."""
+    sockets = frozenset(_sockets_of_servers(root))
+    if not sockets:
+        return
+    for name in _TABLES:
+        for line in _text(root / name).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == _LISTENING and fields[9] in sockets:
+                yield int(fields[1].partition(":")[2], 16)
+
+
+def _sockets_of_servers(root: Path) -> Iterator[str]:
+    """The inodes of the sockets that ssh servers hold (proc(5), fd)."""
+    for comm in root.glob("proc/[0-9]*/comm"):
+        if _text(comm).rstrip() not in SSH_SERVERS:
+            continue
+        with contextlib.suppress(OSError):
+            for descriptor in (comm.parent / "fd").iterdir():
+                link = os.readlink(descriptor)
+                if link.startswith("socket:["):
+                    yield link[8:-1]
 
 
 def _is_established(fields: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
@@ -53,6 +53,10 @@ class Composition:
     candidate: Candidate
     findings: Findings
     unread: UnreadInput = NOTHING_UNREAD
+
+    def and_findings(self, findings: Findings) -> Composition:
+        """The same with these findings too."""
+        return replace(self, findings=Findings((*self.findings, *findings)))
 
 
 MOST_CHAINS = 50_000

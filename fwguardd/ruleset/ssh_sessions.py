@@ -9,7 +9,7 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Family, Finding, Severity
@@ -47,6 +47,28 @@ class SshSession:
         if self.peer.version == 6:
             return Family.IPV6
         return Family.IPV4
+
+
+def session_of(text: str) -> SshSession | None:
+    """The session in the form of SSH_CONNECTION (ssh(1)): addresses and ports of the client and of the server; None
+    for a text of another form."""
+    parts = text.split()
+    if len(parts) != 4 or not parts[3].isdecimal():
+        return None
+    try:
+        peer, local = (_plain(ip_address(part.partition("%")[0])) for part in (parts[0], parts[2]))
+    except ValueError:
+        return None
+    if peer.version != local.version or not 0 < int(parts[3]) < 65_536:
+        return None
+    return SshSession(peer, local, int(parts[3]))
+
+
+def _plain(address: Address) -> Address:
+    """An IPv4 address that is written as an IPv6 one, as IPv4."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
 
 def closed_sessions(

@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word check diff render explain why exposure impact trial doctor import status reload confirm rollback history show open hold drift pause resume adopt deploy edit allow deny block remove services counters watch denials
+        if contains -- $word check test diff render explain why exposure impact trial doctor import status reload confirm rollback history show open hold drift pause resume adopt deploy edit allow deny block remove services counters watch denials
             echo $word
             return
         end
@@ -25,6 +25,7 @@ end
 
 complete -c fwguardctl -f
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a check -d 'check the rule files and load them in a temporary network namespace'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a test -d 'send the packets of the policy tests through the rules'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a diff -d 'show what a reload would change in the kernel'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a render -d 'print the composed ruleset for iptables-restore'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a explain -d 'show each rule that one packet meets'
@@ -68,6 +69,15 @@ complete -c fwguardctl -n '__fwguardctl_is check' -l backend -x -a 'auto nft leg
 complete -c fwguardctl -n '__fwguardctl_is check' -l static -d 'do not rehearse'
 complete -c fwguardctl -n '__fwguardctl_is check' -l format -x -a 'text json github sarif' -d 'output format'
 complete -c fwguardctl -n '__fwguardctl_is check' -F
+complete -c fwguardctl -n '__fwguardctl_is test' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is test' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is test' -l config -r -F -d 'settings file'
+complete -c fwguardctl -n '__fwguardctl_is test' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
+complete -c fwguardctl -n '__fwguardctl_is test' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
+complete -c fwguardctl -n '__fwguardctl_is test' -l live -d 'test the rules in the kernel'
+complete -c fwguardctl -n '__fwguardctl_is test' -l host -r -F -d 'the host to test for'
+complete -c fwguardctl -n '__fwguardctl_is test' -l junit -r -F -d 'write the results as JUnit XML to this file'
+complete -c fwguardctl -n '__fwguardctl_is test' -F
 complete -c fwguardctl -n '__fwguardctl_is diff' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is diff' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is diff' -l config -r -F -d 'settings file'
@@ -110,7 +120,6 @@ complete -c fwguardctl -n '__fwguardctl_is impact' -l json -d 'print one JSON do
 complete -c fwguardctl -n '__fwguardctl_is impact' -l config -r -F -d 'settings file'
 complete -c fwguardctl -n '__fwguardctl_is impact' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
 complete -c fwguardctl -n '__fwguardctl_is impact' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
-complete -c fwguardctl -n '__fwguardctl_is impact' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is trial' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is trial' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is trial' -l config -r -F -d 'settings file'
@@ -137,6 +146,7 @@ complete -c fwguardctl -n '__fwguardctl_is reload' -l config -r -F -d 'settings 
 complete -c fwguardctl -n '__fwguardctl_is reload' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is reload' -l confirm -d 'roll the change back after this time'
 complete -c fwguardctl -n '__fwguardctl_is reload' -l take-over -d 'with the first load remove what other programs have in the tables of the rule files'
+complete -c fwguardctl -n '__fwguardctl_is reload' -l force -d 'apply the files although the peer of a live ssh session is denied by them'
 complete -c fwguardctl -n '__fwguardctl_is confirm' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is confirm' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is confirm' -l config -r -F -d 'settings file'

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.enforce.confirmation import CHANGED
+from fwguardd.enforce.confirmation import CHANGED, RELOAD
 from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime, to_look_at
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
@@ -52,6 +52,7 @@ LONGEST_SHOWN: Final = 300
 """Characters of a broken promise that are shown."""
 
 CONFIRM: Final = 3600.0
+RELOADED: Final = PassRequest(Cause(RELOAD, "somebody"), CONFIRM)
 """Seconds within which a reload has to be confirmed: longer than any test."""
 
 
@@ -80,7 +81,7 @@ def _look(worker: Worker, orders: Orders) -> Report:
 
 STEPS: Final = {
     "change": Step("A", "A", B, "B", _change),
-    "reload --confirm": Step("A", "A", B, "B", lambda worker, orders: worker.reload(orders, "somebody", CONFIRM)),
+    "reload --confirm": Step("A", "A", B, "B", lambda worker, orders: worker.reload(orders, RELOADED)),
     "expiry": Step("expired", "B", B, "A", _look),
     "rollback": Step("B", "B", B, "A", lambda worker, orders: worker.rollback(orders, None, "somebody")),
     "repair": Step("A", "B", A, "A", _look),

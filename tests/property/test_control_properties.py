@@ -46,6 +46,8 @@ def good_values(argument: Argument) -> st.SearchStrategy[Any]:
     match argument.kind:
         case ArgumentType.FLAG:
             return st.booleans()
+        case ArgumentType.TEXT:
+            return st.text(max_size=int(argument.most))
         case ArgumentType.WHOLE:
             return whole
         case ArgumentType.NUMBERS:

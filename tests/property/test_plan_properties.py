@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 
+from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.diff import changes, compare
-from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Rule, Ruleset, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import STRICT, Preserve, own_part
 from tests.property.restore_simulator import EDITS, planned, restore
 from tests.property.rule_strategies import PRESERVED, live_and_wanted
@@ -54,6 +57,34 @@ def test_a_plan_without_preserved_chains_leaves_nothing_of_other_programs(rulese
     """With strict ownership the wanted tables are all there is."""
     live, wanted = rulesets
     assert compare(wanted, carried_out(live, wanted, STRICT)) == ()
+
+
+def with_origins(ruleset: Ruleset) -> Ruleset:
+    """The ruleset with an origin for each rule, its number."""
+    number = 0
+    tables: dict[str, Table] = {}
+    for table in ruleset.tables.values():
+        chains: dict[str, Chain] = {}
+        for chain in table.chains.values():
+            rules = tuple(replace(rule, origin=Origin("a.rules", number + n)) for n, rule in enumerate(chain.rules, 1))
+            number += len(rules)
+            chains[chain.name] = replace(chain, rules=rules)
+        tables[table.name] = Table(table.name, chains)
+    return Ruleset(ruleset.family, tables)
+
+
+@modest
+@given(live_and_wanted())
+def test_what_a_plan_leads_to_is_known_before(rulesets: tuple[Ruleset, Ruleset]) -> None:
+    """The ruleset after a plan is known without loading it, with the origin of each wanted rule."""
+    live, wanted = rulesets[0], with_origins(rulesets[1])
+    known = after_plan(live, make_plan(live, own_part(live, PRESERVE, wanted), wanted), wanted)
+    loaded = carried_out(live, wanted, PRESERVE)
+    assert known.tables.keys() >= loaded.tables.keys()
+    for table, chain in known.chains():
+        assert loaded.tables[table.name].chains[chain.name] == chain
+    origins = {rule.origin for _, chain in known.chains() for rule in chain.rules}
+    assert origins >= {rule.origin for _, chain in wanted.chains() for rule in chain.rules}
 
 
 def keeps(rule: Rule, table: Table, chain: Chain) -> bool:

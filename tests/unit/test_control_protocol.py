@@ -33,10 +33,10 @@ def parsed(verb: object, args: object = None, version: object = VERSION, **more:
     [
         ("status", {}, {}),
         ("status", None, {}),
-        ("reload", {}, {"confirm_seconds": None, "take_over": None}),
-        ("reload", {"confirm_seconds": None}, {"confirm_seconds": None, "take_over": None}),
-        ("reload", {"confirm_seconds": 60}, {"confirm_seconds": 60.0, "take_over": None}),
-        ("reload", {"confirm_seconds": 1.5}, {"confirm_seconds": 1.5, "take_over": None}),
+        ("reload", {}, {}),
+        ("reload", {"confirm_seconds": None}, {}),
+        ("reload", {"confirm_seconds": 60}, {"confirm_seconds": 60.0}),
+        ("reload", {"confirm_seconds": 1.5}, {"confirm_seconds": 1.5}),
         ("confirm", {}, {}),
         ("rollback", {}, {"revision": None}),
         ("rollback", {"revision": 41}, {"revision": 41}),
@@ -48,7 +48,8 @@ def parsed(verb: object, args: object = None, version: object = VERSION, **more:
         ("drift", {}, {}),
         ("pause", {"seconds": 86400}, {"seconds": 86400.0}),
         ("resume", {}, {}),
-        ("reload", {"take_over": True}, {"confirm_seconds": None, "take_over": True}),
+        ("reload", {"take_over": True, "force": True}, {"take_over": True, "force": True}),
+        ("reload", {"ssh_connection": "a b"}, {"ssh_connection": "a b"}),
         ("others", {}, {}),
         ("adopt", {}, {"numbers": None, "remove": None}),
         ("adopt", {"numbers": [3, 1], "remove": False}, {"numbers": (3, 1), "remove": False}),
@@ -56,7 +57,8 @@ def parsed(verb: object, args: object = None, version: object = VERSION, **more:
 )
 def test_every_verb_is_read_with_its_arguments(verb: str, args: object, meant: dict[str, Any]) -> None:
     """A verb comes with all of its arguments; those that were not given are None."""
-    assert parsed(verb, args) == Request(VERBS[verb], meant)
+    not_given = dict.fromkeys(argument.name for argument in VERBS[verb].arguments)
+    assert parsed(verb, args) == Request(VERBS[verb], not_given | meant)
 
 
 def test_args_may_be_left_out() -> None:

@@ -57,7 +57,7 @@ def test_files_come_in_byte_order(rules: Path) -> None:
         "a.rules.ucf-old",
         "a.rules.disabled",
         "README",
-        "a.tests.yaml",
+        "README.tests.yaml",
     ],
 )
 def test_leftovers_are_passed_over_in_silence(rules: Path, name: str) -> None:
@@ -72,6 +72,19 @@ def test_another_ending_gets_a_warning(rules: Path) -> None:
     (finding,) = take_snapshot(rules).findings
     assert finding.code == "ignored-file"
     assert 'name it "web.rules"' in finding.hint
+
+
+def test_policy_tests_are_read_beside_the_rules(rules: Path) -> None:
+    """A tests file is part of the snapshot and its digest; the warning about another YAML file proposes a name."""
+    (rules / "a.rules").write_text(RULE)
+    before = take_snapshot(rules)
+    (rules / "policy.tests.yaml").write_text("tests: []\n")
+    after = take_snapshot(rules)
+    assert [Path(file.path).name for file in after.tests_files] == ["policy.tests.yaml"]
+    assert (before.tests_files, before.digest != after.digest) == ((), True)
+    (rules / "web.test.yml").write_text("tests: []\n")
+    (finding,) = take_snapshot(rules).findings
+    assert (finding.code, 'name it "web.tests.yaml" if it holds policy tests' in finding.hint) == ("ignored-file", True)
 
 
 def test_symlinks_are_followed_to_files_that_can_be_trusted(rules: Path, tmp_path: Path) -> None:

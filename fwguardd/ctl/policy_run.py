@@ -1,0 +1,184 @@
+"""Running policy tests for the command line: the tests, the rules and the host that they are run with, and the results.
+
+The rules of other programs are around those of the files, as after a reload, where this user may read them and the
+files are those of the daemon. Tests of a draft, or for another host, know only the rules of the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import yaml
+
+from fwguardd.enforce.look import look_at
+from fwguardd.enforce.proof import loaded_after
+from fwguardd.errors import ReportedError
+from fwguardd.kernel.bed import Beds
+from fwguardd.kernel.host_network import read_host
+from fwguardd.kernel.iptables import LiveKernel
+from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
+from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
+from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
+from fwguardd.packets.host import Host, HostError
+from fwguardd.packets.policy_cases import cases_of
+from fwguardd.packets.policy_results import Standing, findings_of, results_of
+from fwguardd.ruleset.after_plan import after_plan
+from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, Findings
+from fwguardd.ruleset.operations import Plan
+from fwguardd.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from fwguardd.ctl.offline_verbs import OfflineInput
+    from fwguardd.enforce.validate import Valid
+    from fwguardd.kernel.iptables import Backend, Tool
+    from fwguardd.packets.policy_results import PolicyResult
+    from fwguardd.packets.policy_tests import PolicyTest
+    from fwguardd.ruleset.model import Family, Ruleset
+
+    Rulesets = Mapping[Family, Ruleset]
+
+
+class HostFileError(ReportedError):
+    """The file of ``--host`` cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedResult:
+    """A result, the number of packets of its test, and the seconds that these took."""
+
+    result: PolicyResult
+    packets: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class PolicyRun:
+    """The results of a run of policy tests. ``findings`` are those about the tests and those about results."""
+
+    results: list[TimedResult] = field(default_factory=list)
+    findings: Findings = NO_FINDINGS
+    seconds: float = 0.0
+    tests: int = 0
+
+    def count(self, standing: Standing) -> int:
+        """The number of tests with this result."""
+        return [timed.result.standing for timed in self.results].count(standing)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of tests with each result."""
+        return {standing.value: self.count(standing) for standing in Standing}
+
+    @property
+    def totals(self) -> str:
+        """The counts in a sentence without a full stop."""
+        parts = [f"{count} {name}" for name, count in self.counts.items() if count or name != "undecided"]
+        if self.without_packets:
+            parts.append(f"{self.without_packets} sent no packet on this host")
+        tests, packets = counted(self.tests, "test"), counted(self.packets, "packet")
+        return f"{tests}, {packets}: {', '.join(parts)}, in {self.seconds * 1000:.0f} ms"
+
+    @property
+    def without_packets(self) -> int:
+        """The number of tests that send nothing on this host, such as those of a family that it does not have."""
+        return self.tests - len(self.results)
+
+    @property
+    def packets(self) -> int:
+        """The number of packets that were sent."""
+        return sum(timed.packets for timed in self.results)
+
+
+def run_policy(
+    beds: Beds, rulesets: Rulesets, tests: Sequence[PolicyTest], host: Host, *, undecided_fails: bool
+) -> PolicyRun:
+    """Send the packets of each test through these rulesets. Raises NamespaceError."""
+    run, begun = PolicyRun(tests=len(tests)), time.monotonic()
+    cases = cases_of(tests, interfaces_of(host))
+    if cases.packets:
+        with beds.prove(rulesets, with_assumptions(host, cases.assumptions)) as bed:
+            for case in cases.cases:
+                before = time.monotonic()
+                outcomes = bed.send(case.packets)
+                took = time.monotonic() - before
+                for result in results_of([case], outcomes, rulesets):
+                    run.results.append(TimedResult(result, len(case.packets), took))
+    of_results = findings_of([timed.result for timed in run.results], undecided_fails=undecided_fails)
+    run.findings = Findings((*cases.findings, *of_results))
+    run.seconds = time.monotonic() - begun
+    return run
+
+
+def run_on_files(result: Valid, tool: Tool, source: OfflineInput, host_file: Path | None = None) -> PolicyRun:
+    """The results of the policy tests of valid files. Raises NamespaceError, KernelError, HostFileError."""
+    with beds_of_this_host(tool.backend.value) as beds:
+        draft = source.is_draft or host_file is not None
+        rulesets = rules_around(result.rehearsed.rulesets, source, tool.backend, draft=draft)
+        host = host_of(host_file)
+        return run_policy(beds, rulesets, result.tests, host, undecided_fails=source.undecided_fails)
+
+
+def run_on_kernel(result: Valid, tool: Tool, source: OfflineInput, host_file: Path | None = None) -> PolicyRun:
+    """The same under the rules in the kernel."""
+    with beds_of_this_host(tool.backend.value) as beds:
+        rulesets = rules_in_kernel(result.rehearsed.rulesets, tool.backend)
+        host = host_of(host_file)
+        return run_policy(beds, rulesets, result.tests, host, undecided_fails=source.undecided_fails)
+
+
+@contextlib.contextmanager
+def beds_of_this_host(backend: str) -> Iterator[Beds]:
+    """Beds in namespaces that end with the with block. Raises NamespaceError."""
+    pool = NamespacePool(spares=1)
+    try:
+        yield Beds(backend, pool)
+    finally:
+        pool.close()
+
+
+def host_of(host_file: Path | None) -> Host:
+    """The host of a file, or this one. Raises NamespaceError, HostFileError."""
+    if host_file is None:
+        try:
+            return read_host()
+        except OSError as error:
+            raise NamespaceError(f"the network of this host cannot be read: {error.strerror or error}") from error
+    return _host_in(host_file)
+
+
+def _host_in(path: Path) -> Host:
+    """The host that a file of ``fwguardctl host`` describes. Raises HostFileError."""
+    try:
+        document = yaml.safe_load(path.read_bytes())
+        if not isinstance(document, dict):
+            raise HostFileError(f"{path}: this is not a file of fwguardctl host")
+        return Host.of(document)
+    except OSError as error:
+        raise HostFileError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise HostFileError(f"{path}: not YAML; write it with: fwguardctl host > {path}") from error
+    except HostError as error:
+        raise HostFileError(f"{path}: {error}; write it with: fwguardctl host > {path}") from error
+
+
+def rules_around(wanted: Rulesets, source: OfflineInput, backend: Backend, *, draft: bool) -> Rulesets:
+    """What the kernel will hold once these rules of files are loaded. Raises KernelError."""
+    if draft or not has_capability(CAP_NET_ADMIN):
+        return wanted
+    return loaded_after(look_at(LiveKernel(backend), wanted, source.context.preserve), wanted)
+
+
+def rules_in_kernel(wanted: Rulesets, backend: Backend) -> Rulesets:
+    """What the kernel holds now; rules that the files have too get their origins there. Raises KernelError."""
+    live: dict[Family, Ruleset] = {}
+    for family, saved in LiveKernel(backend).look(FAMILIES).items():
+        live[family] = saved.shown
+        if family in wanted:
+            live[family] = after_plan(saved.shown, Plan(family, ()), wanted[family])
+    return live

@@ -1,0 +1,153 @@
+"""The verb test: the packets of the policy tests through the rules, a line for each test, and a document for CI."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fwguardd.ctl.junit import junit
+from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, input_of, print_findings, snapshot_of, validated_snapshot
+from fwguardd.ctl.policy_run import run_on_files, run_on_kernel
+from fwguardd.ctl.terminal import Painter, as_json
+from fwguardd.ctl.verb_options import add_rules, describe
+from fwguardd.enforce.rule_files import TESTS_ENDING, take_snapshot, without_tests
+from fwguardd.enforce.validate import Invalid
+from fwguardd.escaping import printable
+from fwguardd.packets.policy_results import Standing
+from fwguardd.ruleset.model import Severity
+from fwguardd.wording import counted
+
+if TYPE_CHECKING:
+    import argparse
+
+    from fwguardd.ctl.offline_verbs import OfflineInput
+    from fwguardd.ctl.policy_run import PolicyRun, TimedResult
+    from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.kernel.iptables import Tool
+
+_WORDS = {Standing.PASSED: "passed", Standing.FAILED: "FAILED", Standing.UNDECIDED: "undecided"}
+
+
+def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
+    """Add the help, the options and the operands."""
+    description = (
+        "Send the packets of the policy tests (NAME.tests.yaml beside the rule files) through the rules, in a "
+        "temporary network namespace that is like this host, and print what decided. Nothing leaves the namespace. "
+        "Exit code: 0 all passed; 1 a test failed, or the files have errors; 5 no packets could be sent."
+    )
+    examples = (
+        ("fwguardctl test", "the rule files and tests of the daemon"),
+        ("fwguardctl test --live", "the rules in the kernel"),
+        ("fwguardctl test ./rules --host h.yaml --junit r.xml", "in CI, for another host"),
+    )
+    describe(parser, description, examples)
+    add_rules(parser)
+    parser.add_argument("--live", action="store_true", help="test the rules in the kernel, not those of the files")
+    parser.add_argument("--host", type=Path, metavar="F", help="the host to test for, a file of fwguardctl host")
+    parser.add_argument("--junit", type=Path, metavar="F", help="write the results as JUnit XML to this file")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH",
+        help="a directory, or files; tests files alone test the rules of the daemon",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the tests that the command line names; the exit code. Raises ReportedError."""
+    source = input_of(options)
+    snapshot = _snapshot(source, options)
+    result, tool = validated_snapshot(snapshot, source)
+    if isinstance(result, Invalid):
+        _print_invalid(result, tool, source)
+        return ANSWER_IS_NO
+    run_tests = run_on_files
+    if options.live:
+        run_tests = run_on_kernel
+    done = run_tests(result, tool, source, options.host)
+    if options.junit is not None:
+        options.junit.write_text(junit(done), encoding="utf-8")
+    if source.json:
+        print(json.dumps(_document(done)))
+    else:
+        _print(done)
+    return DONE if not done.findings.errors else ANSWER_IS_NO
+
+
+def _snapshot(source: OfflineInput, options: argparse.Namespace) -> Snapshot:
+    """The files; where only tests files are named, with the rule files of the daemon."""
+    snapshot = snapshot_of(source.paths, source.rules_dir)
+    if not options.paths or not all(path.name.endswith(TESTS_ENDING) for path in source.paths):
+        return snapshot
+    rules = take_snapshot(options.rules_dir or source.rules_dir)
+    return replace(snapshot, directory=rules.directory, files=(*without_tests(rules.files), *snapshot.files))
+
+
+def _print_invalid(result: Invalid, tool: Tool, source: OfflineInput) -> None:
+    if source.json:
+        print(json.dumps({"ok": False, "findings": as_json(result.findings), "tests": []}))
+    else:
+        print_findings(result, tool, Painter())
+
+
+def _print(done: PolicyRun) -> None:
+    paint = Painter()
+    for finding in done.findings:
+        if finding.code == "test-assumes" or (finding.severity is Severity.ERROR and finding.code == "bad-test"):
+            print(paint.finding(finding))
+    for timed in done.results:
+        for line in lines_of(timed, paint):
+            print(line)
+    print(done.totals)
+
+
+def lines_of(timed: TimedResult, paint: Painter) -> list[str]:
+    """A line for a test, and for one that did not pass more lines that say why."""
+    result, test = timed.result, timed.result.case.test
+    word = _WORDS[result.standing].ljust(9)
+    if result.standing is Standing.PASSED:
+        word = paint.good(word)
+    elif result.standing is Standing.FAILED:
+        word = paint.bad(word)
+    place = Path(test.origin.path).name
+    details = f"{counted(timed.packets, 'packet')}, {timed.seconds * 1000:.1f} ms"
+    head = f"{word} {place}:{test.origin.line}  {test.expect} {result.packet_words}"
+    if result.standing is Standing.PASSED:
+        return [f"{head}: {printable(result.deciding.brief)} {paint.dim(f'({details})')}"]
+    lines = [f"{head} {paint.dim(f'({details})')}", f"    {printable(result.sentence)}"]
+    if test.because:
+        lines.append(f"    {paint.dim('→')} {printable(test.because)}")
+    return lines
+
+
+def _document(done: PolicyRun) -> dict[str, Any]:
+    return {
+        "ok": not done.findings.errors,
+        **done.counts,
+        "packets": done.packets,
+        "seconds": round(done.seconds, 6),
+        "findings": as_json(done.findings),
+        "tests": [_test_document(timed) for timed in done.results],
+    }
+
+
+def _test_document(timed: TimedResult) -> dict[str, Any]:
+    """A result as JSON: the keys are a contract; what is not known is None."""
+    result, test = timed.result, timed.result.case.test
+    rule_file = rule_line = None
+    if result.deciding.origin is not None:
+        rule_file, rule_line = result.deciding.origin.path, result.deciding.origin.line
+    return {
+        "file": test.origin.path,
+        "line": test.origin.line,
+        "expect": test.expect.value,
+        "result": result.standing.value,
+        "verdict": result.verdict and result.verdict.value,
+        "packets": timed.packets,
+        "differing": result.differing,
+        "message": result.sentence,
+        "rule_file": rule_file,
+        "rule_line": rule_line,
+        "because": test.because or None,
+        "seconds": round(timed.seconds, 6),
+    }

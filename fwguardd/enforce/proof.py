@@ -1,0 +1,148 @@
+"""The step of a pass between the rehearsal and the load: packets through the candidate, before it is in force.
+
+The candidate is loaded once more, with the rules of other programs around it as they will be after the load, in a bed:
+a rehearsal namespace that has the interfaces, addresses and routes of this host. The packets of the policy tests are
+sent through it, and those of the lockout guard. A failed test or a lost ssh session is an error that refuses the pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fwguardd.enforce.context import loaded_before
+from fwguardd.enforce.look import look_at
+from fwguardd.enforce.prover import ProofRequest, Prover, Watched
+from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
+from fwguardd.packets.lockout import denied_packets, guarded_packets, lockout_finding, lost_by_change
+from fwguardd.packets.policy_cases import cases_of
+from fwguardd.packets.policy_results import findings_of, results_of
+from fwguardd.ruleset.after_plan import after_plan
+from fwguardd.ruleset.model import NO_FINDINGS, Finding, Findings, Severity
+from fwguardd.ruleset.operations import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fwguardd.enforce.context import Context
+    from fwguardd.enforce.look import Look
+    from fwguardd.enforce.state import State
+    from fwguardd.enforce.validate import Valid
+    from fwguardd.packets.host import Host
+    from fwguardd.packets.lockout import Denied, Guarded
+    from fwguardd.packets.model import Journey, Undecided
+    from fwguardd.packets.policy_cases import Cases
+    from fwguardd.packets.policy_results import PolicyResult
+    from fwguardd.packets.policy_tests import PolicyTest
+    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.ssh_sessions import SshSession
+
+    Rulesets = Mapping[Family, Ruleset]
+    Outcomes = Sequence[Journey | Undecided]
+
+NO_PACKETS = "no-packets"
+"""The code of the finding that no packets could be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What packets have shown. ``guarded`` says whether they have shown that nobody is locked out."""
+
+    findings: Findings = NO_FINDINGS
+    results: tuple[PolicyResult, ...] = ()
+    guarded: bool = False
+
+
+def prove(context: Context, state: State, accepted: Valid, request: ProofRequest) -> Proof:
+    """Send the packets of tests and guard through accepted files as they will be in force. Raises KernelError."""
+    prover = context.prover
+    if prover is None:
+        return Proof()
+    try:
+        host = prover.read_host()
+        work = _Work(prover, host, accepted.tests, request)
+        if work.is_empty:
+            return Proof(guarded=prover.watched is not None)
+        live, loaded = _loaded_around(context, state, accepted)
+        return work.proof(loaded, live)
+    except (NamespaceError, OSError) as error:
+        return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails))
+
+
+def not_sent(error: NamespaceError | OSError, tests: Sequence[PolicyTest], *, fails: bool) -> Findings:
+    """The finding that no packets could be sent; an error where an undecided test is one, and there are tests."""
+    severity, left_out = Severity.WARNING, "the lockout guard has read the rules instead"
+    if tests:
+        left_out = "the policy tests were not run"
+        if fails:
+            severity = Severity.ERROR
+    message = f"no packets could be sent through the rules, and {left_out}: {error}"
+    return Findings([Finding(NO_PACKETS, message, severity=severity)])
+
+
+def _loaded_around(context: Context, state: State, accepted: Valid) -> tuple[Rulesets, Rulesets]:
+    """What the kernel holds, and what it will hold after the load, rules of other programs included. Raises
+    KernelError."""
+    preserve = context.preserve.owning(loaded_before(state.in_force))
+    look = look_at(context.kernel, accepted.rehearsed.rulesets, preserve)
+    return look.live, loaded_after(look, accepted.rehearsed.rulesets)
+
+
+def loaded_after(look: Look, wanted: Rulesets) -> Rulesets:
+    """What the kernel will hold once the rules that it was looked at for are loaded."""
+    after = dict(look.live)
+    plans = {plan.family: plan for plan in look.plans()}
+    for family, ruleset in wanted.items():
+        after[family] = after_plan(look.live[family], plans.get(family, Plan(family, ())), ruleset)
+    return after
+
+
+@dataclass(slots=True)
+class _Work:
+    """The packets of one proof."""
+
+    prover: Prover
+    host: Host
+    tests: Sequence[PolicyTest]
+    request: ProofRequest
+    cases: Cases = field(init=False)
+    guarded: list[Guarded] = field(init=False)
+
+    def __post_init__(self) -> None:
+        watched = Watched()
+        if self.prover.watched is not None:
+            watched = self.prover.watched(self.host)
+        self.cases = cases_of(self.tests, interfaces_of(self.host))
+        self.guarded = guarded_packets(watched.sessions, self.host, watched.listed, self._asking())
+        self.host = with_assumptions(self.host, self.cases.assumptions)
+
+    def _asking(self) -> SshSession | None:
+        if self.prover.watched is None:
+            return None
+        return self.request.session
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send and nothing to say."""
+        return not self.cases.packets and not self.cases.findings and not self.guarded
+
+    def proof(self, loaded: Rulesets, live: Rulesets) -> Proof:
+        """What packets show of the rulesets to be loaded; ``live`` are those that they replace. Raises
+        NamespaceError."""
+        packets = self.cases.packets
+        with self.prover.beds.prove(loaded, self.host) as bed:
+            outcomes = bed.send([*packets, *(each.packet for each in self.guarded)])
+        results = results_of(self.cases.cases, outcomes[: len(packets)], loaded)
+        findings = [*self.cases.findings, *findings_of(results, undecided_fails=self.prover.undecided_fails)]
+        denied = denied_packets(self.guarded, outcomes[len(packets) :])
+        lost = self._lost(denied, live)
+        findings += [lockout_finding(each, loaded, forced=self.request.forced) for each in lost]
+        return Proof(Findings(findings), tuple(results), guarded=self.prover.watched is not None)
+
+    def _lost(self, denied: list[Denied], live: Rulesets) -> list[Denied]:
+        """The denied packets that the rules in the kernel accept. Raises NamespaceError."""
+        if not denied:
+            return []
+        with self.prover.beds.prove(live, self.host) as bed:
+            return lost_by_change(denied, bed.send([each.guarded.packet for each in denied]))

@@ -1,0 +1,56 @@
+"""What a pass needs to send packets through accepted files: beds, and who must not be locked out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from fwguardd.packets.bed import Bed
+    from fwguardd.packets.host import Host
+    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.ssh_sessions import SshSession
+
+    Rulesets = Mapping[Family, Ruleset]
+
+
+class Beds(Protocol):
+    """Makes beds. `fwguardd.kernel.bed.Beds` makes the real ones."""
+
+    def prove(self, rulesets: Rulesets, host: Host) -> AbstractContextManager[Bed]:
+        """A bed with these rulesets. Raises NamespaceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Who must not be locked out: the live ssh sessions, and those that the settings list."""
+
+    sessions: tuple[SshSession, ...] = ()
+    listed: tuple[SshSession, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prover:
+    """What a proof needs: beds, the network of this host, whether an undecided test is an error, and who must not be
+    locked out; without ``watched`` there is no lockout guard. ``read_host`` raises OSError."""
+
+    beds: Beds
+    read_host: Callable[[], Host]
+    undecided_fails: bool = False
+    watched: Callable[[Host], Watched] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRequest:
+    """Who asks for a change, for the lockout guard: the ssh session, and whether the guard is overridden."""
+
+    forced: bool = False
+    session: SshSession | None = None
+
+
+NOT_FORCED = ProofRequest()
+"""Nobody asks: a file was changed."""

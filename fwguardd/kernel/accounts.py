@@ -1,0 +1,27 @@
+"""The users and groups of this host, by name (getpwnam(3), getgrnam(3))."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+
+from fwguardd.packets.tests_file import Accounts
+
+
+def user_id(name: str) -> int | None:
+    """The number of a user; None if there is none of this name."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def group_id(name: str) -> int | None:
+    """The number of a group; None if there is none of this name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+ACCOUNTS = Accounts(user_id, group_id)

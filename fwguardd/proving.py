@@ -1,0 +1,70 @@
+"""What sends packets through accepted files in the worker thread: beds that set marks, and the lockout guard."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fwguardd.enforce.prover import Prover, Watched
+from fwguardd.kernel.bed import Beds, LoadedBed
+from fwguardd.kernel.host_network import read_host
+from fwguardd.kernel.ssh_sessions import ssh_ports, ssh_sessions
+from fwguardd.packets.lockout import listed_sessions
+from fwguardd.settings import OnUndecided
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fwguardd.kernel.namespaces import NamespacePool
+    from fwguardd.packets.host import Host
+    from fwguardd.packets.model import Journey, Packet, Undecided
+    from fwguardd.progress import Progress
+    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.settings import Settings
+
+PACKETS_PER_MARK = 500
+"""Packets that are sent before the next mark."""
+
+
+class MarkingBeds:
+    """Beds of the worker thread: each load and each part of the packets sets a mark first."""
+
+    def __init__(self, backend: str, pool: NamespacePool, progress: Progress) -> None:
+        self._beds = Beds(backend, pool)
+        self._progress = progress
+
+    @contextlib.contextmanager
+    def prove(self, rulesets: Mapping[Family, Ruleset], host: Host) -> Iterator[_MarkingBed]:
+        """A bed with these rulesets. Raises NamespaceError."""
+        self._progress.mark("loading rules to send packets through them")
+        with self._beds.prove(rulesets, host) as bed:
+            yield _MarkingBed(bed, self._progress)
+
+
+class _MarkingBed:
+    def __init__(self, bed: LoadedBed, progress: Progress) -> None:
+        self._bed = bed
+        self._progress = progress
+
+    def send(self, packets: Sequence[Packet]) -> list[Journey | Undecided]:
+        """What the kernel did with each packet. Raises NamespaceError."""
+        outcomes: list[Journey | Undecided] = []
+        for first in range(0, len(packets), PACKETS_PER_MARK):
+            self._progress.mark("sending packets through the rules")
+            outcomes += self._bed.send(packets[first : first + PACKETS_PER_MARK])
+        return outcomes
+
+
+def prover_of(beds: MarkingBeds, settings: Settings) -> Prover:
+    """What sends packets through accepted files, as the settings want it."""
+    watched = None
+    if settings.lockout_guard:
+        watched = partial(_watched, settings)
+    return Prover(beds, read_host, undecided_fails=settings.undecided is OnUndecided.FAIL, watched=watched)
+
+
+def _watched(settings: Settings, host: Host) -> Watched:
+    """Who must not be locked out of this host."""
+    ports = frozenset(settings.lockout_ports) or ssh_ports()
+    return Watched(ssh_sessions(ports=ports), listed_sessions(settings.lockout_peers, ports, host))

@@ -1,0 +1,175 @@
+"""Policy tests and the lockout guard with real packets: classic mistakes are refused in the right words."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.ctl.policy_run import run_policy
+from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.validate import Valid, Validator
+from fwguardd.kernel.bed import Beds
+from fwguardd.kernel.namespaces import NamespacePool
+from fwguardd.kernel.rehearsal import Rehearsals
+from fwguardd.packets.host import Host, Interface, Route
+from fwguardd.ruleset.lint import LintContext
+from fwguardd.ruleset.preserve import STRICT
+from tests.netns.conftest import ROOT, SHIPPED
+from tests.unit.test_policy_tests import with_examples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fwguardd.ctl.policy_run import PolicyRun
+    from tests.netns.conftest import Programs
+
+    Start = Callable[..., Any]
+
+ROUTER = Host(
+    (
+        Interface("lo", "loopback", ("127.0.0.1/8", "::1/128")),
+        Interface("eth0", addresses=("192.0.2.1/24", "2001:db8::1/64"), forwarding=True),
+        Interface("lan0", addresses=("10.0.0.1/24",), rp_filter=1, forwarding=True),
+        Interface("docker0", addresses=("172.17.0.1/16",), forwarding=True),
+    ),
+    (
+        *(Route(to, dev=name, scope=253) for to, name in
+          (("192.0.2.0/24", "eth0"), ("10.0.0.0/24", "lan0"), ("172.17.0.0/16", "docker0"))),
+        Route("2001:db8::/64", dev="eth0"),
+        Route("0.0.0.0/0", via="192.0.2.254", dev="eth0"),
+    ),
+)  # fmt: skip
+"""A router with a network behind it, strict about reverse paths there, and with containers."""
+
+BASE = "-P INPUT DROP\n-P FORWARD DROP\n-A INPUT -i lo -j ACCEPT\n"
+ESTABLISHED = "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n"
+SSH = "-A INPUT -p tcp --dport 22 -j ACCEPT\n"
+TO_SSH = "expect: accept, in: eth0, from: 198.51.100.7, proto: tcp, dport: 22"
+DOCKER = (
+    "*nat\n-4 -A PREROUTING -d 192.0.2.1 -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\nCOMMIT\n"
+    "*filter\n-4 -A FORWARD -o docker0 -d 172.17.0.2 -p tcp --dport 80 -j ACCEPT\n"
+)
+HAIRPIN = (
+    "*nat\n-4 -A PREROUTING -d 192.0.2.1 -p tcp --dport 443 -j DNAT --to-destination 10.0.0.5\nCOMMIT\n"
+    "*filter\n-4 -A FORWARD -i eth0 -o lan0 -p tcp --dport 443 -j ACCEPT\n"
+)
+MISTAKES = {
+    "ESTABLISHED lost": (SSH, f"{TO_SSH.replace('22', '50000')}, state: established", "the policy of INPUT drops it"),
+    "the wrong interface": ("-A INPUT -i eth1 -p tcp --dport 22 -j ACCEPT\n", TO_SSH, "the policy of INPUT drops it"),
+    "DROP before ACCEPT": (f"-A INPUT -s 198.51.100.0/24 -j DROP\n{SSH}", TO_SSH, '-j DROP" drops it at '),
+    "IPv6 forgotten": (
+        f"-4 {SSH}", "expect: accept, in: eth0, proto: tcp, dport: 22",
+        "tcp from 2001:db8::2 to [2001:db8::1]:22, in eth0: expected accept, but the policy of INPUT drops it",
+    ),
+    "-s mistyped": ("-A INPUT -s 198.15.100.0/24 -p tcp --dport 22 -j ACCEPT\n", TO_SSH, "policy of INPUT drops it"),
+    "a published port that INPUT does not guard": (
+        DOCKER, "expect: drop, in: eth0, from: 198.51.100.7, to: 192.0.2.1, proto: tcp, dport: 8080",
+        "accepts it; it is forwarded to docker0, so that chain INPUT does not see it",
+    ),
+    "a hairpin that loses its way": (
+        HAIRPIN, "expect: accept, in: lan0, from: 10.0.0.9, out: lan0, to: 192.0.2.1, proto: tcp, dport: 443",
+        "the policy of FORWARD drops it at",
+    ),
+    "asymmetric routing": (
+        SSH, "expect: accept, in: lan0, from: 198.51.100.7, to: 10.0.0.1, proto: tcp, dport: 22",
+        "filter (rp_filter, ip-sysctl) drops it: this host would not send answers to 198.51.100.7 by lan0",
+    ),
+    "the wrong way out": (
+        "-P OUTPUT ACCEPT\n", "expect: accept, out: lan0, to: 203.0.113.9, proto: udp, dport: 53", "it leaves by eth0",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def try_out(tmp_path: Path, backend: str) -> Iterator[Callable[[str, str], PolicyRun]]:
+    """Runs tests with rules on the router, in one pool of namespaces."""
+    pool = NamespacePool(spares=2)
+    validator = Validator(Rehearsals(backend, pool).rehearse, LintContext((), STRICT))
+
+    def run(rules: str, tests: str) -> PolicyRun:
+        (tmp_path / "a.rules").write_text(rules)
+        (tmp_path / "a.tests.yaml").write_text(tests)
+        result = validator.validate(take_snapshot(tmp_path))
+        assert isinstance(result, Valid), list(map(str, result.findings))
+        return run_policy(Beds(backend, pool), result.rehearsed.rulesets, result.tests, ROUTER, undecided_fails=True)
+
+    yield run
+    pool.close()
+
+
+def test_classic_mistakes_are_shown(try_out: Callable[[str, str], PolicyRun]) -> None:
+    """Each mistake fails its test, at the line of the test, in words that name what decided."""
+    for mistake, (rules, test, words) in MISTAKES.items():
+        findings = try_out(BASE + rules, f"tests:\n- {{{test}}}\n").findings
+        assert [(each.code, each.place.line) for each in findings] == [("failed-test", 2)], mistake
+        assert words in findings[0].message, mistake
+
+
+def test_all_examples_of_the_shipped_tests_hold(try_out: Callable[[str, str], PolicyRun]) -> None:
+    """The shipped tests pass with the shipped rules, and so do the examples in them."""
+    rules = "".join(path.read_text() for path in sorted(SHIPPED.glob("*.rules")))
+    run = try_out(rules, with_examples((SHIPPED / "policy.tests.yaml").read_text()))
+    assert list(map(str, run.findings)) == []
+    assert (run.counts["passed"], run.without_packets) == (run.tests, 0)
+
+
+@contextlib.contextmanager
+def ssh_from(peer: Any) -> Iterator[None]:
+    """A connection from the peer to port 22 of this host, which stays open."""
+    code = "import socket, sys; s = socket.create_connection(('198.51.100.1', 22)); sys.stdin.read()"
+    argv = [sys.executable, "-I", "-S", "-c", code]
+    with socket.create_server(("198.51.100.1", 22)) as server, peer.started(argv):
+        connection, _ = server.accept()
+        with connection:
+            yield
+
+
+def ctl(daemon: Any, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Fwguardctl with the daemon's socket."""
+    socket_path = daemon.config.parent / "run" / "control.sock"
+    argv = (sys.executable, "-m", "fwguardd.ctl.main", argv[0], "--socket", str(socket_path), *argv[1:])
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+
+
+CLOSED = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n"
+
+
+def test_a_pass_is_refused_by_tests_and_guard(start_daemon: Start, peer: Any, programs: Programs) -> None:
+    """A change that fails a test, or that closes ssh to a peer with a session, is refused and changes nothing; a reload
+    with --force applies the latter, and then the peer is no reason any more. A pass with packets loads each ruleset
+    once more, and reads the kernel once more."""
+    rules = f"-P INPUT DROP\n{ESTABLISHED}{SSH}-A INPUT -p tcp --dport 80 -j ACCEPT\n"
+    test = "tests:\n- {expect: accept, in: guard0, proto: tcp, dport: 80}\n"
+    daemon = start_daemon({"a.rules": rules, "a.tests.yaml": test}, "drift_interval: 1h\n", enter=programs.enter)
+    daemon.event("rules.applied")
+    with ssh_from(peer):
+        before = programs.run()
+        daemon.drop("a.rules", rules.replace("80", "81"))
+        refused = daemon.event("rules.rejected")
+        assert (refused["code"], refused["file"]) == ("failed-test", f"{daemon.rules}/a.tests.yaml:2")
+        assert "the policy of INPUT drops it at" in refused["message"]
+        daemon.end_pass()
+        run = programs.run() - before
+        assert sum(run[name] for name in run if name.endswith("restore")) == 4, run
+
+        daemon.drop("a.tests.yaml", "tests: []\n")
+        daemon.event("rules.applied")
+        daemon.drop("a.rules", CLOSED)
+        refused = daemon.event("rules.rejected")
+        assert (refused["code"], refused["file"]) == ("closes-ssh", f"{daemon.rules}/a.rules:1")
+        assert "198.51.100.2 has an ssh session, and could not open a new connection to port 22" in refused["message"]
+        asked = ctl(daemon, "reload", SSH_CONNECTION="198.51.100.2 40000 198.51.100.1 22")
+        assert asked.returncode == 1
+        assert "198.51.100.2, from which this change is asked for, has an ssh session" in asked.stdout
+        assert ctl(daemon, "reload", "--force").returncode == 0
+        warned = daemon.event("rules.finding", code="closes-ssh")
+        assert "could not open a new connection" in warned["message"]
+        daemon.event("rules.applied")
+        daemon.drop("b.rules", "-A INPUT -p tcp --dport 8080 -j ACCEPT\n")
+        daemon.event("rules.applied")
