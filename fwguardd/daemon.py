@@ -273,6 +273,7 @@ class Daemon:
 
     def drift_found(self) -> None:
         """Drift was found outside of a pass: it is dealt with like a change that the kernel gave notice of."""
+        self._supervisor.kernel_changed()
         self._timetable.kernel_changed(time.monotonic(), gap=self._supervisor.look_gap())
         self._wake.set()
 

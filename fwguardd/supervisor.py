@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
 from fwguardd.documents import RefusedSettings
-from fwguardd.enforce.context import Host, Outcome, boottime, repaired_in
+from fwguardd.enforce.context import Host, Outcome, Signals, boottime, repaired_in
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
@@ -23,7 +22,7 @@ from fwguardd.progress import Progress
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import Waiting, evaluate_pending
 from fwguardd.wording import local_time_of_day
-from fwguardd.worker import Comparison, Orders, Report, Worker, WorkerThread
+from fwguardd.worker import Orders, Report, Worker, WorkerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     )
     from fwguardd.enforce.counting import Counted
     from fwguardd.enforce.state import State
+    from fwguardd.enforce.transaction import Comparison
     from fwguardd.events import Emit
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.diff import Difference
@@ -104,9 +104,9 @@ class Supervisor:
         self.refused_settings: RefusedSettings | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
-        self._confirmation_asked = asked = threading.Event()
+        self._signals = signals = Signals()
         self._worker = WorkerThread(
-            lambda: Worker(settings, host, emit, progress, asked, noticed), Orders(settings), progress
+            lambda: Worker(settings, host, emit, progress, signals, noticed), Orders(settings), progress
         )
         opened = self._worker.submit(Worker.opened).result()
         self.state: State = opened.state
@@ -119,7 +119,7 @@ class Supervisor:
 
     def refuse_settings(self, message: str) -> RefusedSettings:
         """Go on with the settings from before: those of the file cannot be used."""
-        self._confirmation_asked.clear()
+        self._signals.confirmation_asked.clear()
         self.refused_settings = RefusedSettings(time.time(), message)
         return self.refused_settings
 
@@ -148,6 +148,10 @@ class Supervisor:
         if self._hangs:
             clauses.append(self._hangs)
         return documents.Described("; ".join(clauses), measured, files)
+
+    def kernel_changed(self) -> None:
+        """Another program has changed the kernel: a step that validates files compares it."""
+        self._signals.kernel_changed.set()
 
     def look_gap(self) -> float:
         """Seconds to leave between two passes that changes by other programs cause."""
@@ -214,7 +218,7 @@ class Supervisor:
 
     def expect_confirmation(self) -> None:
         """A reload that has to be confirmed follows: until it, no pass applies changed files."""
-        self._confirmation_asked.set()
+        self._signals.confirmation_asked.set()
 
     async def adopt(self, numbers: Sequence[int] | None, by: str, *, remove: bool) -> Report:
         """Keep or remove rules of other programs; None stands for all that are to be decided about."""

@@ -11,14 +11,13 @@ They exchange values only. The event loop hands over `Orders` and gets a `Report
 the only way from one to the other: the `Worker` is made in the thread, and only steps that run in the thread reach it.
 Three things are used from both, and are made for it: `events.Emit`, `progress.Progress` and `WorkerThread.wrote`.
 
-A few more threads own nothing of this: the one in which the watchdog library waits for inotify, which wakes the event
-loop, and those in which `verbs.RevisionReader` waits for the processes that read files for ``show``.
+A few more threads own nothing of this: the one in which the watchdog library waits for inotify, those in which
+`verbs.RevisionReader` waits for processes that read files for ``show``, and the one that validates (`enforce.guard`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -28,17 +27,18 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.adopt import adopt
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome
+from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome, Signals, with_repairs
 from fwguardd.enforce.counting import Counting
+from fwguardd.enforce.guard import validate_ahead
 from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
-from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files, validate_ahead
+from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files
 from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
 from fwguardd.enforce.state import State
-from fwguardd.enforce.transaction import find_drift
+from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
@@ -110,14 +110,6 @@ class Opened:
     faults: tuple[Fault, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How the kernel differed from the revision in force, and how many seconds the comparison took."""
-
-    differences: tuple[Difference, ...]
-    seconds: float
-
-
 class Worker:
     """Does the work, in plain blocking code; each step begins with the state that the last one left.
 
@@ -130,13 +122,13 @@ class Worker:
         host: Host,
         emit: Emit,
         progress: Progress,
-        confirmation_asked: threading.Event | None = None,
+        signals: Signals | None = None,
         noticed: Callable[[], Authors] = lambda: NO_AUTHORS,
     ) -> None:
-        """Open the state directory. Raises StoreError where it cannot be trusted. The parameters are explained at
-        `Context`; ``noticed`` is called in the worker thread."""
+        """Open the state directory. Raises StoreError where it cannot be trusted. `Context` explains the parameters."""
         self._noticed, self._late, self._noticed_before = noticed, LateAuthors(noticed), NO_AUTHORS
-        self._confirmation_asked = confirmation_asked or threading.Event()
+        self._signals = signals or Signals()
+        self._repaired_ahead: frozenset[Difference] = frozenset()
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
@@ -171,7 +163,7 @@ class Worker:
     def reload(self, orders: Orders, request: PassRequest) -> Report:
         """A pass that validates all files again, held ones too."""
         if request.confirm_within is not None:
-            self._confirmation_asked.clear()
+            self._signals.confirmation_asked.clear()
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
@@ -220,7 +212,11 @@ class Worker:
 
     def validate_ahead(self, orders: Orders) -> None:
         """Validate the files while they settle, so that the pass finds the result ready."""
-        self._guarded("validating ahead", lambda: validate_ahead(self._context(orders), self._state))
+        self._late = LateAuthors(self._noticed)
+        guard = self._guarded("validating ahead", lambda: validate_ahead(self._context(orders), self._state))
+        if guard is not None:
+            self._state = guard.state
+            self._repaired_ahead |= guard.repaired
 
     def report_other_tables(self, _orders: Orders) -> None:
         """Report tables of other programs that also filter this host's packets, each time that they change."""
@@ -268,7 +264,7 @@ class Worker:
             emit=self._emit,
             why_not=orders.why_not,
             emergency_dir=orders.settings.emergency_dir,
-            confirmation_asked=self._confirmation_asked.is_set,
+            confirmation_asked=self._signals.confirmation_asked.is_set,
             manual=orders.settings.apply is ApplyMode.MANUAL,
             confirm_changes=orders.settings.confirm_changes,
             noticed=self._late,
@@ -276,6 +272,8 @@ class Worker:
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
             prover=prover_of(self._beds, orders.settings),
             rules_end=self._note_end,
+            kernel_changed=self._signals.kernel_changed,
+            drift_interval=orders.settings.drift_interval,
         )
 
     def _note_end(self, until: float | None) -> None:
@@ -288,16 +286,16 @@ class Worker:
         outcome = self._guarded(what, lambda: self._step(orders, before, step))
         if outcome is None:
             outcome = self._guard_after_bug(what, orders, before)
-        self._state = outcome.state
+        outcome = with_repairs(outcome, self._repaired_ahead)
+        self._state, self._repaired_ahead = outcome.state, frozenset()
         end_emergency(self._boot_report, before, self._state)
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
-        store, late = self._store, self._late.found or NO_AUTHORS
-        kept = store.summaries(), store.faults(), store.hangs
-        return Report(before, outcome, self._state, *kept, late, self._rules_end)
+        kept = self._store.summaries(), self._store.faults(), self._store.hangs
+        return Report(before, outcome, self._state, *kept, self._late.all, self._rules_end)
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""

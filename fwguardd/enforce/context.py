@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.kernel_state import KernelState
@@ -56,12 +57,31 @@ class LateAuthors:
 
     ask: Callable[[], Authors] = nobody
     found: Authors | None = None
+    earlier: Authors = NO_AUTHORS
 
     def __call__(self) -> Authors:
         """Those of this step."""
         if self.found is None:
             self.found = self.ask()
         return self.found
+
+    def forget(self) -> None:
+        """Ask again the next time: the differences that were found until now are dealt with."""
+        self.earlier, self.found = self.all, None
+
+    @property
+    def all(self) -> Authors:
+        """All that were found in this step."""
+        return self.earlier.and_others(self.found or NO_AUTHORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the event loop signals to a step that has begun: a reload that has to be confirmed waits for its end, and
+    another program has changed the kernel."""
+
+    confirmation_asked: Event = field(default_factory=Event)
+    kernel_changed: Event = field(default_factory=Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,8 @@ class Context:
     ``noticed_before`` are those of the step before, which may not have seen their changes yet.
     ``keep_services`` says whether rules that services add stay. ``rules_end`` is called with the time at which the next
     rules of the directory end, in seconds since 1970, None for none. ``prover`` sends packets through accepted files
-    before they are loaded; with None nothing is sent.
+    before they are loaded; with None nothing is sent. ``kernel_changed`` is set at each notice of a change by another
+    program. ``drift_interval`` is the longest time in seconds between two comparisons of the kernel.
     """
 
     rules_dir: Path
@@ -92,11 +113,13 @@ class Context:
     confirmation_asked: Callable[[], bool] = _never
     manual: bool = False
     confirm_changes: float | None = None
-    noticed: Callable[[], Authors] = nobody
+    noticed: LateAuthors = field(default_factory=LateAuthors)
     noticed_before: Authors = NO_AUTHORS
     keep_services: bool = False
     rules_end: Callable[[float | None], None] = _ignore
     prover: Prover | None = None
+    kernel_changed: Event = field(default_factory=Event)
+    drift_interval: float = 60.0
 
     def by_now(self, authors: Authors) -> Authors:
         """The authors of a difference: these, with those noticed since; if there are none, those noticed late in the
@@ -176,6 +199,13 @@ def repaired_in(outcome: Outcome) -> frozenset[Difference]:
     if isinstance(outcome, Broken):
         return frozenset()
     return outcome.repaired
+
+
+def with_repairs(outcome: Outcome, repaired: frozenset[Difference]) -> Outcome:
+    """The outcome of a step during which these differences were repaired too."""
+    if isinstance(outcome, Broken):
+        return outcome
+    return replace(outcome, repaired=outcome.repaired | repaired)
 
 
 def to_look_at(outcome: Outcome, *, again: bool) -> bool:

@@ -8,7 +8,6 @@ rehearsal is possible. Passes never overlap.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,8 +15,19 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.apply import apply_files
 from fwguardd.enforce.confirmation import arm, hold
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Outcome, Refused, repaired_in, still_in_force
+from fwguardd.enforce.context import (
+    Broken,
+    Context,
+    Done,
+    Failed,
+    Outcome,
+    Refused,
+    repaired_in,
+    still_in_force,
+    with_repairs,
+)
 from fwguardd.enforce.copies import without_copies
+from fwguardd.enforce.guard import Guard
 from fwguardd.enforce.others import (
     MOST_LISTED,
     how_to_take_over,
@@ -53,7 +63,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.proof import Proof
     from fwguardd.enforce.record import Cause
     from fwguardd.enforce.state import InForce
-    from fwguardd.enforce.validate import Valid
+    from fwguardd.enforce.validate import Valid, Validation
     from fwguardd.ruleset.model import Family, Finding, Ruleset
     from fwguardd.ruleset.others import Place
 
@@ -209,14 +219,6 @@ def _state_before(state: State, left: State, digest: str) -> State:
     )
 
 
-def validate_ahead(context: Context, state: State) -> None:
-    """Validate the files while they settle, so that the pass finds the result ready. Reports and changes nothing."""
-    snapshot = take_snapshot(context.rules_dir)
-    if not state.knows(snapshot.digest):
-        with contextlib.suppress(NamespaceError):
-            context.validator.validate_early(snapshot)
-
-
 def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: PassRequest) -> Outcome:
     """Enforce what is in force, where the files are known: they are in force, or refused, or held."""
     current = state.in_force
@@ -258,11 +260,26 @@ def _reverted(context: Context, state: State, snapshot: Snapshot, current: InFor
 def _validate_and_apply(
     context: Context, state: State, snapshot: Snapshot, request: PassRequest, why_held: str = ""
 ) -> Outcome:
-    """Validate files, report what was found, and put them in force, unless there is a reason to hold them."""
-    try:
-        result = context.validator.validate(snapshot)
-    except NamespaceError as error:
-        return _not_rehearsed(context, state, f"no rehearsal was possible: {error}", request.authors)
+    """Validate files, and guard the revision in force meanwhile; then put them in force."""
+    guard = Guard(context, state, request.authors)
+    result = guard.validate(snapshot)
+    if guard.broken is not None:
+        return guard.broken
+    outcome = _apply(context, guard.state, snapshot, result, request, why_held)
+    return with_repairs(outcome, guard.repaired)
+
+
+def _apply(
+    context: Context,
+    state: State,
+    snapshot: Snapshot,
+    result: Validation | NamespaceError,
+    request: PassRequest,
+    why_held: str,
+) -> Outcome:
+    """Report what was found in files, and put them in force, unless there is a reason to hold them."""
+    if isinstance(result, NamespaceError):
+        return _not_rehearsed(context, state, f"no rehearsal was possible: {result}", request.authors)
     if isinstance(result, Invalid):
         return _refused(context, state, snapshot, result.findings, request.authors)
     try:

@@ -153,6 +153,14 @@ def _failure_of(step: Callable[[], None]) -> BaseException | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the kernel differed from the revision in force, and how many seconds the comparison took."""
+
+    differences: tuple[Difference, ...]
+    seconds: float
+
+
 def find_drift(kernel: Kernel, canonical: Canonical, preserve: Preserve) -> tuple[Difference, ...]:
     """How the kernel differs from what was put in force. Raises KernelError."""
     return look_at(kernel, canonical.rulesets, preserve).differences()

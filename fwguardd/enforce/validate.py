@@ -104,9 +104,9 @@ class Validator:
             return outcome
         return None
 
-    def validate_early(self, snapshot: Snapshot) -> None:
-        """Validate a snapshot before a burst of changes has settled, for `validate` to reuse. Raises NamespaceError."""
-        self._early = snapshot.digest, self.validate(snapshot)
+    def keep_early(self, snapshot: Snapshot, result: Validation) -> None:
+        """Keep the result of a snapshot that was validated before a burst of changes has settled."""
+        self._early = snapshot.digest, result
 
     def unsilenced(self, findings: Findings) -> Findings:
         """Findings about the files that were validated last, without the silenced ones and with the lines."""

@@ -7,7 +7,9 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +32,15 @@ from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.model import Kept, Unreadable
 from fwguardd.store.revisions import RevisionStore
 from tests.netns.crashing import A, B, Bench, Unforced, held_in, pending_in, tables
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fwguardd.enforce.context import Context, Outcome
+    from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.state import State
+    from fwguardd.enforce.validate import Validation, Validator
     from fwguardd.ruleset.operations import Plan
     from tests.netns.crashing import Saved
 
@@ -593,3 +598,43 @@ def _accepts_all(lines: list[str]) -> bool:
     """Whether no built-in chain has a rule, or a policy other than ACCEPT."""
     builtin = [line for line in lines if line.startswith(("-A INPUT", "-A FORWARD", "-A PREROUTING"))]
     return not builtin and ":INPUT DROP" not in lines
+
+
+# A validation that takes long.
+
+
+class SlowValidator:
+    """A validator whose result comes when a test lets it come."""
+
+    def __init__(self, validator: Validator) -> None:
+        self._validator = validator
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def validate(self, snapshot: Snapshot) -> Validation:
+        """As ever, later."""
+        self.begun.set()
+        assert self.go_on.wait(LONGEST)
+        return self._validator.validate(snapshot)
+
+
+def test_the_guard_goes_on_during_a_validation(bench: Bench, saved: Saved, opened: Opened) -> None:
+    """Other programs change the kernel while files are validated: what is in force is repaired before that has ended.
+    Then the files are put in force, and the outcome of the pass says what was repaired."""
+    a = tables(saved)
+    context, state = opened()
+    slow = SlowValidator(context.validator)
+    context = replace(context, validator=slow)  # type: ignore[arg-type]
+    bench.put(B)
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(run_pass, context, state, CHANGED)
+        assert slow.begun.wait(LONGEST)
+        for _ in range(2):
+            flush(bench.backend.value)
+            context.kernel_changed.set()
+            wait_until(lambda: tables(saved) == a, "the repair", pause=0.1)
+        slow.go_on.set()
+        outcome = ended.result(LONGEST)
+    assert isinstance(outcome, Done)
+    assert outcome.repaired
+    assert outcome.state.revision == 2
+    assert tables(saved) != a

@@ -1,0 +1,103 @@
+"""Guarding the ruleset in force while files are validated: 60,000 rules take many seconds.
+
+The files are validated in a thread of their own, which uses nothing but the validator. The worker thread waits for its
+end, and is the only one that reads and changes the kernel, as ever: after each notice of a change by another program,
+and once in a drift interval, it compares the kernel with the revision in force, and repairs it.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fwguardd.enforce.context import Broken, repaired_in
+from fwguardd.enforce.repair import enforce
+from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.validate import Validator
+from fwguardd.kernel.attribution import NO_AUTHORS
+from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.ruleset.lint import LintContext
+from fwguardd.ruleset.preserve import Preserve
+
+if TYPE_CHECKING:
+    from fwguardd.enforce.context import Context
+    from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.enforce.state import State
+    from fwguardd.enforce.validate import Validation
+    from fwguardd.kernel.attribution import Authors
+    from fwguardd.ruleset.canonical import Canonical
+    from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.model import Candidate
+
+SHORT = 0.2
+"""Seconds that a validation may take before anything is compared."""
+
+GAP = 0.3
+"""The shortest time between two comparisons, in seconds; it is at least twice the time that a comparison takes."""
+
+
+@dataclass(slots=True)
+class Guard:
+    """The state while files are validated: it changes with each comparison of the kernel.
+
+    ``authors`` are the processes that had changed the kernel when the step began. ``repaired`` are the differences with
+    which changes of other programs were undone. ``broken`` is the outcome of a repair that broke the firewall; then the
+    pass has to end with it.
+    """
+
+    context: Context
+    state: State
+    authors: Authors = NO_AUTHORS
+    repaired: frozenset[Difference] = field(default=frozenset())
+    broken: Broken | None = None
+
+    def validate(self, snapshot: Snapshot) -> Validation | NamespaceError:
+        """Validate a snapshot; the error where no rehearsal is possible."""
+        with ThreadPoolExecutor(1, "validation") as executor:
+            work = executor.submit(self.context.validator.validate, snapshot)
+            work.add_done_callback(lambda _: self.context.kernel_changed.set())
+            wait([work], SHORT)
+            while not work.done() and self.broken is None:
+                self.context.kernel_changed.wait(self.context.drift_interval)
+                self.context.kernel_changed.clear()
+                if not work.done():
+                    began = time.monotonic()
+                    self._enforce()
+                    wait([work], max(GAP, 2 * (time.monotonic() - began)))
+        try:
+            return work.result()
+        except NamespaceError as error:
+            return error
+
+    def _enforce(self) -> None:
+        """Compare the kernel with the revision in force, and repair it. Nothing else can be rehearsed meanwhile."""
+        context = replace(self.context, validator=_OCCUPIED)
+        outcome = enforce(context, self.state, self.authors)
+        self.state, self.repaired = outcome.state, self.repaired | repaired_in(outcome)
+        if isinstance(outcome, Broken):
+            self.broken = outcome
+        if self.repaired:
+            self.authors, self.context = NO_AUTHORS, replace(self.context, noticed_before=NO_AUTHORS)
+            context.noticed.forget()
+
+
+def validate_ahead(context: Context, state: State) -> Guard:
+    """Validate the files while they settle, so that the pass finds the result ready; what guarded meanwhile.
+
+    Nothing about the files is reported or changed.
+    """
+    guard, snapshot = Guard(context, state), take_snapshot(context.rules_dir)
+    if not state.knows(snapshot.digest):
+        result = guard.validate(snapshot)
+        if not isinstance(result, NamespaceError):
+            context.validator.keep_early(snapshot, result)
+    return guard
+
+
+def _no_rehearsal(_candidate: Candidate, /) -> Canonical:
+    raise NamespaceError("the rule files are being rehearsed")
+
+
+_OCCUPIED = Validator(_no_rehearsal, LintContext((), Preserve.from_patterns([])))
