@@ -241,7 +241,7 @@ def _word(done: Outcome, before: State) -> str:
             return "failed"
         case Done():
             earlier = _revision_in_force(before)
-            if done.changes or earlier is None or earlier != _revision_in_force(done.state):
+            if done.changes or earlier != _revision_in_force(done.state):
                 return "applied"
             return "unchanged"
 

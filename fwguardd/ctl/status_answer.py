@@ -144,8 +144,13 @@ def _held(result: StatusDocument, ink: AnswerPainter) -> Iterator[Row]:
     held = result["held"]
     # Files that were held and have errors now are refused: a reload would not apply them.
     if held is not None and result.get("files") != "refused":
-        reason = f"{escaped(held['reason'])}; the rule files are not applied"
-        yield "held", f"{ink.warn(reason)}; to apply them: fwguardctl reload"
+        reason, advice = (
+            f"{escaped(held['reason'])}; the rule files are not applied",
+            "to apply them: fwguardctl reload",
+        )
+        if result.get("state") == "unmanaged" and result.get("others", {}).get("undecided"):
+            advice = "to decide about the rules: fwguardctl adopt; to remove them: fwguardctl reload --take-over"
+        yield "held", f"{ink.warn(reason)}; {advice}"
 
 
 def _refused_settings(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[Row]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 """Rules that one event lists."""
 
-FOUND = "found before the first load"
+FOUND = "an unknown process, before the first load"
 """The author of rules that were in the kernel before fwguardd loaded anything."""
 
 
@@ -194,7 +194,7 @@ def remember_found(context: Context, state: State, places: Sequence[Place]) -> S
 
 def take_over_reason(places: Sequence[Place]) -> str:
     """Why files are held before the first load."""
-    return f"their tables hold {counted(len(places), 'rule')} that fwguardd did not load"
+    return f"the tables of the rule files hold {counted(len(places), 'rule')} that fwguardd did not load"
 
 
 def how_to_take_over(places: Sequence[Place]) -> str:

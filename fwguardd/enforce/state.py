@@ -334,12 +334,18 @@ class State:
             return self.refused.report
         why_held = self._why_held()
         if why_held:
-            return FilesReport(FilesState.HELD, f"{why_held}; fwguardctl reload applies them")
+            return FilesReport(FilesState.HELD, f"{why_held}; {self._how_to_apply()}")
         if self.blocked:
             return FilesReport(FilesState.WAITING, f"{self.blocked}; fwguardd tries again")
         if self.in_force is None or not self.in_force.digest:
             return FilesReport(FilesState.SETTLING, "they have not been validated yet")
         return FilesReport(FilesState.APPLIED)
+
+    def _how_to_apply(self) -> str:
+        """What applies held files: a reload, unless it would remove rules that an administrator has to decide about."""
+        if self.in_force is None and self.undecided:
+            return "to decide about them: fwguardctl adopt; to remove them: fwguardctl reload --take-over"
+        return "fwguardctl reload applies them"
 
     def _why_held(self) -> str:
         """Why only a reload applies the files; "" if changes of them are applied."""

@@ -285,13 +285,14 @@ def test_before_the_first_load_nothing_is_removed(
     owners.daemon.end_pass()
     status = owners.ask("status")
     assert (status["state"], status["files"]) == ("unmanaged", "held")
+    assert "fwguardctl adopt" in status["files_why"] and "reload applies" not in status["files_why"]
     owners.daemon.stop()
     owners.start().event("denials.reading")
     wait_until((tmp_path / "run" / "control.sock").exists, "the control socket")
     assert owners.ask("reload")["outcome"] == "failed"
     assert saved() == before
     first, second = owners.ask("others")["rules"]
-    owners.ask("adopt", numbers=(first["number"],), remove=True)
+    assert owners.ask("adopt", numbers=(first["number"],), remove=True)["outcome"] == "unchanged"
     assert saved() == before
     assert owners.ask("adopt", numbers=(second["number"],))["state"] == "in-force"
     assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT"]
