@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,18 +27,24 @@ _PASSED_ON: Final = ("Acquire::Check-", "Acquire::http", "Acquire::Retries")
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A supported distribution. ``mirror`` is its archive, for a machine whose apt knows no mirror of it."""
+    """A supported distribution. ``mirror`` is its archive, for a machine whose apt knows no mirror of it. ``keyring``
+    verifies it, a file of the Debian package ``keyring_package``."""
 
     name: str
     suite: str
     mirror: str
     components: str
     keyring: str
+    keyring_package: str
 
 
-_DEBIAN: Final = ("http://deb.debian.org/debian", "main", "/usr/share/keyrings/debian-archive-keyring.gpg")
+_DEBIAN: Final = (
+    "http://deb.debian.org/debian", "main",
+    "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring",
+)  # fmt: skip
 _UBUNTU: Final = (
-    "http://archive.ubuntu.com/ubuntu", "main universe", "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+    "http://archive.ubuntu.com/ubuntu", "main universe",
+    "/usr/share/keyrings/ubuntu-archive-keyring.gpg", "ubuntu-keyring",
 )  # fmt: skip
 
 DISTRIBUTIONS: Final = (
@@ -54,14 +61,19 @@ def pristine_root(extra: tuple[str, ...] = ()) -> Path:
     not there, which takes half a minute and the mirrors that this machine's apt knows.
     """
     suite, packages = os.environ.get(VARIABLE) or _os_release("VERSION_CODENAME"), (*PACKAGES, *extra)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fwguardd-tests"
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = _cache()
     root = cache / f"{suite}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             _make(root, suite, packages)
     return root
+
+
+def _cache() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fwguardd-tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
 
 
 def _make(root: Path, suite: str, packages: tuple[str, ...]) -> None:
@@ -92,9 +104,41 @@ def _mirrors(suite: str) -> list[str]:
     named = [distribution for distribution in DISTRIBUTIONS if distribution.suite == suite]
     assert named, f"neither apt nor {Path(__file__).name} knows a mirror of {suite}"
     (distribution,) = named
-    keyring, mirror = distribution.keyring, distribution.mirror
-    assert Path(keyring).exists(), f"{keyring} is missing, so packages of {mirror} cannot be verified; install it"
-    return [f"deb [signed-by={keyring}] {mirror} {suite} {distribution.components}"]
+    return [f"deb [signed-by={_keyring(distribution)}] {distribution.mirror} {suite} {distribution.components}"]
+
+
+def _keyring(distribution: Distribution) -> Path:
+    """The keyring that verifies the archive of a distribution: the installed one, or else that in a package of Debian
+    13, which Debian's own keyring verifies. The latter is kept in the cache."""
+    installed = Path(distribution.keyring)
+    if installed.exists():
+        return installed
+    kept = _cache() / installed.name
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(prefix="fwguardd-keyring-") as folder:
+            _download_keyring(distribution, Path(folder))
+            shutil.copyfile(Path(folder, "extracted", installed.relative_to("/")), kept)
+    return kept
+
+
+def _download_keyring(distribution: Distribution, folder: Path) -> None:
+    """Download the package with apt, configured for Debian 13 in this folder only, and extract it there."""
+    mirror, components, keyring, _ = _DEBIAN
+    missing = f"{distribution.keyring} is missing, so packages of {distribution.mirror} cannot be verified"
+    assert Path(keyring).exists(), f"{missing}; install it"
+    for name in ("lists/partial", "cache/archives/partial", "extracted"):
+        (folder / name).mkdir(parents=True)
+    (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} trixie {components}\n")
+    places = {"Dir::State::lists": "lists", "Dir::Cache": "cache", "Dir::Etc::sourcelist": "sources.list"}
+    options = [f"-o{key}={folder / name}" for key, name in places.items()]
+    options += ["-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root"]
+    for command in (["update"], ["download", distribution.keyring_package]):
+        ended = subprocess.run(
+            ["apt-get", "-qq", *options, *command], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, f"{missing}, and apt could not download it:\n{ended.stderr[-2000:]}"
+    for archive in folder.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", str(archive), str(folder / "extracted")], check=True)
 
 
 def _configured_mirrors(suite: str) -> list[str]:
