@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.unit.syntax import nodes, syntax_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fwguardd"
@@ -87,12 +94,12 @@ MODULES = {_module(path) for path in FILES}
 
 def _imports(path: Path) -> set[str]:
     """Every module that a file names in an import, also those that only a type checker imports."""
-    return _imported_by(ast.parse(path.read_text(encoding="utf-8")))
+    return _imported_by(nodes(path))
 
 
-def _imported_by(tree: ast.AST) -> set[str]:
+def _imported_by(statements: Iterable[ast.AST]) -> set[str]:
     modules: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements:
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -103,11 +110,12 @@ def _imported_by(tree: ast.AST) -> set[str]:
     return modules
 
 
+@cache
 def _functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     return [
         (f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node)
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
 
@@ -145,22 +153,22 @@ def test_no_import_cycles() -> None:
 
 
 def _is_marked_pure(path: Path) -> bool:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(syntax_tree(path)) or ""
     return docstring.endswith(f"\n\n{PURE}")
 
 
 def _runtime_imports(path: Path) -> set[str]:
     """What a module imports when it runs: all but the imports under ``if TYPE_CHECKING``."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    left_out: set[ast.AST] = set()
+    for node in nodes(path):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = [ast.Pass()]
-    return _imported_by(tree)
+            left_out.update(inner for statement in node.body for inner in ast.walk(statement))
+    return _imported_by(node for node in nodes(path) if node not in left_out)
 
 
 def _called_names(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             names.add(node.func.id if isinstance(node.func, ast.Name) else node.func.attr)
     return names
@@ -236,7 +244,7 @@ def test_statements_are_plain() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         lines += len(text.splitlines())
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(path):
             conditional += isinstance(node, ast.IfExp)
             comprehensions += isinstance(node, _COMPREHENSIONS)
     assert 1000 * conditional / lines <= 10
@@ -255,7 +263,7 @@ def test_three_places_catch_everything() -> None:
     which raises it again where the job was asked for."""
     found = []
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ExceptHandler):
                 name = getattr(node.type, "id", None)
                 if node.type is None or name in ("Exception", "BaseException"):
@@ -266,7 +274,7 @@ def test_three_places_catch_everything() -> None:
 def test_names_say_what_a_thing_is() -> None:
     """No class is a Manager, a Handler or a Util: such a name says only that nobody knew what the thing is."""
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 assert not node.name.endswith(("Manager", "Handler", "Util", "Utils", "Helper")), node.name
 

@@ -12,6 +12,7 @@ import pytest
 from fwguardd.ruleset.canonical import Canonical, Emptying, EmptyingReason, Owned, Provenance
 from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, NOT_STATED, Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import Preserve
+from tests.unit.syntax import nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def _calls() -> tuple[tuple[str, str], ...]:
 
 def _find_calls() -> Iterator[tuple[str, str]]:
     for path in PACKAGE.rglob("*.py"):
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for function in nodes(path):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for node in ast.walk(function):
                     if isinstance(node, ast.Call):
@@ -71,7 +72,7 @@ def test_nothing_else_makes_a_canonical_ruleset_or_an_emptying() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.name == "canonical.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Call):
                 function = ast.unparse(node.func)
                 assert function not in ("Canonical", "Emptying"), f"{path}:{node.lineno}"

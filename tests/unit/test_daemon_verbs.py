@@ -153,7 +153,7 @@ def test_status_with_problems(ctl: Ctl, canned: Canned) -> None:
     canned.results["status"] = {
         **STATUS,
         "drift": {"count": 2, "repair": True, "paused_seconds": 900.0, "differences": DRIFT["differences"]},
-        "last_refusal": {"when": time.time() - 120, "findings": [FINDING]},
+        "last_refusal": {"when": time.time() - 7210, "findings": [FINDING]},
         "pending": PENDING,
         "held": {"reason": "revision 42 was not confirmed"},
         "denials": {"source": None, "denied": 0, "logged": 0, "lost": 0, "unparsed": 0},
@@ -163,7 +163,7 @@ def test_status_with_problems(ctl: Ctl, canned: Canned) -> None:
     assert out.splitlines()[4:] == [
         f"pending   {WAITS}; to keep it: fwguardctl confirm",
         "held      revision 42 was not confirmed; the rule files are not applied; to apply them: fwguardctl reload",
-        "refused   the rule files, 2 min ago, 1 error: see below",
+        "refused   the rule files, 2 h ago, 1 error: see below",
         "drift     2 differences; repairs are paused for 15 min; to end that: fwguardctl resume",
         "            - ipv4 filter -A INPUT -j DROP",
         "            + ipv4 filter -A INPUT -j ACCEPT",

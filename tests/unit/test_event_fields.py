@@ -13,6 +13,7 @@ from fwguardd.ctl.denials import formats
 from fwguardd.event_fields import FieldType
 from fwguardd.kernel.attribution import Author, Authors
 from tests.unit.emitted import check_fields
+from tests.unit.syntax import nodes
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fwguardd"
 SHARED = {"authors.fields", "self._opponents.fields"}
@@ -23,7 +24,7 @@ def _emitted() -> list[tuple[str, str, str | None]]:
     """Each field that the code gives to an event by name: where, the event's constant, the field; None for ``**``."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Attribute)):
                 continue
             first = node.args[0]
