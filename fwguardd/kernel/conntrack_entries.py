@@ -93,6 +93,8 @@ def entries_for(packet: Packet, number: int) -> list[Entry]:
     if packet.state is not ConnectionState.RELATED:
         return []
     family = _family(packet)
+    if packet.protocol in _REQUEST_OF and not is_icmp_error(packet):
+        raise NoEntryError(f"{packet.protocol} type {icmp_type(packet)} is never RELATED: only errors are")
     if is_icmp_error(packet):
         flow = quoted_flow(packet, number)
         return [Entry(family, NUMBERS["udp"], flow.source, flow.destination, (flow.source_port, flow.destination_port))]
@@ -147,6 +149,10 @@ class Connections:
         """Raises OSError."""
         self._kernel = open_socket(NETLINK_NETFILTER)
         self._made: list[Entry] = []
+
+    def close(self) -> None:
+        """Close the socket; the entries stay."""
+        self._kernel.close()
 
     def make(self, entries: list[Entry]) -> None:
         """Make entries, the first of which is the master of those that are expected. Raises OSError."""

@@ -1,7 +1,9 @@
 """The trace of legacy iptables: packets that nfnetlink_log copies, with the rule in the prefix.
 
-trace_packet() in net/ipv4/netfilter/ip_tables.c logs "TRACE: TABLE:CHAIN:rule:N ", "…:policy:N " and "…:return:N ", by
-the logger of the family in the network namespace. Bound to nfnetlink_log there, nothing of it is in the kernel log.
+trace_packet() in net/ipv4/netfilter/ip_tables.c logs "TRACE: TABLE:CHAIN:rule:N ", "…:policy:N " and "…:return:N ". It
+says "policy" or "return" also of a rule that only has a verdict, such as ``-j DROP``: what N is tells them apart, which
+is behind the last rule for the policy and for the end of a chain. It logs by the logger of the family in the network
+namespace. Bound to nfnetlink_log there, nothing of it is in the kernel log.
 """
 
 from __future__ import annotations
@@ -69,11 +71,9 @@ def _message(packet: LoggedPacket) -> Iterator[TraceMessage]:
     if not prefix.startswith(_PREFIX) or len(payload) < _SMALLEST_HEADER:
         return
     place, _, position = prefix[len(_PREFIX) :].decode("utf-8", "surrogateescape").strip().rpartition(":")
-    place, _, kind = place.rpartition(":")
+    place, _, _ = place.rpartition(":")
     table, _, chain = place.partition(":")
-    positions = {"rule": int(position), "policy": None}
-    if kind in positions:
-        yield TraceMessage(*_headers(packet, payload), table, chain, positions[kind], "")
+    yield TraceMessage(*_headers(packet, payload), table, chain, int(position), "")
 
 
 def _headers(packet: LoggedPacket, payload: bytes) -> tuple[int, View]:

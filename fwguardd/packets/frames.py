@@ -30,8 +30,11 @@ _FRAGMENT_SIZE: Final = 16
 """Bytes of payload in the first fragment: a multiple of eight, less than any packet here has."""
 _MORE_FRAGMENTS: Final = 0x2000
 _FRAGMENT_HEADER: Final = 44
+_CRC32C: Final = 0x82F63B78
+"""The polynomial, lowest bit first."""
 _ERROR_TYPES: Final = {"icmp": frozenset({3, 4, 5, 11, 12}), "icmpv6": frozenset({1, 2, 3, 4})}
 _ECHO: Final = {"icmp": 8, "icmpv6": 128}
+_UNREACHABLE: Final = {"icmp": 3, "icmpv6": 1}
 
 
 def protocol_number(packet: Packet) -> int:
@@ -42,10 +45,12 @@ def protocol_number(packet: Packet) -> int:
 
 
 def icmp_type(packet: Packet) -> int:
-    """The type of an ICMP packet; an echo request where none is given."""
-    if packet.icmp_type is None:
-        return _ECHO[packet.protocol]
-    return packet.icmp_type
+    """The type of an ICMP packet. Where none is given it is an echo request; a related one, an unreachable error."""
+    if packet.icmp_type is not None:
+        return packet.icmp_type
+    if packet.state is ConnectionState.RELATED:
+        return _UNREACHABLE[packet.protocol]
+    return _ECHO[packet.protocol]
 
 
 def is_icmp_error(packet: Packet) -> bool:
@@ -120,11 +125,26 @@ def _transport(packet: Packet, number: int) -> bytes:
         case "icmp" | "icmpv6":
             return _icmp(packet, number)
         case "sctp":
-            # An INIT chunk (RFC 9260): conntrack takes no other first packet. The kernel checks CRC-32C only where
-            # a socket of SCTP reads the packet.
-            chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 1500, 1, 1, 1)
-            return struct.pack("!HHII", *_ports(packet), 0, 0) + chunk
+            return _sctp(packet)
     return bytes(24)
+
+
+def _sctp(packet: Packet) -> bytes:
+    """An INIT chunk (RFC 9260): conntrack takes no other first packet of a connection."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 1500, 1, 1, 1)
+    header = struct.pack("!HHI", *_ports(packet), 0)
+    value = _crc32c(header + bytes(4) + chunk)
+    return header + struct.pack("<I", value) + chunk
+
+
+def _crc32c(data: bytes) -> int:
+    """The checksum of SCTP, bit by bit (RFC 9260, appendix A): the packets here are short."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ _CRC32C * (value & 1)
+    return value ^ 0xFFFFFFFF
 
 
 def _ports(packet: Packet) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.packets.model import Journey, PacketView, Step, Undecided, Verdict
-from fwguardd.ruleset.model import NOT_STATED, VERDICTS
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, VERDICTS
 from fwguardd.ruleset.rule_view import RuleView, target_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class _Reading:
     def add(self, table: str, chain: str, position: int | None, outcome: str, view: int) -> None:
         """Add what one message says."""
         packet = self._views[view]
+        if not outcome and position is not None and position > self._length(table, chain):
+            # Legacy iptables gives the policy, and the end of a chain, the number behind the last rule.
+            if chain not in BUILTIN_CHAINS[table]:
+                return
+            position = None
         if position is None:
             self.steps.append(Step(table, chain, None, outcome or self._policy(table, chain), packet))
             return
@@ -66,6 +71,15 @@ class _Reading:
             self.questions.append((Step(table, chain, stand.position, "continue", packet), stand))
         else:
             self.steps.append(Step(table, chain, stand.position, self._outcome(table, rule, outcome), packet))
+
+    def _length(self, table: str, chain: str) -> int:
+        """How many rules the bed has in a chain."""
+        if self._rules is None or table not in self._rules.loaded.tables:
+            return 0
+        known = self._rules.loaded.tables[table].chains.get(chain)
+        if known is None:
+            return 0
+        return len(known.rules)
 
     def _policy(self, table: str, chain: str) -> str:
         if self._rules is None or table not in self._rules.proved.tables:
