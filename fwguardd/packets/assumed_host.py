@@ -6,17 +6,16 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
 from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.packets.policy_tests import family_of
-from fwguardd.ruleset.model import FAMILIES, Family
+from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from fwguardd.packets.case_values import Address
     from fwguardd.packets.surroundings import Assumptions, Interfaces
 
 _ALL: Mapping[Family, str] = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
@@ -32,19 +31,22 @@ def interfaces_of(host: Host) -> Interfaces:
 
 def with_assumptions(host: Host, assumptions: Assumptions) -> Host:
     """The host with what the tests assume."""
-    names = {each.name for each in host.interfaces}
-    interfaces = [_with_addresses(each, assumptions) for each in host.interfaces]
-    new = [name for name in assumptions.addresses if name not in names]
-    interfaces += [_with_addresses(Interface(name), assumptions) for name in new]
-    routes = [*host.routes]
+    present = {each.name for each in host.interfaces}
+    missing = [Interface(name) for name in assumptions.addresses if name not in present]
+    interfaces = [_with_addresses(each, assumptions) for each in (*host.interfaces, *missing)]
+    routes = (*host.routes, *_routes(assumptions), *_default_routes(host, assumptions))
+    return replace(host, interfaces=tuple(interfaces), routes=routes)
+
+
+def _routes(assumptions: Assumptions) -> Iterator[Route]:
+    """The routes to the networks of added addresses, and to destinations."""
     for address, name in assumptions.routes.items():
-        routes.append(_route(f"{address}/{_LENGTHS[family_of(address)]}", name, family_of(address)))
+        family = family_of(address)
+        yield _route(f"{address}/{_LENGTHS[family]}", name, family)
     for name, addresses in assumptions.addresses.items():
-        routes += [
-            _route(str(each.network), name, family_of(each)) for each in addresses if each.network.num_addresses > 1
-        ]
-    routes += _default_routes(host, assumptions)
-    return replace(host, interfaces=tuple(interfaces), routes=tuple(routes))
+        for each in addresses:
+            if each.network.num_addresses > 1:
+                yield _route(str(each.network), name, family_of(each))
 
 
 def _with_addresses(interface: Interface, assumptions: Assumptions) -> Interface:
@@ -52,11 +54,10 @@ def _with_addresses(interface: Interface, assumptions: Assumptions) -> Interface
     return replace(interface, addresses=(*interface.addresses, *added))
 
 
-def _default_routes(host: Host, assumptions: Assumptions) -> Iterable[Route]:
+def _default_routes(host: Host, assumptions: Assumptions) -> Iterator[Route]:
     present = {route.to for route in host.routes if route.table == _MAIN_TABLE}
-    for family in FAMILIES:
-        name = assumptions.default_routes.get(family)
-        if name is not None and _ALL[family] not in present:
+    for family, name in assumptions.default_routes.items():
+        if _ALL[family] not in present:
             yield _route(_ALL[family], name, family)
 
 
@@ -65,22 +66,3 @@ def _route(to: str, name: str, family: Family) -> Route:
     if family is Family.IPV4:
         scope = _LINK_SCOPE
     return Route(to, dev=name, scope=scope)
-
-
-def interface_towards(host: Host, address: Address) -> str | None:
-    """The interface of the longest route of the main table to an address; None without a route."""
-    best = -1
-    found: str | None = None
-    for route in host.routes:
-        network = ip_network(route.to, strict=False)
-        longer = network.version == address.version and network.prefixlen > best
-        if longer and route.table == _MAIN_TABLE and address in network:
-            best = network.prefixlen
-            found = route.dev or _first_hop(route)
-    return found
-
-
-def _first_hop(route: Route) -> str | None:
-    for hop in route.hops:
-        return hop.dev
-    return None

@@ -10,11 +10,11 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from fwguardd.packets.assumed_host import interface_towards
+from fwguardd.packets.host_routes import LOOPBACK, host_routes
 from fwguardd.packets.model import ConnectionState, Journey, Packet, Verdict
+from fwguardd.packets.packet_words import CLIENT_PORT
 from fwguardd.packets.policy_results import deciding_of
 from fwguardd.packets.policy_tests import family_of
 from fwguardd.ruleset.model import Finding, Severity
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from fwguardd.packets.case_values import Address
     from fwguardd.packets.host import Host
+    from fwguardd.packets.host_routes import HostRoutes
     from fwguardd.packets.model import Undecided
     from fwguardd.ruleset.model import Family, Ruleset
 
@@ -38,7 +39,6 @@ MOST_GUARDED = 200
 """Connections that the guard tries: with three packets each, more would take too long."""
 
 _ACK = frozenset({"ACK"})
-_CLIENT_PORT = 49_153
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,45 +69,36 @@ def guarded_packets(
     who: dict[SshSession, str] = {}
     if asking is not None:
         who[asking] = f"{asking.peer}, from which this change is asked for, has an ssh session"
-    for session in sessions:
-        who.setdefault(session, f"{session.peer} has an ssh session")
-    for session in listed:
-        who.setdefault(session, f"{session.peer} is listed in lockout_peers")
+    who |= {session: f"{session.peer} has an ssh session" for session in sessions if session not in who}
+    who |= {session: f"{session.peer} is listed in lockout_peers" for session in listed if session not in who}
+    routes = host_routes(host)
     found: list[Guarded] = []
-    for session in list(who)[:MOST_GUARDED]:
-        if session.peer != session.local and not session.peer.is_loopback:
-            found += _packets_of(session, host, who[session])
+    for session in list(filter(_comes_from_outside, who))[:MOST_GUARDED]:
+        found += _packets_of(session, routes, who[session])
     return found
+
+
+def _comes_from_outside(session: SshSession) -> bool:
+    return session.peer != session.local and not session.peer.is_loopback
 
 
 def listed_sessions(peers: Iterable[Address], ports: Iterable[int], host: Host) -> tuple[SshSession, ...]:
     """The connections that the peers of the settings must be able to open: from each to each of these ports."""
+    routes, numbers = host_routes(host), sorted(ports)
     found: list[SshSession] = []
-    numbers = sorted(ports)
     for peer in peers:
-        local = _address_towards(host, peer)
+        local = routes.address_on(routes.interface_to(peer), peer.version)
         if local is not None:
             found += [SshSession(peer, local, port) for port in numbers]
     return tuple(found)
 
 
-def _address_towards(host: Host, peer: Address) -> Address | None:
-    """The address of this host on the interface by which it reaches a peer."""
-    name = interface_towards(host, peer)
-    for interface in host.interfaces:
-        for text in interface.addresses:
-            address = ip_interface(text).ip
-            if interface.name == name and address.version == peer.version and not address.is_link_local:
-                return address
-    return None
-
-
-def _packets_of(session: SshSession, host: Host, who: str) -> Iterator[Guarded]:
-    interface = interface_towards(host, session.peer) or _interface_with(host, session)
-    if interface is None:
+def _packets_of(session: SshSession, routes: HostRoutes, who: str) -> Iterator[Guarded]:
+    interface = routes.interface_to(session.peer) or _interface_with(session, routes)
+    if interface in ("", LOOPBACK):
         return
     new = Packet(
-        family_of(session.peer), "tcp", session.peer, session.local, _CLIENT_PORT, session.port, in_interface=interface
+        family_of(session.peer), "tcp", session.peer, session.local, CLIENT_PORT, session.port, in_interface=interface
     )
     yield Guarded(session, new, who, "could not open a new connection")
     goes_on = replace(new, state=ConnectionState.ESTABLISHED, flags=_ACK)
@@ -117,39 +108,36 @@ def _packets_of(session: SshSession, host: Host, who: str) -> Iterator[Guarded]:
         source=session.local,
         destination=session.peer,
         source_port=session.port,
-        destination_port=_CLIENT_PORT,
+        destination_port=CLIENT_PORT,
         in_interface=None,
         out_interface=interface,
     )
     yield Guarded(session, answer, who, "would get no answers of a connection")
 
 
-def _interface_with(host: Host, session: SshSession) -> str | None:
-    """The interface that has the local address of a session."""
-    wanted = str(session.local)
-    for interface in host.interfaces:
-        for address in interface.addresses:
-            if address.partition("/")[0] == wanted:
-                return interface.name
-    return None
+def _interface_with(session: SshSession, routes: HostRoutes) -> str:
+    """The interface that has the local address of a session; "" where none has."""
+    names = [own.interface for own in routes.addresses if own.address.ip == session.local]
+    return next(iter(names), "")
 
 
 def denied_packets(guarded: Sequence[Guarded], outcomes: Outcomes) -> list[Denied]:
     """The packets that were certainly denied, of each session the first one."""
     found: dict[SshSession, Denied] = {}
     for each, outcome in zip(guarded, outcomes, strict=True):
-        if isinstance(outcome, Journey) and outcome.verdict is not Verdict.ACCEPT:
+        if _is_denied(outcome):
             found.setdefault(each.session, Denied(each, outcome))
     return list(found.values())
 
 
 def lost_by_change(denied: Sequence[Denied], before: Outcomes) -> list[Denied]:
     """Those of the denied packets that were accepted before, or may have been."""
-    lost: list[Denied] = []
-    for each, outcome in zip(denied, before, strict=True):
-        if not isinstance(outcome, Journey) or outcome.verdict is Verdict.ACCEPT:
-            lost.append(each)
-    return lost
+    pairs = zip(denied, before, strict=True)
+    return [each for each, outcome in pairs if not _is_denied(outcome)]
+
+
+def _is_denied(outcome: Journey | Undecided) -> TypeGuard[Journey]:
+    return isinstance(outcome, Journey) and outcome.verdict is not Verdict.ACCEPT
 
 
 def lockout_finding(denied: Denied, rulesets: Rulesets, *, forced: bool) -> Finding:

@@ -8,20 +8,22 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fwguardd.packets.model import ConnectionState, Direction, Journey, Undecided, Verdict
-from fwguardd.ruleset.model import Family, Finding, Findings, Origin, Severity
+from fwguardd.packets.journeys import origin_of, rule_of, verdict_in_words
+from fwguardd.packets.model import Direction, Journey, Undecided, Verdict
+from fwguardd.packets.packet_words import packet_in_words
+from fwguardd.ruleset.model import Finding, Findings, Origin, Severity
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fwguardd.packets.model import Packet, Step
     from fwguardd.packets.policy_cases import Case
-    from fwguardd.ruleset.model import Ruleset
+    from fwguardd.ruleset.model import Family, Ruleset
 
     Rulesets = Mapping[Family, Ruleset]
     Outcome = Journey | Undecided
@@ -58,6 +60,13 @@ class Deciding:
         return f"{self.words} at {self.origin}"
 
 
+_SENTENCES = {
+    Standing.PASSED: "{0}: {1}",
+    Standing.FAILED: "{0}: expected {2}, but {1}",
+    Standing.UNDECIDED: "{0}: cannot be decided by packets: {1}",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
     """A test, what became of it, and the first packet that says so with what decided about it.
@@ -75,32 +84,15 @@ class PolicyResult:
     @property
     def packet_words(self) -> str:
         """The packet in words."""
-        return describe(self.packet)
+        return packet_in_words(self.packet)
 
     @property
     def sentence(self) -> str:
         """What the packet met, in a sentence without a full stop."""
-        if self.standing is Standing.UNDECIDED:
-            return f"{describe(self.packet)}: cannot be decided by packets: {self.deciding}"
-        if self.standing is Standing.PASSED:
-            return f"{describe(self.packet)}: {self.deciding}"
-        text = f"{describe(self.packet)}: expected {self.case.test.expect}, but {self.deciding}"
+        text = _SENTENCES[self.standing].format(self.packet_words, self.deciding, self.case.test.expect)
         if self.differing > 1:
             text = f"{text}; the same holds for {counted(self.differing - 1, 'more packet')} of this test"
         return text
-
-    @property
-    def finding(self) -> Finding | None:
-        """The finding about it; None if it passed. That a test is undecided is a warning."""
-        if self.standing is Standing.PASSED:
-            return None
-        severity, code = Severity.ERROR, FAILED_TEST
-        if self.standing is Standing.UNDECIDED:
-            severity, code = Severity.WARNING, UNDECIDED_TEST
-        hint = "correct the rules, or the test"
-        if self.case.test.because:
-            hint = f"the test says: {self.case.test.because}"
-        return Finding(code, self.sentence, self.case.test.origin, severity, hint, family=self.packet.family)
 
 
 def results_of(cases: Iterable[Case], outcomes: Sequence[Outcome], rulesets: Rulesets) -> list[PolicyResult]:
@@ -117,25 +109,27 @@ def results_of(cases: Iterable[Case], outcomes: Sequence[Outcome], rulesets: Rul
 
 def findings_of(results: Iterable[PolicyResult], *, undecided_fails: bool) -> Findings:
     """The findings about results; with ``undecided_fails`` an undecided test is an error."""
-    findings: list[Finding] = []
-    for result in results:
-        finding = result.finding
-        if finding is None:
-            continue
-        if undecided_fails and finding.severity is Severity.WARNING:
-            finding = replace(finding, severity=Severity.ERROR)
-        findings.append(finding)
-    return Findings(findings)
+    others = [result for result in results if result.standing is not Standing.PASSED]
+    return Findings(_finding(result, undecided_fails=undecided_fails) for result in others)
+
+
+def _finding(result: PolicyResult, *, undecided_fails: bool) -> Finding:
+    test = result.case.test
+    code, severity = FAILED_TEST, Severity.ERROR
+    if result.standing is Standing.UNDECIDED:
+        code, severity = UNDECIDED_TEST, _UNDECIDED[undecided_fails]
+    hint = "correct the rules, or the test"
+    if test.because:
+        hint = f"the test says: {test.because}"
+    return Finding(code, result.sentence, test.origin, severity, hint, family=result.packet.family)
+
+
+_UNDECIDED = {True: Severity.ERROR, False: Severity.WARNING}
 
 
 def _result(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> PolicyResult:
-    failed: list[Journey] = []
-    undecided: list[Undecided] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Undecided):
-            undecided.append(outcome)
-        elif outcome.verdict is not case.test.expect or _goes_astray(outcome):
-            failed.append(outcome)
+    undecided = [outcome for outcome in outcomes if isinstance(outcome, Undecided)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Journey) and _fails(outcome, case)]
     if failed:
         return _of_journey(case, Standing.FAILED, failed[0], rulesets, len(failed))
     if undecided:
@@ -146,12 +140,16 @@ def _result(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> Poli
     return _of_journey(case, Standing.PASSED, passed, rulesets, 0)
 
 
+def _fails(journey: Journey, case: Case) -> bool:
+    return journey.verdict is not case.test.expect or _goes_astray(journey)
+
+
 def _blamed(outcome: Undecided, rulesets: Rulesets) -> Deciding:
     """Why a packet is undecided, with the rule to blame if there is one."""
     if outcome.step is None:
         return Deciding(outcome.because)
-    ruleset = rulesets.get(outcome.packet.family)
-    return Deciding(f"{outcome.because}, in {_words(outcome.step, ruleset)}", _origin(outcome.step, ruleset))
+    ruleset = rulesets[outcome.packet.family]
+    return Deciding(f"{outcome.because}, in {_words(outcome.step, ruleset)}", origin_of(outcome.step, ruleset))
 
 
 def _of_journey(case: Case, standing: Standing, journey: Journey, rulesets: Rulesets, differing: int) -> PolicyResult:
@@ -166,96 +164,33 @@ def _goes_astray(journey: Journey) -> bool:
 
 
 _VERBS = {Verdict.ACCEPT: "accepts it", Verdict.DROP: "drops it", Verdict.REJECT: "rejects it"}
-_PASSIVE = {Verdict.ACCEPT: "accepted", Verdict.DROP: "dropped", Verdict.REJECT: "rejected"}
 
 
 def deciding_of(journey: Journey, rulesets: Rulesets) -> Deciding:
     """What ended the journey of a packet under these rulesets."""
-    packet = journey.packet
-    if journey.routed == "no route":
-        return Deciding(f"it is dropped: this host has no route to {packet.destination}")
-    if journey.routed == "reverse path":
-        why = f"this host would not send answers to {packet.source} by {packet.in_interface}"
-        return Deciding(f"the reverse path filter (rp_filter, ip-sysctl) drops it: {why}")
     if _goes_astray(journey):
         return Deciding(f"it leaves by {journey.routed}, by the routes of this host")
     if journey.deciding is None:
-        return Deciding(_without_rule(journey))
-    ruleset = rulesets.get(packet.family)
+        return Deciding(f"it is {verdict_in_words(journey, rulesets)}")
+    ruleset = rulesets[journey.packet.family]
     words = f"{_words(journey.deciding, ruleset)} {_VERBS[journey.verdict]}"
-    if journey.verdict is Verdict.ACCEPT and packet.direction is Direction.INBOUND and journey.routed != "local":
+    if _is_published(journey):
         words = f"{words}; it is forwarded to {journey.routed}, so that chain INPUT does not see it"
-    return Deciding(words, _origin(journey.deciding, ruleset))
+    return Deciding(words, origin_of(journey.deciding, ruleset))
 
 
-def _without_rule(journey: Journey) -> str:
-    """What became of a packet that met no rule."""
-    if journey.packet.direction is Direction.FORWARDED and journey.verdict is Verdict.DROP:
-        return "it is dropped before any rule: this host does not forward packets (net.ipv4.ip_forward, ip-sysctl)"
-    return f"it is {_PASSIVE[journey.verdict]}, and met no rule"
+def _is_published(journey: Journey) -> bool:
+    """Whether a packet to this host was accepted and forwarded, as one to a published port of a container is."""
+    inbound = journey.packet.direction is Direction.INBOUND
+    return journey.verdict is Verdict.ACCEPT and inbound and journey.routed != "local"
 
 
-def _words(step: Step, ruleset: Ruleset | None) -> str:
+def _words(step: Step, ruleset: Ruleset) -> str:
     """A rule as it is in the ruleset, or a policy."""
-    table = ""
-    if step.table != "filter":
-        table = f"-t {step.table} "
+    place = f"-t {step.table} ".replace("-t filter ", "")
     if step.position is None:
-        return f"the policy of {table}{step.chain}"
-    text = _rule_text(step, ruleset)
-    if text is None:
-        return f"rule {step.position} of {table}{step.chain}"
-    return f'"{table}-A {step.chain} {text}"'
-
-
-def _rule_text(step: Step, ruleset: Ruleset | None) -> str | None:
-    if ruleset is None or step.position is None or step.table not in ruleset.tables:
-        return None
-    chain = ruleset.tables[step.table].chains.get(step.chain)
-    if chain is None or step.position > len(chain.rules):
-        return None
-    return chain.rules[step.position - 1].text
-
-
-def _origin(step: Step, ruleset: Ruleset | None) -> Origin | None:
-    if ruleset is None or step.table not in ruleset.tables:
-        return None
-    chain = ruleset.tables[step.table].chains.get(step.chain)
-    if chain is None:
-        return None
-    if step.position is None:
-        return chain.origin
-    if step.position > len(chain.rules):
-        return None
-    return chain.rules[step.position - 1].origin
-
-
-def describe(packet: Packet) -> str:
-    """A packet in the words of a test: "tcp from 198.51.100.7 to 192.0.2.1:22, in eth0"."""
-    protocol = packet.protocol
-    if packet.icmp_type is not None:
-        protocol = f"{protocol} type {packet.icmp_type}"
-        if packet.icmp_code:
-            protocol = f"{protocol}/{packet.icmp_code}"
-    destination = str(packet.destination)
-    if packet.destination_port is not None:
-        if packet.family is Family.IPV6:
-            destination = f"[{destination}]"
-        destination = f"{destination}:{packet.destination_port}"
-    parts = [f"{protocol} from {packet.source} to {destination}"]
-    parts += _details(packet)
-    return ", ".join(parts)
-
-
-def _details(packet: Packet) -> Iterator[str]:
-    if packet.in_interface is not None:
-        yield f"in {packet.in_interface}"
-    if packet.out_interface is not None:
-        yield f"out {packet.out_interface}"
-    if packet.state is not ConnectionState.NEW:
-        yield packet.state.value
-    for name, value in (("uid", packet.uid), ("gid", packet.gid), ("mark", packet.mark or None)):
-        if value is not None:
-            yield f"{name} {value}"
-    if packet.fragment:
-        yield "in fragments"
+        return f"the policy of {place}{step.chain}"
+    rule = rule_of(step, ruleset)
+    if rule is None:
+        return f"rule {step.position} of {place}{step.chain}"
+    return f'"{place}-A {step.chain} {rule.text}"'

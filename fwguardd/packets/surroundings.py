@@ -42,6 +42,8 @@ ANYWHERE: Mapping[Family, Address] = {
 }
 """Addresses elsewhere, for documentation too."""
 
+_BROADCAST = ip_address("255.255.255.255")
+
 LOOPBACKS: Mapping[Family, Address] = {Family.IPV4: ip_address("127.0.0.1"), Family.IPV6: ip_address("::1")}
 
 
@@ -82,12 +84,15 @@ class Surroundings:
         for pattern in (*test.in_interface, *test.out_interface):
             self._add_interface(test, pattern)
         for family in test.family:
-            self._add_family(test, family)
-            for name in matching(self.interfaces, test.out_interface, family):
-                self._add_routes(test, family, name)
-        if test.in_interface and not test.out_interface:
+            self._prepare_family(test, family)
+        if not test.out_interface:
             for address in test.destination:
                 self._add_address(test, address)
+
+    def _prepare_family(self, test: PolicyTest, family: Family) -> None:
+        self._add_family(test, family)
+        for name in matching(self.interfaces, test.out_interface, family):
+            self._add_routes(test, family, name)
 
     def _add_interface(self, test: PolicyTest, pattern: str) -> None:
         if matching(self.interfaces, (pattern,)):
@@ -163,28 +168,28 @@ def _is_on_link(addresses: tuple[Interface, ...], destination: Address) -> bool:
 
 def own_address(interfaces: Mapping[str, tuple[Interface, ...]], name: str, family: Family) -> Interface | None:
     """An address of the host, that of the interface if it has one; the link-local ones last."""
-    own: list[Interface] = []
-    others: list[Interface] = []
-    for each, addresses in interfaces.items():
-        for address in addresses:
-            if family_of(address) is family and not address.is_loopback:
-                (own if each == name else others).append(address)
-    for address in (*own, *others):
-        if not address.is_link_local:
-            return address
-    return next(iter(own), None)
+    own = _of_interface(interfaces.get(name, ()), family)
+    others = [address for addresses in interfaces.values() for address in _of_interface(addresses, family)]
+    shared = [address for address in (*own, *others) if not address.is_link_local]
+    return next(iter((*shared, *own)), None)
+
+
+def _of_interface(addresses: tuple[Interface, ...], family: Family) -> list[Interface]:
+    return [address for address in addresses if family_of(address) is family and not address.is_loopback]
 
 
 def _is_local(interfaces: Mapping[str, tuple[Interface, ...]], address: Address) -> bool:
     """Whether packets to an address are for the host: its own addresses, broadcast and multicast ones."""
-    if address.is_multicast or address.is_loopback or str(address) == "255.255.255.255":
+    if address.is_multicast or address.is_loopback or address == _BROADCAST:
         return True
-    for addresses in interfaces.values():
-        for own in addresses:
-            broadcast = own.version == 4 and address == own.network.broadcast_address
-            if own.ip == address or broadcast:
-                return True
-    return False
+    return any(address in _taken_by(own) for addresses in interfaces.values() for own in addresses)
+
+
+def _taken_by(own: Interface) -> tuple[Address, ...]:
+    """The addresses that an address of the host stands for: itself, and the broadcast address of its network."""
+    if own.version == 4:
+        return own.ip, own.network.broadcast_address
+    return (own.ip,)
 
 
 def neighbour(interfaces: Mapping[str, tuple[Interface, ...]], name: str, family: Family) -> Address:

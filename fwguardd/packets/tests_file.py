@@ -58,6 +58,7 @@ class _Mistake(Exception):  # noqa: N818 - control flow inside this module; it n
 
 
 _Values = dict[str, tuple[Any, ...]]
+_BOTH = frozenset(FAMILIES)
 
 _FIELDS: Mapping[str, str] = {
     "from": "source",
@@ -300,7 +301,7 @@ def _with_defaults(own: _Values, defaults: _Values) -> _Values:
 
 def _check_direction(test: PolicyTest, line: int) -> None:
     """Raises _Mistake."""
-    if not test.in_interface and not test.out_interface:
+    if not (test.in_interface or test.out_interface):
         hint = "write in: for a packet that arrives, out: for one that this host sends, both for one that is forwarded"
         raise _Mistake(line, "no interface is named", hint)
     if test.in_interface and (test.uid or test.gid):
@@ -311,32 +312,34 @@ def _check_protocol(test: PolicyTest, line: int) -> None:
     """Raises _Mistake."""
     if not test.proto:
         raise _Mistake(line, "proto is missing", "write proto: tcp, udp, icmp, icmpv6, sctp or a number")
-    _check_ports(test, line)
-    if test.icmp_type and not {"icmp", "icmpv6"}.issuperset(test.proto):
+    for name in test.proto:
+        _check_ports(test, name, line)
+    if test.icmp_type and not _ICMP.issuperset(test.proto):
         raise _Mistake(line, "icmp-type goes with proto: icmp and icmpv6 only")
     if test.flags and test.proto != ("tcp",):
         raise _Mistake(line, "flags go with proto: tcp only")
 
 
-def _check_ports(test: PolicyTest, line: int) -> None:
+_ICMP = frozenset({"icmp", "icmpv6"})
+
+
+def _check_ports(test: PolicyTest, name: str, line: int) -> None:
     """Raises _Mistake."""
-    for name in test.proto:
-        if name in PORT_PROTOCOLS and not test.dport:
+    if name in PORT_PROTOCOLS:
+        if not test.dport:
             raise _Mistake(line, f"dport is missing: a packet of {name} goes to a port")
-        if name not in PORT_PROTOCOLS and (test.dport or test.sport):
-            raise _Mistake(line, f"sport and dport do not go with proto: {name}, which has no ports")
+    elif test.dport or test.sport:
+        raise _Mistake(line, f"sport and dport do not go with proto: {name}, which has no ports")
 
 
 def _limited(test: PolicyTest, own: _Values) -> PolicyTest:
     """The test with the families that its addresses and protocols have. Raises _Mistake where none is left."""
-    families = _of_protocols(test.proto) & frozenset(test.family)
-    for values in (test.source, test.destination):
-        if values:
-            families &= _of_addresses(values)
-    both_named = "from" in own and "to" in own
-    if not families or (both_named and _of_addresses(test.source) != _of_addresses(test.destination)):
+    sources, destinations = _of_addresses(test.source), _of_addresses(test.destination)
+    families = _of_protocols(test.proto) & frozenset(test.family) & (sources or _BOTH) & (destinations or _BOTH)
+    differ = {"from", "to"} <= own.keys() and sources != destinations
+    if differ or not families:
         raise _Mistake(test.origin.line, _mixed(test), "write one test for each family")
-    return replace(test, family=tuple(family for family in FAMILIES if family in families))
+    return replace(test, family=tuple(filter(families.__contains__, FAMILIES)))
 
 
 def _mixed(test: PolicyTest) -> str:

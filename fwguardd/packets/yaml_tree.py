@@ -143,17 +143,20 @@ def _line(event: yaml.Event) -> int:
 def _built(events: Iterable[yaml.Event]) -> Node | None:
     tree = _Tree()
     for event in events:
-        line = _line(event)
-        if isinstance(event, yaml.ScalarEvent):
-            tree.add(Scalar(event.value, line, bool(event.style)), event.anchor)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            tree.begin(line, event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            tree.end()
-        elif isinstance(event, yaml.AliasEvent):
-            tree.add_alias(line, event.anchor or "")
+        _take(tree, event)
     if len(tree.roots) > 1:
         raise NotYamlError(tree.roots[1].line, "a second document begins; one file holds one document")
-    if not tree.roots:
-        return None
-    return tree.roots[0]
+    return next(iter(tree.roots), None)
+
+
+def _take(tree: _Tree, event: yaml.Event) -> None:
+    """Put an event into the tree; those of documents and of the stream say nothing. Raises NotYamlError."""
+    match event:
+        case yaml.ScalarEvent():
+            tree.add(Scalar(event.value, _line(event), bool(event.style)), event.anchor)
+        case yaml.CollectionStartEvent():
+            tree.begin(_line(event), event)
+        case yaml.CollectionEndEvent():
+            tree.end()
+        case yaml.AliasEvent():
+            tree.add_alias(_line(event), event.anchor or "")

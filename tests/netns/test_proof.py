@@ -65,7 +65,7 @@ MISTAKES = {
     "DROP before ACCEPT": (f"-A INPUT -s 198.51.100.0/24 -j DROP\n{SSH}", TO_SSH, '-j DROP" drops it at '),
     "IPv6 forgotten": (
         f"-4 {SSH}", "expect: accept, in: eth0, proto: tcp, dport: 22",
-        "tcp from 2001:db8::2 to [2001:db8::1]:22, in eth0: expected accept, but the policy of INPUT drops it",
+        "tcp [2001:db8::2]:49152 → [2001:db8::1]:22, new, in eth0: expected accept, but the policy of INPUT drops",
     ),
     "-s mistyped": ("-A INPUT -s 198.15.100.0/24 -p tcp --dport 22 -j ACCEPT\n", TO_SSH, "policy of INPUT drops it"),
     "a published port that INPUT does not guard": (
@@ -78,7 +78,7 @@ MISTAKES = {
     ),
     "asymmetric routing": (
         SSH, "expect: accept, in: lan0, from: 198.51.100.7, to: 10.0.0.1, proto: tcp, dport: 22",
-        "filter (rp_filter, ip-sysctl) drops it: this host would not send answers to 198.51.100.7 by lan0",
+        "it is dropped by rp_filter, since packets to 198.51.100.7 do not leave by lan0",
     ),
     "the wrong way out": (
         "-P OUTPUT ACCEPT\n", "expect: accept, out: lan0, to: 203.0.113.9, proto: udp, dport: 53", "it leaves by eth0",
