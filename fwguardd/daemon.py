@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.sink import Sink
-    from fwguardd.worker import Report
+    from fwguardd.worker_report import Report
 
 EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 """Exit codes, those of sysexits(3h) where it has one."""
@@ -114,6 +114,7 @@ class Daemon:
             watch = DirectoryWatch(
                 self._settings.rules_dir,
                 lambda: loop.call_soon_threadsafe(self._notice, time.monotonic()),
+                lambda: loop.call_soon_threadsafe(self._supervisor.sets_changed, self._wake),
                 self._report_refused_watch,
             )
             parts.callback(watch.close)
@@ -169,7 +170,9 @@ class Daemon:
             await self.reload(PassRequest(Cause(RELOAD, "SIGHUP")))
         elif self._supervisor.deadline() == 0.0 and not self._timetable.retries(Unfinished.UNDO):
             await self._pass("not confirmed", look_only=True)
-        elif self._supervisor.rules_ended():
+        elif self._supervisor.sets_change.is_due():
+            await self._supervisor.load_sets()
+        elif self._supervisor.rules_end.is_due():
             self._timetable.files_changed(time.monotonic())
         elif self._suspended and self._supervisor.repairs():
             self._suspended = False
@@ -179,7 +182,7 @@ class Daemon:
 
     async def _wait(self) -> None:
         """Wait until something happens or is due."""
-        waits = [self._timetable.wait(time.monotonic()), self._supervisor.rules_end()]
+        waits = [self._timetable.wait(time.monotonic()), self._supervisor.wait()]
         deadline, suspended = self._supervisor.deadline(), self._supervisor.held_for()
         if deadline is not None and not self._timetable.retries(Unfinished.UNDO):
             waits.append(deadline)

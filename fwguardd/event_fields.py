@@ -78,6 +78,12 @@ AUTHORS: Final = (
     text("culprit_parent_user", "The name of the user of its parent."),
     text("culprit_parent_unit", "The systemd unit or container of its parent."),
 )
+SET: Final = (
+    text("set", "The name of the set, as rules give it."),
+    number("entries", "The number of entries, IPv4 and IPv6 together."),
+    CODE,
+    text("file", "The set file, with the line of the first error."),
+)
 PREFIX: Final = (
     text("name", "The name of the prefix in the settings."),
     text("prefix", "The log prefix of the rule."),

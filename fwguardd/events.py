@@ -1,10 +1,8 @@
 """Every event of fwguardd: its name, MESSAGE_ID, priority, meaning and fields.
 
 Names, ids and fields are a contract: administrators filter by them, and the message catalog and the manual explain
-them. An event has those of its fields for which there is a value.
-
-Priorities are those of syslog(3). No event about packets is above warning: journald syncs its files to disk for each
-message at critical or above.
+them. An event has those of its fields for which there is a value. Priorities are those of syslog(3). No event about
+packets is above warning: journald syncs its files to disk for each message at critical or above.
 
 This module is pure.
 """
@@ -32,6 +30,7 @@ from fwguardd.event_fields import (
     REVISION,
     RULE,
     RULES,
+    SET,
     SOURCE,
     SPOOFABLE,
     STATE,
@@ -88,10 +87,7 @@ STARTED = EventKind(
     ),
 )
 STOPPING = EventKind(
-    "daemon.stopping",
-    "f35fff0c10d64c6fbb0affdebc3251e6",
-    INFO,
-    "The daemon is stopping; the rules stay in force.",
+    "daemon.stopping", "f35fff0c10d64c6fbb0affdebc3251e6", INFO, "The daemon is stopping; the rules stay in force."
 )
 SETTINGS_REJECTED = EventKind(
     "settings.rejected",
@@ -374,6 +370,12 @@ DENIALS_UNAVAILABLE = EventKind(
     WARNING,
     "Denials cannot be read; the message says why and when the next attempt is.",
     (REASON,),
+)
+SET_LOADED = EventKind(
+    "set.loaded", "3a1ebd63d0350b91d72278b3d8448fe0", INFO, "A set has the entries of its file.", SET
+)
+SET_REFUSED = EventKind(
+    "set.refused", "044dbcfec640a745a6076d9fc70840b4", ERROR, "A set file cannot be used; the set is as it was.", SET
 )
 DROPPED = EventKind(
     "events.dropped",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ from fwguardd.enforce.context import Host, Outcome, Signals, boottime, repaired_
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
-from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, RepairBudget
+from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, Alarm, RepairBudget
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import Waiting, evaluate_pending
 from fwguardd.wording import local_time_of_day
-from fwguardd.worker import Orders, Report, Worker, WorkerThread
+from fwguardd.worker import Worker, WorkerThread
+from fwguardd.worker_report import Orders, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ class Supervisor:
         self._comparison: Future[Comparison] | None = None
         self._recent: _Recent | None = None
         self._hangs = ""
-        self._rules_end: float | None = None
+        self.rules_end, self.sets_change = Alarm(time.time), Alarm(time.monotonic)
         self.refused_settings: RefusedSettings | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
         self.host = host
@@ -188,18 +188,19 @@ class Supervisor:
         meaning = evaluate_pending(self.state.pending, self.host.boot_id, boottime())
         return meaning.seconds_left if isinstance(meaning, Waiting) else 0.0
 
-    def rules_end(self) -> float:
-        """Seconds until rules of the directory end; infinite where none do."""
-        if self._rules_end is None:
-            return math.inf
-        return max(0.0, self._rules_end - time.time())
+    def wait(self) -> float:
+        """Seconds until rules of the directory end or changed set files are to be loaded; infinite where none are."""
+        return min(self.rules_end.wait(), self.sets_change.wait())
 
-    def rules_ended(self) -> bool:
-        """Whether rules of the directory have ended since the last pass. True once: a pass reads the next end."""
-        if self.rules_end() > 0:
-            return False
-        self._rules_end = None
-        return True
+    def sets_changed(self, wake: asyncio.Event) -> None:
+        """Set files have changed: they are loaded once they have settled."""
+        self.sets_change.set(time.monotonic() + self._settings.settle)
+        wake.set()
+
+    async def load_sets(self) -> None:
+        """Load the set files that have changed, without a pass of the rules."""
+        self._give_orders()
+        await asyncio.wrap_future(self._worker.submit(Worker.load_sets))
 
     def wrote(self, pid: int) -> bool:
         """Whether a process that changed the kernel was one of ours."""
@@ -317,7 +318,8 @@ class Supervisor:
         self._recent = None
         report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
-        self._hangs, self._rules_end = report.hangs, report.rules_end
+        self._hangs = report.hangs
+        self.rules_end.set(report.rules_end)
         return report
 
     def _give_orders(self) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.counting import Counted
     from fwguardd.kernel.processes import Finished
     from fwguardd.supervisor import Supervisor
-    from fwguardd.worker import Report
+    from fwguardd.worker_report import Report
 
 MOST_READS = 4
 """Revisions that are read, or wait to be read, for root; further requests are refused as busy."""

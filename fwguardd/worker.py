@@ -20,8 +20,8 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -37,6 +37,7 @@ from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, relo
 from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
+from fwguardd.enforce.sets import BootCopies, Sets
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
@@ -48,6 +49,7 @@ from fwguardd.proving import MarkingBeds, prover_of
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
+from fwguardd.worker_report import Opened, Orders, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Candidate
     from fwguardd.settings import Settings
-    from fwguardd.store.revisions import Fault, RevisionSummary
 
     Step = Callable[[Context, State], Outcome]
 
@@ -71,43 +72,6 @@ LAST_WRITES_WITHIN = 5.0
 
 LONGEST_TRACEBACK = 8000
 """Characters of a traceback that an event holds, from its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What the event loop wants of the next steps: the settings, and why drift is left alone, "" if it is repaired."""
-
-    settings: Settings
-    why_not: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a step came to: the state before and after it, its outcome, and the revisions that are kept, oldest first.
-
-    ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` were found in the state
-    directory since the start. ``hangs`` is a sentence about a state directory that does not answer. ``late`` are the
-    authors of what was found that were not known when the step began. ``rules_end`` is when the next rules of the
-    directory end, in seconds since 1970, None where none do.
-    """
-
-    before: State
-    outcome: Outcome
-    state: State
-    revisions: tuple[RevisionSummary, ...]
-    faults: tuple[Fault, ...]
-    hangs: str = ""
-    late: Authors = NO_AUTHORS
-    rules_end: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What the state directory said when the worker thread began."""
-
-    state: State
-    revisions: tuple[RevisionSummary, ...]
-    faults: tuple[Fault, ...]
 
 
 class Worker:
@@ -138,8 +102,9 @@ class Worker:
         self._kernel = MarkingKernel(host.tool.backend, progress)
         self._counting = Counting(self._store, emit, host.boot_id)
         self._other_tables = OtherTablesReport(host.tool.backend, emit)
+        self._sets = Sets(settings.rules_dir, BootCopies(settings.state_dir), emit)
         self._state = State()
-        self._rules_end: float | None = None
+        self._rules_end: deque[float | None] = deque([None], maxlen=1)
         self._boot_report = settings.runtime_dir / "boot"
         self._state = after_boot(self._boot_report, recall(self._context(Orders(settings))))
 
@@ -176,6 +141,10 @@ class Worker:
     def adopt(self, orders: Orders, numbers: Sequence[int] | None, by: str, *, remove: bool) -> Report:
         """Keep or remove rules of other programs; None stands for all that are to be decided about."""
         return self._act("adopting", orders, lambda context, state: adopt(context, state, numbers, by, remove=remove))
+
+    def load_sets(self, orders: Orders) -> None:
+        """Load the set files that have changed."""
+        self._guarded("loading sets", lambda: self._sets.update(repair=not orders.why_not))
 
     def confirm(self, orders: Orders) -> Report:
         """Keep the revision that waits to be confirmed."""
@@ -271,13 +240,10 @@ class Worker:
             noticed_before=self._noticed_before,
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
             prover=prover_of(self._beds, orders.settings),
-            rules_end=self._note_end,
+            rules_end=self._rules_end.append,
             kernel_changed=self._signals.kernel_changed,
             drift_interval=orders.settings.drift_interval,
         )
-
-    def _note_end(self, until: float | None) -> None:
-        self._rules_end = until
 
     def _act(self, what: str, orders: Orders, step: Step) -> Report:
         """One step; then fresh namespaces are prepared for the next."""
@@ -295,7 +261,7 @@ class Worker:
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
         kept = self._store.summaries(), self._store.faults(), self._store.hangs
-        return Report(before, outcome, self._state, *kept, self._late.all, self._rules_end)
+        return Report(before, outcome, self._state, *kept, self._late.all, self._rules_end[-1])
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""
@@ -303,6 +269,7 @@ class Worker:
 
     def _step(self, orders: Orders, before: State, step: Step) -> Outcome:
         """A step, after what could not be read of the state directory was read again."""
+        self.load_sets(orders)
         context = self._context(orders)
         return step(context, recall_again(context, before))
 

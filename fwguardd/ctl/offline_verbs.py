@@ -15,6 +15,7 @@ from fwguardd.ctl.diagnose_host import SYSCTLS, check_forwarding
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
+from fwguardd.enforce.sets import findings_of_sets, set_files_in
 from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator
 from fwguardd.escaping import printable
 from fwguardd.kernel.host import forwards
@@ -33,6 +34,7 @@ from fwguardd.ruleset.model import (
     Table,
     texts_of,
 )
+from fwguardd.ruleset.set_names import is_set_file, names_of_sets
 from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.settings import BACKEND_CHOICES, OnUndecided, settings_of
 from fwguardd.wording import counted
@@ -125,7 +127,8 @@ def validated_snapshot(snapshot: Snapshot, source: OfflineInput) -> tuple[Valida
     pool = NamespacePool()
     try:
         pool.refill()
-        return Validator(Rehearsals(tool.backend.value, pool).rehearse, source.context).validate(snapshot), tool
+        rehearse = Rehearsals(tool.backend.value, pool).rehearse
+        return Validator(rehearse, source.context, sets_come=True).validate(snapshot), tool
     finally:
         pool.close()
 
@@ -143,20 +146,32 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
     """
     first = paths[0]
     if len(paths) == 1 and _is_directory(first):
-        return take_snapshot(first, draft=_is_draft(first, rules_dir))
+        draft = _is_draft(first, rules_dir)
+        return with_sets(take_snapshot(first, draft=draft), set_files_in(first) or (), draft=draft)
     return _snapshot_of_files(paths, rules_dir)
+
+
+def with_sets(snapshot: Snapshot, paths: Iterable[Path], *, draft: bool) -> Snapshot:
+    """The snapshot with what is wrong with set files."""
+    findings = Findings((*snapshot.findings, *findings_of_sets(paths, draft=draft)))
+    return replace(snapshot, findings=findings)
 
 
 def _snapshot_of_files(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
     files: list[RuleFile] = []
     findings: list[Finding] = []
     for path in paths:
+        if is_set_file(path.name):
+            findings += findings_of_sets([path], draft=_is_draft(path, rules_dir))
+            continue
         outcome = read_rule_file(path, draft=_is_draft(path, rules_dir))
         if isinstance(outcome, RuleFile):
             files.append(outcome)
         else:
             findings.append(outcome)
-    return Snapshot(paths[0].parent, tuple(files), Findings(findings), "")
+    # Rules may name the sets of files beside them.
+    names = [path.name for path in set_files_in(paths[0].parent) or ()]
+    return Snapshot(paths[0].parent, tuple(files), Findings(findings), "", sets=names_of_sets(names))
 
 
 def _is_directory(path: Path) -> bool:

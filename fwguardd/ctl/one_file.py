@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
 from fwguardd.ctl.rules_swap import SwapError
-from fwguardd.enforce.rule_files import Snapshot
 from fwguardd.escaping import printable_name
 from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import RuleFile
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.ctl.whole_directory import Target
+    from fwguardd.enforce.rule_files import Snapshot
 
 _APPLIED = frozenset({"applied", "settling"})
 """States of the files in which a reload applies nothing that somebody else has to decide about."""
@@ -67,7 +67,7 @@ def with_change(snapshot: Snapshot, change: FileChange, now: float) -> Snapshot:
     if change.after is not None:
         files.append(RuleFile(path, without_ended(path, change.after, now).data))
     files.sort(key=_name_as_bytes)
-    return Snapshot(snapshot.directory, tuple(files), snapshot.findings, "")
+    return replace(snapshot, files=tuple(files), digest="")
 
 
 def _name_as_bytes(file: RuleFile) -> bytes:

@@ -15,7 +15,8 @@ from fwguardd.enforce.context import Done, Host
 from fwguardd.kernel.iptables import find_tool
 from fwguardd.kernel.privilege import boot_id, kernel_release, only_process, require_privilege
 from fwguardd.progress import Progress
-from fwguardd.worker import Orders, Worker
+from fwguardd.worker import Worker
+from fwguardd.worker_report import Orders
 
 if TYPE_CHECKING:
     from fwguardd.control.documents import OutcomeDocument

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 def render_rules(source: OfflineInput, families: Sequence[Family]) -> int:
     """Print the composed ruleset as iptables-restore text, or the findings if a file has an error."""
     snapshot = snapshot_of(source.paths, source.rules_dir)
-    composition = compose_files(snapshot.files, source.context, snapshot.findings)
+    composition = compose_files(snapshot.files, source.context, snapshot.findings, snapshot.sets)
     if composition.findings.errors:
         _print_each(composition.findings, as_documents=source.json)
         return ANSWER_IS_NO

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
@@ -24,11 +24,13 @@ from fwguardd.ctl.offline_verbs import (
     preview,
     print_findings,
     validated_snapshot,
+    with_sets,
 )
 from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.rule_files import ENDINGS, Snapshot, take_snapshot
+from fwguardd.enforce.sets import set_files_in
 from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
 
@@ -96,7 +98,7 @@ def rule_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
 def as_if_in(rules_dir: Path, snapshot: Snapshot) -> Snapshot:
     """A snapshot of another directory, with the names that the files would have in the rules directory."""
     files = tuple(RuleFile(_moved(file.path, rules_dir), file.data) for file in snapshot.files)
-    return Snapshot(rules_dir, files, snapshot.findings, snapshot.digest)
+    return replace(snapshot, directory=rules_dir, files=files)
 
 
 def _moved(path: str, rules_dir: Path) -> str:
@@ -114,7 +116,8 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     """Replace the rules directory by a copy of another one. Raises SwapError and what the client raises."""
     files = files_in(directory)
     current = _rule_files_in_use(target)
-    snapshot = as_if_in(target.rules_dir, take_snapshot(directory, draft=True))
+    draft = with_sets(take_snapshot(directory, draft=True), set_files_in(directory) or (), draft=True)
+    snapshot = as_if_in(target.rules_dir, draft)
     result, tool = validated_snapshot(snapshot, target.source)
     if isinstance(result, Invalid):
         _print_invalid(result, tool, target)

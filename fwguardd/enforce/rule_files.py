@@ -23,6 +23,7 @@ from fwguardd.enforce.trusted_path import Place, UntrustedPathError, distrust, t
 from fwguardd.escaping import printable_name
 from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
+from fwguardd.ruleset.set_names import is_set_file, names_of_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 16 << 20
 """Bytes of one rule file; 100,000 rules are about 8 MB."""
+
+LARGEST_SET_FILE = 64 << 20
+"""Bytes of one set file; 1,000,000 addresses are about 14 MB."""
 
 RULES_ENDING = ".rules"
 TESTS_ENDING = ".tests.yaml"
@@ -52,7 +56,8 @@ class Snapshot:
     both.
 
     Rules that have ended (`fwguardd.ruleset.expiry`) are comments in the files. ``until`` is when the next ones end, in
-    seconds since 1970; None where none do. ``any_ended`` says whether some have.
+    seconds since 1970; None where none do. ``any_ended`` says whether some have. ``sets`` are the names of the set
+    files.
     """
 
     directory: Path
@@ -61,6 +66,7 @@ class Snapshot:
     digest: str
     until: float | None = None
     any_ended: bool = False
+    sets: frozenset[str] = frozenset()
 
     @property
     def tests_files(self) -> tuple[RuleFile, ...]:
@@ -132,18 +138,22 @@ def _without_ended(snapshot: Snapshot, now: float) -> Snapshot:
     if not (ends or any_ended or len(findings) > len(snapshot.findings)):
         return snapshot
     files = [RuleFile(file.path, part.data) for file, part in zip(snapshot.files, parts, strict=True)]
-    left = _snapshot(snapshot.directory, files, findings)
+    left = _snapshot(snapshot.directory, files, findings, snapshot.sets)
     return replace(left, until=min(ends, default=None), any_ended=any_ended)
 
 
-def _snapshot(directory: Path, files: list[RuleFile], findings: list[Finding]) -> Snapshot:
+def _snapshot(
+    directory: Path, files: list[RuleFile], findings: list[Finding], sets: frozenset[str] = frozenset()
+) -> Snapshot:
     digest = hashlib.sha256()
+    for name in sorted(sets):
+        digest.update(f"set {name}".encode())
     for file in files:
         for part in (os.fsencode(file.path), file.data):
             digest.update(len(part).to_bytes(8, "big") + part)
     for finding in findings:
         digest.update(str(finding).encode("utf-8", "surrogateescape"))
-    return Snapshot(directory, tuple(files), Findings(findings), digest.hexdigest())
+    return Snapshot(directory, tuple(files), Findings(findings), digest.hexdigest(), sets=sets)
 
 
 @contextlib.contextmanager
@@ -187,9 +197,9 @@ def _read_directory(directory: Path, fd: int, *, draft: bool) -> Snapshot:
                 files.append(outcome)
             else:
                 findings.append(outcome)
-        elif not directories[name]:
+        elif not (directories[name] or is_set_file(name)):
             findings.append(_ignored(path, taken))
-    return _snapshot(directory, files, findings)
+    return _snapshot(directory, files, findings, names_of_sets(directories))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -263,8 +273,8 @@ def _read_at(place: Place, path: Path) -> RuleFile | Finding:
 
 
 def _unnamed(place: Place, path: Path, resolved: str) -> Finding | None:
-    """A finding if a symbolic link leads to a file whose name does not say that it holds rules, or tests."""
-    ending = RULES_ENDING
+    """A finding if a symbolic link leads to a file whose name has another ending."""
+    ending = path.suffix
     if path.name.endswith(TESTS_ENDING):
         ending = TESTS_ENDING
     if place.name in (path.name, ".") or place.name.endswith(ending):
@@ -279,12 +289,19 @@ def _read_draft(path: Path, shown: str) -> RuleFile | Finding:
     return _unfit(path.stat(), shown) or _read_stable(os.open(path, _FILE), shown, None)
 
 
+def largest(path: str) -> int:
+    """The bytes that a file of this name may have."""
+    if is_set_file(path):
+        return LARGEST_SET_FILE
+    return LARGEST_FILE
+
+
 def _unfit(status: os.stat_result, shown: str) -> Finding | None:
     if not stat.S_ISREG(status.st_mode):
         return Finding("not-a-file", "not a regular file", Origin(shown, 0), hint="remove it")
-    if status.st_size > LARGEST_FILE:
-        message = f"the file has {status.st_size:,} bytes; a rule file may have {LARGEST_FILE:,}"
-        hint = "split it, or use an ipset for long lists of addresses"
+    if status.st_size > largest(shown):
+        message = f"the file has {status.st_size:,} bytes; it may have {largest(shown):,}"
+        hint = "split it, or use a set for long lists of addresses"
         return Finding("file-too-large", message, Origin(shown, 0), hint=hint)
     return None
 
@@ -302,7 +319,7 @@ def _read_stable(fd: int, shown: str, resolved: str | None) -> RuleFile | Findin
                 problem = distrust(before, resolved, shown)
             if problem is not None:
                 return problem
-            data = _read_up_to(fd, LARGEST_FILE + 1)
+            data = _read_up_to(fd, largest(shown) + 1)
             after = os.fstat(fd)
             unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
             if unchanged and len(data) == after.st_size:

@@ -15,13 +15,14 @@ This module is pure.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LOOK_AGAIN = (1.0, 2.0, 4.0)
 """Seconds after a write, each counted from the one before."""
@@ -222,6 +223,31 @@ class Schedule:
         if self._first_notice is None:
             return None
         return min(self._last_notice + self._settle, self._first_notice + self._settle_max)
+
+
+class Alarm:
+    """A time on a clock at which something is due once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = math.inf
+
+    def set(self, at: float | None) -> None:
+        """Let it be due at this time of the clock; None stands for never."""
+        self._at = math.inf
+        if at is not None:
+            self._at = at
+
+    def wait(self) -> float:
+        """Seconds until it is due; infinite where it is not set."""
+        return max(0.0, self._at - self._clock())
+
+    def is_due(self) -> bool:
+        """Whether it is due. True once."""
+        if self.wait() > 0:
+            return False
+        self._at = math.inf
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from fwguardd.ruleset.lint import LintContext, lint, unsilenced
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
+from fwguardd.ruleset.set_names import kernel_sets
 from fwguardd.ruleset.statements import lines_by_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.packets.policy_tests import PolicyTest
@@ -63,8 +64,9 @@ class Validator:
     """Validates snapshots of a rules directory. It parses a file again only when its bytes have changed, and reuses a
     result that was computed early, while a burst of changes settled."""
 
-    def __init__(self, rehearse: Rehearse, context: LintContext) -> None:
-        self._rehearse = rehearse
+    def __init__(self, rehearse: Rehearse, context: LintContext, *, sets_come: bool = False) -> None:
+        """``sets_come``: the sets of set files will be loaded before the rules, and need not exist yet."""
+        self._rehearse, self._sets_come = rehearse, sets_come
         self._context = context
         self._readings: dict[str, tuple[bytes, Reading]] = {}
         self._tests: tuple[tuple[RuleFile, ...], PolicyTests] = (), NO_TESTS
@@ -80,11 +82,12 @@ class Validator:
         if early is not None and early[0] == snapshot.digest:
             return early[1]
         readings, tests = self._read(without_tests(snapshot.files)), self._read_tests(snapshot.tests_files)
-        composition = _compose_and_lint(readings, snapshot.findings, self._context).and_findings(tests.findings)
+        composed = _compose_and_lint(readings, snapshot.findings, self._context, snapshot.sets)
+        composition = composed.and_findings(tests.findings)
         if not composition.candidate.rulesets:
             # A finding about no file is about the directory.
             return Invalid(composition.findings.placed_at(Origin(str(snapshot.directory), 0)))
-        outcome = self._rehearse(composition.candidate)
+        outcome = self._rehearse(self._with_sets(composition.candidate, snapshot))
         if isinstance(outcome, RehearsalRefused):
             refusals = outcome.findings.with_lines(lines_by_path(readings))
             return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE).bounded())
@@ -93,6 +96,11 @@ class Validator:
         warnings = Findings((*composition.findings, *unsilenced(outcome.warnings, readings)))
         warnings = warnings.once_per_file(_ONCE_PER_FILE).bounded()
         return Valid(outcome.without_copies(self._context.preserve), warnings, tests.tests)
+
+    def _with_sets(self, candidate: Candidate, snapshot: Snapshot) -> Candidate:
+        if self._sets_come:
+            return replace(candidate, sets=kernel_sets(snapshot.sets))
+        return candidate
 
     def refused_rules(self, canonical: Canonical) -> RehearsalRefused | None:
         """The rules of a ruleset that was accepted before and that the kernel refuses now; None if it takes all.
@@ -134,12 +142,18 @@ class Validator:
         return self._tests[1]
 
 
-def compose_files(files: Iterable[RuleFile], context: LintContext, findings: Findings = NO_FINDINGS) -> Composition:
-    """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read."""
+def compose_files(
+    files: Iterable[RuleFile],
+    context: LintContext,
+    findings: Findings = NO_FINDINGS,
+    sets: Collection[str] = (),
+) -> Composition:
+    """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read, and
+    ``sets`` the names of the set files."""
     files = tuple(files)
     readings = [_read_file(file) for file in without_tests(files)]
     tests = read_policy_tests(tests_files(files), ACCOUNTS)
-    composition = _compose_and_lint(readings, findings, context).and_findings(tests.findings)
+    composition = _compose_and_lint(readings, findings, context, sets).and_findings(tests.findings)
     return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
 
 
@@ -147,9 +161,11 @@ def _read_file(file: RuleFile) -> Reading:
     return read_rules(file.path, file.data, families_of_name(file.path))
 
 
-def _compose_and_lint(readings: Sequence[Reading], unreadable: Findings, context: LintContext) -> Composition:
+def _compose_and_lint(
+    readings: Sequence[Reading], unreadable: Findings, context: LintContext, sets: Collection[str]
+) -> Composition:
     """Compose and lint what was read. ``unreadable`` are the findings about files that could not be read."""
-    composition = compose(readings, whole=not unreadable.errors)
+    composition = compose(readings, whole=not unreadable.errors, sets=sets)
     if not readings and unreadable.errors:
         # That there is no rule file follows from the errors.
         return replace(composition, findings=unreadable)

@@ -22,6 +22,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from fwguardd.kernel.inotify import APPEARS, ITSELF, Inotify
+from fwguardd.ruleset.set_names import is_set_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,15 +39,22 @@ _MOUNTS = "/proc/self/mountinfo"
 
 
 class DirectoryWatch:
-    """Watches one directory, and calls ``on_change`` at each change in it and when its path leads to another directory.
+    """Watches one directory, and calls ``on_change`` at each change in it and when its path leads to another directory,
+    but ``on_sets`` where only set files have changed.
 
     ``on_refused`` is called with the reason when the kernel refuses a watch, once until a watch succeeds again. Both
     are called from threads of their own. A refused watch is tried again with each `renew`.
     """
 
-    def __init__(self, directory: Path, on_change: Callable[[], object], on_refused: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        on_change: Callable[[], object],
+        on_sets: Callable[[], object],
+        on_refused: Callable[[str], object],
+    ) -> None:
         self._directory, self._on_change, self._on_refused = directory, on_change, on_refused
-        self._notice = _Notice(on_change)
+        self._notice = _Notice(on_change, on_sets)
         self._observer = Observer()
         self._observer.start()
         self._watched: tuple[int, int] | None = None
@@ -173,14 +181,30 @@ class _PathWatch:
 
 
 class _Notice(FileSystemEventHandler):  # type: ignore[misc]
-    def __init__(self, on_change: Callable[[], object]) -> None:
+    def __init__(self, on_change: Callable[[], object], on_sets: Callable[[], object]) -> None:
         super().__init__()
-        self._on_change = on_change
+        self._on_change, self._on_sets = on_change, on_sets
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Something happened in the directory. Called in watchdog's thread."""
-        if event.event_type in _CHANGES:
+        if event.event_type not in _CHANGES:
+            return
+        if _is_about_sets(event):
+            self._on_sets()
+        else:
             self._on_change()
+
+
+def _is_about_sets(event: FileSystemEvent) -> bool:
+    """Whether the content of a set file has changed. A set that comes or goes may change what rules mean: not here."""
+    if event.event_type == "moved":
+        # Written beside it under a hidden name, then renamed over it.
+        return is_set_file(_file_name(event.dest_path)) and _file_name(event.src_path).startswith(".")
+    return event.event_type in ("modified", "closed") and is_set_file(_file_name(event.src_path))
+
+
+def _file_name(path: bytes | str) -> str:
+    return os.fsdecode(path).rpartition("/")[2]
 
 
 def components(path: str) -> Iterator[tuple[str, bool]]:

@@ -67,6 +67,28 @@ def families_of_sets(names: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def types_of_sets(names: Iterable[str]) -> dict[str, str]:
+    """The type of each named set, such as hash:ip,port. A name that no set has is left out.
+
+    Raises SetsUnreadableError.
+    """
+    found: dict[str, str] = {}
+    try:
+        with open_socket(NETLINK_NETFILTER) as kernel:
+            for name in names:
+                answer = _ask(kernel, _CMD_HEADER, _name(name))
+                if isinstance(answer, bytes):
+                    found[name] = _type(answer)
+    except OSError as error:
+        raise SetsUnreadableError(error.strerror) from error
+    return found
+
+
+def _type(answer: bytes) -> str:
+    values = read_attributes(answer, FAMILY_HEADER.size) or {}
+    return values.get(_ATTR_TYPENAME, b"").rstrip(b"\0").decode("ascii", "replace")
+
+
 def _family(answer: bytes) -> int:
     values = read_attributes(answer, FAMILY_HEADER.size) or {}
     return int.from_bytes(values.get(_ATTR_FAMILY, b""), "big")

@@ -9,10 +9,11 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets
+from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets, types_of_sets
 from fwguardd.kernel.named_objects import NamedObject, existing_objects
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Family, Finding, Findings, Origin, Severity
-from fwguardd.ruleset.references import ObjectReference, named_objects, named_sets
+from fwguardd.ruleset.references import ObjectReference, SetReference, named_objects, named_sets, set_matches
+from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,34 @@ def objects_named(candidate: Candidate) -> tuple[NamedByRules, Findings]:
     rehearsal then assumes that they exist and have the right family."""
     sets, of_sets = _sets(candidate)
     objects, of_objects = _objects(candidate)
-    return NamedByRules(sets, objects), Findings((*of_sets, *of_objects))
+    return NamedByRules(sets, objects), Findings((*of_sets, *_too_few_directions(candidate), *of_objects))
+
+
+def _too_few_directions(candidate: Candidate) -> Sequence[Finding]:
+    """Warnings about rules that match no packet: they name fewer directions than the entries of the set have parts
+    (ip_set_test() in net/netfilter/ipset/ip_set_core.c)."""
+    references = set_matches(candidate)
+    if not references:
+        return ()
+    try:
+        types = types_of_sets({reference.name for reference in references})
+    except SetsUnreadableError:
+        return ()  # That the sets cannot be read is reported already.
+    findings: list[Finding] = []
+    for reference in references:
+        kind = types.get(reference.name, "")
+        if reference.directions <= kind.count(","):
+            findings.append(_too_few(reference, kind))
+    return findings
+
+
+def _too_few(reference: SetReference, kind: str) -> Finding:
+    named, parts = counted(reference.directions, "direction"), 1 + kind.count(",")
+    message = f'no packet matches: the ipset "{reference.name}" ({kind}) has {parts} parts, and the rule has {named}'
+    directions = ",".join(["src"] * parts)
+    hint = f"write --match-set {reference.name} {directions}, with src or dst for each part"
+    place = reference.origin
+    return Finding("set-directions", message, place, Severity.WARNING, hint, family=reference.family)
 
 
 def _objects(candidate: Candidate) -> tuple[Sequence[NamedObject], Findings]:
@@ -77,12 +105,13 @@ def _sets(candidate: Candidate) -> tuple[Mapping[str, int], Findings]:
     named = named_sets(candidate)
     if not named:
         return {}, NO_FINDINGS
+    coming = {name: int(_ADDRESS_FAMILIES[family]) for name, family in candidate.sets.items() if name in named}
     try:
-        return families_of_sets(named), NO_FINDINGS
+        return coming | families_of_sets(name for name in named if name not in coming), NO_FINDINGS
     except SetsUnreadableError as error:
         by_place = _by_place(named)
         warnings = Findings(_unchecked_sets(names, place, str(error)) for place, names in by_place.items())
-        return dict.fromkeys(named, ANY_FAMILY), warnings
+        return dict.fromkeys(named, ANY_FAMILY) | coming, warnings
 
 
 def _unchecked_sets(names: Sequence[str], place: Origin, why: str) -> Finding:

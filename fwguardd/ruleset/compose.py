@@ -30,6 +30,7 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.program_lookup import CHAINS_FOR_ADMINISTRATORS
+from fwguardd.ruleset.set_names import SetNames
 from fwguardd.ruleset.statements import (
     NOTHING_UNREAD,
     Addition,
@@ -43,7 +44,7 @@ from fwguardd.ruleset.suggestions import how_to_declare, nearest_name, tables_wi
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,11 @@ class _TooManyChainsError(Exception):
 _OpenTables = dict[str, dict[str, _OpenChain]]
 
 
-def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
+def compose(readings: Iterable[Reading], *, whole: bool = True, sets: Collection[str] = ()) -> Composition:
     """One ruleset for each family from all rule files, in byte order of their names.
 
-    ``whole`` is False where there are files that could not be read at all.
+    ``whole`` is False where there are files that could not be read at all. ``sets`` are the names of set files: a rule
+    that names one of them names the kernel's set of its family.
     """
     ordered = sorted(readings, key=_name_as_bytes)
     findings: list[Finding] = []
@@ -124,7 +126,7 @@ def compose(readings: Iterable[Reading], *, whole: bool = True) -> Composition:
         return _without_statements(ordered, findings)
     opened: dict[Family, _OpenTables] = {Family.IPV4: {}, Family.IPV6: {}}
     try:
-        findings += _add_all(opened, ordered)
+        findings += _add_all(opened, ordered, SetNames.of(sets))
     except _TooManyChainsError as error:
         return Composition(Candidate({}), Findings((*findings, error.finding)))
     candidate, undeclared = _closed(opened, unread)
@@ -152,13 +154,13 @@ def _without_statements(readings: Sequence[Reading], findings: Sequence[Finding]
     return Composition(Candidate({}), Findings((*findings, _no_rules(readings))))
 
 
-def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading]) -> Iterator[Finding]:
+def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading], sets: SetNames) -> Iterator[Finding]:
     """Add all statements in order."""
     for reading in readings:
         for statement in reading.statements:
             match statement:
                 case Addition():
-                    yield from _add_rule(opened, statement)
+                    yield from _add_rule(opened, statement, sets)
                 case Declaration():
                     for family in statement.families:
                         yield from _declare(opened[family], statement)
@@ -183,10 +185,12 @@ def _chain_of(tables: _OpenTables, table: str, chain: str, origin: Origin) -> _O
     return opened
 
 
-def _add_rule(opened: Mapping[Family, _OpenTables], addition: Addition) -> Iterator[Finding]:
-    """Add a rule. One for both families is one object in both."""
-    rule = Rule(addition.text, addition.origin, addition.counters)
-    for family in addition.families:
+def _add_rule(opened: Mapping[Family, _OpenTables], addition: Addition, sets: SetNames) -> Iterator[Finding]:
+    """Add a rule. One for both families is one object in both, unless it names a set of a set file."""
+    rules = dict.fromkeys(addition.families, Rule(addition.text, addition.origin, addition.counters))
+    if sets.may_be_in(addition.text) and Family.IPV6 in rules:
+        rules[Family.IPV6] = Rule(sets.for_ipv6(addition.text), addition.origin, addition.counters)
+    for family, rule in rules.items():
         chain = _chain_of(opened[family], addition.table, addition.chain, addition.origin)
         if addition.position is None:
             chain.rest.append(rule)

@@ -332,7 +332,9 @@ class Candidate:
     """The rulesets that the rule files declare, before a kernel has loaded them.
 
     ``accepted_before``: they were in force, so that all rules that are refused now have to be known, to load the rest.
+    ``sets`` are sets of the kernel that will exist by then, with their families.
     """
 
     rulesets: Mapping[Family, Ruleset]
     accepted_before: bool = False
+    sets: Mapping[str, Family] = field(default_factory=dict)

@@ -127,6 +127,33 @@ def _add_set_names(named: dict[str, Origin], rule: Rule) -> None:
         named[name] = min(named.get(name, place), place)
 
 
+@dataclass(frozen=True, slots=True)
+class SetReference:
+    """A rule that matches packets with a set: the name of the set, how many directions follow it, and the rule."""
+
+    name: str
+    directions: int
+    family: Family
+    origin: Origin
+
+
+def set_matches(candidate: Candidate) -> list[SetReference]:
+    """The rules that match packets with a set."""
+    found: list[SetReference] = []
+    for family, ruleset in candidate.rulesets.items():
+        for rule in rules_in_order(ruleset):
+            if "-set " in rule.text:
+                found += _set_matches_of(rule, family)
+    return found
+
+
+def _set_matches_of(rule: Rule, family: Family) -> Iterator[SetReference]:
+    for option in RuleView.of(rule.text).options:
+        if option.name == "--match-set" and len(option.values) > 1 and _DIRECTIONS.fullmatch(option.values[1]):
+            directions = 1 + option.values[1].count(",")
+            yield SetReference(option.value, directions, family, rule.origin or Origin("", 0))
+
+
 def _set_names(text: str) -> Iterator[str]:
     """The values of options that directions follow. Every option that takes a set takes ``NAME src,dst…``
     (iptables-extensions(8)), also one that is cut short. A name that no set can have is left to iptables to refuse."""

@@ -24,7 +24,8 @@ from fwguardd.progress import Progress
 from fwguardd.ruleset.save_format import render
 from fwguardd.settings import Foreign, Settings
 from fwguardd.store.revisions import PendingConfirmation, RevisionStore, StoreError
-from fwguardd.worker import Orders, Report, Worker
+from fwguardd.worker import Worker
+from fwguardd.worker_report import Orders, Report
 from tests.netns.crashing import A, B, Bench, letters, parse_tables, reload_to_confirm, tables
 from tests.netns.system_calls import BEGIN, END, NO_FAULT, Fault, Faulty
 

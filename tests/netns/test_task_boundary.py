@@ -11,7 +11,8 @@ from fwguardd.kernel.iptables import Backend, find_tool
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
 from fwguardd.settings import Settings
-from fwguardd.worker import Orders, Worker
+from fwguardd.worker import Worker
+from fwguardd.worker_report import Orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

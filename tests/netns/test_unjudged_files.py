@@ -14,7 +14,8 @@ from fwguardd.enforce.record import Cause
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.progress import Progress
 from fwguardd.settings import Settings
-from fwguardd.worker import Orders, Worker
+from fwguardd.worker import Worker
+from fwguardd.worker_report import Orders
 from tests.netns.crashing import A, B, Bench
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ _BELOW = {
     "events",
     "event_fields",
     "escaping",
+    "worker_report",
 }
 ALLOWED = {
     "ruleset": {"ruleset"},
@@ -52,6 +53,7 @@ ALLOWED = {
     "progress": {"kernel", "ruleset"},
     "systemd": set[str](),
     "proving": {"progress", *_BELOW},
+    "worker_report": _BELOW,
     "worker": {"progress", "proving", *_BELOW},
     "supervisor": {"documents", "progress", "worker", *_BELOW},
     "shown_revision": {"documents", "control", "store"},

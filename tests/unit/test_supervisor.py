@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.events import EventKind
-    from fwguardd.worker import Orders, Worker
+    from fwguardd.worker import Worker
+    from fwguardd.worker_report import Orders
 
 
 def _discard(_kind: EventKind, _message: str, /, **_fields: Any) -> None:

@@ -13,7 +13,8 @@ import pytest
 from fwguardd.progress import SECONDS_PER_RULE, Progress
 from fwguardd.settings import Settings
 from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start_until_cancelled, watchdog_interval
-from fwguardd.worker import Orders, Worker, WorkerThread
+from fwguardd.worker import Worker, WorkerThread
+from fwguardd.worker_report import Orders
 from tests.unit.serving import eventually
 from tests.waiting import LONGEST
 

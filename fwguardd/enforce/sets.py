@@ -1,0 +1,331 @@
+"""Keeps the kernel's sets equal to the set files beside the rule files.
+
+Sets are loaded before the rules that name them. A changed file is loaded by itself, without a pass of the rules: its
+entries take the place of those before in one instant. A file that cannot be read, or has an error, leaves the set as it
+was. Entries that another program has added or removed are drift: their number is compared in every pass, and the
+entries themselves as often as that takes a small share of the time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd import events
+from fwguardd.enforce.rule_files import read_rule_file
+from fwguardd.kernel.ipset_program import (
+    SetFacts,
+    SetsNotLoadedError,
+    destroy_set,
+    facts_of_sets,
+    restore_sets,
+    save_set,
+)
+from fwguardd.ruleset.model import FAMILIES, Family, Finding, RuleFile
+from fwguardd.ruleset.set_files import SetFile, bad_name, kernel_name, name_of, read_set_file
+from fwguardd.ruleset.set_names import is_set_file
+from fwguardd.ruleset.set_scripts import NEW, LiveSet, boot_script, differences, load_script, matches, read_live
+from fwguardd.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from fwguardd.events import Emit
+
+COMPARE_SHARE = 0.01
+"""The share of the time that comparing the entries of sets may take."""
+
+SHORTEST_GAP = 30.0
+"""The shortest time between two comparisons of the entries of a set, in seconds."""
+
+_Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A set as it was loaded: the file that it came from, and the number of entries of each family."""
+
+    signature: _Signature
+    digest: bytes
+    counts: Mapping[Family, int]
+    timeout: int | None
+    compare_at: float
+
+
+class BootCopies:
+    """Copies of the sets in the state directory, which the boot loader gives to ``ipset restore`` before the rules."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._directory = state_dir / "sets"
+
+    def write(self, name: str, script: str) -> None:
+        """Replace the copy of a set. Raises OSError."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        new = self._directory / f".{name}.new"
+        with new.open("w", encoding="ascii") as file:
+            file.write(script)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self._directory / f"{name}.ipset")
+
+    def names(self) -> set[str]:
+        """The sets that the next boot loads."""
+        return {path.name.removesuffix(".ipset") for path in self._directory.glob("*.ipset")}
+
+    def remove(self, name: str) -> None:
+        """Remove the copy of a set. Raises OSError."""
+        (self._directory / f"{name}.ipset").unlink(missing_ok=True)
+
+
+class Sets:
+    """The sets of the set files. Belongs to the worker thread."""
+
+    def __init__(self, directory: Path, copies: BootCopies, emit: Emit) -> None:
+        self._directory, self._copies, self._emit = directory, copies, emit
+        self._loaded: dict[str, Loaded] = {}
+        self._reported: dict[str, str] = {}
+
+    def update(self, *, repair: bool) -> None:
+        """Load the files that have changed, remove sets whose files are gone, and compare what others may change.
+
+        ``repair`` says whether drift is repaired, and not only reported. What fails is an event.
+        """
+        paths = set_files_in(self._directory)
+        if paths is None or not (paths or self._known()):
+            return
+        try:
+            facts = facts_of_sets()
+        except SetsNotLoadedError as error:
+            self._refuse("", str(self._directory), f"the sets cannot be loaded: {error}")
+            return
+        self._reported.pop("", None)
+        for path in paths:
+            self._update(path, facts, repair=repair)
+        for name in sorted(self._known() - set(map(_name, paths))):
+            self._remove(name, facts)
+
+    def _known(self) -> set[str]:
+        """The sets that were loaded, also before this start."""
+        return set(self._loaded) | self._copies.names()
+
+    def _update(self, path: Path, facts: Mapping[str, SetFacts], *, repair: bool) -> None:
+        """Load a file if it has changed, or else look for drift."""
+        name, signature = _name(path), _signature_of(path)
+        known = self._loaded.get(name)
+        if known is None or known.signature != signature:
+            self._load(path, signature, facts)
+        elif self._may_differ(name, known, facts):
+            self._compare(path, known, facts, repair=repair)
+
+    def _load(self, path: Path, signature: _Signature, facts: Mapping[str, SetFacts]) -> None:
+        """Read a file and load it, unless it makes what is loaded already."""
+        file = self._read(path)
+        if file is None:
+            return
+        parsed, digest = file
+        known = self._loaded.get(parsed.name)
+        if known is not None and known.digest == digest:
+            self._remember(parsed, signature, digest, 0.0)
+            return
+        begun = time.monotonic()
+        try:
+            changed = self._make_equal(parsed, facts, compare=known is None)
+        except SetsNotLoadedError as error:
+            self._refuse(parsed.name, str(path), f"set {parsed.name} is not loaded: {error}")
+            return
+        self._remember(parsed, signature, digest, time.monotonic() - begun)
+        self._keep_for_boot(parsed)
+        if changed:
+            entries = " and ".join(f"{len(parsed.entries[family]):,} of IPv{family.number}" for family in FAMILIES)
+            message = f"set {parsed.name} has the entries of {path}: {entries}"
+            self._emit(events.SET_LOADED, message, set=parsed.name, entries=parsed.count, file=str(path))
+
+    def _make_equal(self, file: SetFile, facts: Mapping[str, SetFacts], *, compare: bool) -> bool:
+        """Give the kernel's sets the entries of a file. False where they have them. Raises SetsNotLoadedError.
+
+        What the kernel holds is not read where the file is known to be another one, unless entries have to be kept.
+        """
+        live = _live(file, facts, read=compare or file.timeout is not None)
+        if compare and matches(file, live) and _drift(file, live) is None:
+            return False
+        restore_sets(load_script(file, live), [name for name in NEW.values() if name in facts])
+        return True
+
+    def _may_differ(self, name: str, known: Loaded, facts: Mapping[str, SetFacts]) -> bool:
+        """Whether the entries have to be compared: their number is another one, or it is time to look."""
+        if time.monotonic() >= known.compare_at:
+            return True
+        for family, count in known.counts.items():
+            there = facts.get(kernel_name(name, family))
+            if there is None or there.count < count or (known.timeout is None and there.count != count):
+                return True
+        return False
+
+    def _compare(self, path: Path, known: Loaded, facts: Mapping[str, SetFacts], *, repair: bool) -> None:
+        """Compare the entries with those of the file, and repair them."""
+        file = self._read(path)
+        if file is None:
+            return
+        parsed, digest = file
+        begun = time.monotonic()
+        try:
+            drift = _drift(parsed, _live(parsed, facts, read=True))
+            if drift and repair:
+                self._make_equal(parsed, facts, compare=False)
+        except SetsNotLoadedError as error:
+            self._refuse(parsed.name, str(path), f"set {parsed.name} cannot be compared: {error}")
+            return
+        self._remember(parsed, known.signature, digest, time.monotonic() - begun)
+        if drift:
+            self._report_drift(parsed.name, drift, path, repair=repair)
+
+    def _report_drift(self, name: str, found: _Drift, path: Path, *, repair: bool) -> None:
+        message = f"set {name} differs from {path}: {found.words}"
+        if not repair:
+            message = f"{message}; drift is not repaired"
+        if repair or self._reported.get(name) != message:
+            self._emit(events.DRIFT, message, changes=found.count, difference=(f"set {name}: {found.words}",))
+        self._reported[name] = message
+        if repair:
+            self._emit(events.REPAIRED, f"set {name} is repaired", changes=found.count)
+
+    def _read(self, path: Path) -> tuple[SetFile, bytes] | None:
+        """The set that a file makes, and the digest of its bytes. What is wrong with it is reported, once."""
+        outcome = read_set(path)
+        if isinstance(outcome, RuleFile):
+            parsed = read_set_file(outcome.path, outcome.data)
+            if isinstance(parsed, SetFile):
+                self._reported.pop(parsed.name, None)
+                return parsed, hashlib.sha256(outcome.data).digest()
+            outcome = parsed[0]
+        self._refuse(_name(path), str(path), f"{outcome}. Set {_name(path)} stays as it was", outcome)
+        return None
+
+    def _refuse(self, name: str, path: str, message: str, finding: Finding | None = None) -> None:
+        """Report that a set is not loaded, once until something else is the matter."""
+        if self._reported.get(name) == message:
+            return
+        self._reported[name] = message
+        code = ""
+        if finding is not None:
+            code, path = finding.code, str(finding.origin)
+        self._emit(events.SET_REFUSED, message, set=name, file=path, code=code)
+
+    def _remember(self, file: SetFile, signature: _Signature, digest: bytes, took: float) -> None:
+        counts = {family: len(entries) for family, entries in file.entries.items()}
+        compare_at = time.monotonic() + max(SHORTEST_GAP, took / COMPARE_SHARE)
+        self._loaded[file.name] = Loaded(signature, digest, counts, file.timeout, compare_at)
+
+    def _keep_for_boot(self, file: SetFile) -> None:
+        try:
+            self._copies.write(file.name, boot_script(file))
+        except OSError as error:
+            self._refuse(file.name, file.name, f"set {file.name} cannot be kept for the next boot: {error.strerror}")
+
+    def _remove(self, name: str, facts: Mapping[str, SetFacts]) -> None:
+        """Remove a set whose file is gone. As long as rules name it, it stays, and the next pass tries again."""
+        try:
+            for family in FAMILIES:
+                if kernel_name(name, family) in facts:
+                    destroy_set(kernel_name(name, family))
+            self._copies.remove(name)
+        except (SetsNotLoadedError, OSError):
+            return
+        self._loaded.pop(name, None)
+        self._reported.pop(name, None)
+
+
+def read_set(path: Path, *, draft: bool = False) -> RuleFile | Finding:
+    """The bytes of a set file; a finding if it cannot be read, or its name can be no set's."""
+    return bad_name(str(path)) or read_rule_file(path, draft=draft)
+
+
+def set_files_in(directory: Path) -> list[Path] | None:
+    """The set files of a directory; None where it cannot be read."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(directory))
+    except OSError:
+        return None
+    return [directory / name for name in names if is_set_file(name)]
+
+
+def findings_of_sets(paths: Iterable[Path], *, draft: bool) -> list[Finding]:
+    """What is wrong with set files, for a check."""
+    findings: list[Finding] = []
+    for path in paths:
+        outcome = read_set(path, draft=draft)
+        if isinstance(outcome, RuleFile):
+            parsed = read_set_file(outcome.path, outcome.data)
+            if not isinstance(parsed, SetFile):
+                findings += parsed
+        else:
+            findings.append(outcome)
+    return findings
+
+
+def _name(path: Path) -> str:
+    return name_of(path.name)
+
+
+def _signature_of(path: Path) -> _Signature:
+    """What changes when a file is written or replaced. All zero where it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _live(file: SetFile, facts: Mapping[str, SetFacts], *, read: bool) -> dict[Family, LiveSet]:
+    """The kernel's sets of a file that exist, without their entries if these are not to be read.
+
+    Raises SetsNotLoadedError.
+    """
+    live: dict[Family, LiveSet] = {}
+    for family in FAMILIES:
+        name = kernel_name(file.name, family)
+        if name in facts:
+            live[family] = _live_set(name, facts[name], read=read)
+    return live
+
+
+def _live_set(name: str, facts: SetFacts, *, read: bool) -> LiveSet:
+    saved = None
+    if read:
+        saved = read_live(save_set(name))
+    return saved or LiveSet(facts.kind, None, (), {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Drift:
+    """How the kernel's sets differ from a file: the number of entries, and words."""
+
+    count: int
+    words: str
+
+
+def _drift(file: SetFile, live: Mapping[Family, LiveSet]) -> _Drift | None:
+    """How the kernel's sets differ from a file; None if they do not."""
+    missing = extra = 0
+    for family in FAMILIES:
+        if family not in live:
+            return _Drift(len(file.entries[family]), f"there is no set {kernel_name(file.name, family)}")
+        found = differences(file, family, live[family])
+        missing += found.missing
+        extra += found.extra
+    if missing or extra:
+        return _Drift(missing + extra, _in_words(missing, extra))
+    return None
+
+
+def _in_words(missing: int, extra: int) -> str:
+    parts: list[str] = []
+    if missing:
+        parts.append(f"{counted(missing, 'entry was', 'entries were')} missing")
+    if extra:
+        parts.append(f"{counted(extra, 'entry was', 'entries were')} added")
+    return ", ".join(parts)

@@ -1,0 +1,88 @@
+"""Set files, on a real daemon and a real kernel."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.netns.conftest import output
+from tests.netns.test_whole_directory import ctl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.netns.conftest import Peer
+
+    Saved = Callable[[], dict[str, list[str]]]
+
+LOADER = Path(__file__).resolve().parents[2] / "packaging" / "fwguardd-boot"
+RULES = "-A INPUT -m set --match-set scanners src -j DROP\n-A OUTPUT -j SET --add-set seen dst --exist\n"
+SCANNERS = "# both families\n192.0.2.0/25\n192.0.2.128-192.0.2.255\n2001:db8::2\n"
+SEEN = "# fwguard: set hash:ip timeout=1h\n"
+
+
+def _entries(name: str) -> list[str]:
+    return sorted(line.split()[2] for line in output(f"ipset save {name}").splitlines() if line.startswith("add"))
+
+
+def test_set_files(
+    start_daemon: Callable[..., Any], saved: Saved, peer: Peer, listen: Callable[[int], None], tmp_path: Path
+) -> None:
+    """Sets are loaded before the rules, each family's half by one name. A changed file is swapped in without a pass,
+    what others change is repaired, what a rule adds stays, an error leaves the set as it was. A boot loads them."""
+    daemon = start_daemon({"a.rules": RULES, "scanners.set": SCANNERS, "seen.set": SEEN}, "drift_interval: 300ms\n")
+    revision = daemon.event("rules.applied")["revision"]
+    assert (_entries("scanners"), _entries("scanners-v6")) == (["192.0.2.0/24"], ["2001:db8::2"])
+    before = saved()
+    assert "-A INPUT -m set --match-set scanners-v6 src -j DROP" in before["ipv6"]
+    listen(80)
+    assert not peer.connects("2001:db8::1", 80, seconds=0.2)
+    assert peer.connects("198.51.100.1", 80)
+    assert "198.51.100.2" in _entries("seen")
+    daemon.drop("scanners.set", SCANNERS + "198.51.100.2 # the peer\n")
+    assert daemon.event("set.loaded")["entries"] == 3
+    assert not peer.connects("198.51.100.1", 80, seconds=0.2)
+    output("ipset del scanners 198.51.100.2")
+    output("ipset add scanners-v6 2001:db8::9")
+    assert daemon.event("drift.detected")["changes"] == 2
+    daemon.event("drift.repaired")
+    assert (_entries("scanners"), _entries("scanners-v6")) == (["192.0.2.0/24", "198.51.100.2"], ["2001:db8::2"])
+    daemon.drop("seen.set", SEEN + "192.0.2.9\n")
+    daemon.event("set.loaded", set="seen")
+    assert {"192.0.2.9", "198.51.100.2"} <= set(_entries("seen"))
+    daemon.drop("scanners.set", SCANNERS + "\nexample.org\n")
+    refused = daemon.event("set.refused")
+    assert (refused["file"], refused["code"]) == (f"{daemon.rules}/scanners.set:6", "bad-set")
+    assert "scanners.set:6: error" in ctl(daemon, "diff", "--rules-dir", str(daemon.rules), code=1)
+    assert _entries("scanners") == ["192.0.2.0/24", "198.51.100.2"]
+    assert saved() == before
+    assert [event for event in daemon.events_until_its_end("rules.applied") if event["revision"] != revision] == []
+    for program in ("iptables", "ip6tables"):
+        subprocess.run([f"{program}-{daemon.backend}", "-F"], check=True)
+    output("ipset destroy")
+    state, runtime = daemon.config.parent / "state", tmp_path / "boot-run"
+    subprocess.run(["sh", LOADER, "--state-dir", state, "--runtime-dir", runtime], check=True)
+    assert _entries("scanners") == ["192.0.2.0/24", "198.51.100.2"]
+    assert saved() == before
+
+
+@pytest.mark.parametrize("backend", ["nft"])
+def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved) -> None:
+    """A set file and a rule that names it come together, and go together; a rule with too few directions is found."""
+    daemon = start_daemon({"a.rules": "-A INPUT -i lo -j ACCEPT\n"}, "drift_interval: 300ms\n")
+    daemon.event("rules.applied")
+    daemon.drop("office.set", "192.0.2.0/24\n")
+    daemon.event("set.loaded")
+    assert "+ -A INPUT -p tcp -m set --match-set office-v6 src" in ctl(daemon, "allow", "ssh", "--from", "office")
+    assert "-A INPUT -p tcp -m set --match-set office src -m tcp --dport 22 -j ACCEPT" in saved()["ipv4"]
+    ctl(daemon, "remove", "ssh", "--from", "office")
+    (daemon.rules / "office.set").unlink()
+    daemon.repair()
+    daemon.end_pass()
+    assert output("ipset list -n") == ""
+    output("ipset create pairs hash:ip,port")
+    daemon.drop("b.rules", "-4 -A INPUT -m set --match-set pairs src -j DROP\n")
+    assert daemon.event("rules.finding", code="set-directions")["file"] == f"{daemon.rules}/b.rules:1"

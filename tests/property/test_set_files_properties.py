@@ -1,0 +1,93 @@
+"""Properties of set files: every address of the file is in the set, and no other; errors are at their lines."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fwguardd.ruleset.model import FAMILIES, Family, Findings
+from fwguardd.ruleset.set_files import SetFile, read_set_file
+from fwguardd.ruleset.set_scripts import LiveSet, boot_script, differences, load_script, read_live
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+# Close to each other and to the ends, so that they overlap, touch and reach the first and the last address.
+_ipv4 = st.sampled_from([0, 2**32 - 1, *range(2**31 - 20, 2**31 + 20)]).map(IPv4Address)
+_ipv6 = st.sampled_from([0, 2**128 - 1, 0xFFFF << 32, *range(2**127 - 20, 2**127 + 20)]).map(IPv6Address)
+_addresses = st.one_of(_ipv4, _ipv6)
+_networks = st.builds(
+    lambda address, bits: ip_network((address, address.max_prefixlen - bits), strict=False),
+    _addresses,
+    st.integers(0, 128).map(lambda bits: min(bits, 6)),
+)
+_ranges = st.one_of(st.tuples(_ipv4, _ipv4), st.tuples(_ipv6, _ipv6)).map(lambda pair: "-".join(map(str, sorted(pair))))
+_noise = st.sampled_from(["", "# a comment", "   "])
+_lines = st.lists(st.one_of(_addresses.map(str), _networks.map(str), _ranges, _noise), max_size=30)
+_bad = st.sampled_from(
+    ["example.org", "192.0.2.256", "192.0.2", "010.1.1.1", "2001:db8::/129", "192.0.2.9-192.0.2.1", "1-2"]
+)
+
+
+def _covered(texts: list[str]) -> set[tuple[int, int, int]]:
+    """The networks that these words are together, in one form."""
+    networks: list[IPv4Network | IPv6Network] = []
+    for text in texts:
+        if "-" in text:
+            first, last = map(ip_address, text.split("-"))
+            networks += summarize_address_range(first, last)
+        else:
+            networks.append(ip_network(text, strict=False))
+    found: set[tuple[int, int, int]] = set()
+    for version in (4, 6):
+        begin, finish = -2, -2
+        for start, end in sorted((int(net[0]), int(net[-1])) for net in networks if net.version == version):
+            if start > finish + 1:
+                found.add((version, begin, finish))
+                begin, finish = start, end
+            finish = max(finish, end)
+        found.add((version, begin, finish))
+    return found
+
+
+@given(_lines, st.sampled_from(["\n", "\r\n"]))
+def test_the_entries_are_the_addresses_of_the_file(lines: list[str], end: str) -> None:
+    """Whatever overlaps or touches, the set has the addresses of the file, each entry once, none of them everything."""
+    read = read_set_file("/x/a.set", end.join(lines).encode())
+    assert isinstance(read, SetFile)
+    wanted = [line for line in lines if line.strip() and not line.startswith("#")]
+    entries = [entry for family in FAMILIES for entry in read.entries[family]]
+    assert _covered(entries) == _covered(wanted)
+    assert len(set(entries)) == len(entries) == read.count
+    assert not any(entry.endswith("/0") for entry in entries)
+
+
+@given(_lines, _bad, st.data())
+def test_a_line_with_an_error_is_reported(lines: list[str], bad: str, data: st.DataObject) -> None:
+    """The finding is at its line, and the file makes no set."""
+    place = data.draw(st.integers(0, len(lines)))
+    read = read_set_file("/x/a.set", "\n".join([*lines[:place], bad, *lines[place:]]).encode())
+    assert isinstance(read, Findings)
+    assert [finding.origin.line for finding in read if finding.origin is not None] == [place + 1]
+
+
+@given(_lines, st.sampled_from(["", "# fwguard: set hash:net timeout=1h\n"]))
+def test_what_is_loaded_is_what_is_compared(lines: list[str], head: str) -> None:
+    """A set that is saved as it was loaded does not differ; added entries with an end stay, with the rest of it."""
+    file = read_set_file("/x/a.set", (head + "\n".join(lines)).encode())
+    assert isinstance(file, SetFile)
+    script = boot_script(file)
+    for family, name in ((Family.IPV4, "a"), (Family.IPV6, "a-v6")):
+        saved = "".join(f"{line}\n" for line in script.splitlines() if line.split()[1] == name)
+        live = read_live(saved)
+        assert live is not None
+        found = differences(file, family, live)
+        assert (found.missing, found.extra) == (0, 0)
+        other = LiveSet(live.kind, live.timeout, [*live.entries, "192.0.2.77"], {"203.0.113.5": 9})
+        assert differences(file, family, other).extra == 1
+        loaded = load_script(file, {family: other})
+        assert ("203.0.113.5 timeout 9" in loaded) == bool(head)
+        assert f"swap fwguard-new{name[1:]} {name}\n" in loaded
