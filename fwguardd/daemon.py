@@ -24,7 +24,6 @@ from fwguardd.enforce.context import Broken, Done, nobody, to_look_at, unfinishe
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.reports import report_boot
-from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.schedule import Due, Schedule, Unfinished
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
@@ -45,7 +44,7 @@ from fwguardd.options import Options, parse_options
 from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
 from fwguardd.sinks.stream import open_sink
-from fwguardd.store.revisions import RevisionStore, StoreError
+from fwguardd.store.revisions import StoreError
 from fwguardd.supervisor import Supervisor
 from fwguardd.systemd import (
     SystemdNotifier,
@@ -63,7 +62,8 @@ if TYPE_CHECKING:
 
     from fwguardd.control.documents import DenialsDocument
     from fwguardd.documents import RefusedSettings
-    from fwguardd.kernel.attribution import Authors
+    from fwguardd.held_files import hold_for_next_start
+from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.sink import Sink
     from fwguardd.worker_report import Report
@@ -111,12 +111,7 @@ class Daemon:
             parts.callback(self._supervisor.close)
             self._systemd.resend_in(loop)
             parts.callback(self._systemd.close)
-            watch = DirectoryWatch(
-                self._settings.rules_dir,
-                lambda: loop.call_soon_threadsafe(self._notice, time.monotonic()),
-                lambda: loop.call_soon_threadsafe(self._supervisor.sets_changed, self._wake),
-                self._report_refused_watch,
-            )
+            watch = self._watch_directory(loop)
             parts.callback(watch.close)
             self._report_start()
             self._name_rules()
@@ -130,6 +125,15 @@ class Daemon:
             self._systemd.notify(STOPPING=1, STATUS="stopping; the rules stay in force")
         self._emit(events.STOPPING, f"fwguardd stops; the rules stay in force ({self._supervisor.state.sentence})")
         return self._end
+
+    def _watch_directory(self, loop: asyncio.AbstractEventLoop) -> DirectoryWatch:
+        changed, sets_changed = self._notice, self._supervisor.sets_changed
+        return DirectoryWatch(
+            self._settings.rules_dir,
+            lambda: loop.call_soon_threadsafe(changed, time.monotonic()),
+            lambda: loop.call_soon_threadsafe(sets_changed, self._wake),
+            self._report_refused_watch,
+        )
 
     def _report_start(self) -> None:
         backend, version = self._tool.backend.value, self._tool.version
@@ -366,21 +370,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_privilege()
         with only_process(settings.state_dir, settings.runtime_dir, guarding=not options.hold_files):
             if options.hold_files:
-                return _hold_files(settings)
+                return hold_for_next_start(settings)
             return asyncio.run(_run(options, settings, find_tool(settings.backend)))
     except MissingPrivilegeError as error:
         return _cannot_start(str(error), EX_NOPERM)
     except (ToolMissingError, RunningAlreadyError, StoreError) as error:
         return _cannot_start(str(error), EX_FAILURE)
-
-
-def _hold_files(settings: Settings) -> int:
-    """Hold the rule files that are there now, for the next start. Raises StoreError."""
-    digest = take_snapshot(settings.rules_dir).digest
-    RevisionStore(settings.state_dir, settings.keep_revisions).hold(digest, "fwguardd --hold-files")
-    advice = "the next start does not apply them; after it, run: fwguardctl reload --confirm 60s"
-    print(f"the files in {settings.rules_dir} are held until they change: {advice}")  # noqa: T201
-    return 0
 
 
 async def _run(options: Options, settings: Settings, tool: Tool) -> int:

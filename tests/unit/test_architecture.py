@@ -33,6 +33,7 @@ _BELOW = {
     "event_fields",
     "escaping",
     "worker_report",
+    "held_files",
 }
 ALLOWED = {
     "ruleset": {"ruleset"},
@@ -54,6 +55,7 @@ ALLOWED = {
     "systemd": set[str](),
     "proving": {"progress", *_BELOW},
     "worker_report": _BELOW,
+    "held_files": _BELOW,
     "worker": {"progress", "proving", *_BELOW},
     "supervisor": {"documents", "progress", "worker", *_BELOW},
     "shown_revision": {"documents", "control", "store"},
