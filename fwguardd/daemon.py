@@ -27,6 +27,7 @@ from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.schedule import Due, Schedule, Unfinished
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
+from fwguardd.held_files import hold_for_next_start
 from fwguardd.kernel.changes import Change, ChangeReader
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, Tool, ToolMissingError, find_tool
@@ -62,8 +63,7 @@ if TYPE_CHECKING:
 
     from fwguardd.control.documents import DenialsDocument
     from fwguardd.documents import RefusedSettings
-    from fwguardd.held_files import hold_for_next_start
-from fwguardd.kernel.attribution import Authors
+    from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.sink import Sink
     from fwguardd.worker_report import Report
