@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.enforce.trusted_path import Place, UntrustedPathError, distrust, trusted_place
 from fwguardd.escaping import printable_name
+from fwguardd.kernel.processes import TRANSIENT
 from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 from fwguardd.ruleset.set_names import is_set_file, names_of_sets
@@ -34,6 +35,12 @@ LARGEST_FILE = 16 << 20
 
 LARGEST_SET_FILE = 64 << 20
 """Bytes of one set file; 1,000,000 addresses are about 14 MB."""
+
+SHORT = "no-resources"
+"""The code of a finding about what could not be read because the process lacks descriptors or memory. It says nothing
+about the files, which are read again."""
+
+_SHORT_HINT = "raise LimitNOFILE= of the unit if the limit of open files is reached"
 
 RULES_ENDING = ".rules"
 TESTS_ENDING = ".tests.yaml"
@@ -106,7 +113,7 @@ def _take_snapshot(directory: Path, *, draft: bool) -> Snapshot:
         problem = Finding("no-directory", "the rules directory is not a directory", Origin(shown, 0))
     except OSError as error:
         message = f"the rules directory cannot be read: {error.strerror}"
-        problem = Finding("no-directory", message, Origin(shown, 0), hint=_directory_hint(error, shown))
+        problem = Finding(_code(error, "no-directory"), message, Origin(shown, 0), hint=_directory_hint(error, shown))
     return _snapshot(directory, [], [problem])
 
 
@@ -124,7 +131,22 @@ def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
         hint = "check that it exists and can be read"
         if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink() raises where the path cannot be looked at.
             hint = "remove the symbolic link, or correct its target"
-        return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
+        return _unreadable(error, shown, hint)
+
+
+def _unreadable(error: OSError, shown: str, hint: str) -> Finding:
+    """A finding about a file that could not be read."""
+    if error.errno in TRANSIENT:
+        hint = _SHORT_HINT
+    code = _code(error, "unreadable-file")
+    return Finding(code, f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
+
+
+def _code(error: OSError, code: str) -> str:
+    """The code of a finding about a file that could not be read; another one where the file is not the reason."""
+    if error.errno in TRANSIENT:
+        return SHORT
+    return code
 
 
 def _without_ended(snapshot: Snapshot, now: float) -> Snapshot:
@@ -179,6 +201,8 @@ def _opened_directory(directory: Path, shown: str, *, draft: bool) -> Iterator[i
 def _directory_hint(error: OSError, shown: str) -> str:
     if error.errno == errno.ENOENT:
         return f"create it with: install -d -m 755 {shown}"
+    if error.errno in TRANSIENT:
+        return _SHORT_HINT
     return "check the directory and the disk that it is on"
 
 
@@ -252,8 +276,7 @@ def _read_entry(directory: int, path: Path, name: str, *, draft: bool) -> RuleFi
         if not stat.S_ISLNK(place.status().st_mode):
             return _read_at(place, path)
     except OSError as error:
-        hint = "check that it exists and can be read"
-        return Finding("unreadable-file", f"cannot be read: {error.strerror}", Origin(shown, 0), hint=hint)
+        return _unreadable(error, shown, "check that it exists and can be read")
     return read_rule_file(path)
 
 

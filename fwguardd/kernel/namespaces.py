@@ -206,7 +206,10 @@ def _connect() -> socket.socket:
 
 def _start(method: NamespaceMethod) -> tuple[socket.socket, int, int]:
     """The connection to a worker that is a child of this process, its process id, and what its standard error is."""
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise NamespaceError(f"the rehearsal worker cannot be started: {error.strerror}") from error
     errors = os.memfd_create("rehearsal-errors")
     unshare = ["unshare", "--net", "--"]
     if method is NamespaceMethod.USER_NAMESPACE:

@@ -353,8 +353,9 @@ class FaultBench:
         before, target = self.rulesets[step.kernel], self.rulesets[step.target]
         for moment, found in trial.found.items():
             claim = trial.claims.get(moment)
+            shown = _without_idle_chains(found) if step.target == "open" else found
             try:
-                by_family = letters(found, before, target if target != before else {"ipv4": {}, "ipv6": {}})
+                by_family = letters(shown, before, target if target != before else {"ipv4": {}, "ipv6": {}})
             except AssertionError as error:
                 yield f"{moment}: {str(error)[:LONGEST_SHOWN]}"
                 continue
@@ -364,6 +365,19 @@ class FaultBench:
                 yield f"{moment}: {claim.outcome}, {claim.sentence!r} is not so: {by_family}"
         if not trial.claims["settled"].verified:
             yield f"not settled after {trial.passes} passes: {trial.claims['settled'].sentence}"
+
+
+def _without_idle_chains(found: Tables) -> Tables:
+    """The same without the chains of tables whose built-in chains are empty: an opening that could not look left them,
+    and nothing leads to them."""
+    left: Tables = {}
+    for family, by_name in found.items():
+        left[family] = {}
+        for name, chains in by_name.items():
+            builtin = {chain: content for chain, content in chains.items() if content[0] != "-"}
+            idle = not any(rules for _, rules in builtin.values())
+            left[family][name] = builtin if idle else chains
+    return left
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.rule_files import LARGEST_FILE, read_rule_file, take_snapshot
+from fwguardd.enforce.rule_files import LARGEST_FILE, SHORT, read_rule_file, take_snapshot
 from fwguardd.escaping import printable, printable_name
+from fwguardd.kernel.processes import TRANSIENT
 from fwguardd.ruleset.model import RuleFile
 from tests.waiting import must_end
 
@@ -267,7 +268,8 @@ def test_an_entry_that_cannot_be_looked_at_blinds_nobody(rules: Path) -> None:
 def test_no_system_call_that_fails_raises(
     rules: Path, tmp_path: Path, call: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever call fails, the answer is a snapshot with a finding."""
+    """Whatever call fails, the answer is a snapshot with a finding; where the process lacks descriptors or memory, with
+    one that says nothing about the files."""
     (tmp_path / "elsewhere.rules").write_text(RULE)
     (rules / "a.rules").symlink_to(tmp_path / "elsewhere.rules")
 
@@ -277,7 +279,9 @@ def test_no_system_call_that_fails_raises(
     monkeypatch.setattr(os, call, fail)
     snapshot = take_snapshot(rules)
     monkeypatch.undo()
-    assert [finding.code for finding in snapshot.findings] in (["no-directory"], ["unreadable-file"])
+    codes = {finding.code for finding in snapshot.findings}
+    assert len(snapshot.findings) == 1
+    assert codes <= ({SHORT} if number in TRANSIENT else {"no-directory", "unreadable-file"})
 
 
 def test_two_names_never_become_one(rules: Path) -> None:
