@@ -109,10 +109,11 @@ def _group(path: str) -> str:
 
 @functools.cache
 def _rank(path: str) -> int:
-    """What is long begins first, so that no process still has much to do when the others have ended."""
+    """What is long begins first, so that no process still has much to do when the others have ended. But the root file
+    system that tests/system boots may have to be made first, so property tests come before it."""
     if _group(path) == "kernel_log":
         return 0
-    order = ("tests/system/", "tests/property/", "tests/netns/")
+    order = ("tests/property/", "tests/system/", "tests/netns/")
     return 1 + next((number for number, folder in enumerate(order) if path.startswith(folder)), len(order))
 
 
