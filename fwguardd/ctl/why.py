@@ -22,7 +22,7 @@ from fwguardd.kernel.sockets import listening_sockets
 from fwguardd.packets.host_routes import completed
 from fwguardd.packets.journeys import VERDICTS, origin_of
 from fwguardd.packets.model import Direction, Journey, Packet, Undecided, Verdict
-from fwguardd.packets.packet_words import End, PacketWords, PacketWordsError, read_end
+from fwguardd.packets.packet_words import End, NoRouteError, PacketWords, PacketWordsError, read_end
 
 if TYPE_CHECKING:
     import argparse
@@ -78,9 +78,21 @@ def run(options: argparse.Namespace) -> int:
         words = read_question(options.words)
         with beds_of(options) as beds:
             return _run(options, completed(words, beds.routes), beds)
+    except NoRouteError as error:
+        return _no_route(error, options)
     except PacketWordsError as error:
         print(f"fwguardctl: {escaped(error)}", file=sys.stderr)
         return WRONG_USAGE
+
+
+def _no_route(error: NoRouteError, options: argparse.Namespace) -> int:
+    """The answer where the host cannot send to an address at all."""
+    sentence = f"this host has no route to {error.address}"
+    if options.json:
+        print(json.dumps({"reachable": False, "sentence": sentence}))
+    else:
+        print(AnswerPainter().bad(f"No: {sentence}."))
+    return 1
 
 
 def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:

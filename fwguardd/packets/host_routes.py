@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.model import Packet
-from fwguardd.packets.packet_words import CLIENT_PORT, WITH_PORTS, PacketWordsError
+from fwguardd.packets.packet_words import CLIENT_PORT, WITH_PORTS, NoRouteError, PacketWordsError
 from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
@@ -208,12 +208,12 @@ def _interfaces(words: PacketWords, routes: HostRoutes) -> tuple[str | None, str
 
 
 def _interface_to(address: Address | None, routes: HostRoutes) -> str | None:
-    """The interface by which another host is reached; None for this host. Raises PacketWordsError."""
+    """The interface by which another host is reached; None for this host. Raises NoRouteError."""
     if address is None or routes.is_own(address):
         return None
     interface = routes.interface_to(address)
     if not interface:
-        raise PacketWordsError(f"there is no route to {address}: name the interface, as in: in eth0 …")
+        raise NoRouteError(address)
     return interface
 
 

@@ -44,6 +44,14 @@ class PacketWordsError(ValueError):
     """The words do not describe a packet; the message says what was expected."""
 
 
+class NoRouteError(PacketWordsError):
+    """The host has no route to an address, so the interface is not known."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(f"this host has no route to {address}: name the interface, as in: in eth0 …")
+        self.address = address
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """An address and a port, each None if it is not given."""

@@ -77,7 +77,7 @@ class Addition:
         """The addition as JSON values. The keys are a contract."""
         before = self.before or self.after
         return {
-            "line": self.line,
+            "rule": self.line,
             **origin_document(before),
             "position": "before" if self.before is not None else "after",
             "table": self.table,

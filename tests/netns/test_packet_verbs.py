@@ -1,0 +1,185 @@
+"""explain, why, exposure, impact and trial on a host with sockets, connections, NAT and a peer: by real packets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.ctl import command_line
+from fwguardd.kernel.conntrack import NewConnections, tracked_connections
+from fwguardd.kernel.sockets import listening_sockets
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.netns.conftest import Peer
+
+RULES = """\
+-P INPUT DROP
+-P OUTPUT DROP
+-A INPUT -i lo -j ACCEPT
+-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A OUTPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A INPUT -p tcp --dport 2222 -m conntrack --ctstate NEW -j ACCEPT
+-A INPUT -s 10.1.0.0/16 -p tcp --dport 5432 -m conntrack --ctstate NEW -j ACCEPT
+-A INPUT -p tcp --dport 8080 -m conntrack --ctstate NEW -j ACCEPT
+-4 -t nat -A PREROUTING -p tcp --dport 22 -j REDIRECT --to-ports 2222
+"""
+CONNECT = (
+    "import socket, sys\n"
+    "ends = [socket.create_connection(('198.51.100.1', port)) for port in map(int, sys.argv[1:])]\n"
+    "print(len(ends), flush=True)\n"
+    "sys.stdin.read()\n"
+)
+"""Connects to ports of the host, and keeps the connections until its input ends."""
+
+
+class Verbs:
+    """Runs verbs with the rules of a directory and one backend."""
+
+    def __init__(self, folder: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.rules, self.draft, self.backend = folder / "rules", folder / "draft", backend
+        self._config, self._capsys = folder / "fwguardd.yaml", capsys
+        for directory in (self.rules, self.draft):
+            directory.mkdir()
+            (directory / "10.rules").write_text(RULES)
+        settings = {"rules_dir": self.rules, "state_dir": folder / "state", "runtime_dir": folder / "run"}
+        self._config.write_text("".join(f"{name}: {path}\n" for name, path in settings.items()))
+        for family, program in (("4", "iptables"), ("6", "ip6tables")):
+            text = self.text("render", "--family", family)[1]
+            subprocess.run([f"{program}-{backend}-restore"], input=text, text=True, check=True)
+
+    def argv(self, verb: str, *words: str) -> list[str]:
+        """The command line without the name of the program."""
+        return [verb, "--config", str(self._config), "--backend", self.backend, *words]
+
+    def text(self, verb: str, *words: str) -> tuple[int, str]:
+        """The exit code of a verb, and what it prints."""
+        code = command_line.main(self.argv(verb, *words))
+        return code, self._capsys.readouterr().out
+
+    def document(self, verb: str, *words: str) -> tuple[int, Any]:
+        """The exit code of a verb with --json, and the document."""
+        code, text = self.text(verb, "--json", *words)
+        return code, json.loads(text)
+
+
+@pytest.fixture
+def verbs(peer: Peer, tmp_path: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> Verbs:
+    """The verbs, where the rules are in force."""
+    peer.run("true")
+    return Verbs(tmp_path, backend, capsys)
+
+
+@contextlib.contextmanager
+def servers(*ports: int) -> Iterator[None]:
+    """Sockets that listen on all addresses of IPv4."""
+    with contextlib.ExitStack() as listening:
+        for port in ports:
+            listening.enter_context(socket.create_server(("0.0.0.0", port)))
+        yield
+
+
+def test_a_packet_is_explained_by_the_rules_that_it_meets(verbs: Verbs) -> None:
+    """NAT, the deciding rule with its line, the answer; for one that is dropped the least to add, which was tried."""
+    code, document = verbs.document("explain", "in", "guard0", "tcp", "198.51.100.2", ":22")
+    assert (code, document["ok"], document["verdict"], document["routed"]) == (0, True, "accept", "local")
+    changed = [step["changed"] for step in document["steps"] if step["changed"]]
+    assert changed == ["198.51.100.2:49152 → 198.51.100.1:2222"]
+    assert (f"{verbs.rules}/10.rules", 6) in {(step["file"], step["line"]) for step in document["steps"]}
+    assert document["reply"]["verdict"] == "accept"
+    code, document = verbs.document("explain", "--live", "in", "guard0", "tcp", "198.51.100.2", ":5432")
+    assert (code, document["verdict"]) == (1, "drop")
+    (rule,) = document["add"]["rules"]
+    wanted = "-A INPUT -i guard0 -s 198.51.100.2 -p tcp --dport 5432 -m conntrack --ctstate NEW -j ACCEPT"
+    assert (rule["rule"], rule["file"], rule["line"], rule["position"]) == (
+        wanted,
+        f"{verbs.rules}/10.rules",
+        8,
+        "after",
+    )
+    assert document["add"]["proven"] is True
+
+
+def test_why_names_the_rule_and_the_program(verbs: Verbs) -> None:
+    """A port is reached if the rules accept the packet and a program listens; both are said."""
+    with servers(2222):
+        code, text = verbs.text("why", "198.51.100.2", "2222")
+        assert (code, text.splitlines()[0]) == (0, "Yes: 198.51.100.2 can reach port 2222/tcp of 198.51.100.1.")
+        code, text = verbs.text("why", "198.51.100.2", "8080")
+        assert code == 1
+        assert "No program of this host listens on port 8080/tcp." in text
+        assert verbs.text("why", "10.1.2.3", "5433") == (1, "No: this host has no route to 10.1.2.3.\n")
+        code, text = verbs.text("why", "198.51.100.9", "5433")
+        assert code == 1
+        assert "what no rule is for is dropped" in text
+        assert "With this it was accepted in a rehearsal." in text
+
+
+def test_sockets_are_shown_with_those_who_reach_them(verbs: Verbs) -> None:
+    """From the network of an interface, from one that a rule names, and rules for ports without a program."""
+    with servers(2222, 5432, 9000):
+        code, document = verbs.document("exposure", "--all-ports")
+    assert code == 0
+    found = {one["port"]: one for one in document["sockets"] if one["address"] == "0.0.0.0"}
+    assert "guard0 (198.51.100.0/24)" in found[2222]["reachable_from"]
+    assert found[2222]["program"]["pid"] > 0
+    assert found[9000]["closed"] is True
+    assert [one["ports"] for one in document["open_without_listener"]] == [["8080/tcp"]]
+    open_ports = {one["first"] for one in document["ports"] if "guard0 (198.51.100.0/24)" in one["reachable_from"]}
+    assert open_ports == {22, 2222, 8080}
+
+
+def test_a_change_cuts_a_live_connection_and_opens_a_socket(verbs: Verbs, peer: Peer) -> None:
+    """What a draft does to a connection that exists and to sockets, before it is in force; nothing for equal files."""
+    text = RULES.replace("ESTABLISHED,", "").replace("--dport 8080", "--dport 9000")
+    (verbs.draft / "10.rules").write_text(text)
+    with servers(2222, 9000), peer.started([sys.executable, "-I", "-c", CONNECT, "22", "2222"]) as printed:
+        assert printed.readline() == "2\n"
+        connections, more = tracked_connections(10)
+        assert {one.destination_port for one in connections} == {22, 2222}
+        assert not more
+        assert {one.port for one in listening_sockets()} >= {2222, 9000}
+        code, document = verbs.document("impact", "--rules-dir", str(verbs.draft))
+        assert code == 1
+        assert len(document["cut"]) == 2
+        assert [one["name"].split()[0] for one in document["opened"]] == ["9000/tcp"]
+        assert document["cut"][0]["file"] == f"{verbs.draft}/10.rules"
+        assert document["undecided"] == 0
+        code, document = verbs.document("impact")
+        assert (code, document["cut"], document["closed"], document["opened"]) == (0, [], [], [])
+        assert "Impact: 2 connections would be cut" in verbs.text("diff", "--rules-dir", str(verbs.draft))[1]
+
+
+def test_a_trial_reports_new_connections_that_a_draft_would_drop(verbs: Verbs, peer: Peer, tmp_path: Path) -> None:
+    """Each kind once, as it comes, and the sum when it is interrupted."""
+    (verbs.draft / "10.rules").write_text(RULES.replace("--dport 2222", "--dport 2223"))
+    argv = [sys.executable, "-m", "fwguardd.ctl.main", *verbs.argv("trial", "1h", str(verbs.draft))]
+    printed = tmp_path / "printed"
+    with servers(2222), NewConnections() as seen, printed.open("w") as output:
+        trial = subprocess.Popen(argv, stdout=output)
+        connections: set[int | None] = set()
+
+        def is_reported() -> bool:
+            """Connect again, until the trial has begun and reports it."""
+            assert peer.connects("198.51.100.1", 2222)
+            connections.update(one.destination_port for one in seen.available())
+            return bool(printed.read_text())
+
+        wait_until(is_reported, "a connection that is reported")
+        trial.send_signal(signal.SIGINT)
+        assert trial.wait() == 1
+    assert connections == {2222}
+    lines = printed.read_text().splitlines()
+    assert lines[0].startswith("tcp 198.51.100.2:")
+    assert lines[-1].endswith(" would have been dropped.")
+    assert len([line for line in lines if line.startswith("tcp ")]) == 1
