@@ -175,6 +175,20 @@ PACKET: Final = (
 )
 LOST: Final = list_of("lost", "One rule that another program has lost with it.")
 OF_OTHERS: Final = list_of("others", "One rule of another program, or a chain with all that is in it.")
+DAEMON: Final = (
+    text("version", "The version of fwguardd."),
+    text("backend", "The backend of iptables: nft or legacy."),
+    text("iptables", "The version of iptables."),
+)
+TURNED: Final = (
+    number("cut", "The number of connections whose next packet is dropped."),
+    number("not_again", "The number of connections that go on, and could not be opened again."),
+    number("closed", "The number of listening sockets that cannot be reached any more from some clients."),
+    number("opened", "The number of listening sockets that can be reached from more clients."),
+    number("undecided", "The number of packets that could not be decided."),
+    list_of("turned", "One connection or socket that the change turns, with the rule that decides."),
+    list_of("left_out", "What was not tried."),
+)
 BOOT: Final = (
     text("outcome", "What was loaded: revision, emergency, minimal, or failed for none."),
     text("revision", "The revision that the boot loader was to load."),

@@ -18,6 +18,7 @@ from fwguardd.event_fields import (
     CAUSE,
     CHANGES,
     CODE,
+    DAEMON,
     DIFFERENCES,
     FILE,
     FILES,
@@ -38,6 +39,7 @@ from fwguardd.event_fields import (
     SUPPRESSED,
     TIME,
     TRACEBACK,
+    TURNED,
     UNPARSED,
     list_of,
     number,
@@ -80,11 +82,7 @@ STARTED = EventKind(
     "8496bacebfa44361b52a67b9000d6380",
     INFO,
     "The daemon has started; the message names its iptables and its rules directory.",
-    (
-        text("version", "The version of fwguardd."),
-        text("backend", "The backend of iptables: nft or legacy."),
-        text("iptables", "The version of iptables."),
-    ),
+    DAEMON,
 )
 STOPPING = EventKind(
     "daemon.stopping", "f35fff0c10d64c6fbb0affdebc3251e6", INFO, "The daemon is stopping; the rules stay in force."
@@ -185,6 +183,9 @@ PENDING = EventKind(
     WARNING,
     "A revision is in force and is undone unless it is confirmed; the message says when.",
     (REVISION,),
+)
+IMPACT = EventKind(
+    "rules.impact", "f74742632bd6a73bf26359f8d49d33d3", NOTICE, "The impact of a change to be confirmed.", TURNED
 )
 CLOSED = EventKind(
     "rules.closed",

@@ -10,16 +10,34 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from fwguardd import events
+from fwguardd.enforce.proof import loaded_around
 from fwguardd.kernel.conntrack import tracked_connections
+from fwguardd.kernel.iptables import KernelError
+from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.sockets import listening_sockets
 from fwguardd.packets.clients import clients_of
 from fwguardd.packets.exposure import attempts_on
-from fwguardd.packets.impact import Probes, connection_probes, denial_probes, impact_of, socket_probes
+from fwguardd.packets.host_routes import host_routes
+from fwguardd.packets.impact import (
+    Effect,
+    Probes,
+    connection_probes,
+    denial_probes,
+    impact_of,
+    impact_sentence,
+    socket_probes,
+    turned_in_words,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from fwguardd.enforce.context import Context
+    from fwguardd.enforce.prover import Prover
+    from fwguardd.enforce.state import State
+    from fwguardd.enforce.validate import Valid
     from fwguardd.packets.bed import Bed
     from fwguardd.packets.host_routes import HostRoutes
     from fwguardd.packets.impact import Impact
@@ -33,6 +51,8 @@ MOST_TRACKED: Final = 20_000
 """Connections that are read; of these, each kind is tried once."""
 SENDING_SECONDS: Final = 1.0
 """The longest that packets are sent through one ruleset. 300 packets take 0.1 s."""
+MOST_REPORTED: Final = 50
+"""Connections and sockets that an event lists."""
 _AT_ONCE: Final = 50
 
 
@@ -70,6 +90,43 @@ def measure_impact(probes: Probes, before: Rulesets, after: Rulesets, open_bed: 
     with open_bed(after) as bed:
         journeys_after = send_for(SENDING_SECONDS, packets[: len(journeys_before)], bed)
     return impact_of(probes, journeys_before, journeys_after)
+
+
+def report_impact(context: Context, state: State, accepted: Valid) -> None:
+    """Emit what loading accepted files does to connections and sockets. What cannot be measured is no reason not to
+    load them: the event then says why."""
+    if context.prover is None:
+        return
+    try:
+        impact, after = _impact_of_files(context, context.prover, state, accepted)
+    except (KernelError, NamespaceError, OSError) as error:
+        context.emit(events.IMPACT, f"the impact of the change could not be measured: {error}")
+        return
+    turned = [turned_in_words(turned, after) for effect in Effect for turned in impact.of(effect)]
+    context.emit(
+        events.IMPACT,
+        f"before the change is loaded: {impact_sentence(impact)}",
+        cut=len(impact.of(Effect.CUT)),
+        not_again=len(impact.of(Effect.NOT_AGAIN)),
+        closed=len(impact.of(Effect.CLOSED)),
+        opened=len(impact.of(Effect.OPENED)),
+        undecided=impact.undecided,
+        turned=turned[:MOST_REPORTED],
+        left_out=[*impact.left_out, *_more(len(turned) - MOST_REPORTED)],
+    )
+
+
+def _impact_of_files(context: Context, prover: Prover, state: State, accepted: Valid) -> tuple[Impact, Rulesets]:
+    """The impact, and the rulesets after the load. Raises KernelError, NamespaceError and OSError."""
+    host = prover.read_host()
+    live, after = loaded_around(context, state, accepted)
+    probes = probes_of_host(host_routes(host), after, ())
+    return measure_impact(probes, live, after, lambda rulesets: prover.beds.prove(rulesets, host)), after
+
+
+def _more(number: int) -> Iterator[str]:
+    if number > 0:
+        yield f"{number} more that turn are not listed"
 
 
 def send_for(seconds: float, packets: Sequence[Packet], bed: Bed) -> list[Journey | Undecided]:

@@ -64,7 +64,7 @@ def prove(context: Context, state: State, accepted: Valid, request: ProofRequest
         work = _Work(prover, host, accepted.tests, request)
         if work.is_empty:
             return Proof(guarded=prover.watched is not None)
-        live, loaded = _loaded_around(context, state, accepted)
+        live, loaded = loaded_around(context, state, accepted)
         return work.proof(loaded, live)
     except (NamespaceError, OSError) as error:
         return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails))
@@ -81,7 +81,7 @@ def not_sent(error: NamespaceError | OSError, tests: Sequence[PolicyTest], *, fa
     return Findings([Finding(NO_PACKETS, message, severity=severity)])
 
 
-def _loaded_around(context: Context, state: State, accepted: Valid) -> tuple[Rulesets, Rulesets]:
+def loaded_around(context: Context, state: State, accepted: Valid) -> tuple[Rulesets, Rulesets]:
     """What the kernel holds, and what it will hold after the load, rules of other programs included. Raises
     KernelError."""
     preserve = context.preserve.owning(loaded_before(state.in_force))

@@ -28,6 +28,7 @@ from fwguardd.enforce.context import (
 )
 from fwguardd.enforce.copies import without_copies
 from fwguardd.enforce.guard import Guard
+from fwguardd.enforce.impact import report_impact
 from fwguardd.enforce.others import (
     MOST_LISTED,
     how_to_take_over,
@@ -310,6 +311,8 @@ def _report_warnings(context: Context, snapshot: Snapshot, warnings: Sequence[Fi
 
 def _applied(context: Context, state: State, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
     """Put valid files in force; where that fails, they are tried again."""
+    if request.confirm_within is not None:
+        report_impact(context, state, result)
     outcome = apply_files(context, state, snapshot, result, request.why, request.confirm_within, request.authors)
     if isinstance(outcome, Failed):
         return replace(outcome, state=replace(outcome.state, blocked=outcome.reason))
