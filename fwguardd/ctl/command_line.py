@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd import __version__
 from fwguardd.ctl.output import show_what_the_terminal_can
 from fwguardd.ctl.pager import paged
-from fwguardd.ctl.verb_table import VERBS
+from fwguardd.ctl.verb_table import VERBS, list_of_verbs
 from fwguardd.errors import NotPermittedError, ReportedError
 
 if TYPE_CHECKING:
@@ -68,18 +68,22 @@ def _is_for_programs(options: argparse.Namespace) -> bool:
 def _parser(named: Container[str]) -> argparse.ArgumentParser:
     """The parser; only the verbs that the command line names, rightly or as the value of an option, have arguments."""
     parser = argparse.ArgumentParser(
-        prog="fwguardctl", description="Check rule files, and query and control fwguardd, which guards the firewall."
+        prog="fwguardctl",
+        usage="fwguardctl [--socket S] [--no-pager] VERB [options]",
+        description="Check rule files, and query and control fwguardd, which guards the firewall.\n\n"
+        + list_of_verbs(),
+        epilog="fwguardctl VERB --help shows the options of a verb, and examples.\n"
+        "Manual: fwguardctl(8), fwguard-cookbook(7)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fwguardctl {__version__}")
     parser.add_argument(
         "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
     )
     parser.add_argument("--no-pager", action="store_false", dest="pager", help="do not send long output to a pager")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(prog="fwguardctl", dest="verb", required=True, metavar="VERB", help=argparse.SUPPRESS)
     for verb in VERBS:
-        its_parser = verbs.add_parser(
-            verb.name, help=verb.summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        its_parser = verbs.add_parser(verb.name, formatter_class=argparse.RawDescriptionHelpFormatter)
         if verb.name in named:
             verb.load().add_arguments(its_parser, verb.name)
     return parser

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fwguardd.ctl.command_line import full_parser
+from fwguardd.ctl.verb_table import VERBS
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "completions"
 
@@ -44,7 +45,7 @@ def completion_files() -> dict[Path, str]:
     """The text of each completion file of fwguardctl."""
     parser = full_parser()
     (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    summaries = {action.dest: action.help or "" for action in verbs._choices_actions}
+    summaries = {verb.name: verb.summary for verb in VERBS}
     arguments = {name: _arguments(verb) for name, verb in verbs.choices.items()}
     first = [argument for argument in _arguments(parser) if argument.flags]
     return {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fwguardd.ctl.command_line import full_parser
-from fwguardd.ctl.verb_table import VERBS
+from fwguardd.ctl.verb_table import VERBS, list_of_verbs
 from fwguardd.defaults import BACKEND_NAMES, RUNTIME_DIR, SETTINGS_PATH
 from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings
 
@@ -68,6 +68,14 @@ def test_the_usual_verbs_import_little(argv: list[str], code: int) -> None:
     printed = ran.stdout.splitlines()
     assert str(code) in printed
     assert [module for module in printed if module.startswith(_HEAVY)] == []
+
+
+def test_the_list_of_verbs_fits_a_terminal() -> None:
+    """The help of fwguardctl names every verb once, a line each, within 80 columns."""
+    lines = list_of_verbs().splitlines()
+    assert max(map(len, lines)) < 80
+    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == sorted(verb.name for verb in VERBS)
+    assert len({verb.name for verb in VERBS}) == len(VERBS)
 
 
 def test_a_value_that_is_the_name_of_a_verb_is_a_value() -> None:
