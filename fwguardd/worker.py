@@ -37,7 +37,8 @@ from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, relo
 from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
-from fwguardd.enforce.sets import BootCopies, Sets
+from fwguardd.enforce.set_copies import SetCopies
+from fwguardd.enforce.sets import Sets
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
@@ -102,7 +103,7 @@ class Worker:
         self._kernel = MarkingKernel(host.tool.backend, progress)
         self._counting = Counting(self._store, emit, host.boot_id)
         self._other_tables = OtherTablesReport(host.tool.backend, emit)
-        self._sets = Sets(settings.rules_dir, BootCopies(settings.state_dir), emit)
+        self._sets = Sets(settings.rules_dir, SetCopies(settings.state_dir, self._store.later), emit)
         self._state = State()
         self._rules_end: deque[float | None] = deque([None], maxlen=1)
         self._boot_report = settings.runtime_dir / "boot"

@@ -31,9 +31,10 @@ from fwguardd.ruleset.set_scripts import NEW, LiveSet, boot_script, differences,
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from fwguardd.enforce.set_copies import SetCopies
     from fwguardd.events import Emit
 
 COMPARE_SHARE = 0.01
@@ -56,35 +57,10 @@ class Loaded:
     compare_at: float
 
 
-class BootCopies:
-    """Copies of the sets in the state directory, which the boot loader gives to ``ipset restore`` before the rules."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self._directory = state_dir / "sets"
-
-    def write(self, name: str, script: str) -> None:
-        """Replace the copy of a set. Raises OSError."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        new = self._directory / f".{name}.new"
-        with new.open("w", encoding="ascii") as file:
-            file.write(script)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(self._directory / f"{name}.ipset")
-
-    def names(self) -> set[str]:
-        """The sets that the next boot loads."""
-        return {path.name.removesuffix(".ipset") for path in self._directory.glob("*.ipset")}
-
-    def remove(self, name: str) -> None:
-        """Remove the copy of a set. Raises OSError."""
-        (self._directory / f"{name}.ipset").unlink(missing_ok=True)
-
-
 class Sets:
     """The sets of the set files. Belongs to the worker thread."""
 
-    def __init__(self, directory: Path, copies: BootCopies, emit: Emit) -> None:
+    def __init__(self, directory: Path, copies: SetCopies, emit: Emit) -> None:
         self._directory, self._copies, self._emit = directory, copies, emit
         self._loaded: dict[str, Loaded] = {}
         self._reported: dict[str, str] = {}
@@ -103,14 +79,20 @@ class Sets:
             self._refuse("", str(self._directory), f"the sets cannot be loaded: {error}")
             return
         self._reported.pop("", None)
+        self._update_all(paths, facts, repair=repair)
+
+    def _update_all(self, paths: Sequence[Path], facts: Mapping[str, SetFacts], *, repair: bool) -> None:
         for path in paths:
-            self._update(path, facts, repair=repair)
+            try:
+                self._update(path, facts, repair=repair)
+            except SetsNotLoadedError as error:
+                self._refuse(_name(path), str(path), f"set {_name(path)} is not loaded: {error}")
         for name in sorted(self._known() - set(map(_name, paths))):
             self._remove(name, facts)
 
     def _known(self) -> set[str]:
         """The sets that were loaded, also before this start."""
-        return set(self._loaded) | self._copies.names()
+        return set(self._loaded) | self._copies.names
 
     def _update(self, path: Path, facts: Mapping[str, SetFacts], *, repair: bool) -> None:
         """Load a file if it has changed, or else look for drift."""
@@ -122,27 +104,25 @@ class Sets:
             self._compare(path, known, facts, repair=repair)
 
     def _load(self, path: Path, signature: _Signature, facts: Mapping[str, SetFacts]) -> None:
-        """Read a file and load it, unless it makes what is loaded already."""
+        """Read a file and load it, unless it makes what is loaded already. Raises SetsNotLoadedError."""
         file = self._read(path)
         if file is None:
             return
         parsed, digest = file
         known = self._loaded.get(parsed.name)
-        if known is not None and known.digest == digest:
-            self._remember(parsed, signature, digest, 0.0)
-            return
         begun = time.monotonic()
-        try:
+        changed = False
+        if known is None or known.digest != digest:
             changed = self._make_equal(parsed, facts, compare=known is None)
-        except SetsNotLoadedError as error:
-            self._refuse(parsed.name, str(path), f"set {parsed.name} is not loaded: {error}")
-            return
+            self._keep_for_boot(parsed)
         self._remember(parsed, signature, digest, time.monotonic() - begun)
-        self._keep_for_boot(parsed)
         if changed:
-            entries = " and ".join(f"{len(parsed.entries[family]):,} of IPv{family.number}" for family in FAMILIES)
-            message = f"set {parsed.name} has the entries of {path}: {entries}"
-            self._emit(events.SET_LOADED, message, set=parsed.name, entries=parsed.count, file=str(path))
+            self._report_loaded(parsed, path)
+
+    def _report_loaded(self, file: SetFile, path: Path) -> None:
+        entries = " and ".join(f"{len(file.entries[family]):,} of IPv{family.number}" for family in FAMILIES)
+        message = f"set {file.name} has the entries of {path}: {entries}"
+        self._emit(events.SET_LOADED, message, set=file.name, entries=file.count, file=str(path))
 
     def _make_equal(self, file: SetFile, facts: Mapping[str, SetFacts], *, compare: bool) -> bool:
         """Give the kernel's sets the entries of a file. False where they have them. Raises SetsNotLoadedError.
@@ -159,29 +139,25 @@ class Sets:
         """Whether the entries have to be compared: their number is another one, or it is time to look."""
         if time.monotonic() >= known.compare_at:
             return True
-        for family, count in known.counts.items():
-            there = facts.get(kernel_name(name, family))
-            if there is None or there.count < count or (known.timeout is None and there.count != count):
-                return True
-        return False
+        return not all(_has(facts, name, family, known) for family in FAMILIES)
 
     def _compare(self, path: Path, known: Loaded, facts: Mapping[str, SetFacts], *, repair: bool) -> None:
-        """Compare the entries with those of the file, and repair them."""
+        """Compare the entries with those of the file, and repair them. Raises SetsNotLoadedError."""
         file = self._read(path)
         if file is None:
             return
         parsed, digest = file
         begun = time.monotonic()
-        try:
-            drift = _drift(parsed, _live(parsed, facts, read=True))
-            if drift and repair:
-                self._make_equal(parsed, facts, compare=False)
-        except SetsNotLoadedError as error:
-            self._refuse(parsed.name, str(path), f"set {parsed.name} cannot be compared: {error}")
-            return
+        drift = _drift(parsed, _live(parsed, facts, read=True))
+        if drift is not None:
+            self._repair(parsed, drift, path, facts, repair=repair)
         self._remember(parsed, known.signature, digest, time.monotonic() - begun)
-        if drift:
-            self._report_drift(parsed.name, drift, path, repair=repair)
+
+    def _repair(self, file: SetFile, drift: _Drift, path: Path, facts: Mapping[str, SetFacts], *, repair: bool) -> None:
+        """Repair drift, or only report it. Raises SetsNotLoadedError."""
+        if repair:
+            self._make_equal(file, facts, compare=False)
+        self._report_drift(file.name, drift, path, repair=repair)
 
     def _report_drift(self, name: str, found: _Drift, path: Path, *, repair: bool) -> None:
         message = f"set {name} differs from {path}: {found.words}"
@@ -257,14 +233,25 @@ def findings_of_sets(paths: Iterable[Path], *, draft: bool) -> list[Finding]:
     """What is wrong with set files, for a check."""
     findings: list[Finding] = []
     for path in paths:
-        outcome = read_set(path, draft=draft)
-        if isinstance(outcome, RuleFile):
-            parsed = read_set_file(outcome.path, outcome.data)
-            if not isinstance(parsed, SetFile):
-                findings += parsed
-        else:
-            findings.append(outcome)
+        findings += _findings_of(read_set(path, draft=draft))
     return findings
+
+
+def _findings_of(outcome: RuleFile | Finding) -> Sequence[Finding]:
+    if isinstance(outcome, Finding):
+        return (outcome,)
+    parsed = read_set_file(outcome.path, outcome.data)
+    if isinstance(parsed, SetFile):
+        return ()
+    return parsed
+
+
+def _has(facts: Mapping[str, SetFacts], name: str, family: Family, known: Loaded) -> bool:
+    """Whether the kernel's set has as many entries as were loaded; with a timeout, it may have more."""
+    there, count = facts.get(kernel_name(name, family)), known.counts[family]
+    if there is None:
+        return False
+    return there.count == count or (known.timeout is not None and there.count > count)
 
 
 def _name(path: Path) -> str:

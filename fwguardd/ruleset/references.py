@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.model import Candidate, Family, Rule, Ruleset
+    from fwguardd.ruleset.rule_view import Option
 
 LONGEST_SET_NAME = 31
 """Bytes of a set's name (IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h, less the final NUL)."""
@@ -140,25 +141,38 @@ class SetReference:
 def set_matches(candidate: Candidate) -> list[SetReference]:
     """The rules that match packets with a set."""
     found: list[SetReference] = []
+    for family, rule in _rules_with(candidate, "--match-set "):
+        found += _set_matches_of(rule, family)
+    return found
+
+
+def _rules_with(candidate: Candidate, text: str) -> Iterator[tuple[Family, Rule]]:
+    """The rules that have this text, with their families."""
     for family, ruleset in candidate.rulesets.items():
         for rule in rules_in_order(ruleset):
-            if "-set " in rule.text:
-                found += _set_matches_of(rule, family)
-    return found
+            if text in rule.text:
+                yield family, rule
 
 
 def _set_matches_of(rule: Rule, family: Family) -> Iterator[SetReference]:
     for option in RuleView.of(rule.text).options:
-        if option.name == "--match-set" and len(option.values) > 1 and _DIRECTIONS.fullmatch(option.values[1]):
-            directions = 1 + option.values[1].count(",")
+        directions = _directions_of(option)
+        if option.name == "--match-set" and directions:
             yield SetReference(option.value, directions, family, rule.origin or Origin("", 0))
+
+
+def _directions_of(option: Option) -> int:
+    """How many directions follow the name of a set; 0 for another option."""
+    if len(option.values) < 2 or _DIRECTIONS.fullmatch(option.values[1]) is None:
+        return 0
+    return 1 + option.values[1].count(",")
 
 
 def _set_names(text: str) -> Iterator[str]:
     """The values of options that directions follow. Every option that takes a set takes ``NAME src,dst…``
     (iptables-extensions(8)), also one that is cut short. A name that no set can have is left to iptables to refuse."""
     for option in RuleView.of(text).options:
-        if len(option.values) > 1 and _DIRECTIONS.fullmatch(option.values[1]) and _may_name_set(option.value):
+        if _directions_of(option) and _may_name_set(option.value):
             yield option.value
 
 

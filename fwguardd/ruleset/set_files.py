@@ -241,13 +241,18 @@ def _networks(ranges: Iterable[tuple[int, int]], address: type[IPv4Address | IPv
     """The networks of ranges, as ipset(8) prints them. It has no network that is everything, but two halves."""
     width = address(0).max_prefixlen
     for first, last in ranges:
-        size = last - first + 1
-        if first % size == 0 and size.bit_count() == 1 and size.bit_length() <= width:
-            yield f"{address(first)}/{width + 1 - size.bit_length()}".removesuffix(f"/{width}")
-            continue
-        for network in summarize_address_range(address(first), address(last)):
-            for part in _halves(network):
-                yield str(part).removesuffix(f"/{width}")
+        bits = (last - first + 1).bit_length() - 1
+        if last - first + 1 == 1 << bits and first % (1 << bits) == 0 and bits < width:
+            yield f"{address(first)}/{width - bits}".removesuffix(f"/{width}")
+        else:
+            yield from _summary(address(first), address(last))
+
+
+def _summary(first: IPv4Address | IPv6Address, last: IPv4Address | IPv6Address) -> Iterator[str]:
+    """The networks of a range that is not one network."""
+    for network in summarize_address_range(first, last):
+        for part in _halves(network):
+            yield str(part).removesuffix(f"/{part.max_prefixlen}")
 
 
 def _halves(network: IPv4Network | IPv6Network) -> Iterable[IPv4Network | IPv6Network]:

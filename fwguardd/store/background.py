@@ -213,6 +213,10 @@ class BackgroundStore(RevisionStore):
         """As in the base class; on a disk that hangs, later."""
         self._later("counters", partial(super().keep_counters, history), history)
 
+    def later(self, name: str, call: Callable[[], None]) -> None:
+        """Write something else in the state directory; on a disk that hangs, later. Raises what ``call`` raises."""
+        self._later(name, call)
+
     # What must be on the disk before something else is done.
 
     def set_pending(self, pending: PendingConfirmation) -> None:
