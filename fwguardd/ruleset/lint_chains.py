@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
+from fwguardd.ruleset.closed_chains import first_origin
 from fwguardd.ruleset.conditions import SYN_ONLY, Condition, states_of
-from fwguardd.ruleset.lint_closed import first_origin, lint_closed_chains, lint_ftp
+from fwguardd.ruleset.lint_closed import lint_closed_chains
+from fwguardd.ruleset.lint_ftp import lint_ftp
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origin, Severity, Table
 from fwguardd.ruleset.preserve import leaves_out_jump
 from fwguardd.ruleset.program_lookup import maker_of_chain

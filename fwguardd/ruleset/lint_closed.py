@@ -1,8 +1,5 @@
 """Warnings about closed chains: what a chain lacks that drops all packets which no rule accepts, and what IPv6 leaves
-open that IPv4 closes.
-
-A chain is closed if a new connection from anywhere, to a port that no rule names, is dropped, by the policy or by a
-rule, in this chain or in one that it leads to. A chain whose policy no file states is not closed by it.
+open that IPv4 closes. `fwguardd.ruleset.closed_chains` says what a closed chain is.
 
 This module is pure.
 """
@@ -12,166 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Ruleset, Severity
-from fwguardd.ruleset.reachability import End, ReadRuleset, may_accept, usual_end
-from fwguardd.ruleset.rule_view import RuleView
-from fwguardd.ruleset.sample_packets import SamplePacket, is_loopback_network
-from fwguardd.ruleset.values import PortRange, read_ports
+from fwguardd.ruleset.closed_chains import PROTOCOLS, ClosedChain, first_origin
+from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Severity
+from fwguardd.ruleset.reachability import End, ReadRuleset, usual_end
+from fwguardd.ruleset.sample_packets import SamplePacket
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from fwguardd.ruleset.conditions import Condition
     from fwguardd.ruleset.preserve import Preserve
-    from fwguardd.ruleset.read_rules import ReadRule, RuleKind
 
-_FTP = PortRange(21, 21)
-_FTP_DATA = PortRange(20, 20)
-_LAST_PRIVILEGED = 1_023
 _REPLIES = {
     "INPUT": "replies to connections of this host",
     "OUTPUT": "replies of the services on this host",
     "FORWARD": "replies in the connections that it forwards",
 }
 _LOOPBACK_OPTIONS = {"INPUT": "-i", "OUTPUT": "-o"}
-_PROTOCOLS = ("tcp", "udp")
-_WIDE = 1_000
-"""Ports of a range that is meant for clients, rather than for a service."""
-_SOLICITATION = ("135", "neighbour-solicitation", "neighbor-solicitation")
-_ADVERTISEMENT = ("136", "neighbour-advertisement", "neighbor-advertisement")
-
-
-def _is_for_replies(condition: Condition) -> bool:
-    """Whether a rule with this condition is meant for replies: by the state of the connection, by the flags of TCP, by
-    the port that a reply comes from or the range that it goes to."""
-    if condition.name == "--dport":
-        return any(ports.last - ports.first > _WIDE for ports in read_ports(condition.value))
-    return condition.name == "--tcp-flags" or (condition.name in ("--ctstate", "--sport") and not condition.negated)
-
-
-def _is_for_loopback(condition: Condition) -> bool:
-    if condition.negated:
-        return False
-    if condition.name in ("-i", "-o"):
-        return condition.value == "lo"
-    return condition.name in ("-s", "-d") and any(is_loopback_network(network) for network in condition.networks)
-
-
-def _is_for_neighbours(condition: Condition) -> bool:
-    return condition.name in ("-i", "-o", "-s", "-p") and not condition.negated
-
-
-def _dropped(ruleset: ReadRuleset, chain: Chain) -> dict[str, End | None]:
-    """The protocols whose new connections are dropped, each with the rule that does it, or None for the policy."""
-    dropped: dict[str, End | None] = {}
-    for protocol in _PROTOCOLS:
-        end = usual_end(ruleset.kinds, chain.name, SamplePacket(protocol))
-        result = chain.policy
-        if end is not None:
-            result = end.result
-        if result == "DROP":
-            dropped[protocol] = end
-    return dropped
-
-
-@dataclass(frozen=True, slots=True)
-class _Closed:
-    """A chain that drops packets which no rule accepts. ``protocols`` are those whose new connections are dropped, and
-    ``end`` is the rule that drops them; None for the policy. With the policy DROP all new connections may be accepted:
-    then ``drops_new`` is False, and all protocols are looked at."""
-
-    ruleset: ReadRuleset
-    chain: Chain
-    protocols: tuple[str, ...]
-    end: End | None
-    drops_new: bool
-
-    @classmethod
-    def of(cls, ruleset: ReadRuleset, name: str) -> _Closed | None:
-        """The chain of this name, if it is closed."""
-        chain = ruleset.chains[name]
-        dropped = _dropped(ruleset, chain)
-        # A chain of policy ACCEPT in which a rule drops all UDP is not closed.
-        if chain.policy != "DROP" and len(dropped) < len(_PROTOCOLS):
-            return None
-        protocols = tuple(dropped) or _PROTOCOLS
-        return cls(ruleset, chain, protocols, dropped.get(protocols[0]), bool(dropped))
-
-    @property
-    def origin(self) -> Origin | None:
-        """The place that closes it: where the policy DROP is stated, or else the rule."""
-        if self.end is None or self.chain.policy == "DROP":
-            return first_origin(self.chain)
-        return self.end.rule.rule.origin
-
-    @property
-    def end_origin(self) -> Origin | None:
-        """The place of the rule that ends the way of new packets; None where the policy does."""
-        if self.end is None:
-            return None
-        return self.end.rule.rule.origin
-
-    def may_accept(self, packet: SamplePacket) -> bool:
-        """Whether a rule accepts packets of this kind."""
-        return may_accept(self.ruleset.kinds, self.chain, packet)
-
-    @property
-    def accepts_replies(self) -> bool:
-        """Whether replies are accepted, of the first protocol that is dropped otherwise."""
-        return self.may_accept(SamplePacket(self.protocols[0], "ESTABLISHED", is_sign=_is_for_replies))
-
-    @property
-    def accepts_loopback(self) -> bool:
-        """Whether packets on loopback are accepted, of any of the protocols."""
-        for protocol in self.protocols:
-            if self.may_accept(SamplePacket(protocol, is_loopback=True, is_sign=_is_for_loopback)):
-                return True
-        return False
-
-    @property
-    def accepts_neighbours(self) -> bool:
-        """Whether solicitations and advertisements of neighbours are accepted. Conntrack does not track them."""
-        for types in (_SOLICITATION, _ADVERTISEMENT):
-            packet = SamplePacket("ipv6-icmp", "UNTRACKED", icmp_types=types, is_sign=_is_for_neighbours)
-            if not self.may_accept(packet):
-                return False
-        return True
-
-    @property
-    def is_one_way(self) -> bool:
-        """Whether packets are accepted, and none the other way: no reply of a connection, and none between the same two
-        ends with source and destination exchanged."""
-        if self.accepts_replies:
-            return False
-        ways = _ways(self.ruleset.accepting(self.chain.name))
-        back = {(destination, source) for source, destination in ways}
-        return bool(ways) and ways.isdisjoint(back)
-
-
-def _ways(rules: Iterable[ReadRule]) -> set[tuple[_Side, _Side]]:
-    """Where packets come from and go to by the rules that say it."""
-    ways: set[tuple[_Side, _Side]] = set()
-    for rule in rules:
-        source, destination = _way(rule)
-        if source != destination and not _is_icmpv6(rule):
-            ways.add((source, destination))
-    return ways
-
-
-def _is_icmpv6(rule: ReadRule) -> bool:
-    return rule.value("-p") == "ipv6-icmp"
-
-
-_Side = tuple[str, str, bool]
-
-
-def _way(rule: ReadRule) -> tuple[_Side, _Side]:
-    """Where a packet comes from and where it goes to, as far as the rule says. The number of a port does not count."""
-    return _side(rule, "-i", "-s", "--sport"), _side(rule, "-o", "-d", "--dport")
-
-
-def _side(rule: ReadRule, interface: str, address: str, port: str) -> _Side:
-    return rule.value(interface) or "", rule.value(address) or "", rule.value(port) is not None
+_STATES = "-m conntrack --ctstate ESTABLISHED,RELATED"
 
 
 def lint_closed_chains(
@@ -179,31 +33,65 @@ def lint_closed_chains(
 ) -> Iterator[Finding]:
     """Closed built-in chains in which no rule accepts replies, loopback or neighbour discovery; and those that are open
     for IPv6. ``inserted`` are the places of rules that -I puts before others."""
+    is_off = _is_turned_off(rulesets, "INPUT") and _is_turned_off(rulesets, "OUTPUT")
     for name in _REPLIES:
         closed = _closed_chains(rulesets, name)
-        hints = _Hints(closed, inserted)
-        yield from _lint_replies(name, hints)
+        used = dict(closed)
+        if _is_turned_off(rulesets, name):
+            del used[Family.IPV6]
+        # Programs try ::1 first. Where only INPUT drops it they wait for an answer, which is worth a warning.
+        with_loopback = closed
+        if is_off:
+            with_loopback = used
+        yield from _lint_replies(name, _Hints(used, inserted))
         if name in _LOOPBACK_OPTIONS:
-            yield from _lint_loopback(name, hints)
-            yield from _lint_neighbours(name, hints)
+            yield from _lint_loopback(name, _Hints(with_loopback, inserted))
+            yield from _lint_neighbours(name, _Hints(used, inserted))
         if name in ("INPUT", "FORWARD") and _drops_new_only_for_ipv4(closed):
             yield from _lint_open(closed[Family.IPV4], rulesets, preserve)
+    yield from _lint_single_protocols(rulesets, inserted)
 
 
-def _closed_chains(rulesets: Iterable[ReadRuleset], name: str) -> dict[Family, _Closed]:
-    closed: dict[Family, _Closed] = {}
+def _is_turned_off(rulesets: Iterable[ReadRuleset], name: str) -> bool:
+    """Whether a chain drops all packets of IPv6, by a policy or a rule that is not for IPv4 too: then that is meant."""
+    places: dict[Family, Origin | None] = {}
     for ruleset in rulesets:
-        found = _Closed.of(ruleset, name)
+        closed = ClosedChain.of(ruleset, name)
+        if ruleset.family is Family.IPV6 and (closed is None or not closed.accepts_nothing):
+            return False
+        places[ruleset.family] = first_origin(ruleset.chains[name])
+        if closed is not None:
+            places[ruleset.family] = closed.place
+    return places.get(Family.IPV6) is not None and places[Family.IPV6] != places.get(Family.IPV4)
+
+
+def _lint_single_protocols(rulesets: Iterable[ReadRuleset], inserted: Collection[Origin]) -> Iterator[Finding]:
+    """An open INPUT in which a rule drops all of TCP or UDP that no rule accepts, replies included."""
+    found: dict[Family, ClosedChain] = {}
+    for ruleset in rulesets:
+        closed = ClosedChain.for_one_protocol(ruleset, "INPUT")
+        if closed is not None and not closed.accepts_replies:
+            found[ruleset.family] = closed
+    for closed in list(found.values())[:1]:
+        packets = f"{closed.protocols[0].upper()} packets"
+        message = f"INPUT drops {packets} that no rule accepts, and no rule accepts {_REPLIES['INPUT']}"
+        yield from _Hints(found, inserted).lacking(found, Finding("no-established", message), _STATES)
+
+
+def _closed_chains(rulesets: Iterable[ReadRuleset], name: str) -> dict[Family, ClosedChain]:
+    closed: dict[Family, ClosedChain] = {}
+    for ruleset in rulesets:
+        found = ClosedChain.of(ruleset, name)
         if found is not None:
             closed[ruleset.family] = found
     return closed
 
 
-def _drops_new_only_for_ipv4(closed: Mapping[Family, _Closed]) -> bool:
+def _drops_new_only_for_ipv4(closed: Mapping[Family, ClosedChain]) -> bool:
     return _drops_new(closed, Family.IPV4) and not _drops_new(closed, Family.IPV6)
 
 
-def _drops_new(closed: Mapping[Family, _Closed], family: Family) -> bool:
+def _drops_new(closed: Mapping[Family, ClosedChain], family: Family) -> bool:
     return family in closed and closed[family].drops_new
 
 
@@ -211,7 +99,7 @@ def _drops_new(closed: Mapping[Family, _Closed], family: Family) -> bool:
 class _Hints:
     """The families in which a chain is closed, and what is needed to say where a rule has to be added."""
 
-    closed: Mapping[Family, _Closed]
+    closed: Mapping[Family, ClosedChain]
     inserted: Collection[Origin]
 
     def lacking(self, families: Iterable[Family], finding: Finding, match: str) -> Iterator[Finding]:
@@ -227,7 +115,7 @@ class _Hints:
             hint = self._hint(self.closed[lacking[0]], alone, match)
             yield replace(finding, origin=origin, severity=Severity.WARNING, hint=hint, family=alone)
 
-    def _hint(self, closed: _Closed, alone: Family | None, match: str) -> str:
+    def _hint(self, closed: ClosedChain, alone: Family | None, match: str) -> str:
         """What to write, and where: before the rule that closes the chain, or anywhere behind its policy."""
         verb, place = "-A", _at("after", closed.origin)
         if closed.end is not None:
@@ -252,12 +140,17 @@ def _at(place: str, origin: Origin | None) -> str:
 
 def _lint_replies(name: str, hints: _Hints) -> Iterator[Finding]:
     lacking: list[Family] = []
+    without_udp: list[Family] = []
     for family, closed in hints.closed.items():
         # A FORWARD that accepts nothing at all lacks nothing.
         if closed.is_one_way or (name != "FORWARD" and not closed.accepts_replies):
             lacking.append(family)
+        elif name == "INPUT" and closed.accepts_replies_of_tcp_alone:
+            without_udp.append(family)
     message = f"{name} is closed, and no rule accepts {_REPLIES[name]}"
-    yield from hints.lacking(lacking, Finding("no-established", message), "-m conntrack --ctstate ESTABLISHED,RELATED")
+    yield from hints.lacking(lacking, Finding("no-established", message), _STATES)
+    message = "INPUT is closed, and no rule accepts replies over UDP, such as those of DNS"
+    yield from hints.lacking(without_udp, Finding("no-established", message), _STATES)
 
 
 def _lint_loopback(name: str, hints: _Hints) -> Iterator[Finding]:
@@ -277,7 +170,7 @@ def _lint_neighbours(name: str, hints: _Hints) -> Iterator[Finding]:
         yield replace(placed, hint=f"{placed.hint}, or at least types 133 to 136")
 
 
-def _lint_open(ipv4: _Closed, rulesets: Sequence[ReadRuleset], preserve: Preserve) -> Iterator[Finding]:
+def _lint_open(ipv4: ClosedChain, rulesets: Sequence[ReadRuleset], preserve: Preserve) -> Iterator[Finding]:
     """A chain that is closed for IPv4 and open for IPv6: the host looks closed and is not."""
     name = ipv4.chain.name
     if name == "FORWARD" and ipv4.end is None and _jumps_to_preserved(ipv4, preserve):
@@ -298,18 +191,18 @@ def _ipv6_chain(rulesets: Iterable[ReadRuleset], name: str) -> tuple[Chain | Non
 
 def _open_end(ruleset: ReadRuleset, name: str) -> End | None:
     """The rule that new connections usually end at, of the first protocol for which there is one."""
-    for protocol in _PROTOCOLS:
+    for protocol in PROTOCOLS:
         end = usual_end(ruleset.kinds, name, SamplePacket(protocol))
         if end is not None and end.result != "DROP":
             return end
     return None
 
 
-def _jumps_to_preserved(closed: _Closed, preserve: Preserve) -> bool:
+def _jumps_to_preserved(closed: ClosedChain, preserve: Preserve) -> bool:
     return any(preserve.keeps_name(rule.target) for rule in closed.ruleset.rules[closed.chain.name])
 
 
-def _how_to_close(ipv4: _Closed, end: End | None, policy: Chain | None) -> str:
+def _how_to_close(ipv4: ClosedChain, end: End | None, policy: Chain | None) -> str:
     """What to write; ``end`` is the rule that accepts all packets of IPv6, if there is one."""
     if end is not None:
         return f"the rule at {end.rule.rule.origin} accepts every packet; limit it, or remove it for IPv6"
@@ -321,75 +214,3 @@ def _how_to_close(ipv4: _Closed, end: End | None, policy: Chain | None) -> str:
     if policy is not None and policy.origin:
         return f"write DROP as the policy for IPv6 too, at {policy.origin}"
     return f'add "-6 -P {name} DROP"{_at("after", origin)}'
-
-
-def first_origin(chain: Chain) -> Origin | None:
-    """Where the chain is declared, or else where its first rule is."""
-    if chain.origin is None and chain.rules:
-        return chain.rules[0].origin
-    return chain.origin
-
-
-def lint_ftp(rulesets: Sequence[ReadRuleset], candidates: Iterable[Ruleset]) -> Iterator[Finding]:
-    """Rules that accept FTP where data connections are dropped, because there is no conntrack helper for them."""
-    helped = [candidate.family for candidate in candidates if _has_helper(candidate)]
-    for ruleset in rulesets:
-        if ruleset.family not in helped:
-            yield from _lint_ftp_of(ruleset)
-
-
-def _lint_ftp_of(ruleset: ReadRuleset) -> Iterator[Finding]:
-    for name in _REPLIES:
-        yield from _lint_ftp_in(ruleset, name)
-
-
-def _has_helper(ruleset: Ruleset) -> bool:
-    for _, chain in ruleset.chains():
-        for rule in chain.rules:
-            if "--helper" in rule.text and RuleView.of(rule.text).value("--helper") == "ftp":
-                return True
-    return False
-
-
-def _lint_ftp_in(ruleset: ReadRuleset, name: str) -> Iterator[Finding]:
-    kinds = _kinds_that_lack_data(ruleset, name)
-    if not kinds:
-        return
-    message = "FTP is accepted without its conntrack helper: logins work, transfers and listings hang"
-    start = "PREROUTING"
-    if name == "OUTPUT":
-        start = "OUTPUT"
-    hint = f'add "-t raw -A {start} -p tcp --dport 21 -j CT --helper ftp"'
-    for rule in ruleset.accepting(name):
-        if rule.kind in kinds:
-            yield Finding("ftp-without-helper", message, rule.rule.origin, Severity.WARNING, hint)
-
-
-def _kinds_that_lack_data(ruleset: ReadRuleset, name: str) -> Collection[RuleKind]:
-    """The kinds of rules in a chain that accept FTP; none where its data connections are accepted too."""
-    accepting = ruleset.accepting_kinds(name)
-    kinds = {rule.kind for rule in accepting if _accepts_port(rule, _FTP)}
-    if _is_known_to_be_open(ruleset, name) or any(map(_accepts_data, accepting)):
-        return ()
-    return kinds
-
-
-def _is_known_to_be_open(ruleset: ReadRuleset, name: str) -> bool:
-    """Whether new connections are accepted, by a rule or by a policy that a file states."""
-    end = usual_end(ruleset.kinds, name, SamplePacket("tcp"))
-    if end is not None:
-        return end.result == "ACCEPT"
-    chain = ruleset.chains[name]
-    return chain.policy == "ACCEPT" and chain.origin is not None
-
-
-def _accepts_port(rule: ReadRule, port: PortRange) -> bool:
-    return port in read_ports(rule.value("--dport") or "")
-
-
-def _accepts_data(rule: ReadRule) -> bool:
-    """Whether a rule accepts a range of ports for passive data connections, or those of active ones."""
-    ports = rule.value("--dport")
-    if ports is None:
-        return _FTP_DATA in read_ports(rule.value("--sport") or "")
-    return any(one.last > max(one.first, _LAST_PRIVILEGED) for one in read_ports(ports))

@@ -548,3 +548,48 @@ def test_a_match_that_holds_for_no_packet(rule: str, hint: str) -> None:
 def test_matches_that_hold_for_some_packets(rule: str) -> None:
     """The usual ways to match Xmas, null and SYN packets, open ranges, and ranges of ports."""
     assert "never-matches" not in _codes(f"{rule}\n")
+
+
+@pytest.mark.parametrize(
+    ("rules", "warns"),
+    [
+        ("-A INPUT -p tcp -m state --state ESTABLISHED -j ACCEPT\n", True),
+        ("-A INPUT -p tcp -m state --state ESTABLISHED -j ACCEPT\n-A INPUT -p udp --sport 53 -j ACCEPT\n", False),
+        ("-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n", False),
+        ("-A INPUT -p tcp --sport 80 -j ACCEPT\n", False),
+    ],
+)
+def test_replies_over_udp_count_where_states_are_used(rules: str, warns: bool) -> None:  # noqa: FBT001
+    """Who accepts replies by their state for TCP alone gets no answers of DNS."""
+    assert ("no-established" in _codes(f"-P INPUT DROP\n{LOOPBACK}{rules}")) is warns
+
+
+@pytest.mark.parametrize(
+    ("rules", "warns"),
+    [
+        ("-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -p tcp -j DROP\n", True),
+        ("-A INPUT -p udp -j REJECT\n", True),
+        ("-A INPUT -p tcp --syn -j DROP\n", False),
+        ("-A INPUT -p tcp --dport 25 -j DROP\n", False),
+        (f"{ANSWERS}-A INPUT -p tcp -j DROP\n", False),
+        ("-A INPUT -p tcp -s 203.0.113.0/24 -j DROP\n", False),
+    ],
+)
+def test_an_open_chain_may_drop_replies_of_one_protocol(rules: str, warns: bool) -> None:  # noqa: FBT001
+    """A rule that drops the rest of TCP or UDP drops the replies to connections of this host too."""
+    assert ("no-established" in _codes(f"-P INPUT ACCEPT\n{rules}")) is warns
+
+
+@pytest.mark.parametrize(
+    ("rules", "codes"),
+    [
+        ("-6 -P INPUT DROP\n-6 -P FORWARD DROP\n-6 -P OUTPUT DROP\n", set()),
+        ("-6 -P INPUT DROP\n", {"no-loopback"}),
+        ("-6 -A INPUT -j DROP\n", {"no-loopback"}),
+        ("-P INPUT DROP\n", CLOSED),
+        ("-6 -P INPUT DROP\n-6 -A INPUT -p tcp --dport 22 -j ACCEPT\n", CLOSED),
+    ],
+)
+def test_ipv6_that_is_turned_off_lacks_nothing(rules: str, codes: set[str]) -> None:
+    """A policy or rule that drops all packets of IPv6 alone is meant. Loopback counts while programs may try ::1."""
+    assert _codes(rules) & CLOSED == codes
