@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,13 @@ _running: list[subprocess.Popen[bytes]] = []
 
 def is_terminal() -> bool:
     """Whether a person reads standard output: on a terminal, or in a pager on one."""
-    return bool(_running) or sys.stdout.isatty()
+    return bool(_running) or stdout_is_terminal()
+
+
+def stdout_is_terminal() -> bool:
+    """Whether standard output is a terminal. A process that was started with a closed one has None in its place."""
+    stdout = cast("TextIO | None", sys.stdout)
+    return stdout is not None and stdout.isatty()
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def _discard_buffered() -> None:
 def _start(*, wanted: bool) -> subprocess.Popen[bytes] | None:
     """The pager; None where output is not for a person, or where there is no pager."""
     command = shlex.split(os.environ.get("FWGUARD_PAGER", os.environ.get("PAGER", "less")))
-    if not wanted or not sys.stdout.isatty() or command in ([], ["cat"]):
+    if not wanted or not stdout_is_terminal() or command in ([], ["cat"]):
         return None
     environment = {"LESS": _OPTIONS, **os.environ}
     if "SUDO_UID" in os.environ:

@@ -95,7 +95,8 @@ def test_everything_a_user_needs_is_in_it(contents: dict[str, Entry]) -> None:
         f"usr/share/fwguardd/{path.relative_to(ROOT / 'packaging' / 'emergency')}"
         for path in (ROOT / "packaging" / "emergency").rglob("*.rules")
     }
-    code = {f"usr/lib/python3/dist-packages/{path.relative_to(ROOT)}" for path in (ROOT / "fwguardd").rglob("*.py")}
+    modules = [path for path in (ROOT / "fwguardd").rglob("*") if path.suffix in (".py", ".yaml")]
+    code = {f"usr/lib/python3/dist-packages/{path.relative_to(ROOT)}" for path in modules}
     # Below /lib or /usr/lib, as the distribution has it.
     units = {path for path in contents if "lib/systemd/system/" in path and not path.endswith("/")}
     assert {path.rpartition("/")[2] for path in units} == UNITS
