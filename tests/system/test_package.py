@@ -39,6 +39,7 @@ ONE_OF_EACH = {
     "usr/share/man/man7/fwguard-cookbook.7.gz",
     "usr/share/man/man8/fwguardctl.8.gz",
     "usr/share/man/man8/fwguardd.8.gz",
+    "usr/share/fwguardd/schema/policy.tests.schema.json",
     "usr/share/zsh/vendor-completions/_fwguardctl",
     "usr/share/zsh/vendor-completions/_fwguardd",
 }
