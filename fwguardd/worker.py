@@ -29,6 +29,7 @@ from fwguardd import events
 from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome, Signals, with_repairs
 from fwguardd.enforce.counting import Counting
+from fwguardd.enforce.former_backend import former_of, leave_backend
 from fwguardd.enforce.guard import validate_ahead
 from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.other_tables import OtherTablesReport
@@ -108,6 +109,7 @@ class Worker:
         self._rules_end: deque[float | None] = deque([None], maxlen=1)
         self._boot_report = settings.runtime_dir / "boot"
         self._state = after_boot(self._boot_report, recall(self._context(Orders(settings))))
+        self._former = former_of(self._context(Orders(settings)), self._state)
 
     @property
     def rule_count(self) -> int:
@@ -266,7 +268,9 @@ class Worker:
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""
-        self._state = settle_disk(self._context(orders), self._state)
+        context = self._context(orders)
+        self._former = leave_backend(context, self._state, self._former)
+        self._state = settle_disk(context, self._state)
 
     def _step(self, orders: Orders, before: State, step: Step) -> Outcome:
         """A step, after what could not be read of the state directory was read again."""

@@ -216,10 +216,17 @@ def _applied(
 
 
 def _named(context: Context, before: InForce | None, digest: str, accepted: Valid, why: Cause) -> InForce:
-    """What was accepted, under its number: a new one only if it is another ruleset than the one before."""
-    if before is not None and before.kind is RevisionKind.RULES and before.canonical == accepted.rehearsed:
+    """What was accepted, under its number: a new one only if it is another ruleset than the one before, or the other
+    backend loaded that."""
+    if before is not None and _is_same(context, before, accepted):
         return replace(before, digest=digest, canonical=accepted.rehearsed)
     return new_in_force(context, digest, accepted.rehearsed, why)
+
+
+def _is_same(context: Context, before: InForce, accepted: Valid) -> bool:
+    """Whether a revision is the ruleset that was accepted, loaded by this backend."""
+    is_here = before.backend in (None, context.host.tool.backend)
+    return is_here and before.kind is RevisionKind.RULES and before.canonical == accepted.rehearsed
 
 
 def _found(context: Context, accepted: Valid) -> InForce:

@@ -96,6 +96,7 @@ def in_force_of(revision: Revision) -> InForce:
         by=revision.by,
         restored=revision.restored,
         file_digests=digests_of(revision.files),
+        backend=revision.backend,
     )
 
 

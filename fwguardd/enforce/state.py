@@ -19,6 +19,7 @@ from fwguardd.wording import counted, local_time_of_day
 
 if TYPE_CHECKING:
     from fwguardd.enforce.look import Look
+    from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.diff import Difference
     from fwguardd.store.revisions import HeldFiles, PendingConfirmation, Revision
 
@@ -31,7 +32,7 @@ class InForce:
     ``loaded_at`` in seconds of CLOCK_BOOTTIME; None if another process put it in force. ``by`` is the user that asked
     for it, "" for none. ``restored`` is the number of the revision that it put in force again, None for a new ruleset.
     ``file_digests`` are the rule files that it was made of, each with a digest of its bytes; while everything is open,
-    those of the revision before.
+    those of the revision before. ``backend`` is the one that loaded it first, None if this process did.
     """
 
     revision: int
@@ -44,6 +45,7 @@ class InForce:
     by: str = ""
     restored: int | None = None
     file_digests: tuple[tuple[str, str], ...] = ()
+    backend: Backend | None = None
 
     @property
     def owned(self) -> Owned:

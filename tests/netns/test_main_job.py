@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.netns.conftest import Daemon, output
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
@@ -204,3 +205,29 @@ def test_rules_act_on_packets(start_daemon: Start, peer: Any, listen: Callable[[
     daemon.event("rules.applied")
     for address in ("198.51.100.1", "2001:db8::1"):
         assert peer.connects(address, 8080)
+
+
+def test_the_other_backend_is_left(start_daemon: Start, saved: Saved, backend: str) -> None:
+    """A host changes its iptables: the rules are loaded into the tables of the new one, which the boot files name too,
+    and taken out of those of the old one, but for those of other programs."""
+    daemon = start_daemon({"10-good.rules": GOOD})
+    daemon.event("rules.applied")
+    ban = "-A f2b-sshd -s 203.0.113.7/32 -j REJECT --reject-with icmp-port-unreachable"
+    for command in ("-N f2b-sshd", ban, "-I INPUT -p tcp -m tcp --dport 22 -j f2b-sshd"):
+        subprocess.run([f"iptables-{backend}", *command.split()], check=True)
+    daemon.stop()
+    other = {"nft": "legacy", "legacy": "nft"}[backend]
+    again = Daemon(daemon.config.parent, other, "", {})
+    try:
+        again.event("rules.applied", revision=2)
+        assert (
+            f"were removed from the tables of iptables-{backend}" in again.event("rules.elsewhere", table=[])["message"]
+        )
+        again.end_pass()
+        rules = [line for line in saved()["ipv4"] if line.startswith("-A")]
+        assert rules == ["-A INPUT -p tcp -m tcp --dport 22 -j f2b-sshd", ban]
+        assert ":INPUT ACCEPT" in saved()["ipv6"]
+        assert "--dport" in output(f"ip6tables-{other}-save")
+        assert f"backend={other}\n" in (daemon.config.parent / "state" / "boot" / "manifest").read_text()
+    finally:
+        again.close()

@@ -26,10 +26,12 @@ CALLERS = {
     "Canonical.emptied": {
         "enforce/opening.py open_firewall",
         "enforce/transaction.py _with_released",
+        "enforce/former_backend.py _empty",
     },
     "Emptying.for_open": {"enforce/opening.py open_firewall"},
     "Emptying.for_release": {"enforce/state.py release"},
     "State.release": {
+        "enforce/former_backend.py _empty",
         "enforce/apply.py apply_files",
         "enforce/repair.py _release_touched",
         "enforce/repair.py repair",
