@@ -181,6 +181,8 @@ def _hint_for_options(culprit: Part) -> str:
         return f'check that the nfacct object "{name}" exists: nfacct list'
     if culprit.is_target and (name := options.value("--timeout")):
         return f'check that the timeout policy "{name}" exists and is for this protocol: nfct list timeout'
+    if culprit.name == "cgroup" and (name := options.value("--path")):
+        return f'check that the control group "{name}" exists, as that of a unit does while the unit runs'
     return f"see {culprit.name} in iptables-extensions(8)"
 
 

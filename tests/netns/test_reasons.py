@@ -29,6 +29,7 @@ CASES = (
         "refuses CT in chain POSTROUTING",
         "PREROUTING and OUTPUT of table raw",
     ),
+    ("-4 -A OUTPUT -m cgroup --path no/such -j DROP", "refuses -m cgroup with these", 'control group "no/such" exists'),
     ("-4 -A INPUT -m geoip --src-cc US -j DROP", "a match of xtables-addons", "install xtables-addons-common"),
     ("-4 -A INPUT -p tcp -j TARPIT", "a target of xtables-addons", "install xtables-addons-common"),
 )
