@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HostBeds:
-    """Beds with the network of one host, in namespaces from one pool."""
+    """Beds with the network of one host, in namespaces from one pool. ``lacking`` is what of that network a bed could
+    not have, in words."""
 
     host: Host
     tool: Tool
     pool: NamespacePool
+    lacking: dict[str, None] = field(default_factory=dict)
 
     @property
     def routes(self) -> HostRoutes:
@@ -43,7 +45,12 @@ class HostBeds:
     def open(self, rulesets: Rulesets) -> Iterator[Bed]:
         """A bed with these rules. Raises NamespaceError."""
         with Beds(self.tool.backend.value, self.pool).prove(rulesets, self.host) as bed:
+            self.lacking.update(dict.fromkeys(bed.left_out))
             yield bed
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the network was left out, as sentences."""
+        return tuple(f"the network namespace lacks a part of this host's network: {words}" for words in self.lacking)
 
 
 @contextlib.contextmanager

@@ -112,9 +112,8 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     rules = rules_of(options)
     if isinstance(rules, Invalid):
         return refuse(rules, options, beds)
-    rules = with_interface_notes(rules, packet, beds)
     explanation = explain(packet, rules, beds)
-    _print(explanation, rules, options)
+    _print(explanation, with_notes(rules, packet, beds), options)
     return int(not explanation.accepted)
 
 
@@ -127,12 +126,12 @@ def rules_of(options: argparse.Namespace) -> RulesetSource | Invalid:
     return rules_after_reload(source)
 
 
-def with_interface_notes(rules: RulesetSource, packet: Packet, beds: HostBeds) -> RulesetSource:
-    """The rules with a note for each interface of the packet that the host does not have."""
+def with_notes(rules: RulesetSource, packet: Packet, beds: HostBeds) -> RulesetSource:
+    """The rules with notes about what the bed lacked, and about interfaces that the host does not have."""
     names = filter(None, (packet.in_interface, packet.out_interface))
     missing = [name for name in names if beds.host.interface(name) is None]
     notes = [f"this host has no interface {name}; the packet was sent as if it had" for name in missing]
-    return replace(rules, notes=(*rules.notes, *notes))
+    return replace(rules, notes=(*rules.notes, *notes, *beds.notes()))
 
 
 def refuse(invalid: Invalid, options: argparse.Namespace, beds: HostBeds) -> int:

@@ -60,10 +60,17 @@ def _met_lines(met: Met, ink: AnswerPainter) -> Iterator[str]:
     first, *rest = list(wrapped(met.text, _INDENT)) or [_INDENT]
     yield f"{number:>4}  {first.strip()}"
     yield from rest
+    yield from map(ink.dim, wrapped(_origin_words(met), _INDENT))
+    yield from wrapped(met.change, _INDENT, ink.warn)
+
+
+def _origin_words(met: Met) -> str:
+    """The place of a rule; "" for a policy that no file states."""
     if met.origin is not None:
-        yield _INDENT + ink.dim(escaped(met.origin))
-    if met.changed is not None:
-        yield from wrapped(f"The packet is now {met.changed}.", _INDENT, ink.warn)
+        return str(met.origin)
+    if met.rule is None:
+        return ""
+    return "(in no rule file)"
 
 
 def verdict_lines(journey: Journey | Undecided, rulesets: Rulesets, ink: AnswerPainter) -> Iterator[str]:

@@ -123,9 +123,8 @@ def examine(rules: RulesetSource, beds: HostBeds, *, all_ports: bool) -> Exposur
         ports: tuple[PortReach, ...] = ()
         if all_ports:
             ports = tuple(_all_ports(clients, routes, rules, bed))
-    return Exposure(
-        exposed(results, rules.rulesets), opened, ports, (*rules.notes, *notes, *_opaque_notes(rules, ports))
-    )
+    every_note = (*rules.notes, *notes, *_opaque_notes(rules, ports), *beds.notes())
+    return Exposure(exposed(results, rules.rulesets), opened, ports, every_note)
 
 
 def _sockets() -> tuple[ListeningSocket, ...]:

@@ -15,6 +15,7 @@ from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot
 from fwguardd.enforce.validate import Invalid, Valid
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, find_tool
+from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, RuleFile
@@ -52,15 +53,22 @@ def may_read_kernel() -> bool:
 def rules_in_force(source: OfflineInput, socket: Path) -> RulesetSource:
     """The rules in force, those of other programs too. Raises IptablesNotPermittedError and KernelError."""
     if not may_read_kernel():
-        message = "only root may read the rules in force"
-        raise IptablesNotPermittedError(
-            f"{message}; run it as root, or for the rule files: --rules-dir {source.rules_dir}"
-        )
+        raise IptablesNotPermittedError("only root may read the rules in force; run it as root")
     tool = find_tool(source.backend)
     saved = LiveKernel(tool.backend).look(FAMILIES)
     rulesets = {family: one.shown for family, one in saved.items()}
     known = _known_rulesets(source, socket)
-    return RulesetSource(_with_origins(rulesets, known), "the rules in force", tool, _hidden_notes(saved))
+    notes = (*_hidden_notes(saved), *_notes_of_others(tool))
+    return RulesetSource(_with_origins(rulesets, known), "the rules in force", tool, notes)
+
+
+def _notes_of_others(tool: Tool) -> tuple[str, ...]:
+    """The rules outside of the tables of iptables, which packets of this host meet too."""
+    try:
+        tables = other_tables(tool.backend)
+    except OSError:
+        return ("whether there are rules outside of the tables of iptables could not be read",)
+    return tuple(f"{table} is not a table of iptables and is left out: {table.effect}" for table in tables)
 
 
 def _hidden_notes(saved: Mapping[Family, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd.ctl.answers import AnswerPainter, escaped
 from fwguardd.ctl.beds import HostBeds, add_host, beds_of
 from fwguardd.ctl.control_socket import socket_path_of
-from fwguardd.ctl.explain import Explanation, explain, explanation_document, refuse
+from fwguardd.ctl.explain import Explanation, explain, explanation_document, refuse, with_notes
 from fwguardd.ctl.explain_lines import wrapped
 from fwguardd.ctl.offline_verbs import input_of
 from fwguardd.ctl.ruleset_sources import RulesetSource, may_read_kernel, rules_after_reload, rules_in_force
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     if isinstance(rules, Invalid):
         return refuse(rules, options, beds)
     answer = Answer(explain(packet, rules, beds), _listening(packet))
-    _print(answer, rules, options)
+    _print(answer, with_notes(rules, packet, beds), options)
     return int(not answer.yes)
 
 

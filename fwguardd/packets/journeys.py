@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fwguardd.packets.model import ConnectionState, Packet, PacketView, Undecided, Verdict
 from fwguardd.packets.packet_words import WITH_PORTS, end_in_words
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED
+from fwguardd.ruleset.rule_view import RuleView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     Address = IPv4Address | IPv6Address
 
 _AFTER_ROUTING: Final = frozenset({"INPUT", "FORWARD", "OUTPUT"})
+_SOURCE_NAT: Final = {
+    "MASQUERADE": "The source address becomes that of the interface by which the packet leaves.",
+    "SNAT": "The source address becomes {to}.",
+}
 _REPLY_FLAGS: Final = frozenset({"ACK"})
 """Not SYN and ACK, which connection tracking takes for invalid where it has seen both directions."""
 
@@ -56,6 +61,18 @@ class Met:
     rule: Rule | None
     origin: Origin | None
     changed: Ends | None = None
+
+    @property
+    def change(self) -> str:
+        """What the step does to the packet, as a sentence; "" where it stays as it is. Behind the last chain no step
+        shows what NAT of the source has done: there the rule says it."""
+        if self.changed is not None:
+            return f"The packet is now {self.changed}."
+        if self.rule is None or self.step.table != "nat":
+            return ""
+        view = RuleView.of(self.rule.text)
+        sentence = _SOURCE_NAT.get(view.target or "", "")
+        return sentence.format(to=view.value("--to-source"))
 
 
 def chain_of(step: Step, ruleset: Ruleset) -> Chain | None:
@@ -271,7 +288,7 @@ def origin_document(origin: Origin | None) -> dict[str, Any]:
 
 def step_document(met: Met) -> dict[str, Any]:
     """A step as JSON values. The keys are a contract."""
-    document = {
+    return {
         "hook": met.hook,
         "table": met.step.table,
         "chain": met.step.chain,
@@ -279,11 +296,8 @@ def step_document(met: Met) -> dict[str, Any]:
         "rule": met.text,
         "outcome": met.step.outcome,
         **origin_document(met.origin),
-        "changed": None,
+        "change": met.change or None,
     }
-    if met.changed is not None:
-        document["changed"] = str(met.changed)
-    return document
 
 
 def journey_document(journey: Journey | Undecided, rulesets: Rulesets) -> dict[str, Any]:

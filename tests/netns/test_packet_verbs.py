@@ -93,8 +93,8 @@ def test_a_packet_is_explained_by_the_rules_that_it_meets(verbs: Verbs) -> None:
     """NAT, the deciding rule with its line, the answer; for one that is dropped the least to add, which was tried."""
     code, document = verbs.document("explain", "in", "guard0", "tcp", "198.51.100.2", ":22")
     assert (code, document["ok"], document["verdict"], document["routed"]) == (0, True, "accept", "local")
-    changed = [step["changed"] for step in document["steps"] if step["changed"]]
-    assert changed == ["198.51.100.2:49152 → 198.51.100.1:2222"]
+    changed = [step["change"] for step in document["steps"] if step["change"]]
+    assert changed == ["The packet is now 198.51.100.2:49152 → 198.51.100.1:2222."]
     assert (f"{verbs.rules}/10.rules", 6) in {(step["file"], step["line"]) for step in document["steps"]}
     assert document["reply"]["verdict"] == "accept"
     code, document = verbs.document("explain", "--live", "in", "guard0", "tcp", "198.51.100.2", ":5432")

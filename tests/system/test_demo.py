@@ -35,7 +35,8 @@ STEPS = (
     "4. A new file opens port 8080",
     "5. A mistake in that file changes nothing",
     "6. Another program flushes a chain",
-    "7. fwguardd stops, and the rules stay loaded",
+    "7. Packets through the rules say why a port is closed, and which ones are open",
+    "8. fwguardd stops, and the rules stay loaded",
 )
 THE_END = "The firewall of this machine was not changed."
 

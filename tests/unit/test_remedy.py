@@ -149,7 +149,10 @@ def test_nat_is_shown_where_it_changes_the_packet() -> None:
     document = journey_document(
         translated, rulesets(f"{CLOSED}\n-t nat -A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 22")
     )
-    assert [step["changed"] for step in document["steps"]] == ["203.0.113.9:49152 → 192.0.2.1:22", None]
+    assert [step["change"] for step in document["steps"]] == [
+        "The packet is now 203.0.113.9:49152 → 192.0.2.1:22.",
+        None,
+    ]
     reply = reply_to(translated)
     assert reply is not None
     assert (reply.source_port, reply.destination_port, reply.out_interface) == (22, 49152, "eth0")
