@@ -46,8 +46,9 @@ UNTRACKED_PRIORITY: Final = 0x66770002
 """Priorities of local sockets, in the same way."""
 
 _NFPROTO_INET: Final = 1
-_FIRST, _LAST = -(1 << 31), (1 << 31) - 2
-"""The connection is confirmed at the last priority of all (NF_IP_PRI_CONNTRACK_CONFIRM)."""
+_FIRST, _LAST = -(1 << 31), (1 << 31) - 3
+"""The connection is confirmed at the last priority of all for IPv4 (NF_IP_PRI_CONNTRACK_CONFIRM), and at the one before
+it for IPv6 (ipv6_conntrack_ops in net/netfilter/nf_conntrack_proto.c)."""
 _PREROUTING, _INPUT, _OUTPUT, _POSTROUTING = 0, 1, 3, 4
 _DROP, _ACCEPT = 0, 1
 _NEWTABLE, _NEWCHAIN, _NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (0, 3, 6))
