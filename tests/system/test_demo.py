@@ -222,7 +222,7 @@ def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
     """
     run = Demo(tmp_path, "--stay", stdin=typed).finish()
     assert (run.code, run.stderr, run.traces) == (0, "", []), run.stdout
-    shell = run.stdout.partition("8. A shell in the protected namespace\n")[2].splitlines()
+    shell = run.stdout.partition("9. A shell in the protected namespace\n")[2].splitlines()
     assert "the rules are good" in shell
     assert any(line.startswith("state     in-force, compared at ") for line in shell)
     assert any(line.startswith("revision  3,") for line in shell)
