@@ -7,14 +7,15 @@ the kernel log of the host, and it ends with the bed.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import objects_named
 from fwguardd.kernel.rehearsal import steps_to_load
-from fwguardd.packets.bed_rules import bed_rules
+from fwguardd.packets.bed_rules import Owner, bed_rules
 from fwguardd.packets.documents import packet_document
+from fwguardd.packets.model import Direction
 from fwguardd.packets.traces import read_journey
 from fwguardd.ruleset.model import Candidate
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
-    from fwguardd.packets.bed_rules import BedRules
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.ruleset.model import Family, Ruleset
@@ -31,24 +31,85 @@ PACKETS_PER_REQUEST: Final = 500
 """Packets that are sent to the worker at once."""
 
 
+ROOT: Final = Owner(0, 0)
+
+
 class LoadedBed:
     """A bed with a ruleset in it (`fwguardd.packets.bed.Bed`). ``left_out`` says, for messages, what of the host's
     network the namespace lacks."""
 
-    def __init__(self, scratch: ScratchNamespace, rules: Mapping[Family, BedRules], left_out: Sequence[str]) -> None:
+    def __init__(self, backend: str, scratch: ScratchNamespace, rulesets: Mapping[Family, Ruleset]) -> None:
+        self._backend = backend
         self._scratch = scratch
-        self._rules = rules
-        self.left_out = tuple(left_out)
+        self._rulesets = rulesets
+        self._rules = {family: bed_rules(ruleset) for family, ruleset in rulesets.items()}
+        self._owner = ROOT
+        self.left_out: tuple[str, ...] = ()
+
+    def make(self, host: Host) -> None:
+        """Rebuild the network of the host, and load the rules. Raises NamespaceError."""
+        named, _ = objects_named(Candidate(self._rulesets))
+        request = {"bed": host.document(), "sets": dict(named.sets), "objects": list(named.objects)}
+        self.left_out = tuple(self._load(request)["left_out"])
 
     def send(self, packets: Sequence[Packet]) -> list[Journey | Undecided]:
         """What the kernel did with each packet, in the order of the packets. Raises NamespaceError."""
-        journeys: list[Journey | Undecided] = []
-        for start in range(0, len(packets), PACKETS_PER_REQUEST):
-            part = packets[start : start + PACKETS_PER_REQUEST]
-            self._scratch.request({"packets": [packet_document(packet) for packet in part]})
-            for packet, result in zip(part, self._scratch.answer()["journeys"], strict=True):
-                journeys.append(read_journey(packet, result, self._rules.get(packet.family)))
-        return journeys
+        journeys: dict[int, Journey | Undecided] = {}
+        for owner, places in self._by_owner(packets).items():
+            self._become(owner)
+            for start in range(0, len(places), PACKETS_PER_REQUEST):
+                part = places[start : start + PACKETS_PER_REQUEST]
+                journeys |= zip(part, self._send([packets[place] for place in part]), strict=True)
+        return [journeys[place] for place in range(len(packets))]
+
+    def _send(self, packets: Sequence[Packet]) -> Iterator[Journey | Undecided]:
+        documents = [packet_document(self._without_owner(packet)) for packet in packets]
+        self._scratch.request({"packets": documents})
+        for packet, result in zip(packets, self._scratch.answer()["journeys"], strict=True):
+            yield read_journey(packet, result, self._rules.get(packet.family))
+
+    def _by_owner(self, packets: Sequence[Packet]) -> dict[Owner, list[int]]:
+        """The places of the packets that are sent with the same rules loaded."""
+        found: dict[Owner, list[int]] = {}
+        for place, packet in enumerate(packets):
+            found.setdefault(self._owner_of(packet), []).append(place)
+        return found
+
+    def _owner_of(self, packet: Packet) -> Owner:
+        """The owner for whom the rules are loaded: root if the kernel can be shown the real one."""
+        if self._scratch.method is NamespaceMethod.PRIVILEGED or packet.direction is not Direction.OUTBOUND:
+            return ROOT
+        return Owner(packet.uid or 0, packet.gid or 0)
+
+    def _without_owner(self, packet: Packet) -> Packet:
+        if self._owner_of(packet) == ROOT:
+            return packet
+        return replace(packet, uid=None, gid=None)
+
+    def _become(self, owner: Owner) -> None:
+        """Load the rules as they are for packets of this owner. Raises NamespaceError."""
+        if owner == self._owner:
+            return
+        for family, ruleset in self._rulesets.items():
+            self._rules[family] = bed_rules(ruleset, owner=_other_than_root(owner))
+        self._load({})
+        self._owner = owner
+
+    def _load(self, request: dict[str, Any]) -> dict[str, Any]:
+        loads: list[dict[str, Any]] = []
+        for family, rules in self._rules.items():
+            steps = steps_to_load(self._backend, self._scratch, rules.loaded)
+            loads.append({"family": family.number, "steps": steps})
+        self._scratch.request(request | {"backend": self._backend, "loads": loads})
+        answer = self._scratch.answer()
+        _raise_if_refused(answer["results"])
+        return answer
+
+
+def _other_than_root(owner: Owner) -> Owner | None:
+    if owner == ROOT:
+        return None
+    return owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +125,10 @@ class Beds:
 
         Raises NamespaceError where there can be no bed, or the rules do not load.
         """
-        named, _ = objects_named(Candidate(rulesets))
-        rules = {family: bed_rules(ruleset) for family, ruleset in rulesets.items()}
         with self.pool.acquire() as scratch:
-            request: dict[str, Any] = {"bed": host.document(), "backend": self.backend}
-            request |= {"sets": dict(named.sets), "objects": list(named.objects), "loads": []}
-            for family, one in rules.items():
-                steps = steps_to_load(self.backend, scratch, one.loaded)
-                request["loads"].append({"family": family.number, "steps": steps})
-            scratch.request(request)
-            answer = scratch.answer()
-            _raise_if_refused(answer["results"])
-            yield LoadedBed(scratch, rules, answer["left_out"])
+            bed = LoadedBed(self.backend, scratch, rulesets)
+            bed.make(host)
+            yield bed
 
 
 def _raise_if_refused(results: Sequence[Mapping[str, Any]]) -> None:

@@ -31,21 +31,24 @@ from fwguardd.kernel.nft_tables import NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END,
 from fwguardd.kernel.rtnetlink import NLM_F_CREATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 TABLE: Final = "fwguard_bed"
 START, OUTPUT, BEFORE_ROUTING, LOCAL_END, OUT_END = "start", "output", "before-routing", "local-end", "out-end"
 """The chains: at the start of PREROUTING and of OUTPUT, at the end of PREROUTING, INPUT and POSTROUTING."""
 
-BARRIER_MAC: Final = b"\x02\xfa\0\0\0\0"
-PLAIN_MAC: Final = b"\x02\xfa\0\0\0\1"
-UNTRACKED_MAC: Final = b"\x02\xfa\0\0\0\2"
-"""Source addresses of frames: the one that is sent last, packets to trace, and those that conntrack is to leave out."""
+BARRIER_MAC: Final = b"\x02\xfa\0"
+PLAIN_MAC: Final = b"\x02\xfa\1"
+UNTRACKED_MAC: Final = b"\x02\xfa\2"
+"""How the source addresses of frames begin: the one that is sent last, packets to trace, and those that conntrack is to
+leave out. The rest of the address is the index of the interface that the frame is for."""
 PLAIN_PRIORITY: Final = 0x66770001
 UNTRACKED_PRIORITY: Final = 0x66770002
 """Priorities of local sockets, in the same way."""
 
-_NFPROTO_INET: Final = 1
+_NFPROTO_INET, _NFPROTO_NETDEV = 1, 5
+_PASSAGE: Final = "passage"
+_INGRESS: Final = 0
 _FIRST, _LAST = -(1 << 31), (1 << 31) - 3
 """The connection is confirmed at the last priority of all for IPv4 (NF_IP_PRI_CONNTRACK_CONFIRM), and at the one before
 it for IPv6 (ipv6_conntrack_ops in net/netfilter/nf_conntrack_proto.c)."""
@@ -60,14 +63,44 @@ _CHAINS: Final = (
     (OUT_END, _POSTROUTING, _LAST, _DROP),
 )
 _REG: Final = 1
-_META_PRIORITY, _META_NFTRACE = 2, 12
+_META_PRIORITY, _META_NFTRACE, _META_PKTTYPE = 2, 12, 19
 _NESTED: Final = 0x8000
 
 
 def install_hooks() -> None:
     """Make the table in the network namespace of this process. Raises OSError."""
+    _commit(_messages())
+
+
+def install_passage(device: str) -> None:
+    """Make the chain that frames from a TAP device go through. Raises OSError."""
+    place = _number(1, _INGRESS) + attribute(2, struct.pack(">i", 0)) + _text(3, device)
+    chain = _text(1, TABLE) + _text(3, _PASSAGE) + _nested(4, place) + _number(5, _ACCEPT) + _text(7, "filter")
+    _commit(
+        [
+            (_NEWTABLE, NLM_F_CREATE, _NFPROTO_NETDEV, 0, _text(1, TABLE)),
+            (_NEWCHAIN, NLM_F_CREATE, _NFPROTO_NETDEV, 0, chain),
+        ]
+    )
+
+
+def add_passage(number: bytes, index: int) -> None:
+    """Send the frames from the TAP device whose source address ends with this number out of an interface (``fwd to`` of
+    nft(8)). Raises OSError."""
+    # lo takes a packet for one to another host if the device before it did (loopback_xmit()).
+    to_host = _load(bytes(1)) + _expression("meta", _number(2, _META_PKTTYPE) + _number(3, _REG))
+    forward = _load(struct.pack("=I", index)) + _expression("fwd", _number(1, _REG))
+    content = _text(1, TABLE) + _text(2, _PASSAGE) + _nested(4, _header_bytes(9, number) + to_host + forward)
+    _commit([(_NEWRULE, NLM_F_CREATE, _NFPROTO_NETDEV, 0, content)])
+
+
+_Message = tuple[int, int, int, int, bytes]
+
+
+def _commit(changes: Iterable[_Message]) -> None:
+    """Raises OSError."""
     batch = b""
-    for kind, flags, family, resource, content in _messages():
+    for kind, flags, family, resource, content in (_BEGIN, *changes, _END):
         body = FAMILY_HEADER.pack(family, 0, socket.htons(resource)) + content
         batch += HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 1, 0) + body
     with open_socket(NETLINK_NETFILTER) as kernel:
@@ -78,23 +111,22 @@ def install_hooks() -> None:
                 raise OSError(number, f"cannot trace packets with nf_tables: {os.strerror(number)}")
 
 
-_Message = tuple[int, int, int, int, bytes]
+_BEGIN: Final = (NFNL_MSG_BATCH_BEGIN, 0, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b"")
+_END: Final = (NFNL_MSG_BATCH_END, NLM_F_ACK, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b"")
 
 
 def _messages() -> Iterator[_Message]:
     """Type, flags, family, resource and content of each message of the transaction."""
-    yield NFNL_MSG_BATCH_BEGIN, 0, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b""
     yield _NEWTABLE, NLM_F_CREATE, _NFPROTO_INET, 0, _text(1, TABLE)
     for name, hook, priority, policy in _CHAINS:
         place = _nested(4, attribute(1, struct.pack(">I", hook)) + attribute(2, struct.pack(">i", priority)))
         chain = _text(1, TABLE) + _text(3, name) + place + attribute(5, struct.pack(">I", policy)) + _text(7, "filter")
         yield _NEWCHAIN, NLM_F_CREATE, _NFPROTO_INET, 0, chain
-    yield _rule(START, _frames_from(BARRIER_MAC), _trace(), _drop())
-    yield _rule(START, _frames_from(PLAIN_MAC), _trace())
-    yield _rule(START, _frames_from(UNTRACKED_MAC), _trace(), _expression("notrack", b""))
-    yield _rule(OUTPUT, _priority(PLAIN_PRIORITY), _trace())
-    yield _rule(OUTPUT, _priority(UNTRACKED_PRIORITY), _trace(), _expression("notrack", b""))
-    yield NFNL_MSG_BATCH_END, NLM_F_ACK, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES, b""
+    yield _rule(START, _frames_from(BARRIER_MAC), _trace(), _ends(_DROP))
+    yield _rule(START, _frames_from(PLAIN_MAC), _trace(), _ends(_ACCEPT))
+    yield _rule(START, _frames_from(UNTRACKED_MAC), _trace(), _expression("notrack", b""), _ends(_ACCEPT))
+    yield _rule(OUTPUT, _priority(PLAIN_PRIORITY), _trace(), _ends(_ACCEPT))
+    yield _rule(OUTPUT, _priority(UNTRACKED_PRIORITY), _trace(), _expression("notrack", b""), _ends(_ACCEPT))
 
 
 def _rule(chain: str, *expressions: bytes) -> _Message:
@@ -103,9 +135,13 @@ def _rule(chain: str, *expressions: bytes) -> _Message:
 
 
 def _frames_from(mac: bytes) -> bytes:
-    """``ether saddr MAC``: six bytes from the sixth byte of the link-layer header on."""
-    load = _number(1, _REG) + _number(2, 0) + _number(3, 6) + _number(4, 6)
-    return _expression("payload", load) + _equals(mac)
+    """``ether saddr`` begins with these bytes: they are the seventh and the following of the link-layer header."""
+    return _header_bytes(6, mac)
+
+
+def _header_bytes(offset: int, value: bytes) -> bytes:
+    load = _number(1, _REG) + _number(2, 0) + _number(3, offset) + _number(4, len(value))
+    return _expression("payload", load) + _equals(value)
 
 
 def _priority(priority: int) -> bytes:
@@ -119,12 +155,16 @@ def _equals(value: bytes) -> bytes:
 
 def _trace() -> bytes:
     """``meta nftrace set 1``."""
-    one = _expression("immediate", _number(1, _REG) + _nested(2, attribute(1, b"\1")))
-    return one + _expression("meta", _number(2, _META_NFTRACE) + _number(3, _REG))
+    return _load(b"\1") + _expression("meta", _number(2, _META_NFTRACE) + _number(3, _REG))
 
 
-def _drop() -> bytes:
-    return _expression("immediate", _number(1, 0) + _nested(2, _nested(2, _number(1, _DROP))))
+def _load(value: bytes) -> bytes:
+    return _expression("immediate", _number(1, _REG) + _nested(2, attribute(1, value)))
+
+
+def _ends(verdict: int) -> bytes:
+    """A verdict: the packet meets no other rule of the chain, and no policy, which would be one more message."""
+    return _expression("immediate", _number(1, 0) + _nested(2, _nested(2, _number(1, verdict))))
 
 
 def _expression(name: str, data: bytes) -> bytes:

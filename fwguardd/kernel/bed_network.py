@@ -146,6 +146,22 @@ class BedNetwork:
             return self.name(index)
         return f"fwg{index}"
 
+    def end(self, index: int) -> int:
+        """The index of the interface to send frames into that arrive at the one with this index."""
+        if index == LOOPBACK_INDEX:
+            return index
+        return index + 1
+
+    def set_up(self, index: int) -> None:
+        """Set an interface up that is none of the host's. Raises OSError."""
+        settings = attribute(IFLA_AF_SPEC, _without_ipv6_addresses())
+        self._request(
+            [
+                (RTM_NEWLINK, 0, LINK.pack(0, 0, index, 0, 0) + settings),
+                (RTM_NEWLINK, 0, LINK.pack(0, 0, index, IFF_UP, IFF_UP)),
+            ]
+        )
+
     def forwards(self, name: str, version: int) -> bool:
         """Whether the host forwards packets of IPv4 or IPv6 that come in by this interface."""
         if version == 6:

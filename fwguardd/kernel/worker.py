@@ -13,8 +13,9 @@ a list of `fwguardd.kernel.named_objects.NamedObject`. The answer is
 that ran, or ``{"error": "…"}``.
 
 A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first;
-``"loads"`` is then a list of families with their steps. After it a request ``{"packets": [PACKET, …]}`` sends packets
-through the rules; the answer is ``{"journeys": [JOURNEY, …]}`` (`fwguardd.kernel.bed_worker`).
+``"loads"`` is then a list of families with their steps, and may come again by itself. After it a request
+``{"packets": [PACKET, …]}`` sends packets through the rules; the answer is ``{"journeys": [JOURNEY, …]}``
+(`fwguardd.kernel.bed_worker`).
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ def _answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any]:
         return {"journeys": beds[0].send(request["packets"])}
     if "bed" in request:
         return _bed_answer(request, beds)
+    if "loads" in request:
+        return _load(request, beds[0])
     _make_named(request)
     return {"results": list(_run_steps(request["backend"], request["family"], request["steps"]))}
 
@@ -115,11 +118,16 @@ def _bed_answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any
 
     beds.append(BedWorker(request["bed"], request["backend"]))
     _make_named(request)
+    return _load(request, beds[0]) | {"left_out": beds[0].left_out}
+
+
+def _load(request: dict[str, Any], bed: BedWorker) -> dict[str, Any]:
+    """Load rules into a bed."""
     results: list[dict[str, Any]] = []
     for load in request["loads"]:
         results += _run_steps(request["backend"], load["family"], load["steps"])
-    beds[0].learn_rules()
-    return {"results": results, "left_out": beds[0].left_out}
+    bed.learn_rules()
+    return {"results": results}
 
 
 def _make_named(request: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 - Targets that only report or copy a packet, such as LOG and TEE, are left out: nothing leaves the bed.
 - Limits (``limit``, ``hashlimit``, ``connlimit``) and lists of addresses (``recent``) are taken as a first packet finds
   them: no limit is reached, no address is in a list. Otherwise one packet would change the answer for the next one.
+- Where packets cannot be sent as another user, the match ``owner`` is replaced by its answer for that user.
 - A match whose value a bed does not have, such as ``time``, ``cgroup`` or ``mac``, decides nothing. Before its rule
   stands a copy without this match and without the target: a packet that matches the copy might match the rule, so what
   becomes of it is not decided here (`Undecided`).
@@ -16,16 +17,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_variants import parts_of
-from fwguardd.ruleset.rule_view import target_of
+from fwguardd.ruleset.rule_view import RuleView, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.rule_variants import Part
+    from fwguardd.ruleset.rule_view import Option
 
 ONLY_REPORT: Final = frozenset(
     {"LOG", "NFLOG", "ULOG", "TRACE", "TEE", "AUDIT", "LED", "IDLETIMER", "RATEEST", "SECMARK", "CONNSECMARK"}
@@ -44,7 +46,8 @@ _OF_A_CONNECTION: Final = frozenset({"connmark"})
 
 _MATCH: Final = re.compile(r"-m ([^ ]+)")
 _REPLACED_TARGET: Final = re.compile(rf"-j (?:{'|'.join(sorted(ONLY_REPORT))})\b")
-_ORDINARY: Final = _DECIDED - {"limit", "hashlimit", "connlimit", "recent", "connmark", "set"}
+_ORDINARY: Final = _DECIDED - {"limit", "hashlimit", "connlimit", "recent", "connmark", "set", "owner"}
+_OWNER_OPTIONS: Final = ("--uid-owner", "--gid-owner", "--socket-exists")
 _NUMBER: Final = re.compile(r"--connlimit-(?:upto|above) ([0-9]+)")
 
 
@@ -86,9 +89,25 @@ class BedRules:
         return rules[position - 1]
 
 
-def bed_rules(ruleset: Ruleset, copied_sets: Iterable[str] = ()) -> BedRules:
-    """What a bed loads for a ruleset. ``copied_sets`` are the ipsets whose entries the bed has."""
-    sets = frozenset(copied_sets)
+class Owner(NamedTuple):
+    """The user and the group of the process that sends a packet."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What decides matches: the ipsets that a bed has the entries of, and the owner whose packets are sent."""
+
+    sets: frozenset[str]
+    owner: Owner | None
+
+
+def bed_rules(ruleset: Ruleset, copied_sets: Iterable[str] = (), owner: Owner | None = None) -> BedRules:
+    """What a bed loads for a ruleset. ``copied_sets`` are the ipsets whose entries the bed has. With an ``owner``, the
+    match of this name is replaced by its answer for packets of that user; None lets the kernel answer."""
+    known = _Known(frozenset(copied_sets), owner)
     stands: dict[tuple[str, str], Sequence[Stand]] = {}
     tables: dict[str, Table] = {}
     for table in ruleset.tables.values():
@@ -96,7 +115,7 @@ def bed_rules(ruleset: Ruleset, copied_sets: Iterable[str] = ()) -> BedRules:
         for chain in table.chains.values():
             chains[chain.name] = chain
             if any(_is_special(rule.text) for rule in chain.rules):
-                rules, places = _chain(chain, sets)
+                rules, places = _chain(chain, known)
                 chains[chain.name] = replace(chain, rules=rules)
                 stands[table.name, chain.name] = places
         tables[table.name] = Table(table.name, chains)
@@ -110,33 +129,34 @@ def _is_special(text: str) -> bool:
     return not _ORDINARY.issuperset(_MATCH.findall(text))
 
 
-def _chain(chain: Chain, sets: frozenset[str]) -> tuple[tuple[Rule, ...], list[Stand]]:
+def _chain(chain: Chain, known: _Known) -> tuple[tuple[Rule, ...], list[Stand]]:
     rules: list[Rule] = []
     places: list[Stand] = []
     for position, rule in enumerate(chain.rules, 1):
-        for text, stand in _replaced(rule.text, position, sets):
+        for text, stand in _replaced(rule.text, position, known):
             rules.append(replace(rule, text=text))
             places.append(stand)
     return tuple(rules), places
 
 
-def _replaced(text: str, position: int, sets: frozenset[str]) -> Iterator[tuple[str, Stand]]:
+def _replaced(text: str, position: int, known: _Known) -> Iterator[tuple[str, Stand]]:
     """The rules of the bed for this one: none if no first packet matches it."""
     if not _is_special(text):
         yield text, Stand(position)
         return
-    parts = _without_limits(text)
-    if any(_never_matches(part) for part in parts):
+    parts = _without_decided(text, known.owner)
+    if any(_never_matches(part, known.owner) for part in parts):
         return
-    doubtful = _doubtful(parts, sets)
+    doubtful = _doubtful(parts, known.sets)
     if doubtful and _may_matter(text):
         first_is_decided = _OF_A_CONNECTION.issuperset(part.name for part in doubtful)
         yield _condition(parts, doubtful), Stand(position, shown_match(doubtful[0]), first_is_decided)
     yield _without_report(parts), Stand(position)
 
 
-def _without_limits(text: str) -> list[Part]:
-    return [part for part in parts_of(text) if not _always_matches(part)]
+def _without_decided(text: str, owner: Owner | None) -> list[Part]:
+    """The parts of a rule without the matches that hold for every packet."""
+    return [part for part in parts_of(text) if not _always_matches(part, owner)]
 
 
 def _doubtful(parts: Iterable[Part], sets: frozenset[str]) -> list[Part]:
@@ -178,7 +198,7 @@ def _is_doubtful(part: Part, sets: frozenset[str]) -> bool:
     return part.name not in _DECIDED or part.name in _OF_A_CONNECTION
 
 
-def _always_matches(part: Part) -> bool:
+def _always_matches(part: Part, owner: Owner | None) -> bool:
     """Whether every first packet matches: a limit that is not reached, an entry in a list of addresses."""
     match part.name:
         case "limit":
@@ -187,14 +207,34 @@ def _always_matches(part: Part) -> bool:
             return "--hashlimit-above" not in part.text
         case "connlimit":
             return _allows_first(part) != ("--connlimit-above" in part.text)
+        case "owner":
+            return owner is not None and _is_owner(part, owner)
         case "recent":
             return ("--set" in part.text) != ("!" in part.text.split())
     return False
 
 
-def _never_matches(part: Part) -> bool:
+def _never_matches(part: Part, owner: Owner | None) -> bool:
     """Whether no first packet matches. Those that always match have been left out."""
+    if part.name == "owner":
+        return owner is not None
     return _is_match(part) and part.name in ("hashlimit", "connlimit", "recent")
+
+
+def _is_owner(part: Part, owner: Owner) -> bool:
+    """Whether this match ``owner`` holds for a packet of this user. An option that is not known does not hold."""
+    for option in RuleView.of(part.text).options:
+        if option.name in _OWNER_OPTIONS and _holds(option, owner) == option.negated:
+            return False
+    return True
+
+
+def _holds(option: Option, owner: Owner) -> bool:
+    if option.name == "--socket-exists":
+        return True
+    first, _, last = option.value.partition("-")
+    number = {"--uid-owner": owner.uid, "--gid-owner": owner.gid}[option.name]
+    return int(first) <= number <= int(last or first)
 
 
 def _allows_first(part: Part) -> bool:

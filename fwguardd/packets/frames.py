@@ -27,7 +27,7 @@ LAST_NUMBER: Final = 0xFFFF
 
 _TTL: Final = 64
 _FRAGMENT_SIZE: Final = 16
-"""Bytes of payload in the first fragment: a multiple of eight, less than any packet here has."""
+"""Bytes of payload in the first fragment: a multiple of eight, which have the header of TCP up to its flags."""
 _MORE_FRAGMENTS: Final = 0x2000
 _FRAGMENT_HEADER: Final = 44
 _CRC32C: Final = 0x82F63B78
@@ -63,8 +63,6 @@ def datagrams(packet: Packet, number: int) -> list[bytes]:
     payload = _transport(packet, number)
     if not packet.fragment:
         return [_internet(packet, number, payload)]
-    if len(payload) <= _FRAGMENT_SIZE:
-        payload = payload.ljust(_FRAGMENT_SIZE + 8, b"\0")
     return [
         _fragment(packet, number, payload[:_FRAGMENT_SIZE], 0, more=True),
         _fragment(packet, number, payload[_FRAGMENT_SIZE:], _FRAGMENT_SIZE, more=False),
@@ -121,7 +119,7 @@ def _transport(packet: Packet, number: int) -> bytes:
         case "tcp":
             return _with_checksum(packet, _tcp(packet), 16)
         case "udp":
-            return _with_checksum(packet, struct.pack("!HHHH", *_ports(packet), 16, 0) + bytes(8), 6)
+            return _with_checksum(packet, struct.pack("!HHHH", *_ports(packet), 24, 0) + bytes(16), 6)
         case "icmp" | "icmpv6":
             return _icmp(packet, number)
         case "sctp":
@@ -168,7 +166,7 @@ def _tcp(packet: Packet) -> bytes:
 
 
 def _icmp(packet: Packet, number: int) -> bytes:
-    rest = struct.pack("!HH", number, 1) + bytes(8)
+    rest = struct.pack("!HH", number, 1) + bytes(16)
     if is_icmp_error(packet):
         rest = bytes(4) + _quoted(packet, number)
     message = struct.pack("!BBH", icmp_type(packet), packet.icmp_code, 0) + rest

@@ -43,6 +43,49 @@ print(before, connections - before)
 pool.close()
 """
 
+PROVE = """
+import sys
+from ipaddress import ip_address
+from fwguardd.kernel.bed import Beds
+from fwguardd.kernel.namespaces import NamespaceMethod, NamespacePool
+from fwguardd.packets.host import Host, Interface, Route, Sysctls
+from fwguardd.packets.model import Journey, Packet
+from fwguardd.ruleset.model import Family
+from fwguardd.ruleset.save_format import read_saved
+
+RULES = {
+    Family.IPV4: "*filter\\n:INPUT DROP [0:0]\\n:OUTPUT ACCEPT [0:0]\\n"
+    "[0:0] -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\\n"
+    "[0:0] -A OUTPUT -m owner --uid-owner 33 -j REJECT\\nCOMMIT\\n",
+    Family.IPV6: "*filter\\n:FORWARD ACCEPT [0:0]\\n[0:0] -A FORWARD -i eth1 -j DROP\\nCOMMIT\\n",
+}
+HOST = Host(
+    (Interface("eth0", addresses=("192.0.2.1/24", "2001:db8::1/64")), Interface("eth1")),
+    (Route("0.0.0.0/0", dev="eth0", scope=253), Route("2001:db8::/64", dev="eth0")),
+    sysctls=Sysctls(ipv6_forwarding=True),
+)
+
+def packet(source, destination, port, into=None, out=None, uid=None):
+    family = Family.IPV4 if "." in source else Family.IPV6
+    return Packet(family, "tcp", ip_address(source), ip_address(destination), 40000, port, into, out, uid=uid)
+
+PACKETS = [
+    packet("198.51.100.7", "192.0.2.1", 22, "eth0"),
+    packet("198.51.100.7", "192.0.2.1", 23, "eth0"),
+    packet("192.0.2.1", "198.51.100.7", 80, None, "eth0"),
+    packet("192.0.2.1", "198.51.100.7", 80, None, "eth0", 33),
+    packet("2001:db8:1::7", "2001:db8::7", 80, "eth0", "eth0"),
+    packet("2001:db8:1::7", "2001:db8::7", 80, "eth1", "eth0"),
+]
+for backend in ("nft", "legacy"):
+    pool = NamespacePool(lambda: NamespaceMethod.SERVICE)
+    rules = {family: read_saved(family, text).shown for family, text in RULES.items()}
+    with Beds(backend, pool).prove(rules, HOST) as bed:
+        print(*[f"{one.verdict}/{one.routed}" if isinstance(one, Journey) else one for one in bed.send(PACKETS)])
+        print(bed.left_out)
+    pool.close()
+"""
+
 
 def test_it_starts_and_its_rules_are_in_force(guarded: Guarded) -> None:
     """A start returns when the first pass is done: the rules are loaded, and the status line says so."""
@@ -238,3 +281,12 @@ def test_legacy_iptables_works_in_it_too(guarded: Guarded) -> None:
     assert "-A INPUT" not in bed.output("iptables-nft-save")
     bed.run("systemctl stop fwguardd")
     assert "--dport 8080 " in bed.output("iptables-legacy-save")
+
+
+def test_packets_are_sent_in_a_namespace_of_systemd(guarded: Guarded) -> None:
+    """A rehearsal worker of systemd, with every directive of its unit in force, rebuilds the network of a host and
+    sends packets through rules there: inbound, outbound of a user, and forwarded."""
+    guarded.bed.file("/var/tmp/prove.py").write_text(PROVE)
+    printed = guarded.bed.output("python3 /var/tmp/prove.py").splitlines()
+    verdicts = "accept/local drop/local accept/eth0 reject/eth0 accept/eth0 drop/eth0"
+    assert printed == [verdicts, "()", verdicts, "()"]
