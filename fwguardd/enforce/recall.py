@@ -21,6 +21,7 @@ from fwguardd.enforce.record import (
     in_force_of,
     keep,
     report_faults,
+    revision_of,
     stamp,
     store_errors_reported,
     write_boot_files,
@@ -214,11 +215,35 @@ def _complete_boot_files(context: Context, state: State) -> None:
         write_boot_files(context, number)
 
 
+def _write_lost(context: Context, state: State) -> None:
+    """Write what is in force anew, if somebody has removed it from the state directory, or removed the directory."""
+    in_force = state.in_force
+    if in_force is None or not context.store.lost(in_force.revision):
+        return
+    message = f"the file of revision {in_force.revision} was removed from the state directory; it is written anew"
+    context.emit(events.STATE_DAMAGED, message)
+    revision = revision_of(context, in_force, (), Cause(in_force.cause, in_force.by))
+    snapshot = take_snapshot(context.rules_dir)
+    if snapshot.digest == in_force.digest:
+        revision = replace(revision, files=snapshot.files)
+    with store_errors_reported(context):
+        context.store.mend(revision)
+        if state.pending is not None:
+            context.store.set_pending(state.pending)
+        if state.held is not None:
+            context.store.hold(state.held.digest, state.held.reason)
+        if state.pending is None:
+            context.store.write_boot_files(revision)
+        elif state.fallback is not None:
+            context.store.write_boot_files(revision_of(context, state.fallback, (), Cause(state.fallback.cause)))
+
+
 def settle_disk(context: Context, state: State) -> State:
     """The state after another try to write what could not be written; to be called after each step.
 
     A failure was reported when it came first. A note that stays in spite of it undoes nothing: its number is passed.
     """
+    _write_lost(context, state)
     with contextlib.suppress(StoreError):
         if state.unrecorded is not None:
             context.store.record(state.unrecorded)

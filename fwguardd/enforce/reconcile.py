@@ -42,7 +42,7 @@ from fwguardd.enforce.prover import NOT_FORCED, ProofRequest
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, load_failed, pass_failed
-from fwguardd.enforce.rule_files import SHORT, Snapshot, take_snapshot
+from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.schedule import Due
 from fwguardd.enforce.state import RefusedFiles, State
 from fwguardd.enforce.unknown import Unknown
@@ -262,15 +262,13 @@ def _validate_and_apply(
     context: Context, state: State, snapshot: Snapshot, request: PassRequest, why_held: str = ""
 ) -> Outcome:
     """Validate files, and guard the revision in force meanwhile; then put them in force."""
-    for finding in snapshot.findings:
-        if finding.code == SHORT:
-            return _not_rehearsed(context, state, str(finding), request.authors)
+    if snapshot.short:
+        return _not_rehearsed(context, state, snapshot.short, request.authors)
     guard = Guard(context, state, request.authors)
     result = guard.validate(snapshot)
     if guard.broken is not None:
         return guard.broken
-    outcome = _apply(context, guard.state, snapshot, result, request, why_held)
-    return with_repairs(outcome, guard.repaired)
+    return with_repairs(_apply(context, guard.state, snapshot, result, request, why_held), guard.repaired)
 
 
 def _apply(

@@ -76,6 +76,14 @@ class Snapshot:
     sets: frozenset[str] = frozenset()
 
     @property
+    def short(self) -> str:
+        """What could not be read because the process lacks descriptors or memory; "" if nothing."""
+        for finding in self.findings:
+            if finding.code == SHORT:
+                return str(finding)
+        return ""
+
+    @property
     def tests_files(self) -> tuple[RuleFile, ...]:
         """The files of policy tests."""
         return tests_files(self.files)

@@ -161,6 +161,10 @@ class BackgroundStore(RevisionStore):
         """As in the base class."""
         return self._read(super().read_boot_revision, lambda: None)
 
+    def lost(self, number: int) -> bool:
+        """As in the base class."""
+        return self._read(partial(super().lost, number), lambda: False)
+
     def pending(self) -> Pending:
         """As in the base class; one that waits to be written counts."""
         return self._read(super().pending, lambda: self._coming("pending", self._known.pending))

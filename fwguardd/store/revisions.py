@@ -152,6 +152,10 @@ class RevisionStore:
         """The revision that the boot files hold, without its rule files and the origins of its rules."""
         return self._boot.copy()
 
+    def lost(self, number: int) -> bool:
+        """Whether the file of a revision that was kept is gone: somebody has removed it, or the directory."""
+        return self._revisions.sealed(number) is not None and not self._revisions.is_there(number)
+
     def mend(self, revision: Revision) -> None:
         """Write a revision anew whose file is lost, from another copy. Raises StoreError.
 
@@ -318,8 +322,10 @@ class RevisionStore:
     def _needed(self) -> tuple[int, ...] | None:
         """The numbers of the revisions that the boot files and the pending confirmation name; None if not known."""
         pending = self._pending.value
+        numbers: set[int | None] = set()
         try:
-            numbers = self._numbers_in_boot()
+            with contextlib.suppress(DamagedError):
+                numbers.add(self._boot.read())
         except OSError:
             return None
         if isinstance(pending, UnreadableNote):
@@ -327,13 +333,6 @@ class RevisionStore:
         if pending is not None:
             numbers |= {pending.number, pending.back_to}
         return tuple(number for number in numbers if number is not None)
-
-    def _numbers_in_boot(self) -> set[int | None]:
-        """The number of the revision in the boot files; none if they are damaged. Raises OSError."""
-        try:
-            return {self._boot.read()}
-        except DamagedError:
-            return set()
 
     def _report(self, fault: Fault) -> None:
         if fault in self._faults:

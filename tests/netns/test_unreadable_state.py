@@ -638,3 +638,32 @@ def test_the_guard_goes_on_during_a_validation(bench: Bench, saved: Saved, opene
     assert outcome.repaired
     assert outcome.state.revision == 2
     assert tables(saved) != a
+
+
+# A state directory that is removed.
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["in force", "to be confirmed"])
+def test_a_state_directory_that_was_removed_is_written_anew(
+    bench: Bench, saved: Saved, opened: Opened, *, pending: bool
+) -> None:
+    """The end of the next step notices that it is gone: what is in force, and what waits to be confirmed, is there for
+    the next start and the next boot."""
+    context, state = opened()
+    if pending:
+        bench.put(B)
+        outcome = reload_files(context, state, RELOAD, 3600.0)
+        state = outcome.state
+    before = tables(saved)
+    shutil.rmtree(bench.state)
+    run_pass(context, state)
+    assert bench.emitted.count("state.damaged") == 1
+    run_pass(context, state)
+    assert bench.emitted.count("state.damaged") == 1
+    context, again = opened()
+    assert again.in_force is not None
+    assert again.in_force.canonical == state.in_force.canonical  # type: ignore[union-attr]
+    assert again.pending == state.pending
+    assert context.store.read_boot_revision() == 1
+    assert isinstance(run_pass(context, again, STARTED), Done)
+    assert tables(saved) == before
