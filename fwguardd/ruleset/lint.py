@@ -136,9 +136,13 @@ def _lint_rules(statements: Sequence[Statement], context: LintContext) -> Iterat
         view = RuleView.of(rule.text)
         if view.target == "LOG":
             yield from _lint_log(rule, view, limited, context)
-        yield from _lint_nflog(rule, view)
-        yield from _lint_limit(rule, view)
-        yield from _lint_ports(rule, view)
+        yield from _lint_others(rule, view)
+
+
+def _lint_others(rule: Addition, view: RuleView) -> Iterator[Finding]:
+    yield from _lint_nflog(rule, view)
+    yield from _lint_limit(rule, view)
+    yield from _lint_ports(rule, view)
 
 
 def _limited_chains(statements: Iterable[Statement]) -> frozenset[tuple[str, str]]:

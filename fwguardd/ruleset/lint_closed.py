@@ -33,36 +33,54 @@ def lint_closed_chains(
 ) -> Iterator[Finding]:
     """Closed built-in chains in which no rule accepts replies, loopback or neighbour discovery; and those that are open
     for IPv6. ``inserted`` are the places of rules that -I puts before others."""
-    is_off = _is_turned_off(rulesets, "INPUT") and _is_turned_off(rulesets, "OUTPUT")
     for name in _REPLIES:
         closed = _closed_chains(rulesets, name)
-        used = dict(closed)
-        if _is_turned_off(rulesets, name):
-            del used[Family.IPV6]
-        # Programs try ::1 first. Where only INPUT drops it they wait for an answer, which is worth a warning.
-        with_loopback = closed
-        if is_off:
-            with_loopback = used
+        used = _without_ipv6_if(closed, is_off=_is_turned_off(rulesets, name))
         yield from _lint_replies(name, _Hints(used, inserted))
         if name in _LOOPBACK_OPTIONS:
-            yield from _lint_loopback(name, _Hints(with_loopback, inserted))
+            yield from _lint_loopback(name, _Hints(_with_loopback(closed, rulesets), inserted))
             yield from _lint_neighbours(name, _Hints(used, inserted))
         if name in ("INPUT", "FORWARD") and _drops_new_only_for_ipv4(closed):
             yield from _lint_open(closed[Family.IPV4], rulesets, preserve)
     yield from _lint_single_protocols(rulesets, inserted)
 
 
+_Chains = dict[Family, ClosedChain]
+
+
+def _without_ipv6_if(closed: _Chains, *, is_off: bool) -> _Chains:
+    if not is_off:
+        return closed
+    return {family: chain for family, chain in closed.items() if family is not Family.IPV6}
+
+
+def _with_loopback(closed: _Chains, rulesets: Sequence[ReadRuleset]) -> _Chains:
+    """The chains in which programs need loopback. They try ::1 first: where only INPUT drops it they wait for an
+    answer, and where OUTPUT drops it they do not."""
+    is_off = _is_turned_off(rulesets, "INPUT") and _is_turned_off(rulesets, "OUTPUT")
+    return _without_ipv6_if(closed, is_off=is_off)
+
+
 def _is_turned_off(rulesets: Iterable[ReadRuleset], name: str) -> bool:
     """Whether a chain drops all packets of IPv6, by a policy or a rule that is not for IPv4 too: then that is meant."""
-    places: dict[Family, Origin | None] = {}
-    for ruleset in rulesets:
-        closed = ClosedChain.of(ruleset, name)
-        if ruleset.family is Family.IPV6 and (closed is None or not closed.accepts_nothing):
-            return False
-        places[ruleset.family] = first_origin(ruleset.chains[name])
-        if closed is not None:
-            places[ruleset.family] = closed.place
-    return places.get(Family.IPV6) is not None and places[Family.IPV6] != places.get(Family.IPV4)
+    by_family = {ruleset.family: ruleset for ruleset in rulesets}
+    if Family.IPV6 not in by_family:
+        return False
+    closed = ClosedChain.of(by_family[Family.IPV6], name)
+    if closed is None or not closed.accepts_nothing or closed.place is None:
+        return False
+    return closed.place != _place_for_ipv4(by_family, name)
+
+
+def _place_for_ipv4(by_family: Mapping[Family, ReadRuleset], name: str) -> Origin | None:
+    """The place that closes the chain for IPv4, or that states its policy."""
+    ruleset = by_family.get(Family.IPV4)
+    if ruleset is None:
+        return None
+    closed = ClosedChain.of(ruleset, name)
+    if closed is None:
+        return first_origin(ruleset.chains[name])
+    return closed.place
 
 
 def _lint_single_protocols(rulesets: Iterable[ReadRuleset], inserted: Collection[Origin]) -> Iterator[Finding]:
@@ -139,18 +157,22 @@ def _at(place: str, origin: Origin | None) -> str:
 
 
 def _lint_replies(name: str, hints: _Hints) -> Iterator[Finding]:
-    lacking: list[Family] = []
-    without_udp: list[Family] = []
-    for family, closed in hints.closed.items():
-        # A FORWARD that accepts nothing at all lacks nothing.
-        if closed.is_one_way or (name != "FORWARD" and not closed.accepts_replies):
-            lacking.append(family)
-        elif name == "INPUT" and closed.accepts_replies_of_tcp_alone:
-            without_udp.append(family)
+    lacking = [family for family, closed in hints.closed.items() if _lacks_replies(name, closed)]
     message = f"{name} is closed, and no rule accepts {_REPLIES[name]}"
     yield from hints.lacking(lacking, Finding("no-established", message), _STATES)
+    if name == "INPUT":
+        yield from _lint_replies_over_udp([family for family in hints.closed if family not in lacking], hints)
+
+
+def _lacks_replies(name: str, closed: ClosedChain) -> bool:
+    """Whether a chain lacks replies. A FORWARD that accepts nothing at all lacks nothing."""
+    return closed.is_one_way or (name != "FORWARD" and not closed.accepts_replies)
+
+
+def _lint_replies_over_udp(families: Iterable[Family], hints: _Hints) -> Iterator[Finding]:
+    lacking = [family for family in families if hints.closed[family].accepts_replies_of_tcp_alone]
     message = "INPUT is closed, and no rule accepts replies over UDP, such as those of DNS"
-    yield from hints.lacking(without_udp, Finding("no-established", message), _STATES)
+    yield from hints.lacking(lacking, Finding("no-established", message), _STATES)
 
 
 def _lint_loopback(name: str, hints: _Hints) -> Iterator[Finding]:
@@ -206,6 +228,10 @@ def _how_to_close(ipv4: ClosedChain, end: End | None, policy: Chain | None) -> s
     """What to write; ``end`` is the rule that accepts all packets of IPv6, if there is one."""
     if end is not None:
         return f"the rule at {end.rule.rule.origin} accepts every packet; limit it, or remove it for IPv6"
+    return _how_to_close_without_rule(ipv4, policy)
+
+
+def _how_to_close_without_rule(ipv4: ClosedChain, policy: Chain | None) -> str:
     name, origin = ipv4.chain.name, ipv4.origin
     if origin is not None and origin.path.endswith(".v4.rules"):
         return f'add "-6 -P {name} DROP", in a file whose name does not end in .v4.rules'

@@ -17,7 +17,7 @@ from fwguardd.ruleset.program_lookup import owner_of_rule
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Family, Ruleset
@@ -48,11 +48,21 @@ def losses(drift: Iterable[Difference], before: Rulesets, own: Rulesets, after: 
     emptied = {(one.family, one.table, one.chain) for one in drift if one.kind is ChangeKind.MISSING}
     lost: dict[tuple[str, str], list[str]] = {}
     for family, table in _tables_of(emptied):
-        for chain, text in _lost_in_table((before[family], own[family], after[family]), table):
-            if (family, table, chain) in emptied or not _rules(after[family], table, chain):
-                owner = _owner(text, table, chain)
-                lost.setdefault(owner, []).append(f"{family.value} {table} -A {chain} {text}")
+        versions = before[family], own[family], after[family]
+        for chain, text in _lost_with_chains(versions, table, emptied):
+            owner = _owner(text, table, chain)
+            lost.setdefault(owner, []).append(f"{family.value} {table} -A {chain} {text}")
     return tuple(Loss(program, tuple(rules), restore) for (program, restore), rules in lost.items())
+
+
+def _lost_with_chains(
+    versions: tuple[Ruleset, Ruleset, Ruleset], table: str, emptied: Collection[tuple[Family, str, str]]
+) -> Iterator[tuple[str, str]]:
+    """The rules that a table has lost, with their chains, where the chain has lost rules of ours too or has none."""
+    after = versions[-1]
+    for chain, text in _lost_in_table(versions, table):
+        if (after.family, table, chain) in emptied or not _rules(after, table, chain):
+            yield chain, text
 
 
 def _tables_of(chains: Iterable[tuple[Family, str, str]]) -> list[tuple[Family, str]]:

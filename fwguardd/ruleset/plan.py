@@ -225,13 +225,18 @@ class _ChainEdit:
             return self._appended(_with_counters(middle.wanted, ()))
         ours = self._ours()
         kept, places = _places(middle, ours)
-        removed = [number for number in range(len(middle.live)) if number not in kept]
-        new = _with_counters([text for _, text in places], [middle.live[number] for number in removed])
+        removed, new = self._removed_and_new(kept, places)
         if self._is_replaced(removed, new):
             return [FlushChain(self.table, self.live.name), *self._appended(new)]
         if self._is_written_anew(removed, places):
             return self._written_anew(self._final_middle(kept, set(ours), places, new))
         return [*self._deletions([middle.head + number for number in removed]), *self._insertions(places, new)]
+
+    def _removed_and_new(self, kept: Collection[int], places: Sequence[_Place]) -> tuple[list[int], list[_NewRule]]:
+        """The numbers of the rules of the middle that do not stay, and the new rules, with the counters of those."""
+        live = self.middle.live
+        removed = [number for number in range(len(live)) if number not in kept]
+        return removed, _with_counters([text for _, text in places], [live[number] for number in removed])
 
     def _is_replaced(self, removed: Sequence[int], new: Sequence[_NewRule]) -> bool:
         """Whether no rule of the chain stays, and there are so many that flushing it is faster."""

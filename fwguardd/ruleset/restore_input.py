@@ -47,13 +47,10 @@ def restore_of(words: Sequence[str]) -> Restore | None:
     program = _PROGRAM.fullmatch(words[0])
     if program is None:
         return None
-    flushes = True
-    for word in words[1:]:
-        if word in _NO_FLUSH:
-            flushes = False
-        elif word not in _WITHOUT_EFFECT and not word.isdecimal():
-            return None
-    return Restore(4 + 2 * (program[1] == "ip6tables"), flushes)
+    options = {word for word in words[1:] if not word.isdecimal()}
+    if options - _NO_FLUSH - _WITHOUT_EFFECT:
+        return None
+    return Restore(4 + 2 * (program[1] == "ip6tables"), not options & _NO_FLUSH)
 
 
 def commands(lines: Iterable[tuple[int, str]]) -> Iterator[RestoreCommand]:
@@ -72,12 +69,18 @@ def commands(lines: Iterable[tuple[int, str]]) -> Iterator[RestoreCommand]:
 
 
 def _command(number: int, table: str, text: str) -> RestoreCommand:
-    chain, rule = _CHAIN.fullmatch(text), _RULE.fullmatch(text)
-    if not table or (chain is None and rule is None):
+    rule = _RULE.fullmatch(text)
+    if not table:
         return RestoreCommand(number, table, "", "", text)
     if rule is not None:
         return RestoreCommand(number, table, rule[2], rule[3], rule[1])
-    assert chain is not None
+    return _declaration(number, table, text)
+
+
+def _declaration(number: int, table: str, text: str) -> RestoreCommand:
+    chain = _CHAIN.fullmatch(text)
+    if chain is None:
+        return RestoreCommand(number, table, "", "", text)
     if chain[2] == "-":
         return RestoreCommand(number, table, "-N", chain[1], f"-N {chain[1]}")
     return RestoreCommand(number, table, "-P", chain[1], f"-P {chain[1]} {chain[2]}")

@@ -112,11 +112,15 @@ def _parts(line: ShellLine) -> Iterator[ShellLine]:
         text = _DO.sub("", part, count=1)
         if text != part:
             yield ShellLine(line.number, "do", line.whole)
-        here = line.here
-        if here is not None and _HERE.search(text) is None:
-            here = None
         if text:
-            yield ShellLine(line.number, text, line.whole, here)
+            yield ShellLine(line.number, text, line.whole, _here_of(text, line))
+
+
+def _here_of(text: str, line: ShellLine) -> HereDocument | None:
+    """The here-document of a line, for the part that begins it."""
+    if _HERE.search(text) is None:
+        return None
+    return line.here
 
 
 def _split(text: str) -> Iterator[str]:

@@ -29,18 +29,26 @@ def suppressions(lines: Sequence[str]) -> dict[int, frozenset[str]]:
     allowed: dict[int, frozenset[str]] = {}
     above: frozenset[str] = frozenset()
     for number, line in enumerate(lines, 1):
-        codes = above
-        match = _ALLOW.search(line)
-        if match and match[1]:
-            allowed[WHOLE_FILE] = allowed.get(WHOLE_FILE, frozenset()).union(_codes(match[2]))
-        elif match:
-            codes = above | _codes(match[2])
+        for_file, for_line = _allowed_by(line)
+        codes = above | for_line
+        if for_file:
+            allowed[WHOLE_FILE] = allowed.get(WHOLE_FILE, frozenset()) | for_file
         if codes:
             allowed[number] = codes
         above = frozenset()
         if line.lstrip(" \t").startswith("#"):
             above = codes
     return allowed
+
+
+def _allowed_by(line: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The codes that the comment of a line suppresses for the file, and for the line."""
+    match = _ALLOW.search(line)
+    if match is None:
+        return frozenset(), frozenset()
+    if match[1]:
+        return _codes(match[2]), frozenset()
+    return frozenset(), _codes(match[2])
 
 
 def _codes(words: str) -> frozenset[str]:
