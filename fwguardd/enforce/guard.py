@@ -22,6 +22,8 @@ from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from fwguardd.enforce.context import Context
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.state import State
@@ -60,16 +62,20 @@ class Guard:
             work.add_done_callback(lambda _: self.context.kernel_changed.set())
             wait([work], SHORT)
             while not work.done() and self.broken is None:
-                self.context.kernel_changed.wait(self.context.drift_interval)
-                self.context.kernel_changed.clear()
-                if not work.done():
-                    began = time.monotonic()
-                    self._enforce()
-                    wait([work], max(GAP, 2 * (time.monotonic() - began)))
+                self._enforce_after_notice(work)
         try:
             return work.result()
         except NamespaceError as error:
             return error
+
+    def _enforce_after_notice(self, work: Future[Validation]) -> None:
+        """Wait for a change of the kernel or the end of the work; then enforce, and leave some time to the work."""
+        self.context.kernel_changed.wait(self.context.drift_interval)
+        self.context.kernel_changed.clear()
+        if not work.done():
+            began = time.monotonic()
+            self._enforce()
+            wait([work], max(GAP, 2 * (time.monotonic() - began)))
 
     def _enforce(self) -> None:
         """Compare the kernel with the revision in force, and repair it. Nothing else can be rehearsed meanwhile."""

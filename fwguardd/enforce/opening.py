@@ -70,11 +70,7 @@ def _put(context: Context, state: State, opened: InForce, why: Cause, *, for_boo
     outcome = put_recorded(context, state, opened, why, for_boot=for_boot)
     if isinstance(outcome, Done):
         return outcome
-    failures: dict[Family, str] = {}
-    for family in opened.canonical.rulesets:
-        failure = _open_family(context, state, opened, family)
-        if failure:
-            failures[family] = failure
+    failures = _open_families(context, state, opened)
     if len(failures) == len(opened.canonical.rulesets):
         return outcome
     unrecorded = keep(context, opened, (), why, for_boot=for_boot)
@@ -91,6 +87,16 @@ def _put(context: Context, state: State, opened: InForce, why: Cause, *, for_boo
         unverified_why=reason,
     )
     return pass_failed(context, after, reason, retry=True)
+
+
+def _open_families(context: Context, state: State, opened: InForce) -> dict[Family, str]:
+    """Open each family by itself; why that failed, for those in which it did."""
+    failures: dict[Family, str] = {}
+    for family in opened.canonical.rulesets:
+        failure = _open_family(context, state, opened, family)
+        if failure:
+            failures[family] = failure
+    return failures
 
 
 def _open_family(context: Context, state: State, opened: InForce, family: Family) -> str:

@@ -228,14 +228,23 @@ def _write_lost(context: Context, state: State) -> None:
         revision = replace(revision, files=snapshot.files)
     with store_errors_reported(context):
         context.store.mend(revision)
-        if state.pending is not None:
-            context.store.set_pending(state.pending)
-        if state.held is not None:
-            context.store.hold(state.held.digest, state.held.reason)
-        if state.pending is None:
-            context.store.write_boot_files(revision)
-        elif state.fallback is not None:
-            context.store.write_boot_files(revision_of(context, state.fallback, (), Cause(state.fallback.cause)))
+        _write_notes(context, state)
+        context.store.write_boot_files(_to_boot(context, state, revision))
+
+
+def _write_notes(context: Context, state: State) -> None:
+    """Record what waits to be confirmed and which files are held. Raises StoreError."""
+    if state.pending is not None:
+        context.store.set_pending(state.pending)
+    if state.held is not None:
+        context.store.hold(state.held.digest, state.held.reason)
+
+
+def _to_boot(context: Context, state: State, revision: Revision) -> Revision:
+    """What the next boot loads: the revision in force, or what an undo puts in force while one is pending."""
+    if state.pending is None or state.fallback is None:
+        return revision
+    return revision_of(context, state.fallback, (), Cause(state.fallback.cause))
 
 
 def settle_disk(context: Context, state: State) -> State:
