@@ -91,13 +91,13 @@ def test_line_becomes_what_is_expected(shape: Shape) -> None:
     """Each line of the kernel's becomes the fields and the sentence that the reviewed file says."""
     entry = EXPECTED[shape.name]
     denial = parsed(shape.text)
-    told = json.loads(json.dumps(denial_fields(denial)))
+    shown = json.loads(json.dumps(denial_fields(denial)))
     wanted = dict(entry["fields"])
     if not shape.packet:
         for key in KERNELS_OWN_CHOICE & wanted.keys():
-            assert isinstance(told.pop(key), int)
+            assert isinstance(shown.pop(key), int)
             wanted.pop(key)
-    assert told == wanted
+    assert shown == wanted
     assert sentence(denial) == entry["sentence"]
     assert denial.text == shape.text
 
@@ -105,8 +105,8 @@ def test_line_becomes_what_is_expected(shape: Shape) -> None:
 @every_shape
 def test_line_may_have_lost_its_last_blank(shape: Shape) -> None:
     """The journal and syslog daemons strip lines; nothing that the line says depends on the blank at its end."""
-    told = denial_fields(parsed(shape.text))
-    assert denial_fields(parsed(shape.text.rstrip(" "))) == told
+    shown = denial_fields(parsed(shape.text))
+    assert denial_fields(parsed(shape.text.rstrip(" "))) == shown
 
 
 @every_shape

@@ -206,7 +206,7 @@ def _line_of(stderr: str) -> int:
 
 @pytest.mark.parametrize(("entry", "backend"), REFUSED, ids=[f"{entry.text} {backend}" for entry, backend in REFUSED])
 def test_what_a_rehearsal_refuses_is_refused_for_the_known_reason(entry: Entry, backend: str) -> None:
-    """It is told at its line, with the code of the data, and with a hint; should it load one day, the data is wrong."""
+    """It is reported at its line, with the code of the data and a hint; should it load one day, the data is wrong."""
     pool = NamespacePool()
     try:
         outcome = Rehearsals(backend, pool).rehearse(candidate_of(file_of([entry])))

@@ -67,8 +67,8 @@ def test_a_packet_has_all_fields_of_its_line(shape: Shape) -> None:
     if "forward" in shape.name or "postrouting" in shape.name:
         # A forwarded packet has lost one by the time it is logged.
         left_out |= {"ttl"}
-    told: dict[str, Any] = {key: value for key, value in denial_fields(line).items() if key not in left_out}
-    assert {key: value for key, value in denial_fields(packet).items() if key in told} == told
+    shown: dict[str, Any] = {key: value for key, value in denial_fields(line).items() if key not in left_out}
+    assert {key: value for key, value in denial_fields(packet).items() if key in shown} == shown
 
 
 def test_every_difference_is_still_one() -> None:

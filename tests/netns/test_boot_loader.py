@@ -323,7 +323,7 @@ BROKEN: dict[str, tuple[Callable[[Loader], object], str]] = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_broken_boot_files_give_the_emergency_set(loader: Loader, how: str, saved: Saved) -> None:
-    """Whatever is wrong with the boot files, none of them is loaded, nothing in them is run, and the reason is told."""
+    """Whatever is wrong with the boot files, none is loaded, nothing in them runs, and the reason is reported."""
     loader.programs(*(name for name in RESTORES if f"-{loader.backend}-" in name))
     damage, reason = BROKEN[how]
     loader.keep()
@@ -518,7 +518,7 @@ def test_a_lock_that_is_held_for_a_while_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_costs_only_the_report(loader: Loader, saved: Saved) -> None:
-    """Where the runtime directory cannot be, the rules are loaded all the same, and the loss is told."""
+    """Where the runtime directory cannot be, the rules are loaded all the same, and the loss is reported."""
     loader.keep()
     loader.runtime.write_text("")
     finished = loader.run()
@@ -529,7 +529,7 @@ def test_a_report_that_cannot_be_written_costs_only_the_report(loader: Loader, s
 
 @pytest.mark.parametrize("options", [["--load"], ["--state-dir"], ["--runtime-dir", ""], ["--check", "x"]])
 def test_wrong_usage_touches_nothing(loader: Loader, options: list[str], saved: Saved) -> None:
-    """Options that do not exist, or lack their directory, are told with the usage and code 2."""
+    """Options that do not exist, or lack their directory, are reported with the usage and code 2."""
     loader.keep()
     finished = loader.run(*options)
     assert finished.returncode == 2

@@ -47,7 +47,7 @@ def test_the_shipped_rules_pass(rules: Path, backend: str, user: int | None) -> 
 
 
 def test_all_mistakes_are_reported_with_their_places(rules: Path, backend: str) -> None:
-    """Several mistakes in several files are told at once, each with file and line; the exit code is 1."""
+    """Several mistakes in several files are reported at once, each with file and line; the exit code is 1."""
     (rules / "50-a.rules").write_text("# one\n-A INPUT -p tcp --dport 70000 -j ACCEPT\n-A INPUT -j NOWHERE\n")
     (rules / "60-b.rules").write_text("*nat\n-A PREROUTING -j MASQUERADE\n")
     ended = _ctl("check", str(rules), "--backend", backend)
@@ -89,7 +89,7 @@ def test_a_mistake_in_a_large_ruleset_is_found_without_privilege(rules: Path, ba
     lines[512] = "-A INPUT -m owner --uid-owner 0 -j ACCEPT"
     (rules / "50-large.rules").write_text("\n".join(lines) + "\n")
     ended = _ctl("check", str(rules), "--backend", backend, "--json", user=NOBODY)
-    (finding,) = [told for told in json.loads(ended.stdout)["findings"] if told["severity"] == "error"]
+    (finding,) = [reported for reported in json.loads(ended.stdout)["findings"] if reported["severity"] == "error"]
     assert (finding["file"], finding["line"], finding["code"]) == (
         str(rules / "50-large.rules"),
         513,
@@ -126,7 +126,9 @@ def test_a_name_that_cannot_be_resolved_is_reported(rules: Path, backend: str) -
     )
     (rules / "50-bad.rules").write_text(text)
     document = json.loads(_ctl("check", str(rules), "--backend", backend, "--json").stdout)
-    errors = {told["line"]: told["code"] for told in document["findings"] if told["severity"] == "error"}
+    errors = {
+        reported["line"]: reported["code"] for reported in document["findings"] if reported["severity"] == "error"
+    }
     assert errors == {1: "unresolvable-name", 2: "unknown-set", 3: "unknown-match"}
 
 

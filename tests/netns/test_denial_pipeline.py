@@ -98,7 +98,7 @@ def test_repeated_packets_become_one_summary_and_many_ports_a_scan(
     start_daemon: Callable[..., Any], kernel_log_of_namespaces: Callable[[], None]
 ) -> None:
     """Of a flow one event comes at once, and a summary of the others when its window ends, though no other packet
-    comes; a source that asks for many ports is told as a scan."""
+    comes; a source that asks for many ports is reported as a scan."""
     prefix = f"{secrets.token_hex(4)} "
     rules = {"10-log.rules": f'-A INPUT -p udp --dport 2000:3000 -j LOG --log-prefix "{prefix}"\n'}
     settings = f'prefixes: [{{name: knock, prefix: "{prefix}"}}]\ndenials_window: 1s\ndenials_first: 1\nscan_ports: 5\n'

@@ -74,7 +74,7 @@ def guards(daemon: Any) -> bool:
         return False
 
 
-def told(seen: list[dict[str, Any]]) -> list[int]:
+def shown(seen: list[dict[str, Any]]) -> list[int]:
     """The ports that single events tell of."""
     return [event["dpt"] for event in seen if event["event"] == "denied"]
 
@@ -102,8 +102,8 @@ def test_a_restart_neither_repeats_nor_skips(client: Client) -> None:
     client.send(3001)
     second.event("denied", dpt=3001)
     second.stop()
-    assert told(first.all_events()) == [1001, 1002, 1003]
-    assert told(second.all_events()) == [2001, 2002, 3001]
+    assert shown(first.all_events()) == [1001, 1002, 1003]
+    assert shown(second.all_events()) == [2001, 2002, 3001]
 
 
 def test_a_packet_between_two_daemons_has_its_own_time(client: Client) -> None:
@@ -128,7 +128,7 @@ def test_a_stop_reports_what_is_counted(client: Client) -> None:
     second = client.start("denials_first: 2\n")
     second.stop()
     seen = first.all_events()
-    assert told(seen) == [1001, 1001]
+    assert shown(seen) == [1001, 1001]
     assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [8]
     assert not [event for event in second.all_events() if event["event"].startswith("denied")]
 
@@ -147,9 +147,9 @@ def test_a_kill_loses_no_count(client: Client) -> None:
     client.send(1001)
     wait_until(lambda: status(second)["lines"] == 12, "eight old lines and four new ones")
     second.stop()
-    assert told(first.all_events()) == [1001, 1001]
+    assert shown(first.all_events()) == [1001, 1001]
     seen = second.all_events()
-    assert told(seen) == []
+    assert shown(seen) == []
     assert [event["count"] for event in seen if event["event"] == "denied.summary"] == [12]
 
 
@@ -169,7 +169,7 @@ def test_a_kill_at_any_moment_skips_nothing(client: Client) -> None:
     last.event("denied", dpt=9999)
     last.stop()
     events += last.all_events()
-    assert sorted(set(told(events))) == client.sent
+    assert sorted(set(shown(events))) == client.sent
     numbers = {(event["kmsg_seq"], event["dpt"]) for event in events if event["event"] == "denied"}
     assert len(numbers) == len(client.sent)
 
@@ -191,7 +191,7 @@ def test_what_was_overwritten_meanwhile_is_counted(client: Client) -> None:
     seen = second.all_events()
     lost = sum(event["count"] for event in seen if event["event"] == "denials.lost")
     assert lost > 0
-    assert 5000 <= len(told(seen)) + lost <= records
+    assert 5000 <= len(shown(seen)) + lost <= records
 
 
 def test_the_first_start_begins_at_the_end(client: Client) -> None:
@@ -204,7 +204,7 @@ def test_the_first_start_begins_at_the_end(client: Client) -> None:
     assert "2 older lines with a watched prefix skipped" in daemon.reading["message"]
     client.send(3001)
     daemon.event("denied", dpt=3001)
-    assert told(daemon.seen) == [3001]
+    assert shown(daemon.seen) == [3001]
 
 
 def test_a_reboot_starts_at_the_first_line_of_the_boot(client: Client) -> None:
@@ -219,7 +219,7 @@ def test_a_reboot_starts_at_the_first_line_of_the_boot(client: Client) -> None:
     second = client.start()
     assert "from the oldest line of this boot that is still there" in second.reading["message"]
     second.stop()
-    assert told(second.all_events()) == [1001, 1002]
+    assert shown(second.all_events()) == [1001, 1002]
 
 
 def test_a_reboot_that_empties_run_starts_at_the_first_line(client: Client) -> None:
@@ -232,7 +232,7 @@ def test_a_reboot_that_empties_run_starts_at_the_first_line(client: Client) -> N
     second = client.start()
     assert "from the oldest line of this boot that is still there" in second.reading["message"]
     second.stop()
-    assert told(second.all_events()) == [1001, 1002]
+    assert shown(second.all_events()) == [1001, 1002]
 
 
 def test_a_damaged_checkpoint_is_ignored(client: Client) -> None:
@@ -244,4 +244,4 @@ def test_a_damaged_checkpoint_is_ignored(client: Client) -> None:
     second = client.start()
     assert "1 older line" in second.reading["message"]
     second.stop()
-    assert told(second.all_events()) == []
+    assert shown(second.all_events()) == []

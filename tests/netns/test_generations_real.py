@@ -83,10 +83,10 @@ def run(command: str, stdin: str = "") -> int:
 
 def arrived(notices: GenerationNotices, seconds: float = QUIET) -> list[Notice]:
     """All notices until none arrives for a while."""
-    told: list[Notice] = []
+    reported: list[Notice] = []
     while select.select([notices], [], [], seconds)[0]:
-        told += notices.read_available()
-    return told
+        reported += notices.read_available()
+    return reported
 
 
 def next_commit(notices: GenerationNotices) -> Generation:
@@ -126,9 +126,9 @@ def test_a_restore_is_one_notice(notices: GenerationNotices, program: str, sourc
 def test_a_restore_of_several_tables_is_a_notice_for_each(notices: GenerationNotices) -> None:
     """A restore commits each table by itself: a comparison after the first notice may see it half done."""
     pid = run("iptables-nft-restore", "*filter\n-A INPUT -j ACCEPT\nCOMMIT\n*nat\n-A PREROUTING -j ACCEPT\nCOMMIT\n")
-    told = arrived(notices)
+    reported = arrived(notices)
     number = notices.number_at_opening
-    assert told == [Generation(number + step, pid, "iptables-nft-re") for step in (1, 2)]
+    assert reported == [Generation(number + step, pid, "iptables-nft-re") for step in (1, 2)]
 
 
 def test_a_change_by_nft_is_one_notice(notices: GenerationNotices) -> None:
@@ -209,13 +209,13 @@ def new_table(name: bytes) -> bytes:
 
 
 def test_a_flood_that_nobody_reads_is_reported_as_missed(notices: GenerationNotices) -> None:
-    """When the buffer overflows, that is told before what it held, and what comes after the flood is told again."""
+    """When the buffer overflows, that comes before what it held, and what comes after the flood is reported again."""
     with socket.socket(fileno=os.dup(notices.fileno())) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     add_tables(200)
-    told = arrived(notices)
-    assert told[0] == Missed()
-    held = [notice for notice in told if isinstance(notice, Generation)]
+    reported = arrived(notices)
+    assert reported[0] == Missed()
+    held = [notice for notice in reported if isinstance(notice, Generation)]
     assert 0 < len(held) < 200
     assert [commit.number for commit in held] == sorted({commit.number for commit in held})
     pid = run(f"iptables-nft -A {RULE}")

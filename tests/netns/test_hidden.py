@@ -52,15 +52,15 @@ def diff(folder: Path) -> tuple[int, str]:
 
 def test_a_hidden_table_of_others_changes_nothing_for_ours(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
     """Start, reload, repair, status, diff, rollback and open go on as if it were not there, and leave it byte for
-    byte. That it sees our packets too is told, once."""
+    byte. That it sees our packets too is reported, once."""
     masquerade()
     theirs = foreign()
     daemon = start_daemon({"10-first.rules": FIRST}, SLOW + QUICK)
     daemon.event("rules.applied")
     first = saved()
     assert all(":INPUT DROP" in lines for lines in first.values())
-    told = daemon.event("rules.elsewhere")["table"]
-    assert [table.split(",")[0] for table in told] == ["table ip nat of iptables-nft", "table ip6 nat of iptables-nft"]
+    shown = daemon.event("rules.elsewhere")["table"]
+    assert [table.split(",")[0] for table in shown] == ["table ip nat of iptables-nft", "table ip6 nat of iptables-nft"]
     daemon.drop("20-more.rules", MORE)
     code, said = diff(tmp_path)
     assert code == 0

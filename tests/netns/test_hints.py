@@ -67,18 +67,18 @@ def _check(folder: Path, backend: str, lines: list[str]) -> dict[str, Any]:
 
 
 def test_a_refused_rule_gets_no_warning_of_what_it_would_do(tmp_path: Path, backend: str) -> None:
-    """One mistake is told once: a name that is none, and a target that lacks its -j."""
-    told = _check(tmp_path / "rules", backend, ["-A INPUT -s no.such.invalid -j ACCEPT", "-A INPUT -i lo ACCEPT"])
-    assert [finding["code"] for finding in told["findings"]] == ["unresolvable-name", "bad-argument"]
+    """One mistake is reported once: an unknown name, and a target that lacks its -j."""
+    shown = _check(tmp_path / "rules", backend, ["-A INPUT -s no.such.invalid -j ACCEPT", "-A INPUT -i lo ACCEPT"])
+    assert [finding["code"] for finding in shown["findings"]] == ["unresolvable-name", "bad-argument"]
 
 
 def test_each_mistake_is_reported_once_and_its_hint_holds(tmp_path: Path, backend: str) -> None:
     """On both backends: one error for each line, with a code of its own; and the mended lines load."""
-    # A part at a time: no more than twenty are told at once.
+    # A part at a time: no more than twenty are reported at once.
     for number in range(0, len(MENDED), 15):
         part = MENDED[number : number + 15]
         bad = _check(tmp_path / f"bad-{number}", backend, [line for line, _, _ in part])
-        errors = [(told["text"], told["code"]) for told in bad["findings"] if told["severity"] == "error"]
+        errors = [(shown["text"], shown["code"]) for shown in bad["findings"] if shown["severity"] == "error"]
         assert errors == [(line, code) for line, code, _ in part]
-        assert all(told["hint"] for told in bad["findings"])
+        assert all(shown["hint"] for shown in bad["findings"])
         assert _check(tmp_path / f"good-{number}", backend, [line for _, _, line in part])["ok"]

@@ -63,7 +63,7 @@ def _check(folder: Path, backend: str, rules: str, user: int | None = None) -> d
 
 
 def _told(document: dict[str, Any]) -> list[tuple[int, str, str, str | None]]:
-    return [(told["line"], told["severity"], told["code"], told["family"]) for told in document["findings"]]
+    return [(shown["line"], shown["severity"], shown["code"], shown["family"]) for shown in document["findings"]]
 
 
 @pytest.mark.usefixtures("sets")
@@ -117,7 +117,7 @@ def test_a_set_that_would_not_do_is_reported_at_its_line(public_folder: Path, ba
     )
     output("ipset create later hash:net")
     good = f"{RULES}-4 -A INPUT -m set --match-set later src -j DROP\n-6 -A INPUT -m set --match-set pairs6 src,dst\n"
-    assert [told for told in _told(_check(public_folder, backend, good)) if told[1] == "error"] == []
+    assert [shown for shown in _told(_check(public_folder, backend, good)) if shown[1] == "error"] == []
 
 
 @pytest.mark.usefixtures("sets")

@@ -34,7 +34,7 @@ def reported(daemon: Any) -> list[str]:
 
 
 def test_a_table_of_somebody_is_reported_once_whenever_it_comes(start_daemon: Callable[..., Any]) -> None:
-    """Noticed when it appears, told with its hook, priority and policy; its next rules are no news, its end is none
+    """Noticed when it appears, reported with its hook, priority and policy; its next rules are no news, its end is none
     either, and its return is."""
     daemon = start_daemon(OURS, QUICK)
     daemon.event("rules.applied")
@@ -55,7 +55,7 @@ def test_a_table_of_somebody_is_reported_once_whenever_it_comes(start_daemon: Ca
 
 
 def test_what_was_there_before_is_reported_at_the_start(start_daemon: Callable[..., Any], backend: str) -> None:
-    """Rules in the other backend's tables are told with the first pass, after what it came to."""
+    """Rules in the other backend's tables are reported with the first pass, after what it came to."""
     run(f"ip6tables-{OTHER[backend]}", "-A", "FORWARD", "-j", "DROP")
     daemon = start_daemon(OURS, QUICK)
     message = daemon.event("rules.elsewhere")["message"]

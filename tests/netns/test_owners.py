@@ -223,8 +223,8 @@ def test_rules_of_services_are_kept_and_reported_once(start_daemon: Start, saved
     run("iptables-nft -A SPA_INPUT -s 192.0.2.9/32 -j ACCEPT")
     assert owners.ask("drift")["count"] == 0
     owners.daemon.stop()
-    told = [event["event"] for event in owners.daemon.all_events()]
-    assert told.count("drift.kept") == 2
+    shown = [event["event"] for event in owners.daemon.all_events()]
+    assert shown.count("drift.kept") == 2
     owners.start().event("rules.unchanged")
     assert all_there()
     listed = owners.ask("others")["rules"]
@@ -397,6 +397,6 @@ def test_a_real_service_keeps_its_rules_over_many_reloads(
         with service("iptables-nft -F OPENER") as process:
             assert process.wait() == 0
     daemon.stop()
-    told = [event["event"] for event in daemon.all_events()]
-    assert told.count("drift.kept") == 1
-    assert not {"drift.detected", "drift.undecided"} & set(told)
+    shown = [event["event"] for event in daemon.all_events()]
+    assert shown.count("drift.kept") == 1
+    assert not {"drift.detected", "drift.undecided"} & set(shown)

@@ -88,7 +88,7 @@ def _emitted(bench: Bench) -> list[str]:
 
 
 def test_what_was_written_and_cannot_be_seen_is_in_force(bench: Bench, b_tables: Tables, saved: Saved) -> None:
-    """It is recorded and guarded; that it was not seen is told once, and once more when it is seen."""
+    """It is recorded and guarded; that it was not seen is reported once, and once more when it is seen."""
     context = replace(bench.context(), kernel=Starving(bench.backend, {2, 3}, set()))
     bench.put(B)
     outcome = _pass(context, recall(context))
@@ -144,7 +144,7 @@ def test_a_look_that_cannot_be_had_is_reported_once(bench: Bench) -> None:
 
 
 def test_a_program_that_does_not_end_is_starved(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look, and a load, that takes longer than it may is killed, and told as what may pass."""
+    """A look, and a load, that takes longer than it may is killed, and reported as something that may pass."""
     kernel = LiveKernel(Backend(backend))
     for name in ("save_argv", "restore_argv"):
         monkeypatch.setattr(iptables, name, lambda *_, **__: ["sleep", "3600"])

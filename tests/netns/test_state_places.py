@@ -71,7 +71,7 @@ def _writable(pid: int) -> set[str]:
 
 
 def _faults(daemon: Any) -> list[dict[str, Any]]:
-    """Stop the daemon; every fault that it told."""
+    """Stop the daemon; every fault that it reported."""
     assert daemon.stop() == 0
     daemon.event("daemon.stopping")
     return [event for event in daemon.seen if event["event"] in FAULTS]
@@ -109,7 +109,7 @@ def test_nothing_is_written_anywhere_else(
     assert ask(control, "open")["outcome"] == "applied"
     assert _is_open(saved)
     assert ask(control, "reload")["outcome"] == "applied"
-    kept = [told["revision"] for told in ask(control, "history")["revisions"]]
+    kept = [shown["revision"] for shown in ask(control, "history")["revisions"]]
     assert kept == list(range(kept[0], 0, -1))
     last = saved()
     assert _faults(daemon) == []
@@ -125,9 +125,9 @@ def test_nothing_is_written_anywhere_else(
 def test_a_state_directory_that_cannot_be_written_stops_nothing(
     start_daemon: Start, saved: Saved, tmp_path: Path, confine: Callable[[str], None], state: str, fault: str
 ) -> None:
-    """Rules are put in force all the same, by a start, a change and an opening; what could not be kept is told with its
-    place and the fault; and a reload that has to be confirmed is refused, because a promise that is not on the disk is
-    none: nothing changes."""
+    """Rules are put in force all the same, by a start, a change and an opening; what could not be kept is reported with
+    its place and the fault; and a reload that has to be confirmed is refused, because a promise that is not on the disk
+    is none: nothing changes."""
     confine(state)
     folder, control = str(tmp_path / "state"), tmp_path / "run" / "control.sock"
     daemon = start_daemon({"10-first.rules": FIRST}, ONLY_RELOADS)
@@ -146,9 +146,9 @@ def test_a_state_directory_that_cannot_be_written_stops_nothing(
     assert ask(control, "open")["outcome"] == "applied"
     assert _is_open(saved)
     faults = _faults(daemon)
-    told = [event["message"] for event in faults if event["event"] == "state.failed"]
-    assert len(told) >= 3
-    assert all(folder in message and fault in message for message in told), told
+    shown = [event["message"] for event in faults if event["event"] == "state.failed"]
+    assert len(shown) >= 3
+    assert all(folder in message and fault in message for message in shown), shown
     assert {event["event"] for event in faults} <= {"state.failed", "state.damaged", "rules.failed"}
     assert [event["message"] for event in faults if event["event"] == "rules.failed"] == [refused["reason"]]
 
@@ -156,8 +156,8 @@ def test_a_state_directory_that_cannot_be_written_stops_nothing(
 def test_a_disk_that_fills_up_loses_nothing_that_was_kept(
     start_daemon: Start, saved: Saved, tmp_path: Path, confine: Callable[[str], None]
 ) -> None:
-    """While the disk is full a change is in force and told as not kept, the boot files hold the last revision that was,
-    whole, and that can be gone back to; once there is room again the next change is kept."""
+    """While the disk is full a change is in force and reported as not kept, the boot files hold the last revision that
+    was, whole, and that can be gone back to; once there is room again the next change is kept."""
     confine("small")
     control = tmp_path / "run" / "control.sock"
     daemon = start_daemon({"10-first.rules": FIRST}, ONLY_RELOADS)
@@ -169,17 +169,17 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_kept(
     daemon.drop("20-more.rules", MORE)
     assert ask(control, "reload")["outcome"] == "applied"
     assert OPEN_8080 in saved()["ipv4"]
-    told = daemon.event("state.failed")["message"]
-    assert "revision 2 cannot be kept" in told
-    assert f"{tmp_path}/state/revisions" in told
-    assert "No space left on device" in told
+    shown = daemon.event("state.failed")["message"]
+    assert "revision 2 cannot be kept" in shown
+    assert f"{tmp_path}/state/revisions" in shown
+    assert "No space left on device" in shown
     assert {path.name: path.read_text() for path in (state / "boot").iterdir()} == boot
     assert ask(control, "rollback", {"revision": 1})["outcome"] == "applied"
     assert saved() == first
     (state / "fill").unlink()
     daemon.drop("20-more.rules", MORE.replace("8080", "8081"))
     assert ask(control, "reload")["outcome"] == "applied"
-    assert [told["revision"] for told in ask(control, "history")["revisions"]] == [4, 1]
+    assert [shown["revision"] for shown in ask(control, "history")["revisions"]] == [4, 1]
     assert "8081" in (state / "boot" / "ipv4.rules").read_text()
     assert {path.suffix for path in (state / "revisions").iterdir()} == {".json"}
 

@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.property.fuzz_denials INPUTS [SEED]
 
 Starts from the lines and the packets of the corpus. Stops at the first input that breaks a promise, and prints it:
-reading never raises; what is told fits one printable line; a journal entry has just the fields that it was made of; the
-quick look at a line finds what reading finds.
+reading never raises; what is reported fits one printable line; a journal entry has just the fields that it was made of;
+the quick look at a line finds what reading finds.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def examine_denial(denial: Denial) -> None:
     """Tell a denial to a person and to the journal."""
     if not sentence(denial).isprintable():
         raise BrokenPromiseError("a sentence that no terminal should see")
-    told = {"message": sentence(denial), "line": denial.text, **denial_fields(denial)}
-    each = [single for value in told.values() for single in (value if isinstance(value, tuple) else (value,))]
-    if fields_of(encode_entry(told)) != sum(single != "" for single in each):
-        raise BrokenPromiseError("the journal gets other fields than were told")
+    shown = {"message": sentence(denial), "line": denial.text, **denial_fields(denial)}
+    each = [single for value in shown.values() for single in (value if isinstance(value, tuple) else (value,))]
+    if fields_of(encode_entry(shown)) != sum(single != "" for single in each):
+        raise BrokenPromiseError("the journal gets other fields than were emitted")
 
 
 def fields_of(entry: bytes) -> int:

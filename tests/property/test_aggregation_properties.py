@@ -42,20 +42,20 @@ def test_every_line_is_an_event_or_counted_once(
 ) -> None:
     """Whatever comes, whenever: lines that are events, lines in summaries and lines that wait add up to all lines; no
     more flows are remembered than there is room for; and a summary waits for a window at most."""
-    aggregator, now, told, summarised = Aggregator(bounds), 0.0, 0, 0
+    aggregator, now, shown, summarised = Aggregator(bounds), 0.0, 0, 0
     for number, (flow, later, room, take) in enumerate(row, 1):
         now += later
-        told += aggregator.count(flow, now, now, room=room)
+        shown += aggregator.count(flow, now, now, room=room)
         taken = aggregator.take(now, take)
         for summary in taken:
             assert summary.count > 0
             assert 0 <= summary.first <= summary.last <= now
         summarised += sum(summary.count for summary in taken)
-        assert told + summarised + aggregator.waiting == number
+        assert shown + summarised + aggregator.waiting == number
         assert len(aggregator._flows) <= bounds.flows
         assert (aggregator.due() is None) == (aggregator.waiting == 0)
     summarised += sum(summary.count for summary in aggregator.take_all())
-    assert told + summarised == len(row)
+    assert shown + summarised == len(row)
     assert aggregator.waiting == 0
     assert aggregator.due() is None
 

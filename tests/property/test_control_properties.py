@@ -152,7 +152,7 @@ def test_any_result_is_told(result: dict[str, Any]) -> None:
     """Encoding is total: one line that is read back as the same result, or as a fault where JSON has no word for it."""
     line = encode_answer(Answer(result))
     assert line.index(b"\n") == len(line) - 1
-    told = parse_answer(line[:-1])
-    assert told == Answer(result) or (
-        isinstance(told, RequestFault) and any(word in repr(result) for word in ("nan", "inf"))
+    shown = parse_answer(line[:-1])
+    assert shown == Answer(result) or (
+        isinstance(shown, RequestFault) and any(word in repr(result) for word in ("nan", "inf"))
     )

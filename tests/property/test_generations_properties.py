@@ -32,14 +32,14 @@ def notice(generation: Generation) -> bytes:
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read(data: bytes) -> None:
     """Reading is total: any bytes are commits or none, and never an exception."""
-    assert all(isinstance(told, Generation) for told in parse_notice(data))
+    assert all(isinstance(shown, Generation) for shown in parse_notice(data))
 
 
 @given(st.binary(max_size=200), st.integers(0, 220))
 def test_any_content_of_a_notice_is_read(body: bytes, length: int) -> None:
     """The same where the header is that of a notice, and says any length."""
-    told = parse_notice(struct.pack("=IHHII", length, 0x0A0F, 0, 0, 0) + body)
-    assert len(told) <= 1 + len(body) // 16
+    shown = parse_notice(struct.pack("=IHHII", length, 0x0A0F, 0, 0, 0) + body)
+    assert len(shown) <= 1 + len(body) // 16
     assert parse_notice(struct.pack("=IHHII", len(body) + 16, 0x0A0F, 0, 0, 0) + body)[1:] == []
 
 
@@ -52,6 +52,6 @@ def test_any_mutation_of_a_notice_is_read(generation: Generation, data: st.DataO
 
 
 @given(st.lists(generations, max_size=8))
-def test_every_commit_comes_back_as_it_was_told(told: list[Generation]) -> None:
+def test_every_commit_comes_back_as_it_was_told(shown: list[Generation]) -> None:
     """Numbers, ids and names come through as they are, whatever the names are, one message after the other."""
-    assert parse_notice(b"".join(map(notice, told))) == told
+    assert parse_notice(b"".join(map(notice, shown))) == shown

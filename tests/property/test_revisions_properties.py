@@ -153,8 +153,8 @@ def _pending(number: int) -> PendingConfirmation:
 
 
 @dataclass(frozen=True)
-class Told:
-    """All that a store tells."""
+class Contents:
+    """All that a store says."""
 
     summaries: tuple[object, ...]
     latest: Reading
@@ -163,8 +163,8 @@ class Told:
     held: HeldFiles | UnreadableNote | None
 
 
-def _told(store: RevisionStore) -> Told:
-    return Told(store.summaries(), store.newest(), store.read_boot_revision(), store.pending(), store.held())
+def _contents(store: RevisionStore) -> Contents:
+    return Contents(store.summaries(), store.newest(), store.read_boot_revision(), store.pending(), store.held())
 
 
 CHANGES: Mapping[str, Callable[[RevisionStore], None]] = {
@@ -210,11 +210,11 @@ def _open(system: System, state: Path = STATE) -> RevisionStore:
 
 
 @functools.cache
-def _before_and_after(change: str) -> tuple[Told, Told]:
+def _before_and_after(change: str) -> tuple[Contents, Contents]:
     store = _open(_scene())
-    before = _told(store)
+    before = _contents(store)
     CHANGES[change](store)
-    return before, _told(store)
+    return before, _contents(store)
 
 
 def _calls(act: Callable[[System], object], system: System) -> int:
@@ -238,17 +238,17 @@ def _refusal(change: str, store: RevisionStore) -> str | None:
     return None
 
 
-def _assert_whole(store: RevisionStore, before: Told, after: Told) -> None:
-    """The store tells the old or the new of each thing, nothing is damaged, and it goes on from there."""
+def _assert_whole(store: RevisionStore, before: Contents, after: Contents) -> None:
+    """The store says the old or the new of each thing, nothing is damaged, and it goes on from there."""
     assert store.take_faults() == ()
-    told = _told(store)
-    assert told.latest in (before.latest, after.latest)
-    assert repr(told.latest) in (repr(before.latest), repr(after.latest))
-    assert told.boot in (before.boot, after.boot)
-    assert told.pending in (before.pending, after.pending)
-    assert told.held in (before.held, after.held)
-    assert set(told.summaries) <= {*before.summaries, *after.summaries}
-    assert set(told.summaries) >= {*before.summaries} & {*after.summaries}
+    contents = _contents(store)
+    assert contents.latest in (before.latest, after.latest)
+    assert repr(contents.latest) in (repr(before.latest), repr(after.latest))
+    assert contents.boot in (before.boot, after.boot)
+    assert contents.pending in (before.pending, after.pending)
+    assert contents.held in (before.held, after.held)
+    assert set(contents.summaries) <= {*before.summaries, *after.summaries}
+    assert set(contents.summaries) >= {*before.summaries} & {*after.summaries}
     number = store.next_number()
     assert number in (5, 6)
     store.record(_revision(number))
@@ -287,7 +287,7 @@ def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, rand
         found = disk.after_power_cut(random.randrange)
         _assert_boot_files_whole(found)
         store = _open(found)
-        assert not ended or _told(store) == after
+        assert not ended or _contents(store) == after
         _assert_whole(store, before, after)
 
 
@@ -296,22 +296,22 @@ def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, rand
 @given(random=st.randoms(use_true_random=False))
 def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random: Random) -> None:
     """The same, where first the process is killed, and the power is cut while the next one opens the store, or after
-    it has told somebody what is there: what it told is what the next boot finds.
+    it has said what is there: what it said is what the next boot finds.
     """
     before, after = _before_and_after(change)
     for number in thinned(range(_calls_of(change))):
         disk = _scene()
         _stop(change, disk, number)
         disk = disk.after_kill()
-        told: Told | None = None
+        contents: Contents | None = None
         with contextlib.suppress(StoppedError):
             last = random.choice([None, random.randrange(_calls(_open, disk.after_kill()))])
             store = _open(Tapped(disk, stopping_at(last)))
-            told = _told(store)
+            contents = _contents(store)
         found = disk.after_power_cut(random.randrange)
         _assert_boot_files_whole(found)
         store = _open(found)
-        assert told is None or _told(store) == told
+        assert contents is None or _contents(store) == contents
         _assert_whole(store, before, after)
 
 
@@ -369,12 +369,12 @@ def test_a_refusal_of_any_call_is_a_store_error(change: str, code: int, for_good
         for seed in range(10):
             _assert_boot_files_whole(disk.after_power_cut(Random(seed).randrange))
         _assert_whole(_open(disk.after_power_cut(Random(number).randrange)), before, after)
-        told = _told(_open(disk.after_kill()))
+        contents = _contents(_open(disk.after_kill()))
         faulty._reached = stopping_at(None)
-        assert _told(store) == told
-        assert told in (before, after) or change == "record"
+        assert _contents(store) == contents
+        assert contents in (before, after) or change == "record"
         CHANGES[change](store)
-        assert _told(store) == after
+        assert _contents(store) == after
         _assert_whole(_open(disk.after_kill()), before, after)
 
 
@@ -384,13 +384,13 @@ def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bo
     """Let any call of opening fail, once or from then on: the store opens and tells a fault or everything; and once
     the fault is gone, a new revision gets a number that was never used.
     """
-    whole = _told(_open(_scene()))
+    whole = _contents(_open(_scene()))
     for number in thinned(range(_calls(_open, _scene()))):
         disk = _scene()
         faulty = Tapped(disk, failing_at(number, code, for_good=for_good))
         store = _open(faulty)
         faulty._reached = stopping_at(None)
-        assert store.take_faults() or _told(store) == whole
+        assert store.take_faults() or _contents(store) == whole
         with contextlib.suppress(StoreError):
             store.record(_revision(store.next_number()))
         store.record(_revision(store.next_number()))
@@ -407,7 +407,7 @@ def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     the store goes on, and the next start finds nothing amiss any more.
     """
     disk = _scene()
-    before = _told(_open(disk))
+    before = _contents(_open(disk))
     path = data.draw(st.sampled_from(sorted(disk.files(STATE))))
     good = disk.data(path)
     at = data.draw(st.integers(0, len(good) - 1))
@@ -418,23 +418,23 @@ def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     boot = path.parent.name.startswith("boot-")
     assert str(path.parent if boot else path) in fault.message
     assert str(STATE / "damaged") in fault.message
-    told = _told(store)
+    contents = _contents(store)
     number = int(path.stem) if path.parent.name == "revisions" else None
     assert [s.number for s in store.summaries()] == [n for n in (3, 4) if n != number]
     if number == 4:
-        assert isinstance(told.latest, Unreadable)
-        assert told.latest.number == 4
+        assert isinstance(contents.latest, Unreadable)
+        assert contents.latest.number == 4
     else:
-        assert told.latest == Kept(_revision(4))
-    assert told.boot == (None if boot else before.boot)
-    _assert_note(told.pending, None if path.name == "pending.json" else before.pending)
-    _assert_note(told.held, None if path.name == "held.json" else before.held)
+        assert contents.latest == Kept(_revision(4))
+    assert contents.boot == (None if boot else before.boot)
+    _assert_note(contents.pending, None if path.name == "pending.json" else before.pending)
+    _assert_note(contents.held, None if path.name == "held.json" else before.held)
     assert store.next_number() == 5
     again = _open(disk.after_kill())
     assert again.take_faults() == ()
-    later = _told(again)
-    assert (later.summaries, later.boot) == (told.summaries, told.boot)
-    assert type(later.latest) is type(told.latest)
+    later = _contents(again)
+    assert (later.summaries, later.boot) == (contents.summaries, contents.boot)
+    assert type(later.latest) is type(contents.latest)
     _assert_note(later.pending, None if path.name == "pending.json" else before.pending)
     _assert_note(later.held, None if path.name == "held.json" else before.held)
     assert again.next_number() == 5

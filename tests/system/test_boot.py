@@ -75,7 +75,7 @@ def test_a_second_boot_has_the_revision(host: Guarded) -> None:
 
 def test_a_broken_rules_directory_changes_nothing(host: Guarded) -> None:
     """With rule files that are refused, or without their directory, a boot has the last revision all the same, and the
-    refusal is told."""
+    refusal is reported."""
     host.drop("50-app.rules", "-A INPUT -j NO-SUCH-CHAIN\n")
     host.bed.event("rules.rejected")
     host.bed.reboot()
@@ -102,9 +102,9 @@ def test_a_torn_state_directory_has_the_emergency_set(host: Guarded) -> None:
     assert "--dport 22 " in early
     assert "--dport 808" not in early
     assert "--dport 8081 " in recorded(host, "network")
-    told = host.bed.run("systemctl status --no-pager --full fwguardd-boot", check=False).stdout
-    assert "Active: failed" in told
-    assert "the emergency set is in force" in told
+    shown = host.bed.run("systemctl status --no-pager --full fwguardd-boot", check=False).stdout
+    assert "Active: failed" in shown
+    assert "the emergency set is in force" in shown
     assert no_circle(host)
 
 

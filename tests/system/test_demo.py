@@ -201,7 +201,7 @@ def test_a_step_that_does_not_happen_fails_the_demo(
 
 @pytest.mark.parametrize("moment", [STEPS[0], STEPS[1], STEPS[3], STEPS[5]])
 def test_an_interrupted_demo_cleans_up(tmp_path: Path, moment: str) -> None:
-    """Whenever it is told to end, the demo takes away all that it made and puts back all that it changed."""
+    """Whenever it is asked to end, the demo takes away all that it made and puts back all that it changed."""
     demo = Demo(tmp_path)
     demo.wait_for(moment)
     demo.send(signal.SIGTERM)
@@ -240,7 +240,7 @@ def test_wrong_usage_is_reported_and_does_nothing(tmp_path: Path, arguments: lis
 
 
 def test_without_root_it_says_how() -> None:
-    """An ordinary user is told what to do, and gets the help without being root."""
+    """An ordinary user learns what to do, and gets the help without being root."""
     # By descriptor, since an ordinary user may not even reach the folder.
     with (ROOT / "packaging" / "demo").open("rb") as script:
 

@@ -77,7 +77,7 @@ def shapes() -> list[Denial]:
     return [read for read in map(READER.read, lines) if isinstance(read, Denial)]
 
 
-def told(denial: Denial) -> dict[str, Any]:
+def reported(denial: Denial) -> dict[str, Any]:
     """The event that the daemon emits."""
     return {"event": "denied", "message": sentence(denial), "priority": 4, **denial_fields(denial), "line": denial.text}
 
@@ -98,8 +98,10 @@ NOTICES: list[dict[str, Any]] = [
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of the corpus as events of the daemon, a summary, notices of a scan and of a loss when it was run by hand,
     two events that others made up, and one of another kind."""
-    made = [exported(told(denial), START + number, unit="fwguardd.service") for number, denial in enumerate(shapes())]
-    forged = {**told(shapes()[0]), "src": "6.6.6.6"}
+    made = [
+        exported(reported(denial), START + number, unit="fwguardd.service") for number, denial in enumerate(shapes())
+    ]
+    forged = {**reported(shapes()[0]), "src": "6.6.6.6"}
     made += [
         *(exported(event, START + 10**6, uid=0) for event in NOTICES),
         exported(forged, START + 10**6, uid=1000),
@@ -126,7 +128,7 @@ def test_every_field_comes_back_from_the_journal(journal: Path) -> None:
     *events, summary, scan, lost = json.loads(done.stdout)["denials"]
     assert len(events) == len(shapes()) > 300
     for event, denial in zip(events, shapes(), strict=True):
-        expected = json.loads(json.dumps({**told(denial), "host": "gate"}))
+        expected = json.loads(json.dumps({**reported(denial), "host": "gate"}))
         del expected["priority"]
         del event["timestamp"]
         assert event == expected

@@ -92,9 +92,9 @@ def _rules(bed: Bed) -> str:
 
 def test_a_first_install_changes_nothing_and_says_what_to_do(host: Bed) -> None:
     """Nothing is enabled, nothing runs, no rule is loaded; the last lines say what to look at, and how to start."""
-    told = host.output(f"{NO_QUESTIONS} dpkg --install /shared/fwguardd.deb")
-    assert "fwguardctl diff" in told
-    assert "systemctl enable --now fwguardd" in told
+    shown = host.output(f"{NO_QUESTIONS} dpkg --install /shared/fwguardd.deb")
+    assert "fwguardctl diff" in shown
+    assert "systemctl enable --now fwguardd" in shown
     for unit in UNITS:
         assert host.run(f"systemctl is-enabled {unit}", check=False).stdout == "disabled\n"
         assert host.run(f"systemctl is-active {unit}", check=False).stdout == "inactive\n"
@@ -151,9 +151,9 @@ def test_removal_leaves_rules_and_settings(host: Bed) -> None:
     how to accept everything."""
     host.run("systemctl start fwguardd")
     before = _rules(host)
-    told = host.output(f"{NO_QUESTIONS} dpkg --remove fwguardd")
-    assert "stay in force until the next boot" in told
-    assert "$p -P $c ACCEPT; $p -F $c" in told
+    shown = host.output(f"{NO_QUESTIONS} dpkg --remove fwguardd")
+    assert "stay in force until the next boot" in shown
+    assert "$p -P $c ACCEPT; $p -F $c" in shown
     for unit in UNITS:
         assert host.run(f"systemctl is-active {unit}", check=False).stdout == "inactive\n"
     assert _rules(host) == before
@@ -215,8 +215,8 @@ def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
     beside = _install(fresh_host)
     assert (beside.returncode, "systemctl disable --now firewalld" in beside.stderr) == (1, True)
     fresh_host.run("systemctl stop firewalld")
-    told = "printf '#!/bin/sh\\necho Status: active\\n' >/usr/sbin/ufw; chmod 755 /usr/sbin/ufw"
-    fresh_host.run(f"sh -c {shlex.quote(told)}")
+    ufw = "printf '#!/bin/sh\\necho Status: active\\n' >/usr/sbin/ufw; chmod 755 /usr/sbin/ufw"
+    fresh_host.run(f"sh -c {shlex.quote(ufw)}")
     beside = _install(fresh_host)
     assert (beside.returncode, "then: ufw disable" in beside.stderr) == (1, True)
     fresh_host.run("rm /usr/sbin/ufw")
@@ -229,15 +229,15 @@ def test_install_refuses_what_would_not_work(fresh_host: Bed) -> None:
 
 
 def test_building_without_tools_says_what_is_missing(fresh_host: Bed) -> None:
-    """Somebody who may not install anything is told what to ask for; without a network root is told that apt failed."""
+    """Somebody who may not install anything learns what to ask for; without a network root learns that apt failed."""
     for name in ("packaging", "fwguardd"):
         shutil.copytree(ROOT / name, fresh_host.file(f"/opt/checkout/{name}"))
     fresh_host.run("chmod -R go+rX /opt/checkout")
-    told = fresh_host.run("setpriv --reuid=65534 --clear-groups /opt/checkout/packaging/build-deb", check=False)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert re.search(r"build dependencies are missing.*\n +sudo apt-get satisfy .*debhelper-compat", told.stderr)
-    told = fresh_host.run("/opt/checkout/packaging/build-deb", check=False)
-    assert (told.returncode, "apt could not install" in told.stderr) == (1, True)
+    shown = fresh_host.run("setpriv --reuid=65534 --clear-groups /opt/checkout/packaging/build-deb", check=False)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert re.search(r"build dependencies are missing.*\n +sudo apt-get satisfy .*debhelper-compat", shown.stderr)
+    shown = fresh_host.run("/opt/checkout/packaging/build-deb", check=False)
+    assert (shown.returncode, "apt could not install" in shown.stderr) == (1, True)
 
 
 def test_install_builds_nothing_on_the_host(fresh_host: Bed) -> None:
@@ -249,19 +249,19 @@ def test_install_builds_nothing_on_the_host(fresh_host: Bed) -> None:
     fresh_host.run("mkdir /opt/checkout/dist")
     fresh_host.run("cp /shared/fwguardd-98.deb /opt/checkout/dist/fwguardd_98_all.deb")
     before, mounts = _packages(fresh_host), fresh_host.output("findmnt --list --noheadings --output TARGET")
-    told = fresh_host.run("/opt/checkout/packaging/install", check=False)
-    assert (told.returncode, "installing build dependencies, in a throwaway root" in told.stderr) == (1, True), told
-    assert "copy it to /opt/checkout/dist" in told.stderr
-    assert "packaging/install --build-here" in told.stderr
+    shown = fresh_host.run("/opt/checkout/packaging/install", check=False)
+    assert (shown.returncode, "installing build dependencies, in a throwaway root" in shown.stderr) == (1, True), shown
+    assert "copy it to /opt/checkout/dist" in shown.stderr
+    assert "packaging/install --build-here" in shown.stderr
     assert _packages(fresh_host) == before
     assert fresh_host.output("findmnt --list --noheadings --output TARGET") == mounts
     assert fresh_host.output("find /var/tmp /tmp -name 'fwguardd*' -o -name 'tmp.*'") == ""
     for name, age in (("fwguardd_old_all.deb", "yesterday"), ("fwguardd_new_all.deb", "now")):
         fresh_host.run(f"cp /shared/fwguardd.deb /opt/checkout/dist/{name}")
         fresh_host.run(f"touch --date={age} /opt/checkout/dist/{name}")
-    told = fresh_host.run("/opt/checkout/packaging/install --no-start", check=False)
-    assert (told.returncode, "taking /opt/checkout/dist/fwguardd_new_all.deb" in told.stdout) == (0, True), told
-    assert "newer" not in told.stdout
+    shown = fresh_host.run("/opt/checkout/packaging/install --no-start", check=False)
+    assert (shown.returncode, "taking /opt/checkout/dist/fwguardd_new_all.deb" in shown.stdout) == (0, True), shown
+    assert "newer" not in shown.stdout
 
 
 def test_a_throwaway_root_builds_and_leaves_nothing(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_throwaway_root_builds_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_install_shows_and_waits(fresh_host: Bed) -> None:
-    """Without a terminal it installs, shows what would change, and starts nothing before it is told to."""
+    """Without a terminal it installs, shows what would change, and starts nothing before it is asked to."""
     looked = _install(fresh_host)
     assert looked.returncode == 0, looked.stderr
     assert "+ -P INPUT DROP" in looked.stdout
@@ -325,17 +325,17 @@ def test_install_outlives_the_connection_that_it_cuts(fresh_host: Bed) -> None:
 def test_install_does_not_start_where_something_bites(fresh_host: Bed) -> None:
     """What fwguardctl doctor finds is shown, and nothing is started before somebody has looked at it."""
     fresh_host.run("systemctl enable nftables")
-    told = _install(fresh_host, "--start")
-    assert (told.returncode, "[other-firewall]" in told.stdout) == (1, True), told.stdout
-    assert "check again with fwguardctl doctor" in told.stdout
+    shown = _install(fresh_host, "--start")
+    assert (shown.returncode, "[other-firewall]" in shown.stdout) == (1, True), shown.stdout
+    assert "check again with fwguardctl doctor" in shown.stdout
     assert fresh_host.output("iptables-save") == ""
 
 
 def test_install_takes_nobodys_rules_away(fresh_host: Bed) -> None:
-    """Where rules are loaded that no rule file has, it shows them and does not start, even if it was told to."""
+    """Where rules are loaded that no rule file has, it shows them and does not start, even if it was asked to."""
     fresh_host.run("iptables -A INPUT -s 192.0.2.9 -j ACCEPT")
     before = _rules(fresh_host)
     assert _install(fresh_host).returncode == 0
-    told = _install(fresh_host, "--start")
-    assert (told.returncode, "- -A INPUT -s 192.0.2.9/32 -j ACCEPT" in told.stdout) == (1, True)
+    shown = _install(fresh_host, "--start")
+    assert (shown.returncode, "- -A INPUT -s 192.0.2.9/32 -j ACCEPT" in shown.stdout) == (1, True)
     assert _rules(fresh_host) == before

@@ -45,8 +45,8 @@ def test_a_denied_packet_is_found_by_its_fields(peered: Guarded, kernel_log_of_n
     kernel_log_of_namespaces()
     peered.peer_sends(7007)
     entry = peered.bed.event("denied", "FWGUARD_DPT=7007", "_SYSTEMD_UNIT=fwguardd.service")
-    told = {name: entry[f"FWGUARD_{name}"] for name in ("SRC", "DST", "PROTO", "IN", "PREFIX")}
-    assert told == {
+    shown = {name: entry[f"FWGUARD_{name}"] for name in ("SRC", "DST", "PROTO", "IN", "PREFIX")}
+    assert shown == {
         "SRC": "198.51.100.2",
         "DST": "198.51.100.1",
         "PROTO": "udp",
@@ -60,9 +60,9 @@ def test_a_denied_packet_is_found_by_its_fields(peered: Guarded, kernel_log_of_n
 
 def test_the_catalog_explains_it(peered: Guarded) -> None:
     """With journalctl -x an event comes with what it means and what to do."""
-    told = peered.bed.output("journalctl --no-pager -x -t fwguardd FWGUARD_EVENT=daemon.started")
-    assert "fwguardd has started" in told
-    assert "To see the state of the firewall: fwguardctl status" in told
+    shown = peered.bed.output("journalctl --no-pager -x -t fwguardd FWGUARD_EVENT=daemon.started")
+    assert "fwguardd has started" in shown
+    assert "To see the state of the firewall: fwguardctl status" in shown
     listed = peered.bed.output("journalctl --no-pager --list-catalog").splitlines()
     assert "07242b5be33a42b685615e71d6680c85 fwguardd: A packet was denied" in listed
 
@@ -89,8 +89,8 @@ def test_journald_limits_others_and_not_us(peered: Guarded, kernel_log_of_namesp
 
     def all_accounted_for() -> bool:
         entries = bed.journal("SYSLOG_IDENTIFIER=fwguardd", "FWGUARD_EVENT=denied", "FWGUARD_SRC=198.51.100.2")
-        told = {int(entry["FWGUARD_DPT"]) for entry in entries}
+        shown = {int(entry["FWGUARD_DPT"]) for entry in entries}
         lost = sum(int(entry["FWGUARD_COUNT"]) for entry in bed.journal("FWGUARD_EVENT=denials.lost"))
-        return len(told.intersection(ports)) + lost >= len(ports)
+        return len(shown.intersection(ports)) + lost >= len(ports)
 
     wait_until(all_accounted_for, "events for all packets", pause=0.2)

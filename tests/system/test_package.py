@@ -165,8 +165,8 @@ def test_only_an_upgrade_starts_anything(tree: Path) -> None:
 
 def test_lintian_has_nothing_to_say(package: Path) -> None:
     """Not even pedantic; what it would say is overridden with a reason, or mended."""
-    told = _output("lintian", "--allow-root", "-EvIL", "+pedantic", package)
-    assert [line for line in told.splitlines() if not line.startswith("N:")] == []
+    shown = _output("lintian", "--allow-root", "-EvIL", "+pedantic", package)
+    assert [line for line in shown.splitlines() if not line.startswith("N:")] == []
 
 
 def test_maintainer_scripts_are_clean_shell(tree: Path) -> None:

@@ -36,7 +36,7 @@ def peered(guarded: Guarded) -> Guarded:
     return guarded
 
 
-def told(peered: Guarded) -> list[int]:
+def shown(peered: Guarded) -> list[int]:
     """The ports of all denials so far, in the order of telling."""
     entries: list[dict[str, Any]] = peered.bed.journal("SYSLOG_IDENTIFIER=fwguardd", "FWGUARD_EVENT=denied")
     return [int(entry["FWGUARD_DPT"]) for entry in entries if "FWGUARD_DPT" in entry]
@@ -73,7 +73,7 @@ def test_a_restart_neither_repeats_nor_skips(peered: Guarded) -> None:
     peered.bed.run("systemctl start fwguardd")
     peered.peer_sends(7020, 5)
     peered.bed.event("denied", "FWGUARD_DPT=7024")
-    assert [port for port in told(peered) if 7010 <= port < 7025] == [*range(7010, 7025)]
+    assert [port for port in shown(peered) if 7010 <= port < 7025] == [*range(7010, 7025)]
 
 
 @pytest.mark.usefixtures("kernel_log_of_namespaces")

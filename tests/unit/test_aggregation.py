@@ -49,12 +49,12 @@ def test_nothing_is_due_while_nothing_waits() -> None:
 def test_a_flow_that_goes_on_is_one_summary_a_window() -> None:
     """The lines of a flow that continues do not become events again: each window is one summary."""
     aggregator = Aggregator(AggregationLimits(window=60, first=1))
-    told = 0
+    shown = 0
     counts = []
     for second in range(600):
-        told += aggregator.count(flow(), second, WHEN)
+        shown += aggregator.count(flow(), second, WHEN)
         counts += [summary.count for summary in aggregator.take(second, 10)]
-    assert told == 1
+    assert shown == 1
     assert sum(counts) + aggregator.waiting == 599
     assert len(counts) == 9
 
@@ -72,8 +72,8 @@ def test_after_a_window_of_silence_a_flow_is_new() -> None:
 def test_events_of_a_second_are_bounded() -> None:
     """When the events of a second are used up, lines are counted, whosever they are; a second later there are more."""
     aggregator = Aggregator(AggregationLimits(per_second=10))
-    told = [aggregator.count(flow(port=str(port)), 0.0, WHEN) for port in range(25)]
-    assert told == [True] * 10 + [False] * 15
+    shown = [aggregator.count(flow(port=str(port)), 0.0, WHEN) for port in range(25)]
+    assert shown == [True] * 10 + [False] * 15
     assert aggregator.waiting == 15
     assert [aggregator.count(flow(port=str(port)), 1.0, WHEN) for port in range(100, 120)].count(True) == 10
 

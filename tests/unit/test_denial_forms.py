@@ -164,7 +164,7 @@ def test_the_count_is_bounded_and_says_how_wrong_it_may_be() -> None:
 def test_json_is_one_document_of_what_the_daemon_writes() -> None:
     """The pieces are one document; an event has the keys of --log json, and the time since boot if that is all."""
     document = json.loads("".join(pieces(EVENTS)) + last_piece({"lines": 5}))
-    assert [told["event"] for told in document["denials"]] == [
+    assert [shown["event"] for shown in document["denials"]] == [
         "denied",
         "denied",
         "logged",
@@ -215,7 +215,7 @@ def test_ecs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kind", "types", "direction", "number"),
+    ("shown", "kind", "types", "direction", "number"),
     [
         (event(PING6), "event", ["connection", "denied"], None, "58"),
         (event(GRE), "event", ["connection", "info"], "egress", "47"),
@@ -223,10 +223,12 @@ def test_ecs() -> None:
         (SCAN, "alert", ["info"], None, None),
     ],
 )
-def test_ecs_of_the_others(told: Event, kind: str, types: list[str], direction: str | None, number: str | None) -> None:
+def test_ecs_of_the_others(
+    shown: Event, kind: str, types: list[str], direction: str | None, number: str | None
+) -> None:
     """What is logged and not denied is no denial there either; of what is forwarded no direction is claimed; a scan is
     an alert."""
-    found = ecs(told)
+    found = ecs(shown)
     assert (found["event"]["kind"], found["event"]["type"]) == (kind, types)
     assert found.get("network", {}).get("direction") == direction
     assert found.get("network", {}).get("iana_number") == number

@@ -329,8 +329,8 @@ def test_pipeline() -> None:
 def test_root_and_zero_are_present() -> None:
     """Zero is a value: user 0, TTL 0 and port 0 are in the event."""
     text = f"[Output Log] IN= OUT=eth0 {IP.replace('TTL=51', 'TTL=0')}PROTO=UDP SPT=0 DPT=0 LEN=0 UID=0 GID=0 "
-    told = denial_fields(denial(text))
-    assert [told[key] for key in ("uid", "gid", "ttl", "spt", "dpt", "udp_len")] == [0] * 6
+    shown = denial_fields(denial(text))
+    assert [shown[key] for key in ("uid", "gid", "ttl", "spt", "dpt", "udp_len")] == [0] * 6
 
 
 def cut_line(fragments: int, rest: str) -> str:

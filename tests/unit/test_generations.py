@@ -104,8 +104,8 @@ def test_a_notice_that_is_cut_off_is_skipped(end: int) -> None:
 def test_a_message_that_is_shorter_than_its_attributes_has_no_wrong_values(missing: int) -> None:
     """If the length of the message cuts it, fields may be missing, but none has a wrong value."""
     cut = NOTICE[: len(NOTICE) - missing]
-    told = parse_notice(struct.pack("=I", len(cut)) + cut[4:])
-    assert told in ([], [Generation(7, 4711, "")], [Generation(7, 0, "")])
+    shown = parse_notice(struct.pack("=I", len(cut)) + cut[4:])
+    assert shown in ([], [Generation(7, 4711, "")], [Generation(7, 0, "")])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rule files that people wrote, and what they should be told: mistakes that passed in silence, and false alarms.
+"""Rule files that people wrote, and what should be reported: mistakes that passed in silence, and false alarms.
 
 Each case is the smallest file of its kind. Beside it stand others of the same kind: long options, the other family,
 other chains, negation, another order of options.

@@ -65,8 +65,8 @@ def test_there_are_five_pages() -> None:
 def test_a_page_is_well_formed(name: str) -> None:
     """No fault is found by mandoc, but that the pages are not installed; groff has nothing to say."""
     lint = subprocess.run(["mandoc", "-Tlint", "-Wstyle", PAGES[name]], capture_output=True, text=True, check=False)
-    told = (lint.stdout + lint.stderr).splitlines()
-    assert [line for line in told if "referenced manual not found" not in line and "mandoc.db" not in line] == []
+    reported = (lint.stdout + lint.stderr).splitlines()
+    assert [line for line in reported if "referenced manual not found" not in line and "mandoc.db" not in line] == []
     groff: list[str | Path] = ["man", "--warnings", "--encoding=UTF-8", "--local-file", PAGES[name]]
     printed = subprocess.run(groff, capture_output=True, text=True, check=True)
     assert printed.stderr == ""
@@ -89,14 +89,14 @@ def test_the_daemon_page_tells_every_option() -> None:
 
 def test_the_daemon_page_tells_every_event() -> None:
     """Each event by its name, with what it means, as `fwguardd.events` has it."""
-    told = {
+    reported = {
         name: " ".join(text.split(".El")[0].split())
         for name, text in _items(_section("fwguardd.8", "EVENTS"), "Sy").items()
     }
     wanted = {kind.name: kind.meaning for kind in events.ALL_EVENTS.values()}
-    missing = "\n".join(f".It Sy {name}\n{text}" for name, text in wanted.items() if told.get(name) != text)
+    missing = "\n".join(f".It Sy {name}\n{text}" for name, text in wanted.items() if reported.get(name) != text)
     assert not missing, f"fwguardd.8 does not say (a sentence a line):\n{missing}"
-    assert set(told) == set(wanted)
+    assert set(reported) == set(wanted)
 
 
 def test_the_daemon_page_documents_every_field() -> None:

@@ -140,8 +140,8 @@ def test_an_overrun_is_reported_at_once_and_counted_once() -> None:
 def test_overruns_before_their_gaps_are_counted_once() -> None:
     """Two overruns may be reported before the first gap is known; the sum is the sum of the gaps."""
     numbers = Numbers()
-    told = [numbers.overrun(), numbers.overrun(), *numbers.account(numbered(1, 101))]
-    assert sum(item.count for item in told if isinstance(item, Lost)) == 1 + 99
+    shown = [numbers.overrun(), numbers.overrun(), *numbers.account(numbered(1, 101))]
+    assert sum(item.count for item in shown if isinstance(item, Lost)) == 1 + 99
 
 
 def test_a_packet_without_a_number_is_returned() -> None:
