@@ -60,6 +60,7 @@ GROUPS = (
             Verb("exposure", "the listening sockets, and from where each is reached", "exposure", is_long=True),
             Verb("impact", "which connections and sockets a reload would cut or open", "impact"),
             Verb("trial", "put new connections to rules that are not in force", "trial"),
+            Verb("host", "print the network of this host as a file, for test --host", "host_verb", is_long=True),
             Verb("denials", "what was denied: in the journal, live, or in old logs", "denials.command", is_long=True),
         ),
     ),

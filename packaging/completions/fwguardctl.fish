@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word status watch counters drift history show doctor why explain exposure impact trial denials allow deny block remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
+        if contains -- $word status watch counters drift history show doctor why explain exposure impact trial host denials allow deny block remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
             echo $word
             return
         end
@@ -36,6 +36,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a explain -d 'each
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a exposure -d 'the listening sockets'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a impact -d 'which connections and sockets a reload would cut or open'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a trial -d 'put new connections to rules that are not in force'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a host -d 'print the network of this host as a file'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a denials -d 'what was denied'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a allow -d 'accept connections to a service'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a deny -d 'drop connections to a service'
@@ -134,6 +135,8 @@ complete -c fwguardctl -n '__fwguardctl_is trial' -l config -r -F -d 'settings f
 complete -c fwguardctl -n '__fwguardctl_is trial' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 complete -c fwguardctl -n '__fwguardctl_is trial' -a '30s 60s 5m 15m 1h'
 complete -c fwguardctl -n '__fwguardctl_is trial' -a '(__fish_complete_directories)'
+complete -c fwguardctl -n '__fwguardctl_is host' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is host' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is denials' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is denials' -s f -l follow -d 'also print what is denied from now on'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l since -x -a 'yesterday today -1h -15m' -d 'from this time on'
