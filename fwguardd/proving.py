@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from fwguardd.enforce.prover import Prover, Watched
 from fwguardd.kernel.bed import Beds, LoadedBed
 from fwguardd.kernel.host_network import read_host
+from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.ssh_sessions import ssh_ports, ssh_sessions
 from fwguardd.packets.lockout import listed_sessions
 from fwguardd.settings import OnUndecided
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fwguardd.kernel.namespaces import NamespacePool
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.progress import Progress
@@ -30,16 +30,28 @@ PACKETS_PER_MARK = 500
 class MarkingBeds:
     """Beds of the worker thread: each load and each part of the packets sets a mark first."""
 
-    def __init__(self, backend: str, pool: NamespacePool, progress: Progress) -> None:
-        self._beds = Beds(backend, pool)
+    def __init__(self, backend: str, progress: Progress) -> None:
+        self._pool = NamespacePool(spares=1, for_beds=True)
+        self._beds = Beds(backend, self._pool)
         self._progress = progress
+        self._used = False
 
     @contextlib.contextmanager
     def prove(self, rulesets: Mapping[Family, Ruleset], host: Host) -> Iterator[_MarkingBed]:
         """A bed with these rulesets. Raises NamespaceError."""
+        self._used = True
         self._progress.mark("loading rules to send packets through them")
         with self._beds.prove(rulesets, host) as bed:
             yield _MarkingBed(bed, self._progress)
+
+    def refill(self) -> None:
+        """Start a namespace for the next bed, once there was one. Raises NamespaceError."""
+        if self._used:
+            self._pool.refill()
+
+    def close(self) -> None:
+        """End the namespaces."""
+        self._pool.close()
 
 
 class _MarkingBed:
@@ -56,12 +68,12 @@ class _MarkingBed:
         return outcomes
 
 
-def prover_of(beds: MarkingBeds, settings: Settings) -> Prover:
+def prover_of(beds: MarkingBeds, settings: Settings, shown: Callable[[], Mapping[Family, Ruleset]]) -> Prover:
     """What sends packets through accepted files, as the settings want it."""
     watched = None
     if settings.lockout_guard:
         watched = partial(_watched, settings)
-    return Prover(beds, read_host, undecided_fails=settings.undecided is OnUndecided.FAIL, watched=watched)
+    return Prover(beds, read_host, settings.undecided is OnUndecided.FAIL, watched, shown)
 
 
 def _watched(settings: Settings, host: Host) -> Watched:

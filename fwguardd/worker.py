@@ -98,7 +98,7 @@ class Worker:
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
-        self._beds = MarkingBeds(host.tool.backend.value, self._pool, progress)
+        self._beds = MarkingBeds(host.tool.backend.value, progress)
         self._validator = Validator(self._rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(host.tool.backend, progress)
@@ -221,6 +221,7 @@ class Worker:
     def close(self, _orders: Orders) -> None:
         """End the spare namespaces, and give a slow disk a moment for what waits to be written."""
         self._pool.close()
+        self._beds.close()
         self._guarded("keeping counters", self._counting.keep)
         self._store.close(LAST_WRITES_WITHIN)
 
@@ -242,7 +243,7 @@ class Worker:
             noticed=self._late,
             noticed_before=self._noticed_before,
             keep_services=orders.settings.foreign is Foreign.KEEP_SERVICES,
-            prover=prover_of(self._beds, orders.settings),
+            prover=prover_of(self._beds, orders.settings, lambda: self._kernel.shown),
             rules_end=self._rules_end.append,
             kernel_changed=self._signals.kernel_changed,
             drift_interval=orders.settings.drift_interval,
@@ -294,6 +295,7 @@ class Worker:
         self._progress.mark("preparing namespaces")
         with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
             self._pool.refill()
+            self._beds.refill()
 
     def _rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """A rehearsal, with marks. Raises NamespaceError where it is not possible."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import loaded_before
-from fwguardd.enforce.look import look_at
+from fwguardd.enforce.look import look_at, look_of
 from fwguardd.enforce.prover import ProofRequest, Prover, Watched
 from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
 from fwguardd.packets.lockout import denied_packets, guarded_packets, lockout_finding, lost_by_change
 from fwguardd.packets.policy_cases import cases_of
@@ -21,6 +22,8 @@ from fwguardd.packets.policy_results import findings_of, results_of
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import NO_FINDINGS, Finding, Findings, Severity
 from fwguardd.ruleset.operations import Plan
+from fwguardd.ruleset.save_format import Saved
+from fwguardd.ruleset.ssh_sessions import closed_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +73,14 @@ def prove(context: Context, state: State, accepted: Valid, request: ProofRequest
         return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails))
 
 
+def closed_by_reading(state: State, accepted: Valid, proof: Proof) -> tuple[Finding, ...]:
+    """Warnings about live ssh sessions whose peers could not open a new one under the accepted files, by reading the
+    rules, where no packets have shown it."""
+    if proof.guarded:
+        return ()
+    return closed_sessions(loaded_before(state.in_force), accepted.rehearsed.rulesets, ssh_sessions())
+
+
 def not_sent(error: NamespaceError | OSError, tests: Sequence[PolicyTest], *, fails: bool) -> Findings:
     """The finding that no packets could be sent; an error where an undecided test is one, and there are tests."""
     severity, left_out = Severity.WARNING, "the lockout guard has read the rules instead"
@@ -84,9 +95,20 @@ def not_sent(error: NamespaceError | OSError, tests: Sequence[PolicyTest], *, fa
 def loaded_around(context: Context, state: State, accepted: Valid) -> tuple[Rulesets, Rulesets]:
     """What the kernel holds, and what it will hold after the load, rules of other programs included. Raises
     KernelError."""
-    preserve = context.preserve.owning(loaded_before(state.in_force))
-    look = look_at(context.kernel, accepted.rehearsed.rulesets, preserve)
-    return look.live, loaded_after(look, accepted.rehearsed.rulesets)
+    preserve, wanted = context.preserve.owning(loaded_before(state.in_force)), accepted.rehearsed.rulesets
+    shown = _shown_last(context)
+    if shown.keys() >= wanted.keys():
+        look = look_of({family: Saved(shown[family]) for family in wanted}, wanted, preserve)
+    else:
+        look = look_at(context.kernel, wanted, preserve)
+    return look.live, loaded_after(look, wanted)
+
+
+def _shown_last(context: Context) -> Rulesets:
+    """What the kernel was last seen to hold."""
+    if context.prover is None:
+        return {}
+    return context.prover.shown()
 
 
 def loaded_after(look: Look, wanted: Rulesets) -> Rulesets:

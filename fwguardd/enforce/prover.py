@@ -36,12 +36,14 @@ class Watched:
 @dataclass(frozen=True, slots=True)
 class Prover:
     """What a proof needs: beds, the network of this host, whether an undecided test is an error, and who must not be
-    locked out; without ``watched`` there is no lockout guard. ``read_host`` raises OSError."""
+    locked out; without ``watched`` there is no lockout guard. ``read_host`` raises OSError. ``shown`` is what the
+    kernel was last seen to hold; where a family is missing, it is read."""
 
     beds: Beds
     read_host: Callable[[], Host]
     undecided_fails: bool = False
     watched: Callable[[Host], Watched] | None = None
+    shown: Callable[[], Rulesets] = dict
 
 
 @dataclass(frozen=True, slots=True)

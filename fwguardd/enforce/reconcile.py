@@ -37,7 +37,7 @@ from fwguardd.enforce.others import (
     take_over_reason,
     unknown_before_first_load,
 )
-from fwguardd.enforce.proof import prove
+from fwguardd.enforce.proof import closed_by_reading, prove
 from fwguardd.enforce.prover import NOT_FORCED, ProofRequest
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
@@ -50,22 +50,19 @@ from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
-from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.ruleset.error_reasons import may_pass_later
 from fwguardd.ruleset.model import Findings
 from fwguardd.ruleset.others import Standing, of_standing
-from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.store.revisions import HeldFiles, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from fwguardd.enforce.proof import Proof
     from fwguardd.enforce.record import Cause
     from fwguardd.enforce.state import InForce
     from fwguardd.enforce.validate import Valid, Validation
-    from fwguardd.ruleset.model import Family, Finding, Ruleset
+    from fwguardd.ruleset.model import Finding
     from fwguardd.ruleset.others import Place
 
 MANUAL = "apply: manual"
@@ -292,7 +289,7 @@ def _apply(
         return load_failed(context, state, error)
     if proof.findings.errors:
         return _refused(context, state, snapshot, Findings((*result.findings, *proof.findings)), request.authors)
-    _report_warnings(context, snapshot, (*result.findings, *proof.findings, *_closed_sessions(state, result, proof)))
+    _report_warnings(context, snapshot, (*result.findings, *proof.findings, *closed_by_reading(state, result, proof)))
     if unknown and not request.take_over:
         outcome: Outcome = _not_taken_over(context, state, snapshot, unknown)
     elif why_held and not _makes_what_is_in_force(state, result):
@@ -325,17 +322,6 @@ def _not_rehearsed(context: Context, state: State, reason: str, authors: Authors
         failed = pass_failed(context, outcome.state, f"{reason}. {still_in_force(outcome.state)}", retry=True)
         return replace(failed, repaired=outcome.repaired)
     return outcome
-
-
-def _closed_sessions(state: State, accepted: Valid, proof: Proof) -> tuple[Finding, ...]:
-    """Warnings about live ssh sessions whose peers could not open a new one under the accepted files, by reading the
-    rules, where no packets have shown it."""
-    if proof.guarded:
-        return ()
-    before: Mapping[Family, Ruleset] = {}
-    if state.in_force is not None:
-        before = state.in_force.canonical.rulesets
-    return closed_sessions(before, accepted.rehearsed.rulesets, ssh_sessions())
 
 
 def _not_taken_over(context: Context, state: State, snapshot: Snapshot, unknown: Sequence[Place]) -> Failed:

@@ -40,6 +40,10 @@ _WORKER = (
 )
 
 
+PREPARE_BED = {"prepare": "bed"}
+"""A request that a worker does not answer: a bed will be asked for."""
+
+
 class NamespaceMethod(Enum):
     """How a temporary namespace is made."""
 
@@ -238,11 +242,15 @@ class NamespacePool:
     """Temporary namespaces, some of them started in advance: a rehearsal waits neither for the start of a worker nor
     for the end of one.
 
-    ``choose`` gives the method, each time that one is made: fwguardd-rehearsal.socket may be started and stopped.
+    ``choose`` gives the method, each time that one is made: fwguardd-rehearsal.socket may be started and stopped. The
+    spare ones ``for_beds`` import the modules of a bed before they are needed.
     """
 
-    def __init__(self, choose: Callable[[], NamespaceMethod] = namespace_method, spares: int = 2) -> None:
+    def __init__(
+        self, choose: Callable[[], NamespaceMethod] = namespace_method, spares: int = 2, *, for_beds: bool = False
+    ) -> None:
         self._choose = choose
+        self._for_beds = for_beds
         self._wanted = spares
         self._ready: list[ScratchNamespace] = []
         self._used: list[ScratchNamespace] = []
@@ -252,6 +260,8 @@ class NamespacePool:
         _close_all(self._used)
         while len(self._ready) < self._wanted:
             self._ready.append(ScratchNamespace(self._choose()))
+            if self._for_beds:
+                self._ready[-1].request(PREPARE_BED)
 
     @contextlib.contextmanager
     def acquire(self) -> Iterator[ScratchNamespace]:

@@ -25,7 +25,7 @@ from fwguardd.kernel.rtnetlink import dump_objects
 from fwguardd.packets.endpoints import ListeningSocket, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     Address = IPv4Address | IPv6Address
 
@@ -39,6 +39,7 @@ _REQUEST: Final = struct.Struct("=BBBxI48x")
 _MESSAGE: Final = struct.Struct("=BBBB2s2s16s16sI8x12xII")
 """struct inet_diag_msg: family, state, two of timers, ports, addresses, interface, …, user, inode."""
 _INET_DIAG_SKV6ONLY: Final = 11
+_INET_DIAG_CGROUP_ID: Final = 21
 _TCP_CLOSE, _TCP_LISTEN = 7, 10
 """include/net/tcp_states.h. An unconnected UDP socket is in the state TCP_CLOSE."""
 _PROTOCOLS: Final = {
@@ -67,6 +68,18 @@ def listening_sockets() -> tuple[ListeningSocket, ...]:
         found += map(partial(_found, name), _listening(name, family))
     holders = _holders({one.inode for one in found})
     return tuple(sorted(map(partial(_with_program, holders), found), key=_by_port))
+
+
+def tcp_ports_in(cgroups: Collection[int]) -> frozenset[int]:
+    """The TCP ports on which processes of these control groups listen; the groups are given by the inode numbers of
+    their directories (INET_DIAG_CGROUP_ID, since Linux 5.8). Needs no privilege. Raises OSError."""
+    wanted = {struct.pack("=Q", number) for number in cgroups}
+    ports: set[int] = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for content in _listening("tcp", family):
+            if (read_attributes(content, _MESSAGE.size) or {}).get(_INET_DIAG_CGROUP_ID) in wanted:
+                ports.add(int.from_bytes(_MESSAGE.unpack_from(content)[4], "big"))
+    return frozenset(ports)
 
 
 def _by_port(one: ListeningSocket) -> tuple[int, str, int, int]:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fwguardd.kernel.sockets import tcp_ports_in
 from fwguardd.ruleset.ssh_sessions import SshSession
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ SLASH = Path("/")
 _ORDER = {"little": -1, "big": 1}[sys.byteorder]
 SSH_SERVERS = frozenset({"sshd", "dropbear"})
 """The names of ssh servers (proc(5), comm)."""
+
+SSH_UNITS = ("ssh.service", "sshd.service", "dropbear.service")
+"""The units of ssh servers."""
 
 _LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h.
 _ESTABLISHED = "01"  # TCP_ESTABLISHED, include/net/tcp_states.h.
@@ -43,7 +47,7 @@ def ssh_sessions(root: Path = SLASH, ports: frozenset[int] = frozenset()) -> tup
 
 def ssh_ports(root: Path = SLASH) -> frozenset[int]:
     """The ports that sshd listens on, those that it is configured to listen on, and 22."""
-    ports = {22, *_listening_ports(root)}
+    ports = {22, *_listening_ports(root), *_ports_of_units(root)}
     folder = root / "etc/ssh"
     for path in (folder / "sshd_config", *sorted(folder.glob("sshd_config.d/*.conf"))):
         ports.update(map(int, _PORT.findall(_text(path))))
@@ -56,10 +60,29 @@ def _listening_ports(root: Path) -> Iterator[int]:
     if not sockets:
         return
     for name in _TABLES:
-        for line in _text(root / name).splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 9 and fields[3] == _LISTENING and fields[9] in sockets:
-                yield int(fields[1].partition(":")[2], 16)
+        yield from _ports_of_sockets(_text(root / name), sockets)
+
+
+def _ports_of_sockets(table: str, sockets: frozenset[str]) -> Iterator[int]:
+    """The ports of listening sockets with these inodes in the text of /proc/net/tcp or tcp6."""
+    for line in table.splitlines()[1:]:
+        _, local, _, state, *others = line.split()
+        if state == _LISTENING and sockets.intersection(others[5:6]):
+            yield int(local.partition(":")[2], 16)
+
+
+def _ports_of_units(root: Path) -> frozenset[int]:
+    """The ports on which the services of ssh servers listen; that needs no access to their processes."""
+    cgroups: set[int] = set()
+    for name in SSH_UNITS:
+        with contextlib.suppress(OSError):
+            cgroups.add((root / "sys/fs/cgroup/system.slice" / name).stat().st_ino)
+    if not cgroups:
+        return frozenset()
+    try:
+        return tcp_ports_in(cgroups)
+    except OSError:
+        return frozenset()
 
 
 def _sockets_of_servers(root: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ that ran, or ``{"error": "…"}``.
 A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first;
 ``"loads"`` is then a list of families with their steps, and may come again by itself. After it a request
 ``{"packets": [PACKET, …]}`` sends packets through the rules; the answer is ``{"journeys": [JOURNEY, …]}``
-(`fwguardd.kernel.bed_worker`).
+(`fwguardd.kernel.bed_worker`). ``{"prepare": "bed"}`` announces a bed, and has no answer.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 STEP_SECONDS = 60.0
 """The longest that one restore or save may take in a rehearsal; 100,000 rules take 2 s, or 18 s in small commits."""
 
+_PREPARE_BED = b'{"prepare": "bed"}\n'
 _LOCK_FD = 3
 _SO_NETNS_COOKIE = 71
 """asm-generic/socket.h; Python 3.11 does not define it."""
@@ -66,8 +67,16 @@ def _serve(connection: socket.socket) -> None:
     beds: list[BedWorker] = []
     with connection.makefile("rwb") as stream:
         for line in stream:
+            if line == _PREPARE_BED:
+                _import_bed()
+                continue
             stream.write(json.dumps(answer(line, beds)).encode() + b"\n")
             stream.flush()
+
+
+def _import_bed() -> None:
+    """Import the modules of a bed before one is asked for: that takes longer than to make it."""
+    import fwguardd.kernel.bed_worker  # noqa: F401, PLC0415
 
 
 def in_own_namespace(connection: socket.socket) -> bool:
