@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = (
-    "systemd", "systemd-sysv", "dbus", "iptables", "nftables", "iproute2", "procps",
+    "systemd", "systemd-sysv", "dbus", "iptables", "ipset", "nftables", "iproute2", "procps",
     "python3", "python3-yaml", "python3-watchdog", "python3-sdnotify", "python3-structlog",
 )  # fmt: skip
-"""What a small server has, and what the package of fwguardd depends on."""
+"""What a small server has, and what the package of fwguardd depends on or recommends."""
 
 VARIABLE: Final = "FWGUARD_TEST_SUITE"
 """The environment variable that names the suite to test on; the default is that of this machine."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tests.system.bed import Bed, Guarded
 
 RECORD = "ExecStart=/bin/sh -c 'iptables-save >/var/tmp/{0}.v4; ip6tables-save >/var/tmp/{0}.v6'"
+NAMES_A_SET = "-A INPUT -p tcp -m set --match-set office src -j ACCEPT"
 UNITS = {
     # What the boot loader alone has done.
     "early": "After=fwguardd-boot.service\nBefore=fwguardd.service network-pre.target",
@@ -29,7 +30,8 @@ def host(machine: Bed, unguarded: Guarded) -> Guarded:
             f"{unit}[Install]\nWantedBy=multi-user.target\n"
         )
     machine.prepare(f"systemctl enable fwguardd {' '.join(f'record-{name}' for name in UNITS)}")
-    unguarded.drop("50-app.rules", "-A INPUT -p tcp --dport 8080 -j ACCEPT\n")
+    unguarded.drop("50-app.rules", f"-A INPUT -p tcp --dport 8080 -j ACCEPT\n{NAMES_A_SET}\n")
+    unguarded.drop("office.set", "192.0.2.0/24\n2001:db8::/32\n")
     machine.boot()
     return unguarded
 
@@ -64,13 +66,17 @@ def test_the_first_boot_has_the_emergency_set(host: Guarded) -> None:
 
 
 def test_a_second_boot_has_the_revision(host: Guarded) -> None:
-    """The boot loader loads what was in force; the daemon finds it there and writes nothing."""
+    """The boot loader loads what was in force, sets before the rules; the daemon finds it there and writes nothing."""
     host.bed.reboot()
-    assert "--dport 8080 " in recorded(host, "early")
+    early = recorded(host, "early")
+    assert "--dport 8080 " in early
+    assert "--match-set office-v6 src" in early
     assert "--dport 8080 " in recorded(host, "network")
     this_run = f"_SYSTEMD_INVOCATION_ID={host.bed.show('fwguardd', 'InvocationID')}"
     assert host.bed.journal(this_run, "FWGUARD_EVENT=rules.unchanged")
     assert not host.bed.journal(this_run, "FWGUARD_EVENT=rules.applied")
+    assert not host.bed.journal(this_run, "FWGUARD_EVENT=set.loaded")
+    assert "add office 192.0.2.0/24" in host.bed.output("ipset save")
 
 
 def test_a_broken_rules_directory_changes_nothing(host: Guarded) -> None:
