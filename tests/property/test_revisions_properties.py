@@ -273,7 +273,7 @@ def _stop(change: str, system: System, number: int) -> bool:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=examples(5))
+@settings(max_examples=examples(3))
 @given(random=st.randoms(use_true_random=False))
 def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, random: Random) -> None:
     """Cut the power before any call of opening the store and changing it: whatever the disk then makes of what was
@@ -292,7 +292,7 @@ def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, rand
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=examples(5))
+@settings(max_examples=examples(3))
 @given(random=st.randoms(use_true_random=False))
 def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random: Random) -> None:
     """The same, where first the process is killed, and the power is cut while the next one opens the store, or after
