@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.control.client import ask
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.control_socket import socket_path_of
+from fwguardd.ctl.pager import fitted
 from fwguardd.ctl.verb_options import add_config, add_json, add_socket, describe
 from fwguardd.escaping import printable
 from fwguardd.wording import counted, days, local_time
@@ -118,7 +119,7 @@ def table(lines: Sequence[Line], ink: AnswerPainter, *, unused_only: bool) -> li
         head = f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:{widths[2]}}  {row[3]}"
         texts.append(ink.bold(head) if line is None else head)
         if line is not None:
-            texts.append(ink.dim(f"    {printable(line.text)}"))
+            texts.append(ink.dim(fitted(f"    {printable(line.text)}")))
     oldest = min(line.since for line in lines)
     texts.append(f"{counted(len(lines), 'line')}; counted since {local_time(oldest)} or since the line is in force")
     return texts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -31,6 +32,16 @@ def stdout_is_terminal() -> bool:
     """Whether standard output is a terminal. A process that was started with a closed one has None in its place."""
     stdout = cast("TextIO | None", sys.stdout)
     return stdout is not None and stdout.isatty()
+
+
+def fitted(line: str) -> str:
+    """A line, cut to the width of the terminal; for programs it stays as it is."""
+    if not is_terminal():
+        return line
+    width = shutil.get_terminal_size().columns
+    if len(line) <= width:
+        return line
+    return f"{line[: width - 1]}…"
 
 
 @contextmanager

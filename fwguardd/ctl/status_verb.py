@@ -37,6 +37,9 @@ class Level(IntEnum):
 WATCH_SECONDS = 2.0
 """Between two looks of --watch; each makes the daemon compare the kernel."""
 
+LONGEST_WARNING = 160
+"""Characters of a warning in the line of a check."""
+
 _LEVELS = {"in-force": Level.OK, "unverified": Level.UNKNOWN}
 _FILES = frozenset({"applied", "settling"})
 _CLEAR = "\x1b[H\x1b[2J"
@@ -81,7 +84,17 @@ def check_line(result: Mapping[str, Any]) -> tuple[Level, str]:
     warnings = list(_warnings(result))
     if warnings and level is Level.OK:
         level = Level.WARNING
-    return level, "; ".join([f"{level.name}: {printable(result['sentence'])}", *map(printable, warnings)])
+    measured = f"{level.name}: {result['state']}"
+    if facts := result.get("state_facts"):
+        measured += f": {printable(facts)}"
+    return level, "; ".join([measured, *(printable(_shortened(warning)) for warning in warnings)])
+
+
+def _shortened(text: str) -> str:
+    """The text without what is too long for one line of monitoring."""
+    if len(text) <= LONGEST_WARNING:
+        return text
+    return f"{text[:LONGEST_WARNING]}… (see fwguardctl status)"
 
 
 def _warnings(result: Mapping[str, Any]) -> Iterator[str]:

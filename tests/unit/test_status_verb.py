@@ -10,30 +10,32 @@ from fwguardd.ctl.command_line import main
 from fwguardd.ctl.status_verb import Level, check_line
 from tests.unit.canned import STATUS
 
+FACTS = STATUS["state_facts"]
+
 
 @pytest.mark.parametrize(
     ("changed", "level", "line"),
     [
-        ({}, Level.OK, "OK: in-force: revision 41, 50 rules, compared at 20:26:41"),
-        ({"state": "open", "sentence": "open: by root"}, Level.CRITICAL, "CRITICAL: open: by root"),
+        ({}, Level.OK, f"OK: in-force: {FACTS}"),
+        ({"state": "open", "state_facts": "by root"}, Level.CRITICAL, "CRITICAL: open: by root"),
         (
-            {"state": "drifted", "sentence": "drifted: 2 differences"},
+            {"state": "drifted", "state_facts": "2 differences"},
             Level.CRITICAL,
             "CRITICAL: drifted: 2 differences",
         ),
-        ({"state": "unverified", "sentence": "unverified: x"}, Level.UNKNOWN, "UNKNOWN: unverified: x"),
+        ({"state": "unverified", "state_facts": "x"}, Level.UNKNOWN, "UNKNOWN: unverified: x"),
         (
-            {"sentence": "in-force: revision 41", "files": "refused", "files_why": "1 error"},
+            {"state_facts": "revision 41", "files": "refused", "files_why": "1 error"},
             Level.WARNING,
             "WARNING: in-force: revision 41; the rule files are refused: 1 error",
         ),
         (
-            {"sentence": "in-force", "settings": {"state": "refused", "since": 1.0, "message": "line 3: x"}},
+            {"state_facts": "", "settings": {"state": "refused", "since": 1.0, "message": "line 3: x"}},
             Level.WARNING,
             "WARNING: in-force; the settings are refused: line 3: x",
         ),
         (
-            {"state": "emergency", "sentence": "emergency: since boot", "files": "held", "files_why": ""},
+            {"state": "emergency", "state_facts": "since boot", "files": "held", "files_why": ""},
             Level.CRITICAL,
             "CRITICAL: emergency: since boot; the rule files are held",
         ),
