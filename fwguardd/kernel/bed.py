@@ -10,10 +10,11 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from fwguardd.kernel.ipset_copies import read_copies
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import objects_named
 from fwguardd.kernel.rehearsal import steps_to_load
-from fwguardd.packets.bed_rules import Owner, bed_rules
+from fwguardd.packets.bed_rules import Owner, bed_rules, translates_addresses
 from fwguardd.packets.documents import packet_document
 from fwguardd.packets.model import Direction
 from fwguardd.packets.traces import read_journey
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
+    from fwguardd.packets.bed_rules import BedRules
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.ruleset.model import Family, Ruleset
@@ -42,15 +44,26 @@ class LoadedBed:
         self._backend = backend
         self._scratch = scratch
         self._rulesets = rulesets
-        self._rules = {family: bed_rules(ruleset) for family, ruleset in rulesets.items()}
+        self._sets: frozenset[str] = frozenset()
+        self._rules: dict[Family, BedRules] = {}
         self._owner = ROOT
         self.left_out: tuple[str, ...] = ()
 
     def make(self, host: Host) -> None:
         """Rebuild the network of the host, and load the rules. Raises NamespaceError."""
         named, _ = objects_named(Candidate(self._rulesets))
-        request = {"bed": host.document(), "sets": dict(named.sets), "objects": list(named.objects)}
-        self.left_out = tuple(self._load(request)["left_out"])
+        copies = read_copies(named.sets)
+        self._sets = frozenset(copies)
+        self._rules = self._rules_for(ROOT)
+        request: dict[str, Any] = {"bed": host.document(), "set_copies": copies}
+        others = {name: family for name, family in named.sets.items() if name not in copies}
+        request |= {"sets": others, "objects": list(named.objects)}
+        answer = self._load(request)
+        self.left_out = tuple(answer["left_out"])
+        if answer["empty_sets"]:
+            self._sets -= set(answer["empty_sets"])
+            self._rules = self._rules_for(ROOT)
+            self._load({})
 
     def send(self, packets: Sequence[Packet]) -> list[Journey | Undecided]:
         """What the kernel did with each packet, in the order of the packets. Raises NamespaceError."""
@@ -90,17 +103,23 @@ class LoadedBed:
         """Load the rules as they are for packets of this owner. Raises NamespaceError."""
         if owner == self._owner:
             return
-        for family, ruleset in self._rulesets.items():
-            self._rules[family] = bed_rules(ruleset, owner=_other_than_root(owner))
+        self._rules = self._rules_for(owner)
         self._load({})
         self._owner = owner
+
+    def _rules_for(self, owner: Owner) -> dict[Family, BedRules]:
+        found: dict[Family, BedRules] = {}
+        for family, ruleset in self._rulesets.items():
+            found[family] = bed_rules(ruleset, self._sets, _other_than_root(owner))
+        return found
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         loads: list[dict[str, Any]] = []
         for family, rules in self._rules.items():
             steps = steps_to_load(self._backend, self._scratch, rules.loaded)
             loads.append({"family": family.number, "steps": steps})
-        self._scratch.request(request | {"backend": self._backend, "loads": loads})
+        translates = any(map(translates_addresses, self._rulesets.values()))
+        self._scratch.request(request | {"backend": self._backend, "loads": loads, "translates": translates})
         answer = self._scratch.answer()
         _raise_if_refused(answer["results"])
         return answer

@@ -162,6 +162,13 @@ class BedNetwork:
             ]
         )
 
+    def master(self, name: str) -> str:
+        """The bridge, or other interface, that this one belongs to; "" for none."""
+        interface = self._host.interface(name)
+        if interface is None:
+            return ""
+        return interface.master
+
     def forwards(self, name: str, version: int) -> bool:
         """Whether the host forwards packets of IPv4 or IPv6 that come in by this interface."""
         if version == 6:

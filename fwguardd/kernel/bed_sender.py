@@ -31,7 +31,7 @@ from fwguardd.packets.model import ConnectionState, Direction, Packet
 from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fwguardd.kernel.bed_network import BedNetwork
 
@@ -78,10 +78,18 @@ class Sender:
 
         Raises NotSentError; OSError for anything else.
         """
+        self._raise_for_ports((packet.in_interface, packet.out_interface))
         if packet.direction is Direction.OUTBOUND:
             return self._send_locally(packet, number)
         self._send_frames(packet, number)
         return ""
+
+    def _raise_for_ports(self, names: Iterable[str | None]) -> None:
+        """Raise NotSentError for an interface whose packets the kernel shows as those of another one."""
+        for name in names:
+            master = self._network.master(name or "")
+            if master:
+                raise NotSentError(f"{name} belongs to {master}: send the packet by that interface")
 
     def send_barrier(self) -> None:
         """Send a frame that arrives behind all others, and that the first chain drops. Raises OSError."""

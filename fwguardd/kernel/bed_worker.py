@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.kernel.bed_hooks import BEFORE_ROUTING, LOCAL_END, OUT_END, OUTPUT, START, TABLE, install_hooks
@@ -27,7 +27,7 @@ from fwguardd.kernel.route_query import NO_ROUTE, why_not_routed
 from fwguardd.packets.documents import packet_of
 from fwguardd.packets.frames import LAST_NUMBER
 from fwguardd.packets.host import Host
-from fwguardd.packets.model import ConnectionState
+from fwguardd.packets.model import SYN, ConnectionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,22 +74,37 @@ class BedWorker:
         self._sender = Sender(self._network)
         self._pinned = _stay_on_this_processor()
         self._number = 0
+        self._translates = False
+        self._translations: dict[Packet, View] = {}
+        """How the first packet of a connection looked at its last hook."""
 
     @property
     def left_out(self) -> list[str]:
         """What of the host's network could not be rebuilt."""
         return self._network.left_out
 
-    def learn_rules(self) -> None:
-        """Read the rules, after they were loaded. Raises OSError."""
+    def learn_rules(self, *, translates: bool) -> None:
+        """Read the rules, after they were loaded. ``translates`` says whether they have NAT. Raises OSError."""
+        self._translates = translates
         if self._legacy is None:
             self._nft.learn_rules()
 
     def send(self, documents: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """What became of each packet. Raises OSError."""
         packets = [packet_of(document) for document in documents]
+        if self._translates:
+            self._learn_translations(packets)
         sent = self._send_in_batches(packets)
-        return [self._result(one) for one in sent]
+        self._translations.clear()
+        return list(map(self._result, sent))
+
+    def _learn_translations(self, packets: Sequence[Packet]) -> None:
+        """Send the first packets of the established connections: NAT decides about a connection when it begins."""
+        established = [packet for packet in packets if packet.state is ConnectionState.ESTABLISHED]
+        first = [replace(packet, state=ConnectionState.NEW, flags=SYN) for packet in established]
+        for packet, one in zip(established, self._send_in_batches(first), strict=True):
+            if one.messages:
+                self._translations[packet] = one.messages[-1].view
 
     def _send_in_batches(self, packets: Sequence[Packet]) -> list[_Sent]:
         results: dict[int, _Sent] = {}
@@ -123,7 +138,8 @@ class BedWorker:
 
     def _send_one(self, one: _Sent) -> None:
         try:
-            self._connections.make(entries_for(one.packet, one.number))
+            view = self._translations.get(one.packet)
+            self._connections.make(entries_for(one.packet, one.number, view))
             one.unsent = self._sender.send(one.packet, one.number)
         except (NoEntryError, NotSentError) as error:
             one.undecided = str(error)

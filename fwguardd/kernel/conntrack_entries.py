@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.netlink import FAMILY_HEADER, NETLINK_NETFILTER, NLM_F_ACK, ask, attribute, open_socket
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from ipaddress import IPv4Address, IPv6Address
 
+    from fwguardd.kernel.nft_trace import View
     from fwguardd.packets.model import Packet
 
 _SUBSYSTEM: Final = 1
 _NEW, _DELETE = 0, 2
 _ORIGINAL, _REPLY, _STATUS, _PROTOINFO, _TIMEOUT, _MASTER = 1, 2, 3, 4, 7, 14
+_NAT_SOURCE, _NAT_DESTINATION, _NAT_PROTO = 6, 13, 3
+_NAT_ADDRESSES: Final = {4: (1, 2), 16: (4, 5)}
 _SEEN_REPLY, _ASSURED, _CONFIRMED = 2, 4, 8
 _TCP_ESTABLISHED, _TCP_SYN_SENT, _SCTP_ESTABLISHED = 3, 1, 4
 _LIBERAL: Final = 8
@@ -56,6 +59,7 @@ class Entry:
     icmp: tuple[int, int, int] | None = None
     replied: bool = True
     expected: bool = False
+    translated: View | None = None
 
     def key(self) -> bytes:
         """What only this entry has in the connection table."""
@@ -86,10 +90,11 @@ class Entry:
         return content
 
 
-def entries_for(packet: Packet, number: int) -> list[Entry]:
-    """The entries that give this packet its state, the master before what it expects. Raises NoEntryError."""
+def entries_for(packet: Packet, number: int, translated: View | None = None) -> list[Entry]:
+    """The entries that give this packet its state, the master before what it expects. ``translated`` is what NAT made
+    of the first packet of the connection. Raises NoEntryError."""
     if packet.state is ConnectionState.ESTABLISHED:
-        return [_established(packet, number)]
+        return [replace(_established(packet, number), translated=translated)]
     if packet.state is not ConnectionState.RELATED:
         return []
     family = _family(packet)
@@ -159,6 +164,8 @@ class Connections:
         for entry in entries:
             content = attribute(_ORIGINAL | _NESTED, entry.keys()[0]) + attribute(_REPLY | _NESTED, entry.keys()[1])
             content += _state(entry) + attribute(_TIMEOUT, struct.pack("!I", _SECONDS))
+            if entry.translated is not None:
+                content += _translation(entry, entry.translated)
             if entry.expected:
                 content += attribute(_MASTER | _NESTED, entries[0].keys()[0])
             self._ask(entry, _NEW, content, NLM_F_CREATE | NLM_F_EXCL)
@@ -178,6 +185,31 @@ class Connections:
             if isinstance(number, int):
                 reason = os.strerror(number)
             raise OSError(0, f"cannot make an entry of the connection table: {reason}")
+
+
+def _translation(entry: Entry, view: View) -> bytes:
+    """The attributes of NAT; nothing for what stays as it is. An echo reply is not translated here."""
+    content = b""
+    if entry.icmp is None and (view.destination, view.destination_port) != _end(entry.destination, entry.ports, 1):
+        content += _nat(_NAT_DESTINATION, view.destination, view.destination_port)
+    if entry.icmp is None and (view.source, view.source_port) != _end(entry.source, entry.ports, 0):
+        content += _nat(_NAT_SOURCE, view.source, view.source_port)
+    return content
+
+
+def _end(address: IPv4Address | IPv6Address, ports: tuple[int, int] | None, place: int) -> tuple[bytes, int | None]:
+    if ports is None:
+        return address.packed, None
+    return address.packed, ports[place]
+
+
+def _nat(kind: int, address: bytes, port: int | None) -> bytes:
+    first, last = _NAT_ADDRESSES[len(address)]
+    content = attribute(first, address) + attribute(last, address)
+    if port is not None:
+        number = struct.pack("!H", port)
+        content += attribute(_NAT_PROTO | _NESTED, attribute(1, number) + attribute(2, number))
+    return attribute(kind | _NESTED, content)
 
 
 def _state(entry: Entry) -> bytes:

@@ -12,10 +12,12 @@ a list of `fwguardd.kernel.named_objects.NamedObject`. The answer is
 ``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…", "save": bool}`` for each step
 that ran, or ``{"error": "…"}``.
 
-A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first;
-``"loads"`` is then a list of families with their steps, and may come again by itself. After it a request
-``{"packets": [PACKET, …]}`` sends packets through the rules; the answer is ``{"journeys": [JOURNEY, …]}``
-(`fwguardd.kernel.bed_worker`). ``{"prepare": "bed"}`` announces a bed, and has no answer.
+A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first.
+``"set_copies"`` are ipsets with entries (`fwguardd.kernel.ipset_copies`); those that could not be copied are in
+``"empty_sets"`` of the answer. ``"loads"`` is a list of families with their steps, and may come again by itself;
+``"translates"`` says whether the rules have NAT. After it a request ``{"packets": [PACKET, …]}`` sends packets through
+the rules; the answer is ``{"journeys": [JOURNEY, …]}`` (`fwguardd.kernel.bed_worker`). ``{"prepare": "bed"}`` announces
+a bed, and has no answer.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.kernel.ipset_copies import make_copies_of_sets
 from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
 from fwguardd.kernel.named_objects import NamedObject, make_copies
 from fwguardd.kernel.processes import (
@@ -127,7 +130,8 @@ def _bed_answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any
 
     beds.append(BedWorker(request["bed"], request["backend"]))
     _make_named(request)
-    return _load(request, beds[0]) | {"left_out": beds[0].left_out}
+    empty = make_copies_of_sets(request["set_copies"])
+    return _load(request, beds[0]) | {"left_out": beds[0].left_out, "empty_sets": empty}
 
 
 def _load(request: dict[str, Any], bed: BedWorker) -> dict[str, Any]:
@@ -135,12 +139,12 @@ def _load(request: dict[str, Any], bed: BedWorker) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     for load in request["loads"]:
         results += _run_steps(request["backend"], load["family"], load["steps"])
-    bed.learn_rules()
+    bed.learn_rules(translates=request["translates"])
     return {"results": results}
 
 
 def _make_named(request: dict[str, Any]) -> None:
-    """Make copies of the sets and objects that rules name. Raises SetCopyError."""
+    """Make empty copies of the sets, and the objects, that rules name. Raises SetCopyError."""
     if request.get("sets"):
         make_empty_copies(request["sets"])
     if request.get("objects"):

@@ -122,6 +122,14 @@ def bed_rules(ruleset: Ruleset, copied_sets: Iterable[str] = (), owner: Owner | 
     return BedRules(ruleset, Ruleset(ruleset.family, tables), stands)
 
 
+def translates_addresses(ruleset: Ruleset) -> bool:
+    """Whether packets of an established connection may have other addresses than at its start: rules have NAT."""
+    table = ruleset.tables.get("nat")
+    if table is None:
+        return False
+    return any(chain.rules for chain in table.chains.values())
+
+
 def _is_special(text: str) -> bool:
     """Whether the rule may have a part that a bed replaces. A comment can look like one; then nothing is replaced."""
     if _REPLACED_TARGET.search(text):
