@@ -213,6 +213,7 @@ STATE_FAILED = EventKind(
     ERROR,
     "The state directory could not be written; the rules in force are not affected.",
 )
+ANSWERS = EventKind("state.answers", "3ea903f8f39e4b478ca2500a9b6088d6", NOTICE, "The state directory answers again.")
 BOOT_REPORT = EventKind(
     "boot.report",
     "b9689b853f0d4f368751bea9ac0b2d93",

@@ -318,6 +318,8 @@ class Supervisor:
         self._recent = None
         report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
+        if self._hangs and not report.hangs:
+            self._emit(events.ANSWERS, "the state directory answers again, and what waited for it is written")
         self._hangs = report.hangs
         self.rules_end.set(report.rules_end)
         return report

@@ -209,6 +209,10 @@ def remove_file(system: System, path: Path) -> None:
 
 def make_directory(system: System, path: Path) -> bool:
     """Make a directory for its owner alone; whether it was made now. Its name is not forced. Raises OSError."""
+    # On a file system that is frozen mkdir(2) waits, also where the directory exists.
+    with contextlib.suppress(FileNotFoundError):
+        system.lstat(path)
+        return False
     try:
         system.mkdir(path, 0o700)
     except FileExistsError:

@@ -188,7 +188,8 @@ def test_a_frozen_disk_stops_nothing(
     disk: Disk, start_daemon: Callable[..., Any], saved: Saved, backend: str, tmp_path: Path
 ) -> None:
     """While the state directory hangs, drift is repaired, requests are answered and changed files come in force; what
-    needs a promise on the disk is refused. When the disk answers again, everything is on it."""
+    needs a promise on the disk is refused. When the disk answers again, everything is on it. A start does not wait for
+    such a disk."""
     daemon = start_daemon({"10.rules": RULES}, FAST)
     control = tmp_path / "run" / "control.sock"
     daemon.event("rules.applied", revision=1)
@@ -208,12 +209,19 @@ def test_a_frozen_disk_stops_nothing(
     assert refused["outcome"] == "failed"
     assert "has not answered since" in refused["reason"]
     disk.thaw()
+    daemon.event("state.answers")
     wait_until(lambda: [one["revision"] for one in _history(control)] == [3, 2, 1], "the revisions on the disk")
     wait_until(lambda: (tmp_path / "state" / "boot").readlink().name.startswith("boot-000003"), "the boot files")
     wait_until(lambda: len(ask(control, "status")["damaged"]) == 1, "the end of the fault")
     assert not (tmp_path / "state" / "pending.json").exists()
     assert not (tmp_path / "state" / "touched.json").exists()
     assert daemon.stop() == 0
+    disk.freeze()
+    again = start_daemon(settings=FAST)
+    again.event("rules.unchanged", revision=3)
+    again.repair()
+    disk.thaw()
+    assert again.stop() == 0
 
 
 def test_a_disk_that_is_frozen_for_good_lets_the_daemon_end(
