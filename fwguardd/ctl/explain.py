@@ -94,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _words(options: argparse.Namespace) -> PacketWords | None:
     """The packet that the words describe; None for that of a denial. Raises PacketWordsError."""
+    if options.denial is None and not options.words:
+        raise PacketWordsError("expected a packet, as in: explain in eth0 tcp 203.0.113.9 192.0.2.1:22")
     if options.denial is None:
         return read_packet_words(options.words)
     if options.words:
@@ -123,7 +125,7 @@ def rules_of(options: argparse.Namespace) -> RulesetSource | Invalid:
     of_denial = options.denial is not None and options.rules_dir is None
     if options.live or of_denial:
         return rules_in_force(source, socket_path_of(options))
-    return rules_after_reload(source)
+    return rules_after_reload(source, of_this_host=options.host is None)
 
 
 def with_notes(rules: RulesetSource, packet: Packet, beds: HostBeds) -> RulesetSource:

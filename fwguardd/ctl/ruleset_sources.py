@@ -111,20 +111,17 @@ def _bytes_of(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def rules_after_reload(source: OfflineInput) -> RulesetSource | Invalid:
+def rules_after_reload(source: OfflineInput, *, of_this_host: bool = True) -> RulesetSource | Invalid:
     """What the kernel would hold after a reload of the rule files; what keeps them from being loaded.
 
-    Without root it is the ruleset of the files alone. Raises NamespaceError and KernelError.
+    Without root, and for another host, it is the ruleset of the files alone. Raises NamespaceError and KernelError.
     """
     result, tool = validated_snapshot(snapshot_of(source.paths, source.rules_dir), source)
     if isinstance(result, Invalid):
         return result
-    return candidate(result, tool, source)
-
-
-def candidate(result: Valid, tool: Tool, source: OfflineInput) -> RulesetSource:
-    """The same for files that were validated already."""
     name = f"the rules of {source.paths[0]}"
+    if not of_this_host:
+        return RulesetSource(result.rehearsed.rulesets, name, tool)
     if not may_read_kernel():
         notes = ("rules of other programs are left out, because only root may read the rules in force",)
         return RulesetSource(result.rehearsed.rulesets, name, tool, notes)

@@ -99,7 +99,10 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     rules = _rules(options)
     if isinstance(rules, Invalid):
         return refuse(rules, options, beds)
-    answer = Answer(explain(packet, rules, beds), _listening(packet))
+    listening = None
+    if options.host is None:
+        listening = _listening(packet)
+    answer = Answer(explain(packet, rules, beds), listening)
     _print(answer, with_notes(rules, packet, beds), options)
     return int(not answer.yes)
 
@@ -107,9 +110,9 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
 def _rules(options: argparse.Namespace) -> RulesetSource | Invalid:
     """The rules in force; without root, or for a directory that is named, the rule files."""
     source = input_of(options)
-    if options.rules_dir is None and may_read_kernel():
+    if options.rules_dir is None and options.host is None and may_read_kernel():
         return rules_in_force(source, socket_path_of(options))
-    return rules_after_reload(source)
+    return rules_after_reload(source, of_this_host=options.host is None)
 
 
 def read_question(words: Sequence[str]) -> PacketWords:
