@@ -67,7 +67,7 @@ def beds_of(options: argparse.Namespace) -> Iterator[HostBeds]:
 @contextlib.contextmanager
 def beds_with(tool: Tool, file: Path | None = None) -> Iterator[HostBeds]:
     """Beds for this host, or for the one that a file describes. Raises HostFileError and NamespaceError."""
-    pool = NamespacePool()
+    pool = NamespacePool(for_beds=True)
     try:
         pool.refill()
         yield HostBeds(host_of(file), tool, pool)

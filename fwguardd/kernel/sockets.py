@@ -147,32 +147,37 @@ def _user_name(uid: int) -> str:
 
 def _holders(inodes: set[int], proc: Path = PROC) -> dict[int, Program]:
     """The program of each socket. Of several processes it is the one with the lowest id, but not systemd, which also
-    holds the sockets of the services that it starts on demand."""
+    holds the sockets of the services that it starts on demand. Processes of other network namespaces come last: they
+    hold such a socket only if it was handed to them."""
     found: dict[int, Program] = {}
-    for pid in sorted(_process_ids(proc), key=_init_last):
-        for inode in inodes.intersection(_sockets_of(proc / str(pid))).difference(found):
+    own = _target(proc / "thread-self/ns/net")
+    for _, _, pid in sorted(_rank(pid, own, proc) for pid in _process_ids(proc)):
+        for inode in inodes.intersection(_sockets_of(f"{proc}/{pid}/fd")).difference(found):
             found[inode] = _program(proc / str(pid), pid)
+        if len(found) == len(inodes):
+            break
     return found
 
 
-def _init_last(pid: int) -> tuple[bool, int]:
-    return pid == _INIT, pid
+def _rank(pid: int, own: str, proc: Path) -> tuple[bool, bool, int]:
+    """The order in which processes are looked at; ``own`` is the network namespace of this one."""
+    return pid == _INIT, _target(f"{proc}/{pid}/ns/net") != own, pid
 
 
 def _process_ids(proc: Path) -> Iterator[int]:
     return map(int, filter(str.isdecimal, os.listdir(proc)))  # noqa: PTH208 - names are enough.
 
 
-def _sockets_of(process: Path) -> Iterator[int]:
-    """The inode numbers of the sockets that a process holds; none of one that has ended or may not be read."""
+def _sockets_of(descriptors: str) -> Iterator[int]:
+    """The inode numbers of the sockets in /proc/PID/fd; none of a process that has ended or may not be read."""
     with contextlib.suppress(OSError):
-        for descriptor in os.listdir(process / "fd"):  # noqa: PTH208 - names are enough.
-            yield from map(int, _SOCKET.findall(_target(process / "fd" / descriptor)))
+        for descriptor in os.listdir(descriptors):  # noqa: PTH208 - names are enough.
+            yield from map(int, _SOCKET.findall(_target(f"{descriptors}/{descriptor}")))
 
 
-def _target(descriptor: Path) -> str:
+def _target(link: Path | str) -> str:
     try:
-        return os.readlink(descriptor)
+        return os.readlink(link)
     except OSError:
         return ""
 
