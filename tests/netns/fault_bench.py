@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fwguardd.enforce.context import Context
     from fwguardd.events import EventKind
     from fwguardd.kernel.rehearsal import RehearsalRefused
     from fwguardd.ruleset.canonical import Canonical
@@ -134,6 +135,10 @@ class BenchWorker(Worker):
 
     def _prepare_namespaces(self) -> None:
         """None is needed."""
+
+    def _context(self, orders: Orders) -> Context:
+        """As ever, without packets through the files."""
+        return replace(super()._context(orders), prover=None)
 
 
 class FaultBench:
