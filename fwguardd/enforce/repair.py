@@ -305,7 +305,12 @@ def _reasons(refused: RehearsalRefused) -> str:
 
 
 def _repair_failed(context: Context, state: State, reason: str) -> Failed:
-    """Report that drift cannot be repaired: once for each reason. It is tried again."""
+    """Report that drift cannot be repaired: once for each reason. It is tried again.
+
+    The kernel was compared, so nothing is unverified any more but what a load that failed earlier has left.
+    """
+    if state.unverified is not UnverifiedState.UNDO:
+        state = report_verified(context, state, as_wanted=False)
     failed = f"{counted(len(state.drift), 'difference')} could not be repaired: {reason}"
     if state.is_emergency:
         failed = f"revision {state.revision} could not be loaded in place of the emergency set: {reason}"

@@ -6,6 +6,7 @@ daemon's thread, on a real kernel and a real store (`tests.netns.crashing`).
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
+from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.recall import recall
 from fwguardd.enforce.reconcile import PassRequest, reconcile
 from fwguardd.enforce.record import Cause
@@ -129,6 +131,19 @@ def test_what_a_failed_load_left_is_undone_when_it_can_be_seen(
     assert isinstance(outcome, Done) and outcome.state.unverified is None
     assert _emitted(bench) == ["rules.unseen", "rules.seen", "drift.repaired"]
     assert tables(saved) == before
+
+
+def test_drift_whose_repair_fails_is_verified_once_it_is_seen(bench: Bench) -> None:
+    """The state after a comparison is what was found, also where the repair that follows it fails."""
+    kernel = Starving(bench.backend, {1}, set(range(1, 50)))
+    context = replace(bench.context(), kernel=kernel)
+    state = _pass(context, recall(context)).state
+    assert state.kernel_state is KernelState.UNVERIFIED
+    subprocess.run([f"iptables-{bench.backend.value}", "-w", "60", "-P", "OUTPUT", "DROP"], check=True)
+    subprocess.run([f"iptables-{bench.backend.value}", "-w", "60", "-F"], check=True)
+    outcome = _pass(context, state)
+    assert isinstance(outcome, Failed)
+    assert outcome.state.kernel_state is KernelState.DRIFTED
 
 
 def test_a_look_that_cannot_be_had_is_reported_once(bench: Bench) -> None:
