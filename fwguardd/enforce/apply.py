@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from fwguardd.enforce.look import Look
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid
+    from fwguardd.ruleset.others import Others
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.store.model import FileChange
+    from fwguardd.store.revisions import Revision
 
 
 class _DriftBefore:
@@ -115,20 +117,32 @@ def apply_files(
         return load_failed(context, drift.state, error)
     promise = after_the_load(context, promise, confirm_within)
     unrecorded = state.unrecorded
-    if _is_new_revision(before, new):
-        changes = _file_changes(before, new)
-        why = why.with_owners(changes)
-        unrecorded = keep(context, new, snapshot.files, why, for_boot=promise is None, changes=changes)
+    if before is None or new.revision != before.revision:
+        unrecorded = _keep(context, before, new, snapshot, why, for_boot=promise is None)
     else:
         _let_boot_undo(context, state, promise)
     _release_held(context, state)
     end(context)
     _report_promise(context, state, promise)
-    others = without_removed(drift.state.others)
-    if others != drift.state.others:
-        record(context, others)
+    others = _forget_removed(context, drift.state.others)
     after = replace(_with_promise(new, promise), unrecorded=unrecorded, others=others).seen((), time.time())
     return _with_repair(context, new, outcome, drift, _applied(context, after, new, outcome, why))
+
+
+def _keep(
+    context: Context, before: InForce | None, new: InForce, snapshot: Snapshot, why: Cause, *, for_boot: bool
+) -> Revision | None:
+    """Record a new revision, with the files that have changed and their owners; the revision if that failed."""
+    changes = _file_changes(before, new)
+    return keep(context, new, snapshot.files, why.with_owners(changes), for_boot=for_boot, changes=changes)
+
+
+def _forget_removed(context: Context, others: Others) -> Others:
+    """What is remembered of other programs, without what the load has removed as an administrator wanted."""
+    left = without_removed(others)
+    if left != others:
+        record(context, left)
+    return left
 
 
 def _with_repair(
@@ -164,10 +178,6 @@ def _file_changes(before: InForce | None, new: InForce) -> tuple[FileChange, ...
     if before is not None:
         earlier = before.file_digests
     return with_owners(changes_between(earlier, new.file_digests))
-
-
-def _is_new_revision(before: InForce | None, new: InForce) -> bool:
-    return before is None or new.revision != before.revision
 
 
 def _report_promise(context: Context, state: State, promise: Promise | None) -> None:

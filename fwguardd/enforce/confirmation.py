@@ -64,23 +64,28 @@ def make_promise(
     context: Context, state: State, before: InForce | None, new: InForce, confirm_within: float | None
 ) -> Promise | None:
     """The promise for ``new``, recorded before it is in force; None if nothing will be pending. Raises StoreError."""
+    promise = None
     if confirm_within is not None:
         promise = _requested(context, state, before, new, confirm_within)
-    elif state.pending is not None and state.pending.opening:
-        return None  # The end of the opening stays recorded until the files are in force.
-    elif state.pending is not None and (before is None or new.revision != before.revision):
-        # Both changes are undone together.
-        promise = Promise(replace(state.pending, number=new.revision, digest=new.digest), state.fallback)
     elif state.pending is not None:
-        return Promise(state.pending, state.fallback)
-    else:
-        promise = None
+        if state.pending.opening:
+            return None  # The end of the opening stays recorded until the files are in force.
+        promise = Promise(state.pending, state.fallback)
+        if before is not None and new.revision == before.revision:
+            return promise
+        # Both changes are undone together.
+        promise = replace(promise, pending=replace(state.pending, number=new.revision, digest=new.digest))
+    _record_or_clear(context, promise, before)
+    return promise
+
+
+def _record_or_clear(context: Context, promise: Promise | None, before: InForce | None) -> None:
+    """Record a promise; without one, remove the note of one that has ended, or that cannot be read."""
     if promise is not None:
         _record(context, promise, before)
     elif context.store.pending() is not None:
-        with store_errors_reported(context):  # It ended, and could not be removed then, or it cannot be read.
+        with store_errors_reported(context):
             context.store.clear_pending()
-    return promise
 
 
 def arm(context: Context, state: State, digest: str, seconds: float) -> State:

@@ -47,9 +47,13 @@ def _earlier(summaries: Sequence[RevisionSummary], current: InForce | None) -> I
     if current is not None:
         limit = _first_of(current.restored or current.revision, restored)
     for summary in reversed(summaries):
-        chosen = summary.kind is RevisionKind.RULES and summary.cause != EMERGENCY_CAUSE
-        if chosen and (limit is None or _first_of(summary.number, restored) < limit):
+        if _held_rules(summary) and (limit is None or _first_of(summary.number, restored) < limit):
             yield summary
+
+
+def _held_rules(summary: RevisionSummary) -> bool:
+    """Whether it held the rules of files: no opening, and no emergency set."""
+    return summary.kind is RevisionKind.RULES and summary.cause != EMERGENCY_CAUSE
 
 
 def _first_of(number: int, restored: Mapping[int, int | None]) -> int:

@@ -162,12 +162,20 @@ def unknown_before_first_load(context: Context, state: State, accepted: Valid) -
     if state.in_force is not None or state.touched or not context.keep_services:
         return ()
     found = _unknown(context, state, accepted.rehearsed.rulesets)
-    if found and context.emergency_dir is not None:
-        emergency = context.validator.validate(take_snapshot(context.emergency_dir))
-        if isinstance(emergency, Valid):
-            own = frozenset(_places(emergency.rehearsed.rulesets))
-            found = tuple(place for place in found if place not in own)
-    return found
+    if not found:
+        return ()
+    own = _of_emergency_set(context)
+    return tuple(place for place in found if place not in own)
+
+
+def _of_emergency_set(context: Context) -> frozenset[Place]:
+    """The rules of the emergency set; none where there is no such set, or it is refused."""
+    if context.emergency_dir is None:
+        return frozenset()
+    emergency = context.validator.validate(take_snapshot(context.emergency_dir))
+    if not isinstance(emergency, Valid):
+        return frozenset()
+    return frozenset(_places(emergency.rehearsed.rulesets))
 
 
 def _unknown(context: Context, state: State, wanted: Mapping[Family, Ruleset]) -> tuple[Place, ...]:

@@ -254,24 +254,39 @@ def settle_disk(context: Context, state: State) -> State:
     """
     _write_lost(context, state)
     with contextlib.suppress(StoreError):
-        if state.unrecorded is not None:
-            context.store.record(state.unrecorded)
-            if state.pending is None:
-                context.store.write_boot_files(state.unrecorded)
-            state = replace(state, unrecorded=None)
+        state = _write_revision(context, state)
     with contextlib.suppress(StoreError):
-        if Unknown.PENDING not in state.unknown and context.store.pending() != state.pending:
-            if state.pending is None:
-                context.store.clear_pending()
-            else:
-                context.store.set_pending(state.pending)
+        _write_pending(context, state)
     with contextlib.suppress(StoreError):
-        if Unknown.HELD not in state.unknown and context.store.held() != state.held:
-            if state.held is None:
-                context.store.release()
-            else:
-                context.store.hold(state.held.digest, state.held.reason)
+        _write_held(context, state)
     return state
+
+
+def _write_revision(context: Context, state: State) -> State:
+    if state.unrecorded is None:
+        return state
+    context.store.record(state.unrecorded)
+    if state.pending is None:
+        context.store.write_boot_files(state.unrecorded)
+    return replace(state, unrecorded=None)
+
+
+def _write_pending(context: Context, state: State) -> None:
+    if Unknown.PENDING in state.unknown or context.store.pending() == state.pending:
+        return
+    if state.pending is None:
+        context.store.clear_pending()
+    else:
+        context.store.set_pending(state.pending)
+
+
+def _write_held(context: Context, state: State) -> None:
+    if Unknown.HELD in state.unknown or context.store.held() == state.held:
+        return
+    if state.held is None:
+        context.store.release()
+    else:
+        context.store.hold(state.held.digest, state.held.reason)
 
 
 def _keep_kernel(context: Context, state: State) -> State:
@@ -297,15 +312,23 @@ def _keep_kernel(context: Context, state: State) -> State:
         f"{newest.reason}; what the kernel holds is kept as revision {found.revision}, and the files are validated"
     )
     context.emit(events.STATE_DAMAGED, message)
-    pending = state.pending
-    if pending is not None and pending.number == newest.number:
-        pending = replace(pending, number=found.revision)
-        with store_errors_reported(context):
-            context.store.set_pending(pending)
+    pending = _pending_as(context, state.pending, newest.number, found.revision)
     for_boot = pending is None and Unknown.PENDING not in state.unknown
     unrecorded = keep(context, found, (), why, for_boot=for_boot)
     known = state.unknown - {Unknown.REVISION}
     return replace(state, in_force=found, pending=pending, unknown=known, unrecorded=unrecorded)
+
+
+def _pending_as(
+    context: Context, pending: PendingConfirmation | None, number: int, found: int
+) -> PendingConfirmation | None:
+    """The pending confirmation of the revision with this number, for the one that is kept in its place."""
+    if pending is None or pending.number != number:
+        return pending
+    pending = replace(pending, number=found)
+    with store_errors_reported(context):
+        context.store.set_pending(pending)
+    return pending
 
 
 def _tables_known(context: Context) -> Owned:

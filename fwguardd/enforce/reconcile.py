@@ -190,10 +190,15 @@ def reload_files(
         outcome = replace(outcome, state=_state_before(armed, outcome.state, snapshot.digest))
     if isinstance(outcome, Done) or armed.held is None:
         return outcome
+    return replace(outcome, state=_still_held(context, outcome.state, armed.held, confirm_within))
+
+
+def _still_held(context: Context, state: State, held: HeldFiles, confirm_within: float | None) -> State:
+    """The state after a reload that applied nothing, so that files which were held stay so."""
     if confirm_within is None:
-        return replace(outcome, state=replace(outcome.state, held=armed.held))  # Nothing was applied, so they stay.
+        return replace(state, held=held)
     # The reason of a failure is in its event and in the answer to the reload.
-    return replace(outcome, state=hold(context, outcome.state, armed.held.digest, "a reload to be confirmed failed"))
+    return hold(context, state, held.digest, "a reload to be confirmed failed")
 
 
 def _state_before(state: State, left: State, digest: str) -> State:
@@ -226,18 +231,24 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     if snapshot.digest == current.digest:
         state = replace(state, blocked="")
     outcome = enforce(context, state, request.authors)
-    if request.why.cause == STARTED and isinstance(outcome, Done) and not outcome.changes and not outcome.state.drift:
-        rules = counted(current.rule_count, "rule")
-        message = f"the kernel holds revision {current.revision}, {rules}; nothing was written"
-        context.emit(
-            events.UNCHANGED,
-            message,
-            revision=current.revision,
-            rules=current.rule_count,
-            cause=STARTED,
-            state=outcome.state.kernel_state.value,
-        )
+    if request.why.cause == STARTED and isinstance(outcome, Done):
+        _report_unchanged(context, outcome, current)
     return outcome
+
+
+def _report_unchanged(context: Context, outcome: Done, current: InForce) -> None:
+    """Report at a start that the kernel held the revision in force already, if it did."""
+    if outcome.changes or outcome.state.drift:
+        return
+    rules = counted(current.rule_count, "rule")
+    context.emit(
+        events.UNCHANGED,
+        f"the kernel holds revision {current.revision}, {rules}; nothing was written",
+        revision=current.revision,
+        rules=current.rule_count,
+        cause=STARTED,
+        state=outcome.state.kernel_state.value,
+    )
 
 
 def _reverted(context: Context, state: State, snapshot: Snapshot, current: InForce) -> State:

@@ -152,15 +152,23 @@ def _way_back(context: Context, state: State, pending: PendingConfirmation) -> R
     reading = context.store.get(number)
     if isinstance(reading, Kept):
         return reading.revision
+    copy = _copy_of(context, state, number)
+    if copy is not None:
+        return copy
+    if isinstance(reading, Unreadable):
+        return reading
+    return Unreadable(number, f"revision {number} is not kept")
+
+
+def _copy_of(context: Context, state: State, number: int) -> Revision | None:
+    """A revision from memory, or from the boot files; None if neither has it."""
     for known in (state.fallback, state.in_force):
         if known is not None and known.revision == number:
             return revision_of(context, known, (), Cause(known.cause))
     copy = context.store.boot_copy()
     if isinstance(copy, Kept) and copy.revision.number == number:
         return copy.revision
-    if isinstance(reading, Unreadable):
-        return reading
-    return Unreadable(number, f"revision {number} is not kept")
+    return None
 
 
 def _no_way_back(

@@ -195,24 +195,24 @@ class Schedule:
 
     def wait(self, now: float) -> float:
         """Seconds until something is due, if nothing else happens."""
-        times = (self._quiet_at(), self._settled_at(), self._retry_at, self._kernel_pass_at, self._next_look)
-        return max(0.0, min(time for time in times if time is not None) - now)
+        return max(0.0, min(time for _, time in self._times() if time is not None) - now)
 
     def due(self, now: float) -> Due | None:
         """What is due at this time; None when nothing is due yet."""
-        settled = self._settled_at()
-        if settled is not None and now >= settled:
-            return Due.CHANGE
-        if self._retry_at is not None and now >= self._retry_at:
-            return Due.RETRY
-        if self._kernel_pass_at is not None and now >= self._kernel_pass_at:
-            return Due.NOTICE
-        quiet = self._quiet_at()
-        if quiet is not None and now >= quiet:
-            return Due.VALIDATE_AHEAD
-        if now >= self._next_look:
-            return Due.TIMER
+        for due, time in self._times():
+            if time is not None and now >= time:
+                return due
         return None
+
+    def _times(self) -> tuple[tuple[Due, float | None], ...]:
+        """What will be due, and when, the most important first; None for what nothing calls for."""
+        return (
+            (Due.CHANGE, self._settled_at()),
+            (Due.RETRY, self._retry_at),
+            (Due.NOTICE, self._kernel_pass_at),
+            (Due.VALIDATE_AHEAD, self._quiet_at()),
+            (Due.TIMER, self._next_look),
+        )
 
     def _quiet_at(self) -> float | None:
         if self._first_notice is None or self._validated:
