@@ -255,7 +255,8 @@ def test_a_change_that_closes_a_live_ssh_session_is_warned_about(
     start_daemon: Start, peer: Peer, listen: Callable[[int], None]
 ) -> None:
     """The peers of real connections to port 22, of both families, are named by a warning when a change would not let
-    them open a new one; one that closes it for other networks is no reason for it."""
+    them open a new one; one that closes it for other networks is no reason for it. With the lockout guard the change
+    would be refused."""
     listen(22)
     daemon = start_daemon(
         {"10.rules": "-P INPUT DROP\n-A INPUT -p ipv6-icmp -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"}
