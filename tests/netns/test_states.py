@@ -259,7 +259,8 @@ def test_a_change_that_closes_a_live_ssh_session_is_warned_about(
     would be refused."""
     listen(22)
     daemon = start_daemon(
-        {"10.rules": "-P INPUT DROP\n-A INPUT -p ipv6-icmp -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"}
+        {"10.rules": "-P INPUT DROP\n-A INPUT -p ipv6-icmp -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"},
+        "lockout_guard: off\n",
     )
     daemon.event("rules.applied")
     with peer.started([sys.executable, "-I", "-S", "-c", HOLDS_A_SESSION, "198.51.100.1", "2001:db8::1"]) as sessions:
