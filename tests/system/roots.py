@@ -60,7 +60,7 @@ def pristine_root(extra: tuple[str, ...] = ()) -> Path:
     It lies in $XDG_CACHE_HOME/fwguardd-tests under a name that changes with the list of packages, and is made if it is
     not there, which takes half a minute and the mirrors that this machine's apt knows.
     """
-    suite, packages = os.environ.get(VARIABLE) or _os_release("VERSION_CODENAME"), (*PACKAGES, *extra)
+    suite, packages = _suite(), (*PACKAGES, *extra)
     cache = _cache()
     root = cache / f"{suite}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
     with (cache / "lock").open("w") as lock:
@@ -68,6 +68,15 @@ def pristine_root(extra: tuple[str, ...] = ()) -> Path:
         if not root.exists():
             _make(root, suite, packages)
     return root
+
+
+def is_own_suite() -> bool:
+    """Whether the root is of the same distribution as this machine, so that both have the same Python."""
+    return _suite() == _os_release("VERSION_CODENAME")
+
+
+def _suite() -> str:
+    return os.environ.get(VARIABLE) or _os_release("VERSION_CODENAME")
 
 
 def _cache() -> Path:

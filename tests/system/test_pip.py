@@ -15,7 +15,7 @@ import pytest
 
 from fwguardd import __version__
 from tests.system.bed import Bed
-from tests.system.roots import pristine_root
+from tests.system.roots import is_own_suite, pristine_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,16 +36,19 @@ INSTALLED = {
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A booted machine with the wheel of this checkout in a virtual environment, and the files of the checkout."""
     shared = tmp_path_factory.mktemp("host")
-    with Bed(pristine_root(), shared) as bed:
+    root, with_pip = pristine_root(() if is_own_suite() else ("python3-pip",)), ""
+    with Bed(root, shared) as bed:
         wheel = _wheel(tmp_path_factory.mktemp("wheel"))
         shutil.copyfile(wheel, shared / wheel.name)
         for name in ("etc", "packaging"):
             shutil.copytree(ROOT / name, shared / name)
-        # The bed has no pip; this environment's serves the one in it.
-        shutil.copytree(Path(pip.__file__).parent, shared / "pip" / "pip")
+        if is_own_suite():
+            # The bed has no pip; this environment's serves the one in it. With another Python it may not work.
+            shutil.copytree(Path(pip.__file__).parent, shared / "pip" / "pip")
+            with_pip = "env PYTHONPATH=/shared/pip "
         bed.boot()
         bed.run("python3 -m venv --system-site-packages --without-pip /opt/fwguardd")
-        bed.run(f"env PYTHONPATH=/shared/pip {BIN}/python -m pip install --no-index --no-deps /shared/{wheel.name}")
+        bed.run(f"{with_pip}{BIN}/python -m pip install --no-index --no-deps /shared/{wheel.name}")
         yield bed
 
 
