@@ -21,10 +21,9 @@ from fwguardd.ctl.offline_verbs import (
     snapshot_of,
     validated,
 )
-from fwguardd.ctl.policy_run import run_on_files
+from fwguardd.ctl.policy_run import with_tests
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
-from fwguardd.enforce.proof import not_sent
 from fwguardd.enforce.validate import Invalid, Valid, compose_files
 from fwguardd.kernel.iptables import ToolMissingError
 from fwguardd.kernel.namespaces import NamespaceError
@@ -98,30 +97,11 @@ def check(source: OfflineInput, output: str, *, static: bool) -> int:
 
 def _check_as_text(source: OfflineInput) -> int:
     result, tool = _rehearsed(source)
-    result, tests = _tested(result, tool, source)
+    result, tests = with_tests(result, tool, source)
     print_findings(result, tool, Painter())
     if tests is not None:
         print(f"policy tests: {tests.totals}")
     return _exit_code(ok=isinstance(result, Valid))
-
-
-def _tested(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Validation, PolicyRun | None]:
-    """The result with what the policy tests found. Raises KernelError."""
-    if isinstance(result, Invalid) or not result.tests:
-        return result, None
-    try:
-        tests = run_on_files(result, tool, source)
-    except NamespaceError as error:
-        return _with(result, not_sent(error, result.tests, fails=source.undecided_fails)), None
-    return _with(result, tests.findings), tests
-
-
-def _with(result: Valid, findings: Findings) -> Validation:
-    """The result with these findings too; an error among them makes the files invalid."""
-    found = Findings((*result.findings, *findings))
-    if found.errors:
-        return Invalid(found)
-    return replace(result, findings=found)
 
 
 def _print_as(output: str, checked: _Checked) -> None:
@@ -164,7 +144,7 @@ def _checked(source: OfflineInput, *, static: bool) -> _Checked:
     if static:
         return _checked_without_kernel(source)
     result, tool = _rehearsed(source)
-    result, tests = _tested(result, tool, source)
+    result, tests = with_tests(result, tool, source)
     if isinstance(result, Invalid):
         return _Checked(ok=False, findings=result.findings, rules=_counts({}), tool=tool, tests=tests)
     rules = _counts(result.rehearsed.rulesets)

@@ -17,6 +17,7 @@ from fwguardd.ctl.offline_verbs import (
     print_findings,
     validated,
 )
+from fwguardd.ctl.policy_run import with_tests
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.verb_options import add_rules, add_socket, describe
 from fwguardd.enforce.validate import Invalid, Valid
@@ -64,6 +65,7 @@ def diff(source: OfflineInput) -> int:
         message = "diff compares the files with the rules in the kernel, and only root may read these"
         raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
     result, tool = validated(source)
+    result, _tests = with_tests(result, tool, source)
     paint = Painter()
     if source.json:
         return _print_diff_document(result, tool, source)

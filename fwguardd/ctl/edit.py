@@ -14,8 +14,8 @@ from fwguardd.ctl.offline_verbs import (
     DONE,
     preview,
     print_findings,
-    validated_snapshot,
 )
+from fwguardd.ctl.policy_run import tested_snapshot
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.whole_directory import Target, as_if_in, swap_in
@@ -71,7 +71,7 @@ def _check_unchanged(before: Snapshot, staged: StagedRules, target: Target) -> N
 
 def _show_result(edited: Snapshot, target: Target) -> bool:
     """Print the findings and what would change; whether the edited files are valid."""
-    result, tool = validated_snapshot(as_if_in(target.rules_dir, edited), target.source)
+    result, tool = tested_snapshot(as_if_in(target.rules_dir, edited), target.source)
     print_findings(result, tool, Painter())
     if not isinstance(result, Valid):
         return False

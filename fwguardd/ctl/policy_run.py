@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import yaml
 
+from fwguardd.ctl.offline_verbs import validated_snapshot
 from fwguardd.enforce.look import look_at
-from fwguardd.enforce.proof import loaded_after
+from fwguardd.enforce.proof import loaded_after, not_sent
+from fwguardd.enforce.validate import Invalid
 from fwguardd.errors import ReportedError
 from fwguardd.kernel.bed import Beds
 from fwguardd.kernel.host_network import read_host
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.ctl.offline_verbs import OfflineInput
-    from fwguardd.enforce.validate import Valid
+    from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.enforce.validate import Valid, Validation
     from fwguardd.kernel.iptables import Backend, Tool
     from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.packets.policy_tests import PolicyTest
@@ -113,6 +116,34 @@ def run_policy(
     run.findings = Findings((*cases.findings, *of_results))
     run.seconds = time.monotonic() - begun
     return run
+
+
+def with_tests(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Validation, PolicyRun | None]:
+    """The result with what the policy tests found. Raises KernelError."""
+    if isinstance(result, Invalid) or not result.tests:
+        return result, None
+    try:
+        tests = run_on_files(result, tool, source)
+    except NamespaceError as error:
+        return _and_findings(result, not_sent(error, result.tests, fails=source.undecided_fails)), None
+    return _and_findings(result, tests.findings), tests
+
+
+def tested_snapshot(snapshot: Snapshot, source: OfflineInput) -> tuple[Validation, Tool]:
+    """The result of the validation of files that were read already, and of their policy tests, as a reload has it.
+
+    Raises NamespaceError, ToolMissingError, KernelError.
+    """
+    result, tool = validated_snapshot(snapshot, source)
+    return with_tests(result, tool, source)[0], tool
+
+
+def _and_findings(result: Valid, findings: Findings) -> Validation:
+    """The result with these findings too; an error among them makes the files invalid."""
+    found = Findings((*result.findings, *findings))
+    if found.errors:
+        return Invalid(found)
+    return replace(result, findings=found)
 
 
 def run_on_files(result: Valid, tool: Tool, source: OfflineInput, host_file: Path | None = None) -> PolicyRun:

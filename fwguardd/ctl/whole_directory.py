@@ -23,9 +23,9 @@ from fwguardd.ctl.offline_verbs import (
     OfflineInput,
     preview,
     print_findings,
-    validated_snapshot,
     with_sets,
 )
+from fwguardd.ctl.policy_run import tested_snapshot
 from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter, as_json
@@ -118,7 +118,7 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     current = _rule_files_in_use(target)
     draft = with_sets(take_snapshot(directory, draft=True), set_files_in(directory) or (), draft=True)
     snapshot = as_if_in(target.rules_dir, draft)
-    result, tool = validated_snapshot(snapshot, target.source)
+    result, tool = tested_snapshot(snapshot, target.source)
     if isinstance(result, Invalid):
         _print_invalid(result, tool, target)
         return ANSWER_IS_NO

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     Rulesets = Mapping[Family, Ruleset]
     Outcome = Journey | Undecided
 
-FAILED_TEST, UNDECIDED_TEST = "failed-test", "undecided-test"
-"""The codes of findings about results."""
+FAILED_TEST, UNDECIDED_TEST, MISROUTED_TEST = "failed-test", "undecided-test", "misrouted-test"
+"""The codes of findings about results. The last one is a failure that the routes of this host cause, not the rules."""
 
 
 class Standing(Enum):
@@ -42,10 +42,14 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
-    """What ended the journey of a packet, in a clause, and where it is written; None for what no file says."""
+    """What ended the journey of a packet, in a clause, and where it is written; None for what no file says.
+
+    ``by_routes``: the interfaces and routes of this host.
+    """
 
     words: str
     origin: Origin | None = None
+    by_routes: bool = False
 
     @property
     def brief(self) -> str:
@@ -116,6 +120,8 @@ def findings_of(results: Iterable[PolicyResult], *, undecided_fails: bool) -> Fi
 def _finding(result: PolicyResult, *, undecided_fails: bool) -> Finding:
     test = result.case.test
     code, severity = FAILED_TEST, Severity.ERROR
+    if result.deciding.by_routes:
+        code = MISROUTED_TEST
     if result.standing is Standing.UNDECIDED:
         code, severity = UNDECIDED_TEST, _UNDECIDED[undecided_fails]
     hint = "correct the rules, or the test"
@@ -169,13 +175,14 @@ _VERBS = {Verdict.ACCEPT: "accepts it", Verdict.DROP: "drops it", Verdict.REJECT
 def deciding_of(journey: Journey, rulesets: Rulesets) -> Deciding:
     """What ended the journey of a packet under these rulesets."""
     if _goes_astray(journey):
-        return Deciding(f"it leaves by {journey.routed}, by the routes of this host")
+        return Deciding(f"it leaves by {journey.routed}, by the routes of this host", by_routes=True)
     if journey.deciding is None:
-        return Deciding(f"it is {verdict_in_words(journey, rulesets)}")
+        by_routes = journey.verdict is not Verdict.ACCEPT
+        return Deciding(f"it is {verdict_in_words(journey, rulesets)}", by_routes=by_routes)
     ruleset = rulesets[journey.packet.family]
     words = f"{_words(journey.deciding, ruleset)} {_VERBS[journey.verdict]}"
     if _is_published(journey):
-        words = f"{words}; it is forwarded to {journey.routed}, so that chain INPUT does not see it"
+        words = f"{words}; it is forwarded to {journey.routed}, so that INPUT does not see it: filter it in FORWARD or DOCKER-USER"
     return Deciding(words, origin_of(journey.deciding, ruleset))
 
 

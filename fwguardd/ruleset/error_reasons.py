@@ -51,9 +51,12 @@ class Explanation:
     hint: str
 
 
-_OUTSIDE = frozenset({"unknown-set", "set-of-other-family", "unresolvable-name", "missing-extension", "too-large"})
-"""Codes of errors about something that the rule names and that is not in the files: an ipset, a host name, a module or
-an object of the kernel, memory."""
+_OUTSIDE = frozenset(
+    {"unknown-set", "set-of-other-family", "unresolvable-name", "missing-extension", "too-large"}
+    | {"misrouted-test", "no-packets"}
+)
+"""Codes of errors about something that is not in the files: an ipset, a host name, a module or an object of the kernel,
+memory, the interfaces and routes of this host."""
 
 _OUTSIDE_OPTIONS = ("--uid-owner ", "--gid-owner ", "-m cgroup --path ", "--nfacct-name ")
 """Options whose value names a user, a group, a control group or an accounting object of this host."""

@@ -17,6 +17,7 @@ from fwguardd.packets.model import Journey, Packet, Step, Undecided, Verdict
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import Standing, findings_of, results_of
 from fwguardd.packets.tests_file import Accounts, read_policy_tests
+from fwguardd.ruleset.error_reasons import may_pass_later
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Severity, Table
 from fwguardd.ruleset.ssh_sessions import SshSession, session_of
 
@@ -111,11 +112,13 @@ def test_a_packet_that_leaves_by_another_interface_fails() -> None:
     out = Step("filter", "OUTPUT", None, "accept")
     result = the_result("expect: accept, out: eth1, to: 203.0.113.9, proto: icmp", (Verdict.ACCEPT, out, "eth0"))
     assert (result.standing, "it leaves by eth0" in result.sentence) == (Standing.FAILED, True)
+    (misrouted,) = findings_of([result], undecided_fails=False)
+    assert (misrouted.code, may_pass_later(misrouted)) == ("misrouted-test", True)
     published = the_result(
         "expect: drop, in: eth0, proto: tcp, dport: 80, family: 4",
         (Verdict.ACCEPT, Step("filter", "FORWARD", None, "accept"), "docker0"),
     )
-    assert "it is forwarded to docker0, so that chain INPUT does not see it" in published.sentence
+    assert "it is forwarded to docker0, so that INPUT does not see it" in published.sentence
 
 
 def test_an_undecided_test_never_passes() -> None:
