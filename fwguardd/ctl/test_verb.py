@@ -41,12 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
         ("fwguardctl test", "the rule files and tests of the daemon"),
         ("fwguardctl test --live", "the rules in the kernel"),
         ("fwguardctl test ./rules --host h.yaml --junit r.xml", "in CI, for another host"),
+        ("fwguardctl test --write new.tests.yaml", "write tests of what is in force"),
     )
     describe(parser, description, examples)
     add_rules(parser)
     parser.add_argument("--live", action="store_true", help="test the rules in the kernel, not those of the files")
     parser.add_argument("--host", type=Path, metavar="F", help="the host to test for, a file of fwguardctl host")
     parser.add_argument("--junit", type=Path, metavar="F", help="write the results as JUnit XML to this file")
+    parser.add_argument(
+        "--write", type=Path, metavar="F", help="write tests of what is in force to a new file; - is standard output"
+    )
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH",
         help="a directory, or files; tests files alone test the rules of the daemon",
@@ -56,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the tests that the command line names; the exit code. Raises ReportedError."""
     source = input_of(options)
+    if options.write is not None:
+        from fwguardd.ctl.test_writer import write_tests  # noqa: PLC0415 - only this option needs it.
+
+        return write_tests(source, options.write)
     snapshot = _snapshot(source, options)
     result, tool = validated_snapshot(snapshot, source)
     if isinstance(result, Invalid):

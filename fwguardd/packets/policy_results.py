@@ -182,7 +182,8 @@ def deciding_of(journey: Journey, rulesets: Rulesets) -> Deciding:
     ruleset = rulesets[journey.packet.family]
     words = f"{_words(journey.deciding, ruleset)} {_VERBS[journey.verdict]}"
     if _is_published(journey):
-        words = f"{words}; it is forwarded to {journey.routed}, so that INPUT does not see it: filter it in FORWARD or DOCKER-USER"
+        way = f"it is forwarded to {journey.routed}, so that INPUT does not see it: filter it in FORWARD or DOCKER-USER"
+        words = f"{words}; {way}"
     return Deciding(words, origin_of(journey.deciding, ruleset))
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import NOT_STATED, Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 from fwguardd.ruleset.operations import (
     Append,
     Delete,
@@ -88,7 +88,7 @@ def _with_origins(table: Table, wanted: Table | None) -> Table:
             chains[chain.name] = chain
             continue
         origin = None
-        if source.policy not in (None, NOT_STATED):
+        if source.policy == chain.policy:
             origin = source.origin
         chains[chain.name] = replace(chain, rules=tuple(_placed(chain.rules, source.rules)), origin=origin)
     return Table(table.name, chains)

@@ -220,6 +220,7 @@ complete -c fwguardctl -n '__fwguardctl_is test' -l backend -x -a 'auto nft lega
 complete -c fwguardctl -n '__fwguardctl_is test' -l live -d 'test the rules in the kernel'
 complete -c fwguardctl -n '__fwguardctl_is test' -l host -r -F -d 'the host to test for'
 complete -c fwguardctl -n '__fwguardctl_is test' -l junit -r -F -d 'write the results as JUnit XML to this file'
+complete -c fwguardctl -n '__fwguardctl_is test' -l write -r -F -d 'write tests of what is in force to a new file'
 complete -c fwguardctl -n '__fwguardctl_is test' -F
 complete -c fwguardctl -n '__fwguardctl_is diff' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is diff' -l json -d 'print one JSON document'

@@ -11,12 +11,15 @@ import pytest
 from fwguardd.ctl.junit import junit
 from fwguardd.ctl.policy_run import PolicyRun, TimedResult
 from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
+from fwguardd.packets.endpoints import ListeningSocket, Program
 from fwguardd.packets.host import Host, Interface, Route
+from fwguardd.packets.host_routes import host_routes
 from fwguardd.packets.lockout import denied_packets, guarded_packets, listed_sessions, lockout_finding, lost_by_change
 from fwguardd.packets.model import Journey, Packet, Step, Undecided, Verdict
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import Standing, findings_of, results_of
 from fwguardd.packets.tests_file import Accounts, read_policy_tests
+from fwguardd.packets.written_tests import probes, written
 from fwguardd.ruleset.error_reasons import may_pass_later
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Severity, Table
 from fwguardd.ruleset.ssh_sessions import SshSession, session_of
@@ -204,3 +207,32 @@ def test_a_host_gets_what_the_tests_assume() -> None:
     assert [(route.to, route.dev) for route in host.routes[3:]] == [
         ("203.0.113.9/32", "new1"), ("2001:db8::/64", "new0"), ("::/0", "eth1"),
     ]  # fmt: skip
+
+
+def test_tests_are_written_from_what_packets_met() -> None:
+    """Listening ports, and one that nothing listens on, are tried on each interface in its families; ports with one
+    verdict are one test, and the file can be read again."""
+    sockets = [
+        ListeningSocket("tcp", ip_address("::"), 22, program=Program("sshd")),
+        ListeningSocket("tcp", ip_address("127.0.0.1"), 3306, program=Program("mariadbd")),
+    ]
+    tried = list(probes(sockets, host_routes(HOST)))
+    tests = read_policy_tests([RuleFile("p", "\n".join(["tests:", *(each.test for each in tried)]).encode())], NOBODY)
+    packets = cases_of(tests.tests, interfaces_of(HOST)).packets
+    outcomes = [
+        journey(packet, Verdict.ACCEPT if packet.destination_port == 22 else Verdict.DROP, FIRST) for packet in packets
+    ]
+    text = written(tried, outcomes, "now")
+    assert text.splitlines()[:6] == [
+        "# now",
+        "tests:",
+        "  # 9 (nothing listens: an example of all other ports)",
+        "  - {expect: drop, in: eth0, proto: tcp, dport: [9], family: ipv4}",
+        "  # 22 (sshd)",
+        "  - {expect: accept, in: eth0, proto: tcp, dport: [22], family: ipv4}",
+    ]
+    again = read_policy_tests([RuleFile("p", text.encode())], NOBODY)
+    assert again.findings == ()
+    assert {packet.destination_port for packet in cases_of(again.tests, interfaces_of(HOST)).packets} == {
+        9, 22, 25, 53, 80, 123, 443,
+    }  # fmt: skip
