@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid, Validation
     from fwguardd.kernel.iptables import Backend, Tool
+    from fwguardd.packets.bed import Bed
+    from fwguardd.packets.policy_cases import Case
     from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.model import Family, Ruleset
@@ -62,10 +64,12 @@ class TimedResult:
 
 @dataclass(slots=True)
 class PolicyRun:
-    """The results of a run of policy tests. ``findings`` are those about the tests and those about results."""
+    """The results of a run of policy tests. ``findings`` are those about the tests and those about results;
+    ``about_tests`` are the former alone."""
 
     results: list[TimedResult] = field(default_factory=list)
     findings: Findings = NO_FINDINGS
+    about_tests: Findings = NO_FINDINGS
     seconds: float = 0.0
     tests: int = 0
 
@@ -107,15 +111,20 @@ def run_policy(
     if cases.packets:
         with beds.prove(rulesets, with_assumptions(host, cases.assumptions)) as bed:
             for case in cases.cases:
-                before = time.monotonic()
-                outcomes = bed.send(case.packets)
-                took = time.monotonic() - before
-                for result in results_of([case], outcomes, rulesets):
-                    run.results.append(TimedResult(result, len(case.packets), took))
+                run.results += _timed(bed, case, rulesets)
     of_results = findings_of([timed.result for timed in run.results], undecided_fails=undecided_fails)
-    run.findings = Findings((*cases.findings, *of_results))
+    run.about_tests, run.findings = cases.findings, Findings((*cases.findings, *of_results))
     run.seconds = time.monotonic() - begun
     return run
+
+
+def _timed(bed: Bed, case: Case, rulesets: Rulesets) -> Iterator[TimedResult]:
+    """The result of a case; none for one without packets."""
+    before = time.monotonic()
+    outcomes = bed.send(case.packets)
+    took = time.monotonic() - before
+    for result in results_of([case], outcomes, rulesets):
+        yield TimedResult(result, len(case.packets), took)
 
 
 def with_tests(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Validation, PolicyRun | None]:

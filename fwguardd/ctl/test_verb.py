@@ -16,7 +16,6 @@ from fwguardd.enforce.rule_files import TESTS_ENDING, take_snapshot, without_tes
 from fwguardd.enforce.validate import Invalid
 from fwguardd.escaping import printable
 from fwguardd.packets.policy_results import Standing
-from fwguardd.ruleset.model import Severity
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -100,9 +99,8 @@ def _print_invalid(result: Invalid, tool: Tool, source: OfflineInput) -> None:
 
 def _print(done: PolicyRun) -> None:
     paint = Painter()
-    for finding in done.findings:
-        if finding.code == "test-assumes" or (finding.severity is Severity.ERROR and finding.code == "bad-test"):
-            print(paint.finding(finding))
+    for finding in done.about_tests:
+        print(paint.finding(finding))
     for timed in done.results:
         for line in lines_of(timed, paint):
             print(line)

@@ -181,11 +181,14 @@ def icmp_types(text: str) -> tuple[IcmpType, ...]:
     for family, names in ((Family.IPV4, _OF_ICMP), (Family.IPV6, _OF_ICMPV6)):
         if name in names:
             found.append((family, *names[name]))
-    if found:
-        return tuple(found)
+    return tuple(found) or _numbered_types(text)
+
+
+def _numbered_types(text: str) -> tuple[IcmpType, ...]:
+    """The messages of a number, or of type/code. Raises ValueError."""
     number, _, code = text.partition("/")
     if not number.isdigit():
-        raise ValueError(f"{text!r} is not a type of ICMP{did_you_mean(name, (*_OF_ICMP, *_OF_ICMPV6))}")
+        raise ValueError(f"{text!r} is not a type of ICMP{did_you_mean(text.lower(), (*_OF_ICMP, *_OF_ICMPV6))}")
     message = (whole(number, 255, "type of ICMP"), whole(code or "0", 255, "code of ICMP"))
     return tuple((family, *message) for family in FAMILIES)
 

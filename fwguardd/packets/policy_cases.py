@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fwguardd.packets.case_values import ECHO_REQUEST, MOST_PACKETS, PORT_PROTOCOLS
 from fwguardd.packets.model import ConnectionState, Packet
@@ -32,10 +32,11 @@ from fwguardd.ruleset.model import Family, Findings, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fwguardd.packets.case_values import Address, IcmpType
+    from fwguardd.packets.case_values import Address
     from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.packets.surroundings import Assumptions, Interface
 
+_Value = TypeVar("_Value")
 _ACK = frozenset({"ACK"})
 _SYN = frozenset({"SYN"})
 _CLIENT_PORT = 49_152
@@ -140,10 +141,10 @@ class _Way:
             dport,
             self._messages(family, proto),
             test.state,
-            test.uid or (None,),
-            test.gid or (None,),
+            _or_none(test.uid),
+            _or_none(test.gid),
             test.mark,
-            test.flags or (None,),
+            _or_none(test.flags),
         ):
             yield Packet(
                 family,
@@ -155,8 +156,7 @@ class _Way:
                 came_in,
                 goes_out,
                 state,
-                message and message[1],
-                (message or (family, 0, 0))[2],
+                *message,
                 _flags(flags, state),
                 uid,
                 gid,
@@ -169,11 +169,12 @@ class _Way:
             return (None,), (None,)
         return self.test.sport or (_CLIENT_PORT,), self.test.dport
 
-    def _messages(self, family: Family, proto: str) -> Sequence[IcmpType | None]:
+    def _messages(self, family: Family, proto: str) -> Sequence[tuple[int | None, int]]:
+        """The types and codes of ICMP; for another protocol none, and the code 0."""
         if proto not in ("icmp", "icmpv6"):
-            return (None,)
-        named = [message for message in self.test.icmp_type if message[0] is family]
-        return named or (ECHO_REQUEST[family],)
+            return ((None, 0),)
+        named = [message[1:] for message in self.test.icmp_type if message[0] is family]
+        return named or (ECHO_REQUEST[family][1:],)
 
     def _sources(self, family: Family, came_in: str | None, goes_out: str | None) -> Sequence[Address]:
         named = of_family(self.test.source, family)
@@ -198,6 +199,11 @@ class _Way:
         if found is None:
             return OWN[family].ip
         return found.ip
+
+
+def _or_none(values: Sequence[_Value]) -> Sequence[_Value | None]:
+    """The values; one that is None where there are none."""
+    return values or (None,)
 
 
 def _flags(named: frozenset[str] | None, state: ConnectionState) -> frozenset[str]:
