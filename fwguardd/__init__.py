@@ -8,6 +8,8 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       supervisor         event loop: decides what the worker thread does next, and whether drift is repaired
       worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
       held_files         the option --hold-files
+      fetch_lists        a program of its own, which fetches lists into set files
+      dns_lookup         the addresses of host names, with their TTL
       worker_report      values that the event loop and the worker thread hand to each other
       proving            what sends packets through accepted files in the worker thread
       systemd            notifications that never block, and the watchdog of both threads

@@ -21,8 +21,10 @@ from fwguardd.denials.sources import SourceChoice
 from fwguardd.errors import ReportedError
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.lint import LintContext
+from fwguardd.ruleset.list_sources import ListSource
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expand_patterns
+from fwguardd.ruleset.set_files import bad_name
 from fwguardd.setting_values import (
     SettingFault,
     addresses_of,
@@ -130,6 +132,8 @@ class Settings:
     sweep_hosts: int = DEFAULT_LIMITS.sweep_hosts
     keep_revisions: int = 50
     emergency_dir: Path | None = Path("/usr/share/fwguardd")
+    lists: tuple[ListSource, ...] = ()
+    lists_dir: Path = Path("/var/lib/fwguard-lists")
 
     def limits(self) -> AggregationLimits:
         """How many denials are reported as single events, and how many are counted in summaries."""
@@ -145,7 +149,8 @@ class Settings:
     def lint_context(self) -> LintContext:
         """What the lint of rule files needs of the settings, and the time."""
         prefixes = tuple(watched.prefix for watched in self.prefixes)
-        return LintContext(prefixes, Preserve.from_patterns(self.preserve), datetime.now(UTC))
+        lists = frozenset(source.name for source in self.lists)
+        return LintContext(prefixes, Preserve.from_patterns(self.preserve), datetime.now(UTC), lists)
 
 
 class SettingsError(ReportedError):
@@ -256,6 +261,38 @@ def _prefix_text(node: yaml.Node) -> str:
     return text_of(node)
 
 
+def _lists(node: yaml.Node) -> tuple[ListSource, ...]:
+    lists: dict[str, ListSource] = {}
+    for entry in list_of(node):
+        source = _list(entry)
+        if source.name in lists:
+            raise SettingFault(line_of(entry), f"the list {source.name!r} is listed twice")
+        lists[source.name] = source
+    return tuple(lists.values())
+
+
+def _list(node: yaml.Node) -> ListSource:
+    pairs = pairs_of(node, dict.fromkeys(("name", "url", "hosts", "every")), "a list")
+    if "name" not in pairs or ("url" in pairs) == ("hosts" in pairs):
+        raise SettingFault(line_of(node), "a list has a name, and either a url or hosts")
+    name = text_of(pairs["name"])
+    if bad_name(f"{name}.set") is not None:
+        raise SettingFault(line_of(node), f"{name!r} is not a name that a set can have")
+    every = 86400.0
+    if "every" in pairs:
+        every = seconds(60.0, 7 * 86400.0)(pairs["every"])
+    if "url" in pairs:
+        return ListSource(name, url=_https(pairs["url"]), every=every)
+    return ListSource(name, hosts=tuple(text_of(host) for host in list_of(pairs["hosts"])), every=every)
+
+
+def _https(node: yaml.Node) -> str:
+    url = text_of(node)
+    if not url.startswith("https://"):
+        raise SettingFault(line_of(node), f"{url!r} is not an https address")
+    return url
+
+
 BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **by_value(Backend)}
 LOG_CHOICES = by_value(LogFormat)
 
@@ -288,6 +325,8 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "sweep_hosts": whole(0, 1000),
     "keep_revisions": whole(1, 10_000),
     "emergency_dir": optional_path,
+    "lists": _lists,
+    "lists_dir": path_of,
 }
 
 assert set(_READERS) == {setting.name for setting in fields(Settings)}

@@ -39,7 +39,7 @@ from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
 from fwguardd.enforce.set_copies import SetCopies
-from fwguardd.enforce.sets import Sets
+from fwguardd.enforce.sets import Lists, Sets
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
@@ -147,7 +147,8 @@ class Worker:
 
     def load_sets(self, orders: Orders) -> None:
         """Load the set files that have changed."""
-        self._guarded("loading sets", lambda: self._sets.update(repair=not orders.why_not))
+        lists = Lists(orders.settings.lists_dir, orders.settings.lists)
+        self._guarded("loading sets", lambda: self._sets.update(lists, repair=not orders.why_not))
 
     def confirm(self, orders: Orders) -> Report:
         """Keep the revision that waits to be confirmed."""

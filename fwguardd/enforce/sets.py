@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import events
@@ -24,15 +25,15 @@ from fwguardd.kernel.ipset_program import (
     restore_sets,
     save_set,
 )
+from fwguardd.ruleset.list_sources import STALE_AFTER, ListSource
 from fwguardd.ruleset.model import FAMILIES, Family, Finding, RuleFile
 from fwguardd.ruleset.set_files import SetFile, bad_name, kernel_name, name_of, read_set_file
 from fwguardd.ruleset.set_names import is_set_file
 from fwguardd.ruleset.set_scripts import NEW, LiveSet, boot_script, differences, load_script, matches, read_live
-from fwguardd.wording import counted
+from fwguardd.wording import counted, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from fwguardd.enforce.set_copies import SetCopies
     from fwguardd.events import Emit
@@ -57,6 +58,27 @@ class Loaded:
     compare_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """The lists of the settings, and the directory that they are fetched into. Another user may own that: its files are
+    read as addresses and nothing else."""
+
+    directory: Path
+    sources: tuple[ListSource, ...]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of their sets."""
+        return {source.name for source in self.sources}
+
+    def path_of(self, source: ListSource) -> Path:
+        """The file of a list."""
+        return self.directory / f"{source.name}.set"
+
+
+NO_LISTS = Lists(Path("/var/lib/fwguard-lists"), ())
+
+
 class Sets:
     """The sets of the set files. Belongs to the worker thread."""
 
@@ -65,13 +87,13 @@ class Sets:
         self._loaded: dict[str, Loaded] = {}
         self._reported: dict[str, str] = {}
 
-    def update(self, *, repair: bool) -> None:
+    def update(self, lists: Lists = NO_LISTS, *, repair: bool) -> None:
         """Load the files that have changed, remove sets whose files are gone, and compare what others may change.
 
         ``repair`` says whether drift is repaired, and not only reported. What fails is an event.
         """
-        paths = set_files_in(self._directory)
-        if paths is None or not (paths or self._known()):
+        own = set_files_in(self._directory)
+        if own is None or not (own or lists.sources or self._known()):
             return
         try:
             facts = facts_of_sets()
@@ -79,16 +101,52 @@ class Sets:
             self._refuse("", str(self._directory), f"the sets cannot be loaded: {error}")
             return
         self._reported.pop("", None)
+        paths = [*own, *self._fetched(lists, frozenset(map(_name, own)), facts)]
         self._update_all(paths, facts, repair=repair)
+        for name in sorted(self._known() - set(map(_name, paths)) - lists.names):
+            self._remove(name, facts)
 
-    def _update_all(self, paths: Sequence[Path], facts: Mapping[str, SetFacts], *, repair: bool) -> None:
+    def _update_all(self, paths: Iterable[Path], facts: Mapping[str, SetFacts], *, repair: bool) -> None:
         for path in paths:
             try:
                 self._update(path, facts, repair=repair)
             except SetsNotLoadedError as error:
                 self._refuse(_name(path), str(path), f"set {_name(path)} is not loaded: {error}")
-        for name in sorted(self._known() - set(map(_name, paths))):
-            self._remove(name, facts)
+
+    def _fetched(self, lists: Lists, own: frozenset[str], facts: Mapping[str, SetFacts]) -> list[Path]:
+        """The files of the lists, without those that have a set file of the same name beside the rules."""
+        paths: list[Path] = []
+        for source in lists.sources:
+            path = lists.path_of(source)
+            if source.name in own:
+                self._refuse(source.name, str(path), f"list {source.name} is not used: a set file has the same name")
+            elif path.exists():
+                paths.append(path)
+                self._report_stale(source, path)
+            else:
+                self._make_empty(source, path, facts)
+        return paths
+
+    def _report_stale(self, source: ListSource, path: Path) -> None:
+        """Report a list that has not been fetched for several intervals, once."""
+        fetched, key = _signature_of(path)[0] / 1e9, f"stale {source.name}"
+        if time.time() - fetched < STALE_AFTER * source.every:
+            self._reported.pop(key, None)
+            return
+        since = f"list {source.name} is stale: it was fetched last at {local_time(fetched)} from {source.origin}"
+        self._refuse(key, str(path), f"{since}; see: systemctl status fwguardd-lists")
+
+    def _make_empty(self, source: ListSource, path: Path, facts: Mapping[str, SetFacts]) -> None:
+        """Rules that name a list can be loaded before it was fetched; what the boot loader has loaded stays."""
+        if kernel_name(source.name, Family.IPV4) in facts:
+            return
+        advice = "to fetch it: systemctl enable --now fwguardd-lists.timer"
+        try:
+            restore_sets(boot_script(SetFile(source.name, dict.fromkeys(FAMILIES, ()))))
+        except SetsNotLoadedError as error:
+            advice = str(error)
+        message = f"list {source.name} has not been fetched yet, and its set is empty; {advice}"
+        self._refuse(source.name, str(path), message)
 
     def _known(self) -> set[str]:
         """The sets that were loaded, also before this start."""
@@ -171,7 +229,7 @@ class Sets:
 
     def _read(self, path: Path) -> tuple[SetFile, bytes] | None:
         """The set that a file makes, and the digest of its bytes. What is wrong with it is reported, once."""
-        outcome = read_set(path)
+        outcome = read_set(path, draft=path.parent != self._directory)
         if isinstance(outcome, RuleFile):
             parsed = read_set_file(outcome.path, outcome.data)
             if isinstance(parsed, SetFile):

@@ -99,7 +99,7 @@ class Validator:
 
     def _with_sets(self, candidate: Candidate, snapshot: Snapshot) -> Candidate:
         if self._sets_come:
-            return replace(candidate, sets=kernel_sets(snapshot.sets))
+            return replace(candidate, sets=kernel_sets(snapshot.sets | self._context.lists))
         return candidate
 
     def refused_rules(self, canonical: Canonical) -> RehearsalRefused | None:
@@ -165,7 +165,7 @@ def _compose_and_lint(
     readings: Sequence[Reading], unreadable: Findings, context: LintContext, sets: Collection[str]
 ) -> Composition:
     """Compose and lint what was read. ``unreadable`` are the findings about files that could not be read."""
-    composition = compose(readings, whole=not unreadable.errors, sets=sets)
+    composition = compose(readings, whole=not unreadable.errors, sets={*sets, *context.lists})
     if not readings and unreadable.errors:
         # That there is no rule file follows from the errors.
         return replace(composition, findings=unreadable)

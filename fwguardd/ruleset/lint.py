@@ -60,11 +60,12 @@ WARNINGS = frozenset(
 @dataclass(frozen=True, slots=True)
 class LintContext:
     """What lints depend on: the log prefixes that become events, the patterns of ``preserve``, and the time to which
-    the dates in rules are compared; None compares none."""
+    the dates in rules are compared; None compares none. ``lists`` are the names of the sets that are fetched."""
 
     watched_prefixes: tuple[str, ...]
     preserve: Preserve
     now: datetime | None = None
+    lists: frozenset[str] = frozenset()
 
 
 def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> Findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,10 +71,20 @@ def test_set_files(
 
 
 @pytest.mark.parametrize("backend", ["nft"])
-def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved) -> None:
-    """A set file and a rule that names it come together, and go together; a rule with too few directions is found."""
-    daemon = start_daemon({"a.rules": "-A INPUT -i lo -j ACCEPT\n"}, "drift_interval: 300ms\n")
+def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp_path: Path) -> None:
+    """The set of a list is empty until it is fetched, and reported when it is stale. A set file and a rule that names
+    it come together, and go together; a rule with too few directions is found."""
+    lists = f"lists_dir: {tmp_path}/lists\nlists: [{{name: scanners, url: 'https://lists.example/x'}}]\n"
+    rules = "-A INPUT -i lo -j ACCEPT\n-A INPUT -m set --match-set scanners src -j DROP\n"
+    daemon = start_daemon({"a.rules": rules}, f"drift_interval: 300ms\n{lists}")
+    assert "has not been fetched yet, and its set is empty" in daemon.event("set.refused")["message"]
     daemon.event("rules.applied")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "scanners.set").write_text("192.0.2.0/24\n2001:db8::/32\n")
+    daemon.event("set.loaded", set="scanners")
+    assert (_entries("scanners"), _entries("scanners-v6")) == (["192.0.2.0/24"], ["2001:db8::/32"])
+    os.utime(tmp_path / "lists" / "scanners.set", (0, 0))
+    assert "list scanners is stale" in daemon.event("set.refused")["message"]
     daemon.drop("office.set", "192.0.2.0/24\n")
     daemon.event("set.loaded")
     assert "+ -A INPUT -p tcp -m set --match-set office-v6 src" in ctl(daemon, "allow", "ssh", "--from", "office")
@@ -82,7 +93,7 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved) -> 
     (daemon.rules / "office.set").unlink()
     daemon.repair()
     daemon.end_pass()
-    assert output("ipset list -n") == ""
+    assert output("ipset list -n").split() == ["scanners", "scanners-v6"]
     output("ipset create pairs hash:ip,port")
     daemon.drop("b.rules", "-4 -A INPUT -m set --match-set pairs src -j DROP\n")
     assert daemon.event("rules.finding", code="set-directions")["file"] == f"{daemon.rules}/b.rules:1"

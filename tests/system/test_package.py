@@ -15,7 +15,9 @@ from tests.system.packaged import ROOT, built_package, with_version
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNITS = {path.name for path in (ROOT / "packaging" / "systemd").iterdir() if path.suffix in (".service", ".socket")}
+UNITS = {
+    path.name for path in (ROOT / "packaging" / "systemd").iterdir() if path.suffix in (".service", ".socket", ".timer")
+}
 ONE_OF_EACH = {
     "etc/fwguardd.yaml",
     "usr/bin/fwguardctl",
@@ -155,7 +157,7 @@ def test_only_an_upgrade_starts_anything(tree: Path) -> None:
     scripts = "".join((tree / "DEBIAN" / name).read_text(encoding="utf-8") for name in ("postinst", "prerm", "postrm"))
     assert re.findall(r"deb-systemd-invoke (\S+) (.*?)(?: >| \|\|)", scripts) == [
         ("try-restart", "'fwguardd.service'"),
-        ("stop", "fwguardd.service fwguardd-rehearsal.socket fwguardd-kmsg.socket"),
+        ("stop", "fwguardd.service fwguardd-rehearsal.socket fwguardd-kmsg.socket fwguardd-lists.timer"),
     ]
     assert "systemctl enable --now fwguardd" in scripts
     commands = re.sub(r"<<'END'\n.*?^END$", "", scripts, flags=re.DOTALL | re.MULTILINE)

@@ -112,7 +112,8 @@ def test_it_has_only_the_privileges_that_it_needs(guarded: Guarded) -> None:
 
 def test_the_exposure_level_does_not_rise(guarded: Guarded) -> None:
     """The exposure level of systemd-analyze security stays at most what it is."""
-    for unit, most in (("fwguardd", 2.0), ("fwguardd-rehearsal@1", 1.3), ("fwguardd-kmsg@1", 1.0)):
+    levels = {"fwguardd": 2.0, "fwguardd-rehearsal@1": 1.3, "fwguardd-kmsg@1": 1.0, "fwguardd-lists": 1.5}
+    for unit, most in levels.items():
         report = guarded.bed.output(f"systemd-analyze security --no-pager {unit}.service")
         figure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", report)
         assert figure is not None
@@ -122,10 +123,28 @@ def test_the_exposure_level_does_not_rise(guarded: Guarded) -> None:
 def test_units_pass_systemd_analyze_verify(guarded: Guarded) -> None:
     """systemd-analyze verify reports nothing, except that the test bed has no manual pages."""
     verified = guarded.bed.run(
-        "systemd-analyze verify fwguardd.service fwguardd-boot.service fwguardd-rehearsal.socket fwguardd-kmsg.socket",
+        "systemd-analyze verify fwguardd.service fwguardd-boot.service fwguardd-rehearsal.socket fwguardd-kmsg.socket "
+        "fwguardd-lists.timer fwguardd-lists.service",
         check=False,
     )
     assert [line for line in verified.stderr.splitlines() if "Command 'man " not in line] == []
+
+
+def test_lists_are_fetched_in_a_sandbox(guarded: Guarded) -> None:
+    """The unit runs as a user of its own, who reads the settings; what it has fetched the daemon may read."""
+    bed, settings = guarded.bed, guarded.bed.file("/etc/fwguardd.yaml")
+    before = settings.read_text()
+    settings.write_text(before + 'lists: [{name: scanners, url: "https://localhost/none"}]\n')
+    assert bed.run("systemctl start fwguardd-lists", check=False).returncode != 0
+    told = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd-lists.service")]
+    assert any("list scanners from https://localhost/none: " in message for message in told), told
+    bed.run("sh -c 'echo 192.0.2.0/24 >/var/lib/fwguard-lists/scanners.set'")
+    guarded.drop("50-app.rules", "-A INPUT -m set --match-set scanners src -j DROP\n")
+    bed.run("fwguardctl reload")
+    assert "add scanners 192.0.2.0/24" in bed.output("ipset save")
+    guarded.remove("50-app.rules")
+    settings.write_text(before)
+    bed.run("fwguardctl reload")
 
 
 def test_a_dropped_file_is_in_force(guarded: Guarded) -> None:

@@ -55,6 +55,8 @@ ALLOWED = {
     "systemd": set[str](),
     "proving": {"progress", *_BELOW},
     "worker_report": _BELOW,
+    "dns_lookup": set[str](),
+    "fetch_lists": {"dns_lookup", "ruleset", "settings"},
     "held_files": _BELOW,
     "worker": {"progress", "proving", *_BELOW},
     "supervisor": {"documents", "progress", "worker", *_BELOW},
