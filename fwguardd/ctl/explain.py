@@ -137,11 +137,11 @@ def with_notes(rules: RulesetSource, packet: Packet, beds: HostBeds) -> RulesetS
 
 
 def refuse(invalid: Invalid, options: argparse.Namespace, beds: HostBeds) -> int:
-    """Print what keeps the rule files from being loaded."""
+    """Print what keeps the rule files from being loaded, without the warnings about them."""
     if options.json:
         print(json.dumps({"ok": False, "findings": as_json(invalid.findings)}))
     else:
-        print_findings(invalid, beds.tool, Painter())
+        print_findings(Invalid(invalid.findings.errors), beds.tool, Painter())
     return ANSWER_IS_NO
 
 

@@ -187,11 +187,17 @@ VERDICTS: Final = {Verdict.ACCEPT: "accepted", Verdict.DROP: "dropped", Verdict.
 def verdict_in_words(journey: Journey | Undecided, rulesets: Rulesets) -> str:
     """What became of the packet and by which rule, without a full stop."""
     if isinstance(journey, Undecided):
-        return f"undecided: {journey.because}"
+        return f"undecided{_at_rule(journey, rulesets)}: {journey.because}"
     verdict = VERDICTS[journey.verdict]
     if journey.deciding is None:
         return f"{verdict}{_without_rule(journey)}"
     return f"{verdict} by {step_in_words(journey.deciding, rulesets[journey.packet.family])}"
+
+
+def _at_rule(undecided: Undecided, rulesets: Rulesets) -> str:
+    if undecided.step is None:
+        return ""
+    return f" at {step_in_words(undecided.step, rulesets[undecided.packet.family])}"
 
 
 def _without_rule(journey: Journey) -> str:
@@ -300,6 +306,13 @@ def step_document(met: Met) -> dict[str, Any]:
     }
 
 
+def _place_of_undecided(undecided: Undecided, rulesets: Rulesets) -> dict[str, Any]:
+    """File and line of the rule to blame."""
+    if undecided.step is None:
+        return origin_document(None)
+    return origin_document(origin_of(undecided.step, rulesets[undecided.packet.family]))
+
+
 def journey_document(journey: Journey | Undecided, rulesets: Rulesets) -> dict[str, Any]:
     """A journey as JSON values. The keys are a contract."""
     document: dict[str, Any] = {
@@ -311,6 +324,6 @@ def journey_document(journey: Journey | Undecided, rulesets: Rulesets) -> dict[s
         "steps": [],
     }
     if isinstance(journey, Undecided):
-        return document | {"because": journey.because}
+        return document | {"because": journey.because, **_place_of_undecided(journey, rulesets)}
     steps = list(map(step_document, met_in(journey, rulesets)))
     return document | {"verdict": journey.verdict.value, "routed": journey.routed, "steps": steps}
