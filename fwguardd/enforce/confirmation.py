@@ -32,6 +32,10 @@ RELOAD = "reload"
 RECENT = 600.0
 """Seconds after a change for which ``reload --confirm`` refers to that change."""
 
+INTERRUPTED = " was interrupted"
+"""The end of the reason why files are held while a rollback is under way: the next start reads it only if fwguardd
+ended meanwhile."""
+
 UNFINISHED = "a reload that has to be confirmed did not end"
 """Why files are held from the beginning of such a reload."""
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.confirmation import UNFINISHED
+from fwguardd.enforce.confirmation import INTERRUPTED, UNFINISHED, hold
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
     Cause,
@@ -30,7 +30,7 @@ from fwguardd.enforce.rollback import load_emergency_set
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import find_drift
-from fwguardd.enforce.unknown import Unknown
+from fwguardd.enforce.unknown import Unknown, UnverifiedState
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.model import FAMILIES
@@ -184,7 +184,17 @@ def _read_held(context: Context, state: State) -> State:
         with store_errors_reported(context):
             context.store.release()
         held = None
-    return replace(state, held=held, unknown=state.unknown - {Unknown.HELD})
+    state = replace(state, held=held, unknown=state.unknown - {Unknown.HELD})
+    if held is not None and held.reason.endswith(INTERRUPTED):
+        return _with_interrupted(context, state, held)
+    return state
+
+
+def _with_interrupted(context: Context, state: State, held: HeldFiles) -> State:
+    """The state after a rollback during which fwguardd ended: what its load left, if it was not recorded, is undone,
+    also where everything is accepted."""
+    state = hold(context, state, held.digest, f"{held.reason} by the end of fwguardd")
+    return replace(state, unverified=UnverifiedState.UNDO, unverified_why=held.reason)
 
 
 def _hold_all(context: Context, state: State, note: UnreadableNote) -> State:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.confirmation import hold, restore_held
+from fwguardd.enforce.confirmation import INTERRUPTED, hold, restore_held
 from fwguardd.enforce.context import (
     Broken,
     Context,
@@ -226,7 +226,7 @@ def rollback(context: Context, state: State, number: int | None, by: str) -> Out
     revision = reading.revision
     digest = take_snapshot(context.rules_dir).digest
     # If fwguardd ends after the load, the next start does not apply the files that were undone.
-    hold(context, state, digest, f"a rollback to revision {revision.number} was interrupted")
+    hold(context, state, digest, f"a rollback to revision {revision.number}{INTERRUPTED}")
     outcome = _put_back(context, state, revision, Cause(f"rollback to revision {revision.number}", by))
     if not isinstance(outcome, Done):
         restore_held(context, state)
