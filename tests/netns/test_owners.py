@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
+from tests.scale import scaled
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def test_the_same_repair_in_a_row_is_a_fight(start_daemon: Start) -> None:
     assert "iptables-nft-re" in repairs["culprit"]
 
 
-RELOADS = int(os.environ.get("FWGUARD_TEST_RELOADS", "10"))
+RELOADS = scaled(gate=10, long=100)
 """Reloads during which a service adds and removes rules; a long run has 100."""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import TYPE_CHECKING
 
+from tests.scale import scaled
 from tests.system.bed import wait_until
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ GOOD = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"
 BAD = "-A INPUT -p tcp --dport 80810 -j ACCEPT\n"
 REASON = '/etc/fwguard.d/50-app.rules:1: error: "80810" is neither a port'
 
-RELOADS = int(os.environ.get("FWGUARD_TEST_RELOADS", "10"))
+RELOADS = scaled(gate=10, long=100)
 """Reloads during which a service adds and removes rules; a long run has 100."""
 
 AS_A_SERVICE = "systemd-run --quiet --wait --collect --unit=opener sh -c '{command}'"
