@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from fwguardd import events
 from fwguardd.enforce.reports import report_suppressed
 from fwguardd.ruleset.counter_history import CountedRule, RuleCount, counted_rules
 from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
+from fwguardd.store.model import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +49,7 @@ class Counting:
         self._counted = -COUNT_INTERVAL
 
     def read(self, in_force: Mapping[Family, Ruleset], shown: Mapping[Family, Ruleset], prefixes: Prefixes) -> None:
-        """Read the counters of the last look. Raises StoreError where the counts could not be kept."""
+        """Read the counters of the last look."""
         self._report_suppressed(in_force, shown, prefixes)
         if time.monotonic() - self._counted >= COUNT_INTERVAL:
             self.count(in_force, shown)
@@ -63,7 +65,7 @@ class Counting:
                 report_suppressed(self._emit, found, name, meaning)
 
     def count(self, in_force: Mapping[Family, Ruleset], shown: Mapping[Family, Ruleset]) -> Sequence[Counted]:
-        """The counts of the rules in force after a look. Raises StoreError where they could not be kept."""
+        """The counts of the rules in force after a look."""
         rules = tuple(counted_rules(in_force, shown))
         if not rules:
             return ()  # After open, or before the first look: what was counted is not forgotten.
@@ -74,7 +76,11 @@ class Counting:
         return tuple((rule, self._history.counts[rule.key]) for rule in rules)
 
     def keep(self) -> None:
-        """Write the counts to the state directory. Raises StoreError."""
+        """Write the counts to the state directory. A disk that fails is reported."""
         self._kept = time.monotonic()
-        if self._history.counts:
+        if not self._history.counts:
+            return
+        try:
             self._store.keep_counters(self._history)
+        except StoreError as error:
+            self._emit(events.STATE_FAILED, str(error))

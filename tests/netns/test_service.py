@@ -119,7 +119,7 @@ def test_bad_settings_end_with_78(tmp_path: Path) -> None:
     config.write_text("on_drift: repair\ndrift_interval: 10 minutes\n")
     ended = _run("fwguardd", "--config", str(config))
     assert ended.returncode == 78
-    assert f"{config}:2: error: '10 minutes' is " in ended.stderr
+    assert f"{config}:2: error: drift_interval: '10 minutes' is " in ended.stderr
     assert "write it as 200ms, 30s, 5m or 1h" in ended.stderr
     assert ended.stderr.endswith(" The firewall is unchanged.\n")
 
