@@ -142,11 +142,12 @@ def test_rollback_goes_back_to_rules_and_further(start_daemon: Start, saved: Sav
 
 def test_what_is_confirmed_stays(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
     """Confirm keeps the revision: the next boot loads it, nothing is pending any more, not for the next daemon
-    either, and so nothing is undone. To confirm nothing is an error."""
+    either, and so nothing is undone. To confirm nothing is an error. The impact of the change is an event."""
     daemon = start_daemon({"10-first.rules": FIRST}, SLOW)
     daemon.event("rules.applied")
     daemon.drop("20-more.rules", MORE)
     ctl(tmp_path, "reload", "--confirm", "10m")
+    daemon.event("rules.impact", cut=0, closed=0, undecided=0)
     boot = tmp_path / "state" / "boot"
     assert "8080" not in (boot / "ipv4.rules").read_text()
     assert ctl(tmp_path, "confirm")["pending"] is None
