@@ -5,8 +5,10 @@ from __future__ import annotations
 import grp
 import json
 import pwd
+import re
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.answers import AnswerPainter, escaped
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from fwguardd.packets.remedy import Addition
+    from fwguardd.ruleset.model import Origin
+
 ANSWER_IS_NO, WRONG_USAGE = 1, 2
+_INSERTION: Final = re.compile(r"(?:^|\s)(?:-I|--insert)\s")
 LAST: Final = "last"
 """The denial that is explained where none is named."""
 
@@ -161,7 +167,24 @@ def explain(packet: Packet, rules: RulesetSource, beds: HostBeds) -> Explanation
 def _remedy(journey: Journey | Undecided | None, rules: RulesetSource, beds: HostBeds) -> Remedy | None:
     if not isinstance(journey, Journey) or journey.verdict is Verdict.ACCEPT:
         return None
-    return find_remedy(journey, rules.rulesets, beds.open)
+    remedy = find_remedy(journey, rules.rulesets, beds.open)
+    return replace(remedy, additions=tuple(map(_as_written, remedy.additions)))
+
+
+def _as_written(addition: Addition) -> Addition:
+    """An addition in front of a rule that its file writes with -I: a line with -A would come behind it."""
+    if addition.before is None:
+        return addition
+    return replace(addition, inserted=bool(_INSERTION.search(_line_at(addition.before))))
+
+
+def _line_at(origin: Origin) -> str:
+    """A line of a rule file; "" where it cannot be read."""
+    try:
+        lines = Path(origin.path).read_text("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return "".join(lines[max(origin.line - 1, 0) : origin.line])
 
 
 def _print(explanation: Explanation, rules: RulesetSource, options: argparse.Namespace) -> None:

@@ -41,6 +41,9 @@ _WITH_IN: Final = frozenset({"PREROUTING", "INPUT", "FORWARD"})
 _WITH_OUT: Final = frozenset({"OUTPUT", "FORWARD", "POSTROUTING"})
 
 
+_POSITIONS: Final = {True: "before", False: "after"}
+
+
 @dataclass(frozen=True, slots=True)
 class Addition:
     """A rule that is to be added. ``index`` is its place in the chain, counted from 0.
@@ -55,11 +58,14 @@ class Addition:
     text: str
     before: Origin | None
     after: Origin | None
+    inserted: bool = False
 
     @property
     def line(self) -> str:
         """The line to write in a rule file."""
         line = f"-A {self.chain} {self.text}"
+        if self.inserted:
+            line = f"-I {self.chain} {self.text}"
         if self.table != "filter":
             line = f"-t {self.table} {line}"
         return line
@@ -67,19 +73,19 @@ class Addition:
     @property
     def place(self) -> str:
         """Where to write it."""
-        if self.before is not None:
+        if self.before is not None and not self.inserted:
             return f"in {self.before.path}, before line {self.before.line}"
-        if self.after is not None:
-            return f"in {self.after.path}, after line {self.after.line}"
+        neighbour = self.before or self.after
+        if neighbour is not None:
+            return f"in {neighbour.path}, after line {neighbour.line}"
         return f"in a rule file, so that it becomes rule {self.index + 1} of {self.chain}"
 
     def document(self) -> dict[str, Any]:
         """The addition as JSON values. The keys are a contract."""
-        before = self.before or self.after
         return {
             "rule": self.line,
-            **origin_document(before),
-            "position": "before" if self.before is not None else "after",
+            **origin_document(self.before or self.after),
+            "position": _POSITIONS[self.before is not None and not self.inserted],
             "table": self.table,
             "chain": self.chain,
             "index": self.index + 1,

@@ -89,8 +89,16 @@ def servers(*ports: int) -> Iterator[None]:
         yield
 
 
+def write_as_advised(path: Path, rule: dict[str, Any]) -> None:
+    """Write a line where explain says that it has to be."""
+    lines = path.read_text().splitlines()
+    lines.insert(rule["line"] - (rule["position"] == "before"), rule["rule"])
+    path.write_text("\n".join(lines) + "\n")
+
+
 def test_a_packet_is_explained_by_the_rules_that_it_meets(verbs: Verbs) -> None:
-    """NAT, the deciding rule with its line, the answer; for one that is dropped the least to add, which was tried."""
+    """NAT, the deciding rule with its line, the answer; for one that is dropped the least to add, which was tried,
+    and which does what it should where a person writes it."""
     code, document = verbs.document("explain", "in", "guard0", "tcp", "198.51.100.2", ":22")
     assert (code, document["ok"], document["verdict"], document["routed"]) == (0, True, "accept", "local")
     changed = [step["change"] for step in document["steps"] if step["change"]]
@@ -108,6 +116,12 @@ def test_a_packet_is_explained_by_the_rules_that_it_meets(verbs: Verbs) -> None:
         "after",
     )
     assert document["add"]["proven"] is True
+    for deciding in ("", "-I INPUT -s 198.51.100.0/24 -j DROP\n"):
+        (verbs.rules / "10.rules").write_text(RULES + deciding)
+        packet = ("explain", "in", "guard0", "tcp", "198.51.100.2", ":5432")
+        (rule,) = verbs.document(*packet)[1]["add"]["rules"]
+        write_as_advised(verbs.rules / "10.rules", rule)
+        assert verbs.document(*packet)[1]["verdict"] == "accept"
 
 
 def test_why_names_the_rule_and_the_program(verbs: Verbs) -> None:
