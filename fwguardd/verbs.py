@@ -21,7 +21,7 @@ from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run
 from fwguardd.ruleset.ssh_sessions import session_of
 from fwguardd.shown_revision import ExitCode
-from fwguardd.store.model import DamagedError, StoreError
+from fwguardd.store.model import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -216,7 +216,7 @@ class ControlVerbs:
             counted = await self._supervisor.counters()
             # In a thread: the event loop must not wait for ten thousand rules to be printed.
             return await asyncio.to_thread(_encoded_counters, counted)
-        except (KernelError, StoreError) as error:
+        except KernelError as error:
             raise RequestError(Code.FAILED, str(error)) from error
         finally:
             self._counts -= 1

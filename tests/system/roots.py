@@ -88,7 +88,8 @@ def _cache() -> Path:
 def _make(root: Path, suite: str, packages: tuple[str, ...]) -> None:
     unfinished = root.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
+    # The minimum of Debian has apt, that of Ubuntu has not.
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(('apt', *packages))}"]
     command += [f"--aptopt={setting}" for setting in _apt_settings()]
     made = subprocess.run(
         [*command, suite, str(unfinished), *_mirrors(suite)], capture_output=True, text=True, check=False
