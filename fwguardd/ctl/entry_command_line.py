@@ -66,6 +66,25 @@ def _add_block(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(peers=(), outward=False)
 
 
+def _add_forward(parser: argparse.ArgumentParser) -> None:
+    examples = (
+        ("fwguardctl forward 8443/tcp to 192.0.2.5:443", "to another port of a server behind this host"),
+        ("fwguardctl forward https to 192.0.2.5 --from 198.51.100.0/24", "only from this network"),
+    )
+    text = (
+        "Forward connections to a port of this host to a server behind it: translate their destination, and accept "
+        "them in both directions. The kernel forwards packets if net.ipv4.ip_forward, or net.ipv6.conf.all.forwarding, "
+        "is 1."
+    )
+    describe(parser, f"{text} {_APPLY}", examples)
+    _add_entry_options(parser)
+    parser.add_argument("--from", action="append", default=[], metavar="A", dest="peers", help=_FROM)
+    parser.add_argument("what", metavar="PORT", help="a port such as 8443/tcp, or a service with one port")
+    parser.add_argument("to", choices=["to"], metavar="to", help="the word")
+    parser.add_argument("server", metavar="SERVER", help="an address, with a port or without: 192.0.2.5:443")
+    parser.set_defaults(outward=False)
+
+
 def _add_remove(parser: argparse.ArgumentParser) -> None:
     examples = (
         ("fwguardctl remove https", "what fwguardctl allow https has written"),
@@ -73,7 +92,7 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     )
     describe(parser, f"Take out what allow, deny or block has written. {_APPLY}", examples)
     _add_peers(parser)
-    help_text = "the service or the address; with allow, deny or block before it where several are there"
+    help_text = "the service or the address; with allow, deny or block before it where several are there; or forward …"
     parser.add_argument("entry", nargs="+", metavar="ENTRY", help=help_text)
 
 
@@ -100,6 +119,7 @@ _ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "allow": _add_allow,
     "deny": _add_deny,
     "block": _add_block,
+    "forward": _add_forward,
     "remove": _add_remove,
 }
 

@@ -115,9 +115,9 @@ class RulesDirectory:
 
     def remove(self, options: argparse.Namespace) -> int:
         """Take an entry out, and apply that; the exit code."""
-        verbs, what = _what_to_remove(options.entry)
+        verbs, what, server = _what_to_remove(options.entry)
         for verb in verbs:
-            command = command_to_remove(verb, what, options.peers, outward=options.outward)
+            command = command_to_remove(verb, what, options.peers, outward=options.outward, server=server)
             change = _removal(self._path_of(verb), command)
             if change is not None:
                 return self._apply(change)
@@ -222,11 +222,14 @@ def _encoded(text: str | None) -> bytes | None:
     return text.encode()
 
 
-def _what_to_remove(words: Sequence[str]) -> tuple[Sequence[str], str]:
-    """The verbs that the entry may have, and what it is about. Raises EntryError."""
-    if len(words) == 1:
-        return tuple(FILES), words[0]
-    if words[0] not in FILES or len(words) > 2:
-        form = "fwguardctl remove [allow|deny|block] SERVICE or ADDRESS, and --from or --to as it was given"
-        raise EntryError(f"write: {form}")
-    return (words[0],), words[1]
+def _what_to_remove(words: Sequence[str]) -> tuple[Sequence[str], str, str]:
+    """The verbs that the entry may have, what it is about, and where it forwards to. Raises EntryError."""
+    match words:
+        case [what]:
+            return tuple(FILES), what, ""
+        case [verb, what] if verb in FILES:
+            return (verb,), what, ""
+        case ["forward", what, "to", server]:
+            return ("forward",), what, server
+    form = "fwguardctl remove [allow|deny|block] SERVICE or ADDRESS, and --from or --to as it was given"
+    raise EntryError(f"write: {form}; or: fwguardctl remove forward 8443/tcp to 192.0.2.5:443")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl.service_table import find_service
 from fwguardd.enforce.validate import compose_files
 from fwguardd.ruleset.entries import Entry, merged
+from fwguardd.ruleset.forwarding import forward_rules, read_server
 from fwguardd.ruleset.peers import AddressError, Network, addresses_in, is_set_name, peers_of, read_address, shown
 from fwguardd.ruleset.placement import accepts_replies, closing_rule
 from fwguardd.ruleset.services import Peers, RuleForm, Service, ServiceError, rules_for
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.lint import LintContext
     from fwguardd.ruleset.model import Candidate, RuleFile
 
-FILES = {"allow": "60-allow.rules", "deny": "05-deny.rules", "block": "05-block.rules"}
+FILES = {
+    "allow": "60-allow.rules",
+    "deny": "05-deny.rules",
+    "block": "05-block.rules",
+    "forward": "60-forward.rules",
+}
 """The file of each verb. That of ``allow`` comes before the last rules of the shipped files; the rules of the others
 are inserted at the head of their chains."""
 
@@ -45,7 +51,7 @@ class OppositeEntryError(EntryError):
 class Wanted:
     """What the command line asks for. ``what`` is a service, or the addresses to block; ``peers`` the words of --from.
 
-    ``seconds`` is the time of --for, None for none.
+    ``seconds`` is the time of --for, None for none. ``server`` is where ``forward`` leads to, "" for other verbs.
     """
 
     verb: str
@@ -54,11 +60,14 @@ class Wanted:
     outward: bool
     comment: str = ""
     seconds: float | None = None
+    server: str = ""
 
     @property
     def command(self) -> str:
         """The first line of the entry."""
         words = [self.verb, self.what]
+        if self.server:
+            words += ["to", self.server]
         if self.outward:
             words.append("--out")
         if self.peers:
@@ -79,7 +88,15 @@ def wanted_of(options: argparse.Namespace) -> Wanted:
         what = ",".join(_words([what]))
     comment = " ".join((options.comment or "").split())
     peers = tuple(_words(options.peers))
-    return Wanted(options.verb, _named(options.verb, what), peers, options.outward, comment, options.seconds)
+    name, server = _named(options.verb, what), _server_of(options)
+    return Wanted(options.verb, name, peers, options.outward, comment, options.seconds, server)
+
+
+def _server_of(options: argparse.Namespace) -> str:
+    """Where connections are forwarded to, in one form; "" for other verbs. Raises ServiceError."""
+    if options.verb != "forward":
+        return ""
+    return str(read_server(options.server))
 
 
 def _named(verb: str, what: str) -> str:
@@ -148,6 +165,8 @@ def _rules(wanted: Wanted, snapshot: Snapshot, context: LintContext) -> tuple[st
     """The rules of the entry, in the form that works with the other rule files."""
     if wanted.verb == "block":
         return _blocking_rules(wanted)
+    if wanted.verb == "forward":
+        return _forwarding_rules(wanted, snapshot, context)
     service, peers = find_service(wanted.what), _peers(wanted.peers, outward=wanted.outward)
     if wanted.outward and wanted.peers:
         service = replace(service, groups=())
@@ -159,6 +178,15 @@ def _blocking_rules(wanted: Wanted) -> tuple[str, ...]:
     for peers in _peers(wanted.what.split(","), outward=False):
         lines += [f"-I INPUT {peers.match} -j DROP", f"-I FORWARD {peers.match} -j DROP"]
     return tuple(lines)
+
+
+def _forwarding_rules(wanted: Wanted, snapshot: Snapshot, context: LintContext) -> tuple[str, ...]:
+    service, peers = find_service(wanted.what), _peers(wanted.peers, outward=False)
+    if len(service.ports) != 1:
+        raise EntryError(f"{wanted.what} has not one port; write a port, such as 8443/tcp")
+    own = str(snapshot.directory / FILES["forward"])
+    command = _placed([file for file in snapshot.files if file.path <= own], "FORWARD", context)
+    return tuple(forward_rules(service.ports[0], read_server(wanted.server), peers, command))
 
 
 def _form(wanted: Wanted, service: Service, snapshot: Snapshot, context: LintContext) -> RuleForm:
@@ -198,11 +226,11 @@ def entry_for(wanted: Wanted, snapshot: Snapshot, context: LintContext, known: E
     return merged(known, Entry(wanted.command, rules, wanted.comment, until), now)
 
 
-def command_to_remove(verb: str, what: str, peers: Sequence[str], *, outward: bool) -> str:
+def command_to_remove(verb: str, what: str, peers: Sequence[str], *, outward: bool, server: str = "") -> str:
     """The first line of an entry; a word that cannot be read stands for itself, since the entry may be older."""
     try:
         if verb == "block":
             what = ",".join(_words([what]))
-        return Wanted(verb, _named(verb, what), tuple(_words(peers)), outward).command
+        return Wanted(verb, _named(verb, what), tuple(_words(peers)), outward, server=server).command
     except (AddressError, ServiceError):
-        return Wanted(verb, what, tuple(peers), outward).command
+        return Wanted(verb, what, tuple(peers), outward, server=server).command

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COMMAND = "# fwguardctl "
 """How the first line of an entry begins."""
 
-_BEGINNINGS = tuple(f"{COMMAND}{verb} " for verb in ("allow", "deny", "block"))
+_BEGINNINGS = tuple(f"{COMMAND}{verb} " for verb in ("allow", "deny", "block", "forward"))
 
 HEAD = "# Written by fwguardctl: each entry begins with its command. To take one out: fwguardctl remove"
 """The first line of a file that was made for entries."""
@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def verb(self) -> str:
-        """allow, deny or block."""
+        """allow, deny, block or forward."""
         return self.command.partition(" ")[0]
 
     @property

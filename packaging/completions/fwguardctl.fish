@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word status watch counters drift history show doctor why explain exposure impact trial host denials allow deny block remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
+        if contains -- $word status watch counters drift history show doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
             echo $word
             return
         end
@@ -41,6 +41,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a denials -d 'what
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a allow -d 'accept connections to a service'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a deny -d 'drop connections to a service'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a block -d 'drop all packets from an address'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a forward -d 'forward a port of this host to a server behind it'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a remove -d 'take out what allow'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a services -d 'the services that allow and deny know by name'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a check -d 'find errors'
@@ -190,6 +191,20 @@ complete -c fwguardctl -n '__fwguardctl_is block' -l confirm -d 'roll the change
 complete -c fwguardctl -n '__fwguardctl_is block' -l for -x -a '30s 60s 5m 15m 1h' -d 'end by itself after this'
 complete -c fwguardctl -n '__fwguardctl_is block' -l comment -x -d 'a comment above the rules'
 complete -c fwguardctl -n '__fwguardctl_is block'
+complete -c fwguardctl -n '__fwguardctl_is forward' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l config -r -F -d 'settings file'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l socket -r -F -d 'control socket of the daemon'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l dry-run -d 'check the change and show it'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l confirm -d 'roll the change back after this time'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l for -x -a '30s 60s 5m 15m 1h' -d 'end by itself after this'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l comment -x -d 'a comment above the rules'
+complete -c fwguardctl -n '__fwguardctl_is forward' -l from -x -d 'only from these addresses'
+complete -c fwguardctl -n '__fwguardctl_is forward'
+complete -c fwguardctl -n '__fwguardctl_is forward' -a 'to'
+complete -c fwguardctl -n '__fwguardctl_is forward'
 complete -c fwguardctl -n '__fwguardctl_is remove' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is remove' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is remove' -l config -r -F -d 'settings file'

@@ -58,5 +58,11 @@ def test_entries(start_daemon: Start, saved: Saved) -> None:
     assert ctl(daemon, "remove", "postgresql", "--from", OFFICE).count("- -A INPUT") == 4
     assert ctl(daemon, "remove", "block", "203.0.113.9")
     assert (saved(), names(daemon.rules)) == (before, files)
+    forward = ("forward", "8443/tcp", "to", "[2001:db8::5]:443")
+    ctl(daemon, *forward)
+    translated = "-A FORWARD -d 2001:db8::5/128 -p tcp -m tcp --dport 443 -m conntrack --ctstate DNAT -j ACCEPT"
+    assert translated in saved()["ipv6"]
+    ctl(daemon, "remove", *forward)
+    assert ("8443" in str(saved()), names(daemon.rules)) == (False, files)
     status = _document(daemon, "status")
     assert (status["state"], status["files"], status["pending"]) == ("in-force", "applied", None)

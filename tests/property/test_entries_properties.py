@@ -19,10 +19,11 @@ from fwguardd.ruleset.entries import (
     without_entry,
 )
 from fwguardd.ruleset.expiry import without_ended
+from fwguardd.ruleset.forwarding import Server, forward_rules, read_server
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.peers import peers_of
-from fwguardd.ruleset.services import RuleForm, rules_for
+from fwguardd.ruleset.services import Peers, Ports, RuleForm, rules_for
 
 NOW = 1_800_000_000.0
 SERVICES = known_services()
@@ -110,4 +111,15 @@ def test_the_rules_of_services_can_be_read(rules: list[str]) -> None:
     reading = read_rules("60-allow.rules", "\n".join((*rules, "")).encode(), frozenset(FAMILIES))
     composition = compose([reading])
     assert composition.findings == ()
+    assert len(reading.statements) == len(rules)
+
+
+@given(st.ip_addresses(), st.none() | st.integers(1, 65535), _peers)
+def test_the_rules_of_a_forwarded_port_can_be_read(address: object, port: int | None, peers: list[Peers]) -> None:
+    """They are for the family of the server, and a server that is printed is the one that is read."""
+    server = read_server(str(Server(str(address), port)))
+    assert server == Server(str(address), port)
+    rules = forward_rules(Ports("tcp", 8443, 8443), server, peers, "-A")
+    reading = read_rules("60-forward.rules", "\n".join((*rules, "")).encode(), frozenset(FAMILIES))
+    assert compose([reading]).findings == ()
     assert len(reading.statements) == len(rules)
