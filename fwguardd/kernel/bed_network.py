@@ -127,6 +127,10 @@ class BedNetwork:
         self._copy_routes()
         self._copy_rules()
 
+    def close(self) -> None:
+        """Close the socket; the network stays."""
+        self._kernel.close()
+
     def index(self, name: str) -> int:
         """The index of an interface, which is made if there is none of this name. Raises OSError."""
         if name not in self._indexes:
