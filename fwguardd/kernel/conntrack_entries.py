@@ -37,6 +37,8 @@ _LIBERAL: Final = 8
 _NESTED: Final = 0x8000
 _SECONDS: Final = 120
 _PORTS: Final = ("tcp", "udp", "sctp")
+_WITH_PORTS_OF_ZERO: Final = frozenset({33, 47, 136})
+"""DCCP, GRE and UDP-Lite: the kernel has a key or ports of them, which are zero in a packet that has zeros only."""
 _REQUEST_OF: Final = {"icmp": {0: 8, 14: 13, 16: 15, 18: 17}, "icmpv6": {129: 128}}
 """Types of ICMP that answer, and the types that ask (nf_conntrack_proto_icmp.c)."""
 _REPLY_OF: Final = {"icmp": {8: 0, 13: 14, 15: 16, 17: 18}, "icmpv6": {128: 129}}
@@ -122,6 +124,8 @@ def _established(packet: Packet, number: int) -> Entry:
     if packet.protocol in _PORTS:
         ports = (packet.source_port or 0, packet.destination_port or 0)
         return Entry(family, protocol, packet.source, packet.destination, ports)
+    if protocol in _WITH_PORTS_OF_ZERO:
+        return Entry(family, protocol, packet.source, packet.destination, (0, 0))
     if packet.protocol not in _REQUEST_OF:
         return Entry(family, protocol, packet.source, packet.destination)
     kind = icmp_type(packet)

@@ -28,12 +28,15 @@ REVERSE_PATH: Final = "reverse path"
 INVALID_ADDRESS: Final = "invalid address"
 _RTA_IIF, _RTA_OIF, _RTA_MARK = 3, 4, 16
 _UNICAST: Final = 1  # RTN_UNICAST, linux/rtnetlink.h.
+_OF_TYPE: Final = {2: "", 3: ""}
+"""RTN_LOCAL and RTN_BROADCAST."""
 _REASONS: Final = {errno.EXDEV: REVERSE_PATH, errno.EINVAL: INVALID_ADDRESS}
 
 
 def why_not_routed(packet: Packet, view: View) -> str:
     """Why the kernel routed a packet nowhere: "reverse path" (rp_filter), "invalid address" (a source or destination
-    that must not come from outside), else "no route". Raises OSError.
+    that must not come from outside), else "no route"; "" if it is for this host, where the kernel keeps a fragment until
+    it has the others. Raises OSError.
 
     Since Linux 6.14 the kernel answers EINVAL for the reverse path too: then the route back decides.
     """
@@ -41,7 +44,7 @@ def why_not_routed(packet: Packet, view: View) -> str:
     arrived += attribute(_RTA_IIF, struct.pack("=I", view.iif)) + attribute(_RTA_MARK, struct.pack("=I", view.mark))
     answer = _asked(packet, 8 * len(view.source), arrived)
     if not isinstance(answer, int):
-        return NO_ROUTE
+        return _OF_TYPE.get(ROUTE.unpack_from(answer)[7], NO_ROUTE)
     reason = _REASONS.get(answer, NO_ROUTE)
     if reason == INVALID_ADDRESS and not _leads_back(packet, view):
         return REVERSE_PATH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -218,3 +219,74 @@ def test_a_port_of_a_bridge_has_no_packets_of_its_own(pool: NamespacePool, backe
         pool, backend, "*filter\n:INPUT ACCEPT\nCOMMIT\n", [packet("198.51.100.7", "192.0.2.1", 22, "eth2")]
     )
     assert found == "undecided: eth2 belongs to br0: send the packet by that interface"
+
+
+FRAGMENTS = """*raw
+:PREROUTING ACCEPT
+-A PREROUTING -f -j DROP
+COMMIT
+*filter
+:INPUT ACCEPT
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+{more}COMMIT
+"""
+
+
+def test_fragments_are_what_the_kernel_makes_of_them(pool: NamespacePool, backend: str) -> None:
+    """Rules meet the second fragment of a packet, unless connections are tracked: then they meet the whole."""
+    fragments = [packet("198.51.100.7", "192.0.2.1", 22, fragment=True)]
+    assert sent(pool, backend, FRAGMENTS.format(more=""), fragments) == ["drop, , PREROUTING 1"]
+    tracked = FRAGMENTS.format(more="-A INPUT -m conntrack --ctstate NEW -j ACCEPT\n")
+    assert sent(pool, backend, tracked, fragments) == ["accept, local, INPUT 1"]
+    text6 = "*filter\n:INPUT DROP\n-A INPUT -p tcp -m conntrack --ctstate NEW -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
+    fragments = [packet("2001:db8:1::7", "2001:db8::1", 22, fragment=True)]
+    assert sent(pool, backend, tracked, fragments, text6=text6) == ["accept, local, INPUT 1"]
+
+
+STATES = """*raw
+:PREROUTING ACCEPT
+:OUTPUT ACCEPT
+-A PREROUTING -p udp -j CT --notrack
+COMMIT
+*filter
+:INPUT DROP
+:OUTPUT DROP
+-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED -j ACCEPT
+-A INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT
+-A INPUT -m conntrack --ctstate INVALID -j REJECT
+-A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+-A OUTPUT -m conntrack --ctstate RELATED -j ACCEPT
+-A OUTPUT -m mark --mark 0x5 -j ACCEPT
+-A OUTPUT -m owner --uid-owner 4711 --gid-owner 12 -j ACCEPT
+COMMIT
+"""
+
+
+def test_states_owners_and_marks(pool: NamespacePool, backend: str) -> None:
+    """Each state is one for the kernel; a packet of this host has the mark and the owner that are asked for."""
+    inbound = packet("198.51.100.7", "192.0.2.1", 22)
+    outbound = packet("192.0.2.1", "198.51.100.7", 22, None, "eth0")
+    echo = replace(inbound, protocol="icmp", source_port=None, destination_port=None)
+    established, related = ConnectionState.ESTABLISHED, ConnectionState.RELATED
+    expected = {
+        inbound: "drop, local, INPUT None",
+        replace(inbound, state=established): "accept, local, INPUT 1",
+        replace(inbound, state=related): "accept, local, INPUT 2",
+        replace(inbound, state=ConnectionState.UNTRACKED): "accept, local, INPUT 3",
+        replace(inbound, protocol="udp"): "accept, local, INPUT 3",
+        replace(inbound, flags=frozenset({"FIN", "SYN"})): "reject, local, INPUT 4",
+        replace(inbound, protocol="47", source_port=None, state=established): "accept, local, INPUT 1",
+        replace(inbound, protocol="sctp", state=established): "accept, local, INPUT 1",
+        replace(echo, icmp_type=0, state=established): "accept, local, INPUT 1",
+        replace(echo, icmp_type=0): "reject, local, INPUT 4",
+        replace(echo, icmp_type=11, state=related): "accept, local, INPUT 2",
+        replace(echo, icmp_type=8, state=related): "undecided: icmp type 8 is never RELATED: only errors are",
+        outbound: "drop, eth0, OUTPUT None",
+        replace(outbound, state=established): "accept, eth0, OUTPUT 1",
+        replace(outbound, state=related): "accept, eth0, OUTPUT 2",
+        replace(outbound, mark=5): "accept, eth0, OUTPUT 3",
+        replace(outbound, uid=4711, gid=12): "accept, eth0, OUTPUT 4",
+        replace(outbound, uid=4711): "drop, eth0, OUTPUT None",
+    }
+    assert dict(zip(expected, sent(pool, backend, STATES, list(expected)), strict=True)) == expected
