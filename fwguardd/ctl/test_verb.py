@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.ctl.explain_lines import wrapped
 from fwguardd.ctl.junit import junit
 from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, input_of, print_findings, snapshot_of, validated_snapshot
 from fwguardd.ctl.policy_run import run_on_files, run_on_kernel
@@ -15,16 +16,19 @@ from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.rule_files import TESTS_ENDING, take_snapshot, without_tests
 from fwguardd.enforce.validate import Invalid
 from fwguardd.escaping import printable
+from fwguardd.packets.journeys import VERDICTS
 from fwguardd.packets.policy_results import Standing
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from fwguardd.ctl.offline_verbs import OfflineInput
     from fwguardd.ctl.policy_run import PolicyRun, TimedResult
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.kernel.iptables import Tool
+    from fwguardd.packets.policy_results import PolicyResult
 
 _WORDS = {Standing.PASSED: "passed", Standing.FAILED: "FAILED", Standing.UNDECIDED: "undecided"}
 
@@ -107,23 +111,28 @@ def _print(done: PolicyRun) -> None:
     print(done.totals)
 
 
-def lines_of(timed: TimedResult, paint: Painter) -> list[str]:
+def lines_of(timed: TimedResult, paint: Painter) -> Iterator[str]:
     """A line for a test, and for one that did not pass more lines that say why."""
     result, test = timed.result, timed.result.case.test
-    word = _WORDS[result.standing].ljust(9)
+    word, details = _WORDS[result.standing], f"({counted(timed.packets, 'packet')}, {timed.seconds * 1000:.1f} ms)"
+    place = f"{Path(test.origin.path).name}:{test.origin.line}"
     if result.standing is Standing.PASSED:
-        word = paint.good(word)
-    elif result.standing is Standing.FAILED:
-        word = paint.bad(word)
-    place = Path(test.origin.path).name
-    details = f"{counted(timed.packets, 'packet')}, {timed.seconds * 1000:.1f} ms"
-    head = f"{word} {place}:{test.origin.line}  {test.expect} {result.packet_words}"
-    if result.standing is Standing.PASSED:
-        return [f"{head}: {printable(result.deciding.brief)} {paint.dim(f'({details})')}"]
-    lines = [f"{head} {paint.dim(f'({details})')}", f"    {printable(result.sentence)}"]
+        first, *others = wrapped(f"{word}  {place}  {_decided(result)} {details}", "")
+        yield first.replace(word, paint.good(word), 1)
+        yield from others
+        return
+    yield f"{paint.bad(word)}  {printable(place)}  {details}"
+    yield from wrapped(result.sentence, "    ")
     if test.because:
-        lines.append(f"    {paint.dim('→')} {printable(test.because)}")
-    return lines
+        yield from wrapped(f"→ {test.because}", "    ", paint.dim)
+
+
+def _decided(result: PolicyResult) -> str:
+    """What decided about a test that passed, as short as it can be."""
+    deciding = result.deciding
+    if deciding.origin is None or result.verdict is None:
+        return deciding.words
+    return f"{VERDICTS[result.verdict]} by {Path(deciding.origin.path).name}:{deciding.origin.line}"
 
 
 def _document(done: PolicyRun) -> dict[str, Any]:

@@ -90,6 +90,7 @@ _IFLA_INET6_ADDR_GEN_MODE: Final = 8
 _ADDR_GEN_NONE: Final = 1
 _IFA_FLAGS: Final = 8
 _NO_DAD_NO_PREFIX_ROUTE: Final = 0x202
+_LOCAL_TABLE, _RTN_LOCAL = 255, 2
 _RTNH_F_ONLINK: Final = 4
 _RTPROT_STATIC: Final = 4
 _TOLERATED: Final = {0, errno.EEXIST, errno.ENOENT}
@@ -293,6 +294,15 @@ def _addresses(index: int, interface: Interface) -> Iterator[Request]:
         body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
         body += attribute(_IFA_FLAGS, struct.pack("=I", _NO_DAD_NO_PREFIX_ROUTE))
         yield RTM_NEWADDR, NLM_F_CREATE, body
+        if address.version == 6 and index != LOOPBACK_INDEX:
+            yield RTM_NEWROUTE, NLM_F_CREATE, _local_route(index, address.ip)
+
+
+def _local_route(index: int, address: IPv4Address | IPv6Address) -> bytes:
+    """The route that makes an address local. For an IPv6 address the kernel adds it later, in a task of its own, once
+    the interface has a carrier (net/ipv6/addrconf.c), and packets may come before."""
+    body = ROUTE.pack(_family(address), 8 * len(address.packed), 0, 0, _LOCAL_TABLE, _RTPROT_STATIC, 0, _RTN_LOCAL, 0)
+    return body + attribute(RTA_DST, address.packed) + attribute(RTA_OIF, _u32(index))
 
 
 def _family(address: IPv4Address | IPv6Address) -> int:

@@ -51,13 +51,6 @@ class Deciding:
     origin: Origin | None = None
     by_routes: bool = False
 
-    @property
-    def brief(self) -> str:
-        """The name of the file and the line; without one, the words."""
-        if self.origin is None:
-            return self.words
-        return f"{self.origin.path.rpartition('/')[2]}:{self.origin.line}"
-
     def __str__(self) -> str:
         if self.origin is None:
             return self.words

@@ -86,8 +86,14 @@ def read_policy_tests(files: Iterable[RuleFile], accounts: Accounts) -> PolicyTe
     for file in files:
         reader = _FileReader(file.path, accounts)
         tests += reader.tests(file.data)
-        findings += reader.findings
+        findings += _with_lines(Findings(reader.findings), file)
     return PolicyTests(tuple(tests), Findings(findings))
+
+
+def _with_lines(findings: Findings, file: RuleFile) -> Findings:
+    if not findings:
+        return findings
+    return findings.with_lines({file.path: file.data.decode("utf-8", "replace").splitlines()})
 
 
 def _word(choices: Mapping[str, Any], what: str) -> Callable[[str], tuple[Any, ...]]:
