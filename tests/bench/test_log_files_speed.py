@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.ctl.denials.filters import Filters
+from fwguardd.ctl.denials.filters import Filter, Filters, networks
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader
 from fwguardd.ctl.line_input import blocks_of, opened
@@ -63,7 +62,7 @@ def test_old_lines(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
         begun = time.process_time()
         old = LogFileReader(
             DEFAULT_PREFIXES,
-            Filters((ip_network("203.0.7.0/24"),)),
+            Filters((Filter("src", networks("203.0.7.0/24")),)),
             StampReader(datetime(2026, 11, 23)),  # noqa: DTZ001
         )
         with opened(path) as (descriptor, _):

@@ -120,6 +120,32 @@ def kern_log(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["--by", "proto,dport", "--unique", "src", "--csv"],
+         "proto,dport,packets,unique src\ntcp,tcp 23,1,1\nicmp,icmp echo-request,1,1\n"),
+        (["--histogram", "1h", "--csv"], "time,packets\n2026-11-22 23:00,2\n"),
+        (["--not", "proto=icmp", "--src", "203.0.113.0/24,::1", "--dport", "telnet", "--by", "src", "--csv"],
+         "src,packets\n203.0.113.9,1\n"),
+        (["--top", "1", "--csv"], "kind,key,packets\nsource,203.0.113.9,1\nport,tcp 23,1\nrule,denied,2\n"),
+    ],
+)  # fmt: skip
+def test_questions_to_a_file(kern_log: Path, words: list[str], printed: str) -> None:
+    """Counts of the packets that pass the filters, as CSV."""
+    ended = denials("--read", str(kern_log), *words)
+    assert (ended.returncode, ended.stdout) == (0, printed)
+
+
+def test_questions_to_the_journal(journal: Path) -> None:
+    """The same filters and counts for events of the daemon; a summary counts as its packets."""
+    words = ("--journal-dir", str(journal), "--rule", "9.rules")
+    assert denials(*words, "--by", "dst,dport", "--csv").stdout == "dst,dport,packets\n10.0.0.1,tcp 23,120\n"
+    lines = denials(*words, "--format", "json-lines").stdout.splitlines()
+    assert [json.loads(line)["count"] for line in lines] == [120]
+    assert "120  " in denials(*words, "--histogram").stdout
+
+
 def test_every_field_comes_back_from_the_journal(journal: Path) -> None:
     """Each shape of the corpus, written to a real journal, is read back with every field as it was; what anybody else
     wrote in the daemon's name is not."""

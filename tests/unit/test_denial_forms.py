@@ -132,6 +132,9 @@ def test_top_counts_packets() -> None:
         "      9   6.8%  9.rules:4",
         "      2   1.5%  denied",
         "",
+        "TARGETS         SOURCE OF SCANS AND SWEEPS",
+        "     15         203.0.113.9",
+        "",
         "denials.scan: 1, not counted above",
         "denials.unparsed: 1, not counted above",
     ]
@@ -142,6 +145,7 @@ def test_top_counts_packets() -> None:
             "port": [{"key": "tcp 23", "count": 121}],
             "rule": [{"key": "9.rules:4", "count": 9}],
         },
+        "scans": [{"key": "203.0.113.9", "targets": 15}],
         "count_errors": {"source": 0, "port": 0, "rule": 0},
         "notes": {"denials.scan": 1, "denials.unparsed": 1},
     }
@@ -149,7 +153,7 @@ def test_top_counts_packets() -> None:
 
 def test_the_count_is_bounded_and_says_how_wrong_it_may_be() -> None:
     """However many keys there are, few are kept, and no number is off by more than the printed error."""
-    bounded, exact = BoundedCount(100), Counter[str]()
+    bounded, exact = BoundedCount[str](100), Counter[str]()
     for number in range(20_000):
         key = f"talker{number % 3}" if number % 2 else f"forged{number}"
         bounded.add(key, 1)

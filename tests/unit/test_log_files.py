@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pytest
 
 from fwguardd.ctl.denials.counts import Counts
 from fwguardd.ctl.denials.event import KernelLine
-from fwguardd.ctl.denials.filters import Filters
+from fwguardd.ctl.denials.filters import Filter, Filters, networks, ports
 from fwguardd.ctl.denials.kernel_lines import read_line
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader, to_usec
@@ -228,9 +227,9 @@ def test_filters() -> None:
     head = "Nov 22 23:33:15 gate kernel: "
     other = LINE.replace("203.0.113.9", "192.0.2.1").replace("DPT=23", "DPT=22")
     lines = (head + LINE, head + other, "4,1,1,-;" + LINE)
-    here = Filters((ip_network("203.0.113.0/24"), ip_network("2001:db8::/32")))
+    here = Filters((Filter("src", networks("203.0.113.0/24,2001:db8::/32")),))
     assert [event.fields["src"] for event in run(*lines, wanted=here)] == ["203.0.113.9"] * 2
-    assert [event.fields["dpt"] for event in run(*lines, wanted=Filters(ports=(range(20, 23),)))] == [22]
+    assert [event.fields["dpt"] for event in run(*lines, wanted=Filters((Filter("dport", ports("20-22")),)))] == [22]
     events, counts = account(*lines, wanted=Filters(since=THEN, until=THEN))
     assert (len(events), counts.undated) == (2, 1)
     assert run(*lines, wanted=Filters(since=THEN + 1)) == []
@@ -243,7 +242,11 @@ def test_counting_needs_no_more_than_flows() -> None:
     lines = [line.split("\t")[2] for line in CORPUS.read_text(encoding="ascii").splitlines()]
     data = [f"Nov 22 23:33:15 gate kernel: {line}".encode("latin-1") for line in [*lines, "iptables denied: IN=odd"]]
     data.append(data[0].replace(b"iptables", b"message repeated 3 times: [ iptables") + b"]")
-    for wanted in (Filters(), Filters(ports=(range(20, 60),)), Filters((ip_network("10.9.0.0/16"),), since=THEN)):
+    for wanted in (
+        Filters(),
+        Filters((Filter("dport", ports("20-59")),)),
+        Filters((Filter("src", networks("10.9.0.0/16")),), since=THEN),
+    ):
         found = []
         for flows_only in (True, False):
             old = LogFileReader((DENIED, OUTPUT), wanted, StampReader(WRITTEN), flows_only=flows_only)

@@ -8,7 +8,8 @@ from datetime import datetime
 import pytest
 
 from fwguardd.ctl.command_line import join_times
-from fwguardd.ctl.denials.filters import port, source
+from fwguardd.ctl.denials.filters import networks
+from fwguardd.ctl.denials.filters import ports as read_ports
 from fwguardd.ctl.denials.times import time_spec, to_usec
 
 NOW = datetime(2026, 11, 22, 23, 33, 15)  # noqa: DTZ001 - local time is meant.
@@ -95,19 +96,21 @@ def test_a_distance_may_stand_apart() -> None:
 )
 def test_ports(text: str, ports: range) -> None:
     """A port, or a range of them with both ends, as people and as iptables write it."""
-    assert port(text) == ports
+    assert read_ports(text) == (ports,)
 
 
-@pytest.mark.parametrize("text", ["", "-", "ssh", "65536", "25-20", "1-", "-1", "1-2-3", "\u0661", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "-", "no-such-service", "22,", "65536", "25-20", "1-", "-1", "1-2-3", "\u0661", "9" * 5000]
+)
 def test_what_is_no_port(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(ArgumentTypeError, match="neither a port"):
-        port(text)
+        read_ports(text)
 
 
 @pytest.mark.parametrize("text", ["", "300.0.0.1", "10.0.0.0/33", "host", "10.0.0.1-10.0.0.9"])
 def test_what_is_no_source(text: str) -> None:
     """What is neither an address nor a network is refused; bits behind the mask are let pass."""
     with pytest.raises(ArgumentTypeError, match="neither an address nor a network"):
-        source(text)
-    assert str(source("10.1.2.3/8")) == "10.0.0.0/8"
+        networks(text)
+    assert list(map(str, networks("10.1.2.3/8,::1"))) == ["10.0.0.0/8", "::1/128"]

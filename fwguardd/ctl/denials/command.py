@@ -7,35 +7,33 @@ import io
 import os
 import re
 import sys
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.ctl.answers import AnswerPainter
-from fwguardd.ctl.denials import filters, formats
+from fwguardd.ctl.denials import filters, groups
 from fwguardd.ctl.denials.event import EVENT_NAMES, from_entry
-from fwguardd.ctl.denials.filters import Filters
+from fwguardd.ctl.denials.filters import Filter, Filters
+from fwguardd.ctl.denials.histogram import AUTOMATIC, step
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.old_lines import OldFiles, prefix
-from fwguardd.ctl.denials.table import Table
+from fwguardd.ctl.denials.output_forms import Account, Form, Kind, pieces
 from fwguardd.ctl.denials.times import time_spec
-from fwguardd.ctl.denials.top import SHOWN, Top
+from fwguardd.ctl.denials.top import SHOWN
 from fwguardd.ctl.journal_query import Query, TimeSpecError, entries_in_journal
 from fwguardd.ctl.line_input import FileNotPermittedError, UnreadableError
+from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.escaping import printable
 from fwguardd.settings import DEFAULT_PATH, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fwguardd.ctl.denials.event import Event
     from fwguardd.ctl.denials.times import StampReader
     from fwguardd.denials.model import Watched
-
-_Account: TypeAlias = "Callable[[], Mapping[str, object]]"
-"""Gives what became of the lines, after all are read."""
 
 DONE, WRONG_USAGE, NOT_PERMITTED, FAILED = 0, 2, 4, 5
 
@@ -44,12 +42,15 @@ Show the packets that the kernel logged as denied, newest last: from the events 
 --read from the lines of a kernel log of any machine. --read needs neither the daemon, nor root, nor systemd."""
 
 _EPILOG: Final = """\
---src and --dport may be given several times; a packet must match one of each.
+Options that choose packets may be given several times; a packet must match one of each.
 
 examples:
   fwguardctl denials -f                               what is denied from now on
   fwguardctl denials --since yesterday --top          the sources, ports and rules with most denials
-  fwguardctl denials --src 203.0.113.0/24 --dport 22 --dport 8000-8999
+  fwguardctl denials --src 203.0.113.0/24 --dport ssh,8000-8999 --not src=203.0.113.9
+  fwguardctl denials --since yesterday --dport 22 --by net --top 20
+  fwguardctl denials --by dport --unique src          from how many sources each port was tried
+  fwguardctl denials --since -7d --histogram          how many an hour
   fwguardctl denials --read /var/log/kern.log --since "1h ago"
   zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
 
@@ -61,14 +62,16 @@ class _WrongUsageError(Exception):
     """Options that exclude each other, or a wrong value."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How to print: ``live`` means that each event is printed as it comes."""
-
-    top: int | None
-    ecs: bool
-    json: bool
-    live: bool
+_FILTER_OPTIONS: Final = (
+    ("src", "ADDR", "from these addresses or networks, with commas between them"),
+    ("dst", "ADDR", "to these addresses or networks"),
+    ("dport", "PORT", "to these ports, ranges and services, such as 22,80-90,ssh"),
+    ("proto", "PROTO", "of these protocols, by name or number"),
+    ("in", "DEV", "that came in by these interfaces; eth+ is every one that begins with eth"),
+    ("out", "DEV", "that went out by these interfaces"),
+    ("rule", "RULE", "logged by these rules: FILE:LINE, FILE, or the name of the prefix"),
+    ("host", "HOST", "of these hosts"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -79,20 +82,31 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     add("-f", "--follow", action="store_true", help="also print what is denied from now on, as it comes")
     add("--since", metavar="T", help='from this time on: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
     add("--until", metavar="T", help="up to this time")
-    add("--src", action="append", default=[], type=filters.source, metavar="ADDR", help="from this address or network")
+    for key, metavar, text in _FILTER_OPTIONS:
+        add(f"--{key}", action="append", default=[], type=filters.PARSERS[key], metavar=metavar, help=text)
     add(
-        "--dport", action="append", default=[], type=filters.port, metavar="PORT",
-        help="to this port, or a range such as 20-25",
+        "--not", dest="excluded", action="append", default=[], type=filters.excluded, metavar="KEY=VALUE",
+        help="not these, as in src=10.0.0.0/8; KEY is the name of one of the options above",
     )  # fmt: skip
     add(
         "--top", nargs="?", type=_positive, const=SHOWN, metavar="N",
-        help="the N sources, ports and rules with most packets (default: %(const)s)",
+        help="the N sources, ports and rules with most packets, or the N first of --by (default: %(const)s)",
+    )  # fmt: skip
+    add(
+        "--by", type=groups.keys, default=(), metavar="KEY[,KEY]",
+        help=f"count packets by these keys: {', '.join(groups.KEYS)}; net is the /24 or /64 of the source",
+    )  # fmt: skip
+    add("--unique", type=groups.key, metavar="KEY", help="count the different values of this key, for each of --by")
+    add(
+        "--histogram", nargs="?", type=step, const=AUTOMATIC, metavar="STEP",
+        help="packets over time, in steps such as 10m, 1h or 1d",
     )  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document; with -f one JSON object a line")
+    form.add_argument("--csv", action="store_true", help="print comma-separated values, with a heading")
     form.add_argument(
-        "--format", choices=["table", "ecs"], default="table",
-        help="ecs: Elastic Common Schema, one JSON object a line",
+        "--format", choices=["table", "json-lines", "ecs", "csv"], default="table",
+        help="json-lines: one JSON object a line; ecs: the same, as Elastic Common Schema",
     )  # fmt: skip
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
@@ -154,7 +168,7 @@ def _show(options: argparse.Namespace) -> None:
 def _show_journal(options: argparse.Namespace) -> None:
     _refuse_prefixes(options)
     form = _form(options)
-    wanted = Filters(tuple(options.src), tuple(options.dport))
+    wanted = Filters(_tests(options))
     query = Query(EVENT_NAMES, options.journal_dir, options.since, options.until, options.follow)
     shown = _print(_wanted(entries_in_journal(query), wanted), form, None)
     if not shown and not options.json:
@@ -173,11 +187,12 @@ def _show_old_lines(options: argparse.Namespace) -> None:
         raise _WrongUsageError("-f cannot follow a file; use tail: tail -F FILE | fwguardctl denials -f --read -")
     form = _form(options)
     wanted = _filters(options)
-    watched = _watched(options)
+    watched, limits = _watched(options), _limits(options)
 
     def reader(stamps: StampReader) -> LogFileReader:
-        flows_only = form.top is not None
-        return LogFileReader(watched, wanted, stamps, flows_only=flows_only, any_prefix=options.any_prefix)
+        return LogFileReader(
+            watched, wanted, stamps, flows_only=form.counts, any_prefix=options.any_prefix, scans=limits
+        )
 
     files = OldFiles(options.read, reader)
     with files:
@@ -195,19 +210,33 @@ def _refuse_prefixes(options: argparse.Namespace) -> None:
             )
 
 
-def _form(options: argparse.Namespace) -> _Form:
-    is_ecs = options.format == "ecs"
-    if options.top is not None:
-        _check_top(is_ecs=is_ecs, follow=options.follow)
-    return _Form(options.top, is_ecs, options.json, options.follow)
+def _form(options: argparse.Namespace) -> Form:
+    kind = Kind(options.format)
+    if options.json:
+        kind = Kind.JSON
+    if options.csv:
+        kind = Kind.CSV
+    form = Form(kind, options.follow, options.top, options.by, options.unique, options.histogram)
+    if form.counts:
+        _check_counts(form)
+    return form
 
 
-def _check_top(*, is_ecs: bool, follow: bool) -> None:
-    """Refuse the options that exclude --top."""
-    if is_ecs:
-        raise _WrongUsageError("--top and --format ecs exclude each other; use --top --json")
-    if follow:
-        raise _WrongUsageError("--top and -f exclude each other: -f has no end at which to print the top")
+def _check_counts(form: Form) -> None:
+    """Refuse the options that do not go with counts."""
+    option = "--top"
+    if form.unique:
+        option = "--unique"
+    if form.by:
+        option = "--by"
+    if form.histogram is not None:
+        option = "--histogram"
+    if form.histogram is not None and (form.by or form.unique or form.top):
+        raise _WrongUsageError("--histogram excludes --top, --by and --unique")
+    if form.kind in (Kind.ECS, Kind.JSON_LINES):
+        raise _WrongUsageError(f"{option} and --format {form.kind.value} exclude each other; use {option} --json")
+    if form.live:
+        raise _WrongUsageError(f"{option} and -f exclude each other: -f has no end at which to print counts")
 
 
 def _filters(options: argparse.Namespace) -> Filters:
@@ -216,7 +245,18 @@ def _filters(options: argparse.Namespace) -> Filters:
         since, until = _time(options.since, now), _time(options.until, now)
     except ValueError as error:
         raise _WrongUsageError(str(error)) from error
-    return Filters(tuple(options.src), tuple(options.dport), since, until)
+    return Filters(_tests(options), since, until)
+
+
+def _tests(options: argparse.Namespace) -> tuple[Filter, ...]:
+    """A filter for each key: several values, or several options of one key, are alternatives."""
+    found: list[Filter] = []
+    for key, _, _ in _FILTER_OPTIONS:
+        values = tuple(chain.from_iterable(getattr(options, key)))
+        if values:
+            found.append(Filter(key, values))
+    found += [Filter(key, values, negated=True) for key, values in options.excluded]
+    return tuple(found)
 
 
 def _time(text: str | None, now: datetime) -> int | None:
@@ -235,63 +275,21 @@ def _watched(options: argparse.Namespace) -> tuple[Watched, ...]:
     return settings_of(options.config).prefixes
 
 
-def _print(events: Iterable[Event], form: _Form, account: _Account | None) -> int:
+def _limits(options: argparse.Namespace) -> AggregationLimits | None:
+    """From which numbers on there is a scan or a sweep; None where only packets are counted."""
+    if options.by or options.unique or options.histogram is not None:
+        return None
+    if options.prefix:
+        return AggregationLimits()
+    return settings_of(options.config).limits()
+
+
+def _print(events: Iterable[Event], form: Form, account: Account | None) -> int:
     """Print events; how many there were."""
     counter = _Counter(events)
-    for piece in _pieces(counter, form, account):
+    for piece in pieces(counter, form, account):
         sys.stdout.write(piece)
     return counter.count
-
-
-def _json_pieces(events: Iterable[Event], account: _Account | None, *, live: bool) -> Iterator[str]:
-    """A line for each event while the log is followed; one document of a log that has an end."""
-    if live:
-        yield from _json_lines(events, formats.event_object)
-        return
-    yield from formats.pieces(events)
-    yield formats.last_piece(_read(account))
-
-
-def _pieces(events: Iterable[Event], form: _Form, account: _Account | None) -> Iterator[str]:
-    if form.top is not None:
-        yield from _top_pieces(events, form, form.top, account)
-    elif form.ecs:
-        yield from _json_lines(events, formats.ecs)
-    elif form.json:
-        yield from _json_pieces(events, account, live=form.live)
-    else:
-        yield from _table_pieces(events, form)
-
-
-def _json_lines(events: Iterable[Event], as_object: Callable[[Event], dict[str, Any]]) -> Iterator[str]:
-    for event in events:
-        yield f"{formats.json_line(as_object(event))}\n"
-
-
-def _top_pieces(events: Iterable[Event], form: _Form, number: int, account: _Account | None) -> Iterator[str]:
-    top = Top()
-    top.add(events)
-    if form.json:
-        yield f"{formats.json_line({**top.document(number), 'read': _read(account)})}\n"
-        return
-    for line in top.lines(number, AnswerPainter()):
-        yield f"{line}\n"
-
-
-def _table_pieces(events: Iterable[Event], form: _Form) -> Iterator[str]:
-    table = Table(AnswerPainter())
-    lines = table.lines(events)
-    if form.live:
-        lines = table.live_lines(events)
-    for line in lines:
-        yield f"{line}\n"
-
-
-def _read(account: _Account | None) -> Mapping[str, object] | None:
-    """The account of the lines; None where the journal was read."""
-    if account is None:
-        return None
-    return account()
 
 
 class _Counter:

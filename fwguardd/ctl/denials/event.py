@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fwguardd import events
 from fwguardd.ctl.denials.times import to_usec
 from fwguardd.ctl.journal_fields import as_number, as_text, fields_of
-from fwguardd.denials.fields import denial_fields
+from fwguardd.denials.fields import denial_fields, notice_fields
 from fwguardd.denials.model import Denial, Meaning
-from fwguardd.denials.sentences import sentence, unparsed_sentence
+from fwguardd.denials.scan import Scan
+from fwguardd.denials.sentences import notice_sentence, sentence, unparsed_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.denials.aggregation import Flow
     from fwguardd.denials.model import Unparsed, Watched
+    from fwguardd.denials.scan import Notice
 
 _PACKETS: Final = frozenset(
     {events.DENIED.name, events.LOGGED.name, events.DENIED_SUMMARY.name, events.LOGGED_SUMMARY.name}
@@ -122,8 +124,26 @@ def from_denial(denial: Denial, line: KernelLine) -> Event:
 
 def from_flow(flow: Flow, watched: Watched, line: KernelLine) -> Event:
     """The event of a plain line of TCP or UDP, with the fields that it takes to count it."""
-    found = {"name": watched.name, "src": flow.src, "proto": flow.proto, "dpt": int(flow.port), "count": line.times}
+    found = {
+        "name": watched.name,
+        "prefix": watched.prefix,
+        "in": flow.incoming,
+        "out": flow.outgoing,
+        "src": flow.src,
+        "dst": flow.dst,
+        "proto": flow.proto,
+        "dpt": int(flow.port),
+        "count": line.times,
+    }
     return Event(_KINDS[watched.meaning].name, "", found, line.realtime, line.uptime, line.host)
+
+
+def from_notice(notice: Notice, line: KernelLine) -> Event:
+    """The event of a scan or a sweep that was found in lines, of which this is the last one."""
+    name = events.SWEEP.name
+    if isinstance(notice, Scan):
+        name = events.SCAN.name
+    return Event(name, notice_sentence(notice), notice_fields(notice), line.realtime, line.uptime, line.host)
 
 
 _KINDS: Final = {Meaning.DENIED: events.DENIED, Meaning.LOGGED: events.LOGGED, Meaning.ALLOWED: events.LOGGED}

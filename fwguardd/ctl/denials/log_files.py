@@ -25,24 +25,26 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials import entries, reports
 from fwguardd.ctl.denials.counts import Counts
-from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_unparsed
+from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_notice, from_unparsed
+from fwguardd.ctl.denials.file_scans import FileScans
 from fwguardd.ctl.denials.kernel_lines import read_line
 from fwguardd.ctl.denials.line_heads import UPTIME, spelled
 from fwguardd.ctl.denials.line_search import LOOKS_LOGGED, REPORTS, has_many, lines_in, lines_with, marks, needles
 from fwguardd.ctl.denials.other_heads import ProgramLine, read_program_line
 from fwguardd.ctl.denials.wrapped_lines import Wrapped
+from fwguardd.denials.aggregation import flow_of
 from fwguardd.denials.any_prefix import AnyPrefixReader, prefix_of
 from fwguardd.denials.line_parser import LineReader
-from fwguardd.denials.model import Denial
+from fwguardd.denials.model import Denial, Meaning
 from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fwguardd.ctl.denials.event import Event
     from fwguardd.ctl.denials.filters import Filters
     from fwguardd.ctl.denials.times import StampReader
-    from fwguardd.denials.aggregation import Flow
+    from fwguardd.denials.aggregation import AggregationLimits, FlowPacket
     from fwguardd.denials.model import Unparsed, Watched
 
 
@@ -64,8 +66,11 @@ _FILTERED: Final = "records between the lines of the file are missing: overwritt
 
 
 class LogFileReader:
-    """Reads lines for a set of watched prefixes, or with ``any_prefix`` for all. With ``flows_only`` the events have
-    only the fields that it takes to count them. Raises ValueError for prefixes that LineReader does not take."""
+    """Reads lines for a set of watched prefixes, or with ``any_prefix`` for all.
+
+    With ``flows_only`` the events have only the fields that it takes to count them; with ``scans`` scans and sweeps are
+    found too, as these limits say. Raises ValueError for prefixes that LineReader does not take.
+    """
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class LogFileReader:
         *,
         flows_only: bool = False,
         any_prefix: bool = False,
+        scans: AggregationLimits | None = None,
     ) -> None:
         watched = tuple(watched)
         self._any_prefix = any_prefix
@@ -90,6 +96,10 @@ class LogFileReader:
         self._reads_all = b"" in self._needles
         self._last: tuple[int, KernelLine] = (0, KernelLine(""))
         """The last line of the kernel and its number, for the case that it is repeated."""
+        self._scans: FileScans | None = None
+        if scans is not None and (scans.scan_ports or scans.sweep_hosts):
+            self._scans = FileScans(scans)
+        self._notices: list[Event] = []
         self.counts = Counts()
 
     def events(self, lines: Iterable[bytes]) -> Iterator[Event]:
@@ -124,6 +134,7 @@ class LogFileReader:
             event = self._event_if_needed(block[start:end])
             if event is not None:
                 yield event
+                yield from self._taken_notices()
         self.counts.lines += block.count(b"\n", position)
 
     def _events_of_lines(self, lines: Iterable[bytes]) -> Iterator[Event]:
@@ -132,6 +143,14 @@ class LogFileReader:
             event = self._event_if_needed(line)
             if event is not None:
                 yield event
+                yield from self._taken_notices()
+
+    def _taken_notices(self) -> Sequence[Event]:
+        """The scans and sweeps that the last packet has completed."""
+        if not self._notices:
+            return ()
+        notices, self._notices = self._notices, []
+        return notices
 
     def _event_if_needed(self, line: bytes) -> Event | None:
         """The event of a line; only a line with one of the needles has any."""
@@ -188,10 +207,12 @@ class LogFileReader:
     def _event_of(self, line: KernelLine) -> Event | None:
         """The event of a line that the kernel wrote."""
         self._last = (self.counts.lines, line)
-        flow = self._read_flow(line.text)
-        if flow is None:
+        packet = self._read_flow(line.text)
+        if packet is None:
             return self._read(line)
-        if not self._wanted.takes_packet(flow.src, int(flow.port)):
+        flow = packet.flow
+        watched = self._reader.watched(flow.prefix)
+        if not self._wanted.takes_flow(flow, watched.name, line.host):
             self._count_ours(line)
             return None
         if not self._flows_only:
@@ -199,7 +220,19 @@ class LogFileReader:
         self._count_ours(line)
         if not self._takes_time(line):
             return None
-        return from_flow(flow, self._reader.watched(flow.prefix), line)
+        if self._scans is not None:
+            self._observe(packet, watched, line)
+        return from_flow(flow, watched, line)
+
+    def _observe(self, packet: FlowPacket, watched: Watched, line: KernelLine) -> None:
+        """Look for a scan or sweep that this packet completes, as the daemon does. Its event comes after the packet's.
+        A line without a time of day counts by its uptime."""
+        time = line.realtime or line.uptime
+        if self._scans is None or time is None or not packet.is_request or watched.meaning is not Meaning.DENIED:
+            return
+        notice = self._scans.observe(packet.flow, time / 1_000_000)
+        if notice is not None:
+            self._notices.append(from_notice(notice, line))
 
     def _count_ours(self, line: KernelLine) -> None:
         self.counts.ours += 1
@@ -268,16 +301,13 @@ class LogFileReader:
             return False
         return any(mark and mark in data for mark in self._marks)
 
-    def _read_flow(self, text: str) -> Flow | None:
+    def _read_flow(self, text: str) -> FlowPacket | None:
         """The flow of a plain line, as most are, where that may be enough: `_read` takes three times as long."""
         if not self._tries_flows:
             return None
         if not text.endswith(" "):
             text += " "
-        packet = self._reader.read_flow(text)
-        if packet is None:
-            return None
-        return packet.flow
+        return self._reader.read_flow(text)
 
     def _read(self, line: KernelLine) -> Event | None:
         read = self._reader.read(line.text)
@@ -285,7 +315,8 @@ class LogFileReader:
             return self._event_of_other(line)
         if isinstance(read, Denial):
             self._count_ours(line)
-            if self._wanted.takes_packet(read.src, read.dpt) and self._takes_time(line):
+            if self._wanted.takes_denial(read, line.host) and self._takes_time(line):
+                self._observe(flow_of(read), read.watched, line)
                 return from_denial(read, line)
             return None
         return self._event_of_unparsed(read, line)

@@ -139,12 +139,19 @@ _SYSLOG_STAMP: Final = re.compile(r"([A-Z][a-z]{2}) ([ 0-9][0-9]) ([0-9]{2}):([0
 _LONG_FRACTION: Final = re.compile(r"(\.[0-9]{6})[0-9]+")
 
 
+_SYSLOG_LENGTH: Final = len("Nov 22 21:14:25")
+_MINUTE: Final = 60_000_000
+
+
 class StampReader:
     """Reads stamps; ``latest`` (naive, local) is the latest time at which a line can have been written."""
 
     def __init__(self, latest: datetime) -> None:
         self._latest = latest + _CLOCKS_DIFFER
+        self._latest_usec = to_usec(self._latest)
         self._last: tuple[str, int | None] = ("", None)
+        self._minute: tuple[str, int] = ("", 0)
+        """The beginning of a syslog stamp up to its minute, and the time of that minute."""
         self.years: set[int] = set()
         """The years that were assumed."""
 
@@ -153,7 +160,7 @@ class StampReader:
         is no such time, such as the 31st of February."""
         # Lines come in bursts, and most are of the same second as the one before.
         if seconds != self._last[0]:
-            self._last = (seconds, self._usec(seconds))
+            self._last = (seconds, self._usec_of_minute(seconds))
         usec = self._last[1]
         if usec is None or not fraction:
             return usec
@@ -166,6 +173,19 @@ class StampReader:
             return to_usec(datetime.fromisoformat(_LONG_FRACTION.sub(r"\1", text)))
         except (ValueError, OverflowError, OSError):
             return None
+
+    def _usec_of_minute(self, seconds: str) -> int | None:
+        """The time of a stamp, in less time if it is of the same minute as the one before."""
+        if len(seconds) != _SYSLOG_LENGTH:
+            return self._usec(seconds)
+        minute, second = seconds[:-2], seconds[-2:]
+        if minute == self._minute[0] and second <= "59":
+            return self._minute[1] + int(second) * 1_000_000
+        usec = self._usec(seconds)
+        if usec is not None and usec + _MINUTE < self._latest_usec:
+            # In the last minute before the file was written the year may depend on the second.
+            self._minute = (minute, usec - int(second) * 1_000_000)
+        return usec
 
     def _usec(self, seconds: str) -> int | None:
         try:
@@ -188,13 +208,12 @@ class StampReader:
         return to_usec(datetime(year, month, day, hour, minute, second))  # noqa: DTZ001 - local time is meant.
 
     def _of_latest_year(self, parts: tuple[int, ...]) -> int | None:
-        latest = to_usec(self._latest)
         for year in range(self._latest.year, self._latest.year - _YEARS_BACK, -1):
             try:
                 usec = self._of_year(year, parts)
             except ValueError:
                 continue
-            if usec <= latest:
+            if usec <= self._latest_usec:
                 self.years.add(year)
                 return usec
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from fwguardd.ctl.denials.table import icmp, rule
 from fwguardd.escaping import printable
@@ -29,6 +29,8 @@ MOST_KEYS: Final = 1 << 17
 
 SHOWN: Final = 10
 KINDS: Final = ("source", "port", "rule")
+_SCANS: Final = "scan"
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +42,27 @@ class Ranking:
     percent: float
 
 
-class BoundedCount:
+class BoundedCount(Generic[_Key]):
     """Counts by key in bounded memory; a number may be too small by ``error`` at most."""
 
     def __init__(self, most: int = MOST_KEYS) -> None:
         self._most = most
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[_Key] = Counter()
         self.error = 0
 
-    def add(self, key: str, weight: int) -> None:
-        """Add to the count of this key."""
-        self._counts[key] += weight
-        if len(self._counts) > self._most:
-            self._forget()
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._counts
 
-    def highest(self, number: int) -> list[tuple[str, int]]:
-        """The highest counts, in falling order; of equal ones, that of the key that came first."""
+    def add(self, key: _Key, weight: int) -> bool:
+        """Add to the count of this key; whether keys were removed."""
+        self._counts[key] += weight
+        if len(self._counts) <= self._most:
+            return False
+        self._forget()
+        return True
+
+    def highest(self, number: int | None) -> list[tuple[_Key, int]]:
+        """The highest counts, or all, in falling order; of equal ones, that of the key that came first."""
         return self._counts.most_common(number)
 
     def _forget(self) -> None:
@@ -68,7 +75,7 @@ class Top:
     """The count of packets by source, port and rule, and of all."""
 
     def __init__(self, most_keys: int = MOST_KEYS) -> None:
-        self._counts = {kind: BoundedCount(most_keys) for kind in KINDS}
+        self._counts: dict[str, BoundedCount[str]] = {kind: BoundedCount(most_keys) for kind in (*KINDS, _SCANS)}
         self.total = 0
         self.notes: Counter[str] = Counter()
 
@@ -80,13 +87,21 @@ class Top:
             if event.is_of_packets:
                 self._add_packets(event)
             else:
-                self.notes[event.name] += event.weight
+                self._add_note(event)
+
+    def _add_note(self, event: Event) -> None:
+        """Count an event that is not about packets. A scan or sweep stands for ports or hosts of one source."""
+        self.notes[event.name] += event.weight
+        targets = event.fields.get("count")
+        if event.is_notice and isinstance(targets, int):
+            self._counts[_SCANS].add(str(event.fields.get("src", "")), targets)
 
     def _add_packets(self, event: Event) -> None:
-        self.total += event.weight
+        weight = event.weight
+        self.total += weight
         for kind, key in zip(KINDS, _keys(event), strict=True):
             if key:
-                self._counts[kind].add(key, event.weight)
+                self._counts[kind].add(key, weight)
 
     def places(self, kind: str, number: int) -> list[Ranking]:
         """The highest of a kind."""
@@ -102,18 +117,42 @@ class Top:
         for kind in KINDS:
             top[kind] = [{"key": place.key, "count": place.count} for place in self.places(kind, number)]
             errors[kind] = self.error(kind)
-        return {"packets": self.total, "top": top, "count_errors": errors, "notes": dict(self.notes)}
+        scans = [{"key": key, "targets": targets} for key, targets in self._counts[_SCANS].highest(number)]
+        return {
+            "packets": self.total,
+            "top": top,
+            "scans": scans,
+            "count_errors": errors,
+            "notes": dict(self.notes),
+        }
+
+    def table(self, number: int) -> tuple[list[str], list[list[str | int]]]:
+        """The heading and the rows, for CSV."""
+        rows: list[list[str | int]] = []
+        for kind in KINDS:
+            rows += [[kind, place.key, place.count] for place in self.places(kind, number)]
+        return ["kind", "key", "packets"], rows
 
     def lines(self, number: int, ink: AnswerPainter) -> list[str]:
         """The top as text."""
         lines = [counted(self.total, "packet")]
         for kind in KINDS:
             lines += self._ranking_lines(kind, number, ink)
+        lines += self._scan_lines(number, ink)
         if self.notes:
             lines.append("")
         for name, count in sorted(self.notes.items()):
             lines.append(ink.warn(f"{name}: {count}, not counted above"))
         return lines
+
+    def _scan_lines(self, number: int, ink: AnswerPainter) -> list[str]:
+        """The sources of scans and sweeps, with how many ports and hosts they tried."""
+        lines: list[str] = []
+        for source, targets in self._counts[_SCANS].highest(number):
+            lines.append(f"{ink.bold(f'{targets:>7}')}         {printable(source)}")
+        if not lines:
+            return []
+        return ["", ink.dim("TARGETS         SOURCE OF SCANS AND SWEEPS"), *lines]
 
     def _ranking_lines(self, kind: str, number: int, ink: AnswerPainter) -> list[str]:
         places = self.places(kind, number)
@@ -131,10 +170,10 @@ class Top:
 
 def _keys(event: Event) -> tuple[str, str, str]:
     found = event.fields
-    return str(found.get("src") or found.get("mac_src") or ""), _port(found), rule(found)
+    return str(found.get("src") or found.get("mac_src") or ""), port(found), rule(found)
 
 
-def _port(found: Mapping[str, Any]) -> str:
+def port(found: Mapping[str, Any]) -> str:
     """Protocol, and port or ICMP type."""
     proto = str(found.get("proto", ""))
     if "dpt" in found:
