@@ -35,8 +35,8 @@ _REASONS: Final = {errno.EXDEV: REVERSE_PATH, errno.EINVAL: INVALID_ADDRESS}
 
 def why_not_routed(packet: Packet, view: View) -> str:
     """Why the kernel routed a packet nowhere: "reverse path" (rp_filter), "invalid address" (a source or destination
-    that must not come from outside), else "no route"; "" if it is for this host, where the kernel keeps a fragment until
-    it has the others. Raises OSError.
+    that must not come from outside), else "no route"; "" if it is for this host, where the kernel keeps a fragment
+    until it has the others. Raises OSError.
 
     Since Linux 6.14 the kernel answers EINVAL for the reverse path too: then the route back decides.
     """

@@ -26,8 +26,9 @@ LAST_NUMBER: Final = 0xFFFF
 """Packets are numbered from 1 to this."""
 
 _TTL: Final = 64
-_FRAGMENT_SIZE: Final = 16
-"""Bytes of payload in the first fragment: a multiple of eight, which have the header of TCP up to its flags."""
+_FRAGMENT_SIZE: Final = 24
+"""Bytes of payload in the first fragment: a multiple of eight, which has the whole header of TCP (RFC 7112), and less
+than any packet here has."""
 _MORE_FRAGMENTS: Final = 0x2000
 _FRAGMENT_HEADER: Final = 44
 _CRC32C: Final = 0x82F63B78
@@ -117,14 +118,14 @@ def _fragment(packet: Packet, number: int, payload: bytes, offset: int, *, more:
 def _transport(packet: Packet, number: int) -> bytes:
     match packet.protocol:
         case "tcp":
-            return _with_checksum(packet, _tcp(packet), 16)
+            return _with_checksum(packet, _tcp(packet) + bytes(12 * packet.fragment), 16)
         case "udp":
-            return _with_checksum(packet, struct.pack("!HHHH", *_ports(packet), 24, 0) + bytes(16), 6)
+            return _with_checksum(packet, struct.pack("!HHHH", *_ports(packet), 32, 0) + bytes(24), 6)
         case "icmp" | "icmpv6":
             return _icmp(packet, number)
         case "sctp":
             return _sctp(packet)
-    return bytes(24)
+    return bytes(32)
 
 
 def _sctp(packet: Packet) -> bytes:
@@ -166,7 +167,7 @@ def _tcp(packet: Packet) -> bytes:
 
 
 def _icmp(packet: Packet, number: int) -> bytes:
-    rest = struct.pack("!HH", number, 1) + bytes(16)
+    rest = struct.pack("!HH", number, 1) + bytes(24)
     if is_icmp_error(packet):
         rest = bytes(4) + _quoted(packet, number)
     message = struct.pack("!BBH", icmp_type(packet), packet.icmp_code, 0) + rest
