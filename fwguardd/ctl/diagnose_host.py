@@ -12,9 +12,9 @@ from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.wording import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-    from fwguardd.ruleset.model import Ruleset
+    from fwguardd.ruleset.model import Origin, Ruleset
 
 SYSCTLS: Final = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}
 """The switch for forwarding of each family (Documentation/networking/ip-sysctl.rst)."""
@@ -78,3 +78,12 @@ def check_clock(now: float, newest: float) -> Iterator[Finding]:
         message = f"the clock shows {local_time(now)}, and the newest revision was applied at {local_time(newest)}"
         hint = "set the clock, for example with timedatectl; rules with -m time or an end depend on it"
         yield Finding("clock-behind", message, hint=hint)
+
+
+def check_sets(named: Mapping[str, Origin], made: Collection[str]) -> Iterator[Finding]:
+    """A warning for each ipset that rules name and no set file makes: at boot it is not there."""
+    for name, origin in named.items():
+        if name not in made:
+            message = f'no set file makes the ipset "{name}", so that at boot another program has to, before fwguardd'
+            hint = f"write its entries into {name}.set beside the rule files"
+            yield Finding("set-without-file", message, origin, Severity.WARNING, hint)

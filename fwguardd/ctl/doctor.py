@@ -18,6 +18,7 @@ from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.reports import read_boot_report
 from fwguardd.enforce.rule_files import take_snapshot
+from fwguardd.enforce.sets import findings_of_sets, set_files_in
 from fwguardd.enforce.validate import compose_files
 from fwguardd.kernel import host
 from fwguardd.kernel.generations import GenerationNotices, GenerationNoticesError
@@ -28,6 +29,8 @@ from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability, kernel_rele
 from fwguardd.kernel.process_events import ProcessEvents, ProcessEventsUnavailableError
 from fwguardd.ruleset.model import FAMILIES, Finding, Severity
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.ruleset.references import named_sets
+from fwguardd.ruleset.set_names import kernel_sets
 from fwguardd.settings import Foreign
 from fwguardd.wording import counted
 
@@ -223,9 +226,11 @@ def _attribution_note() -> str:
 def _examine_rules_directory(settings: Settings) -> Diagnosis:
     """Whether the rules directory exists and can be trusted, and what its rules need of the host. The content of the
     files is for the verb check."""
-    snapshot = take_snapshot(settings.rules_dir)
-    rulesets = compose_files(snapshot.files, settings.lint_context()).candidate.rulesets
-    return Diagnosis((*snapshot.findings, *forwarding_findings(rulesets)))
+    snapshot, context = take_snapshot(settings.rules_dir), settings.lint_context()
+    candidate = compose_files(snapshot.files, context, sets=snapshot.sets).candidate
+    sets = diagnose_host.check_sets(named_sets(candidate), kernel_sets(snapshot.sets | context.lists))
+    wrong = findings_of_sets(set_files_in(settings.rules_dir) or (), draft=False)
+    return Diagnosis((*snapshot.findings, *wrong, *forwarding_findings(candidate.rulesets), *sets))
 
 
 def _examine_state_directory(settings: Settings) -> Diagnosis:

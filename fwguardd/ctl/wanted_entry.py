@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ctl.service_table import find_service
 from fwguardd.enforce.validate import compose_files
+from fwguardd.escaping import printable
 from fwguardd.ruleset.entries import Entry, merged
 from fwguardd.ruleset.forwarding import forward_rules, read_server
 from fwguardd.ruleset.peers import AddressError, Network, addresses_in, is_set_name, peers_of, read_address, shown
@@ -86,7 +87,7 @@ def wanted_of(options: argparse.Namespace) -> Wanted:
     what = options.what
     if options.verb == "block":
         what = ",".join(_words([what]))
-    comment = " ".join((options.comment or "").split())
+    comment = printable(" ".join((options.comment or "").split()))
     peers = tuple(_words(options.peers))
     name, server = _named(options.verb, what), _server_of(options)
     return Wanted(options.verb, name, peers, options.outward, comment, options.seconds, server)

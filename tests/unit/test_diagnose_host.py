@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.ctl.diagnose_host import LEAST_FREE, check_clock, check_disk, check_forwarding
-from fwguardd.ruleset.model import Family
+from fwguardd.ctl.diagnose_host import LEAST_FREE, check_clock, check_disk, check_forwarding, check_sets
+from fwguardd.ruleset.model import Family, Origin
 from fwguardd.ruleset.save_format import read_saved
+from fwguardd.ruleset.set_names import kernel_sets
 
 FOUND = ["no-forwarding"]
 
@@ -51,3 +52,11 @@ def test_a_full_disk_and_a_clock_that_is_behind_are_problems() -> None:
     assert list(check_disk(LEAST_FREE, "/x")) == list(check_disk(None, "/x")) == []
     assert [finding.code for finding in check_clock(1.0, 2.0)] == ["clock-behind"]
     assert list(check_clock(2.0, 2.0)) == []
+
+
+def test_a_set_without_a_file_is_a_problem() -> None:
+    """One warning for each, at its first rule; both halves of a set file are made by it."""
+    named = {name: Origin("/x/a.rules", line) for line, name in enumerate(("office", "office-v6", "other"), 1)}
+    (found,) = check_sets(named, kernel_sets({"office"}))
+    assert (found.code, found.origin) == ("set-without-file", Origin("/x/a.rules", 3))
+    assert "other.set" in found.hint
