@@ -15,7 +15,7 @@ from fwguardd.packets.model import Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import CLIENT_PORT, end_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
     from ipaddress import IPv4Address, IPv6Address
 
     from fwguardd.packets.clients import Client
@@ -101,24 +101,24 @@ def packet_from(client: Client, protocol: str, destination: Address, port: int) 
 
 @dataclass(slots=True)
 class Reach:
-    """From where something is reached, by the names of clients. ``forwarded`` are the addresses to which NAT sends the
-    packets, where these are not of this host."""
+    """From where something is reached: the names of clients, each with the versions of IP over which it is so.
+    ``forwarded`` are the addresses to which NAT sends the packets, where these are not of this host."""
 
-    accepted: dict[str, None] = field(default_factory=dict)
-    refused: dict[str, None] = field(default_factory=dict)
+    accepted: dict[str, set[int]] = field(default_factory=dict)
+    refused: dict[str, set[int]] = field(default_factory=dict)
     undecided: dict[str, str] = field(default_factory=dict)
     forwarded: set[str] = field(default_factory=set)
 
     def add(self, result: Result) -> None:
         """Count one result."""
-        name = result.attempt.client.name
+        client = result.attempt.client
         if isinstance(result.journey, Undecided):
-            self.undecided[name] = result.journey.because
+            self.undecided[client.name] = result.journey.because
         elif result.reached:
-            self.accepted[name] = None
+            self.accepted.setdefault(client.name, set()).add(client.source.version)
             self._add_target(result.journey)
         else:
-            self.refused[name] = None
+            self.refused.setdefault(client.name, set()).add(client.source.version)
 
     def _add_target(self, journey: Journey) -> None:
         if journey.routed not in ("", "local"):
@@ -128,13 +128,15 @@ class Reach:
     @property
     def others(self) -> tuple[str, ...]:
         """The clients other than this host that reach it."""
-        return tuple(filter(THIS_HOST.__ne__, self.accepted))
+        return tuple(name for name in _names(self.accepted, self.refused) if not name.startswith(THIS_HOST))
 
     def __str__(self) -> str:
-        """`anywhere`, `anywhere but 10.0.0.0/8`, `10.1.0.0/16`, `nobody but this host`, `nobody`, `undecided`."""
-        if ANYWHERE not in self.accepted:
+        """`anywhere`, `anywhere but 10.0.0.0/8`, `10.1.0.0/16`, `anywhere over IPv4`, `nobody but this host`, `nobody`,
+        `undecided`."""
+        if ANYWHERE not in self.accepted or ANYWHERE in self.refused:
             return ", ".join(self.others) or self._without_others()
-        return " but ".join(filter(None, (ANYWHERE, ", ".join(self.refused))))
+        refused = ", ".join(_names(self.refused, self.accepted))
+        return " but ".join(filter(None, (ANYWHERE, refused)))
 
     def _without_others(self) -> str:
         if self.undecided:
@@ -146,11 +148,20 @@ class Reach:
     def document(self) -> dict[str, Any]:
         """It as JSON values. The keys are a contract."""
         return {
-            "reachable_from": list(self.accepted),
-            "not_reachable_from": list(self.refused),
+            "reachable_from": list(_names(self.accepted, self.refused)),
+            "not_reachable_from": list(_names(self.refused, self.accepted)),
             "undecided": self.undecided,
             "forwarded_to": sorted(self.forwarded),
         }
+
+
+def _names(clients: Mapping[str, Collection[int]], others: Container[str]) -> Iterator[str]:
+    """The names, with the version of IP of a client for which the other one is among the others."""
+    for name, versions in clients.items():
+        if name in others:
+            yield f"{name} over IPv{max(versions)}"
+        else:
+            yield name
 
 
 @dataclass(frozen=True, slots=True)

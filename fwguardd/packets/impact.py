@@ -23,7 +23,7 @@ from fwguardd.packets.packet_words import end_in_words
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.packets.endpoints import Connection
     from fwguardd.packets.exposure import Attempt
@@ -120,7 +120,7 @@ class Impact:
                 first = found.setdefault(turned.probe.name, turned)
                 clients = dict.fromkeys((*first.clients, *filter(None, [turned.probe.client])))
                 found[turned.probe.name] = replace(first, clients=tuple(clients))
-        return tuple(found.values())
+        return tuple(replace(turned, clients=_without_families(turned.clients)) for turned in found.values())
 
 
 def connection_probes(connections: Iterable[Connection], routes: HostRoutes) -> Probes:
@@ -157,16 +157,37 @@ def _unknown(number: int) -> Iterator[str]:
 
 def socket_probes(attempts: Sequence[Attempt]) -> Probes:
     """A packet to each listening socket from each client."""
-    probes = tuple(map(_socket_probe, attempts[:MOST_ATTEMPTS]))
+    versions: dict[str, set[int]] = {}
+    for attempt in attempts:
+        versions.setdefault(attempt.client.name, set()).add(attempt.client.source.version)
+    probes = tuple(map(partial(_socket_probe, versions), attempts[:MOST_ATTEMPTS]))
     left_out = _left_out(len(attempts) - len(probes), "packet to a listening socket", "packets to listening sockets")
     return Probes(probes, tuple(left_out))
 
 
-def _socket_probe(attempt: Attempt) -> Probe:
+def _socket_probe(versions: Mapping[str, Collection[int]], attempt: Attempt) -> Probe:
+    """A packet to a socket; a client of both families is named with the one of the packet."""
     assert attempt.listening is not None
-    listening = attempt.listening
-    name = f"{listening.port}/{listening.protocol} {listening.program.name or 'unknown program'}"
-    return Probe(Subject.SOCKET, name, attempt.packet, attempt.client.name)
+    listening, client = attempt.listening, attempt.client.name
+    name = f"{listening.port}/{listening.protocol} {listening.program.name}".rstrip()
+    if len(versions[client]) > 1:
+        client = f"{client}{_OVER}{attempt.client.source.version}"
+    return Probe(Subject.SOCKET, name, attempt.packet, client)
+
+
+_OVER: Final = " over IPv"
+
+
+def _without_families(clients: Collection[str]) -> tuple[str, ...]:
+    """The clients; one that is named with each of both families, once and without."""
+    return tuple(dict.fromkeys(_without_family(client, clients) for client in clients))
+
+
+def _without_family(client: str, clients: Collection[str]) -> str:
+    name = client.partition(_OVER)[0]
+    if {f"{name}{_OVER}4", f"{name}{_OVER}6"} <= set(clients):
+        return name
+    return client
 
 
 def denial_probes(denials: Iterable[Mapping[str, Any]]) -> Probes:

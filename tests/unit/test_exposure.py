@@ -7,9 +7,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.exposure_lines import exposure_lines, port_lines
 from fwguardd.ctl.impact_lines import impact_lines
-from fwguardd.packets.clients import ANYWHERE, clients_of
+from fwguardd.packets.clients import ANYWHERE, Client, clients_of
 from fwguardd.packets.endpoints import Connection, ListeningSocket, Program
-from fwguardd.packets.exposure import Attempt, Result, attempts_on, exposed, open_without_listener, packet_from
+from fwguardd.packets.exposure import Attempt, Reach, Result, attempts_on, exposed, open_without_listener, packet_from
 from fwguardd.packets.host_routes import HostRoutes, NetworkRoute, OwnAddress
 from fwguardd.packets.impact import Effect, Impact, connection_probes, denial_probes, impact_of, socket_probes
 from fwguardd.packets.model import ConnectionState
@@ -161,3 +161,30 @@ def test_a_trial_counts_each_connection_and_reports_each_kind_once() -> None:
     ]
     assert trial.sentence() == "Of 3 new connections 3 would have been dropped."
     assert trial.document()["dropped"][0]["times"] == 3
+
+
+def test_a_client_of_two_families_is_named_with_the_one_that_is_meant() -> None:
+    """Rules for IPv4 that were forgotten for IPv6: anywhere is not everywhere."""
+    reach = Reach({"this host": {4, 6}, "eth0 (192.0.2.0/24)": {4}, ANYWHERE: {4}}, {ANYWHERE: {6}})
+    assert str(reach) == "eth0 (192.0.2.0/24), anywhere over IPv4"
+    assert reach.document()["not_reachable_from"] == ["anywhere over IPv6"]
+    assert str(Reach({ANYWHERE: {4, 6}}, {"10.0.0.0/8": {4}})) == "anywhere but 10.0.0.0/8"
+    assert str(Reach({}, {ANYWHERE: {4}}, {"this host": "a match"})) == "undecided"
+
+
+def test_a_socket_that_is_closed_for_one_family_only_is_not_called_closed() -> None:
+    """A client of both families is named with the one for which the socket turns; without, where it does for both."""
+    socket_of_both = ListeningSocket("tcp", ip_address("::"), 80, both_families=True)
+    loaded, client4 = rulesets(RULES), Client(ANYWHERE, "eth0", ip_address("45.130.86.29"))
+    client6 = Client(ANYWHERE, "eth0", ip_address("2a0c:e640:42::29"))
+    attempts = [
+        Attempt(client, packet_from(client, "tcp", ip_address(own), 80), socket_of_both)
+        for client, own in ((client4, "192.0.2.1"), (client6, "2001:db8::1"))
+    ]
+    probes = socket_probes(attempts)
+    packets = [probe.packet for probe in probes.probes]
+    closed = SimulatedBed(loaded).send(packets)
+    opened = SimulatedBed(rulesets(RULES.replace("8080", "80"))).send(packets)
+    assert [turned.clients for turned in impact_of(probes, opened, closed).of(Effect.CLOSED)] == [("anywhere",)]
+    only4 = impact_of(probes, opened, [closed[0], opened[1]])
+    assert [turned.clients for turned in only4.of(Effect.CLOSED)] == [("anywhere over IPv4",)]
