@@ -272,6 +272,21 @@ def test_a_reload_that_waits_for_confirmation_says_how_to_confirm(ctl: Ctl, cann
     assert _given(canned) == [("reload", {"confirm_seconds": 90.0})]
 
 
+CONNECTION = "198.51.100.7 54321 192.0.2.1 22"
+
+
+def test_a_reload_names_the_ssh_session_that_asks(ctl: Ctl, canned: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon gets SSH_CONNECTION, for the lockout guard; one of an earlier version, which does not know the
+    argument, is asked without it."""
+    monkeypatch.setenv("SSH_CONNECTION", CONNECTION)
+    ctl("reload", "--force")
+    assert _given(canned) == [("reload", {"force": True, "ssh_connection": CONNECTION})]
+    canned.asked.clear()
+    canned.results["reload"] = RequestError(Code.BAD_REQUEST, "reload has no argument 'ssh_connection'")
+    ctl("reload")
+    assert _given(canned) == [("reload", {"ssh_connection": CONNECTION}), ("reload", {})]
+
+
 def _given(canned: Canned) -> list[tuple[str, dict[str, Any]]]:
     """What was asked, without the arguments that were not given."""
     return [
