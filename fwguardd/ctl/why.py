@@ -20,7 +20,7 @@ from fwguardd.ctl.verb_options import add_rules, add_socket, describe
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.sockets import listening_sockets
 from fwguardd.packets.host_routes import completed
-from fwguardd.packets.journeys import VERDICTS, origin_of
+from fwguardd.packets.journeys import VERDICTS, origin_of, verdict_in_words
 from fwguardd.packets.model import Direction, Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import End, NoRouteError, PacketWords, PacketWordsError, read_end
 
@@ -224,9 +224,9 @@ _VERBS: Final = {Verdict.ACCEPT: "accepts", Verdict.DROP: "drops", Verdict.REJEC
 
 def _reason(journey: Journey | Undecided, rules: RulesetSource) -> str:
     if isinstance(journey, Undecided):
-        return f"{journey.because}."
+        return f"It is {verdict_in_words(journey, rules.rulesets)}."
     if journey.deciding is None:
-        return _without_rule(journey)
+        return _without_rule(journey, rules)
     sentence = _BY_RULE
     if journey.deciding.position is None:
         sentence = _BY_POLICY
@@ -241,14 +241,10 @@ def _bracketed(origin: Origin | None) -> str:
     return f" ({origin})"
 
 
-def _without_rule(journey: Journey) -> str:
-    packet = journey.packet
-    if journey.routed == "no route":
-        return f"This host has no route to {packet.destination}; no rule helps."
-    if journey.routed == "reverse path":
-        reason = f"the answers to {packet.source} would not leave by {packet.in_interface}"
-        return f"The kernel drops it, since {reason} (rp_filter); no rule helps."
-    return "No rule is in its way."
+def _without_rule(journey: Journey, rules: RulesetSource) -> str:
+    if journey.verdict is Verdict.ACCEPT:
+        return "No rule is in its way."
+    return f"The packet is {verdict_in_words(journey, rules.rulesets)}; no rule helps."
 
 
 def _remedy_lines(remedy: Remedy | None, ink: AnswerPainter) -> Iterator[str]:
