@@ -110,7 +110,7 @@ CASES = {
 }
 
 
-NOT_FROM_RULES_ALONE = {"duplicate-file", "preserved-rule", "unseen-set"}
+NOT_FROM_RULES_ALONE = {"duplicate-file", "preserved-rule", "set-directions", "unseen-set"}
 
 
 def _lint(*texts: str) -> tuple[Finding, ...]:
