@@ -65,13 +65,14 @@ class TimedResult:
 @dataclass(slots=True)
 class PolicyRun:
     """The results of a run of policy tests. ``findings`` are those about the tests and those about results;
-    ``about_tests`` are the former alone."""
+    ``about_tests`` are the former alone. ``left_out`` says what of the host's network the packets did not meet."""
 
     results: list[TimedResult] = field(default_factory=list)
     findings: Findings = NO_FINDINGS
     about_tests: Findings = NO_FINDINGS
     seconds: float = 0.0
     tests: int = 0
+    left_out: tuple[str, ...] = ()
 
     def count(self, standing: Standing) -> int:
         """The number of tests with this result."""
@@ -110,6 +111,7 @@ def run_policy(
     cases = cases_of(tests, interfaces_of(host))
     if cases.packets:
         with beds.prove(rulesets, with_assumptions(host, cases.assumptions)) as bed:
+            run.left_out = bed.left_out
             for case in cases.cases:
                 run.results += _timed(bed, case, rulesets)
     of_results = findings_of([timed.result for timed in run.results], undecided_fails=undecided_fails)
@@ -175,8 +177,9 @@ def run_on_kernel(result: Valid, tool: Tool, source: OfflineInput, host_file: Pa
 @contextlib.contextmanager
 def beds_of_this_host(backend: str) -> Iterator[Beds]:
     """Beds in namespaces that end with the with block. Raises NamespaceError."""
-    pool = NamespacePool(spares=1)
+    pool = NamespacePool(spares=1, for_beds=True)
     try:
+        pool.refill()
         yield Beds(backend, pool)
     finally:
         pool.close()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.ctl.beds import add_host
 from fwguardd.ctl.explain_lines import wrapped
 from fwguardd.ctl.junit import junit
 from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, input_of, print_findings, snapshot_of, validated_snapshot
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     describe(parser, description, examples)
     add_rules(parser)
     parser.add_argument("--live", action="store_true", help="test the rules in the kernel, not those of the files")
-    parser.add_argument("--host", type=Path, metavar="F", help="the host to test for, a file of fwguardctl host")
+    add_host(parser)
     parser.add_argument("--junit", type=Path, metavar="F", help="write the results as JUnit XML to this file")
     parser.add_argument(
         "--write", type=Path, metavar="F", help="write tests of what is in force to a new file; - is standard output"
@@ -105,6 +106,8 @@ def _print(done: PolicyRun) -> None:
     paint = Painter()
     for finding in done.about_tests:
         print(paint.finding(finding))
+    for part in done.left_out:
+        print(paint.dim(f"not like this host: {printable(part)}"))
     for timed in done.results:
         for line in lines_of(timed, paint):
             print(line)
@@ -142,6 +145,7 @@ def _document(done: PolicyRun) -> dict[str, Any]:
         "packets": done.packets,
         "seconds": round(done.seconds, 6),
         "findings": as_json(done.findings),
+        "left_out": list(done.left_out),
         "tests": [_test_document(timed) for timed in done.results],
     }
 

@@ -244,7 +244,7 @@ complete -c fwguardctl -n '__fwguardctl_is test' -l config -r -F -d 'settings fi
 complete -c fwguardctl -n '__fwguardctl_is test' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
 complete -c fwguardctl -n '__fwguardctl_is test' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 complete -c fwguardctl -n '__fwguardctl_is test' -l live -d 'test the rules in the kernel'
-complete -c fwguardctl -n '__fwguardctl_is test' -l host -r -F -d 'the host to test for'
+complete -c fwguardctl -n '__fwguardctl_is test' -l host -r -F -d 'the network of another host'
 complete -c fwguardctl -n '__fwguardctl_is test' -l junit -r -F -d 'write the results as JUnit XML to this file'
 complete -c fwguardctl -n '__fwguardctl_is test' -l write -r -F -d 'write tests of what is in force to a new file'
 complete -c fwguardctl -n '__fwguardctl_is test' -F
