@@ -14,28 +14,13 @@ import errno
 import os
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.host_network import (
     ADDRESS,
     DEVCONF,
-    FIB_RULE_INVERT,
-    FRA_DPORT_RANGE,
-    FRA_DST,
-    FRA_FWMARK,
-    FRA_FWMASK,
-    FRA_GOTO,
-    FRA_IIFNAME,
-    FRA_IP_PROTO,
-    FRA_OIFNAME,
-    FRA_PRIORITY,
-    FRA_SPORT_RANGE,
-    FRA_SRC,
-    FRA_SUPPRESS_PREFIXLEN,
-    FRA_TABLE,
-    FRA_UID_RANGE,
     IFA_ADDRESS,
     IFA_LOCAL,
     IFF_UP,
@@ -46,21 +31,10 @@ from fwguardd.kernel.host_network import (
     IFLA_LINKINFO,
     IFLA_MTU,
     LINK,
-    NEXT_HOP,
-    ROUTE,
-    RTA_DST,
-    RTA_GATEWAY,
-    RTA_MULTIPATH,
-    RTA_OIF,
-    RTA_PREFSRC,
-    RTA_PRIORITY,
-    RTA_SRC,
-    RTA_TABLE,
-    RTA_VIA,
-    RULE,
     SYSCTL_PATHS,
 )
 from fwguardd.kernel.netlink import attribute
+from fwguardd.kernel.route_messages import family_of, local_route_message, route_message, rule_message
 from fwguardd.kernel.rtnetlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -78,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fwguardd.kernel.rtnetlink import Request
-    from fwguardd.packets.host import Hop, Host, Route
+    from fwguardd.packets.host import Host
 
 LOOPBACK_INDEX: Final = 1
 _FIRST_INDEX: Final = 100
@@ -90,9 +64,6 @@ _IFLA_INET6_ADDR_GEN_MODE: Final = 8
 _ADDR_GEN_NONE: Final = 1
 _IFA_FLAGS: Final = 8
 _NO_DAD_NO_PREFIX_ROUTE: Final = 0x202
-_LOCAL_TABLE, _RTN_LOCAL = 255, 2
-_RTNH_F_ONLINK: Final = 4
-_RTPROT_STATIC: Final = 4
 _TOLERATED: Final = {0, errno.EEXIST, errno.ENOENT}
 """The kernel makes some addresses, routes and rules by itself."""
 _FRESH_RULES: Final = (
@@ -196,7 +167,7 @@ class BedNetwork:
     def _copy_routes(self) -> None:
         # A gateway has to be reachable when its route is added: routes without one come first.
         routes = sorted(self._host.routes, key=lambda route: bool(route.via or route.hops))
-        requests = [(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(route, self._indexes)) for route in routes]
+        requests = [(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route_message(route, self._indexes)) for route in routes]
         self._request_or_note(requests, [f"the route to {route.to} in table {route.table}" for route in routes])
 
     def _copy_rules(self) -> None:
@@ -207,10 +178,10 @@ class BedNetwork:
         # Rules are added before those of the new namespace go, for an address is not local without the rule of its
         # table.
         wanted = [rule for rule in rules if rule not in _FRESH_RULES]
-        requests: list[Request] = [(RTM_NEWRULE, NLM_F_CREATE, _rule(rule)) for rule in wanted]
+        requests: list[Request] = [(RTM_NEWRULE, NLM_F_CREATE, rule_message(rule)) for rule in wanted]
         self._request_or_note(requests, [f"the routing rule with priority {rule.priority}" for rule in wanted])
         unwanted = set(_FRESH_RULES).difference(rules)
-        request_all(self._kernel, [(RTM_DELRULE, 0, _rule(rule)) for rule in unwanted])
+        request_all(self._kernel, [(RTM_DELRULE, 0, rule_message(rule)) for rule in unwanted])
 
     def _request_or_note(self, requests: Sequence[Request], names: Sequence[str]) -> None:
         """Send requests; what is refused is left out. Raises OSError if there is no answer."""
@@ -290,114 +261,9 @@ def _addresses(index: int, interface: Interface) -> Iterator[Request]:
     for text in interface.addresses:
         address = ip_interface(text)
         packed = address.ip.packed
-        body = ADDRESS.pack(_family(address.ip), address.network.prefixlen, 0, 0, index)
+        body = ADDRESS.pack(family_of(address.ip), address.network.prefixlen, 0, 0, index)
         body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
         body += attribute(_IFA_FLAGS, struct.pack("=I", _NO_DAD_NO_PREFIX_ROUTE))
         yield RTM_NEWADDR, NLM_F_CREATE, body
         if address.version == 6 and index != LOOPBACK_INDEX:
-            yield RTM_NEWROUTE, NLM_F_CREATE, _local_route(index, address.ip)
-
-
-def _local_route(index: int, address: IPv4Address | IPv6Address) -> bytes:
-    """The route that makes an address local. For an IPv6 address the kernel adds it later, in a task of its own, once
-    the interface has a carrier (net/ipv6/addrconf.c), and packets may come before."""
-    body = ROUTE.pack(_family(address), 8 * len(address.packed), 0, 0, _LOCAL_TABLE, _RTPROT_STATIC, 0, _RTN_LOCAL, 0)
-    return body + attribute(RTA_DST, address.packed) + attribute(RTA_OIF, _u32(index))
-
-
-def _family(address: IPv4Address | IPv6Address) -> int:
-    if address.version == 4:
-        return socket.AF_INET
-    return socket.AF_INET6
-
-
-def _route(route: Route, indexes: dict[str, int]) -> bytes:
-    to = ip_network(route.to)
-    family = _family(to.network_address)
-    source, source_length = _rule_network(RTA_SRC, route.source)
-    flags = _RTNH_F_ONLINK * bool(route.via)
-    body = ROUTE.pack(family, to.prefixlen, source_length, route.tos, 0, _RTPROT_STATIC, route.scope, route.type, flags)
-    body += attribute(RTA_DST, to.network_address.packed) + source + attribute(RTA_TABLE, _u32(route.table))
-    body += _gateway(family, route.via) + _device(route.dev, indexes) + _if_set(RTA_PRIORITY, route.metric)
-    if route.src:
-        body += attribute(RTA_PREFSRC, ip_address(route.src).packed)
-    if route.hops:
-        body += attribute(RTA_MULTIPATH, b"".join(_hop(family, hop, indexes) for hop in route.hops))
-    return body
-
-
-def _device(name: str, indexes: dict[str, int]) -> bytes:
-    if not name:
-        return b""
-    return attribute(RTA_OIF, _u32(indexes.get(name, 0)))
-
-
-def _gateway(family: int, via: str) -> bytes:
-    if not via:
-        return b""
-    address = ip_address(via)
-    if _family(address) == family:
-        return attribute(RTA_GATEWAY, address.packed)
-    return attribute(RTA_VIA, struct.pack("=H", _family(address)) + address.packed)
-
-
-def _hop(family: int, hop: Hop, indexes: dict[str, int]) -> bytes:
-    gateway = _gateway(family, hop.via)
-    flags = _RTNH_F_ONLINK * bool(hop.via)
-    return NEXT_HOP.pack(NEXT_HOP.size + len(gateway), flags, hop.weight - 1, indexes.get(hop.dev, 0)) + gateway
-
-
-def _rule(rule: RoutingRule) -> bytes:
-    source, source_length = _rule_network(FRA_SRC, rule.source)
-    destination, destination_length = _rule_network(FRA_DST, rule.destination)
-    flags = FIB_RULE_INVERT * rule.inverted
-    body = RULE.pack(rule.family, destination_length, source_length, rule.tos, 0, rule.action, flags)
-    body += source + destination + attribute(FRA_PRIORITY, _u32(rule.priority))
-    body += _rule_names(rule) + _rule_numbers(rule)
-    for kind, text, layout in (
-        (FRA_SPORT_RANGE, rule.sport, "=HH"),
-        (FRA_DPORT_RANGE, rule.dport, "=HH"),
-        (FRA_UID_RANGE, rule.uids, "=II"),
-    ):
-        if text:
-            first, _, last = text.partition("-")
-            body += attribute(kind, struct.pack(layout, int(first), int(last)))
-    return body
-
-
-def _rule_names(rule: RoutingRule) -> bytes:
-    body = b""
-    for kind, name in ((FRA_IIFNAME, rule.iif), (FRA_OIFNAME, rule.oif)):
-        if name:
-            body += attribute(kind, name.encode("utf-8", "surrogateescape") + b"\0")
-    return body
-
-
-def _rule_numbers(rule: RoutingRule) -> bytes:
-    body = b""
-    for kind, number in ((FRA_TABLE, rule.table), (FRA_GOTO, rule.goto), (FRA_FWMARK, rule.mark)):
-        body += _if_set(kind, number)
-    # A mark of 0 counts where the mask is stated.
-    body += _if_set(FRA_FWMASK, rule.mask)
-    if rule.protocol:
-        body += attribute(FRA_IP_PROTO, bytes([rule.protocol]))
-    if rule.suppress_prefix >= 0:
-        body += attribute(FRA_SUPPRESS_PREFIXLEN, _u32(rule.suppress_prefix))
-    return body
-
-
-def _if_set(kind: int, number: int) -> bytes:
-    if not number:
-        return b""
-    return attribute(kind, _u32(number))
-
-
-def _rule_network(kind: int, text: str) -> tuple[bytes, int]:
-    if not text:
-        return b"", 0
-    network = ip_network(text)
-    return attribute(kind, network.network_address.packed), network.prefixlen
-
-
-def _u32(number: int) -> bytes:
-    return struct.pack("=I", number & 0xFFFFFFFF)
+            yield RTM_NEWROUTE, NLM_F_CREATE, local_route_message(index, address.ip)

@@ -120,22 +120,26 @@ def _expected(packet: Packet, number: int) -> Iterator[Entry]:
 
 
 def _established(packet: Packet, number: int) -> Entry:
-    family, protocol = _family(packet), protocol_number(packet)
+    protocol = protocol_number(packet)
+    entry = Entry(_family(packet), protocol, packet.source, packet.destination)
+    if packet.protocol in _REQUEST_OF:
+        return _of_icmp(packet, number, entry)
     if packet.protocol in _PORTS:
-        ports = (packet.source_port or 0, packet.destination_port or 0)
-        return Entry(family, protocol, packet.source, packet.destination, ports)
+        return replace(entry, ports=(packet.source_port or 0, packet.destination_port or 0))
     if protocol in _WITH_PORTS_OF_ZERO:
-        return Entry(family, protocol, packet.source, packet.destination, (0, 0))
-    if packet.protocol not in _REQUEST_OF:
-        return Entry(family, protocol, packet.source, packet.destination)
+        return replace(entry, ports=(0, 0))
+    return entry
+
+
+def _of_icmp(packet: Packet, number: int, entry: Entry) -> Entry:
+    """The entry of a question and its answer. Raises NoEntryError."""
     kind = icmp_type(packet)
     requests = _REQUEST_OF[packet.protocol]
     if kind in requests:
-        return Entry(
-            family, protocol, packet.destination, packet.source, icmp=(requests[kind], packet.icmp_code, number)
-        )
+        asked = (requests[kind], packet.icmp_code, number)
+        return replace(entry, source=packet.destination, destination=packet.source, icmp=asked)
     if kind in _REPLY_OF[packet.protocol]:
-        return Entry(family, protocol, packet.source, packet.destination, icmp=(kind, packet.icmp_code, number))
+        return replace(entry, icmp=(kind, packet.icmp_code, number))
     raise NoEntryError(f"{packet.protocol} type {kind} has no state {packet.state.value} of its own")
 
 

@@ -80,13 +80,28 @@ class BedRules:
 
     def rule(self, table: str, chain: str, position: int) -> Rule | None:
         """The rule at this position of the ruleset; None if there is none."""
-        known = self.proved.tables.get(table)
-        if known is None or chain not in known.chains:
-            return None
-        rules = known.chains[chain].rules
+        rules = _chain_of(self.proved, table, chain).rules
         if not 0 < position <= len(rules):
             return None
         return rules[position - 1]
+
+    def length(self, table: str, chain: str) -> int:
+        """How many rules the bed has in a chain."""
+        return len(_chain_of(self.loaded, table, chain).rules)
+
+    def policy(self, table: str, chain: str) -> str:
+        """The policy of a built-in chain of the ruleset, where a fresh kernel has it."""
+        return _chain_of(self.proved, table, chain).policy_after("ACCEPT") or "ACCEPT"
+
+    def has_chain(self, table: str, chain: str) -> bool:
+        """Whether the ruleset has this chain."""
+        return table in self.proved.tables and chain in self.proved.tables[table].chains
+
+
+def _chain_of(ruleset: Ruleset, table: str, chain: str) -> Chain:
+    """A chain of a ruleset; an empty one if it has none of this name."""
+    known = ruleset.tables.get(table, Table(table, {}))
+    return known.chains.get(chain, Chain(chain, None))
 
 
 class Owner(NamedTuple):

@@ -7,11 +7,13 @@ This module is pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from fwguardd.packets.bed_rules import bed_rules
 from fwguardd.packets.model import Journey, PacketView, Step, Undecided, Verdict
-from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, VERDICTS
+from fwguardd.ruleset.model import BUILTIN_CHAINS, VERDICTS, Ruleset
 from fwguardd.ruleset.rule_view import RuleView, target_of
 
 if TYPE_CHECKING:
@@ -21,10 +23,17 @@ if TYPE_CHECKING:
     from fwguardd.packets.model import Packet
     from fwguardd.ruleset.model import Rule
 
-_ENDS_WITH_ACCEPT: Final = frozenset({"DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SAME", "DNPT", "SNPT"})
-"""Target extensions after which a packet traverses no other rule of its table."""
-_BY_A_PROGRAM: Final = frozenset({"QUEUE", "NFQUEUE", "SYNPROXY", "TPROXY", "TARPIT", "CLUSTERIP"})
-"""Targets that leave the verdict to something that a bed does not have: a program, a socket, another host."""
+_OUTCOMES: Final[Mapping[str | None, str]] = {
+    **{verdict: verdict.lower() for verdict in VERDICTS},
+    **dict.fromkeys(("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SAME", "DNPT", "SNPT"), "accept"),
+}
+"""What targets of legacy iptables do; after those of NAT a packet traverses no other rule of its table."""
+_SAID_BY_TARGET: Final[Mapping[str | None, str]] = {
+    "REJECT": "reject",
+    **dict.fromkeys(("QUEUE", "NFQUEUE", "SYNPROXY", "TPROXY", "TARPIT", "CLUSTERIP"), "queue"),
+}
+"""Targets for which the trace of nf_tables says less. The latter leave the verdict to something that a bed does not
+have: a program, a socket, another host."""
 _SEEN: Final = {
     True: "the kernel dropped the packet, and no rule did",
     False: "the packet did not arrive at the first hook",
@@ -36,7 +45,9 @@ def read_journey(packet: Packet, result: Mapping[str, Any], rules: BedRules | No
     """What became of a packet, from the answer of the bed. ``rules`` are those of its family; None without any."""
     if "undecided" in result:
         return Undecided(packet, result["undecided"])
-    reading = _Reading(rules, [_view(view) for view in result["views"]])
+    if rules is None:
+        rules = bed_rules(Ruleset(packet.family, {}))
+    reading = _Reading(rules, list(map(_view, result["views"])))
     for step in result["steps"]:
         reading.add(*step)
     return _journey(packet, result, reading)
@@ -45,7 +56,7 @@ def read_journey(packet: Packet, result: Mapping[str, Any], rules: BedRules | No
 class _Reading:
     """The steps of a packet, and the questions that it met: whether a rule matches whose match a bed does not have."""
 
-    def __init__(self, rules: BedRules | None, views: Sequence[PacketView]) -> None:
+    def __init__(self, rules: BedRules, views: Sequence[PacketView]) -> None:
         self._rules = rules
         self._views = views
         self.steps: list[Step] = []
@@ -54,66 +65,43 @@ class _Reading:
     def add(self, table: str, chain: str, position: int | None, outcome: str, view: int) -> None:
         """Add what one message says."""
         packet = self._views[view]
-        if not outcome and position is not None and position > self._length(table, chain):
-            # Legacy iptables gives the policy, and the end of a chain, the number behind the last rule.
-            if chain not in BUILTIN_CHAINS[table]:
-                return
-            position = None
         if position is None:
-            self.steps.append(Step(table, chain, None, outcome or self._policy(table, chain), packet))
-            return
-        if self._rules is None:
-            self.steps.append(Step(table, chain, position, outcome or "continue", packet))
-            return
-        stand = self._rules.stand(table, chain, position)
-        rule = self._rules.rule(table, chain, stand.position)
-        if stand.match:
-            self.questions.append((Step(table, chain, stand.position, "continue", packet), stand))
+            self.steps.append(Step(table, chain, None, outcome, packet))
+        elif not outcome and position > self._rules.length(table, chain):
+            self._add_end(table, chain, packet)
         else:
-            self.steps.append(Step(table, chain, stand.position, self._outcome(table, rule, outcome), packet))
+            self._add_rule(table, chain, self._rules.stand(table, chain, position), outcome, packet)
 
-    def _length(self, table: str, chain: str) -> int:
-        """How many rules the bed has in a chain."""
-        if self._rules is None or table not in self._rules.loaded.tables:
-            return 0
-        known = self._rules.loaded.tables[table].chains.get(chain)
-        if known is None:
-            return 0
-        return len(known.rules)
+    def _add_end(self, table: str, chain: str, packet: PacketView) -> None:
+        """Legacy iptables gives the policy, and the end of a chain, the number behind the last rule."""
+        if chain in BUILTIN_CHAINS[table]:
+            self.steps.append(Step(table, chain, None, self._rules.policy(table, chain).lower(), packet))
 
-    def _policy(self, table: str, chain: str) -> str:
-        if self._rules is None or table not in self._rules.proved.tables:
-            return "accept"
-        known = self._rules.proved.tables[table].chains.get(chain)
-        if known is None or known.policy in (None, NOT_STATED):
-            return "accept"
-        return str(known.policy).lower()
+    def _add_rule(self, table: str, chain: str, stand: Stand, outcome: str, packet: PacketView) -> None:
+        step = Step(table, chain, stand.position, "continue", packet)
+        if stand.match:
+            self.questions.append((step, stand))
+            return
+        rule = self._rules.rule(table, chain, stand.position)
+        if rule is not None:
+            outcome = self._outcome(table, rule, outcome)
+        self.steps.append(replace(step, outcome=outcome or "continue"))
 
-    def _outcome(self, table: str, rule: Rule | None, traced: str) -> str:
-        if rule is None:
-            return traced or "continue"
+    def _outcome(self, table: str, rule: Rule, traced: str) -> str:
         target = target_of(rule.text)
-        if target == "REJECT":
-            return "reject"
-        if target in _BY_A_PROGRAM:
-            return "queue"
-        if traced:
-            return traced
-        return self._outcome_of_target(table, rule, target)
+        if target in _SAID_BY_TARGET:
+            return _SAID_BY_TARGET[target]
+        return traced or self._outcome_of_target(table, rule, target)
 
     def _outcome_of_target(self, table: str, rule: Rule, target: str | None) -> str:
         """What a target of legacy iptables does."""
-        if target is None:
+        if target in _OUTCOMES:
+            return _OUTCOMES[target]
+        if target is None or not self._rules.has_chain(table, target):
             return "continue"
-        if target in VERDICTS:
-            return target.lower()
-        if target in _ENDS_WITH_ACCEPT:
-            return "accept"
-        if self._rules is not None and target in self._rules.proved.tables[table].chains:
-            if RuleView.of(rule.text).is_goto:
-                return f"goto {target}"
-            return f"jump {target}"
-        return "continue"
+        if RuleView.of(rule.text).is_goto:
+            return f"goto {target}"
+        return f"jump {target}"
 
     def question_about(self, packet: Packet, verdict: Verdict) -> tuple[Step, Stand] | None:
         """The first question on which the verdict depends; None if it depends on none."""
@@ -130,9 +118,7 @@ class _Reading:
         return any((step.table, step.chain, step.position) == place for step in self.steps)
 
     def _target(self, step: Step) -> str | None:
-        if self._rules is None or step.position is None:
-            return None
-        rule = self._rules.rule(step.table, step.chain, step.position)
+        rule = self._rules.rule(step.table, step.chain, step.position or 0)
         if rule is None:
             return None
         return target_of(rule.text)
