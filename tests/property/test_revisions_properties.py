@@ -81,7 +81,7 @@ REVISIONS = st.builds(
 PENDINGS = st.builds(PendingConfirmation, NUMBERS, st.none() | NUMBERS, SECONDS, ANY_TEXT, SECONDS, ANY_TEXT)
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(REVISIONS)
 def test_a_revision_comes_back_as_it_was(revision: Revision) -> None:
     """What is recorded is what is read, by the same store and by the next one, with the origins of rules and chains,
@@ -400,7 +400,7 @@ def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bo
         assert repr(found.revision) == repr(_revision(found.revision.number))
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_rot_anywhere_is_noticed(data: st.DataObject) -> None:
     """Change, cut off or add a byte anywhere in any file: the file is named, set aside, and everything else is there;
