@@ -17,6 +17,7 @@ from fwguardd.ctl.denials.event import EVENT_NAMES, from_entry
 from fwguardd.ctl.denials.filters import Filter, Filters
 from fwguardd.ctl.denials.histogram import AUTOMATIC, step
 from fwguardd.ctl.denials.log_files import LogFileReader
+from fwguardd.ctl.denials.network_database import NAME_KEYS, Database, DatabaseError, NetworkNames
 from fwguardd.ctl.denials.old_lines import OldFiles, prefix
 from fwguardd.ctl.denials.output_forms import Account, Form, Kind, pieces
 from fwguardd.ctl.denials.times import time_spec
@@ -54,6 +55,9 @@ examples:
   fwguardctl denials --read /var/log/kern.log --since "1h ago"
   zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
 
+
+_DATABASE_FOLDERS: Final = (Path("/usr/share/GeoIP"), Path("/var/lib/GeoIP"))
+"""Where Debian's packages and geoipupdate(1) put databases of networks."""
 
 _POSITIVE: Final = re.compile(r"0*[1-9][0-9]{0,5}")
 
@@ -98,6 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     )  # fmt: skip
     add("--unique", type=groups.key, metavar="KEY", help="count the different values of this key, for each of --by")
     add(
+        "--names", action="append", type=Path, metavar="FILE",
+        help="the database of networks for the keys country and as, in the form of MaxMind (*.mmdb)",
+    )  # fmt: skip
+    add(
         "--histogram", nargs="?", type=step, const=AUTOMATIC, metavar="STEP",
         help="packets over time, in steps such as 10m, 1h or 1d",
     )  # fmt: skip
@@ -140,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
         return _fail(error, WRONG_USAGE)
     except FileNotPermittedError as error:
         return _fail(error, NOT_PERMITTED)
-    except UnreadableError as error:
+    except (UnreadableError, DatabaseError) as error:
         return _fail(error, FAILED)
     except BrokenPipeError:
         raise
@@ -216,10 +224,37 @@ def _form(options: argparse.Namespace) -> Form:
         kind = Kind.JSON
     if options.csv:
         kind = Kind.CSV
-    form = Form(kind, options.follow, options.top, options.by, options.unique, options.histogram)
+    form = Form(kind, options.follow, options.top, options.by, options.unique, options.histogram, _names(options))
     if form.counts:
         _check_counts(form)
     return form
+
+
+def _names(options: argparse.Namespace) -> NetworkNames | None:
+    """The databases of networks, if a key needs one. Raises UnreadableError."""
+    wanted = {*options.by, options.unique}.intersection(NAME_KEYS)
+    if not wanted:
+        return None
+    paths = options.names or _installed_databases()
+    if not paths:
+        places = " or ".join(map(str, _DATABASE_FOLDERS))
+        raise UnreadableError(
+            f"--by {min(wanted)}: there is no database of networks (*.mmdb) in {places}; name one with --names FILE"
+        )
+    return NetworkNames(tuple(map(_database, paths)))
+
+
+def _installed_databases() -> list[Path]:
+    return [path for folder in _DATABASE_FOLDERS for path in sorted(folder.glob("*.mmdb"))]
+
+
+def _database(path: Path) -> Database:
+    try:
+        return Database(path.read_bytes())
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}; --names takes a database in the form of MaxMind") from error
+    except DatabaseError as error:
+        raise UnreadableError(f"{path}: this is not a database in the form of MaxMind: {error}") from error
 
 
 def _check_counts(form: Form) -> None:

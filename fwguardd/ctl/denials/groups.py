@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from math import log
 from typing import TYPE_CHECKING, Any, Final
 
+from fwguardd.ctl.denials.network_database import NAME_KEYS
 from fwguardd.ctl.denials.table import rule
 from fwguardd.ctl.denials.top import BoundedCount, port
 from fwguardd.escaping import printable
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
     from fwguardd.ctl.answers import AnswerPainter
     from fwguardd.ctl.denials.event import Event
+    from fwguardd.ctl.denials.network_database import NetworkNames
 
 _FIELDS: Final = ("src", "dst", "proto", "in", "out", "uid", "prefix")
-KEYS: Final = ("src", "net", "net/N", "dst", "dport", "proto", "rule", "in", "out", "uid", "host", "hour", "day")
+KEYS: Final = (
+    "src", "net", "net/N", "country", "as", "dst", "dport", "proto", "rule", "in", "out", "uid", "host", "hour", "day",
+)  # fmt: skip
 """The keys that a user may give. ``net`` is the /24 or /64 of the source."""
 
 TIME_KEYS: Final = frozenset({"hour", "day"})
@@ -79,7 +83,9 @@ def _other(event: Event, key: str) -> str | None:
         return port(event.fields)
     if key == "rule":
         return rule(event.fields)
-    return event.host
+    if key == "host":
+        return event.host
+    return None
 
 
 def _time(realtime: int | None, form: str) -> str | None:
@@ -160,20 +166,20 @@ class UniqueCount:
 class Groups:
     """Packets by the values of some keys; ``unique`` is the key whose different values are counted."""
 
-    def __init__(self, by: Sequence[str], unique: str | None) -> None:
-        self.by, self.unique = tuple(by), unique
+    def __init__(self, by: Sequence[str], unique: str | None, names: NetworkNames | None = None) -> None:
+        self.by, self.unique, self._names_of = tuple(by), unique, names
         self._counts: BoundedCount[tuple[str, ...]] = BoundedCount()
         self._unique: dict[tuple[str, ...], UniqueCount] = {}
         self.total = 0
 
     def add(self, events: Iterable[Event]) -> None:
-        """Count the events that are about packets."""
+        """Count the events that are about packets. Raises DatabaseError."""
         for event in events:
             if event.is_of_packets:
                 self._add(event)
 
     def _add(self, event: Event) -> None:
-        key = tuple(value(event, name) for name in self.by)
+        key = tuple(self._value(event, name) for name in self.by)
         weight = event.weight
         self.total += weight
         if self._counts.add(key, weight):
@@ -182,7 +188,13 @@ class Groups:
             found = self._unique.get(key)
             if found is None:
                 found = self._unique[key] = UniqueCount()
-            found.add(value(event, self.unique))
+            found.add(self._value(event, self.unique))
+
+    def _value(self, event: Event, name: str) -> str:
+        """The value of a key. Raises DatabaseError."""
+        if self._names_of is not None and name in NAME_KEYS:
+            return self._names_of.name(str(event.fields.get("src", "")), name) or NOTHING
+        return value(event, name)
 
     def _rows(self, number: int | None) -> list[tuple[tuple[str, ...], int]]:
         """The groups with most packets; in the order of time if that is the first key."""

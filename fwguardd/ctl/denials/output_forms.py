@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fwguardd.ctl.denials.event import Event
+    from fwguardd.ctl.denials.network_database import NetworkNames
 
 Account: TypeAlias = "Callable[[], Mapping[str, object]]"
 """Gives what became of the lines, after all are read."""
@@ -45,6 +46,7 @@ class Form:
     by: tuple[str, ...] = ()
     unique: str | None = None
     histogram: int | None = None
+    names: NetworkNames | None = None
 
     @property
     def counts(self) -> bool:
@@ -132,7 +134,7 @@ def _bar() -> str:
 
 
 def _groups(events: Iterable[Event], form: Form, account: Account | None) -> Iterator[str]:
-    groups = Groups(form.by, form.unique)
+    groups = Groups(form.by, form.unique, form.names)
     groups.add(events)
     if form.kind is Kind.JSON:
         yield _document(groups.document(form.rows), account)
