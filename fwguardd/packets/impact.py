@@ -124,10 +124,12 @@ class Impact:
 
 
 def connection_probes(connections: Iterable[Connection], routes: HostRoutes) -> Probes:
-    """The next packets of each kind of connection, and its first one. Of one kind the first connection is taken."""
+    """The next packets of each kind of connection, and its first one. Of one kind the first connection is taken. What
+    goes to a multicast group is tracked, too, but is no connection."""
     kinds: dict[tuple[object, ...], Connection] = {}
     for connection in connections:
-        kinds.setdefault(kind_of(connection), connection)
+        if not connection.destination.is_multicast:
+            kinds.setdefault(kind_of(connection), connection)
     probes = [list(_of_connection(one, routes)) for one in itertools.islice(kinds.values(), MOST_CONNECTIONS)]
     left_out = (
         *_left_out(len(kinds) - len(probes), "connection"),
