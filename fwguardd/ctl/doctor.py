@@ -18,7 +18,7 @@ from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.reports import read_boot_report
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.sets import findings_of_sets, set_files_in
+from fwguardd.enforce.sets import read_sets, set_files_in
 from fwguardd.enforce.validate import compose_files
 from fwguardd.kernel import host
 from fwguardd.kernel.generations import GenerationNotices, GenerationNoticesError
@@ -229,7 +229,7 @@ def _examine_rules_directory(settings: Settings) -> Diagnosis:
     snapshot, context = take_snapshot(settings.rules_dir), settings.lint_context()
     candidate = compose_files(snapshot.files, context, sets=snapshot.sets).candidate
     sets = diagnose_host.check_sets(named_sets(candidate), kernel_sets(snapshot.sets | context.lists))
-    wrong = findings_of_sets(set_files_in(settings.rules_dir) or (), draft=False)
+    _, wrong = read_sets(set_files_in(settings.rules_dir) or (), draft=False)
     return Diagnosis((*snapshot.findings, *wrong, *forwarding_findings(candidate.rulesets), *sets))
 
 

@@ -15,7 +15,7 @@ from fwguardd.ctl.diagnose_host import SYSCTLS, check_forwarding
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
-from fwguardd.enforce.sets import findings_of_sets, set_files_in
+from fwguardd.enforce.sets import read_sets, set_files_in
 from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator
 from fwguardd.escaping import printable
 from fwguardd.kernel.host import forwards
@@ -152,9 +152,9 @@ def snapshot_of(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
 
 
 def with_sets(snapshot: Snapshot, paths: Iterable[Path], *, draft: bool) -> Snapshot:
-    """The snapshot with what is wrong with set files."""
-    findings = Findings((*snapshot.findings, *findings_of_sets(paths, draft=draft)))
-    return replace(snapshot, findings=findings)
+    """The snapshot with the set files, and what is wrong with them."""
+    files, findings = read_sets(paths, draft=draft)
+    return replace(snapshot, findings=Findings((*snapshot.findings, *findings)), set_files=tuple(files))
 
 
 def _snapshot_of_files(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
@@ -162,7 +162,7 @@ def _snapshot_of_files(paths: Sequence[Path], rules_dir: Path) -> Snapshot:
     findings: list[Finding] = []
     for path in paths:
         if is_set_file(path.name):
-            findings += findings_of_sets([path], draft=_is_draft(path, rules_dir))
+            findings += read_sets([path], draft=_is_draft(path, rules_dir))[1]
             continue
         outcome = read_rule_file(path, draft=_is_draft(path, rules_dir))
         if isinstance(outcome, RuleFile):

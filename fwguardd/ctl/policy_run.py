@@ -23,6 +23,7 @@ from fwguardd.kernel.host_network import read_host
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
+from fwguardd.kernel.set_file_copies import copies_of_files
 from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
 from fwguardd.packets.host import Host, HostError
 from fwguardd.packets.policy_cases import cases_of
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fwguardd.ctl.offline_verbs import OfflineInput
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid, Validation
+    from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.iptables import Backend, Tool
     from fwguardd.packets.bed import Bed
     from fwguardd.packets.policy_cases import Case
@@ -159,7 +161,7 @@ def _and_findings(result: Valid, findings: Findings) -> Validation:
 
 def run_on_files(result: Valid, tool: Tool, source: OfflineInput, host_file: Path | None = None) -> PolicyRun:
     """The results of the policy tests of valid files. Raises NamespaceError, KernelError, HostFileError."""
-    with beds_of_this_host(tool.backend.value) as beds:
+    with beds_of_this_host(tool.backend.value, copies_of_files(result.sets)) as beds:
         draft = source.is_draft or host_file is not None
         rulesets = rules_around(result.rehearsed.rulesets, source, tool.backend, draft=draft)
         host = host_of(host_file)
@@ -175,12 +177,12 @@ def run_on_kernel(result: Valid, tool: Tool, source: OfflineInput, host_file: Pa
 
 
 @contextlib.contextmanager
-def beds_of_this_host(backend: str) -> Iterator[Beds]:
-    """Beds in namespaces that end with the with block. Raises NamespaceError."""
+def beds_of_this_host(backend: str, sets: Mapping[str, Copy] | None = None) -> Iterator[Beds]:
+    """Beds in namespaces that end with the with block, with these sets before the host's. Raises NamespaceError."""
     pool = NamespacePool(spares=1, for_beds=True)
     try:
         pool.refill()
-        yield Beds(backend, pool)
+        yield Beds(backend, pool, sets or {})
     finally:
         pool.close()
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import loaded_before
 from fwguardd.enforce.look import look_at
-from fwguardd.enforce.validate import Valid
 from fwguardd.ruleset.copies import may_have_twins
 from fwguardd.ruleset.model import Findings
 
 if TYPE_CHECKING:
     from fwguardd.enforce.context import Context
     from fwguardd.enforce.state import State
+    from fwguardd.enforce.validate import Valid
 
 
 def without_copies(context: Context, state: State, accepted: Valid) -> Valid:
@@ -27,4 +28,5 @@ def without_copies(context: Context, state: State, accepted: Valid) -> Valid:
     live = {family: saved.shown for family, saved in look.saved.items()}
     loaded = loaded_before(state.in_force)
     rehearsed, findings = accepted.rehearsed.without_twins(live, loaded, context.preserve)
-    return Valid(rehearsed, Findings((*accepted.findings, *context.validator.unsilenced(findings))))
+    found = Findings((*accepted.findings, *context.validator.unsilenced(findings)))
+    return replace(accepted, rehearsed=rehearsed, findings=found)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from fwguardd.ruleset.set_files import SetFile
+
 LARGEST_FILE = 16 << 20
 """Bytes of one rule file; 100,000 rules are about 8 MB."""
 
@@ -64,7 +66,7 @@ class Snapshot:
 
     Rules that have ended (`fwguardd.ruleset.expiry`) are comments in the files. ``until`` is when the next ones end, in
     seconds since 1970; None where none do. ``any_ended`` says whether some have. ``sets`` are the names of the set
-    files.
+    files, and ``set_files`` those of them that were read, for a check.
     """
 
     directory: Path
@@ -74,6 +76,7 @@ class Snapshot:
     until: float | None = None
     any_ended: bool = False
     sets: frozenset[str] = frozenset()
+    set_files: tuple[SetFile, ...] = ()
 
     @property
     def short(self) -> str:

@@ -287,21 +287,23 @@ def set_files_in(directory: Path) -> list[Path] | None:
     return [directory / name for name in names if is_set_file(name)]
 
 
-def findings_of_sets(paths: Iterable[Path], *, draft: bool) -> list[Finding]:
-    """What is wrong with set files, for a check."""
+def read_sets(paths: Iterable[Path], *, draft: bool) -> tuple[list[SetFile], list[Finding]]:
+    """The set files, and what is wrong with others, for a check."""
+    files: list[SetFile] = []
     findings: list[Finding] = []
     for path in paths:
-        findings += _findings_of(read_set(path, draft=draft))
-    return findings
+        outcome = _parsed(read_set(path, draft=draft))
+        if isinstance(outcome, SetFile):
+            files.append(outcome)
+        else:
+            findings += outcome
+    return files, findings
 
 
-def _findings_of(outcome: RuleFile | Finding) -> Sequence[Finding]:
+def _parsed(outcome: RuleFile | Finding) -> SetFile | Sequence[Finding]:
     if isinstance(outcome, Finding):
         return (outcome,)
-    parsed = read_set_file(outcome.path, outcome.data)
-    if isinstance(parsed, SetFile):
-        return ()
-    return parsed
+    return read_set_file(outcome.path, outcome.data)
 
 
 def _has(facts: Mapping[str, SetFacts], name: str, family: Family, known: Loaded) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import RuleFile
+    from fwguardd.ruleset.set_files import SetFile
     from fwguardd.ruleset.statements import Reading
 
 _ONCE_PER_FILE = frozenset({"preserved-chain", "preserved-rule"})
@@ -43,11 +44,13 @@ class Rehearse(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Rule files that a kernel takes. No finding is an error. ``tests`` are the policy tests beside them."""
+    """Rule files that a kernel takes. No finding is an error. ``tests`` are the policy tests beside them, and ``sets``
+    the set files that were read for a check."""
 
     rehearsed: Canonical
     findings: Findings
     tests: tuple[PolicyTest, ...] = ()
+    sets: tuple[SetFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class Validator:
             return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
         warnings = Findings((*composition.findings, *unsilenced(outcome.warnings, readings)))
         warnings = warnings.once_per_file(_ONCE_PER_FILE).bounded()
-        return Valid(outcome.without_copies(self._context.preserve), warnings, tests.tests)
+        return Valid(outcome.without_copies(self._context.preserve), warnings, tests.tests, snapshot.set_files)
 
     def _with_sets(self, candidate: Candidate, snapshot: Snapshot) -> Candidate:
         if self._sets_come:

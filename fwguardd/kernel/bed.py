@@ -7,7 +7,7 @@ the kernel log of the host, and it ends with the bed.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.kernel.ipset_copies import read_copies
@@ -19,10 +19,12 @@ from fwguardd.packets.documents import packet_document
 from fwguardd.packets.model import Direction
 from fwguardd.packets.traces import read_journey
 from fwguardd.ruleset.model import Candidate
+from fwguardd.ruleset.references import named_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.packets.bed_rules import BedRules
     from fwguardd.packets.host import Host
@@ -40,8 +42,10 @@ class LoadedBed:
     """A bed with a ruleset in it (`fwguardd.packets.bed.Bed`). ``left_out`` says, for messages, what of the host's
     network the namespace lacks."""
 
-    def __init__(self, backend: str, scratch: ScratchNamespace, rulesets: Mapping[Family, Ruleset]) -> None:
-        self._backend = backend
+    def __init__(
+        self, backend: str, scratch: ScratchNamespace, rulesets: Mapping[Family, Ruleset], sets: Mapping[str, Copy]
+    ) -> None:
+        self._backend, self._given_sets = backend, sets
         self._scratch = scratch
         self._rulesets = rulesets
         self._sets: frozenset[str] = frozenset()
@@ -51,8 +55,9 @@ class LoadedBed:
 
     def make(self, host: Host) -> None:
         """Rebuild the network of the host, and load the rules. Raises NamespaceError."""
-        named, _ = objects_named(Candidate(self._rulesets))
-        copies = read_copies(named.sets)
+        candidate = Candidate(self._rulesets)
+        named, _ = objects_named(candidate)
+        copies = read_copies(named.sets) | self._given(candidate)
         self._sets = frozenset(copies)
         self._rules = self._rules_for(ROOT)
         request: dict[str, Any] = {"bed": host.document(), "set_copies": copies}
@@ -64,6 +69,10 @@ class LoadedBed:
             self._sets -= set(answer["empty_sets"])
             self._rules = self._rules_for(ROOT)
             self._load({})
+
+    def _given(self, candidate: Candidate) -> dict[str, Copy]:
+        """The sets that rules name and that the bed was given."""
+        return {name: self._given_sets[name] for name in named_sets(candidate) if name in self._given_sets}
 
     def send(self, packets: Sequence[Packet]) -> list[Journey | Undecided]:
         """What the kernel did with each packet, in the order of the packets. Raises NamespaceError."""
@@ -133,10 +142,12 @@ def _other_than_root(owner: Owner) -> Owner | None:
 
 @dataclass(frozen=True, slots=True)
 class Beds:
-    """Beds with one backend, in namespaces from one pool."""
+    """Beds with one backend, in namespaces from one pool. ``sets`` are sets with their entries that take the place of
+    those of the host."""
 
     backend: str
     pool: NamespacePool
+    sets: Mapping[str, Copy] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def prove(self, rulesets: Mapping[Family, Ruleset], host: Host) -> Iterator[LoadedBed]:
@@ -145,7 +156,7 @@ class Beds:
         Raises NamespaceError where there can be no bed, or the rules do not load.
         """
         with self.pool.acquire() as scratch:
-            bed = LoadedBed(self.backend, scratch, rulesets)
+            bed = LoadedBed(self.backend, scratch, rulesets, self.sets)
             bed.make(host)
             yield bed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,3 +98,17 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp
     output("ipset create pairs hash:ip,port")
     daemon.drop("b.rules", "-4 -A INPUT -m set --match-set pairs src -j DROP\n")
     assert daemon.event("rules.finding", code="set-directions")["file"] == f"{daemon.rules}/b.rules:1"
+
+
+def test_policy_tests_of_a_draft_know_its_sets(tmp_path: Path) -> None:
+    """The sets of a draft are not on this host: packets are compared with the entries of its files."""
+    (tmp_path / "a.rules").write_text("-P INPUT DROP\n-A INPUT -p tcp -m set --match-set office src -j ACCEPT\n")
+    (tmp_path / "office.set").write_text("192.0.2.0/25\n192.0.2.200\n2001:db8::/32\n")
+    accepted = ("192.0.2.7", "192.0.2.200", "2001:db8::5")
+    tests = [f"- {{expect: accept, proto: tcp, from: '{source}', dport: 22}}" for source in accepted]
+    tests += [f"- {{expect: drop, proto: tcp, from: '{source}', dport: 22}}" for source in ("192.0.2.201", "fd00::1")]
+    (tmp_path / "x.tests.yaml").write_text("defaults: {in: lo}\ntests:\n" + "\n".join(tests) + "\n")
+    command = [sys.executable, "-m", "fwguardd.ctl.main", "test", str(tmp_path)]
+    done = subprocess.run(command, cwd=LOADER.parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 " in done.stdout
