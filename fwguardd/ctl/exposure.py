@@ -61,11 +61,15 @@ class Exposure:
     def document(self) -> dict[str, Any]:
         """The exposure as JSON values. The keys are a contract."""
         return {
-            "sockets": [one.document() for one in self.sockets],
-            "open_without_listener": [one.document() for one in self.open_rules],
-            "ports": [one.document() for one in self.ports],
+            "sockets": _documents(self.sockets),
+            "open_without_listener": _documents(self.open_rules),
+            "ports": _documents(self.ports),
             "notes": list(self.notes),
         }
+
+
+def _documents(parts: Iterable[ExposedSocket | OpenRule | PortReach]) -> list[dict[str, Any]]:
+    return [part.document() for part in parts]
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -137,7 +141,7 @@ def _sockets() -> tuple[ListeningSocket, ...]:
 def send(attempts: Sequence[Attempt], bed: Bed) -> list[Result]:
     """What becomes of each attempt. Raises NamespaceError."""
     journeys = bed.send([attempt.packet for attempt in attempts])
-    return [Result(attempt, journey) for attempt, journey in zip(attempts, journeys, strict=True)]
+    return list(map(Result, attempts, journeys))
 
 
 def _without_listener(

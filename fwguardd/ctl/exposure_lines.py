@@ -122,7 +122,7 @@ def port_lines(ports: Iterable[PortReach], ink: AnswerPainter) -> Iterator[str]:
 
 def _port_table(rows: Sequence[tuple[str, str]], ink: AnswerPainter) -> Iterator[str]:
     """Two columns, the heading first."""
-    width = max(len(name) for name, _ in rows) + len(_GAP)
+    width = max(map(len, dict(rows))) + len(_GAP)
     paint: Paint = ink.dim
     for name, reach in rows:
         text = f"{name.ljust(width)}{escaped(reach)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.model import Packet
@@ -82,7 +83,7 @@ class HostRoutes:
 
     def interfaces(self) -> tuple[str, ...]:
         """The interfaces that have addresses, without the loopback interface."""
-        names = dict.fromkeys(own.interface for own in self.addresses)
+        names = dict.fromkeys(map(attrgetter("interface"), self.addresses))
         names.pop(LOOPBACK, None)
         return tuple(names)
 
@@ -96,7 +97,7 @@ class HostRoutes:
         """The interfaces with a default route, the preferred one first."""
         everything = _EVERYTHING[version]
         routes = [route for route in self.routes if route.network == everything]
-        return tuple(dict.fromkeys(route.interface for route in sorted(routes, key=_by_metric)))
+        return tuple(dict.fromkeys(map(attrgetter("interface"), sorted(routes, key=_by_metric))))
 
 
 _NO_ROUTE: Final = NetworkRoute(ip_network("0.0.0.0/0"), "")
@@ -110,9 +111,14 @@ _LOOPBACK_ROUTES: Final = (
 def host_routes(host: Host) -> HostRoutes:
     """The routes of a host: the addresses of its interfaces that are up, and the routes of its main table."""
     addresses = tuple(chain.from_iterable(map(_addresses, filter(_is_up, host.interfaces))))
-    own = [NetworkRoute(ip_network(one.address.ip), LOOPBACK) for one in addresses]
+    own = map(_own_route, addresses)
     others = chain.from_iterable(map(_routes, filter(_is_main, host.routes)))
     return HostRoutes(addresses, (*_LOOPBACK_ROUTES, *own, *others))
+
+
+def _own_route(own: OwnAddress) -> NetworkRoute:
+    """Packets to an address of the host stay in it."""
+    return NetworkRoute(ip_network(own.address.ip), LOOPBACK)
 
 
 def _is_up(interface: Interface) -> bool:
@@ -131,7 +137,7 @@ def _is_main(route: Route) -> bool:
 
 def _routes(route: Route) -> Iterator[NetworkRoute]:
     """A route, or one for each of its next hops."""
-    for device in filter(None, (route.dev, *[hop.dev for hop in route.hops])):
+    for device in filter(None, (route.dev, *map(attrgetter("dev"), route.hops))):
         yield NetworkRoute(ip_network(route.to), device, route.metric)
 
 

@@ -120,7 +120,7 @@ class Impact:
                 first = found.setdefault(turned.probe.name, turned)
                 clients = dict.fromkeys((*first.clients, *filter(None, [turned.probe.client])))
                 found[turned.probe.name] = replace(first, clients=tuple(clients))
-        return tuple(replace(turned, clients=_without_families(turned.clients)) for turned in found.values())
+        return tuple(map(_without_families, found.values()))
 
 
 def connection_probes(connections: Iterable[Connection], routes: HostRoutes) -> Probes:
@@ -130,20 +130,21 @@ def connection_probes(connections: Iterable[Connection], routes: HostRoutes) -> 
     for connection in connections:
         if not connection.destination.is_multicast:
             kinds.setdefault(kind_of(connection), connection)
-    probes = [list(_of_connection(one, routes)) for one in itertools.islice(kinds.values(), MOST_CONNECTIONS)]
+    chosen = itertools.islice(kinds.values(), MOST_CONNECTIONS)
+    probes = list(map(partial(_of_connection, routes), chosen))
     left_out = (
         *_left_out(len(kinds) - len(probes), "connection"),
-        *_unknown(probes.count([])),
+        *_unknown(probes.count(())),
     )
     return Probes(tuple(itertools.chain.from_iterable(probes)), left_out)
 
 
-def _of_connection(connection: Connection, routes: HostRoutes) -> Iterator[Probe]:
-    for packet in next_packets(connection, routes):
-        yield Probe(Subject.CONNECTION, str(connection), packet)
-    first = first_packet(connection, routes)
-    if first is not None:
-        yield Probe(Subject.AGAIN, str(connection), first)
+def _of_connection(routes: HostRoutes, connection: Connection) -> tuple[Probe, ...]:
+    name, first = str(connection), first_packet(connection, routes)
+    if first is None:
+        return ()
+    onward = map(partial(Probe, Subject.CONNECTION, name), next_packets(connection, routes))
+    return (*onward, Probe(Subject.AGAIN, name, first))
 
 
 def _left_out(number: int, one: str, many: str = "") -> Iterator[str]:
@@ -180,12 +181,13 @@ def _socket_probe(versions: Mapping[str, Collection[int]], attempt: Attempt) -> 
 _OVER: Final = " over IPv"
 
 
-def _without_families(clients: Collection[str]) -> tuple[str, ...]:
-    """The clients; one that is named with each of both families, once and without."""
-    return tuple(dict.fromkeys(_without_family(client, clients) for client in clients))
+def _without_families(turned: Turned) -> Turned:
+    """With each client once, and without a family where it is named with both."""
+    clients = map(partial(_without_family, turned.clients), turned.clients)
+    return replace(turned, clients=tuple(dict.fromkeys(clients)))
 
 
-def _without_family(client: str, clients: Collection[str]) -> str:
+def _without_family(clients: Collection[str], client: str) -> str:
     name = client.partition(_OVER)[0]
     if {f"{name}{_OVER}4", f"{name}{_OVER}6"} <= set(clients):
         return name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.packets.journeys import chain_of, ends_at, met_in, origin_document
@@ -154,7 +155,7 @@ def _index(step: Step, chain: Chain) -> int:
 
 def _neighbours(chain: Chain, index: int) -> tuple[Origin | None, Origin | None]:
     """The clients of the rule behind, and of the one in front; in front of the first rule that is the policy."""
-    origins = [chain.origin, *[rule.origin for rule in chain.rules], None]
+    origins = [chain.origin, *map(attrgetter("origin"), chain.rules), None]
     return origins[index + 1], origins[index]
 
 
