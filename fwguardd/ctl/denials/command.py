@@ -259,19 +259,24 @@ def _database(path: Path) -> Database:
 
 def _check_counts(form: Form) -> None:
     """Refuse the options that do not go with counts."""
-    option = "--top"
-    if form.unique:
-        option = "--unique"
-    if form.by:
-        option = "--by"
-    if form.histogram is not None:
-        option = "--histogram"
+    option = _count_option(form)
     if form.histogram is not None and (form.by or form.unique or form.top):
         raise _WrongUsageError("--histogram excludes --top, --by and --unique")
     if form.kind in (Kind.ECS, Kind.JSON_LINES):
         raise _WrongUsageError(f"{option} and --format {form.kind.value} exclude each other; use {option} --json")
     if form.live:
         raise _WrongUsageError(f"{option} and -f exclude each other: -f has no end at which to print counts")
+
+
+def _count_option(form: Form) -> str:
+    """The option by which packets are counted."""
+    if form.histogram is not None:
+        return "--histogram"
+    if form.by:
+        return "--by"
+    if form.unique:
+        return "--unique"
+    return "--top"
 
 
 def _filters(options: argparse.Namespace) -> Filters:

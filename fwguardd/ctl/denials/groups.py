@@ -185,10 +185,13 @@ class Groups:
         if self._counts.add(key, weight):
             self._unique = {kept: count for kept, count in self._unique.items() if kept in self._counts}
         if self.unique is not None:
-            found = self._unique.get(key)
-            if found is None:
-                found = self._unique[key] = UniqueCount()
-            found.add(self._value(event, self.unique))
+            self._unique_of(key).add(self._value(event, self.unique))
+
+    def _unique_of(self, key: tuple[str, ...]) -> UniqueCount:
+        found = self._unique.get(key)
+        if found is None:
+            found = self._unique[key] = UniqueCount()
+        return found
 
     def _value(self, event: Event, name: str) -> str:
         """The value of a key. Raises DatabaseError."""

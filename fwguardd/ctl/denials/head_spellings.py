@@ -78,14 +78,18 @@ _NAMES: Final = {number: name for name, number in MONTHS.items()}
 
 
 def _month_and_day(parts: dict[str, str | None]) -> tuple[int, int]:
-    """Month and day. With points the day comes first, else the month, unless there is no such month."""
+    """Month and day of a stamp."""
     day = int(parts["day"] or 0)
     if parts.get("name"):
         return MONTHS[parts["name"] or ""], day
-    month = int(parts["month"] or 0)
-    if parts.get("by") == "." or month > len(MONTHS):
-        return day, month
-    return month, day
+    return _in_order(int(parts["month"] or 0), day, parts.get("by"))
+
+
+def _in_order(first: int, second: int, separator: str | None) -> tuple[int, int]:
+    """Month and day of two numbers. With points the day comes first, else the month, unless there is no such month."""
+    if separator == "." or first > len(MONTHS):
+        return second, first
+    return first, second
 
 
 def _whole_year(year: str) -> str:

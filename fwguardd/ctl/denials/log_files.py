@@ -228,11 +228,10 @@ class LogFileReader:
         """Look for a scan or sweep that this packet completes, as the daemon does. Its event comes after the packet's.
         A line without a time of day counts by its uptime."""
         time = line.realtime or line.uptime
-        if self._scans is None or time is None or not packet.is_request or watched.meaning is not Meaning.DENIED:
-            return
-        notice = self._scans.observe(packet.flow, time / 1_000_000)
-        if notice is not None:
-            self._notices.append(from_notice(notice, line))
+        if self._scans is not None and time is not None and _is_denied_request(packet, watched):
+            notice = self._scans.observe(packet.flow, time / 1_000_000)
+            if notice is not None:
+                self._notices.append(from_notice(notice, line))
 
     def _count_ours(self, line: KernelLine) -> None:
         self.counts.ours += 1
@@ -352,3 +351,7 @@ class LogFileReader:
             self.counts.undated += 1
             return False
         return self._wanted.takes_time(line.realtime)
+
+
+def _is_denied_request(packet: FlowPacket, watched: Watched) -> bool:
+    return packet.is_request and watched.meaning is Meaning.DENIED

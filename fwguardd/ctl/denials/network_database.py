@@ -8,8 +8,11 @@ This module is pure.
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, ip_address
-from typing import Any, Final
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
 
 _MARKER: Final = b"\xab\xcd\xefMaxMind.com"
 _SEPARATOR: Final = 16
@@ -54,19 +57,27 @@ class Database:
             address = ip_address(text)
         except ValueError:
             return {}
-        number = int(address)
-        length: int = address.max_prefixlen
-        if isinstance(address, IPv4Address) and self._version == 6:
-            length += _IPV4_IN_IPV6
-        elif length > 32 and self._version == 4:
+        length = self._bits_of(address)
+        if not length:
             return {}
-        place = self._walk(number, length)
-        if place is None:
-            return {}
-        record = _decoded(self._data, place, self._records)
+        record = self._record(int(address), length)
         if isinstance(record, dict):
             return record
         return {}
+
+    def _bits_of(self, address: IPv4Address | IPv6Address) -> int:
+        """How many steps lead to an address; 0 where the database has no address of this family."""
+        if address.version == 4 and self._version == 6:
+            return 32 + _IPV4_IN_IPV6
+        if address.version == 6 and self._version == 4:
+            return 0
+        return address.max_prefixlen
+
+    def _record(self, number: int, length: int) -> object:
+        place = self._walk(number, length)
+        if place is None:
+            return None
+        return _decoded(self._data, place, self._records)
 
     def _walk(self, number: int, length: int) -> int | None:
         """The place of the record that the bits of an address lead to."""
@@ -121,6 +132,9 @@ class _Decoder:
         if kind == _POINTER:
             target, place = self._pointer(size, place)
             return self.value(target, depth + 1)[0], place
+        return self._value_of_kind(kind, size, place, depth)
+
+    def _value_of_kind(self, kind: int, size: int, place: int, depth: int) -> tuple[Any, int]:
         if kind == _MAP:
             return self._map(size, place, depth)
         if kind == _ARRAY:

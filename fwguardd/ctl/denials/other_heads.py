@@ -133,16 +133,17 @@ def _read_named(line: str, stamps: StampReader) -> KernelLine | None:
 
 def _read_facility_alone(line: str, stamps: StampReader) -> KernelLine | None:
     match = _FACILITY_ALONE.match(line)
-    if match is None:
+    if match is None or not any(match.group("iso", "inner", "printk")):
         return None
-    if not (match["iso"] or match["inner"] or match["printk"]):
-        return None
-    realtime = None
+    return kernel_line(line, match, _facility_realtime(match, stamps), match["printk"])
+
+
+def _facility_realtime(match: re.Match[str], stamps: StampReader) -> int | None:
     if match["inner"]:
-        realtime = stamps.read_iso(match["inner"])
-    elif match["iso"]:
-        realtime = stamps.read(match["iso"].replace("_", "T") + (match["zone"] or ""), match["fraction"])
-    return kernel_line(line, match, realtime, match["printk"])
+        return stamps.read_iso(match["inner"])
+    if match["iso"]:
+        return stamps.read(match["iso"].replace("_", "T") + (match["zone"] or ""), match["fraction"])
+    return None
 
 
 _FORMS: Final = (read_head, _read_syslog_5424, _read_relative_dmesg, _read_named, _read_facility_alone)
