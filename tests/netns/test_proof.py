@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.ctl.policy_run import run_policy
+from fwguardd.enforce.look import look_at
+from fwguardd.enforce.proof import loaded_after
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Valid, Validator
 from fwguardd.kernel.bed import Beds
+from fwguardd.kernel.iptables import Backend, LiveKernel
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.ruleset.lint import LintContext
-from fwguardd.ruleset.preserve import STRICT
+from fwguardd.ruleset.preserve import STRICT, Preserve
 from tests.netns.conftest import ROOT, SHIPPED
 from tests.unit.test_policy_tests import with_examples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from fwguardd.ctl.policy_run import PolicyRun
+    from fwguardd.ruleset.model import Family, Ruleset
     from tests.netns.conftest import Programs
 
     Start = Callable[..., Any]
@@ -95,12 +99,13 @@ def try_out(tmp_path: Path, backend: str) -> Iterator[Callable[[str, str], Polic
     pool = NamespacePool(spares=2)
     validator = Validator(Rehearsals(backend, pool).rehearse, LintContext((), STRICT))
 
-    def run(rules: str, tests: str) -> PolicyRun:
+    def run(rules: str, tests: str, around: Callable[..., Any] = lambda wanted: wanted) -> PolicyRun:
         (tmp_path / "a.rules").write_text(rules)
         (tmp_path / "a.tests.yaml").write_text(tests)
         result = validator.validate(take_snapshot(tmp_path))
         assert isinstance(result, Valid), list(map(str, result.findings))
-        return run_policy(Beds(backend, pool), result.rehearsed.rulesets, result.tests, ROUTER, undecided_fails=True)
+        rulesets = around(result.rehearsed.rulesets)
+        return run_policy(Beds(backend, pool), rulesets, result.tests, ROUTER, undecided_fails=True)
 
     yield run
     pool.close()
@@ -113,6 +118,22 @@ def test_classic_mistakes_are_shown(try_out: Callable[[str, str], PolicyRun]) ->
         code = CODES.get(mistake, "failed-test")
         assert [(each.code, each.place.line) for each in findings] == [(code, 2)], mistake
         assert words in findings[0].message, mistake
+
+
+def test_rules_of_other_programs_are_around_the_candidate(try_out: Callable[..., PolicyRun], backend: str) -> None:
+    """What another program has in the kernel decides about packets as it will after the load, in a table that no file
+    names and between the rules of the files; it has no place in a file."""
+    dnat = "-t nat -A PREROUTING -d 192.0.2.1 -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
+    for rule in (dnat, "-N DOCKER", "-A FORWARD -o docker0 -j DOCKER", "-A DOCKER -p tcp --dport 80 -j ACCEPT"):
+        subprocess.run([f"iptables-{backend}", *rule.split()], check=True)
+
+    def around(wanted: Mapping[Family, Ruleset]) -> Mapping[Family, Ruleset]:
+        preserve = Preserve.from_patterns(["DOCKER"])
+        return loaded_after(look_at(LiveKernel(Backend(backend)), wanted, preserve), wanted)
+
+    test = f"tests:\n- {{{MISTAKES['a published port that INPUT does not guard'][1]}}}\n"
+    (finding,) = try_out(BASE, test, around).findings
+    assert '"-A DOCKER -p tcp -m tcp --dport 80 -j ACCEPT" accepts it; it is forwarded to docker0' in finding.message
 
 
 def test_all_examples_of_the_shipped_tests_hold(try_out: Callable[[str, str], PolicyRun]) -> None:
