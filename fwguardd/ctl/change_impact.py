@@ -81,7 +81,10 @@ def print_impact(result: Valid, tool: Tool, source: OfflineInput) -> None:
 
 
 def print_impact_of_reload(status: Mapping[str, Any], settings: Settings) -> None:
-    """Print the impact of a reload of the daemon's files, if they are valid; ``status`` is what the daemon says."""
+    """Print the impact of a reload of the daemon's files, if they are valid; ``status`` is what the daemon says. One of
+    another version may not say enough."""
+    if not {"rules_dir", "backend"} <= status.keys():
+        return
     rules_dir = Path(status["rules_dir"])
     backend, context = Backend(status["backend"]), settings.lint_context()
     source = OfflineInput((rules_dir,), rules_dir, backend, json=False, context=context)
