@@ -50,6 +50,7 @@ from fwguardd.packets.host import LOOPBACK, Interface, RoutingRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from ipaddress import IPv4Address, IPv6Address
 
     from fwguardd.kernel.rtnetlink import Request
     from fwguardd.packets.host import Host
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 LOOPBACK_INDEX: Final = 1
 _FIRST_INDEX: Final = 100
 """Interfaces have even indexes from here on, and each other end the odd one after it."""
+_RTN_BROADCAST: Final = 3
 _IFLA_ADDRESS: Final = 1
 _IFLA_INFO_DATA: Final = 2
 _VETH_INFO_PEER: Final = 1
@@ -86,6 +88,8 @@ class BedNetwork:
         self.left_out = list(host.left_out)
         self._host = host
         self._indexes: dict[str, int] = {}
+        broadcast = {route.to.partition("/")[0] for route in host.routes if route.type == _RTN_BROADCAST}
+        self._broadcast_addresses = broadcast | {"255.255.255.255"}
         self._kernel = open_route_socket()
         for name in _SYSCTLS_OF_ALL:
             _write_sysctl(f"net/ipv4/conf/all/{name}", "0")
@@ -137,6 +141,10 @@ class BedNetwork:
                 (RTM_NEWLINK, 0, LINK.pack(0, 0, index, IFF_UP, IFF_UP)),
             ]
         )
+
+    def is_broadcast(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether packets to this address go to all hosts of a network."""
+        return str(address) in self._broadcast_addresses
 
     def master(self, name: str) -> str:
         """The bridge, or other interface, that this one belongs to; "" for none."""

@@ -32,6 +32,7 @@ from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from ipaddress import IPv6Address
 
     from fwguardd.kernel.bed_network import BedNetwork
 
@@ -66,6 +67,7 @@ class Sender:
     def __init__(self, network: BedNetwork) -> None:
         """Raises OSError."""
         self._network = network
+        self._groups = _Groups()
         self._frames: PacketSocket | Tap
         try:
             self._frames = PacketSocket(network)
@@ -98,13 +100,25 @@ class Sender:
 
     def _send_frames(self, packet: Packet, number: int) -> None:
         index = self._network.index(packet.in_interface or "lo")
+        if packet.destination.is_multicast:
+            self._groups.join(index, packet.destination)
         source = PLAIN_MAC
         if packet.state is ConnectionState.UNTRACKED:
             source = UNTRACKED_MAC
-        addresses = _receiver(packet, index) + source + end_of_mac(index)
+        addresses = self._receiver(packet, index) + source + end_of_mac(index)
         for datagram in datagrams(packet, number):
             frame = addresses + struct.pack("!H", _ETHERTYPES[packet.source.version]) + datagram
             self._frames.send(index, frame, packet.mark)
+
+    def _receiver(self, packet: Packet, index: int) -> bytes:
+        """The address of the frame: that of the interface, or of a group for a multicast or broadcast packet."""
+        if self._network.is_broadcast(packet.destination):
+            return b"\xff" * 6
+        if packet.destination.is_multicast:
+            return _group_mac(packet.destination)
+        if index == LOOPBACK_INDEX:
+            return bytes(6)
+        return mac_of(index)
 
     def _send_locally(self, packet: Packet, number: int) -> str:
         with _owned_socket(packet) as sender:
@@ -117,6 +131,33 @@ class Sender:
                     if error.errno not in _DROPPED_BY_RULE:
                         raise
         return ""
+
+
+def _group_mac(group: IPv4Address | IPv6Address) -> bytes:
+    """The address of frames to a multicast group (RFC 1112, RFC 2464)."""
+    if group.version == 4:
+        return b"\x01\x00\x5e" + bytes([group.packed[1] & 0x7F]) + group.packed[2:]
+    return b"\x33\x33" + group.packed[12:]
+
+
+class _Groups:
+    """The multicast groups that the namespace is a member of: those that packets are sent to."""
+
+    def __init__(self) -> None:
+        self._members: dict[tuple[int, IPv4Address | IPv6Address], socket.socket] = {}
+
+    def join(self, index: int, group: IPv4Address | IPv6Address) -> None:
+        """Become a member of a group on an interface. Raises OSError."""
+        if (index, group) in self._members:
+            return
+        if group.version == 4:
+            member = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            request = group.packed + bytes(4) + struct.pack("=i", index)
+            member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        else:
+            member = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group.packed + struct.pack("=i", index))
+        self._members[index, group] = member
 
 
 class PacketSocket:
@@ -161,20 +202,6 @@ class Tap:
 def end_of_mac(index: int) -> bytes:
     """The end of the source address of frames for an interface."""
     return index.to_bytes(3, "big")
-
-
-def _receiver(packet: Packet, index: int) -> bytes:
-    """The address of the frame: that of the interface, or of a group for a multicast or broadcast packet."""
-    destination = packet.destination
-    if destination.version == 4 and int(destination) == 0xFFFFFFFF:
-        return b"\xff" * 6
-    if destination.is_multicast and destination.version == 4:
-        return b"\x01\x00\x5e" + bytes([destination.packed[1] & 0x7F]) + destination.packed[2:]
-    if destination.is_multicast:
-        return b"\x33\x33" + destination.packed[12:]
-    if index == LOOPBACK_INDEX:
-        return bytes(6)
-    return mac_of(index)
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ ROUTER = Host(
     ),
     (
         Route("192.0.2.0/24", dev="eth0", scope=253),
+        Route("192.0.2.255/32", dev="eth0", table=255, type=3, scope=253),
         Route("10.0.0.0/24", dev="eth1", scope=253),
         Route("0.0.0.0/0", "192.0.2.254", "eth0"),
         Route("::/0", "2001:db8::fe", "eth0"),
@@ -94,6 +95,7 @@ def sent(
 def test_the_host_routes(pool: NamespacePool, backend: str) -> None:
     """Reverse paths, forwarding, missing routes and addresses that are local are those of the host."""
     policies = ":INPUT DROP\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n"
+    policies += "-A INPUT -m pkttype --pkt-type broadcast -j REJECT\n"
     text = f"*filter\n{policies}-A INPUT -m addrtype --dst-type LOCAL -j ACCEPT\nCOMMIT\n"
     assert sent(
         pool,
@@ -108,16 +110,24 @@ def test_the_host_routes(pool: NamespacePool, backend: str) -> None:
             packet("127.0.0.1", "127.0.0.1", 22, "lo"),
             packet("2001:db8:1::7", "2001:db8:2::7", 22, "eth0", "eth0"),
             packet("198.51.100.7", "10.9.9.9", 22, None, "eth0"),
+            packet("192.0.2.9", "224.0.0.251", 5353),
+            packet("192.0.2.9", "192.0.2.255", 137),
+            packet("192.0.2.9", "255.255.255.255", 67),
+            packet("fe80::9", "ff02::fb", 5353),
         ],
     ) == [
-        "accept, local, INPUT 1",
-        "accept, local, INPUT 1",
+        "accept, local, INPUT 2",
+        "accept, local, INPUT 2",
         "drop, reverse path",
         "accept, eth1, FORWARD None",
         "accept, eth0, FORWARD None",
-        "accept, local, INPUT 1",
+        "accept, local, INPUT 2",
         "drop, forwarding is off",
         "accept, eth0, OUTPUT None",
+        "drop, local, INPUT None",
+        "reject, local, INPUT 1",
+        "reject, local, INPUT 1",
+        "accept, local",
     ]
 
 
