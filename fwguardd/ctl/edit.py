@@ -18,8 +18,9 @@ from fwguardd.ctl.offline_verbs import (
 from fwguardd.ctl.policy_run import tested_snapshot
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter
-from fwguardd.ctl.whole_directory import Target, as_if_in, swap_in
+from fwguardd.ctl.whole_directory import Target, as_if_in, content_of, swap_in
 from fwguardd.enforce.rule_files import ENDINGS, take_snapshot
+from fwguardd.enforce.sets import set_files_in
 from fwguardd.enforce.validate import Valid
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def edit(name: str | None, target: Target) -> int:
             if answer == "a":
                 break
         _check_unchanged(before, staged, target)
+        # Another program may have refreshed a set meanwhile.
+        staged.write(content_of(set_files_in(target.rules_dir) or ()))
         return swap_in(staged, target)
 
 

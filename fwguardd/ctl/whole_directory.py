@@ -33,6 +33,7 @@ from fwguardd.enforce.rule_files import ENDINGS, Snapshot, take_snapshot
 from fwguardd.enforce.sets import set_files_in
 from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
+from fwguardd.ruleset.set_names import is_set_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,9 +91,23 @@ def _rule_files_in_use(target: Target) -> dict[str, bytes]:
     return {file.path.rpartition("/")[2]: file.data for file in take_snapshot(target.rules_dir).files}
 
 
-def rule_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Those of them that hold rules or policy tests."""
-    return {name: data for name, data in files.items() if name.endswith(ENDINGS)}
+def _that_count(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of them that hold rules, policy tests or the entries of a set."""
+    return {name: data for name, data in files.items() if name.endswith(ENDINGS) or is_set_file(name)}
+
+
+def _in_rules_dir(target: Target) -> dict[str, bytes]:
+    """The same of the rules directory, byte for byte. Raises SwapError."""
+    paths = [target.rules_dir / name for name in _rule_files_in_use(target)]
+    return content_of(paths) | content_of(set_files_in(target.rules_dir) or ())
+
+
+def content_of(paths: Iterable[Path]) -> dict[str, bytes]:
+    """The bytes of files, by their names. Raises SwapError."""
+    try:
+        return {path.name: path.read_bytes() for path in paths}
+    except OSError as error:
+        raise SwapError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def as_if_in(rules_dir: Path, snapshot: Snapshot) -> Snapshot:
@@ -115,14 +130,13 @@ def _print_invalid(result: Invalid, tool: Tool, target: Target) -> None:
 def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     """Replace the rules directory by a copy of another one. Raises SwapError and what the client raises."""
     files = files_in(directory)
-    current = _rule_files_in_use(target)
     draft = with_sets(take_snapshot(directory, draft=True), set_files_in(directory) or (), draft=True)
     snapshot = as_if_in(target.rules_dir, draft)
     result, tool = tested_snapshot(snapshot, target.source)
     if isinstance(result, Invalid):
         _print_invalid(result, tool, target)
         return ANSWER_IS_NO
-    same = rule_files(files) == current
+    same = _that_count(files) == _in_rules_dir(target)
     if dry_run:
         return _show(result, tool, target, same=same)
     if same and _is_applied(target):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,12 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp
     daemon.repair()
     daemon.end_pass()
     assert output("ipset list -n").split() == ["scanners", "scanners-v6"]
+    draft = tmp_path / "draft"
+    shutil.copytree(daemon.rules, draft)
+    assert "unchanged" in ctl(daemon, "deploy", str(draft))
+    (draft / "later.set").write_text("192.0.2.0/24\n")
+    ctl(daemon, "deploy", str(draft))
+    assert _entries("later") == ["192.0.2.0/24"]
     output("ipset create pairs hash:ip,port")
     daemon.drop("b.rules", "-4 -A INPUT -m set --match-set pairs src -j DROP\n")
     assert daemon.event("rules.finding", code="set-directions")["file"] == f"{daemon.rules}/b.rules:1"
