@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 COMPARE_SHARE = 0.01
 """The share of the time that comparing the entries of sets may take."""
 
+LOOK_GAP = 1.0
+"""The shortest time between two looks at sets whose files have not changed, in seconds."""
+
 SHORTEST_GAP = 30.0
 """The shortest time between two comparisons of the entries of a set, in seconds."""
 
@@ -86,6 +89,8 @@ class Sets:
         self._directory, self._copies, self._emit = directory, copies, emit
         self._loaded: dict[str, Loaded] = {}
         self._reported: dict[str, str] = {}
+        self._seen: object = None
+        self._look_at = 0.0
 
     def update(self, lists: Lists = NO_LISTS, *, repair: bool) -> None:
         """Load the files that have changed, remove sets whose files are gone, and compare what others may change.
@@ -94,6 +99,8 @@ class Sets:
         """
         own = set_files_in(self._directory)
         if own is None or not (own or lists.sources or self._known()):
+            return
+        if self._was_just_looked_at(own, lists):
             return
         try:
             facts = facts_of_sets()
@@ -147,6 +154,15 @@ class Sets:
             advice = str(error)
         message = f"list {source.name} has not been fetched yet, and its set is empty; {advice}"
         self._refuse(source.name, str(path), message)
+
+    def _was_just_looked_at(self, own: Sequence[Path], lists: Lists) -> bool:
+        """Whether nothing has changed since a moment ago: on a busy host one pass follows the other."""
+        seen = (lists, tuple((path, _signature_of(path)) for path in own))
+        now = time.monotonic()
+        if seen == self._seen and now < self._look_at:
+            return True
+        self._seen, self._look_at = seen, now + LOOK_GAP
+        return False
 
     def _known(self) -> set[str]:
         """The sets that were loaded, also before this start."""
