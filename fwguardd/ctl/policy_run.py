@@ -24,7 +24,7 @@ from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.set_file_copies import copies_of_files
-from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
+from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
 from fwguardd.packets.host import Host, HostError
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import Standing, findings_of, results_of
@@ -110,7 +110,7 @@ def run_policy(
 ) -> PolicyRun:
     """Send the packets of each test through these rulesets. Raises NamespaceError."""
     run, begun = PolicyRun(tests=len(tests)), time.monotonic()
-    cases = cases_of(tests, interfaces_of(host))
+    cases = cases_of(tests, interfaces_of(host), reached_by(host))
     if cases.packets:
         with beds.prove(rulesets, with_assumptions(host, cases.assumptions)) as bed:
             run.left_out = bed.left_out

@@ -15,7 +15,7 @@ from fwguardd.enforce.look import look_at, look_of
 from fwguardd.enforce.prover import ProofRequest, Prover, Watched
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
-from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
+from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
 from fwguardd.packets.lockout import denied_packets, guarded_packets, lockout_finding, lost_by_change
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import findings_of, results_of
@@ -135,7 +135,7 @@ class _Work:
         watched = Watched()
         if self.prover.watched is not None:
             watched = self.prover.watched(self.host)
-        self.cases = cases_of(self.tests, interfaces_of(self.host))
+        self.cases = cases_of(self.tests, interfaces_of(self.host), reached_by(self.host))
         self.guarded = guarded_packets(watched.sessions, self.host, watched.listed, self._asking())
         self.host = with_assumptions(self.host, self.cases.assumptions)
 

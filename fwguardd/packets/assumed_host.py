@@ -10,13 +10,15 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
 from fwguardd.packets.host import Host, Interface, Route
+from fwguardd.packets.host_routes import host_routes
 from fwguardd.packets.policy_tests import family_of
-from fwguardd.ruleset.model import Family
+from fwguardd.packets.surroundings import neighbour
+from fwguardd.ruleset.model import FAMILIES, Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fwguardd.packets.surroundings import Assumptions, Interfaces
+    from fwguardd.packets.surroundings import Assumptions, Interfaces, Reached
 
 _ALL: Mapping[Family, str] = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
 _LENGTHS: Mapping[Family, int] = {Family.IPV4: 32, Family.IPV6: 128}
@@ -27,6 +29,17 @@ _LINK_SCOPE = 253
 def interfaces_of(host: Host) -> Interfaces:
     """The interfaces of a host with their addresses, as policy tests need them."""
     return {each.name: tuple(map(ip_interface, each.addresses)) for each in host.interfaces}
+
+
+def reached_by(host: Host) -> Reached:
+    """The interfaces by which the host reaches the hosts that policy tests choose, for each family: not those that are
+    down, that belong to a bridge, or whose network is reached by another one."""
+    routes, interfaces = host_routes(host), interfaces_of(host)
+    found: Reached = {}
+    for family in FAMILIES:
+        names = [name for name in interfaces if routes.interface_to(neighbour(interfaces, name, family)) == name]
+        found[family] = frozenset(names)
+    return found
 
 
 def with_assumptions(host: Host, assumptions: Assumptions) -> Host:

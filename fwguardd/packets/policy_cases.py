@@ -22,7 +22,6 @@ from fwguardd.packets.surroundings import (
     LOOPBACKS,
     OWN,
     Surroundings,
-    matching,
     neighbour,
     of_family,
     own_address,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from fwguardd.packets.case_values import Address
     from fwguardd.packets.policy_tests import PolicyTest
-    from fwguardd.packets.surroundings import Assumptions, Interface
+    from fwguardd.packets.surroundings import Assumptions, Interface, Reached
 
 _Value = TypeVar("_Value")
 _ACK = frozenset({"ACK"})
@@ -68,14 +67,16 @@ class Cases:
         return found
 
 
-def cases_of(tests: Sequence[PolicyTest], interfaces: Mapping[str, tuple[Interface, ...]]) -> Cases:
-    """The cases of these tests on a host with these interfaces."""
-    surroundings = Surroundings(dict(interfaces))
+def cases_of(
+    tests: Sequence[PolicyTest], interfaces: Mapping[str, tuple[Interface, ...]], reached: Reached | None = None
+) -> Cases:
+    """The cases of these tests on a host with these interfaces; it reaches other hosts by those ``reached``."""
+    surroundings = Surroundings(dict(interfaces), reached)
     cases: list[Case] = []
     left = MOST_PACKETS
     for test in tests:
         surroundings.prepare(test)
-        way = _Way(test, surroundings.interfaces)
+        way = _Way(test, surroundings)
         count = way.count()
         if count > left:
             surroundings.note(test, _too_many(count, left), Severity.ERROR, "name fewer values, or shorter ranges")
@@ -96,7 +97,12 @@ class _Way:
     """How one test becomes packets."""
 
     test: PolicyTest
-    interfaces: Mapping[str, tuple[Interface, ...]]
+    surroundings: Surroundings
+
+    @property
+    def interfaces(self) -> Mapping[str, tuple[Interface, ...]]:
+        """The interfaces, with those that are assumed."""
+        return self.surroundings.interfaces
 
     def count(self) -> int:
         """The number of its packets."""
@@ -129,7 +135,7 @@ class _Way:
         """The interfaces at one end of the way; one that is None where the test names none."""
         if not patterns:
             return (None,)
-        return matching(self.interfaces, patterns, family)
+        return self.surroundings.matching(patterns, family)
 
     def _of_protocol(self, family: Family, proto: str, came_in: str | None, goes_out: str | None) -> Iterator[Packet]:
         test = self.test

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fwguardd.packets.model import Packet, Step
     from fwguardd.packets.policy_cases import Case
+    from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.model import Family, Ruleset
 
     Rulesets = Mapping[Family, Ruleset]
@@ -127,8 +128,7 @@ _UNDECIDED = {True: Severity.ERROR, False: Severity.WARNING}
 
 
 def _result(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> PolicyResult:
-    undecided = [outcome for outcome in outcomes if isinstance(outcome, Undecided)]
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Journey) and _fails(outcome, case)]
+    failed, undecided = _not_passed(case, outcomes, rulesets)
     if failed:
         return _of_journey(case, Standing.FAILED, failed[0], rulesets, len(failed))
     if undecided:
@@ -137,6 +137,35 @@ def _result(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> Poli
     passed = outcomes[0]
     assert isinstance(passed, Journey)
     return _of_journey(case, Standing.PASSED, passed, rulesets, 0)
+
+
+def _not_passed(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> tuple[list[Journey], list[Undecided]]:
+    """The journeys that do not meet what the test expects, and the packets that are undecided."""
+    undecided = [outcome for outcome in outcomes if isinstance(outcome, Undecided)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Journey) and _fails(outcome, case)]
+    if _leaves_interfaces_open(case.test):
+        failed, misrouted = _without_misrouted(failed, rulesets)
+        undecided = [*misrouted, *undecided]
+    return failed, undecided
+
+
+def _leaves_interfaces_open(test: PolicyTest) -> bool:
+    """Whether the host chooses an interface of the test."""
+    return any(name.endswith("+") for name in (*test.in_interface, *test.out_interface))
+
+
+def _without_misrouted(failed: list[Journey], rulesets: Rulesets) -> tuple[list[Journey], list[Undecided]]:
+    """The journeys that rules ended, and the packets that the routes of the host ended: not every interface takes the
+    packet of such a test."""
+    kept: list[Journey] = []
+    misrouted: list[Undecided] = []
+    for journey in failed:
+        deciding = deciding_of(journey, rulesets)
+        if deciding.by_routes:
+            misrouted.append(Undecided(journey.packet, deciding.words))
+        else:
+            kept.append(journey)
+    return kept, misrouted
 
 
 def _fails(journey: Journey, case: Case) -> bool:

@@ -28,6 +28,9 @@ Interface = IPv4Interface | IPv6Interface
 Interfaces = dict[str, tuple[Interface, ...]]
 """The interfaces of a host by name, with their addresses."""
 
+Reached = dict[Family, frozenset[str]]
+"""Interfaces by which a host reaches other hosts, of each family."""
+
 LOOPBACK = "lo"
 
 OWN: Mapping[Family, Interface] = {
@@ -59,9 +62,14 @@ class Assumptions:
 
 @dataclass(slots=True)
 class Surroundings:
-    """The interfaces of the host and those that tests need besides."""
+    """The interfaces of the host and those that tests need besides.
+
+    ``reached`` are the interfaces by which the host reaches other hosts, of each family; None stands for those that
+    have an address.
+    """
 
     interfaces: Interfaces
+    reached: Reached | None = None
     findings: list[Finding] = field(default_factory=list)
     _added: Interfaces = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
@@ -71,6 +79,23 @@ class Surroundings:
     def assumptions(self) -> Assumptions:
         """What the tests need besides."""
         return Assumptions(self._added, self._routes, self._out)
+
+    def matching(self, patterns: Sequence[str], family: Family | None = None) -> list[str]:
+        """The interfaces that the patterns name; a "+" at the end stands for all that begin so and by which the host
+        reaches other hosts of the family, except for loopback."""
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            for name in self.interfaces:
+                if name == pattern or (_begins(name, pattern) and self._reaches(name, family)):
+                    found[name] = None
+        return list(found)
+
+    def _reaches(self, name: str, family: Family | None) -> bool:
+        if family is None:
+            return True
+        if self.reached is None or name in self._made:
+            return _has(self.interfaces[name], family)
+        return name in self.reached[family]
 
     def note(self, test: PolicyTest, message: str, severity: Severity, hint: str = "") -> None:
         """Note a finding about a test."""
@@ -91,11 +116,11 @@ class Surroundings:
 
     def _prepare_family(self, test: PolicyTest, family: Family) -> None:
         self._add_family(test, family)
-        for name in matching(self.interfaces, test.out_interface, family):
+        for name in self.matching(test.out_interface, family):
             self._add_routes(test, family, name)
 
     def _add_interface(self, test: PolicyTest, pattern: str) -> None:
-        if matching(self.interfaces, (pattern,)):
+        if self.matching((pattern,)):
             return
         name = pattern
         if pattern.endswith("+"):
@@ -118,7 +143,7 @@ class Surroundings:
     def _add_family(self, test: PolicyTest, family: Family) -> None:
         """Add an address to a host that has none of the family."""
         patterns = (*test.in_interface, *test.out_interface)
-        names = matching(self.interfaces, patterns)
+        names = self.matching(patterns)
         left_out = patterns[0].endswith("+") and names[0] not in self._made
         if not left_out and own_address(self.interfaces, "", family) is None:
             self._add(names[0], (OWN[family],))
@@ -127,7 +152,7 @@ class Surroundings:
         """Add the destination of a packet that arrives where the host does not have it."""
         if _is_local(self.interfaces, address):
             return
-        name = matching(self.interfaces, test.in_interface)[0]
+        name = self.matching(test.in_interface)[0]
         message = f"{address} is not an address of this host: the test assumes that {name} has it"
         hint = "name an address of this host, or none; out: too makes it a packet that is forwarded"
         self.note(test, message, Severity.WARNING, hint)
@@ -138,27 +163,12 @@ class Surroundings:
         self._added[name] = (*self._added.get(name, ()), *addresses)
 
 
-def matching(
-    interfaces: Mapping[str, tuple[Interface, ...]], patterns: Sequence[str], family: Family | None = None
-) -> list[str]:
-    """The interfaces that the patterns name; a "+" at the end stands for all that begin so, except for loopback and
-    those without an address of the family."""
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        for name, addresses in interfaces.items():
-            if name == pattern or (_begins(name, pattern) and _has(addresses, family)):
-                found[name] = None
-    return list(found)
-
-
 def _begins(name: str, pattern: str) -> bool:
     return pattern.endswith("+") and name != LOOPBACK and name.startswith(pattern[:-1])
 
 
-def _has(addresses: tuple[Interface, ...], family: Family | None) -> bool:
-    """Whether there is an address of a family that is not link-local; None is any family."""
-    if family is None:
-        return True
+def _has(addresses: tuple[Interface, ...], family: Family) -> bool:
+    """Whether there is an address of a family that is not link-local."""
     return any(family_of(address) is family and not address.is_link_local for address in addresses)
 
 

@@ -117,6 +117,8 @@ def test_a_packet_that_leaves_by_another_interface_fails() -> None:
     assert (result.standing, "it leaves by eth0" in result.sentence) == (Standing.FAILED, True)
     (misrouted,) = findings_of([result], undecided_fails=False)
     assert (misrouted.code, may_pass_later(misrouted)) == ("misrouted-test", True)
+    chosen = the_result("expect: accept, out: eth+, to: 203.0.113.9, proto: icmp", *[(Verdict.ACCEPT, out, "eth0")] * 2)
+    assert (chosen.standing, "it leaves by eth0" in chosen.sentence) == (Standing.UNDECIDED, True)
     published = the_result(
         "expect: drop, in: eth0, proto: tcp, dport: 80, family: 4",
         (Verdict.ACCEPT, Step("filter", "FORWARD", None, "accept"), "docker0"),

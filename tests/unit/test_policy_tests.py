@@ -13,7 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fwguardd.packets.assumed_host import interfaces_of, reached_by
 from fwguardd.packets.case_values import MOST_PACKETS
+from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.packets.model import ConnectionState, Packet, Verdict
 from fwguardd.packets.policy_cases import Cases, cases_of
 from fwguardd.packets.tests_file import KEYS, Accounts, PolicyTests, read_policy_tests
@@ -176,6 +178,26 @@ def test_what_is_left_out_is_chosen_by_the_host() -> None:
         "->eth1 udp 2001:db8::1 2001:db8:ffff::fe 2",
     ]
     assert (found.findings, found.assumptions.addresses) == ((), {})
+
+
+def test_a_plus_stands_for_interfaces_that_reach_other_hosts() -> None:
+    """An interface that is down, in a bridge, or whose network another one reaches is none of those that "+" means."""
+    addresses = {
+        "eth0": "192.0.2.1/24",
+        "wlan0": "192.0.2.9/24",
+        "eth1": "10.0.0.1/24",
+        "wg0": "10.9.0.1/32",
+        "veth1": "",
+    }
+    interfaces = tuple(
+        Interface(name, addresses=(address,) if address else (), up=name != "eth1")
+        for name, address in addresses.items()
+    )
+    routes = (Route("192.0.2.0/24", dev="eth0", metric=100), Route("192.0.2.0/24", dev="wlan0", metric=600))
+    host = Host(interfaces, (*routes, Route("0.0.0.0/0", dev="eth0")))
+    tests = read("tests:\n- {expect: drop, in: +, proto: icmp}\n- {expect: drop, in: wg0, proto: icmp}\n").tests
+    found = cases_of(tests, interfaces_of(host), reached_by(host))
+    assert [packet.in_interface for packet in found.packets] == ["eth0", "wg0"]
 
 
 def test_what_the_host_lacks_is_assumed_and_named() -> None:
