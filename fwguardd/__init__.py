@@ -11,6 +11,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       fetch_lists        a program of its own, which fetches lists into set files
       dns_lookup         the addresses of host names, with their TTL
       worker_report      values that the event loop and the worker thread hand to each other
+      metrics            what is counted, as Prometheus reads it: the file, and a program that serves it over HTTP
       proving            what sends packets through accepted files in the worker thread
       systemd            notifications that never block, and the watchdog of both threads
       denial_reader      reads denials in the event loop: source, timers, checkpoint

@@ -12,7 +12,6 @@ import contextlib
 import signal
 import sys
 import time
-import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -41,6 +40,7 @@ from fwguardd.kernel.privilege import (
 )
 from fwguardd.kernel.process_events import try_process_events
 from fwguardd.kernel.process_watch import ProcessWatch
+from fwguardd.metrics.daemon_metrics import DaemonMetrics
 from fwguardd.options import Options, parse_options
 from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
@@ -55,13 +55,12 @@ from fwguardd.systemd import (
     watchdog_interval,
 )
 from fwguardd.verbs import ControlVerbs, RevisionReader
-from fwguardd.worker import LONGEST_TRACEBACK
+from fwguardd.worker import report_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
-    from fwguardd.control.documents import DenialsDocument
+    from fwguardd.control.documents import DenialsDocument, MetricsDocument, StatusDocument
     from fwguardd.documents import RefusedSettings
     from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
@@ -87,11 +86,13 @@ class Daemon:
 
     def __init__(self, options: Options, settings: Settings, tool: Tool, log: Sink) -> None:
         """Build the parts. Raises StoreError where the state directory cannot be trusted."""
-        self._options, self._settings, self._tool, self._emit = options, settings, tool, log.emit
+        self._metrics = DaemonMetrics(settings, log, self._status)
+        self._options, self._settings, self._tool, self._emit = options, settings, tool, self._metrics.log.emit
         self._systemd = SystemdNotifier()
         extend_start(self._systemd)  # Opening the state directory reads all that is in it.
-        self._supervisor = Supervisor(settings, tool, log.emit, self._authors_by_now)
-        self._reader = DenialReader(settings, log, boot_id(), ran_before=self._supervisor.state.in_force is not None)
+        self._supervisor = Supervisor(settings, tool, self._emit, self._authors_by_now)
+        ran_before = self._supervisor.state.in_force is not None
+        self._reader = DenialReader(settings, self._metrics.log, boot_id(), ran_before=ran_before)
         self._named: Canonical | None = None
         self._wake = asyncio.Event()
         self._timetable = Schedule(settings.settle, settings.settle_max, settings.drift_interval)
@@ -106,7 +107,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, 0)
         loop.add_signal_handler(signal.SIGHUP, self._want_reload)
-        loop.set_exception_handler(self._report_bug)
+        loop.set_exception_handler(lambda _loop, context: report_fault(self._emit, context))
         async with contextlib.AsyncExitStack() as parts:
             parts.callback(self._supervisor.close)
             self._systemd.resend_in(loop)
@@ -117,6 +118,7 @@ class Daemon:
             self._name_rules()
             parts.enter_context(self._reader.reading(loop))
             parts.enter_context(self._noticing_changes(loop))
+            parts.enter_context(self._metrics.writing(loop))
             await self._open_control_socket(parts)
             self._start_watchdog(parts)
             await self._first_pass()
@@ -247,10 +249,12 @@ class Daemon:
         self._supervisor.use(settings)
         self._timetable.set_durations(settings.settle, settings.settle_max, settings.drift_interval)
         self._reader.use(settings)
+        self._metrics.use(settings)
 
     def after(self, report: Report, **variables: int) -> None:
         """Schedule the next looks and inform systemd. A broken firewall ends the daemon, so that systemd acts."""
         outcome = report.outcome
+        self._metrics.step_ended(report)
         again = unfinished(outcome, report.state)
         wrote, undo = to_look_at(outcome, again=bool(again)), outcome.state.unverified is UnverifiedState.UNDO
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, undo=undo)
@@ -273,6 +277,13 @@ class Daemon:
     def denials(self) -> DenialsDocument:
         """What was read of the kernel log."""
         return cast("DenialsDocument", self._reader.counts())
+
+    def metrics(self) -> MetricsDocument:
+        """What is measured and counted."""
+        return self._metrics.document()
+
+    def _status(self) -> StatusDocument:
+        return self._supervisor.status(self.denials(), settling=self.settling())
 
     def settling(self) -> bool:
         """Whether changed files wait until there are no further changes."""
@@ -336,15 +347,6 @@ class Daemon:
         """In the thread of the watch."""
         message = f"{self._settings.rules_dir} cannot be watched: {reason}; changed files are found by the timer"
         self._emit(events.WATCH_REFUSED, message, reason=reason)
-
-    def _report_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Something in the event loop failed that no task waits for."""
-        what, trace = str(context.get("message", "unknown")), ""
-        error = context.get("exception")
-        if error is not None:
-            what = f"{what}: {type(error).__name__}: {error}"
-            trace = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]
-        self._emit(events.FAULT, f"an internal error in the event loop: {what}; fwguardd continues", traceback=trace)
 
     def _notice(self, when: float) -> None:
         self._timetable.files_changed(when)

@@ -13,12 +13,18 @@ DEBIAN_PACKAGES = {
 }
 """The Debian package of each imported module."""
 
+OPTIONAL = {"prometheus_client": "python3-prometheus-client"}
+"""The same, of modules that only some verbs need."""
+
 
 def report_missing(program: str, error: ModuleNotFoundError) -> None:
     """Print which Debian packages to install. Raises ``error`` again if it names none of our dependencies."""
-    if error.name not in DEBIAN_PACKAGES:
+    wanted = DEBIAN_PACKAGES
+    if error.name in OPTIONAL:
+        wanted = OPTIONAL
+    if error.name not in wanted:
         raise error
-    missing = sorted(name for name in DEBIAN_PACKAGES if find_spec(name) is None)
-    packages = " ".join(DEBIAN_PACKAGES[name] for name in missing)
+    missing = sorted(name for name in wanted if find_spec(name) is None)
+    packages = " ".join(wanted[name] for name in missing)
     message = f"{program}: Python modules are not installed: {', '.join(missing)}"
     print(f"{message}; install them with: apt install {packages}", file=sys.stderr)

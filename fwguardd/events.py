@@ -290,11 +290,7 @@ WATCH_REFUSED = EventKind(
     (REASON,),
 )
 DENIED = EventKind(
-    "denied",
-    "07242b5be33a42b685615e71d6680c85",
-    WARNING,
-    "The kernel logged a packet that a rule denied.",
-    PACKET,
+    "denied", "07242b5be33a42b685615e71d6680c85", WARNING, "The kernel logged a packet that a rule denied.", PACKET
 )
 LOGGED = EventKind(
     "logged",
@@ -378,6 +374,9 @@ SET_LOADED = EventKind(
 )
 SET_REFUSED = EventKind(
     "set.refused", "044dbcfec640a745a6076d9fc70840b4", ERROR, "A set file cannot be used; the set is as it was.", SET
+)
+METRICS_FAILED = EventKind(
+    "metrics.failed", "f77f7d64edf3487990f0cd406b8f16d8", WARNING, "Writing the file of metrics failed.", (REASON,)
 )
 DROPPED = EventKind(
     "events.dropped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -163,3 +164,20 @@ def addresses_of(node: yaml.Node) -> tuple[IPv4Address | IPv6Address, ...]:
         except ValueError:
             raise SettingFault(line_of(entry), f"{entry.value!r} is not an IPv4 or IPv6 address") from None
     return tuple(found)
+
+
+_ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
+
+
+def address_and_port(node: yaml.Node) -> tuple[str, int]:
+    """An address and a TCP port, such as 127.0.0.1:9786 or [::1]:9786."""
+    found = _ENDPOINT.fullmatch(text_of(node))
+    fault = SettingFault(
+        line_of(node), f"{node.value!r} is not an address and a port, such as 127.0.0.1:9786 or [::1]:9786"
+    )
+    if found is None or not 1 <= int(found["port"]) <= 65535:
+        raise fault
+    try:
+        return str(ip_address(found["v6"] or found["v4"])), int(found["port"])
+    except ValueError:
+        raise fault from None

@@ -6,7 +6,7 @@ setting that is silently not in force is worse than a daemon that does not start
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -27,6 +27,7 @@ from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expan
 from fwguardd.ruleset.set_files import bad_name
 from fwguardd.setting_values import (
     SettingFault,
+    address_and_port,
     addresses_of,
     by_value,
     choice,
@@ -99,6 +100,15 @@ class ApplyMode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Where metrics go: the file that the daemon writes, if any, and the address and port that
+    fwguardd-metrics.service listens at."""
+
+    textfile: Path | None = None
+    listen: tuple[str, int] = ("127.0.0.1", 9786)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What an administrator can choose. Durations are in seconds; ``backend`` None means whichever iptables is,
     ``emergency_dir`` None means that nothing is loaded after an undo that failed, and ``confirm_changes`` None that
@@ -134,6 +144,7 @@ class Settings:
     emergency_dir: Path | None = Path("/usr/share/fwguardd")
     lists: tuple[ListSource, ...] = ()
     lists_dir: Path = Path("/var/lib/fwguard-lists")
+    metrics: MetricsSettings = MetricsSettings()
 
     def limits(self) -> AggregationLimits:
         """How many denials are reported as single events, and how many are counted in summaries."""
@@ -293,6 +304,16 @@ def _https(node: yaml.Node) -> str:
     return url
 
 
+def _metrics(node: yaml.Node) -> MetricsSettings:
+    settings = MetricsSettings()
+    pairs = pairs_of(node, dict.fromkeys(("textfile", "listen")), "metrics")
+    if "textfile" in pairs:
+        settings = replace(settings, textfile=optional_path(pairs["textfile"]))
+    if "listen" in pairs:
+        settings = replace(settings, listen=address_and_port(pairs["listen"]))
+    return settings
+
+
 BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **by_value(Backend)}
 LOG_CHOICES = by_value(LogFormat)
 
@@ -327,6 +348,7 @@ _READERS: dict[str, Callable[[yaml.Node], Any]] = {
     "emergency_dir": optional_path,
     "lists": _lists,
     "lists_dir": path_of,
+    "metrics": _metrics,
 }
 
 assert set(_READERS) == {setting.name for setting in fields(Settings)}

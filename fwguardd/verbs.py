@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         DenialsDocument,
         DriftDocument,
         HistoryDocument,
+        MetricsDocument,
         OthersDocument,
         OutcomeDocument,
         PauseDocument,
@@ -77,6 +78,9 @@ class Passes(Protocol):
 
     def denials(self) -> DenialsDocument:
         """What was read of the kernel log."""
+
+    def metrics(self) -> MetricsDocument:
+        """What is measured and counted."""
 
 
 class RevisionReader:
@@ -221,6 +225,9 @@ class ControlVerbs:
         finally:
             self._counts -= 1
 
+    async def _metrics(self, _request: Request, _caller: Caller) -> MetricsDocument:
+        return self._passes.metrics()
+
     async def _adopt(self, request: Request, caller: Caller) -> OutcomeDocument:
         numbers, remove = request.numbers("numbers"), request.flag("remove")
         return self._changed(await self._supervisor.adopt(numbers, str(caller), remove=remove))
@@ -259,6 +266,7 @@ class ControlVerbs:
             "resume": _resume,
             "others": _others,
             "counters": _counters,
+            "metrics": _metrics,
             "adopt": _adopt,
         }
     )

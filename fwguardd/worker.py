@@ -23,7 +23,7 @@ import traceback
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.adopt import adopt
@@ -54,7 +54,7 @@ from fwguardd.store.background import BackgroundStore
 from fwguardd.worker_report import Opened, Orders, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
     from fwguardd.enforce.counting import Counted
@@ -126,7 +126,7 @@ class Worker:
         def step(context: Context, state: State) -> Outcome:
             return expire(context, state, request.authors) or reconcile(context, state, request)
 
-        return self._act("a pass", orders, step)
+        return self._act("a pass", orders, step, request.why.cause)
 
     def reload(self, orders: Orders, request: PassRequest) -> Report:
         """A pass that validates all files again, held ones too."""
@@ -139,7 +139,7 @@ class Worker:
                 context, state, request.why, request.confirm_within, take_over=request.take_over, proof=request.proof
             )
 
-        return self._act("a reload", orders, step)
+        return self._act("a reload", orders, step, request.why.cause)
 
     def adopt(self, orders: Orders, numbers: Sequence[int] | None, by: str, *, remove: bool) -> Report:
         """Keep or remove rules of other programs; None stands for all that are to be decided about."""
@@ -250,14 +250,16 @@ class Worker:
             drift_interval=orders.settings.drift_interval,
         )
 
-    def _act(self, what: str, orders: Orders, step: Step) -> Report:
-        """One step; then fresh namespaces are prepared for the next."""
+    def _act(self, what: str, orders: Orders, step: Step, cause: str = "") -> Report:
+        """One step; then fresh namespaces are prepared for the next. ``cause`` is that of a pass."""
+        begun = time.monotonic()
         self._noticed_before = self._late.found or NO_AUTHORS
         before, self._late = self._state, LateAuthors(self._noticed)
         outcome = self._guarded(what, lambda: self._step(orders, before, step))
         if outcome is None:
             outcome = self._guard_after_bug(what, orders, before)
         outcome = with_repairs(outcome, self._repaired_ahead)
+        seconds = time.monotonic() - begun
         self._state, self._repaired_ahead = outcome.state, frozenset()
         end_emergency(self._boot_report, before, self._state)
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
@@ -266,7 +268,9 @@ class Worker:
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
         kept = self._store.summaries(), self._store.faults(), self._store.hangs
-        return Report(before, outcome, self._state, *kept, self._late.all, self._rules_end[-1])
+        return Report(
+            before, outcome, self._state, *kept, self._late.all, self._rules_end[-1], cause, seconds, self._sets.sizes()
+        )
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""
@@ -370,3 +374,13 @@ class WorkerThread:
         """Wait until the queued steps have ended, then end the thread."""
         self.submit(Worker.close)
         self._executor.shutdown()
+
+
+def report_fault(emit: Emit, context: Mapping[str, Any]) -> None:
+    """Report that something failed in the event loop that no task waits for; ``context`` is that of asyncio."""
+    what, trace = str(context.get("message", "unknown")), ""
+    error = context.get("exception")
+    if error is not None:
+        what = f"{what}: {type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]
+    emit(events.FAULT, f"an internal error in the event loop: {what}; fwguardd continues", traceback=trace)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fwguardd.enforce.context import Outcome
     from fwguardd.enforce.state import State
     from fwguardd.settings import Settings
@@ -29,7 +31,8 @@ class Report:
     ``state`` is that of the outcome, unless the emergency set was loaded after it. ``faults`` were found in the state
     directory since the start. ``hangs`` is a sentence about a state directory that does not answer. ``late`` are the
     authors of what was found that were not known when the step began. ``rules_end`` is when the next rules of the
-    directory end, in seconds since 1970, None where none do.
+    directory end, in seconds since 1970, None where none do. ``cause`` is that of a pass, "" for other steps, and
+    ``seconds`` how long it took. ``sets`` are the numbers of entries of the sets that are loaded.
     """
 
     before: State
@@ -40,6 +43,9 @@ class Report:
     hangs: str = ""
     late: Authors = NO_AUTHORS
     rules_end: float | None = None
+    cause: str = ""
+    seconds: float = 0.0
+    sets: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

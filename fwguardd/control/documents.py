@@ -293,3 +293,26 @@ class CountersDocument(TypedDict):
     """The result of counters: the rules in force, in their order."""
 
     rules: list[RuleCountDocument]
+
+
+class MetricSampleDocument(TypedDict):
+    """A value of a metric, with its labels."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class MetricFamilyDocument(TypedDict):
+    """A metric as Prometheus has it. ``type`` is "gauge", "counter" or "histogram"."""
+
+    name: str
+    type: str
+    help: str
+    samples: list[MetricSampleDocument]
+
+
+class MetricsDocument(TypedDict):
+    """The result of metrics."""
+
+    families: list[MetricFamilyDocument]

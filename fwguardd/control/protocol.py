@@ -9,8 +9,7 @@ The client sends one line and reads one line; then both close the connection. Ev
 ``v`` is the version of the protocol. A request of another version is answered with "unsupported-version". ``args`` may
 be left out, and so may an optional argument; null means the same. The verbs and their arguments are in `VERBS`, the
 codes in `Code`, the results in `control.documents`. Within a version they only grow: a client ignores keys of a result
-that it does not know. A request has at most `LARGEST_REQUEST` bytes and an answer at most `LARGEST_ANSWER`, each with
-the newline at its end.
+that it does not know. With its newline a request has at most `LARGEST_REQUEST` bytes, an answer `LARGEST_ANSWER`.
 
 A request with anything in it that is unknown, of another type, out of bounds or repeated is refused as a whole, because
 a verb that does something other than what was requested is worse than one that does nothing. Reading never raises,
@@ -120,6 +119,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             Verb("resume", reads=False),
             Verb("others", reads=True),
             Verb("counters", reads=True),
+            Verb("metrics", reads=True),
             Verb(
                 "adopt",
                 reads=False,

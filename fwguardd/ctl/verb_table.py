@@ -46,6 +46,7 @@ GROUPS = (
             Verb("status", "what is in force, since when, and what is wrong", "status_verb"),
             Verb("watch", "the events of fwguardd as they come", "watch_verb"),
             Verb("counters", "what each line of the rule files has matched", "counters_verb", is_long=True),
+            Verb("metrics", "what Prometheus reads: states, counts and durations", "metrics_verb", is_long=True),
             Verb("drift", "how the kernel differs from the revision in force", "daemon_verbs"),
             Verb("history", "the revisions that are kept", "daemon_verbs", is_long=True),
             Verb("show", "one revision: its files, and its rules", "daemon_verbs", is_long=True),

@@ -164,6 +164,10 @@ class Sets:
         self._seen, self._look_at = seen, now + LOOK_GAP
         return False
 
+    def sizes(self) -> dict[str, int]:
+        """The number of entries of each set that is loaded, IPv4 and IPv6 together."""
+        return {name: sum(loaded.counts.values()) for name, loaded in self._loaded.items()}
+
     def _known(self) -> set[str]:
         """The sets that were loaded, also before this start."""
         return set(self._loaded) | self._copies.names

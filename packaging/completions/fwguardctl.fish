@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word status watch counters drift history show doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
+        if contains -- $word status watch counters metrics drift history show doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
             echo $word
             return
         end
@@ -27,6 +27,7 @@ complete -c fwguardctl -f
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a status -d 'what is in force'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a watch -d 'the events of fwguardd as they come'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a counters -d 'what each line of the rule files has matched'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a metrics -d 'what Prometheus reads'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a drift -d 'how the kernel differs from the revision in force'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a history -d 'the revisions that are kept'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a show -d 'one revision'
@@ -82,6 +83,10 @@ complete -c fwguardctl -n '__fwguardctl_is counters' -l config -r -F -d 'setting
 complete -c fwguardctl -n '__fwguardctl_is counters' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is counters' -l unused -d 'only lines that matched no packet'
 complete -c fwguardctl -n '__fwguardctl_is counters' -l since -x -a '12h 7d 30d' -d 'with --unused'
+complete -c fwguardctl -n '__fwguardctl_is metrics' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is metrics' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is metrics' -l config -r -F -d 'settings file'
+complete -c fwguardctl -n '__fwguardctl_is metrics' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is drift' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is drift' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is drift' -l config -r -F -d 'settings file'

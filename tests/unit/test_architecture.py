@@ -33,6 +33,7 @@ _BELOW = {
     "event_fields",
     "escaping",
     "worker_report",
+    "metrics",
     "held_files",
 }
 ALLOWED = {
@@ -55,6 +56,7 @@ ALLOWED = {
     "systemd": set[str](),
     "proving": {"progress", *_BELOW},
     "worker_report": _BELOW,
+    "metrics": {"metrics", *_BELOW},
     "dns_lookup": set[str](),
     "fetch_lists": {"dns_lookup", "ruleset", "settings"},
     "held_files": _BELOW,
