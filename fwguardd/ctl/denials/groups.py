@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, ip_address, ip_network
 from math import log
@@ -37,6 +38,9 @@ _TIME_FORMS: Final = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _NET: Final = re.compile(r"net(?:/([0-9]{1,3}))?")
 _IPV4_BITS, _IPV6_BITS = 24, 64
 _MOST_BITS: Final = (32, 128)
+_KEPT: Final = 65_536
+"""Addresses whose networks are remembered: to compute one takes as long as to parse a line."""
+
 NOTHING: Final = "-"
 """What is shown for a packet that does not have the key."""
 
@@ -68,7 +72,7 @@ def value(event: Event, key: str) -> str:
     if key in _FIELDS:
         found: object = event.fields.get(key)
     elif key.startswith("net"):
-        found = _net(event.fields.get("src"), key)
+        found = _net(str(event.fields.get("src")), key)
     elif key in TIME_KEYS:
         found = _time(event.realtime, _TIME_FORMS[key])
     else:
@@ -92,16 +96,22 @@ def _time(realtime: int | None, form: str) -> str | None:
     """The local time; None for a time that the calendar does not have."""
     if realtime is None:
         return None
+    return _time_of_minute(realtime // 60_000_000, form)
+
+
+@lru_cache(maxsize=4096)
+def _time_of_minute(minute: int, form: str) -> str | None:
     try:
-        return datetime.fromtimestamp(realtime // 1_000_000).strftime(form)  # noqa: DTZ006 - local time is meant.
+        return datetime.fromtimestamp(60 * minute).strftime(form)  # noqa: DTZ006 - local time is meant.
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def _net(src: object, key: str) -> str | None:
+@lru_cache(maxsize=_KEPT)
+def _net(src: str, key: str) -> str | None:
     """The network of an address: of IPv4 with the bits of the key up to 32, of IPv6 with those above."""
     try:
-        address = ip_address(str(src))
+        address = ip_address(src)
     except ValueError:
         return None
     bits = _IPV6_BITS

@@ -8,6 +8,7 @@ This module is pure.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,10 +106,17 @@ def cells(event: Event) -> tuple[str, ...]:
 
 def _local_time(realtime: int) -> str:
     """The time of microseconds since 1970; a question mark for a time that the C library cannot represent."""
+    minute, second = divmod(realtime // 1_000_000, 60)
     try:
-        return local_time(realtime // 1_000_000)
+        return f"{_local_minute(minute)}{second:02}"
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+@lru_cache(maxsize=1024)
+def _local_minute(minute: int) -> str:
+    """The local time of a minute, without its seconds. Events come in order, and many are of the same minute."""
+    return local_time(60 * minute)[: -len("00")]
 
 
 def when(event: Event) -> str:
