@@ -50,7 +50,7 @@ NO_PACKETS = "no-packets"
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What packets have shown. ``guarded`` says whether they have shown that nobody is locked out."""
+    """What packets have shown. ``guarded`` says whether the lockout guard has sent its packets, or needed none."""
 
     findings: Findings = NO_FINDINGS
     results: tuple[PolicyResult, ...] = ()

@@ -1,8 +1,8 @@
-"""The lockout guard: the packets that have to pass, so that nobody who administers this host is locked out.
+"""The lockout guard: the packets that have to pass, so that a change does not lock out the administrators of a host.
 
 The peer of each live ssh session, and each peer of the settings, must be able to open a connection to the ports of
-sshd and to go on with it, and the answers must be able to leave. What certainly was denied before the change is not
-lost by it, so only packets that were accepted before count.
+sshd and to go on with it, and the answers must be able to leave. A packet that the rules in the kernel deny already is
+not lost by the change, and does not count.
 
 This module is pure.
 """
