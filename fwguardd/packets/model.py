@@ -58,7 +58,7 @@ class Packet:
     ``protocol`` is "tcp", "udp", "icmp", "icmpv6" or "sctp", or a number from 0 to 255 as text. A packet with only
     ``in_interface`` is inbound, with only ``out_interface`` outbound, with both forwarded. ``flags`` are those of TCP,
     from `TCP_FLAGS`. ``uid`` and ``gid`` are those of the socket that sends it, so only of an outbound packet; None
-    means root. ``fragment`` means the first fragment of a packet that is sent whole, in two fragments.
+    means root. ``fragment`` means that the packet is sent in two fragments; it is accepted if both are.
     """
 
     family: Family
@@ -126,9 +126,10 @@ class Step:
 class Journey:
     """What the kernel did with one packet.
 
-    ``routed`` is where routing sent it: "local", the name of an interface, "no route", or "reverse path" for a packet
-    whose source address is not reached by the interface that it came in by (rp_filter). It is "" where no routing
-    decision was made, since a rule ended the packet before. ``deciding`` is the step that ended it, or the last rule or
+    ``routed`` is where routing sent it: "local", the name of an interface, "no route", "forwarding is off", "invalid
+    address" (one that must not come from outside), or "reverse path" for a packet whose source address is not reached
+    by the interface that it came in by (rp_filter). It is "" where no routing decision was made, since a rule ended the
+    packet before. ``deciding`` is the step that ended it, or the last rule or
     policy that accepted it; None where no rule was met.
     """
 

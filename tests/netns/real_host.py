@@ -211,6 +211,8 @@ def _identified(datagram: bytes, keys: Mapping[tuple[object, ...], int]) -> tupl
     """The number of the packet that arrived, or that this error or reset is about; and whether it is one of these."""
     inner = datagram
     rejected = False
+    if _is_echo_reply(datagram):
+        return 0, False  # Its own number may be that of a packet, by chance.
     if datagram[0] >> 4 == 4 and datagram[9] == 1 and datagram[20] == 3:
         inner, rejected = _quoted(datagram, datagram[28:], 20)
     if datagram[0] >> 4 == 6 and datagram[6] == 58 and datagram[40] == 1:
@@ -219,6 +221,12 @@ def _identified(datagram: bytes, keys: Mapping[tuple[object, ...], int]) -> tupl
     if reset is not None:
         return keys.get(reset, 0), True
     return _number(inner), rejected
+
+
+def _is_echo_reply(datagram: bytes) -> bool:
+    if datagram[0] >> 4 == 4:
+        return datagram[9] == 1 and datagram[20] == 0
+    return datagram[6] == 58 and datagram[40] == 129
 
 
 def _quoted(datagram: bytes, inner: bytes, header: int) -> tuple[bytes, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -36,26 +37,27 @@ def test_a_bed_says_what_a_real_host_does(backend: str) -> None:
     counters the packets moved there."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    pool = NamespacePool(lambda: NamespaceMethod.PRIVILEGED)
-    for number in range(RULESETS):
-        chance = random.Random(seed + number)
-        direction = chance.choice(list(Direction))
-        with fresh_namespace(), RealHost(backend) as host:
-            pool.refill()
-            if direction is Direction.OUTBOUND:
-                host.send_nothing_else()
-            texts = {family: random_rules(chance, family, direction) for family in FAMILIES}
-            packets = [packet for family in FAMILIES for packet in random_packets(chance, family, direction, PACKETS)]
-            packets = [_without_connection(packet, texts) for packet in packets]
-            loaded = {family: host.load(family, text) for family, text in texts.items()}
-            with Beds(backend, pool).prove(loaded, read_host()) as bed:
-                journeys = bed.send(packets)
-            real = host.send(packets)
-            context = (seed + number, texts)
-            _compare_verdicts(packets, journeys, real, context)
-            counted = {family: host.counted(family) for family in FAMILIES}
-            _compare_counters(journeys, counted, direction, context)
-    pool.close()
+    with contextlib.closing(NamespacePool(lambda: NamespaceMethod.PRIVILEGED)) as pool:
+        for number in range(RULESETS):
+            chance = random.Random(seed + number)
+            direction = chance.choice(list(Direction))
+            with fresh_namespace(), RealHost(backend) as host:
+                pool.refill()
+                if direction is Direction.OUTBOUND:
+                    host.send_nothing_else()
+                texts = {family: random_rules(chance, family, direction) for family in FAMILIES}
+                packets = [
+                    packet for family in FAMILIES for packet in random_packets(chance, family, direction, PACKETS)
+                ]
+                packets = [_without_connection(packet, texts) for packet in packets]
+                loaded = {family: host.load(family, text) for family, text in texts.items()}
+                with Beds(backend, pool).prove(loaded, read_host()) as bed:
+                    journeys = bed.send(packets)
+                real = host.send(packets)
+                context = (seed + number, texts)
+                _compare_verdicts(packets, journeys, real, context)
+                counted = {family: host.counted(family) for family in FAMILIES}
+                _compare_counters(journeys, counted, direction, context)
 
 
 def _without_connection(packet: Packet, texts: dict[Family, str]) -> Packet:
