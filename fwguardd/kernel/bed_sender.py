@@ -183,7 +183,7 @@ class Tap:
     def __init__(self, network: BedNetwork) -> None:
         """Raises OSError."""
         self._network = network
-        self._device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        self._device = _open_tun()
         fcntl.ioctl(self._device, _TUNSETIFF, struct.pack("16sH22x", _TAP_NAME.encode(), _IFF_TAP | _IFF_NO_PI))
         network.set_up(socket.if_nametoindex(_TAP_NAME))
         install_passage(_TAP_NAME)
@@ -197,6 +197,15 @@ class Tap:
             add_passage(end_of_mac(index), self._network.end(index))
             self._known.add(index)
         os.write(self._device, frame)
+
+
+def _open_tun() -> int:
+    """A descriptor of the device. Raises OSError."""
+    try:
+        return os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        message = f"packet sockets are not allowed here, and /dev/net/tun cannot be opened: {error.strerror}"
+        raise OSError(error.errno, message) from error
 
 
 def end_of_mac(index: int) -> bytes:
