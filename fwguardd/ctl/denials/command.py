@@ -51,7 +51,7 @@ examples:
   fwguardctl denials --src 203.0.113.0/24 --dport ssh,8000-8999 --not src=203.0.113.9
   fwguardctl denials --since yesterday --dport 22 --by net --top 20
   fwguardctl denials --by dport --unique src          from how many sources each port was tried
-  fwguardctl denials --since -7d --histogram          how many an hour
+  fwguardctl denials --since yesterday --histogram    how many an hour
   fwguardctl denials --read /var/log/kern.log --since "1h ago"
   zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
 
