@@ -15,7 +15,7 @@ import yaml
 
 from fwguardd.ctl.offline_verbs import validated_snapshot
 from fwguardd.enforce.look import look_at
-from fwguardd.enforce.proof import loaded_after, not_sent
+from fwguardd.enforce.proof import loaded_after, needed_for, not_sent
 from fwguardd.enforce.validate import Invalid
 from fwguardd.errors import ReportedError
 from fwguardd.kernel.bed import Beds
@@ -112,7 +112,8 @@ def run_policy(
     run, begun = PolicyRun(tests=len(tests)), time.monotonic()
     cases = cases_of(tests, interfaces_of(host), reached_by(host))
     if cases.packets:
-        with beds.prove(rulesets, with_assumptions(host, cases.assumptions)) as bed:
+        needed = needed_for(cases.packets, rulesets)
+        with beds.prove(needed, with_assumptions(host, cases.assumptions)) as bed:
             run.left_out = bed.left_out
             for case in cases.cases:
                 run.results += _timed(bed, case, rulesets)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Valid
     from fwguardd.packets.host import Host
     from fwguardd.packets.lockout import Denied, Guarded
-    from fwguardd.packets.model import Journey, Undecided
+    from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.packets.policy_cases import Cases
     from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.packets.policy_tests import PolicyTest
@@ -153,8 +153,9 @@ class _Work:
         """What packets show of the rulesets to be loaded; ``live`` are those that they replace. Raises
         NamespaceError."""
         packets = self.cases.packets
-        with self.prover.beds.prove(loaded, self.host) as bed:
-            outcomes = bed.send([*packets, *(each.packet for each in self.guarded)])
+        sent = [*packets, *(each.packet for each in self.guarded)]
+        with self.prover.beds.prove(needed_for(sent, loaded), self.host) as bed:
+            outcomes = bed.send(sent)
         results = results_of(self.cases.cases, outcomes[: len(packets)], loaded)
         findings = [*self.cases.findings, *findings_of(results, undecided_fails=self.prover.undecided_fails)]
         denied = denied_packets(self.guarded, outcomes[len(packets) :])
@@ -166,5 +167,12 @@ class _Work:
         """The denied packets that the rules in the kernel accept. Raises NamespaceError."""
         if not denied:
             return []
-        with self.prover.beds.prove(live, self.host) as bed:
-            return lost_by_change(denied, bed.send([each.guarded.packet for each in denied]))
+        sent = [each.guarded.packet for each in denied]
+        with self.prover.beds.prove(needed_for(sent, live), self.host) as bed:
+            return lost_by_change(denied, bed.send(sent))
+
+
+def needed_for(packets: Sequence[Packet], rulesets: Rulesets) -> Rulesets:
+    """The rulesets of the families that packets have: to load the other one takes time, and decides nothing."""
+    families = {packet.family for packet in packets}
+    return {family: ruleset for family, ruleset in rulesets.items() if family in families}
