@@ -21,7 +21,7 @@ def report_missing(program: str, error: ModuleNotFoundError) -> None:
     """Print which Debian packages to install. Raises ``error`` again if it names none of our dependencies."""
     wanted = DEBIAN_PACKAGES
     if error.name in OPTIONAL:
-        wanted = OPTIONAL
+        wanted = {**DEBIAN_PACKAGES, **OPTIONAL}
     if error.name not in wanted:
         raise error
     missing = sorted(name for name in wanted if find_spec(name) is None)

@@ -7,12 +7,14 @@ sends the verb metrics, which only reads, to the control socket. If the daemon d
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
-import threading
 from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 
 from fwguardd.control.client import ask
 from fwguardd.defaults import SOCKET_NAME
@@ -28,6 +30,30 @@ SECONDS = 5.0
 """The longest wait for the daemon: Prometheus itself waits 10 s by default."""
 
 _FAILED, _CONFIG = 1, 78
+
+
+class _QuietRequest(WSGIRequestHandler):
+    """Logs no requests."""
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing: a scrape every few seconds is not worth a line."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind the socket. The method of the base class would look up the name of the address, and wait for DNS."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
 
 class Scrape:
@@ -66,17 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _cannot_start(str(error), _CONFIG)
     host, port = settings.metrics.listen
     try:
-        start_http_server(port, host, registry_of(Scrape(settings.runtime_dir / SOCKET_NAME)))
+        server = _Server((host, port), _QuietRequest)
     except OSError as error:
         return _cannot_start(f"cannot listen at {host} port {port}: {error.strerror}", _FAILED)
-    threading.Event().wait()
+    server.set_app(make_wsgi_app(registry_of(Scrape(settings.runtime_dir / SOCKET_NAME))))
+    server.serve_forever()
     return 0
 
 
 def _cannot_start(reason: str, code: int) -> int:
     print(f"fwguardd-metrics: cannot start: {reason}", file=sys.stderr)  # noqa: T201
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

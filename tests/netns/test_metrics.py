@@ -106,7 +106,7 @@ def test_prometheus_reads_what_has_happened(start_daemon: Start, tmp_path: Path)
     scrapes = tmp_path / "prometheus.yml"
     scrapes.write_text(SCRAPES % (FILES / "fwguardd.rules.yml"))
     prometheus = ["prometheus", f"--config.file={scrapes}", f"--storage.tsdb.path={tmp_path}/tsdb"]
-    serve = [sys.executable, "-m", "fwguardd.metrics.server", "--config", str(daemon.config)]
+    serve = [sys.executable, "-m", "fwguardd.metrics", "--config", str(daemon.config)]
     with (
         _running(serve, tmp_path / "server.log"),
         _running([*prometheus, "--web.listen-address=127.0.0.1:9090"], tmp_path / "prometheus.log"),

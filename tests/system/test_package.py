@@ -33,12 +33,15 @@ ONE_OF_EACH = {
     "usr/share/doc/fwguardd/changelog.gz",
     "usr/share/doc/fwguardd/copyright",
     "usr/share/doc/fwguardd/examples/docker/60-docker.rules",
+    "usr/share/doc/fwguardd/examples/prometheus/fwguardd-dashboard.json",
+    "usr/share/doc/fwguardd/examples/prometheus/fwguardd.rules.yml",
     "usr/share/doc/fwguardd/examples/router/60-router.rules",
     "usr/share/fish/vendor_completions.d/fwguardctl.fish",
     "usr/share/fish/vendor_completions.d/fwguardd.fish",
     "usr/share/man/man5/fwguard.d.5.gz",
     "usr/share/man/man5/fwguardd.yaml.5.gz",
     "usr/share/man/man7/fwguard-cookbook.7.gz",
+    "usr/share/man/man7/fwguard-monitoring.7.gz",
     "usr/share/man/man8/fwguardctl.8.gz",
     "usr/share/man/man8/fwguardd.8.gz",
     "usr/share/fwguardd/schema/policy.tests.schema.json",
@@ -156,9 +159,11 @@ def test_only_an_upgrade_starts_anything(tree: Path) -> None:
     """No maintainer script enables a unit, or starts one that was not running; the boot loader is never started."""
     scripts = "".join((tree / "DEBIAN" / name).read_text(encoding="utf-8") for name in ("postinst", "prerm", "postrm"))
     assert re.findall(r"deb-systemd-invoke (\S+) (.*?)(?: >| \|\|)", scripts) == [
-        ("try-restart", "'fwguardd.service'"),
-        ("stop", "fwguardd.service fwguardd-rehearsal.socket fwguardd-kmsg.socket fwguardd-lists.timer"),
+        ("try-restart", "'fwguardd-metrics.service' 'fwguardd.service'"),
+        ("stop", "fwguardd.service $units"),
     ]
+    units = 'units="fwguardd-rehearsal.socket fwguardd-kmsg.socket fwguardd-lists.timer fwguardd-metrics.service"'
+    assert units in scripts
     assert "systemctl enable --now fwguardd" in scripts
     commands = re.sub(r"<<'END'\n.*?^END$", "", scripts, flags=re.DOTALL | re.MULTILINE)
     assert "iptables" not in commands

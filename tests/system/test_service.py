@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.scale import scaled
@@ -149,6 +151,28 @@ def test_lists_are_fetched_in_a_sandbox(guarded: Guarded) -> None:
     bed.run("fwguardctl reload")
     assert "add scanners 192.0.2.0/24" in bed.output("ipset save")
     guarded.remove("50-app.rules")
+    settings.write_text(before)
+    bed.run("fwguardctl reload")
+
+
+def test_metrics_are_served_from_a_sandbox(guarded: Guarded) -> None:
+    """The unit runs as a user of its own in the group that may read, and answers on this host what the daemon measures;
+    the daemon may write the file of metrics, which everybody may read."""
+    bed, settings = guarded.bed, guarded.bed.file("/etc/fwguardd.yaml")
+    # The library is not in the root file system of the machine: it is optional.
+    library = Path("/usr/lib/python3/dist-packages")
+    shutil.copytree(library / "prometheus_client", bed.file(f"{library}/prometheus_client"), dirs_exist_ok=True)
+    shutil.copy(library / "decorator.py", bed.file(f"{library}/decorator.py"))
+    before = settings.read_text()
+    settings.write_text(before + "metrics: {textfile: /run/fwguard/fwguard.prom}\n")
+    bed.run("fwguardctl reload")
+    bed.run("systemctl start fwguardd-metrics")
+    fetch = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:9786/\").read().decode())'"
+    wait_until(lambda: "fwguard_up 1.0\n" in bed.run(fetch, check=False).stdout, "the metrics")
+    assert 'fwguard_state{state="in-force"} 1.0' in bed.output(fetch)
+    wait_until(lambda: "fwguard_revision" in bed.run("cat /run/fwguard/fwguard.prom", check=False).stdout, "the file")
+    assert bed.output("stat -c %a /run/fwguard/fwguard.prom").strip() == "644"
+    bed.run("systemctl stop fwguardd-metrics")
     settings.write_text(before)
     bed.run("fwguardctl reload")
 

@@ -56,7 +56,7 @@ ALLOWED = {
     "systemd": set[str](),
     "proving": {"progress", *_BELOW},
     "worker_report": _BELOW,
-    "metrics": {"metrics", *_BELOW},
+    "metrics": {"metrics", "dependencies", *_BELOW},
     "dns_lookup": set[str](),
     "fetch_lists": {"dns_lookup", "ruleset", "settings"},
     "held_files": _BELOW,

@@ -99,12 +99,13 @@ def test_the_light_defaults_are_those_of_the_settings() -> None:
 
 
 def _commands_of_the_cookbook() -> list[str]:
-    text = (ROOT / "packaging" / "man" / "fwguard-cookbook.7").read_text(encoding="utf-8")
+    pages = (ROOT / "packaging" / "man").glob("*.7")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     lines = [line.removeprefix(".Dl ") for line in text.splitlines()]
     return [part.strip() for line in lines if line.startswith("fwguardctl ") for part in line.split("&&")]
 
 
 @pytest.mark.parametrize("command", _commands_of_the_cookbook())
 def test_every_command_of_the_cookbook_is_one(command: str) -> None:
-    """Each command in fwguard-cookbook(7) is taken by the parser of its verb."""
+    """Each command in fwguard-cookbook(7) and fwguard-monitoring(7) is taken by the parser of its verb."""
     full_parser().parse_args(shlex.split(command)[1:])

@@ -36,6 +36,14 @@ def test_missing_modules_are_reported_with_their_packages(argv: tuple[str, ...],
     )
 
 
+def test_the_server_of_metrics_names_its_optional_module_too() -> None:
+    """The library for metrics is named with the modules that every program needs."""
+    ended = _run_without_site_packages("fwguardd.metrics")
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert ended.stderr.startswith("fwguardd-metrics: Python modules are not installed: prometheus_client, sdnotify, ")
+    assert ended.stderr.endswith("python3-yaml\n") and "apt install python3-prometheus-client " in ended.stderr
+
+
 def test_another_missing_module_is_a_defect() -> None:
     """A module that is none of the dependencies is missing because of a defect, which is not hidden."""
     with pytest.raises(ModuleNotFoundError):

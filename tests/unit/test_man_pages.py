@@ -56,9 +56,19 @@ def _flags(text: str) -> set[str]:
     return {f"--{name}" for line in lines for name in re.findall(r"Fl -([a-z-]+)", line)}
 
 
-def test_there_are_five_pages() -> None:
-    """Two programs, the settings, the rule files, and the tasks."""
-    assert set(PAGES) == {"fwguardd.8", "fwguardctl.8", "fwguardd.yaml.5", "fwguard.d.5", "fwguard-cookbook.7"}
+def test_there_are_six_pages() -> None:
+    """Two programs, the settings, the rule files, the tasks, and what to watch."""
+    programs = {"fwguardd.8", "fwguardctl.8", "fwguardd.yaml.5", "fwguard.d.5"}
+    assert set(PAGES) == programs | {"fwguard-cookbook.7", "fwguard-monitoring.7"}
+
+
+def test_the_page_for_monitoring_has_each_event_that_asks_for_something() -> None:
+    """Each event of priority warning or above stands there once, and no event that does not exist."""
+    items = re.findall(r"^\.It Sy (.*)$", _section("fwguard-monitoring.7", "WHAT EACH EVENT ASKS OF YOU"), re.MULTILINE)
+    named = [name for item in items for name in item.split(" , ")]
+    expected = {kind.name for kind in events.ALL_EVENTS.values() if kind.priority <= events.WARNING}
+    # Items of several events are written as "a , b" in mdoc.
+    assert sorted(name for group in named for name in group.split(", ")) == sorted(expected)
 
 
 @pytest.mark.parametrize("name", PAGES)
