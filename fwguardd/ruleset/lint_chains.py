@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
 from fwguardd.ruleset.closed_chains import first_origin
 from fwguardd.ruleset.conditions import SYN_ONLY, Condition, states_of
-from fwguardd.ruleset.lint_closed import lint_closed_chains
+from fwguardd.ruleset.lint_closed import is_turned_off, lint_closed_chains
 from fwguardd.ruleset.lint_ftp import lint_ftp
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origin, Severity, Table
 from fwguardd.ruleset.preserve import leaves_out_jump
@@ -42,23 +42,33 @@ def lint_chains(candidate: Candidate, preserve: Preserve, inserted: Collection[O
     """All warnings about the chains of a candidate. ``inserted`` are the places of rules that -I puts before others."""
     reader = RuleReader()
     filters: list[ReadRuleset] = []
+    read: list[tuple[Table, ReadChains, Family]] = []
     for ruleset in candidate.rulesets.values():
         for table in ruleset.tables.values():
             chains = reader.read_chains(table)
-            yield from _lint_table(table, chains, ruleset.family, preserve)
+            read.append((table, chains, ruleset.family))
             if table.name == "filter":
                 filters.append(ReadRuleset.of(ruleset.family, table.chains, chains))
+    off = frozenset(name for name in BUILTIN_CHAINS["filter"] if is_turned_off(filters, name))
+    for table, chains, family in read:
+        turned_off: Collection[str] = ()
+        if family is Family.IPV6 and table.name == "filter":
+            turned_off = off
+        yield from _lint_table(table, chains, family, preserve, turned_off)
     yield from _lint_unused_chains(candidate, preserve)
     yield from lint_ftp(filters, candidate.rulesets.values())
     yield from lint_closed_chains(filters, inserted, preserve)
 
 
-def _lint_table(table: Table, chains: ReadChains, family: Family, preserve: Preserve) -> Iterator[Finding]:
+def _lint_table(
+    table: Table, chains: ReadChains, family: Family, preserve: Preserve, turned_off: Collection[str]
+) -> Iterator[Finding]:
+    """All warnings about a table. In chains that are turned off for IPv6 no rule has to be reached."""
     for chain in table.chains.values():
         yield from _lint_jumps(chain, chains[chain.name], preserve)
         if chain.policy is None and preserve.makes(chain.name):
             yield _preserved_chain(chain)
-        else:
+        elif chain.name not in turned_off:
             yield from _lint_rules(table, chain, chains, family)
 
 

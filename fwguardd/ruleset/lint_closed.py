@@ -35,7 +35,7 @@ def lint_closed_chains(
     for IPv6. ``inserted`` are the places of rules that -I puts before others."""
     for name in _REPLIES:
         closed = _closed_chains(rulesets, name)
-        used = _without_ipv6_if(closed, is_off=_is_turned_off(rulesets, name))
+        used = _without_ipv6_if(closed, is_off=is_turned_off(rulesets, name))
         yield from _lint_replies(name, _Hints(used, inserted))
         if name in _LOOPBACK_OPTIONS:
             yield from _lint_loopback(name, _Hints(_with_loopback(closed, rulesets), inserted))
@@ -57,11 +57,11 @@ def _without_ipv6_if(closed: _Chains, *, is_off: bool) -> _Chains:
 def _with_loopback(closed: _Chains, rulesets: Sequence[ReadRuleset]) -> _Chains:
     """The chains in which programs need loopback. They try ::1 first: where only INPUT drops it they wait for an
     answer, and where OUTPUT drops it they do not."""
-    is_off = _is_turned_off(rulesets, "INPUT") and _is_turned_off(rulesets, "OUTPUT")
+    is_off = is_turned_off(rulesets, "INPUT") and is_turned_off(rulesets, "OUTPUT")
     return _without_ipv6_if(closed, is_off=is_off)
 
 
-def _is_turned_off(rulesets: Iterable[ReadRuleset], name: str) -> bool:
+def is_turned_off(rulesets: Iterable[ReadRuleset], name: str) -> bool:
     """Whether a chain drops all packets of IPv6, by a policy or a rule that is not for IPv4 too: then that is meant."""
     by_family = {ruleset.family: ruleset for ruleset in rulesets}
     if Family.IPV6 not in by_family:

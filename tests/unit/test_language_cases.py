@@ -593,3 +593,11 @@ def test_an_open_chain_may_drop_replies_of_one_protocol(rules: str, warns: bool)
 def test_ipv6_that_is_turned_off_lacks_nothing(rules: str, codes: set[str]) -> None:
     """A policy or rule that drops all packets of IPv6 alone is meant. Loopback counts while programs may try ::1."""
     assert _codes(rules) & CLOSED == codes
+
+
+def test_rules_for_both_families_are_not_unreachable_where_ipv6_is_turned_off() -> None:
+    """A rule that drops all of IPv6 is inserted before rules for both families; for IPv4 they are reached."""
+    rules = f"{BASE}-A INPUT -p tcp --dport 22 -j ACCEPT\n"
+    assert "unreachable-rule" not in _codes(f"{rules}-6 -I INPUT -j DROP\n")
+    assert "unreachable-rule" in _codes(f"{rules}-I INPUT -j DROP\n")
+    assert "unreachable-rule" in _codes(f"{rules}-4 -I INPUT -j DROP\n")
