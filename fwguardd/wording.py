@@ -9,6 +9,7 @@ import re
 from datetime import datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_QUOTE = 80
 _LONG_UNITS = {**_UNITS, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
 
@@ -19,6 +20,13 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     if number == 1:
         return f"1 {singular}"
     return f"{number} {plural or singular + 's'}"
+
+
+def quoted(text: str) -> str:
+    """A text from a file in quotation marks. A long one is cut: a line of a file may have megabytes."""
+    if len(text) > _LONGEST_QUOTE:
+        text = f"{text[:_LONGEST_QUOTE]}…"
+    return repr(text)
 
 
 def local_time(seconds: float) -> str:
@@ -36,7 +44,7 @@ def duration(text: str) -> float:
     """Seconds for a duration such as 200ms, 30s, 5m or 1h. Raises ValueError."""
     match = _DURATION.match(text)
     if not match:
-        raise ValueError(f"{text!r} is not a duration; write it as 200ms, 30s, 5m or 1h")
+        raise ValueError(f"{quoted(text)} is not a duration; write it as 200ms, 30s, 5m or 1h")
     return float(match[1]) * _UNITS[match[2]]
 
 

@@ -91,6 +91,7 @@ def apply_change(change: FileChange, target: Target) -> dict[str, Any]:
     """
     ask(target.socket, "hold")
     try:
+        _check_that_file_is(change.path, change.before)
         _write(change.path, change.after)
     except SwapError:
         ask(target.socket, "reload")
@@ -100,9 +101,16 @@ def apply_change(change: FileChange, target: Target) -> dict[str, Any]:
         arguments["confirm_seconds"] = target.confirm_seconds
     result = dict(ask(target.socket, "reload", arguments))
     if result["outcome"] not in {"applied", "unchanged"}:
+        _check_that_file_is(change.path, change.after)
         _write(change.path, change.before)
         ask(target.socket, "reload")
     return result
+
+
+def _check_that_file_is(path: Path, data: bytes | None) -> None:
+    """Raise SwapError if another program has written the file in the meantime: its work is not overwritten."""
+    if content_of(path) != data:
+        raise SwapError(f"{path} was changed by another program meanwhile, and is left as it is; try again")
 
 
 def _write(path: Path, data: bytes | None) -> None:

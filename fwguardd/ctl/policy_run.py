@@ -207,10 +207,10 @@ def _host_in(path: Path) -> Host:
         return Host.of(document)
     except OSError as error:
         raise HostFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise HostFileError(f"{path}: not YAML; write it with: fwguardctl host > {path}") from error
     except HostError as error:
         raise HostFileError(f"{path}: {error}; write it with: fwguardctl host > {path}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: what looks like a date, and is none.
+        raise HostFileError(f"{path}: not YAML; write it with: fwguardctl host > {path}") from error
 
 
 def rules_around(wanted: Rulesets, source: OfflineInput, backend: Backend, *, draft: bool) -> Rulesets:

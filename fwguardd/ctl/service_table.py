@@ -43,8 +43,12 @@ def _services_of(path: Path) -> dict[str, Service]:
         raise ServiceError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         raise ServiceError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ServiceError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ServiceError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise ServiceError(f"{path}: nested too deeply") from error
+    except ValueError as error:  # Not UTF-8, or what looks like a date or a number in YAML and is none.
+        raise ServiceError(f"{path}: not a table of services: {error}") from error
 
 
 def _added_files(directory: Path) -> list[Path]:

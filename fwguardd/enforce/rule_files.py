@@ -145,6 +145,16 @@ def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:
         return _unreadable(error, shown, hint)
 
 
+def read_fetched_file(path: Path) -> RuleFile | Finding:
+    """A file in a directory that another user owns; a symbolic link there is not followed. A message quotes what cannot
+    be read as an address, and a link could lead to a file that only root may read. Raises nothing."""
+    shown = printable_name(str(path))
+    try:
+        return _read_stable(os.open(path, _FILE | os.O_NOFOLLOW), shown, None)
+    except OSError as error:
+        return _unreadable(error, shown, "remove the file; the list is fetched again: systemctl start fwguardd-lists")
+
+
 def _unreadable(error: OSError, shown: str, hint: str) -> Finding:
     """A finding about a file that could not be read."""
     if error.errno in TRANSIENT:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.rule_files import read_rule_file
+from fwguardd.enforce.rule_files import read_fetched_file, read_rule_file
 from fwguardd.kernel.ipset_program import (
     SetFacts,
     SetsNotLoadedError,
@@ -249,7 +249,7 @@ class Sets:
 
     def _read(self, path: Path) -> tuple[SetFile, bytes] | None:
         """The set that a file makes, and the digest of its bytes. What is wrong with it is reported, once."""
-        outcome = read_set(path, draft=path.parent != self._directory)
+        outcome = read_set(path, fetched=path.parent != self._directory)
         if isinstance(outcome, RuleFile):
             parsed = read_set_file(outcome.path, outcome.data)
             if isinstance(parsed, SetFile):
@@ -293,8 +293,10 @@ class Sets:
         self._reported.pop(name, None)
 
 
-def read_set(path: Path, *, draft: bool = False) -> RuleFile | Finding:
+def read_set(path: Path, *, draft: bool = False, fetched: bool = False) -> RuleFile | Finding:
     """The bytes of a set file; a finding if it cannot be read, or its name can be no set's."""
+    if fetched:
+        return bad_name(str(path)) or read_fetched_file(path)
     return bad_name(str(path)) or read_rule_file(path, draft=draft)
 
 

@@ -56,8 +56,17 @@ def restore_sets(script: str, unused: Iterable[str] = ()) -> None:
     Raises SetsNotLoadedError. The commands before the one that failed have been run.
     """
     for name in unused:
-        _run(["destroy", name])
+        _destroy_leftover(name)
     _run(["-exist", "restore"], script)
+
+
+def _destroy_leftover(name: str) -> None:
+    """Remove a set of an interrupted run, whose ipset(8) may have removed it since. Raises SetsNotLoadedError."""
+    try:
+        destroy_set(name)
+    except SetsNotLoadedError:
+        if name in facts_of_sets():
+            raise
 
 
 def destroy_set(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fwguardd.packets.model import TCP_FLAGS
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.suggestions import nearest_name
+from fwguardd.wording import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +100,7 @@ def whole(text: str, most: int, what: str) -> int:
     except ValueError:
         number = -1
     if not (digits.isascii() and digits.isalnum() and 0 <= number <= most):
-        raise ValueError(f"{text!r} is not a {what}: expected a number from 0 to {most}")
+        raise ValueError(f"{quoted(text)} is not a {what}: expected a number from 0 to {most}")
     return number
 
 
@@ -110,7 +111,7 @@ def ports(text: str) -> tuple[int, ...]:
         return (whole(first, 65_535, "port"),)
     low, high = whole(first, 65_535, "port"), whole(last, 65_535, "port")
     if low > high:
-        raise ValueError(f"the range {text} is empty: {low} is greater than {high}")
+        raise ValueError(f"the range {quoted(text)} is empty: {low} is greater than {high}")
     return tuple(range(low, high + 1))
 
 
@@ -124,7 +125,7 @@ def addresses(text: str) -> tuple[Address, ...]:
         return (low,)
     high = _address(last)
     if low.version != high.version or int(low) > int(high):
-        raise ValueError(f"the range {text} is empty, or of two families")
+        raise ValueError(f"the range {quoted(text)} is empty, or of two families")
     return _counted(low, int(high) - int(low) + 1, text)
 
 
@@ -132,7 +133,9 @@ def _of_network(text: str) -> tuple[Address, ...]:
     try:
         network = ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not a network: {str(error).removeprefix(repr(text)).strip()}") from error
+        raise ValueError(
+            f"{quoted(text)} is not a network: {str(error).removeprefix(repr(text)).strip()[:80]}"
+        ) from error
     return _counted(network.network_address, network.num_addresses, text)
 
 
@@ -150,9 +153,11 @@ def _address(text: str) -> Address:
     try:
         address = ip_address(text.strip())
     except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+        raise ValueError(f"{quoted(text)} is not an IPv4 or IPv6 address") from None
     if address.version == 6 and address.scope_id is not None:
-        raise ValueError(f"{text!r} names an interface: write the address alone, and the interface as in: or out:")
+        raise ValueError(
+            f"{quoted(text)} names an interface: write the address alone, and the interface as in: or out:"
+        )
     return address
 
 
@@ -163,14 +168,14 @@ def protocol(text: str) -> str:
         return known
     if text.isdigit():
         return str(whole(text, 255, "protocol"))
-    raise ValueError(f"{text!r} is not a protocol{did_you_mean(text, _PROTOCOLS)}")
+    raise ValueError(f"{quoted(text)} is not a protocol{did_you_mean(text, _PROTOCOLS)}")
 
 
 def families(text: str) -> tuple[Family, ...]:
     """The families that a word stands for. Raises ValueError."""
     known = _FAMILIES.get(text.lower())
     if known is None:
-        raise ValueError(f"{text!r} is not a family: expected ipv4, ipv6 or both")
+        raise ValueError(f"{quoted(text)} is not a family: expected ipv4, ipv6 or both")
     return known
 
 
@@ -188,7 +193,7 @@ def _numbered_types(text: str) -> tuple[IcmpType, ...]:
     """The messages of a number, or of type/code. Raises ValueError."""
     number, _, code = text.partition("/")
     if not number.isdigit():
-        raise ValueError(f"{text!r} is not a type of ICMP{did_you_mean(text.lower(), (*_OF_ICMP, *_OF_ICMPV6))}")
+        raise ValueError(f"{quoted(text)} is not a type of ICMP{did_you_mean(text.lower(), (*_OF_ICMP, *_OF_ICMPV6))}")
     message = (whole(number, 255, "type of ICMP"), whole(code or "0", 255, "code of ICMP"))
     return tuple((family, *message) for family in FAMILIES)
 
@@ -202,7 +207,7 @@ def flags(text: str) -> frozenset[str]:
         return frozenset(TCP_FLAGS)
     found = frozenset(flag.strip() for flag in upper.split(","))
     for flag in sorted(found - frozenset(TCP_FLAGS)):
-        raise ValueError(f"{flag!r} is not a TCP flag{did_you_mean(flag, TCP_FLAGS)}")
+        raise ValueError(f"{quoted(flag)} is not a TCP flag{did_you_mean(flag, TCP_FLAGS)}")
     return found
 
 

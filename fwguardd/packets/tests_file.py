@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.packets import case_values
-from fwguardd.packets.case_values import PORT_PROTOCOLS, did_you_mean
+from fwguardd.packets.case_values import MOST_PACKETS, PORT_PROTOCOLS, did_you_mean
 from fwguardd.packets.model import ConnectionState, Verdict
 from fwguardd.packets.policy_tests import BAD_TEST, FAMILY_NAMES, PolicyTest, family_of
 from fwguardd.packets.yaml_tree import ListNode, MapNode, Node, NotYamlError, Scalar, read_tree
 from fwguardd.ruleset.model import FAMILIES, MOST_FINDINGS, NO_FINDINGS, Family, Finding, Findings, Origin
+from fwguardd.wording import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +48,10 @@ class PolicyTests:
     tests: tuple[PolicyTest, ...]
     findings: Findings
 
+
+_MOST_VALUES = 5 * MOST_PACKETS
+"""Values of all tests of a file. Tests that may be sent have fewer; a small file can name more than there is memory
+for, such as all ports in each of a thousand tests."""
 
 NO_TESTS = PolicyTests((), NO_FINDINGS)
 
@@ -101,7 +106,7 @@ def _word(choices: Mapping[str, Any], what: str) -> Callable[[str], tuple[Any, .
 
     def read(text: str) -> tuple[Any, ...]:
         if text.lower() not in choices:
-            raise ValueError(f"{text!r} is not {what}{did_you_mean(text, choices)}")
+            raise ValueError(f"{quoted(text)} is not {what}{did_you_mean(text, choices)}")
         return (choices[text.lower()],)
 
     return read
@@ -109,7 +114,7 @@ def _word(choices: Mapping[str, Any], what: str) -> Callable[[str], tuple[Any, .
 
 def _interface(text: str) -> tuple[str]:
     if len(text) > LONGEST_INTERFACE or "/" in text or not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} is not the name of an interface")
+        raise ValueError(f"{quoted(text)} is not the name of an interface")
     return (text,)
 
 
@@ -137,7 +142,7 @@ def _account(find: Callable[[str], int | None], what: str) -> Callable[[str], tu
             return (case_values.whole(text, 2**32 - 2, what),)
         number = find(text)
         if number is None:
-            raise ValueError(f"this host has no {what} {text!r}; write the number to test for another host")
+            raise ValueError(f"this host has no {what} {quoted(text)}; write the number to test for another host")
         return (number,)
 
     return read
@@ -216,10 +221,15 @@ class _FileReader:
         self, listed: ListNode, defaults: _Values, readers: Mapping[str, Callable[[str], tuple[Any, ...]]]
     ) -> list[PolicyTest]:
         tests: list[PolicyTest] = []
+        left = _MOST_VALUES
         for node in listed.items:
             known = len(self.findings)
             try:
                 values = self._values(node, readers, "a test")
+                left -= sum(map(len, values.values()))
+                if left < 0:
+                    self._note(node.line, "the tests have too many values", "name fewer values, or shorter ranges")
+                    break
                 if len(self.findings) == known:
                     tests.append(_test(Origin(self.path, node.line), values, defaults))
             except _Mistake as mistake:
@@ -249,7 +259,7 @@ def _mapping(node: Node, known: tuple[str, ...], what: str, expected: str) -> di
     values: dict[str, Node] = {}
     for key, value in node.entries:
         if key.text not in known:
-            raise _Mistake(key.line, f"unknown key {key.text!r} in {what}{did_you_mean(key.text, known)}")
+            raise _Mistake(key.line, f"unknown key {quoted(key.text)} in {what}{did_you_mean(key.text, known)}")
         if key.text in values:
             raise _Mistake(key.line, f"{key.text} is given twice in {what}", "write a list: [A, B]")
         values[key.text] = value
@@ -262,6 +272,8 @@ def _read_values(key: str, node: Node, read: Callable[[str], tuple[Any, ...]]) -
         values: dict[Any, None] = {}
         for item in node.items:
             values.update(dict.fromkeys(_read_one(key, item, read)))
+            if len(values) > MOST_PACKETS:
+                raise _Mistake(item.line, f"{key}: more than {MOST_PACKETS:,} values", "name fewer, or shorter ranges")
         if not values:
             raise _Mistake(node.line, f"{key}: the list is empty")
         return tuple(values)

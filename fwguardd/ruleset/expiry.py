@@ -16,7 +16,8 @@ from fwguardd.ruleset.model import Finding, Origin
 
 _MARK = b"until"
 _UNTIL = re.compile(rb"[ \t]*#[ \t]*fwguardd?:[ \t]*until\b[ \t]*(.*?)[ \t\r]*")
-_RULE = re.compile(rb"[ \t]*(?:-|ip6?tables\b)")
+_NO_RULE = re.compile(rb"[ \t]*(?:[*:]|COMMIT\b)")
+"""Lines that name a table or a chain, and the end of a table; they stay. All others are rules, however they begin."""
 ENDED = b"# ended: "
 """What stands before a rule that has ended, in the files that a revision keeps."""
 
@@ -84,7 +85,7 @@ class _Reading:
         return line
 
     def _has_ended(self, line: bytes) -> bool:
-        return self.until is not None and self.until <= self.now and _RULE.match(line) is not None
+        return self.until is not None and self.until <= self.now and _NO_RULE.match(line) is None
 
     def _read_comment(self, number: int, line: bytes) -> None:
         try:

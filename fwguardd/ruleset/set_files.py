@@ -14,15 +14,16 @@ This module is pure.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, summarize_address_range
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Family, Finding, Findings, Origin
+from fwguardd.ruleset.model import FAMILIES, Family, Finding, Findings, Origin
 from fwguardd.ruleset.references import LONGEST_SET_NAME
 from fwguardd.ruleset.values import read_network
-from fwguardd.wording import duration
+from fwguardd.wording import duration, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 ENDING = ".set"
 IPV6_SUFFIX = "-v6"
 """What the name of the kernel's set for IPv6 has behind that of the file."""
+
+NEW_NAME = "fwguard-new"
+"""The name of the set that new entries are loaded into; no file may have it."""
 
 TYPES = ("hash:net", "hash:ip")
 LONGEST_NAME = LONGEST_SET_NAME - len(IPV6_SUFFIX)
@@ -43,6 +47,8 @@ _PLAIN = re.compile(rf"(?:{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\n)+")
 _DOTTED = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?:/|$)")
 _ALL_ONES = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 _MOST_FINDINGS = 20
+MOST_ENTRIES = 2_000_000
+"""Entries of one family. A range of IPv6 may be 250 of them, so a small file can mean more than there is memory for."""
 
 _Ranges = list[tuple[int, int]]
 
@@ -80,10 +86,13 @@ def bad_name(path: str) -> Finding | None:
     name = name_of(path)
     if _NAME.fullmatch(name) is None:
         hint = "use letters, digits, and the signs _ . -"
-        return Finding("bad-set", f"{name!r} is not a name that a set can have", Origin(path, 0), hint=hint)
+        return Finding("bad-set", f"{quoted(name)} is not a name that a set can have", Origin(path, 0), hint=hint)
     if len(name) > LONGEST_NAME:
         message = f"the name of the set has {len(name)} characters; it may have {LONGEST_NAME}"
         return Finding("bad-set", message, Origin(path, 0), hint="shorten the name of the file")
+    if name in {kernel_name(NEW_NAME, family) for family in FAMILIES}:
+        message = f"new entries of all sets are loaded under the name {name}"
+        return Finding("bad-set", message, Origin(path, 0), hint="give the file another name")
     return None
 
 
@@ -101,7 +110,17 @@ def read_set_file(path: str, data: bytes) -> SetFile | Findings:
     reading.read(text.replace("\r\n", "\n"))
     if reading.findings:
         return Findings(reading.findings)
-    return SetFile(name_of(path), reading.entries(), reading.kind, reading.timeout)
+    entries = reading.entries()
+    for family in FAMILIES:
+        if len(entries[family]) > MOST_ENTRIES:
+            return Findings((_too_many_entries(path, family),))
+    return SetFile(name_of(path), entries, reading.kind, reading.timeout)
+
+
+def _too_many_entries(path: str, family: Family) -> Finding:
+    message = f"the set would have more than {MOST_ENTRIES:,} entries of IPv{family.number}"
+    hint = "split the file; a range is an entry for each network that it consists of"
+    return Finding("bad-set", message, Origin(path, 0), hint=hint)
 
 
 class _LineError(Exception):
@@ -162,7 +181,7 @@ class _Reading:
         elif word.startswith("timeout="):
             self.timeout = _timeout(word.removeprefix("timeout="))
         else:
-            raise _LineError(f"{word!r} is neither a type of set ({' or '.join(TYPES)}) nor timeout=1h")
+            raise _LineError(f"{quoted(word)} is neither a type of set ({' or '.join(TYPES)}) nor timeout=1h")
 
     def _read_line(self, line: str) -> None:
         word = line.partition("#")[0].strip()
@@ -184,7 +203,7 @@ class _Reading:
         ranges = sorted(self.ranges[version])
         if self.kind == "hash:net":
             ranges = _merged(ranges)
-        return _networks(ranges, address)
+        return itertools.islice(_networks(ranges, address), MOST_ENTRIES + 1)
 
 
 _FORMS = "write an address, a network or a range: 192.0.2.1, 192.0.2.0/24, 192.0.2.1-192.0.2.9, 2001:db8::/32"
@@ -195,7 +214,7 @@ def _timeout(text: str) -> int:
     try:
         seconds = int(duration(text))
     except ValueError as error:
-        raise _LineError(f"timeout={text}: {error}") from error
+        raise _LineError(f"timeout: {error}") from error
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise _LineError(f"timeout={text} is out of range: from 1s to {_LONGEST_TIMEOUT}s")
     return seconds
@@ -207,7 +226,7 @@ def _range_of(word: str) -> tuple[int, int, int]:
         return _explicit_range(word)
     network = read_network(word)
     if network is None or network.has_holes or (network.version == 4 and _DOTTED.match(word) is None):
-        raise _LineError(f"{word!r} is neither an address nor a network nor a range")
+        raise _LineError(f"{quoted(word)} is neither an address nor a network nor a range")
     first = network.address & network.mask
     return network.version, first, first | ~network.mask & _ALL_ONES[network.version]
 
@@ -217,7 +236,7 @@ def _explicit_range(word: str) -> tuple[int, int, int]:
     try:
         first, last = ip_address(first_text.strip()), ip_address(last_text.strip())
     except ValueError as error:
-        raise _LineError(f"{word}: {error}") from error
+        raise _LineError(f"{quoted(word)} is not a range of addresses") from error
     if first.version != last.version or int(first) > int(last):
         raise _LineError(f"{word}: the range has to lead from an address to a larger one of the same family")
     return first.version, int(first), int(last)
@@ -240,23 +259,18 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> _Ranges:
 def _networks(ranges: Iterable[tuple[int, int]], address: type[IPv4Address | IPv6Address]) -> Iterator[str]:
     """The networks of ranges, as ipset(8) prints them. It has no network that is everything, but two halves."""
     width = address(0).max_prefixlen
+    alone = f"/{width}"
     for first, last in ranges:
-        bits = (last - first + 1).bit_length() - 1
-        if last - first + 1 == 1 << bits and first % (1 << bits) == 0 and bits < width:
-            yield f"{address(first)}/{width - bits}".removesuffix(f"/{width}")
-        else:
-            yield from _summary(address(first), address(last))
+        begin = first
+        while begin <= last:
+            size = _largest_block(begin, last, 1 << (width - 1))
+            yield f"{address(begin)}/{width + 1 - size.bit_length()}".removesuffix(alone)
+            begin += size
 
 
-def _summary(first: IPv4Address | IPv6Address, last: IPv4Address | IPv6Address) -> Iterator[str]:
-    """The networks of a range that is not one network."""
-    for network in summarize_address_range(first, last):
-        for part in _halves(network):
-            yield str(part).removesuffix(f"/{part.max_prefixlen}")
-
-
-def _halves(network: IPv4Network | IPv6Network) -> Iterable[IPv4Network | IPv6Network]:
-    """A network, or the halves of the one that is everything."""
-    if network.prefixlen == 0:
-        return network.subnets()
-    return (network,)
+def _largest_block(first: int, last: int, largest: int) -> int:
+    """The addresses of the largest network that begins with an address, and has none beyond the last one."""
+    size = min(1 << ((last - first + 1).bit_length() - 1), largest)
+    if first == 0:
+        return size
+    return min(size, first & -first)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import FAMILIES, Family
-from fwguardd.ruleset.set_files import kernel_name, read_set_file
+from fwguardd.ruleset.set_files import NEW_NAME, kernel_name, read_set_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from fwguardd.ruleset.set_files import SetFile
 
-NEW = {Family.IPV4: "fwguard-new", Family.IPV6: "fwguard-new-v6"}
+NEW = {family: kernel_name(NEW_NAME, family) for family in FAMILIES}
 """The names that new entries are loaded under; the sets exist for the time of the load only."""
 
 _INET = {Family.IPV4: "inet", Family.IPV6: "inet6"}

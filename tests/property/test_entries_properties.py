@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,10 @@ from fwguardd.ruleset.forwarding import Server, forward_rules, read_server
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.peers import peers_of
-from fwguardd.ruleset.services import Peers, Ports, RuleForm, rules_for
+from fwguardd.ruleset.services import Peers, Ports, RuleForm, ServiceError, rules_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = 1_800_000_000.0
 SERVICES = known_services()
@@ -123,3 +128,19 @@ def test_the_rules_of_a_forwarded_port_can_be_read(address: object, port: int | 
     reading = read_rules("60-forward.rules", "\n".join((*rules, "")).encode(), frozenset(FAMILIES))
     assert compose([reading]).findings == ()
     assert len(reading.statements) == len(rules)
+
+
+@pytest.mark.parametrize("before", ["", "[0:0] ", "iptables ", "/sbin/ip6tables ", "\t", '"-4" '])
+def test_every_form_of_a_rule_ends(before: str) -> None:
+    """A rule that was meant to end does, however its line begins; tables and chains stay."""
+    text = f"*filter\n# fwguard: until 2020-01-01T00:00:00Z\n:A - [0:0]\n{before}-A INPUT -j ACCEPT\nCOMMIT\n"
+    lines = without_ended("f", text.encode(), NOW).data.decode().splitlines()
+    assert lines == [*text.splitlines()[:3], f"# ended: {before}-A INPUT -j ACCEPT", "COMMIT"]
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "a: {ports: [2026-99-99]}", "a: {ports: [" + "9" * 5000 + "]}", "a: \0"])
+def test_a_table_of_services_that_cannot_be_read_is_an_error(tmp_path: Path, text: str) -> None:
+    """Whatever a file of services holds, the message names the file."""
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ServiceError, match=str(tmp_path / "x.yaml")):
+        known_services(tmp_path)

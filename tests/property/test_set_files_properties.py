@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fwguardd.ruleset import set_files
 from fwguardd.ruleset.model import FAMILIES, Family, Findings
 from fwguardd.ruleset.set_files import SetFile, read_set_file
 from fwguardd.ruleset.set_scripts import LiveSet, boot_script, differences, load_script, read_live
@@ -91,3 +93,15 @@ def test_what_is_loaded_is_what_is_compared(lines: list[str], head: str) -> None
         loaded = load_script(file, {family: other})
         assert ("203.0.113.5 timeout 9" in loaded) == bool(head)
         assert f"swap fwguard-new{name[1:]} {name}\n" in loaded
+
+
+def test_a_set_that_cannot_be_is_one_short_finding() -> None:
+    """A line of megabytes is not quoted whole, ranges do not make more entries than there is room for, and no set has
+    the name that all sets are loaded under."""
+    wide = "".join(f"2001:db8:{part:x}::1-2001:db8:{part:x}:ffff:ffff:ffff:ffff:fffe\n" for part in range(9000))
+    with patch.object(set_files, "MOST_ENTRIES", 1000):
+        too_many = read_set_file("/x/a.set", wide.encode())
+    for read in (too_many, read_set_file("/x/a.set", b"1" * 1_000_000), read_set_file("/x/fwguard-new.set", b"")):
+        assert isinstance(read, Findings)
+        (finding,) = read
+        assert len(str(finding)) < 500

@@ -92,7 +92,7 @@ BAD = [
     ("expect: drop, in: eth0, proto: tcp", "dport is missing: a packet of tcp goes to a port"),
     ("expect: drop, in: eth0, proto: icmp, dport: 1", "sport and dport do not go with proto: icmp, which has no ports"),
     ("expect: drop, in: eth0, proto: tcp, dport: 65536", "dport: '65536' is not a port: expected a number from 0 to"),
-    ("expect: drop, in: eth0, proto: tcp, dport: 9-4", "dport: the range 9-4 is empty"),
+    ("expect: drop, in: eth0, proto: tcp, dport: 9-4", "dport: the range '9-4' is empty"),
     ("expect: drop, in: eth0, proto: tcp, dport: []", "dport: the list is empty"),
     ("expect: drop, in: eth0, proto: tcp, dport: {a: 1}", "dport: expected one value"),
     ("expect: drop, in: eth0, proto: tcp, dport: ", "dport: a value is missing"),
@@ -131,7 +131,7 @@ def test_every_mistake_is_a_finding_at_its_line(line: str, message: str) -> None
     [
         ("a", 1), ("- a", 1), ("tests: a", 1), ("tests:\n- a", 2), ("test: []", 1), ("defaults: [a]", 1),
         ("tests: [\n", 2), ("a: b: c", 1), ("tests: *x", 1), ("a: 1\n---\nb: 2", 3), ("[" * 100_000, 1),
-        ("tests:\n" + "- a\n" * 99, 2),
+        ("tests:\n" + "- a\n" * 99, 2), ("a" * 1_000_000, 1), ("a" * 1_000_000 + ": 1", 1),
     ],
 )  # fmt: skip
 def test_what_is_not_a_tests_file_is_a_finding(text: str, line: int) -> None:
@@ -139,6 +139,16 @@ def test_what_is_not_a_tests_file_is_a_finding(text: str, line: int) -> None:
     found = read(text)
     assert (found.tests, found.findings[0].place.line) == ((), line)
     assert len(found.findings) <= MOST_FINDINGS + 1
+    assert all(len(finding.message) < 1000 for finding in found.findings)
+
+
+def test_tests_with_too_many_values_are_not_all_read() -> None:
+    """A small file can name all ports in each of many tests: it is a finding before it takes all memory."""
+    found = read("defaults: {in: eth0, proto: tcp}\ntests:\n" + "- {expect: drop, dport: 1-65535}\n" * 1000)
+    (finding,) = found.findings
+    assert (finding.message, len(found.tests) < 10) == ("the tests have too many values", True)
+    (finding,) = read("tests:\n- {expect: drop, in: lo, proto: icmp, from: [10.0.0.0/16, 10.1.0.0/16]}\n").findings
+    assert "more than 100,000 values" in finding.message
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -269,7 +279,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
 
 
 SEEN_BY_READER_ONLY = (
-    *("range 9-4", "has 16,777,216", "is missing", "no interface", "do not go", "go with", "goes with", "is of IPv"),
+    *("range '9-4'", "has 16,777,216", "is missing", "no interface", "do not go", "go with", "goes with", "is of IPv"),
     *("this host has no", "uid and gid", "given twice", "TCP flag", "echo-request", "mark", "not a network"),
 )
 """Mistakes that a schema cannot say, because they depend on other keys, on the host or on the meaning of a word."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.rule_files import LARGEST_FILE, SHORT, read_rule_file, take_snapshot
+from fwguardd.enforce.rule_files import LARGEST_FILE, SHORT, read_fetched_file, read_rule_file, take_snapshot
 from fwguardd.escaping import printable, printable_name
 from fwguardd.kernel.processes import TRANSIENT
 from fwguardd.ruleset.model import RuleFile
@@ -329,3 +329,12 @@ def test_hints_propose_names_that_are_free(tmp_path: Path) -> None:
         (tmp_path / name).write_text("-P INPUT ACCEPT\n")
     hints = [finding.hint.split('"')[1] for finding in take_snapshot(tmp_path, draft=True).findings]
     assert hints == ["rules.v4.rules", "rules.v6.rules", "web-2.rules", "web-3.rules"]
+
+
+def test_a_link_in_a_directory_of_another_user_is_not_followed(tmp_path: Path) -> None:
+    """It could lead to a file that only root may read, and messages quote lines."""
+    (tmp_path / "secret").write_text("root:hash\n")
+    (tmp_path / "a.set").symlink_to(tmp_path / "secret")
+    outcome = read_fetched_file(tmp_path / "a.set")
+    assert not isinstance(outcome, RuleFile) and outcome.code == "unreadable-file"
+    assert isinstance(read_fetched_file(tmp_path / "secret"), RuleFile)
