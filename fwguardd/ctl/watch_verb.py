@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import events
+from fwguardd.ctl.denials.event import any_from_entry
+from fwguardd.ctl.denials.formats import ecs
 from fwguardd.ctl.journal_fields import as_number, as_text, fields_of
 from fwguardd.ctl.journal_query import Query, entries_in_journal
 from fwguardd.ctl.pager import is_terminal
@@ -18,7 +20,7 @@ from fwguardd.wording import local_time
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _OF_DENIALS = frozenset(
     {"denied", "logged", "denied.summary", "logged.summary", "denials.unparsed", "denials.suppressed"}
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     )
     describe(parser, description, examples)
     add_json(parser)
+    parser.add_argument("--ecs", action="store_true", help="print one JSON object a line, as Elastic Common Schema")
     parser.add_argument("--since", metavar="T", help="from this time on, as journalctl takes it")
     parser.add_argument("--until", metavar="T", help="up to this time")
     parser.add_argument("--denials", action="store_true", help="show events about denied and logged packets, too")
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print events until the journal ends, or the user does. Raises ReportedError and BrokenPipeError."""
     query = Query(_names(options), options.journal_dir, options.since, options.until, not options.no_follow)
-    for text in _texts(query, as_json=options.json):
+    for text in _texts(query, _FORMS[options.ecs, options.json]):
         print(text, flush=not options.no_follow)
     return 0
 
@@ -61,10 +64,10 @@ def _names(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(kind.name for kind in events.ALL_EVENTS.values() if kind.name not in _OF_DENIALS)
 
 
-def _texts(query: Query, *, as_json: bool) -> Iterator[str]:
-    if as_json:
+def _texts(query: Query, document_of: Callable[[Mapping[str, Any]], dict[str, Any]] | None) -> Iterator[str]:
+    if document_of is not None:
         for entry in entries_in_journal(query):
-            yield json.dumps(event_of(entry))
+            yield json.dumps(document_of(entry))
         return
     render = ConsoleRenderer(colours=is_terminal() and "NO_COLOR" not in os.environ)
     day = ""
@@ -89,6 +92,15 @@ def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
         "priority": as_number(entry.get("PRIORITY")) or events.INFO,
     }
     return {**head, **fields_of(name, entry)}
+
+
+def ecs_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as Elastic Common Schema, by way of which a SIEM compares events of many programs."""
+    return ecs(any_from_entry(entry))
+
+
+_FORMS = {(False, False): None, (False, True): event_of, (True, False): ecs_of, (True, True): ecs_of}
+"""How an entry is printed with --ecs and --json; None is for people."""
 
 
 def _seconds(entry: Mapping[str, Any]) -> float:

@@ -72,6 +72,7 @@ complete -c fwguardctl -n '__fwguardctl_is status' -l check -d 'one line for mon
 complete -c fwguardctl -n '__fwguardctl_is status' -l watch -d 'show it again whenever it has changed'
 complete -c fwguardctl -n '__fwguardctl_is watch' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is watch' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is watch' -l ecs -d 'print one JSON object a line'
 complete -c fwguardctl -n '__fwguardctl_is watch' -l since -x -a 'yesterday today -1h -15m' -d 'from this time on'
 complete -c fwguardctl -n '__fwguardctl_is watch' -l until -x -a 'yesterday today -1h -15m' -d 'up to this time'
 complete -c fwguardctl -n '__fwguardctl_is watch' -l denials -d 'show events about denied and logged packets'

@@ -206,6 +206,7 @@ def test_ecs() -> None:
         },
         "network": {
             "type": "ipv4", "transport": "tcp", "iana_number": "6", "direction": "ingress", "bytes": 60, "packets": 3,
+            "community_id": "1:yO4yEk90YLmeJYb8UvxBBdL4TrQ=",
         },
         "source": {"ip": "203.0.113.9", "port": 51234, "mac": "52-54-00-65-43-21"},
         "destination": {"ip": "10.0.0.1", "port": 23, "mac": "52-54-00-12-34-56"},

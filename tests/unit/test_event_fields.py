@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fwguardd import events
-from fwguardd.ctl.denials import formats
+from fwguardd.ctl.denials import ecs_events, formats
 from fwguardd.event_fields import FieldType
 from fwguardd.kernel.attribution import Author, Authors
 from tests.unit.emitted import check_fields
@@ -60,6 +60,8 @@ def test_ecs_places_only_fields_of_the_schema() -> None:
     """Each field that has a place of its own in ECS is a field of an event about packets."""
     kinds = (events.DENIED, events.LOGGED, events.DENIED_SUMMARY, events.LOGGED_SUMMARY)
     assert {field.name for kind in kinds for field in kind.fields} >= formats._PLACED
+    every = {field.name for kind in events.ALL_EVENTS.values() for field in kind.fields}
+    assert every >= ecs_events.PLACED
 
 
 @pytest.mark.parametrize("kind", events.ALL_EVENTS.values(), ids=events.ALL_EVENTS)

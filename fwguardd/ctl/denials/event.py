@@ -175,9 +175,14 @@ def from_loss(loss: Loss) -> Event:
 
 def from_entry(entry: Mapping[str, Any]) -> Event | None:
     """The event in a journal entry as ``journalctl -o json`` prints it; None if it is not one of `EVENT_NAMES`."""
-    name = as_text(entry.get("FWGUARD_EVENT"))
-    if name not in EVENT_NAMES:
+    if as_text(entry.get("FWGUARD_EVENT")) not in EVENT_NAMES:
         return None
+    return any_from_entry(entry)
+
+
+def any_from_entry(entry: Mapping[str, Any]) -> Event:
+    """The same for an event of any name."""
+    name = as_text(entry.get("FWGUARD_EVENT"))
     found = fields_of(name, entry)
     host = as_text(entry.get("_HOSTNAME")) or None
     realtime = _time_of_packet(found) or as_number(entry.get("__REALTIME_TIMESTAMP"))

@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import __version__
+from fwguardd.ctl.denials import ecs_events
+from fwguardd.ctl.denials.community_id import community_id
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -95,6 +97,9 @@ def ecs(event: Event) -> dict[str, Any]:
         "destination": _end(found, "dst", "dpt", "mac_dst"),
         "related": {"ip": _addresses(found)},
         "rule": {"name": found.get("name"), "id": found.get("rule")},
+        "process": ecs_events.process(found),
+        "user": ecs_events.user(found),
+        "error": {"stack_trace": found.get("traceback")},
         "fwguard": _rest(event),
     }
     document = {"@timestamp": timestamp(event.realtime), "message": event.message, "ecs": {"version": ECS_VERSION}}
@@ -123,6 +128,7 @@ def _event(event: Event) -> dict[str, Any]:
         **_categories(event),
         "module": "fwguardd",
         "dataset": f"fwguardd.{event.name}",
+        "reason": found.get("reason"),
         "original": found.get("line"),
         "sequence": found.get("kmsg_seq"),
         "start": found.get("first"),
@@ -156,7 +162,7 @@ def _categories(event: Event) -> dict[str, Any]:
     if event.is_of_packets:
         types = ["connection", _TYPES.get(event.meaning, "info")]
         return {"kind": "event", "category": ["network"], "type": types, "action": event.meaning}
-    return {"kind": "event", "category": ["network"], "type": ["info"], "action": event.name}
+    return ecs_events.categories(event.name)
 
 
 def _interface(name: str | None) -> dict[str, Any] | None:
@@ -172,6 +178,7 @@ def _network(event: Event) -> dict[str, Any]:
         network["type"] = found["family"]
     if event.is_of_packets:
         network["packets"] = found.get("count")
+        network["community_id"] = community_id(found)
     if "vlan" in found:
         network["vlan"] = {"id": str(found["vlan"])}
     return network
@@ -201,7 +208,7 @@ def _end(found: Mapping[str, Any], address: str, port: str, mac: str) -> dict[st
 
 def _rest(event: Event) -> dict[str, Any]:
     """The fields that the schema has no place for."""
-    rest = _without(event.fields, _PLACED)
+    rest = _without(event.fields, _PLACED | ecs_events.PLACED)
     if event.is_of_packets:
         rest.pop("count", None)
     if event.uptime is not None:
