@@ -226,7 +226,7 @@ def pause(result: PauseDocument, ink: AnswerPainter) -> list[str]:
     """Whether repairs are paused, and for how long."""
     seconds = result["paused_seconds"]
     if seconds is None:
-        return [f"{ink.good('resumed')}: drift is handled as on_drift says"]
+        return [f"{ink.good('resumed')}: drift is repaired again, unless on_drift is report"]
     until = local_time_of_day(time.time() + seconds)
     paused = f"drift is not repaired for {span(seconds)}, until {until}"
     return [f"{ink.warn('paused')}: {paused}; to end that: fwguardctl resume"]

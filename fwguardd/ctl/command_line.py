@@ -9,8 +9,9 @@ import argparse
 import os
 import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fwguardd import __version__
 from fwguardd.ctl.output import show_what_the_terminal_can
@@ -27,6 +28,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 """128 + SIGPIPE: what shells have for a program whose output nobody reads to its end."""
 
+_UNKNOWN_VERB: Final = re.compile(r"argument VERB: invalid choice: (?P<verb>'[^']*')")
 _AGO: Final = re.compile(r"-[0-9]")
 
 
@@ -49,6 +51,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the one verb that is wrong, not all that there are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and a message. Exits with 2."""
+        unknown = _UNKNOWN_VERB.match(message)
+        if unknown is not None:
+            verb = unknown["verb"]
+            message = f"{verb} is not a verb{_similar(verb)}; fwguardctl --help lists the verbs"
+        super().error(message)
+
+
+def _similar(word: str) -> str:
+    """The verb that was probably meant, as a question; "" where there is none."""
+    similar = get_close_matches(word.strip("'"), [verb.name for verb in VERBS], 1)
+    if not similar:
+        return ""
+    return f" (did you mean {similar[0]}?)"
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """The parser of one verb, which shows the usage of this verb where a word is wrong."""
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        """Like that of argparse, without words that are not known. Exits with 2."""
+        namespace, unknown = super().parse_known_args(*args, **options)
+        if unknown:
+            advice = ""
+            if f"--{unknown[0]}" in self.format_help().split():
+                advice = f"; did you mean --{unknown[0]}?"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        return namespace, unknown
+
+
 def full_parser() -> argparse.ArgumentParser:
     """The parser with the arguments of every verb, for those who compare it with the manual and the completions."""
     return _parser([verb.name for verb in VERBS])
@@ -67,7 +103,7 @@ def _is_for_programs(options: argparse.Namespace) -> bool:
 
 def _parser(named: Container[str]) -> argparse.ArgumentParser:
     """The parser; only the verbs that the command line names, rightly or as the value of an option, have arguments."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fwguardctl",
         usage="fwguardctl [--socket S] [--no-pager] VERB [options]",
         description="Check rule files, and query and control fwguardd, which guards the firewall.\n\n"
@@ -81,7 +117,9 @@ def _parser(named: Container[str]) -> argparse.ArgumentParser:
         "--socket", type=Path, default=argparse.SUPPRESS, metavar="S", help="control socket of the daemon"
     )
     parser.add_argument("--no-pager", action="store_false", dest="pager", help="do not send long output to a pager")
-    verbs = parser.add_subparsers(prog="fwguardctl", dest="verb", required=True, metavar="VERB", help=argparse.SUPPRESS)
+    verbs = parser.add_subparsers(
+        prog="fwguardctl", dest="verb", required=True, metavar="VERB", help=argparse.SUPPRESS, parser_class=_VerbParser
+    )
     for verb in VERBS:
         its_parser = verbs.add_parser(verb.name, formatter_class=argparse.RawDescriptionHelpFormatter)
         if verb.name in named:

@@ -125,7 +125,10 @@ def table(lines: Sequence[Line], ink: AnswerPainter, *, unused_only: bool) -> li
     return texts
 
 
-_NOTHING = {False: "No rules are in force.", True: "Every line has matched packets, or is not in force for that long."}
+_NOTHING = {
+    False: "No rules are in force.",
+    True: "All lines have matched packets, or have not been in force for that long.",
+}
 
 _STEPS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**4, "k"))
 

@@ -80,9 +80,16 @@ def _add_forward(parser: argparse.ArgumentParser) -> None:
     _add_entry_options(parser)
     parser.add_argument("--from", action="append", default=[], metavar="A", dest="peers", help=_FROM)
     parser.add_argument("what", metavar="PORT", help="a port such as 8443/tcp, or a service with one port")
-    parser.add_argument("to", choices=["to"], metavar="to", help="the word")
+    parser.add_argument("to", type=_word_to, choices=["to"], metavar="to", help="the word")
     parser.add_argument("server", metavar="SERVER", help="an address, with a port or without: 192.0.2.5:443")
     parser.set_defaults(outward=False)
+
+
+def _word_to(word: str) -> str:
+    """The word between a port and its server. Raises ArgumentTypeError."""
+    if word != "to":
+        raise argparse.ArgumentTypeError(f"expected PORT to SERVER, found {word!r} in place of to")
+    return word
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:

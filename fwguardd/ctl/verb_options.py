@@ -17,16 +17,28 @@ if TYPE_CHECKING:
 CONFIRM_WITHIN = 60.0
 """Seconds that `reload --confirm` leaves when no number is given."""
 
+_WIDTH = 79
 _SHORTEST, _LONGEST = 1.0, 86400.0
 _POSITIVE = re.compile(r"0*[1-9][0-9]{0,14}")
 
 
 def describe(parser: argparse.ArgumentParser, description: str, examples: Sequence[tuple[str, str]]) -> None:
     """Set the sentences of a verb's help, and its examples: a command each, and what it does."""
+    parser.description = "\n".join(textwrap.wrap(description, _WIDTH))
+    parser.epilog = "\n".join(["examples:", *_example_lines(examples)])
+
+
+def _example_lines(examples: Sequence[tuple[str, str]]) -> list[str]:
+    """Commands and what they do side by side, or below each other where a line would be too wide for a terminal."""
     width = max(len(command) for command, _ in examples)
     lines = [f"  {command:{width}}  {meaning}".rstrip() for command, meaning in examples]
-    parser.description = "\n".join(textwrap.wrap(description, 79))
-    parser.epilog = "\n".join(["examples:", *lines])
+    if max(len(line) for line in lines) <= _WIDTH:
+        return lines
+    lines = []
+    for command, meaning in examples:
+        lines.append(f"  {command}")
+        lines += textwrap.wrap(meaning, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

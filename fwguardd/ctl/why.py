@@ -39,16 +39,17 @@ _PORT: Final = re.compile(r"(?P<port>[0-9]{1,5}|[a-z][a-z0-9-]*)(?:/(?P<protocol
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a port can be reached: what became of the packet, and which programs listen; None for another host."""
+    """Whether a port can be reached: what became of the packet, the packet as it arrives, with the destination that NAT
+    has given it, and which programs listen; None for another host."""
 
     explanation: Explanation
+    arriving: Packet
     listening: tuple[ListeningSocket, ...] | None
 
     @property
     def yes(self) -> bool:
         """Whether the port can be reached."""
-        destination = self.explanation.journey.packet.destination
-        taken = self.listening is None or any(one.takes(destination) for one in self.listening)
+        taken = self.listening is None or any(one.takes(self.arriving.destination) for one in self.listening)
         return taken and self.explanation.accepted
 
 
@@ -99,10 +100,12 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     rules = _rules(options)
     if isinstance(rules, Invalid):
         return refuse(rules, options, beds)
+    explanation = explain(packet, rules, beds)
+    arriving = _arriving(explanation.journey)
     listening = None
-    if options.host is None:
-        listening = _listening(packet)
-    answer = Answer(explain(packet, rules, beds), listening)
+    if options.host is None and not _is_sent_on(explanation.journey):
+        listening = _listening(arriving)
+    answer = Answer(explanation, arriving, listening)
     _print(answer, with_notes(rules, packet, beds), options)
     return int(not answer.yes)
 
@@ -160,6 +163,22 @@ def _port_number(word: str, protocol: str) -> int:
         ) from None
 
 
+def _arriving(journey: Journey | Undecided) -> Packet:
+    """The packet with the destination that NAT has given it."""
+    packet = journey.packet
+    if isinstance(journey, Undecided) or not journey.steps:
+        return packet
+    last = journey.steps[-1].packet
+    if last.destination is None or last.destination_port is None:
+        return packet
+    return replace(packet, destination=last.destination, destination_port=last.destination_port)
+
+
+def _is_sent_on(journey: Journey | Undecided) -> bool:
+    """Whether routing has sent the packet elsewhere than to the sockets of this host, as after a port forward."""
+    return isinstance(journey, Journey) and journey.routed not in {"", "local"}
+
+
 def _listening(packet: Packet) -> tuple[ListeningSocket, ...] | None:
     """The sockets that take the packet; None where it is not for this host."""
     if packet.direction is not Direction.INBOUND:
@@ -190,12 +209,14 @@ def answer_lines(answer: Answer, rules: RulesetSource, ink: AnswerPainter) -> It
     """The answer in sentences."""
     explanation = answer.explanation
     yield from wrapped(_head(answer), "", _paint(answer, ink))
+    if answer.arriving != explanation.journey.packet:
+        yield from wrapped(_translation(answer.arriving), "")
     yield from wrapped(_reason(explanation.journey, rules), "")
     yield from _remedy_lines(explanation.remedy, ink)
     if explanation.reply is not None:
         yield from _reply_lines(explanation, explanation.reply, rules, ink)
     if answer.listening is not None:
-        for sentence in _listening_sentences(answer.listening, explanation.journey.packet):
+        for sentence in _listening_sentences(answer.listening, answer.arriving):
             yield from wrapped(sentence, "")
     for note in rules.notes:
         yield from wrapped(f"note: {note}", "")
@@ -215,6 +236,11 @@ def _head(answer: Answer) -> str:
     if answer.yes:
         return f"Yes: {packet.source} can reach {port} of {packet.destination}."
     return f"No: {packet.source} cannot reach {port} of {packet.destination}."
+
+
+def _translation(arriving: Packet) -> str:
+    port = f"port {arriving.destination_port}/{arriving.protocol}"
+    return f"NAT changes the destination to {port} of {arriving.destination}."
 
 
 _BY_RULE: Final = "A firewall rule {verb} the packet{place}."

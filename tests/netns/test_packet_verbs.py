@@ -125,10 +125,18 @@ def test_a_packet_is_explained_by_the_rules_that_it_meets(verbs: Verbs) -> None:
 
 
 def test_why_names_the_rule_and_the_program(verbs: Verbs) -> None:
-    """A port is reached if the rules accept the packet and a program listens; both are said."""
+    """A port is reached if the rules accept the packet and a program listens where NAT sends it; both are said."""
     with servers(2222):
         code, text = verbs.text("why", "198.51.100.2", "2222")
         assert (code, text.splitlines()[0]) == (0, "Yes: 198.51.100.2 can reach port 2222/tcp of 198.51.100.1.")
+        code, text = verbs.text("why", "198.51.100.2", "22")
+        assert (code, text.splitlines()[:2]) == (
+            0,
+            [
+                "Yes: 198.51.100.2 can reach port 22/tcp of 198.51.100.1.",
+                "NAT changes the destination to port 2222/tcp of 198.51.100.1.",
+            ],
+        )
         code, text = verbs.text("why", "198.51.100.2", "8080")
         assert code == 1
         assert "No program of this host listens on port 8080/tcp." in text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fwguardd.ctl.command_line import full_parser
+from fwguardd.ctl.command_line import full_parser, main
 from fwguardd.ctl.verb_table import VERBS, list_of_verbs
 from fwguardd.defaults import BACKEND_NAMES, RUNTIME_DIR, SETTINGS_PATH
 from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, Settings
@@ -36,7 +36,36 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 def _examples(parser: argparse.ArgumentParser) -> list[str]:
     """The commands in the examples of a verb, without what explains them."""
     lines = (parser.epilog or "").split("examples:")[1].splitlines()
-    return [re.split(r"  +", line.strip())[0] for line in lines if line.strip()]
+    return [re.split(r"  +", line.strip())[0] for line in lines if re.match(" {1,2}[^ ]", line)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["stop"], "fwguardctl: error: 'stop' is not a verb; fwguardctl --help lists the verbs"),
+        (["stat"], "fwguardctl: error: 'stat' is not a verb (did you mean status?); fwguardctl --help lists the verbs"),
+        (["block", "203.0.113.9", "for", "1h"],
+         "fwguardctl block: error: unrecognized arguments: for 1h; did you mean --for?"),
+        (["status", "--colour"], "fwguardctl status: error: unrecognized arguments: --colour"),
+        (["forward", "443/tcp", "192.0.2.5", "443"],
+         "fwguardctl forward: error: argument to: expected PORT to SERVER, found '192.0.2.5' in place of to"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_names_the_word_and_shows_the_usage_of_the_verb(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong word is named alone, with what was probably meant; the other verbs are not listed."""
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == message
+
+
+def test_the_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of the help of a verb is wider than 79 columns on a terminal with 80."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line for parser in _parsers().values() for line in parser.format_help().splitlines()]
+    assert [line for line in lines if len(line) > 79 and not line.startswith("  fwguardctl")] == []
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: str(verb.name))

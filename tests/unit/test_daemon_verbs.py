@@ -374,7 +374,7 @@ def test_a_pause_says_when_it_ends(ctl: Ctl) -> None:
     assert code == 0
     assert out.startswith("paused: drift is not repaired for 15 min, until ")
     assert out.endswith("; to end that: fwguardctl resume\n")
-    assert ctl("resume") == (0, "resumed: drift is handled as on_drift says\n", "")
+    assert ctl("resume") == (0, "resumed: drift is repaired again, unless on_drift is report\n", "")
 
 
 @pytest.mark.parametrize(

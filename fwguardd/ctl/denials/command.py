@@ -24,6 +24,7 @@ from fwguardd.ctl.denials.times import time_spec
 from fwguardd.ctl.denials.top import SHOWN
 from fwguardd.ctl.journal_query import Query, TimeSpecError, entries_in_journal
 from fwguardd.ctl.line_input import FileNotPermittedError, UnreadableError
+from fwguardd.ctl.verb_options import describe
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.escaping import printable
@@ -38,23 +39,21 @@ if TYPE_CHECKING:
 
 DONE, WRONG_USAGE, NOT_PERMITTED, FAILED = 0, 2, 4, 5
 
-_DESCRIPTION: Final = """\
-Show the packets that the kernel logged as denied, newest last: from the events of fwguardd in the journal, or with
---read from the lines of a kernel log of any machine. --read needs neither the daemon, nor root, nor systemd."""
-
-_EPILOG: Final = """\
-Options that choose packets may be given several times; a packet must match one of each.
-
-examples:
-  fwguardctl denials -f                               what is denied from now on
-  fwguardctl denials --since yesterday --top          the sources, ports and rules with most denials
-  fwguardctl denials --src 203.0.113.0/24 --dport ssh,8000-8999 --not src=203.0.113.9
-  fwguardctl denials --since yesterday --dport 22 --by net --top 20
-  fwguardctl denials --by dport --unique src          from how many sources each port was tried
-  fwguardctl denials --since yesterday --histogram    how many an hour
-  fwguardctl denials --read /var/log/kern.log --since "1h ago"
-  zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json"""
-
+_DESCRIPTION: Final = (
+    "Show the packets that the kernel logged as denied, newest last: from the events of fwguardd in the journal, or "
+    "with --read from the lines of a kernel log of any machine. --read needs neither the daemon, nor root, nor "
+    "systemd. Options that choose packets may be given several times; a packet must match one of each."
+)
+_EXAMPLES: Final = (
+    ("fwguardctl denials -f", "what is denied from now on"),
+    ("fwguardctl denials --since today --top", "the scans, and the sources, ports and rules with most denials"),
+    ("fwguardctl denials --src 203.0.113.0/24 --dport ssh,8000-8999 --not src=203.0.113.9", "some of them"),
+    ("fwguardctl denials --since yesterday --dport 22 --by net --top 20", "the networks with most denials of ssh"),
+    ("fwguardctl denials --by dport --unique src", "from how many sources each port was tried"),
+    ("fwguardctl denials --since yesterday --histogram", "how many an hour"),
+    ('fwguardctl denials --read /var/log/kern.log --since "1h ago"', "from a kernel log"),
+    ("zcat /var/log/kern.log.2.gz | fwguardctl denials --read - --json", "from standard input, for programs"),
+)
 
 _DATABASE_FOLDERS: Final = (Path("/usr/share/GeoIP"), Path("/var/lib/GeoIP"))
 """Where Debian's packages and geoipupdate(1) put databases of networks."""
@@ -81,7 +80,7 @@ _FILTER_OPTIONS: Final = (
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     """Add the help and the options."""
     parser.usage = "fwguardctl denials [options]"
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    describe(parser, _DESCRIPTION, _EXAMPLES)
     add = parser.add_argument
     add("-f", "--follow", action="store_true", help="also print what is denied from now on, as it comes")
     add("--since", metavar="T", help='from this time on: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
