@@ -1,6 +1,7 @@
-"""Guarding the ruleset in force while files are validated: 60,000 rules take many seconds.
+"""Guarding the ruleset in force while files are validated and packets are sent through them: 60,000 rules, or 100,000
+packets, take many seconds.
 
-The files are validated in a thread of their own, which uses nothing but the validator. The worker thread waits for its
+That is done in a thread of its own, which changes nothing but namespaces. The worker thread waits for its
 end, and is the only one that reads and changes the kernel, as ever: after each notice of a change by another program,
 and once in a drift interval, it compares the kernel with the revision in force, and repairs it.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fwguardd.enforce.context import Broken, repaired_in
 from fwguardd.enforce.repair import enforce
@@ -22,6 +23,7 @@ from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from fwguardd.enforce.context import Context
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Candidate
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 SHORT = 0.2
 """Seconds that a validation may take before anything is compared."""
@@ -57,18 +62,24 @@ class Guard:
 
     def validate(self, snapshot: Snapshot) -> Validation | NamespaceError:
         """Validate a snapshot; the error where no rehearsal is possible."""
+        try:
+            return self.during(self.context.validator.validate, snapshot)
+        except NamespaceError as error:
+            return error
+
+    def during(
+        self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kw: _Arguments.kwargs
+    ) -> _Result:
+        """Call a function that does not read the state of this guard, in a thread of its own; its result."""
         with ThreadPoolExecutor(1, "validation") as executor:
-            work = executor.submit(self.context.validator.validate, snapshot)
+            work = executor.submit(function, *args, **kw)
             work.add_done_callback(lambda _: self.context.kernel_changed.set())
             wait([work], SHORT)
             while not work.done() and self.broken is None:
                 self._enforce_after_notice(work)
-        try:
-            return work.result()
-        except NamespaceError as error:
-            return error
+        return work.result()
 
-    def _enforce_after_notice(self, work: Future[Validation]) -> None:
+    def _enforce_after_notice(self, work: Future[_Result]) -> None:
         """Wait for a change of the kernel or the end of the work; then enforce, and leave some time to the work."""
         self.context.kernel_changed.wait(self.context.drift_interval)
         self.context.kernel_changed.clear()

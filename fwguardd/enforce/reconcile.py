@@ -71,7 +71,6 @@ MANUAL = "apply: manual"
 STARTED = "start"
 """The cause of the first pass."""
 
-
 _TRY_AGAIN = frozenset({Due.RETRY.value, Due.NOTICE.value})
 """Causes of passes in which files are validated again that wait for something outside of them."""
 
@@ -276,28 +275,32 @@ def _validate_and_apply(
     result = guard.validate(snapshot)
     if guard.broken is not None:
         return guard.broken
-    return with_repairs(_apply(context, guard.state, snapshot, result, request, why_held), guard.repaired)
+    if isinstance(result, NamespaceError):
+        why = f"no rehearsal was possible: {result}"
+        return with_repairs(_not_rehearsed(context, guard.state, why, request.authors), guard.repaired)
+    return with_repairs(_apply(context, guard, snapshot, result, request, why_held), guard.repaired)
 
 
 def _apply(
     context: Context,
-    state: State,
+    guard: Guard,
     snapshot: Snapshot,
-    result: Validation | NamespaceError,
+    result: Validation,
     request: PassRequest,
     why_held: str,
 ) -> Outcome:
     """Report what was found in files, and put them in force, unless there is a reason to hold them."""
-    if isinstance(result, NamespaceError):
-        return _not_rehearsed(context, state, f"no rehearsal was possible: {result}", request.authors)
     if isinstance(result, Invalid):
-        return _refused(context, state, snapshot, result.findings, request.authors)
+        return _refused(context, guard.state, snapshot, result.findings, request.authors)
     try:
-        result = without_copies(context, state, result)
-        unknown = unknown_before_first_load(context, state, result)
-        proof = prove(context, state, result, request.proof)
+        result = without_copies(context, guard.state, result)
+        unknown = unknown_before_first_load(context, guard.state, result)
+        proof = guard.during(prove, context, guard.state, result, request.proof)
     except KernelError as error:
-        return load_failed(context, state, error)
+        return guard.broken or load_failed(context, guard.state, error)
+    if guard.broken is not None:
+        return guard.broken
+    state = guard.state
     if proof.findings.errors:
         return _refused(context, state, snapshot, Findings((*result.findings, *proof.findings)), request.authors)
     _report_warnings(context, snapshot, (*result.findings, *proof.findings, *closed_by_reading(state, result, proof)))
