@@ -272,7 +272,9 @@ class Daemon:
         if canonical is self._named:
             return
         self._named = canonical
-        self._reader.use_rules(logging_rules(canonical.rulesets) if canonical is not None else ())
+        rules = logging_rules(canonical.rulesets) if canonical is not None else ()
+        self._reader.use_rules(rules)
+        self._metrics.use_rules(rules)
 
     def denials(self) -> DenialsDocument:
         """What was read of the kernel log."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fwguardd.events import EventKind
+    from fwguardd.ruleset.references import LoggingRule
     from fwguardd.sinks.sink import Sink, Statistics
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -55,6 +56,7 @@ class EventCounts:
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self._sets: dict[str, int] = {}
+        self._rules: tuple[LoggingRule, ...] = ()
         self._durations: dict[str, _Histogram] = {}
         self._program = ""
         self.on_change: Callable[[], None] | None = None
@@ -81,11 +83,16 @@ class EventCounts:
         with self._lock:
             self._sets = dict(sizes)
 
+    def use_rules(self, rules: Sequence[LoggingRule]) -> None:
+        """From now on these rules log."""
+        with self._lock:
+            self._rules = tuple(rules[:MOST_SERIES])
+
     def families(self) -> list[Family]:
         """Everything that was counted."""
         with self._lock:
             families = [_labelled(name, self._counts[name]) for name in _COUNTERS]
-            return [*families, self._set_sizes(), self._pass_durations()]
+            return [*families, self._log_rules(), self._set_sizes(), self._pass_durations()]
 
     def _changed(self) -> None:
         if self.on_change is not None:
@@ -124,6 +131,15 @@ class EventCounts:
 
     def _set(self, _kind: EventKind, fields: Mapping[str, Any]) -> None:
         self._sets[str(fields["set"])] = int(fields["entries"])
+
+    def _log_rules(self) -> Family:
+        """The chains of the rules that log, to be joined with the packets by the label rule."""
+        family = gauge("fwguard_log_rule_info", "Always 1: a rule that logs, with its table and chain.")
+        for rule in self._rules:
+            if rule.origin is not None:
+                labels = {"rule": str(rule.origin), "family": rule.family, "table": rule.table, "chain": rule.chain}
+                family.add(1, prefix=rule.prefix, **labels)
+        return family
 
     def _set_sizes(self) -> Family:
         family = gauge("fwguard_set_entries", "Entries of each set, IPv4 and IPv6 together.")

@@ -11,9 +11,10 @@ from fwguardd.metrics.textfile import TextFile
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fwguardd.control.documents import MetricsDocument, StatusDocument
+    from fwguardd.ruleset.references import LoggingRule
     from fwguardd.settings import Settings
     from fwguardd.sinks.sink import Sink
     from fwguardd.worker_report import Report
@@ -31,6 +32,10 @@ class DaemonMetrics:
     def document(self) -> MetricsDocument:
         """The result of the verb metrics."""
         return of_daemon(self._status(), self._counts.families(), resident_bytes())
+
+    def use_rules(self, rules: Sequence[LoggingRule]) -> None:
+        """From now on these rules log."""
+        self._counts.use_rules(rules)
 
     def step_ended(self, report: Report) -> None:
         """Count a pass; of other steps, only the sizes of the sets."""

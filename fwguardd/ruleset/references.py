@@ -42,6 +42,8 @@ class LoggingRule:
     origin: Origin | None
     way: str = ""
     """The way of its packets through the host: in, out or forward; "" in a chain of the user, which has all of them."""
+    table: str = ""
+    chain: str = ""
 
     def __str__(self) -> str:
         target = "LOG" if self.group is None else f"NFLOG to group {self.group}"
@@ -52,25 +54,25 @@ def logging_rules(rulesets: Mapping[Family, Ruleset]) -> tuple[LoggingRule, ...]
     """All rules that log with a prefix."""
     found: list[LoggingRule] = []
     for family, ruleset in rulesets.items():
-        for _, chain in ruleset.chains():
-            way = _WAYS.get(chain.name, "")
+        for table, chain in ruleset.chains():
             for rule in chain.rules:
                 if "LOG" in rule.text:
-                    found += _logging_rule(family, rule, way)
+                    found += _logging_rule(family, table.name, chain.name, rule)
     return tuple(found)
 
 
-def _logging_rule(family: Family, rule: Rule, way: str) -> Iterator[LoggingRule]:
+def _logging_rule(family: Family, table: str, chain: str, rule: Rule) -> Iterator[LoggingRule]:
     view = RuleView.of(rule.text)
     prefix = view.value(_PREFIX_OPTIONS.get(view.target, ""))
     if prefix is None:
         return
+    way = _WAYS.get(chain, "")
     if view.target == "LOG":
-        yield LoggingRule(family.value, prefix, None, rule.origin, way)
+        yield LoggingRule(family.value, prefix, None, rule.origin, way, table, chain)
         return
     group = view.value("--nflog-group") or "0"
     if group.isdecimal():
-        yield LoggingRule(family.value, prefix, int(group), rule.origin, way)
+        yield LoggingRule(family.value, prefix, int(group), rule.origin, way, table, chain)
 
 
 def origins_by_prefix(rules: Iterable[LoggingRule]) -> Mapping[tuple[str, str], Origin]:

@@ -76,6 +76,20 @@ def _queries() -> list[str]:
     return found
 
 
+def _query_of_the_manual() -> str:
+    """The query for the chains of denials, in fwguard-monitoring(7)."""
+    page = (ROOT / "packaging" / "man" / "fwguard-monitoring.7").read_text()
+    return page.partition("sum by")[1] + page.partition("sum by")[2].partition(".Ed")[0]
+
+
+def _error_of(expression: str) -> str:
+    """What Prometheus says is wrong with a query."""
+    answer = json.loads(
+        _get(f"{PROMETHEUS}/query?{urllib.parse.urlencode({'query': expression})}") or '{"error": "no"}'
+    )
+    return str(answer.get("error", ""))
+
+
 def _alerts() -> set[str]:
     """What Prometheus says of the alerts: "ok" once it has evaluated one."""
     (group,) = json.loads(_get(f"{PROMETHEUS}/rules"))["data"]["groups"]
@@ -119,6 +133,8 @@ def test_prometheus_reads_what_has_happened(start_daemon: Start, tmp_path: Path)
         assert _query("fwguard_refusals_total == 1")
         assert _query('fwguard_state{state="in-force"} == 1')
         assert _query('fwguard_files{state="refused"} == 1')
+        assert _query('fwguard_log_rule_info{rule=~".*10.rules:3",chain="INPUT",table="filter",family="ipv6"} == 1')
+        assert not _error_of(_query_of_the_manual())
         for query in _queries():
             empty = any(name in query for name in WITHOUT_DATA)
             assert bool(_query(query)) is not empty, query
