@@ -136,6 +136,7 @@ def test_prometheus_reads_what_has_happened(start_daemon: Start, tmp_path: Path)
         assert _query('fwguard_log_rule_info{rule=~".*10.rules:3",chain="INPUT",table="filter",family="ipv6"} == 1')
         assert not _error_of(_query_of_the_manual())
         for query in _queries():
+            assert not _error_of(query), query
             empty = any(name in query for name in WITHOUT_DATA)
             assert bool(_query(query)) is not empty, query
         wait_until(lambda: _alerts() == {"ok"}, "the alerts", pause=0.1)
