@@ -7,12 +7,14 @@ those of the rules directory. A rule that no file has belongs to another program
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl.offline_verbs import snapshot_of, validated_snapshot
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot
+from fwguardd.enforce.sets import set_files_in
 from fwguardd.enforce.validate import Invalid, Valid
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, find_tool
 from fwguardd.kernel.other_tables import other_tables
@@ -20,10 +22,10 @@ from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, RuleFile
 from fwguardd.ruleset.operations import Plan
+from fwguardd.ruleset.set_names import names_of_sets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from fwguardd.ctl.offline_verbs import OfflineInput
     from fwguardd.kernel.iptables import Tool
@@ -99,12 +101,15 @@ def _known_rulesets(source: OfflineInput, socket: Path) -> Rulesets:
 def _files_in_force(source: OfflineInput, socket: Path) -> Snapshot:
     """The rule files of the revision in force; without the daemon, those of the rules directory."""
     try:
-        in_force = ask(socket, "status")["in_force"]
-        shown = ask(socket, "show", {"revision": int(in_force["revision"])})
+        status = ask(socket, "status")
+        directory = Path(status["rules_dir"])
+        shown = ask(socket, "show", {"revision": int(status["in_force"]["revision"])})
         files = tuple(RuleFile(file["path"], _bytes_of(file["text"])) for file in shown["files"])
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError, KeyError, TypeError):
         return snapshot_of(source.paths, source.rules_dir)
-    return Snapshot(source.rules_dir, files, NO_FINDINGS, "")
+    # A revision has no set files, but its rules may name the sets of those in the directory.
+    sets = names_of_sets(path.name for path in set_files_in(directory) or ())
+    return Snapshot(directory, files, NO_FINDINGS, "", sets=sets)
 
 
 def _bytes_of(text: str) -> bytes:

@@ -193,13 +193,16 @@ def _exchange(staged: StagedRules, target: Target) -> Path:
         raise
 
 
-def swap_in(staged: StagedRules, target: Target) -> int:
-    """Exchange the directories and reload; the exit code. Raises SwapError and what the client raises."""
+def swap_in(staged: StagedRules, target: Target, rolled_back: Mapping[str, Any] | None = None) -> int:
+    """Exchange the directories and reload; the exit code. ``rolled_back`` is the result of a rollback to the revision
+    of these files, after which the reload finds its rules in force. Raises SwapError and what the client raises."""
     old = _exchange(staged, target)
     arguments: dict[str, int | float | None] = {}
     if target.confirm_seconds is not None:
         arguments["confirm_seconds"] = target.confirm_seconds
     result = dict(ask_for_reload(target.socket, arguments))
+    if rolled_back is not None and result["outcome"] == "unchanged":
+        result |= {"outcome": rolled_back["outcome"], "changes": rolled_back["changes"]}
     applied = result["outcome"] in {"applied", "unchanged"}
     if not applied:
         staged.take_back(old)
@@ -229,7 +232,7 @@ def restore(number: int | None, target: Target) -> int:
         arguments["revision"] = number
     result = dict(ask(target.socket, "rollback", arguments))
     if result["outcome"] in {"applied", "unchanged"}:
-        return _restore_files(int(result["revision"]), target)
+        return _restore_files(int(result["revision"]), target, result)
     if target.source.json:
         print(json.dumps(result))
     else:
@@ -248,7 +251,7 @@ def _files_of_revision(number: int, target: Target) -> dict[str, bytes]:
     return files
 
 
-def _restore_files(number: int, target: Target) -> int:
+def _restore_files(number: int, target: Target, rolled_back: Mapping[str, Any]) -> int:
     """Write the files of a revision into the rules directory; the exit code."""
     files = _files_of_revision(number, target)
     if not files:
@@ -257,7 +260,7 @@ def _restore_files(number: int, target: Target) -> int:
     with StagedRules(target.rules_dir) as staged:
         staged.copy_others()
         staged.write(files)
-        code = swap_in(staged, target)
+        code = swap_in(staged, target, rolled_back)
     if code == DONE and not target.source.json:
         _print_lines(_restored(current, files))
     return code

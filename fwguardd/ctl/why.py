@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fwguardd.packets.endpoints import ListeningSocket
+    from fwguardd.packets.model import Step
     from fwguardd.packets.remedy import Remedy
     from fwguardd.ruleset.model import Origin
 
@@ -258,13 +259,16 @@ def _reason(journey: Journey | Undecided, rules: RulesetSource) -> str:
         sentence = _BY_POLICY
     origin = origin_of(journey.deciding, rules.rulesets[journey.packet.family])
     verb, past = _VERBS[journey.verdict], VERDICTS[journey.verdict]
-    return sentence.format(verb=verb, past=past, place=_bracketed(origin))
+    return sentence.format(verb=verb, past=past, place=f" ({_place(journey.deciding, origin)})")
 
 
-def _bracketed(origin: Origin | None) -> str:
-    if origin is None:
-        return ""
-    return f" ({origin})"
+def _place(deciding: Step, origin: Origin | None) -> str:
+    """Where the rule or the policy is: in the rule files, or else in the kernel."""
+    if origin is not None:
+        return str(origin)
+    if deciding.position is None:
+        return f"policy of {deciding.chain}, in no rule file"
+    return f"rule {deciding.position} of {deciding.chain}, in no rule file"
 
 
 def _without_rule(journey: Journey, rules: RulesetSource) -> str:

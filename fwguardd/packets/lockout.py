@@ -143,7 +143,7 @@ def _is_denied(outcome: Journey | Undecided) -> TypeGuard[Journey]:
 def lockout_finding(denied: Denied, rulesets: Rulesets, *, forced: bool) -> Finding:
     """The finding about a packet that has to pass and does not; ``forced`` makes it a warning."""
     session, severity = denied.guarded.session, Severity.ERROR
-    hint = "accept it before this change; to apply the change all the same: fwguardctl reload --force"
+    hint = "accept it before this change; to apply the change all the same: fwguardctl reload --force --confirm 60s"
     if forced:
         severity, hint = Severity.WARNING, "the change was applied all the same, as asked for by reload --force"
     deciding = deciding_of(denied.journey, rulesets)

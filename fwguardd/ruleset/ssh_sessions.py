@@ -93,7 +93,7 @@ def _finding(session: SshSession, closed: _Closed) -> Finding:
     if closed.rule is not None:
         by = f"-A {closed.chain} {closed.rule.rule.text} denies it"
     message = f"{session.peer} has an ssh session to port {session.port}, and could not open a new one: {by}"
-    hint = "accept this port before, or apply it with: fwguardctl reload --confirm 60s"
+    hint = "accept it before this change, or apply the change with: fwguardctl reload --force --confirm 60s"
     return Finding("closes-ssh", message, closed.origin, Severity.WARNING, hint, family=session.family)
 
 

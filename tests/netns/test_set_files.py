@@ -75,7 +75,8 @@ def test_set_files(
 @pytest.mark.parametrize("backend", ["nft"])
 def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp_path: Path) -> None:
     """The set of a list is empty until it is fetched, and reported when it is stale. A set file and a rule that names
-    it come together, and go together; a rule with too few directions is found."""
+    it come together, and go together; a rule in force has its place in the files; a rule with too few directions is
+    found."""
     lists = f"lists_dir: {tmp_path}/lists\nlists: [{{name: scanners, url: 'https://lists.example/x'}}]\n"
     rules = "-A INPUT -i lo -j ACCEPT\n-A INPUT -m set --match-set scanners src -j DROP\n"
     daemon = start_daemon({"a.rules": rules}, f"drift_interval: 300ms\n{lists}")
@@ -91,6 +92,8 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp
     daemon.event("set.loaded")
     assert "+ -A INPUT -p tcp -m set --match-set office-v6 src" in ctl(daemon, "allow", "ssh", "--from", "office")
     assert "-A INPUT -p tcp -m set --match-set office src -m tcp --dport 22 -j ACCEPT" in saved()["ipv4"]
+    packet = ("in", "lo", "tcp", "127.0.0.1", "127.0.0.1:22")
+    assert "a.rules:1" in ctl(daemon, "explain", "--config", str(daemon.config), "--live", *packet)
     ctl(daemon, "remove", "ssh", "--from", "office")
     (daemon.rules / "office.set").unlink()
     daemon.repair()

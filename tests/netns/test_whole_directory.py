@@ -83,6 +83,7 @@ def test_deploy_and_restored_files(start_daemon: Start, saved: Saved, tmp_path: 
     (draft / "notes").symlink_to("/etc/shadow")
     assert "symbolic link" in ctl(daemon, "deploy", str(draft), code=5)
     restored = ctl(daemon, "rollback", "--restore-files")
+    assert restored.startswith("applied (3 changes): in-force: revision 3")
     assert "removed:  20-more.rules" in restored
     assert "restored: 90-old.rules" in restored
     assert (saved(), names(rules)) == (before, [".git", "10-first.rules", "90-old.rules"])

@@ -178,7 +178,7 @@ def test_the_guard_names_peer_rule_and_way_out() -> None:
     assert str(finding) == (
         "/etc/fwguard.d/00.rules:3: error: 198.51.100.7, from which this change is asked for, has an ssh session, and "
         "could not open a new connection to port 22: the policy of INPUT drops it (ipv4) [closes-ssh]; "
-        "accept it before this change; to apply the change all the same: fwguardctl reload --force"
+        "accept it before this change; to apply the change all the same: fwguardctl reload --force --confirm 60s"
     )
     assert (forced.severity, forced.code) == (Severity.WARNING, "closes-ssh")
     assert denied_packets(guarded, [Undecided(each.packet, "time") for each in guarded]) == []
