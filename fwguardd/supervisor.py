@@ -15,6 +15,7 @@ from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, Alarm, RepairBudget
+from fwguardd.escaping import printable
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
@@ -100,6 +101,7 @@ class Supervisor:
         self._comparison: Future[Comparison] | None = None
         self._recent: _Recent | None = None
         self._hangs = ""
+        self._set_problems: tuple[str, ...] = ()
         self.rules_end, self.sets_change = Alarm(time.time), Alarm(time.monotonic)
         self.refused_settings: RefusedSettings | None = None
         host, progress = Host(tool, kernel_release(), boot_id()), Progress()
@@ -200,7 +202,7 @@ class Supervisor:
     async def load_sets(self) -> None:
         """Load the set files that have changed, without a pass of the rules."""
         self._give_orders()
-        await asyncio.wrap_future(self._worker.submit(Worker.load_sets))
+        self._set_problems = await asyncio.wrap_future(self._worker.submit(Worker.load_sets))
 
     def wrote(self, pid: int) -> bool:
         """Whether a process that changed the kernel was one of ours."""
@@ -300,6 +302,7 @@ class Supervisor:
         described = self.describe(settling=settling)
         status = documents.status(self.host, str(self._settings.rules_dir), self.state, described, drift, denials)
         status["damaged"] = documents.damaged(self.faults)
+        status["set_problems"] = [printable(problem) for problem in self._set_problems]
         status["settings"] = documents.settings(self.refused_settings)
         return status
 
@@ -320,7 +323,7 @@ class Supervisor:
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
         if self._hangs and not report.hangs:
             self._emit(events.ANSWERS, "the state directory answers again, and what waited for it is written")
-        self._hangs = report.hangs
+        self._hangs, self._set_problems = report.hangs, report.set_problems
         self.rules_end.set(report.rules_end)
         return report
 

@@ -145,10 +145,11 @@ class Worker:
         """Keep or remove rules of other programs; None stands for all that are to be decided about."""
         return self._act("adopting", orders, lambda context, state: adopt(context, state, numbers, by, remove=remove))
 
-    def load_sets(self, orders: Orders) -> None:
-        """Load the set files that have changed."""
+    def load_sets(self, orders: Orders) -> tuple[str, ...]:
+        """Load the set files that have changed. What is wrong with sets."""
         lists = Lists(orders.settings.lists_dir, orders.settings.lists)
         self._guarded("loading sets", lambda: self._sets.update(lists, repair=not orders.why_not))
+        return self._sets.problems()
 
     def confirm(self, orders: Orders) -> Report:
         """Keep the revision that waits to be confirmed."""
@@ -269,8 +270,9 @@ class Worker:
         self._guarded("preparing namespaces", self._prepare_namespaces)
         kept = self._store.summaries(), self._store.faults(), self._store.hangs
         return Report(
-            before, outcome, self._state, *kept, self._late.all, self._rules_end[-1], cause, seconds, self._sets.sizes()
-        )
+            before, outcome, self._state, *kept, self._late.all, self._rules_end[-1], cause, seconds,
+            self._sets.sizes(), self._sets.problems(),
+        )  # fmt: skip
 
     def _settle_disk(self, orders: Orders) -> None:
         """Write what could not be written before, now that the kernel is guarded."""

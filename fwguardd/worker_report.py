@@ -32,7 +32,8 @@ class Report:
     directory since the start. ``hangs`` is a sentence about a state directory that does not answer. ``late`` are the
     authors of what was found that were not known when the step began. ``rules_end`` is when the next rules of the
     directory end, in seconds since 1970, None where none do. ``cause`` is that of a pass, "" for other steps, and
-    ``seconds`` how long it took. ``sets`` are the numbers of entries of the sets that are loaded.
+    ``seconds`` how long it took. ``sets`` are the numbers of entries of the sets that are loaded, and ``set_problems``
+    what is wrong with sets.
     """
 
     before: State
@@ -46,6 +47,7 @@ class Report:
     cause: str = ""
     seconds: float = 0.0
     sets: Mapping[str, int] = field(default_factory=dict)
+    set_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,8 @@ class StatusDocument(TypedDict):
     ``state`` is what the kernel held at the time ``compared``: "in-force", "drifted", "emergency", "open",
     "unverified" or "unmanaged". ``files`` is what became of the rule files: "applied", "refused", "held", "waiting" or
     "settling". ``state_facts`` and ``files_why`` say the facts in words. ``damaged`` has a sentence for each file in
-    the state directory that was found damaged, or could not be read, since the start.
+    the state directory that was found damaged, or could not be read, since the start; ``set_problems`` one for each set
+    file or list that is refused, stale, or differs from the kernel's set.
     """
 
     version: str
@@ -163,6 +164,7 @@ class StatusDocument(TypedDict):
     held: HeldDocument | None
     denials: DenialsDocument
     damaged: NotRequired[list[str]]
+    set_problems: NotRequired[list[str]]
     settings: NotRequired[SettingsDocument]
     others: NotRequired[OtherCounts]
     state: NotRequired[str]

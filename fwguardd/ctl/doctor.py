@@ -18,7 +18,7 @@ from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.reports import read_boot_report
 from fwguardd.enforce.rule_files import take_snapshot
-from fwguardd.enforce.sets import read_sets, set_files_in
+from fwguardd.enforce.set_reading import read_sets, set_files_in
 from fwguardd.enforce.validate import compose_files
 from fwguardd.kernel import host
 from fwguardd.kernel.generations import GenerationNotices, GenerationNoticesError

@@ -20,7 +20,7 @@ from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.whole_directory import Target, as_if_in, content_of, swap_in
 from fwguardd.enforce.rule_files import ENDINGS, take_snapshot
-from fwguardd.enforce.sets import set_files_in
+from fwguardd.enforce.set_reading import set_files_in
 from fwguardd.enforce.validate import Valid
 
 if TYPE_CHECKING:

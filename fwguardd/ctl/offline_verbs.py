@@ -15,7 +15,7 @@ from fwguardd.ctl.diagnose_host import SYSCTLS, check_forwarding
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot, read_rule_file, take_snapshot
-from fwguardd.enforce.sets import read_sets, set_files_in
+from fwguardd.enforce.set_reading import read_sets, set_files_in
 from fwguardd.enforce.validate import Invalid, Valid, Validation, Validator
 from fwguardd.escaping import printable
 from fwguardd.kernel.host import forwards

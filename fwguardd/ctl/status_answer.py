@@ -126,6 +126,8 @@ def _problems(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterato
     if refusal := result["last_refusal"]:
         yield "refused", ink.bad(_refusal(refusal, now))
     yield from _refused_settings(result, ink, now)
+    for sentence in result.get("set_problems", ()):
+        yield "sets", ink.warn(escaped(sentence))
     for sentence in result.get("damaged", ()):
         yield "damaged", ink.warn(escaped(sentence))
 

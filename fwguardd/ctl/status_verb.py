@@ -45,7 +45,7 @@ _FILES = frozenset({"applied", "settling"})
 _CLEAR = "\x1b[H\x1b[2J"
 """Cursor home, erase the display (ECMA-48)."""
 
-_FACTS = ("state", "files", "files_why", "in_force", "held", "settings", "damaged")
+_FACTS = ("state", "files", "files_why", "in_force", "held", "settings", "damaged", "set_problems")
 """The keys of a status that do not change while nothing happens."""
 
 
@@ -105,6 +105,7 @@ def _warnings(result: Mapping[str, Any]) -> Iterator[str]:
     settings = result.get("settings")
     if settings is not None and settings["state"] == "refused":
         yield f"the settings are refused: {settings['message']}"
+    yield from result.get("set_problems", ())
     yield from result.get("damaged", ())
 
 

@@ -30,7 +30,7 @@ from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.enforce.rule_files import ENDINGS, Snapshot, take_snapshot
-from fwguardd.enforce.sets import set_files_in
+from fwguardd.enforce.set_reading import set_files_in
 from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
 from fwguardd.ruleset.set_names import is_set_file

@@ -9,14 +9,13 @@ entries themselves as often as that takes a small share of the time.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.rule_files import read_fetched_file, read_rule_file
+from fwguardd.enforce.set_reading import read_set, set_files_in
 from fwguardd.kernel.ipset_program import (
     SetFacts,
     SetsNotLoadedError,
@@ -27,8 +26,7 @@ from fwguardd.kernel.ipset_program import (
 )
 from fwguardd.ruleset.list_sources import STALE_AFTER, ListSource
 from fwguardd.ruleset.model import FAMILIES, Family, Finding, RuleFile
-from fwguardd.ruleset.set_files import SetFile, bad_name, kernel_name, name_of, read_set_file
-from fwguardd.ruleset.set_names import is_set_file
+from fwguardd.ruleset.set_files import SetFile, kernel_name, name_of, read_set_file
 from fwguardd.ruleset.set_scripts import NEW, LiveSet, boot_script, differences, load_script, matches, read_live
 from fwguardd.wording import counted, local_time
 
@@ -168,6 +166,10 @@ class Sets:
         """The number of entries of each set that is loaded, IPv4 and IPv6 together."""
         return {name: sum(loaded.counts.values()) for name, loaded in self._loaded.items()}
 
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with sets now: files that are refused, lists that are stale, drift that is not repaired."""
+        return tuple(self._reported.values())
+
     def _known(self) -> set[str]:
         """The sets that were loaded, also before this start."""
         return set(self._loaded) | self._copies.names
@@ -183,6 +185,7 @@ class Sets:
 
     def _load(self, path: Path, signature: _Signature, facts: Mapping[str, SetFacts]) -> None:
         """Read a file and load it, unless it makes what is loaded already. Raises SetsNotLoadedError."""
+        was_refused = _name(path) in self._reported
         file = self._read(path)
         if file is None:
             return
@@ -194,7 +197,7 @@ class Sets:
             changed = self._make_equal(parsed, facts, compare=known is None)
             self._keep_for_boot(parsed)
         self._remember(parsed, signature, digest, time.monotonic() - begun)
-        if changed:
+        if changed or was_refused:
             self._report_loaded(parsed, path)
 
     def _report_loaded(self, file: SetFile, path: Path) -> None:
@@ -245,6 +248,7 @@ class Sets:
             self._emit(events.DRIFT, message, changes=found.count, difference=(f"set {name}: {found.words}",))
         self._reported[name] = message
         if repair:
+            del self._reported[name]
             self._emit(events.REPAIRED, f"set {name} is repaired", changes=found.count)
 
     def _read(self, path: Path) -> tuple[SetFile, bytes] | None:
@@ -291,41 +295,6 @@ class Sets:
             return
         self._loaded.pop(name, None)
         self._reported.pop(name, None)
-
-
-def read_set(path: Path, *, draft: bool = False, fetched: bool = False) -> RuleFile | Finding:
-    """The bytes of a set file; a finding if it cannot be read, or its name can be no set's."""
-    if fetched:
-        return bad_name(str(path)) or read_fetched_file(path)
-    return bad_name(str(path)) or read_rule_file(path, draft=draft)
-
-
-def set_files_in(directory: Path) -> list[Path] | None:
-    """The set files of a directory; None where it cannot be read."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(directory))
-    except OSError:
-        return None
-    return [directory / name for name in names if is_set_file(name)]
-
-
-def read_sets(paths: Iterable[Path], *, draft: bool) -> tuple[list[SetFile], list[Finding]]:
-    """The set files, and what is wrong with others, for a check."""
-    files: list[SetFile] = []
-    findings: list[Finding] = []
-    for path in paths:
-        outcome = _parsed(read_set(path, draft=draft))
-        if isinstance(outcome, SetFile):
-            files.append(outcome)
-        else:
-            findings += outcome
-    return files, findings
-
-
-def _parsed(outcome: RuleFile | Finding) -> SetFile | Sequence[Finding]:
-    if isinstance(outcome, Finding):
-        return (outcome,)
-    return read_set_file(outcome.path, outcome.data)
 
 
 def _has(facts: Mapping[str, SetFacts], name: str, family: Family, known: Loaded) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.netns.conftest import output
 from tests.netns.test_whole_directory import ctl
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,7 @@ def test_set_files(
     daemon.drop("scanners.set", SCANNERS + "\nexample.org\n")
     refused = daemon.event("set.refused")
     assert (refused["file"], refused["code"]) == (f"{daemon.rules}/scanners.set:6", "bad-set")
+    wait_until(lambda: "scanners.set:6" in str(daemon.ask("status")["set_problems"]), "the refused file in status")
     assert "scanners.set:6: error" in ctl(daemon, "diff", "--rules-dir", str(daemon.rules), code=1)
     assert _entries("scanners") == ["192.0.2.0/24", "198.51.100.2"]
     assert saved() == before

@@ -251,7 +251,7 @@ def test_rehearsals_make_no_noise(guarded: Guarded) -> None:
     """The units that begin and end with each rehearsal leave no line in the journal, and no trace when they end."""
     messages = [str(entry["MESSAGE"]) for entry in guarded.bed.journal("_PID=1")]
     assert [message for message in messages if "rehearsal@" in message] == []
-    assert "failed" not in guarded.bed.output("systemctl list-units --all --no-legend fwguardd-*")
+    assert "failed" not in guarded.bed.output("systemctl list-units --all --no-legend fwguardd-rehearsal*")
     assert int(guarded.bed.show("fwguardd-rehearsal.socket", "NAccepted")) > 2
     assert int(guarded.bed.show("fwguardd-rehearsal.socket", "NConnections")) <= 4
 

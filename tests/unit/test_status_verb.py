@@ -34,6 +34,7 @@ FACTS = STATUS["state_facts"]
             Level.WARNING,
             "WARNING: in-force; the settings are refused: line 3: x",
         ),
+        ({"set_problems": ["bad.set:3: x"]}, Level.WARNING, f"WARNING: in-force: {FACTS}; bad.set:3: x"),
         (
             {"state": "emergency", "state_facts": "since boot", "files": "held", "files_why": ""},
             Level.CRITICAL,
