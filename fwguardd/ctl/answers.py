@@ -6,6 +6,7 @@ decides. What comes from the daemon may repeat file names and rule text, so cont
 
 from __future__ import annotations
 
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,10 @@ def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[st
     if result["reason"]:
         lines.append(f"{head}: {escaped(result['reason'])}")
         lines.append(f"    {escaped(result['sentence'])}")
+    elif outcome == "refused" and result["findings"]:
+        # The first error, which the sentence goes on with, is above.
+        state, _, _ = result["sentence"].partition("; files refused: ")
+        lines.append(f"{head}: nothing was changed; {escaped(state)}")
     else:
         lines.append(f"{head}: {escaped(result['sentence'])}")
     if pending := result["pending"]:
@@ -118,7 +123,7 @@ def _revisions(revisions: Iterable[RevisionDocument], ink: AnswerPainter) -> lis
     for cells, changes in rows:
         lines.append(_history_line(cells, widths, ink))
         if changes:
-            lines.append(f"{'':12}{_file_changes(changes, ink)}")
+            lines += _file_changes(changes, ink)
     return lines
 
 
@@ -135,7 +140,7 @@ MOST_CHANGES_SHOWN = 8
 """Changed files that history prints of a revision; --json has all."""
 
 
-def _file_changes(changes: Sequence[FileChangeDocument], ink: AnswerPainter) -> str:
+def _file_changes(changes: Sequence[FileChangeDocument], ink: AnswerPainter) -> list[str]:
     """The files that changed: + was added, ~ changed, - was removed."""
     texts = []
     for change in changes[:MOST_CHANGES_SHOWN]:
@@ -144,7 +149,12 @@ def _file_changes(changes: Sequence[FileChangeDocument], ink: AnswerPainter) -> 
     left = len(changes) - len(texts)
     if left > 0:
         texts.append(f"… and {left} more")
-    return ink.dim(" ".join(texts))
+    indent = " " * 12
+    lines = textwrap.wrap(
+        " ".join(texts), 79, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return [ink.dim(line) for line in lines]
 
 
 def _revision(revision: RevisionDocument) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ FORMATS = ("text", "json", "github", "sarif")
 MOST_LISTED = 1_000
 """Findings that a document lists; it counts all."""
 
+_NOT_REHEARSED = "::notice title=static::not rehearsed: errors that only iptables or the kernel finds are not reported"
 _INSTEAD = "to check the files without a rehearsal, run: fwguardctl check --static"
 
 
@@ -92,6 +93,8 @@ def check(source: OfflineInput, output: str, *, static: bool) -> int:
         return _check_as_text(source)
     checked = _checked(source, static=static)
     _print_as(output, checked)
+    if static and output == "github":
+        print(_NOT_REHEARSED)
     return _exit_code(ok=checked.ok)
 
 

@@ -143,7 +143,8 @@ def _time_argument(text: str) -> float:
     try:
         seconds = _seconds(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or 7d") from error
+        reason = f"{text!r} is not a duration; write it as 30s, 5m, 2h or 7d"
+        raise argparse.ArgumentTypeError(reason) from error
     if not 1.0 <= seconds <= _LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is out of range: from 1s to 366d")
     return seconds

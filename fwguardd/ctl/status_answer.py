@@ -81,6 +81,7 @@ def _facts(result: StatusDocument, ink: AnswerPainter, now: float) -> Iterator[R
     for text in _shown_differences(result):
         yield "", f"  {difference_line(text, ink)}"
     yield "denials", _denials(result["denials"], ink)
+    yield from _fates(result["denials"])
     yield from _source_reason(result["denials"])
     tool = tool_name(result["iptables"], result["backend"])
     yield "daemon", ink.dim(f"fwguardd {escaped(result['version'])}, {tool}")
@@ -227,13 +228,20 @@ def _repairs(drift: DriftStateDocument, ink: AnswerPainter) -> str:
 def _denials(denials: DenialsDocument, ink: AnswerPainter) -> str:
     if denials.get("source") is None:
         return ink.warn(f"not read; {escaped(denials.get('why') or 'see: journalctl -u fwguardd')}")
-    fates = f"{denials['told']} reported + {denials['summarised']} in summaries + {denials['waiting']} waiting"
     kinds = f"{denials['denied']} denied, {denials['logged']} logged"
     problems = ", ".join(_problems_with_denials(denials))
     loss = ", none lost"
     if problems:
         loss = f"; {ink.warn(problems)}"
-    return f"{counted(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss} ({fates})"
+    return f"{counted(denials['lines'], 'line')} from {escaped(denials['source'])}: {kinds}{loss}"
+
+
+def _fates(denials: DenialsDocument) -> list[Row]:
+    """What became of the lines: their sum is all of them."""
+    if denials.get("source") is None or not denials["lines"]:
+        return []
+    fates = f"{denials['told']} reported + {denials['summarised']} in summaries + {denials['waiting']} waiting"
+    return [("", f"  {fates}")]
 
 
 def _problems_with_denials(denials: DenialsDocument) -> Iterator[str]:

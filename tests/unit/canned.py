@@ -32,10 +32,11 @@ APPLIED: Final[OutcomeDocument] = {
 }  # fmt: skip
 REFUSED: Final[OutcomeDocument] = {
     **APPLIED, "outcome": "refused", "revision": 41, "changes": 0, "findings": [FINDING],
-    "sentence": "revision 41 stays in force, 50 rules",
+    "sentence": "revision 41 stays in force, 50 rules; files refused: the first finding",
 }  # fmt: skip
 FAILED: Final[OutcomeDocument] = {
-    **REFUSED, "outcome": "failed", "findings": [], "reason": "the lock of iptables is held by process 812 (apt)",
+    **REFUSED, "outcome": "failed", "findings": [], "sentence": "revision 41 stays in force, 50 rules",
+    "reason": "the lock of iptables is held by process 812 (apt)",
 }  # fmt: skip
 PENDING: Final[PendingDocument] = {"revision": 42, "back_to": 41, "seconds_left": 60.0}
 IN_FORCE: Final[InForceDocument] = {

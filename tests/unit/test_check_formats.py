@@ -124,6 +124,8 @@ def test_a_static_check_needs_no_iptables(tmp_path: Path) -> None:
     code, text = _check(tmp_path, "--static", "--json", path="/nonexistent")
     document = json.loads(text)
     assert (document["ok"], document["rules"], document["backend"]) == (True, {"ipv4": 1, "ipv6": 1}, None)
+    _, text = _check(tmp_path, "--static", "--format", "github")
+    assert text.splitlines()[-1].startswith("::notice title=static::not rehearsed")
 
 
 def test_a_document_lists_so_many_findings(tmp_path: Path) -> None:
