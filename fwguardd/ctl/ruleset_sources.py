@@ -14,7 +14,7 @@ from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableE
 from fwguardd.ctl.offline_verbs import snapshot_of, validated_snapshot
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.rule_files import Snapshot
-from fwguardd.enforce.sets import set_files_in
+from fwguardd.enforce.set_reading import set_files_in
 from fwguardd.enforce.validate import Invalid, Valid
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, find_tool
 from fwguardd.kernel.other_tables import other_tables
