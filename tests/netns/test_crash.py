@@ -191,7 +191,10 @@ def test_killed_at_boundaries_of_a_reload_to_confirm(bench: Bench, saved: Saved,
         assert tables(saved) == a
     print(f"{outcomes.total()} boundaries: {dict(outcomes)}")
     moments = ("all A", "inside a family", "between the families", "all B")
-    assert set(outcomes) == {"nothing written", "held", *(f"promised, {moment}" for moment in moments)}
+    every = {"nothing written", "held", *(f"promised, {moment}" for moment in moments)}
+    # The files are held at one boundary only, which the short form may pass over.
+    assert every - set(outcomes) <= ({"held"} if STEP > 1 else set())
+    assert set(outcomes) <= every
 
 
 def test_a_kill_does_not_shorten_a_deadline(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
