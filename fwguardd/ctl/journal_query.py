@@ -43,19 +43,22 @@ _OLD_LINES: Final = "for old kernel log lines: fwguardctl denials --read FILE"
 @dataclass(frozen=True, slots=True)
 class Query:
     """What to ask journalctl for: the events of these names, or all; ``since`` and ``until`` as journalctl takes them,
-    ``directory`` None for the journal of this host."""
+    ``directory`` None for the journal of this host, ``lines`` the number of the last entries to begin with."""
 
     names: tuple[str, ...] = ()
     directory: Path | None = None
     since: str | None = None
     until: str | None = None
     follow: bool = False
+    lines: int | None = None
 
     @property
     def following(self) -> tuple[str, ...]:
         """The options to follow the journal: from ``since`` on, or else from the last ten events on."""
         if not self.follow:
             return ()
+        if self.lines is not None:
+            return ("--follow", f"--lines={self.lines}")
         if self.since is None:
             return ("--follow", "--lines=10")
         return ("--follow", "--no-tail")

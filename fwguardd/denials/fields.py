@@ -212,8 +212,8 @@ def _flow_fields(flow: Flow) -> dict[str, FieldValue]:
 
 
 def utc(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond, with a Z as all times of events have it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def notice_fields(notice: Notice) -> dict[str, FieldValue]:

@@ -31,7 +31,7 @@ def _timestamp(logger: object, method: str, event: MutableMapping[str, Any]) -> 
     """Add the time of the event: that of its packet, if it was read later."""
     event = _NOW(logger, method, event)
     if "time" in event:
-        event["timestamp"] = f"{str(event['time']).removesuffix('+00:00')}Z"
+        event["timestamp"] = event["time"]
     return event
 
 

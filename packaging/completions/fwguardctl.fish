@@ -148,6 +148,7 @@ complete -c fwguardctl -n '__fwguardctl_is denials' -s h -l help -d 'show a summ
 complete -c fwguardctl -n '__fwguardctl_is denials' -s f -l follow -d 'also print what is denied from now on'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l since -x -a 'yesterday today -1h -15m' -d 'from this time on'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l until -x -a 'yesterday today -1h -15m' -d 'up to this time'
+complete -c fwguardctl -n '__fwguardctl_is denials' -s n -l lines -x -d 'only the newest N'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l src -x -d 'from these addresses or networks'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l dst -x -d 'to these addresses or networks'
 complete -c fwguardctl -n '__fwguardctl_is denials' -l dport -x -d 'to these ports'

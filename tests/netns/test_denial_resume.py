@@ -115,7 +115,7 @@ def test_a_packet_between_two_daemons_has_its_own_time(client: Client) -> None:
     second = client.start()
     event = second.event("denied", dpt=2001)
     second.stop()
-    assert event["timestamp"] == event["time"].replace("+00:00", "Z")
+    assert event["timestamp"] == event["time"]
     assert abs(datetime.fromisoformat(event["time"]).timestamp() - sent) < 1.0
 
 

@@ -224,6 +224,16 @@ def test_old_lines_in_the_other_forms(kern_log: Path) -> None:
     assert top.startswith("2 packets\n\nPACKETS         SOURCE\n      1  50.0%  203.0.113.9\n")
 
 
+def test_only_the_newest(kern_log: Path, journal: Path) -> None:
+    """-n leaves the newest events, of a file and of the journal."""
+    whole = denials("--read", str(kern_log), "--format", "json-lines").stdout.splitlines()
+    assert denials("--read", str(kern_log), "--format", "json-lines", "-n", "2").stdout.splitlines() == whole[-2:]
+    command = ("--journal-dir", str(journal), "--format", "json-lines")
+    kept = [json.loads(line) for line in denials(*command).stdout.splitlines()]
+    assert [json.loads(line) for line in denials(*command, "-n", "3").stdout.splitlines()] == kept[-3:]
+    assert denials("-n", "0").returncode == 2
+
+
 def test_several_files_are_one_log(tmp_path: Path) -> None:
     """All files are read; the events come by their times, and one account counts all lines."""
     lines = KERN_LOG.splitlines(keepends=True)

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+from collections import deque
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from fwguardd.ctl.denials.times import time_spec
 from fwguardd.ctl.denials.top import SHOWN
 from fwguardd.ctl.journal_query import Query, TimeSpecError, entries_in_journal
 from fwguardd.ctl.line_input import FileNotPermittedError, UnreadableError
-from fwguardd.ctl.verb_options import describe
+from fwguardd.ctl.verb_options import describe, positive_argument
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.escaping import printable
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     add("-f", "--follow", action="store_true", help="also print what is denied from now on, as it comes")
     add("--since", metavar="T", help='from this time on: "yesterday", "23:30", "1h ago", "-15m", "2026-11-22 23:30" …')
     add("--until", metavar="T", help="up to this time")
+    add("-n", "--lines", type=positive_argument, metavar="N", help="only the newest N; with -f begin with the last N")
     for key, metavar, text in _FILTER_OPTIONS:
         add(f"--{key}", action="append", default=[], type=filters.PARSERS[key], metavar=metavar, help=text)
     add(
@@ -176,8 +178,8 @@ def _show_journal(options: argparse.Namespace) -> None:
     _refuse_prefixes(options)
     form = _form(options)
     wanted = Filters(_tests(options))
-    query = Query(EVENT_NAMES, options.journal_dir, options.since, options.until, options.follow)
-    shown = _print(_wanted(entries_in_journal(query), wanted), form, None)
+    query = Query(EVENT_NAMES, options.journal_dir, options.since, options.until, options.follow, options.lines)
+    shown = _print(_newest(_wanted(entries_in_journal(query), wanted), options), form, None)
     if not shown and not options.json:
         _print_note("the journal has no such denials")
 
@@ -187,6 +189,13 @@ def _wanted(entries: Iterable[Mapping[str, Any]], wanted: Filters) -> Iterator[E
         event = from_entry(entry)
         if event is not None and wanted.takes(event):
             yield event
+
+
+def _newest(events: Iterable[Event], options: argparse.Namespace) -> Iterable[Event]:
+    """The events that -n leaves; while the log is followed, the source counts them."""
+    if options.lines is None or options.follow:
+        return events
+    return deque(events, maxlen=options.lines)
 
 
 def _show_old_lines(options: argparse.Namespace) -> None:
@@ -203,7 +212,7 @@ def _show_old_lines(options: argparse.Namespace) -> None:
 
     files = OldFiles(options.read, reader)
     with files:
-        _print(files.events(live=form.live), form, files.account)
+        _print(_newest(files.events(live=form.live), options), form, files.account)
     sys.stdout.flush()
     for note in files.notes():
         _print_note(note)
