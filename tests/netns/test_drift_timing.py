@@ -15,6 +15,7 @@ from fwguardd.kernel.netlink import NETLINK_NETFILTER
 from tests.counting import faults_of_ended_children, voluntary_switches
 from tests.netns.conftest import Daemon
 from tests.netns.crashing import children
+from tests.netns.namespaces import fresh_namespace
 from tests.netns.test_generations_real import new_table
 from tests.scale import scaled
 from tests.waiting import wait_until
@@ -70,17 +71,19 @@ def test_each_change_is_one_drift_and_one_repair(start_daemon: StartDaemon, save
 
 @pytest.fixture
 def idle(tmp_path: Path) -> Iterator[list[Daemon]]:
-    """A daemon for each backend that found what it wants in the kernel, and has nothing to do."""
+    """A daemon for each backend that found what it wants in the kernel, and has nothing to do. Each has a namespace of
+    its own: a second daemon in one namespace does not start."""
     daemons: list[Daemon] = []
     for backend in ("nft", "legacy"):
         folder = tmp_path / backend
         (folder / "rules").mkdir(parents=True)
         (folder / "rules" / "10.rules").write_text(HUNDRED)
-        first = Daemon(folder, backend, f"{ONLY_NOTICES}source: nflog\n", {})
-        first.event("rules.applied")
-        first.close()
-        daemons.append(Daemon(folder, backend, f"{ONLY_NOTICES}source: nflog\n", {}))
-        daemons[-1].event("rules.unchanged")
+        with fresh_namespace():
+            first = Daemon(folder, backend, f"{ONLY_NOTICES}source: nflog\n", {})
+            first.event("rules.applied")
+            first.close()
+            daemons.append(Daemon(folder, backend, f"{ONLY_NOTICES}source: nflog\n", {}))
+            daemons[-1].event("rules.unchanged")
     yield daemons
     for daemon in daemons:
         daemon.close()
