@@ -27,23 +27,23 @@ _PASSED_ON: Final = ("Acquire::Check-", "Acquire::http", "Acquire::Retries")
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A supported distribution. ``mirror`` is its archive, for a machine whose apt knows no mirror of it. ``keyring``
-    verifies it, a file of the Debian package ``keyring_package``."""
+    """A supported distribution. ``publisher`` is the ID of os-release(5). ``keyring`` verifies its archive, a file of
+    the Debian package ``keyring_package``."""
 
     name: str
     suite: str
-    mirror: str
+    publisher: str
     components: str
     keyring: str
     keyring_package: str
 
 
 _DEBIAN: Final = (
-    "http://deb.debian.org/debian", "main",
+    "debian", "main",
     "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring",
 )  # fmt: skip
 _UBUNTU: Final = (
-    "http://archive.ubuntu.com/ubuntu", "main universe",
+    "ubuntu", "main universe",
     "/usr/share/keyrings/ubuntu-archive-keyring.gpg", "ubuntu-keyring",
 )  # fmt: skip
 
@@ -107,14 +107,28 @@ def _os_release(wanted: str) -> str:
 
 
 def _mirrors(suite: str) -> list[str]:
-    """The lines of sources.list(5) for a suite: as apt on this machine has them, if it has them; else its archive."""
+    """The lines of sources.list(5) for a suite: as apt on this machine has them, if it has them; else made for it."""
     found = _configured_mirrors(suite)
     if found:
         return found
     named = [distribution for distribution in DISTRIBUTIONS if distribution.suite == suite]
     assert named, f"neither apt nor {Path(__file__).name} knows a mirror of {suite}"
     (distribution,) = named
-    return [f"deb [signed-by={_keyring(distribution)}] {distribution.mirror} {suite} {distribution.components}"]
+    archive = f"{_archive(distribution.publisher)} {suite} {distribution.components}"
+    return [f"deb [signed-by={_keyring(distribution)}] {archive}"]
+
+
+def _archive(publisher: str) -> str:
+    """The address of an archive: that which a variable of the environment names, or which apt on this machine uses."""
+    variable = f"FWGUARD_TEST_ARCHIVE_{publisher.upper()}"
+    if named := os.environ.get(variable):
+        return named
+    suite = _os_release("VERSION_CODENAME")
+    lines = [line.split() for line in _configured_mirrors(suite)]
+    addresses = [address for _, address, release, part in lines if (release, part) == (suite, "main")]
+    own = _os_release("ID") == publisher
+    assert own and addresses, f"apt on this machine knows no archive of {publisher}; name one with ${variable}"
+    return addresses[0]
 
 
 def _keyring(distribution: Distribution) -> Path:
@@ -133,12 +147,12 @@ def _keyring(distribution: Distribution) -> Path:
 
 def _download_keyring(distribution: Distribution, folder: Path) -> None:
     """Download the package with apt, configured for Debian 13 in this folder only, and extract it there."""
-    mirror, components, keyring, _ = _DEBIAN
-    missing = f"{distribution.keyring} is missing, so packages of {distribution.mirror} cannot be verified"
+    publisher, components, keyring, _ = _DEBIAN
+    missing = f"{distribution.keyring} is missing, so packages of {distribution.name} cannot be verified"
     assert Path(keyring).exists(), f"{missing}; install it"
     for name in ("lists/partial", "cache/archives/partial", "extracted"):
         (folder / name).mkdir(parents=True)
-    (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} trixie {components}\n")
+    (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {_archive(publisher)} trixie {components}\n")
     places = {"Dir::State::lists": "lists", "Dir::Cache": "cache", "Dir::Etc::sourcelist": "sources.list"}
     options = [f"-o{key}={folder / name}" for key, name in places.items()]
     options += ["-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root"]
