@@ -14,6 +14,7 @@ from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableE
 from fwguardd.ctl import diagnose, diagnose_host
 from fwguardd.ctl.answers import escaped
 from fwguardd.ctl.offline_verbs import chosen_settings, forwarding_findings
+from fwguardd.ctl.reach_diagnosis import diagnose_reach
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.reports import read_boot_report
@@ -81,12 +82,15 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Examine this host with the settings that the command line names; the exit code. Raises SettingsError."""
     settings = chosen_settings(options)
-    return doctor(replace(settings, rules_dir=options.rules_dir or settings.rules_dir), as_document=options.json)
+    diagnosis = examine(replace(settings, rules_dir=options.rules_dir or settings.rules_dir))
+    if has_capability(CAP_NET_ADMIN):
+        reach = diagnose_reach(options)
+        diagnosis += Diagnosis(reach.findings, notes=reach.notes, unchecked=reach.unchecked)
+    return _show(diagnosis, as_document=options.json)
 
 
-def doctor(settings: Settings, *, as_document: bool) -> int:
+def _show(diagnosis: Diagnosis, *, as_document: bool) -> int:
     """Print the diagnosis. Exit code 1: there are problems."""
-    diagnosis = examine(settings)
     if as_document:
         print(json.dumps(_document(diagnosis)))
     else:

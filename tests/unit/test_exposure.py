@@ -7,9 +7,19 @@ from ipaddress import ip_address, ip_interface, ip_network
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.exposure_lines import exposure_lines, port_lines
 from fwguardd.ctl.impact_lines import impact_lines
+from fwguardd.ctl.reach_diagnosis import check_ssh, notes_about
 from fwguardd.packets.clients import ANYWHERE, Client, clients_of
 from fwguardd.packets.endpoints import Connection, ListeningSocket, Program
-from fwguardd.packets.exposure import Attempt, Reach, Result, attempts_on, exposed, open_without_listener, packet_from
+from fwguardd.packets.exposure import (
+    Attempt,
+    ExposedSocket,
+    Reach,
+    Result,
+    attempts_on,
+    exposed,
+    open_without_listener,
+    packet_from,
+)
 from fwguardd.packets.host_routes import HostRoutes, NetworkRoute, OwnAddress
 from fwguardd.packets.impact import Effect, Impact, connection_probes, denial_probes, impact_of, socket_probes
 from fwguardd.packets.model import ConnectionState
@@ -188,3 +198,17 @@ def test_a_socket_that_is_closed_for_one_family_only_is_not_called_closed() -> N
     assert [turned.clients for turned in impact_of(probes, opened, closed).of(Effect.CLOSED)] == [("anywhere",)]
     only4 = impact_of(probes, opened, [closed[0], opened[1]])
     assert [turned.clients for turned in only4.of(Effect.CLOSED)] == [("anywhere over IPv4",)]
+
+
+def test_doctor_says_whether_ssh_is_reached() -> None:
+    """An sshd that only this host reaches is a problem; one that others reach is a note, as is a closed socket."""
+    closed = Reach(accepted={"this host": {4}}, refused={ANYWHERE: {4}})
+    reached = Reach(accepted={ANYWHERE: {4}})
+    java = ExposedSocket(SOCKETS[2], closed, None, None)
+    assert [finding.code for finding in check_ssh([ExposedSocket(SSHD, closed, None, None), java])] == ["ssh-closed"]
+    assert list(check_ssh([ExposedSocket(SSHD, reached, None, None), java])) == []
+    assert list(notes_about([ExposedSocket(SSHD, reached, None, None), java])) == [
+        "sshd at *:22/tcp is reached by other hosts",
+        "1 socket that only this host reaches by the rules in force: *:9000/tcp (java)",
+    ]
+    assert list(notes_about([ExposedSocket(SOCKETS[3], Reach(), None, None)])) == []
