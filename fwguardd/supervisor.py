@@ -183,6 +183,10 @@ class Supervisor:
             self._paused_until = time.monotonic() + seconds
         self._give_orders()
 
+    async def step_ended(self) -> None:
+        """Wait until the step that runs now has ended: it has its orders from before."""
+        await asyncio.wrap_future(self._worker.submit(Worker.opened))
+
     def deadline(self) -> float | None:
         """Seconds until the revision that waits to be confirmed is undone; None when none waits."""
         if self.state.pending is None:

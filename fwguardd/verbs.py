@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,9 @@ MOST_READS = 4
 
 MOST_READS_OF_A_USER = 2
 """The same for each other user."""
+
+PAUSE_WITHIN = 10.0
+"""Seconds that pause waits at most for a pass that has begun before it."""
 
 READ_SECONDS = 60.0
 """The longest that a process may take to read a revision."""
@@ -183,7 +187,11 @@ class ControlVerbs:
         return documents.drift(found)
 
     async def _pause(self, request: Request, _caller: Caller) -> PauseDocument:
-        return self._set_pause(request.seconds("seconds"))
+        answer = self._set_pause(request.seconds("seconds"))
+        # A pass that has begun has its orders from before, and would repair what the administrator changes next.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._supervisor.step_ended(), PAUSE_WITHIN)
+        return answer
 
     async def _resume(self, _request: Request, _caller: Caller) -> PauseDocument:
         return self._set_pause(None)
