@@ -74,8 +74,7 @@ LAST_EVENTS_WITHIN = 2.0
 """Seconds that the end of the daemon waits for a log that is slow to take the last events."""
 
 SWITCH_INTERVAL = 0.001
-"""Seconds after which a thread that computes lets another one run, 5 ms by default: a process that changed the rules is
-gone by then. Measured with two computing threads: it costs 1 to 3 %."""
+"""Seconds after which a thread lets another one run; after the 5 ms of Python the author of a change may be gone."""
 
 READING_GROUP = "fwguard"
 """The group whose members may use the verbs that only read, where the host has it."""

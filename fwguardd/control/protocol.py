@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from types import UnionType
 
 VERSION = 1
-LARGEST_REQUEST = 64 << 10
-LARGEST_ANSWER = 64 << 20
+LARGEST_REQUEST, LARGEST_ANSWER = 64 << 10, 64 << 20
 LONGEST_QUOTE = 40
 """Characters that a message quotes of what a client sent."""
 

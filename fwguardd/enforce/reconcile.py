@@ -123,10 +123,8 @@ def _read_directory(context: Context) -> Snapshot:
 
 
 def _only_ended(context: Context, state: State, snapshot: Snapshot) -> bool:
-    """Whether the files are those in force, but for rules that have ended since: that is no change to hold or confirm.
-
-    Files that are held stay held.
-    """
+    """Whether the files are those in force, but for rules that have ended since: that is not a change to hold or
+    confirm. Files that are held stay held."""
     current = state.in_force
     if current is None or state.held is not None or not snapshot.any_ended:
         return False

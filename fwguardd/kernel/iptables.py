@@ -136,10 +136,7 @@ class Tool:
 
 
 def find_tool(wanted: Backend | None) -> Tool:
-    """The iptables of the wanted backend; None takes the backend that the plain ``iptables`` is.
-
-    Raises ToolMissingError.
-    """
+    """The iptables of the wanted backend; None takes that of the plain ``iptables``. Raises ToolMissingError."""
     name = "iptables"
     if wanted is not None:
         name = f"iptables-{wanted.value}"
