@@ -120,10 +120,10 @@ def examine(rules: RulesetSource, beds: HostBeds, *, all_ports: bool) -> Exposur
     clients, notes = clients_of(routes, rules.rulesets)
     attempts = list(attempts_on(sockets, clients, routes))
     taken = {(one.protocol, one.port) for one in sockets if not one.address.is_loopback}
-    unheard = list(_without_listener(taken, clients, routes, rules))
+    unused = list(_without_listener(taken, clients, routes, rules))
     with beds.open(rules.rulesets) as bed:
         results = send(attempts, bed)
-        opened = open_without_listener(send(unheard, bed), taken, rules.rulesets)
+        opened = open_without_listener(send(unused, bed), taken, rules.rulesets)
         ports: tuple[PortReach, ...] = ()
         if all_ports:
             ports = tuple(_all_ports(clients, routes, rules, bed))

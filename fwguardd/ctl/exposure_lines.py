@@ -106,9 +106,9 @@ def _target(reach: Reach) -> str:
 def _summary(sockets: Sequence[ExposedSocket], open_rules: Sequence[OpenRule], ink: AnswerPainter) -> str:
     open_to_all, closed = sum(one.open_to_all for one in sockets), sum(one.closed for one in sockets)
     summary = f"{counted(len(sockets), 'socket')}: {open_to_all} reachable from anywhere, {closed} closed"
-    unheard = sum(not one.reach.forwarded for one in open_rules)
-    if unheard:
-        summary += f"; {counted(unheard, 'rule')} without a program"
+    unused = sum(not one.reach.forwarded for one in open_rules)
+    if unused:
+        summary += f"; {counted(unused, 'rule')} without a program"
     return ink.bold(summary)
 
 

@@ -93,8 +93,8 @@ def measure_impact(probes: Probes, before: Rulesets, after: Rulesets, open_bed: 
 
 
 def report_impact(context: Context, state: State, accepted: Valid) -> None:
-    """Emit what loading accepted files does to connections and sockets. What cannot be measured is no reason not to
-    load them: the event then says why."""
+    """Emit what loading accepted files does to connections and sockets. The files are loaded also where this cannot
+    be measured: the event then says why."""
     if context.prover is None:
         return
     try:
