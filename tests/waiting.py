@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-LONGEST: Final = 60.0
+LONGEST: Final = 120.0
 """Seconds after which an event that has not come yet counts as one that never comes."""
 
 

@@ -322,16 +322,22 @@ def _caller(client: socket.socket) -> Caller:
 
 
 def _listen(path: Path, group: int | None) -> tuple[socket.socket, tuple[int, int]]:
+    """A socket that accepts connections from the instant at which its file exists, and the identity of that file."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    unfinished = path.with_name(f"{path.name}.new")
     try:
         # bind(2) gives the file the mode that the socket has before (net/unix/af_unix.c): so there is no instant at
         # which other users can connect, and the umask of the whole process is not changed.
         os.fchmod(listening.fileno(), 0o600)
-        listening.bind(str(path))
+        unfinished.unlink(missing_ok=True)
+        listening.bind(str(unfinished))
         if group is not None:
-            _admit_group(path, group)
-        made = _identity(path)
+            _admit_group(unfinished, group)
         listening.listen(WAITING_CLIENTS)
+        # link(2), unlike rename(2), fails where another process was faster.
+        path.hardlink_to(unfinished)
+        unfinished.unlink()
+        made = _identity(path)
     except OSError:
         listening.close()
         raise

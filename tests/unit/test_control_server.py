@@ -361,3 +361,28 @@ def test_the_socket_is_never_open_to_others(path: Path, verbs: SampleVerbs) -> N
             assert path.stat().st_gid == os.getgid()
     finally:
         os.umask(before)
+
+
+def test_a_socket_that_can_be_seen_accepts_connections(
+    path: Path, verbs: SampleVerbs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that finds the file of the socket is never refused: the file exists only after listen(2)."""
+    seen: list[bool] = []
+    listen = socket.socket.listen
+
+    def noting(self: socket.socket, backlog: int = 0) -> None:
+        seen.append(os.path.lexists(path))
+        listen(self, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", noting)
+    with Serving(path, verbs):
+        assert seen == [False]
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_an_unfinished_socket_is_in_nobodys_way(path: Path, verbs: SampleVerbs) -> None:
+    """What a daemon left that was killed before its socket was complete is removed."""
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(f"{path}.new")
+    with Serving(path, verbs):
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
