@@ -271,7 +271,7 @@ class Worker:
         kept = self._store.summaries(), self._store.faults(), self._store.hangs
         return Report(
             before, outcome, self._state, *kept, self._late.all, self._rules_end[-1], cause, seconds,
-            self._sets.sizes(), self._sets.problems(),
+            self._sets.in_use(), self._sets.problems(),
         )  # fmt: skip
 
     def _settle_disk(self, orders: Orders) -> None:

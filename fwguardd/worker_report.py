@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.enforce.context import Outcome
+    from fwguardd.enforce.sets import SetInUse
     from fwguardd.enforce.state import State
     from fwguardd.settings import Settings
     from fwguardd.store.revisions import Fault, RevisionSummary
@@ -32,8 +33,7 @@ class Report:
     directory since the start. ``hangs`` is a sentence about a state directory that does not answer. ``late`` are the
     authors of what was found that were not known when the step began. ``rules_end`` is when the next rules of the
     directory end, in seconds since 1970, None where none do. ``cause`` is that of a pass, "" for other steps, and
-    ``seconds`` how long it took. ``sets`` are the numbers of entries of the sets that are loaded, and ``set_problems``
-    what is wrong with sets.
+    ``seconds`` how long it took. ``sets`` are the sets that are loaded, and ``set_problems`` what is wrong with sets.
     """
 
     before: State
@@ -46,7 +46,7 @@ class Report:
     rules_end: float | None = None
     cause: str = ""
     seconds: float = 0.0
-    sets: Mapping[str, int] = field(default_factory=dict)
+    sets: Mapping[str, SetInUse] = field(default_factory=dict)
     set_problems: tuple[str, ...] = ()
 
 

@@ -60,6 +60,16 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class SetInUse:
+    """A set that is loaded: the number of its entries, when its file was written last, in seconds since 1970, and how
+    often its list is fetched, in seconds; None for a set file of the rules directory."""
+
+    entries: int
+    written: float
+    every: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Lists:
     """The lists of the settings, and the directory that they are fetched into. Another user may own that: its files are
     read as addresses and nothing else."""
@@ -87,6 +97,7 @@ class Sets:
         self._directory, self._copies, self._emit = directory, copies, emit
         self._loaded: dict[str, Loaded] = {}
         self._reported: dict[str, str] = {}
+        self._intervals: dict[str, float] = {}
         self._seen: object = None
         self._look_at = 0.0
 
@@ -121,12 +132,14 @@ class Sets:
     def _fetched(self, lists: Lists, own: frozenset[str], facts: Mapping[str, SetFacts]) -> list[Path]:
         """The files of the lists, without those that have a set file of the same name beside the rules."""
         paths: list[Path] = []
+        self._intervals = {}
         for source in lists.sources:
             path = lists.path_of(source)
             if source.name in own:
                 self._refuse(source.name, str(path), f"list {source.name} is not used: a set file has the same name")
             elif path.exists():
                 paths.append(path)
+                self._intervals[source.name] = source.every
                 self._report_stale(source, path)
             else:
                 self._make_empty(source, path, facts)
@@ -162,9 +175,13 @@ class Sets:
         self._seen, self._look_at = seen, now + LOOK_GAP
         return False
 
-    def sizes(self) -> dict[str, int]:
-        """The number of entries of each set that is loaded, IPv4 and IPv6 together."""
-        return {name: sum(loaded.counts.values()) for name, loaded in self._loaded.items()}
+    def in_use(self) -> dict[str, SetInUse]:
+        """The sets that are loaded, with their entries of IPv4 and IPv6 together."""
+        found: dict[str, SetInUse] = {}
+        for name, loaded in self._loaded.items():
+            written = loaded.signature[0] / 1e9
+            found[name] = SetInUse(sum(loaded.counts.values()), written, self._intervals.get(name))
+        return found
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with sets now: files that are refused, lists that are stale, drift that is not repaired."""

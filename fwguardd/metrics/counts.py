@@ -18,6 +18,7 @@ from fwguardd.metrics.model import HISTOGRAM, Family, counter, gauge
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from fwguardd.enforce.sets import SetInUse
     from fwguardd.events import EventKind
     from fwguardd.ruleset.references import LoggingRule
     from fwguardd.sinks.sink import Sink, Statistics
@@ -29,6 +30,9 @@ MOST_SERIES = 1000
 """Label values that one metric has; further ones are counted under OTHER. Edited rule files move the lines of rules."""
 
 OTHER = "other"
+
+SET_ENTRIES, SET_WRITTEN = "fwguard_set_entries", "fwguard_set_written_timestamp_seconds"
+LIST_INTERVAL = "fwguard_list_interval_seconds"
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -55,7 +59,8 @@ class EventCounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
-        self._sets: dict[str, int] = {}
+        self._entries: dict[str, int] = {}
+        self._sets: Mapping[str, SetInUse] = {}
         self._rules: tuple[LoggingRule, ...] = ()
         self._durations: dict[str, _Histogram] = {}
         self._program = ""
@@ -78,10 +83,11 @@ class EventCounts:
             self._durations.setdefault(outcome, _Histogram()).observe(seconds)
         self._changed()
 
-    def set_sizes(self, sizes: Mapping[str, int]) -> None:
-        """The number of entries of each set, as of now."""
+    def use_sets(self, sets: Mapping[str, SetInUse]) -> None:
+        """From now on these sets are loaded."""
         with self._lock:
-            self._sets = dict(sizes)
+            self._sets = sets
+            self._entries = {name: one.entries for name, one in sets.items()}
 
     def use_rules(self, rules: Sequence[LoggingRule]) -> None:
         """From now on these rules log."""
@@ -92,7 +98,7 @@ class EventCounts:
         """Everything that was counted."""
         with self._lock:
             families = [_labelled(name, self._counts[name]) for name in _COUNTERS]
-            return [*families, self._log_rules(), self._set_sizes(), self._pass_durations()]
+            return [*families, self._log_rules(), *self._of_sets(), self._pass_durations()]
 
     def _changed(self) -> None:
         if self.on_change is not None:
@@ -130,7 +136,7 @@ class EventCounts:
         self._add("fwguard_fights_total", 1, program=_program_of(fields))
 
     def _set(self, _kind: EventKind, fields: Mapping[str, Any]) -> None:
-        self._sets[str(fields["set"])] = int(fields["entries"])
+        self._entries[str(fields["set"])] = int(fields["entries"])
 
     def _log_rules(self) -> Family:
         """The chains of the rules that log, to be joined with the packets by the label rule."""
@@ -141,11 +147,18 @@ class EventCounts:
                 family.add(1, prefix=rule.prefix, **labels)
         return family
 
-    def _set_sizes(self) -> Family:
-        family = gauge("fwguard_set_entries", "Entries of each set, IPv4 and IPv6 together.")
-        for name, entries in self._sets.items():
-            family.add(entries, set=name)
-        return family
+    def _of_sets(self) -> list[Family]:
+        """The size and the age of each set, and how often its list is fetched."""
+        size = gauge(SET_ENTRIES, "Entries of each set, IPv4 and IPv6 together.")
+        for name, entries in self._entries.items():
+            size.add(entries, set=name)
+        written = gauge(SET_WRITTEN, "When the file of each set was written, a list fetched, in seconds since 1970.")
+        every = gauge(LIST_INTERVAL, "How often the list of a set is fetched.")
+        for name, one in self._sets.items():
+            written.add(one.written, set=name)
+            if one.every is not None:
+                every.add(one.every, set=name)
+        return [size, written, every]
 
     def _pass_durations(self) -> Family:
         family = Family("fwguard_pass_duration_seconds", HISTOGRAM, "How long passes took, by their outcome.")

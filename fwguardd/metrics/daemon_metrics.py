@@ -38,8 +38,8 @@ class DaemonMetrics:
         self._counts.use_rules(rules)
 
     def step_ended(self, report: Report) -> None:
-        """Count a pass; of other steps, only the sizes of the sets."""
-        self._counts.set_sizes(report.sets)
+        """Count a pass; of other steps, only the sets."""
+        self._counts.use_sets(report.sets)
         if report.cause:
             self._counts.passed(report.cause, type(report.outcome).__name__.lower(), report.seconds)
 

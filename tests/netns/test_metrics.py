@@ -101,7 +101,7 @@ def _check_names(text: str) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", ""), text
 
 
-WITHOUT_DATA = ("fwguard_scans_total", "fwguard_suppressed_lines_total", "fwguard_logged_packets_total", "set_entries")
+WITHOUT_DATA = ("fwguard_scans_total", "fwguard_suppressed_lines_total", "fwguard_logged_packets_total", "fwguard_set_")
 """Metrics that this host has no value of: nothing is logged here, and there are no sets."""
 
 

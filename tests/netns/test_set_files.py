@@ -32,6 +32,12 @@ def _entries(name: str) -> list[str]:
     return sorted(line.split()[2] for line in output(f"ipset save {name}").splitlines() if line.startswith("add"))
 
 
+def _metric(daemon: Any, name: str) -> list[float]:
+    """The values of a metric."""
+    families = daemon.ask("metrics")["families"]
+    return [sample["value"] for family in families if family["name"] == name for sample in family["samples"]]
+
+
 def test_set_files(
     start_daemon: Callable[..., Any], saved: Saved, peer: Peer, listen: Callable[[int], None], tmp_path: Path
 ) -> None:
@@ -90,6 +96,8 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp
     assert (_entries("scanners"), _entries("scanners-v6")) == (["192.0.2.0/24"], ["2001:db8::/32"])
     os.utime(tmp_path / "lists" / "scanners.set", (0, 0))
     assert "list scanners is stale" in daemon.event("set.refused")["message"]
+    wait_until(lambda: _metric(daemon, "fwguard_set_written_timestamp_seconds") == [0.0], "the age in the metrics")
+    assert _metric(daemon, "fwguard_list_interval_seconds") == [86400.0]
     daemon.drop("office.set", "192.0.2.0/24\n")
     daemon.event("set.loaded")
     assert "+ -A INPUT -p tcp -m set --match-set office-v6 src" in ctl(daemon, "allow", "ssh", "--from", "office")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd import events
+from fwguardd.enforce.sets import SetInUse
 from fwguardd.metrics.counts import MOST_SERIES, OTHER, EventCounts
 from fwguardd.metrics.textfile import replace
 
@@ -65,6 +66,17 @@ def test_a_summary_counts_the_packets_that_it_stands_for() -> None:
     counts.event(events.DENIALS_SUPPRESSED, {"name": "denied", "count": 7})
     assert _samples(counts, "fwguard_logged_packets_total") == {("", "denied", "denied", "10.rules:3"): 42}
     assert _samples(counts, "fwguard_suppressed_lines_total") == {("", "denied"): 7}
+
+
+def test_each_set_has_a_size_and_an_age() -> None:
+    """A set has its entries and when its file was written; one that is fetched also says how often. A set that is
+    loaded between two passes has its new size at once."""
+    counts = EventCounts()
+    counts.use_sets({"blocked": SetInUse(3, 1000.5, None), "bad": SetInUse(7, 2000.0, 3600.0)})
+    counts.event(events.SET_LOADED, {"set": "blocked", "entries": 4})
+    assert _samples(counts, "fwguard_set_entries") == {("", "blocked"): 4, ("", "bad"): 7}
+    assert _samples(counts, "fwguard_set_written_timestamp_seconds") == {("", "blocked"): 1000.5, ("", "bad"): 2000.0}
+    assert _samples(counts, "fwguard_list_interval_seconds") == {("", "bad"): 3600.0}
 
 
 def test_the_number_of_series_is_bounded() -> None:
