@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.file_changes import digests_of
 from fwguardd.enforce.record import in_force_of
 from fwguardd.enforce.state import EMERGENCY_CAUSE
 from fwguardd.store.model import Kept, RevisionKind
@@ -15,6 +16,7 @@ from fwguardd.store.model import Kept, RevisionKind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from fwguardd.enforce.file_changes import Digests
     from fwguardd.enforce.state import InForce
     from fwguardd.store.model import Reading, RevisionSummary
     from fwguardd.store.revisions import RevisionStore
@@ -38,6 +40,17 @@ def earlier_rules(store: RevisionStore, current: InForce | None) -> Reading | No
             return reading
         same = same or reading
     return same
+
+
+def files_before_opening(store: RevisionStore) -> Digests:
+    """The rule files of the newest revision that held rules: those to which the files are compared after an opening."""
+    for summary in reversed(store.summaries()):
+        if summary.kind is RevisionKind.RULES:
+            reading = store.get(summary.number)
+            if isinstance(reading, Kept):
+                return digests_of(reading.revision.files)
+            break
+    return ()
 
 
 def _earlier(summaries: Sequence[RevisionSummary], current: InForce | None) -> Iterator[RevisionSummary]:

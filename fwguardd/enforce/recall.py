@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.confirmation import INTERRUPTED, UNFINISHED, hold
+from fwguardd.enforce.earlier import files_before_opening
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.record import (
     Cause,
@@ -84,7 +85,10 @@ def _read_revision(context: Context, state: State) -> State:
     revision = _newest_copy(context, newest, context.store.boot_copy())
     if revision is None:
         return state
-    state = replace(state, in_force=in_force_of(revision), unknown=state.unknown - {Unknown.REVISION})
+    in_force = in_force_of(revision)
+    if revision.kind is RevisionKind.OPEN:
+        in_force = replace(in_force, file_digests=files_before_opening(context.store))
+    state = replace(state, in_force=in_force, unknown=state.unknown - {Unknown.REVISION})
     if (revision.backend, revision.tool_version, revision.kernel) != stamp(context) and not state.is_open:
         state = state.to_validate_again()
     return state

@@ -242,16 +242,22 @@ def test_open_accepts_everything_until_a_reload(start_daemon: Start, saved: Save
 
 
 def test_open_survives_a_restart(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """A daemon that is restarted while everything is open leaves it open, and says so with priority err."""
+    """A daemon that is restarted while everything is open leaves it open, and says so with priority err. The history of
+    the reload that closes it has the files that differ from those before the opening, and no others."""
     daemon = start_daemon({"10-first.rules": FIRST})
     daemon.event("rules.applied")
     ctl(tmp_path, "open")
     daemon.stop()
-    event = start_daemon().event("rules.unchanged")
+    again = start_daemon()
+    event = again.event("rules.unchanged")
     assert (event["priority"], event["state"]) == (3, "open")
     assert "the firewall is open: everything is accepted" in event["message"]
     assert ctl(tmp_path, "status", code=1)["state"] == "open"
     assert ":INPUT ACCEPT" in saved()["ipv4"]
+    again.drop("20-more.rules", MORE)
+    assert ctl(tmp_path, "reload")["outcome"] == "applied"
+    changes = ctl(tmp_path, "history")["revisions"][0]["changes"]
+    assert [(Path(change["file"]).name, change["change"]) for change in changes] == [("20-more.rules", "added")]
 
 
 def test_drift_and_pause(start_daemon: Start, saved: Saved, tmp_path: Path, backend: str) -> None:
