@@ -23,6 +23,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       options, settings  the daemon's command line; every setting with its default
       setting_values     values of settings: durations, paths, lists
       defaults           paths and names that fwguardctl needs without the settings
+      values             the dataclass of this package, made faster than by the standard library
       errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed
       denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fwguardd import __version__
@@ -12,6 +11,7 @@ from fwguardd.escaping import printable
 from fwguardd.ruleset.others import Standing, of_standing
 from fwguardd.ruleset.save_format import render
 from fwguardd.store.revisions import RevisionKind, Waiting, evaluate_pending
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

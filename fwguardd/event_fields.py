@@ -7,9 +7,10 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from fwguardd.values import dataclass
 
 
 class FieldType(Enum):

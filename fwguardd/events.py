@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fwguardd.event_fields import (
@@ -45,6 +45,7 @@ from fwguardd.event_fields import (
     number,
     text,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import __version__
 from fwguardd.settings import BACKEND_CHOICES, DEFAULT_PATH, LOG_CHOICES, Settings, settings_of
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

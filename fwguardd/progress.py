@@ -10,10 +10,10 @@ each rule: the search for the faulty rules of a file loads all of them many time
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import LiveKernel
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

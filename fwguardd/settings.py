@@ -6,7 +6,7 @@ setting that is silently not in force is worse than a daemon that does not start
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -42,6 +42,7 @@ from fwguardd.setting_values import (
     text_of,
     whole,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
@@ -21,6 +20,7 @@ from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
 from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import Waiting, evaluate_pending
+from fwguardd.values import dataclass
 from fwguardd.wording import local_time_of_day
 from fwguardd.worker import Worker, WorkerThread
 from fwguardd.worker_report import Orders, Report

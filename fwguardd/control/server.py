@@ -20,7 +20,6 @@ import socket
 import stat
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,6 +35,7 @@ from fwguardd.control.protocol import (
     encode_answer,
     parse_request,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -62,6 +62,10 @@ class ServerLimits:
     request_within: float = 5.0
     answer_within: float = 10.0
     verbs_end_within: float = 5.0
+
+
+USUAL_LIMITS = ServerLimits()
+"""The limits of a daemon."""
 
 
 class ControlSocketError(Exception):
@@ -110,7 +114,7 @@ class ControlServer:
         may: Callable[[Caller, Verb], bool] = only_root,
         *,
         group: int | None = None,
-        limits: ServerLimits = ServerLimits(),
+        limits: ServerLimits = USUAL_LIMITS,
     ) -> None:
         self._path, self._act, self._may, self._group, self._limits = path, act, may, group, limits
         self._listening: socket.socket | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from fwguardd.kernel.bed import Beds
 from fwguardd.kernel.iptables import find_tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.packets.host_routes import HostRoutes, host_routes
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from fwguardd.enforce.validate import Valid
 from fwguardd.errors import ReportedError
 from fwguardd.kernel.iptables import Backend
 from fwguardd.packets.impact import Probes, impact_document
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

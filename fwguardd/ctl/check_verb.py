@@ -6,7 +6,7 @@ With ``--static`` nothing is rehearsed, for containers that permit no namespaces
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from fwguardd.enforce.validate import Invalid, Valid, compose_files
 from fwguardd.kernel.iptables import ToolMissingError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.model import FAMILIES, Findings
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

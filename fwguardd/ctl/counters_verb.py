@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
@@ -14,6 +14,7 @@ from fwguardd.ctl.control_socket import socket_path_of
 from fwguardd.ctl.pager import fitted
 from fwguardd.ctl.verb_options import add_config, add_json, add_socket, describe
 from fwguardd.escaping import printable
+from fwguardd.values import dataclass
 from fwguardd.wording import counted, days, local_time
 
 if TYPE_CHECKING:

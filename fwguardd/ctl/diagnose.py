@@ -7,7 +7,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Origin, Severity
 from fwguardd.ruleset.others import additions
 from fwguardd.ruleset.preserve import Preserve, own_part
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

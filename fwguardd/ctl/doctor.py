@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
@@ -33,6 +33,7 @@ from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.references import named_sets
 from fwguardd.ruleset.set_names import kernel_sets
 from fwguardd.settings import Foreign
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

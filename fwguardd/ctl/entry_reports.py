@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fwguardd.ctl import answers
 from fwguardd.ctl.offline_verbs import Preview, print_findings
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.escaping import printable
+from fwguardd.values import dataclass
 from fwguardd.wording import local_time
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 import pwd
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ from fwguardd.packets.journeys import journey_document, reply_to
 from fwguardd.packets.model import Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import PacketWords, PacketWordsError, read_packet_words
 from fwguardd.packets.remedy import Remedy, find_remedy
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

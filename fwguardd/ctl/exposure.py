@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +29,7 @@ from fwguardd.packets.exposure import (
 )
 from fwguardd.packets.named_ports import LAST_PORT, named_ports
 from fwguardd.packets.port_ranges import PortReach, merged_ranges
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

@@ -12,12 +12,12 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import events
 from fwguardd.ctl.line_input import FileNotPermittedError, UnreadableError, lines_of
 from fwguardd.errors import ReportedError
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

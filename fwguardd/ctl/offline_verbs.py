@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from fwguardd.ruleset.model import (
 from fwguardd.ruleset.set_names import is_set_file, names_of_sets
 from fwguardd.ruleset.ssh_sessions import closed_sessions
 from fwguardd.settings import BACKEND_CHOICES, OnUndecided, settings_of
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

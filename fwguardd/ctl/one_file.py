@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
@@ -13,6 +13,7 @@ from fwguardd.ctl.rules_swap import SwapError
 from fwguardd.escaping import printable_name
 from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import RuleFile
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

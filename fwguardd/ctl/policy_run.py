@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 import yaml
@@ -31,6 +31,7 @@ from fwguardd.packets.policy_results import Standing, findings_of, results_of
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, Findings
 from fwguardd.ruleset.operations import Plan
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

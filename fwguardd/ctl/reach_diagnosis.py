@@ -5,7 +5,6 @@ Packets are sent through the rules in force in a temporary network namespace, as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.beds import beds_of
@@ -15,6 +14,7 @@ from fwguardd.ctl.offline_verbs import input_of
 from fwguardd.ctl.ruleset_sources import rules_in_force
 from fwguardd.errors import ReportedError
 from fwguardd.ruleset.model import Finding, Severity
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
@@ -13,6 +12,7 @@ from fwguardd.ctl.rules_swap import SwapError
 from fwguardd.enforce.file_changes import changes_between, digests_of
 from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Chain, Family, RuleFile, Ruleset, Table
 from fwguardd.ruleset.save_format import read_saved
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

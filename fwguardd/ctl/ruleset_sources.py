@@ -6,7 +6,7 @@ those of the rules directory. A rule that no file has belongs to another program
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, RuleFile
 from fwguardd.ruleset.operations import Plan
 from fwguardd.ruleset.set_names import names_of_sets
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,9 @@ longer to import than most verbs take to run. Such a module has the functions of
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
+
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from fwguardd.ruleset.forwarding import forward_rules, read_server
 from fwguardd.ruleset.peers import AddressError, Network, addresses_in, is_set_name, peers_of, read_address, shown
 from fwguardd.ruleset.placement import accepts_replies, closing_rule
 from fwguardd.ruleset.services import Peers, RuleForm, Service, ServiceError, rules_for
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

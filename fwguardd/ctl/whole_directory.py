@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
@@ -34,6 +34,7 @@ from fwguardd.enforce.set_reading import set_files_in
 from fwguardd.enforce.validate import Invalid
 from fwguardd.ruleset.model import RuleFile
 from fwguardd.ruleset.set_names import is_set_file
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.answers import AnswerPainter, escaped
@@ -23,6 +23,7 @@ from fwguardd.packets.host_routes import completed
 from fwguardd.packets.journeys import VERDICTS, origin_of, verdict_in_words
 from fwguardd.packets.model import Direction, Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import End, NoRouteError, PacketWords, PacketWordsError, read_end
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

@@ -17,10 +17,10 @@ This module is pure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from fwguardd.denials.model import Icmp, Tcp, Udp
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,10 +10,10 @@ This module is pure.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from fwguardd.denials.aggregation import Flow, FlowSummary, Malformed, Others
+from fwguardd.values import dataclass
 
 _FORM = 1
 _LATEST = 253402300799

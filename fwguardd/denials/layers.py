@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials import grammar
@@ -35,6 +35,7 @@ from fwguardd.denials.transport import (
     read_protocol,
     read_transport,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     import re

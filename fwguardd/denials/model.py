@@ -12,9 +12,10 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, TypeAlias
+
+from fwguardd.values import dataclass
 
 
 class Meaning(Enum):

@@ -10,10 +10,10 @@ This module is pure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwguardd.denials.aggregation import TokenBucket
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.denials.aggregation import AggregationLimits, Flow

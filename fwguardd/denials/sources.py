@@ -10,7 +10,6 @@ The sources other than /dev/kmsg are adapted here to `fwguardd.denials.pipeline.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +19,7 @@ from fwguardd.kernel.journal_reader import Journal, JournalError, JournalReader,
 from fwguardd.kernel.kmsg import After, KernelLog, KernelLogError, Lost, StaleSequenceError, Start
 from fwguardd.kernel.nflog import DeviceNames, PacketLog, PacketLogError
 from fwguardd.kernel.privilege import in_initial_network_namespace
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,7 +9,7 @@ end of the load.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import boottime
@@ -17,6 +17,7 @@ from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.record import Cause, earlier_revision, in_force_of, revision_of, store_errors_reported
 from fwguardd.store.model import Kept, Unreadable
 from fwguardd.store.revisions import HeldFiles, PendingConfirmation, StoreError
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.enforce.context import Context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.schedule import Unfinished
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fwguardd.enforce.context import Broken, repaired_in
@@ -21,6 +21,7 @@ from fwguardd.kernel.attribution import NO_AUTHORS
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

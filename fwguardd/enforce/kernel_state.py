@@ -7,8 +7,9 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from fwguardd.values import dataclass
 
 
 class KernelState(Enum):

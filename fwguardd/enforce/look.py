@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import UnknownContentError
@@ -11,6 +11,7 @@ from fwguardd.ruleset.operations import Plan, SetPolicy
 from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import IncompatibleTableError
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

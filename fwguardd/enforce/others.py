@@ -8,7 +8,7 @@ Nothing of this concerns what was removed or changed of ours: that is repaired, 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
@@ -21,6 +21,7 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.cgroups import ProcessKind
 from fwguardd.ruleset.model import Ruleset
 from fwguardd.ruleset.others import Others, Place, Standing, additions, of_standing, remember
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ sent through it, and those of the lockout guard. A failed test or a lost ssh ses
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import loaded_before
@@ -24,6 +24,7 @@ from fwguardd.ruleset.model import NO_FINDINGS, Finding, Findings, Severity
 from fwguardd.ruleset.operations import Plan
 from fwguardd.ruleset.save_format import Saved
 from fwguardd.ruleset.ssh_sessions import closed_sessions
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

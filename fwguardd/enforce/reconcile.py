@@ -9,7 +9,7 @@ rehearsal is possible. Passes never overlap.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
@@ -54,6 +54,7 @@ from fwguardd.ruleset.error_reasons import may_pass_later
 from fwguardd.ruleset.model import Findings
 from fwguardd.ruleset.others import Standing, of_standing
 from fwguardd.store.revisions import HeldFiles, StoreError
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

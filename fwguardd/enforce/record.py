@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
@@ -14,6 +14,7 @@ from fwguardd.enforce.state import InForce
 from fwguardd.ruleset.canonical import Canonical, Owned
 from fwguardd.store.model import Kept
 from fwguardd.store.revisions import FaultKind, Revision, RevisionKind, StoreError
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
@@ -22,6 +22,7 @@ from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedEr
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
+from fwguardd.values import dataclass
 from fwguardd.wording import counted, local_time_of_day
 
 if TYPE_CHECKING:

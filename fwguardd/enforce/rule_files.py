@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from fwguardd.kernel.processes import TRANSIENT
 from fwguardd.ruleset.expiry import without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 from fwguardd.ruleset.set_names import is_set_file, names_of_sets
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from fwguardd.ruleset.list_sources import STALE_AFTER, ListSource
 from fwguardd.ruleset.model import FAMILIES, Family, Finding, RuleFile
 from fwguardd.ruleset.set_files import SetFile, kernel_name, name_of, read_set_file
 from fwguardd.ruleset.set_scripts import NEW, LiveSet, boot_script, differences, load_script, matches, read_live
+from fwguardd.values import dataclass
 from fwguardd.wording import counted, local_time
 
 if TYPE_CHECKING:

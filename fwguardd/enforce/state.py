@@ -6,7 +6,7 @@ holds is a measurement with its time: a revision that was loaded is in force onl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.kernel_state import FilesReport, FilesState, KernelState, Measured
@@ -15,6 +15,7 @@ from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, builtin_chain
 from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.ruleset.others import Others, Standing, of_standing
 from fwguardd.store.model import RevisionKind
+from fwguardd.values import dataclass
 from fwguardd.wording import counted, local_time_of_day
 
 if TYPE_CHECKING:

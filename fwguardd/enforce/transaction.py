@@ -15,7 +15,6 @@ without a look could only make things worse. The outcome is `Unverified`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.look import Kernel, Look, look_at, look_of
@@ -35,6 +34,7 @@ from fwguardd.ruleset.diff import ChangeKind, Difference
 from fwguardd.ruleset.model import Family, Ruleset
 from fwguardd.ruleset.plan import Way
 from fwguardd.ruleset.preserve import with_emptied_chains
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ import errno
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd.escaping import printable_name
 from fwguardd.ruleset.model import Finding, Origin
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

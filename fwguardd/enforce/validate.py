@@ -5,7 +5,7 @@ The daemon and `fwguardctl check` both use this module, so what `check` accepts,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.enforce.rule_files import tests_files, without_tests
@@ -20,6 +20,7 @@ from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.set_names import kernel_sets
 from fwguardd.ruleset.statements import lines_by_path
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwguardd.kernel.cgroups import ProcessKind, kind_of, unit_of
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

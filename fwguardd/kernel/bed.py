@@ -7,7 +7,7 @@ the kernel log of the host, and it ends with the bed.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.kernel.ipset_copies import read_copies
@@ -20,6 +20,7 @@ from fwguardd.packets.model import Direction
 from fwguardd.packets.traces import read_journey
 from fwguardd.ruleset.model import Candidate
 from fwguardd.ruleset.references import named_sets
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

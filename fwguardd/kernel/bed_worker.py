@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.kernel.bed_hooks import BEFORE_ROUTING, LOCAL_END, OUT_END, OUTPUT, START, TABLE, install_hooks
@@ -28,6 +28,7 @@ from fwguardd.packets.documents import packet_of
 from fwguardd.packets.frames import LAST_NUMBER
 from fwguardd.packets.host import Host
 from fwguardd.packets.model import SYN, ConnectionState
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,12 +16,12 @@ import select
 import threading
 from collections import deque
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors, read_author
 from fwguardd.kernel.generations import Generation, Missed
 from fwguardd.kernel.process_watch import PerSecond
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

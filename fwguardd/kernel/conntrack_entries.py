@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.netlink import FAMILY_HEADER, NETLINK_NETFILTER, NLM_F_ACK, ask, attribute, open_socket
 from fwguardd.kernel.rtnetlink import NLM_F_CREATE, NLM_F_EXCL
 from fwguardd.packets.frames import NUMBERS, icmp_type, is_icmp_error, protocol_number, quoted_flow
 from fwguardd.packets.model import ConnectionState
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

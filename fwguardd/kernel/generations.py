@@ -21,7 +21,6 @@ import socket
 import struct
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from fwguardd.kernel.netlink import (
@@ -40,6 +39,7 @@ from fwguardd.kernel.netlink import (
     read_attributes,
     receive,
 )
+from fwguardd.values import dataclass
 
 NFNLGRP_NFTABLES: Final = 7
 """linux/netfilter/nfnetlink.h, where 10 is NFNL_SUBSYS_NFTABLES: the upper byte of the two message types."""

@@ -7,10 +7,10 @@ kernel itself what rules need to be known of sets.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.processes import Command, Finished, ProgramError, ProgramMissingError, run
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

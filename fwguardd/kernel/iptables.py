@@ -12,7 +12,7 @@ import re
 import signal
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from fwguardd.kernel.processes import (
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
 from fwguardd.ruleset.operations import render_plan
 from fwguardd.ruleset.save_format import IncompleteSaveError, UnreadableSaveError, read_saved
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

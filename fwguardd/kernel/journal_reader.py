@@ -16,10 +16,10 @@ import os
 import re
 import subprocess
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fwguardd.kernel.kmsg import Lost
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,10 +26,11 @@ import socket
 import stat
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
+
+from fwguardd.values import dataclass
 
 KERNEL_FACILITY: Final = 0
 

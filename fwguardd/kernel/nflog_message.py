@@ -6,10 +6,10 @@ the messages, and `fwguardd.denials.packets` parses the packet in them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwguardd.kernel.netlink import FAMILY_HEADER, messages, read_attributes
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,13 +6,13 @@ They belong to a network namespace, so a new one has none.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets, types_of_sets
 from fwguardd.kernel.named_objects import NamedObject, existing_objects
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Family, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.references import ObjectReference, SetReference, named_objects, named_sets, set_matches
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

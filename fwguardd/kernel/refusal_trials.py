@@ -8,7 +8,7 @@ in the other chains and tables. The kernel's log has a line about some refusals 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Reading, Record, Start
@@ -30,6 +30,7 @@ from fwguardd.ruleset.rule_variants import (
     without_part,
 )
 from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

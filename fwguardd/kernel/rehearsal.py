@@ -9,7 +9,7 @@ that one check reports all mistakes.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
@@ -42,6 +42,7 @@ from fwguardd.ruleset.save_format import (
     rules_in_order,
     with_origins,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace

@@ -13,7 +13,7 @@ import pwd
 import re
 import socket
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -23,6 +23,7 @@ from fwguardd.kernel.cgroups import unit_of
 from fwguardd.kernel.netlink import open_socket, read_attributes
 from fwguardd.kernel.rtnetlink import dump_objects
 from fwguardd.packets.endpoints import ListeningSocket, Program
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -16,12 +16,13 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_variants import parts_of
 from fwguardd.ruleset.rule_view import RuleView, target_of
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.packets.host_routes import FAMILIES, LOOPBACK, LOOPBACK_ADDRESSES
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.save_format import rules_in_order
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

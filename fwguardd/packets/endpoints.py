@@ -5,8 +5,9 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address

@@ -6,13 +6,14 @@ This module is pure.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.packets.clients import ANYWHERE, THIS_HOST
 from fwguardd.packets.journeys import ends_at, last_view, origin_document, origin_of
 from fwguardd.packets.model import Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import CLIENT_PORT, end_in_words
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence

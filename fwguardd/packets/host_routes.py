@@ -7,7 +7,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from itertools import chain
 from operator import attrgetter
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.packets.model import Packet
 from fwguardd.packets.packet_words import CLIENT_PORT, WITH_PORTS, NoRouteError, PacketWordsError
 from fwguardd.ruleset.model import Family
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from itertools import starmap
@@ -20,6 +20,7 @@ from fwguardd.packets.denied import packet_of_denial
 from fwguardd.packets.journeys import origin_document, origin_of, packet_document, step_in_words
 from fwguardd.packets.model import Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import end_in_words
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

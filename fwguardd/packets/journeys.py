@@ -5,13 +5,14 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwguardd.packets.model import ConnectionState, Packet, PacketView, Undecided, Verdict
 from fwguardd.packets.packet_words import WITH_PORTS, end_in_words
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED
 from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

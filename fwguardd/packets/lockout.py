@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from fwguardd.packets.host_routes import LOOPBACK, host_routes
@@ -19,6 +19,7 @@ from fwguardd.packets.policy_results import deciding_of
 from fwguardd.packets.policy_tests import family_of
 from fwguardd.ruleset.model import Finding, Severity
 from fwguardd.ruleset.ssh_sessions import SshSession
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

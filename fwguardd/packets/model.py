@@ -9,9 +9,10 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
+
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address

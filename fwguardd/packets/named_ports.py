@@ -5,7 +5,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from fwguardd.ruleset.conditions import read_conditions
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.save_format import rules_in_order
 from fwguardd.ruleset.values import read_ports
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

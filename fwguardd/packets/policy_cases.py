@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from fwguardd.packets.case_values import ECHO_REQUEST, MOST_PACKETS, PORT_PROTOCOLS
@@ -27,6 +26,7 @@ from fwguardd.packets.surroundings import (
     own_address,
 )
 from fwguardd.ruleset.model import Family, Findings, Severity
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from fwguardd.packets.journeys import origin_of, rule_of, verdict_in_words
 from fwguardd.packets.model import Direction, Journey, Undecided, Verdict
 from fwguardd.packets.packet_words import packet_in_words
 from fwguardd.ruleset.model import Finding, Findings, Origin, Severity
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

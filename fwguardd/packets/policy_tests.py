@@ -7,11 +7,11 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.packets.model import ConnectionState, Verdict
 from fwguardd.ruleset.model import FAMILIES, Family, Origin
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

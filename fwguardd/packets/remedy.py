@@ -9,7 +9,7 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from fwguardd.packets.model import ConnectionState, Journey, Packet, Undecided, 
 from fwguardd.ruleset.model import Family, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.save_format import rules_in_order
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -5,13 +5,14 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import TYPE_CHECKING
 
 from fwguardd.packets.case_values import did_you_mean
 from fwguardd.packets.policy_tests import BAD_TEST, family_of
 from fwguardd.ruleset.model import Family, Finding, Severity
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.packets import case_values
@@ -21,6 +21,7 @@ from fwguardd.packets.model import ConnectionState, Verdict
 from fwguardd.packets.policy_tests import BAD_TEST, FAMILY_NAMES, PolicyTest, family_of
 from fwguardd.packets.yaml_tree import ListNode, MapNode, Node, NotYamlError, Scalar, read_tree
 from fwguardd.ruleset.model import FAMILIES, MOST_FINDINGS, NO_FINDINGS, Family, Finding, Findings, Origin
+from fwguardd.values import dataclass
 from fwguardd.wording import quoted
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ This module is pure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.packets.connections import first_packet, kind_of
 from fwguardd.packets.journeys import verdict_in_words
 from fwguardd.packets.model import Journey, Undecided, Verdict
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.packets.model import Journey
 from fwguardd.ruleset.model import FAMILIES, Family
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

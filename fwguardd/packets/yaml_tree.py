@@ -9,10 +9,12 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import yaml
+
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

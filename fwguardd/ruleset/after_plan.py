@@ -6,7 +6,7 @@ This module is pure.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
@@ -22,6 +22,7 @@ from fwguardd.ruleset.operations import (
     RemoveChain,
     SetPolicy,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

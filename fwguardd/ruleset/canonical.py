@@ -10,13 +10,14 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.copies import without_twins
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NO_FINDINGS, NOT_STATED, Chain, Family, Findings, Ruleset, Table
 from fwguardd.ruleset.preserve import without_copies
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -8,13 +8,13 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import states_of
 from fwguardd.ruleset.reachability import End, ReadRuleset, may_accept, usual_end
 from fwguardd.ruleset.sample_packets import SamplePacket, is_loopback_network
 from fwguardd.ruleset.values import read_ports
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

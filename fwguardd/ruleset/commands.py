@@ -9,7 +9,6 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, MixedFamilies, infer_families, is_free_text, narrowed
@@ -25,6 +24,7 @@ from fwguardd.ruleset.syntax_errors import (
     refuse_unknown_table,
 )
 from fwguardd.ruleset.tokenizer import LineFault, TokenizedLine, Word, refuse_continuation, refuse_rest, values_of
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
@@ -41,6 +41,7 @@ from fwguardd.ruleset.statements import (
     lines_by_path,
 )
 from fwguardd.ruleset.suggestions import how_to_declare, nearest_name, tables_with
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.ruleset.values import read_network, read_number, read_ports
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

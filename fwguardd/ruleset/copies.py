@@ -9,10 +9,11 @@ This module is pure.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Finding, Findings, Rule, Ruleset, Severity, Table
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,10 +15,10 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.expiry import read_until, written_until
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,6 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from fwguardd.ruleset.error_hints import (
@@ -33,6 +32,7 @@ from fwguardd.ruleset.error_hints import (
     split_hint,
     value_message,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 
 from fwguardd.ruleset.model import Finding, Origin
+from fwguardd.values import dataclass
 
 _MARK = b"until"
 _UNTIL = re.compile(rb"[ \t]*#[ \t]*fwguardd?:[ \t]*until\b[ \t]*(.*?)[ \t\r]*")

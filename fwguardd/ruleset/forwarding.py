@@ -6,11 +6,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.services import IPV4, IPV6, Peers, Ports, ServiceError
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.parser import read_rules
@@ -17,6 +17,7 @@ from fwguardd.ruleset.restore_input import commands, restore_of
 from fwguardd.ruleset.shell_blocks import Loop, statements, without_here_mark
 from fwguardd.ruleset.shell_commands import NotKnownError, Shell
 from fwguardd.ruleset.tokenizer import quote
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

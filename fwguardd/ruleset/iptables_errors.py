@@ -10,13 +10,13 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.error_reasons import Explanation, explain_words
 from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.rule_view import target_of
 from fwguardd.ruleset.suggestions import XTABLES_ADDONS, how_to_declare, how_to_get_addon, nearest_target
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.model import Table

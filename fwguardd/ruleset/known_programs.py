@@ -18,7 +18,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from fwguardd.values import dataclass
 
 _BRIDGE = "br-" + "[0-9a-f]" * 12
 

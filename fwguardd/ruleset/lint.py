@@ -9,7 +9,6 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
@@ -18,6 +17,7 @@ from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Se
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.statements import Addition, lines_by_path
 from fwguardd.ruleset.suggestions import nearest_name
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -6,7 +6,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
@@ -22,6 +22,7 @@ from fwguardd.ruleset.read_rules import RuleReader, shadows
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.sample_packets import SamplePacket
 from fwguardd.ruleset.values import read_ports
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

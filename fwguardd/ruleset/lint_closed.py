@@ -6,13 +6,14 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.closed_chains import PROTOCOLS, ClosedChain, first_origin
 from fwguardd.ruleset.model import Chain, Family, Finding, Origin, Severity
 from fwguardd.ruleset.reachability import End, ReadRuleset, usual_end
 from fwguardd.ruleset.sample_packets import SamplePacket
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

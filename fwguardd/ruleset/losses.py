@@ -9,11 +9,11 @@ This module is pure.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import ChangeKind
 from fwguardd.ruleset.program_lookup import owner_of_rule
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -11,12 +11,14 @@ This module is pure.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Self
 
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class RuleFile:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Origin:
     """The path of a rule file, and a line of it, counted from 1. Line 0 stands for the whole file."""
 

@@ -8,12 +8,12 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import ZERO, Counters, Family
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

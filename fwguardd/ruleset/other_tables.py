@@ -9,11 +9,12 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 from fwguardd.ruleset.program_lookup import owner_of_nft_table
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import ChangeKind
 from fwguardd.ruleset.rule_view import jump_target
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

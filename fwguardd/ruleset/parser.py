@@ -9,7 +9,7 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.commands import in_table, read_command
@@ -53,6 +53,7 @@ from fwguardd.ruleset.tokenizer import (
     refuse_rest,
     unusable_file,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

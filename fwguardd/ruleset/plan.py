@@ -19,7 +19,6 @@ This module is pure.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,7 @@ from fwguardd.ruleset.operations import (
     RemoveChain,
     SetPolicy,
 )
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 from fwguardd.ruleset.others import Place, Standing
 from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.rule_view import jump_target
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

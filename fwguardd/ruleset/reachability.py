@@ -9,12 +9,13 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import TERMINAL_TARGETS
 from fwguardd.ruleset.read_rules import without_repeated_kinds
 from fwguardd.ruleset.sample_packets import Answer, matches
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

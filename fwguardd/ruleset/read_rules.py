@@ -8,12 +8,14 @@ This module is pure.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import Condition, implies, read_conditions
 from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +40,7 @@ _CHANGING = frozenset(
 """Match extensions that do not match the same packets at all times, or that match what other rules may change."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RuleKind:
     """What rules have in common that differ only in networks, single ports and comments.
 

@@ -9,13 +9,13 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from fwguardd.ruleset.model import Origin
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.save_format import rules_in_order
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -8,13 +8,14 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_after
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, VERDICTS, Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, iterate_words
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

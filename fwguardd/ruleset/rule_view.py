@@ -15,13 +15,13 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.families import FREE_TEXT_OPTIONS
 from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.tokenizer import UnterminatedQuoteError, word_values
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

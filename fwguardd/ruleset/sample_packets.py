@@ -9,12 +9,12 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import states_of
 from fwguardd.ruleset.values import PortRange, read_ports
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

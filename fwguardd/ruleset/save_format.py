@@ -15,7 +15,7 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import (
@@ -31,6 +31,7 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import FAMILIES, Family, Finding, Findings, Origin
 from fwguardd.ruleset.references import LONGEST_SET_NAME
 from fwguardd.ruleset.values import read_network
+from fwguardd.values import dataclass
 from fwguardd.wording import duration, quoted
 
 if TYPE_CHECKING:

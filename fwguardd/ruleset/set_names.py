@@ -6,11 +6,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.set_files import ENDING, bad_name, kernel_name, name_of
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -8,11 +8,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.set_files import NEW_NAME, kernel_name, read_set_file
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

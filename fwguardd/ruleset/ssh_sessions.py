@@ -8,7 +8,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from fwguardd.ruleset.reachability import result_of, returns
 from fwguardd.ruleset.read_rules import RuleReader
 from fwguardd.ruleset.sample_packets import Answer, SamplePacket, meets
 from fwguardd.ruleset.values import PortRange, read_ports
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

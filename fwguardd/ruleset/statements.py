@@ -9,10 +9,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Origin, Severity
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,10 +9,11 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
+
+from fwguardd.values import dataclass
 
 MOST_PORTS = 15
 """Ports of one multiport match (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h); a range counts as two."""

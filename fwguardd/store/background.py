@@ -12,10 +12,11 @@ is as `fwguardd.store.revisions` says. Otherwise the disk counts as hanging unti
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
@@ -30,6 +31,7 @@ from fwguardd.store.model import (
     UnreadableNote,
 )
 from fwguardd.store.revisions import RevisionStore
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ Result = TypeVar("Result")
 Note = TypeVar("Note")
 
 
-@dataclass(eq=False)
+@dataclasses.dataclass(eq=False)
 class _Job(Generic[Result]):
     """Something for the thread to do. A later job of the same name takes the place of one that has not begun."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.store.codec import REVISION_FORM, decode_revision, decode_summary, encode_revision
 from fwguardd.store.durable import TEMPORARY, HostSystem, NotSyncedError, remove_all, replace_file
 from fwguardd.store.model import DamagedError, Fault, FaultKind, Kept, NotKept, Unreadable
 from fwguardd.store.sealed_files import DamagedFiles, number_in, revision_number, scan, seal, unseal
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

@@ -10,11 +10,11 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Family
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

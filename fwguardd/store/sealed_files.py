@@ -17,7 +17,6 @@ import json
 import os
 import re
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fwguardd.store.durable import (
@@ -32,6 +31,7 @@ from fwguardd.store.durable import (
     sync_directory,
 )
 from fwguardd.store.model import DamagedError, Fault, FaultKind, StoreError, UnreadableNote
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -72,11 +72,12 @@ ALLOWED = {
     "wording": set[str](),
     "errors": set[str](),
     "defaults": set[str](),
+    "values": set[str](),
     "__init__": set[str](),
 }
 """Which packages each package may import from, besides ``fwguardd.__version__`` and ``_BASE``."""
 
-_BASE = {"wording", "errors", "defaults"}
+_BASE = {"wording", "errors", "defaults", "values"}
 
 PURE = "This module is pure."
 """The last sentence of the docstring of a module that computes values from values and does nothing else."""

@@ -5,8 +5,10 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Final
+
+from fwguardd.values import dataclass
 
 _MOST_PREFIXES: Final = 1000
 """Prefixes that are counted one by one; the rest are counted together, as `MORE_PREFIXES`."""

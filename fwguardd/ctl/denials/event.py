@@ -7,7 +7,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ from fwguardd.denials.fields import denial_fields, notice_fields
 from fwguardd.denials.model import Denial, Meaning
 from fwguardd.denials.scan import Scan
 from fwguardd.denials.sentences import notice_sentence, sentence, unparsed_sentence
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 import socket
 from argparse import ArgumentTypeError
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

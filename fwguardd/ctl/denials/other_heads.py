@@ -9,7 +9,6 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.event import KernelLine
@@ -27,6 +26,7 @@ from fwguardd.ctl.denials.line_heads import (
     zone_of,
 )
 from fwguardd.ctl.denials.times import MONTHS
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.ctl.denials.times import StampReader

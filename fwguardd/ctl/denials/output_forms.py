@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +13,7 @@ from fwguardd.ctl.denials.groups import TIME_KEYS, Groups
 from fwguardd.ctl.denials.histogram import Histogram
 from fwguardd.ctl.denials.table import Table
 from fwguardd.ctl.denials.top import SHOWN, Top
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -6,10 +6,10 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from fwguardd.denials.losses import reported_loss
+from fwguardd.values import dataclass
 
 _REPEATED: Final = re.compile(
     r"(?:-* *)?[Ll]ast message (?:'.{0,4096}' )?(?:repeated|buffered) ([0-9]{1,9}) times?\b.{0,200}", re.DOTALL

@@ -11,11 +11,11 @@ This module is pure.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from fwguardd.ctl.denials.table import icmp, rule
 from fwguardd.escaping import printable
+from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials.event import KernelLine
 from fwguardd.ctl.denials.line_heads import CLOCK, DATE, LEVEL, spelled
 from fwguardd.ctl.denials.other_heads import MONTH, UNDATED_DMESG, WEEKDAY, read_any_head
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.ctl.denials.times import StampReader
