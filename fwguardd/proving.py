@@ -70,10 +70,14 @@ class _MarkingBed:
 
 def prover_of(beds: MarkingBeds, settings: Settings, shown: Callable[[], Mapping[Family, Ruleset]]) -> Prover:
     """What sends packets through accepted files, as the settings want it."""
-    watched = None
-    if settings.lockout_guard:
-        watched = partial(_watched, settings)
-    return Prover(beds, read_host, settings.undecided is OnUndecided.FAIL, watched, shown)
+    return Prover(beds, read_host, settings.undecided is OnUndecided.FAIL, watched_of(settings), shown)
+
+
+def watched_of(settings: Settings) -> Callable[[Host], Watched] | None:
+    """Who must not be locked out of a host; None where the settings have no lockout guard."""
+    if not settings.lockout_guard:
+        return None
+    return partial(_watched, settings)
 
 
 def _watched(settings: Settings, host: Host) -> Watched:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.finding_formats import github_annotations, sarif
+from fwguardd.ctl.judged_files import GuardRun, Judged, judged
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
@@ -21,7 +22,6 @@ from fwguardd.ctl.offline_verbs import (
     snapshot_of,
     validated,
 )
-from fwguardd.ctl.policy_run import with_tests
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
 from fwguardd.enforce.validate import Invalid, Valid, compose_files
@@ -52,13 +52,15 @@ _INSTEAD = "to check the files without a rehearsal, run: fwguardctl check --stat
 @dataclass(frozen=True, slots=True)
 class _Checked:
     """What a check found. ``tool`` is the iptables that it was rehearsed with; None without a rehearsal. ``tests`` are
-    the results of policy tests; None where there are none, or no packets could be sent."""
+    the results of policy tests; None where there are none, or no packets could be sent. ``guard`` is what the lockout
+    guard has done."""
 
     ok: bool
     findings: Findings
     rules: Mapping[str, int]
     tool: Tool | None
-    tests: PolicyRun | None = None
+    tests: PolicyRun | None
+    guard: GuardRun
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -100,12 +102,14 @@ def check(source: OfflineInput, output: str, *, static: bool) -> int:
 
 
 def _check_as_text(source: OfflineInput) -> int:
-    result, tool = _rehearsed(source)
-    result, tests = with_tests(result, tool, source)
-    print_findings(result, tool, Painter())
-    if tests is not None:
-        print(f"policy tests: {tests.totals}")
-    return _exit_code(ok=isinstance(result, Valid))
+    judgement = _judged(source)
+    print_findings(judgement.result, judgement.tool, Painter())
+    if judgement.tests is not None:
+        print(f"policy tests: {judgement.tests.totals}")
+    ok = isinstance(judgement.result, Valid)
+    if ok and judgement.guard.sentence:
+        print(judgement.guard.sentence)
+    return _exit_code(ok=ok)
 
 
 def _print_as(output: str, checked: _Checked) -> None:
@@ -126,11 +130,11 @@ def _exit_code(*, ok: bool) -> int:
     return ANSWER_IS_NO
 
 
-def _rehearsed(source: OfflineInput) -> tuple[Validation, Tool]:
-    """The result of the validation. Raises NamespaceError and ToolMissingError, which name --static."""
+def _judged(source: OfflineInput) -> Judged:
+    """The result of all steps. Raises NamespaceError and ToolMissingError, which name --static."""
     try:
         result, tool = validated(source)
-        return _with_host(result, source), tool
+        return judged(_with_host(result, source), tool, source)
     except NamespaceError as error:
         raise NamespaceError(f"{error}; {_INSTEAD}") from error
     except ToolMissingError as error:
@@ -147,12 +151,11 @@ def _with_host(result: Validation, source: OfflineInput) -> Validation:
 def _checked(source: OfflineInput, *, static: bool) -> _Checked:
     if static:
         return _checked_without_kernel(source)
-    result, tool = _rehearsed(source)
-    result, tests = with_tests(result, tool, source)
-    if isinstance(result, Invalid):
-        return _Checked(ok=False, findings=result.findings, rules=_counts({}), tool=tool, tests=tests)
-    rules = _counts(result.rehearsed.rulesets)
-    return _Checked(ok=True, findings=result.findings, rules=rules, tool=tool, tests=tests)
+    judgement = _judged(source)
+    result, rules = judgement.result, _counts({})
+    if isinstance(result, Valid):
+        rules = _counts(result.rehearsed.rulesets)
+    return _Checked(isinstance(result, Valid), result.findings, rules, judgement.tool, judgement.tests, judgement.guard)
 
 
 def _checked_without_kernel(source: OfflineInput) -> _Checked:
@@ -162,7 +165,8 @@ def _checked_without_kernel(source: OfflineInput) -> _Checked:
     rules = _counts({})
     if ok:
         rules = _counts(composition.candidate.rulesets)
-    return _Checked(ok=ok, findings=composition.findings, rules=rules, tool=None)
+    guard = GuardRun(not_run="since --static sends no packets", is_off=source.watched is None)
+    return _Checked(ok, composition.findings, rules, tool=None, tests=None, guard=guard)
 
 
 def _counts(rulesets: Mapping[Family, Ruleset]) -> dict[str, int]:
@@ -184,7 +188,7 @@ def _print_static(checked: _Checked) -> None:
         print(f"{totals}. A reload would change nothing.")
         return
     rules = ", ".join(f"{number} {family}" for family, number in checked.rules.items())
-    missing = "errors that only iptables or the kernel finds are missing"
+    missing = "errors that only iptables, the kernel or packets find are missing"
     print(f"{paint.good('ok')}: {rules} rules, not rehearsed ({missing}); {totals}")
 
 
@@ -201,4 +205,5 @@ def _document(checked: _Checked) -> dict[str, Any]:
         "iptables": version,
         "findings": as_json(checked.findings[:MOST_LISTED]),
         "tests": checked.tests and checked.tests.counts,
+        "lockout_guard": checked.guard.document,
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ctl import revision_diff
 from fwguardd.ctl.change_impact import impact_of_files, print_impact
+from fwguardd.ctl.judged_files import Judged, judged
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
@@ -17,11 +18,10 @@ from fwguardd.ctl.offline_verbs import (
     print_findings,
     validated,
 )
-from fwguardd.ctl.policy_run import with_tests
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.verb_options import add_rules, add_socket, describe
 from fwguardd.enforce.validate import Invalid, Valid
-from fwguardd.kernel.iptables import IptablesNotPermittedError, Tool
+from fwguardd.kernel.iptables import IptablesNotPermittedError
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 
 if TYPE_CHECKING:
@@ -65,28 +65,28 @@ def diff(source: OfflineInput) -> int:
         message = "diff compares the files with the rules in the kernel, and only root may read these"
         raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
     result, tool = validated(source)
-    result, _tests = with_tests(result, tool, source)
-    paint = Painter()
+    judgement = judged(result, tool, source)
+    result, paint = judgement.result, Painter()
     if source.json:
-        return _print_diff_document(result, tool, source)
+        return _print_diff_document(result, judgement, source)
     if isinstance(result, Invalid):
         print_findings(result, tool, paint)
         return ANSWER_IS_NO
-    changes = preview(result, tool, source)
+    changes = preview(result, tool, source, guarded=judgement.guard.has_run)
     changes.show(paint)
     if changes.hunks:
         print_impact(result, tool, source)
     return DONE
 
 
-def _print_diff_document(result: Valid | Invalid, tool: Tool, source: OfflineInput) -> int:
+def _print_diff_document(result: Valid | Invalid, judgement: Judged, source: OfflineInput) -> int:
     if isinstance(result, Invalid):
         print(json.dumps(diff_document(result.findings, (), ok=False)))
         return ANSWER_IS_NO
-    changes = preview(result, tool, source)
+    changes = preview(result, judgement.tool, source, guarded=judgement.guard.has_run)
     document = diff_document((*result.findings, *changes.warnings), changes.hunks, ok=True)
     document["impact"] = None
     if changes.hunks:
-        document["impact"] = impact_of_files(result, tool, source).document()
+        document["impact"] = impact_of_files(result, judgement.tool, source).document()
     print(json.dumps(document))
     return DONE

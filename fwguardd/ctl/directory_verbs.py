@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl.control_socket import confirm_command, socket_path_of
 from fwguardd.ctl.rules_swap import SwapError
-from fwguardd.ctl.verb_options import add_confirm, add_rules, add_socket, describe
+from fwguardd.ctl.verb_options import add_confirm, add_force, add_rules, add_socket, describe
 from fwguardd.escaping import printable
-from fwguardd.settings import BACKEND_CHOICES, Settings, settings_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
     from fwguardd.ctl.whole_directory import Target
+    from fwguardd.settings import Settings
 
 ANSWER_IS_NO, WRONG_USAGE, UNREACHABLE, NOT_PERMITTED, FAILED = 1, 2, 3, 4, 5
 
@@ -50,6 +50,7 @@ def _add_deploy(parser: argparse.ArgumentParser) -> None:
     describe(parser, _DEPLOY, examples)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory to copy")
     add_confirm(parser)
+    add_force(parser)
     parser.add_argument("--dry-run", action="store_true", help="check the files and show what would change, no more")
 
 
@@ -61,6 +62,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     describe(parser, _EDIT, examples)
     parser.add_argument("file", nargs="?", metavar="FILE", help="the name of one rule file (default: all)")
     add_confirm(parser, always=True)
+    add_force(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,15 +84,14 @@ def run(options: argparse.Namespace) -> int:
 
 def target_of(options: argparse.Namespace) -> Target:
     """The directory and the socket of the daemon. Raises SettingsError, SwapError."""
-    from fwguardd.ctl.offline_verbs import OfflineInput  # noqa: PLC0415
+    from fwguardd.ctl.offline_verbs import chosen_settings, source_of  # noqa: PLC0415
     from fwguardd.ctl.whole_directory import Target  # noqa: PLC0415
 
-    settings, socket_path = settings_of(options.config), socket_path_of(options)
-    backend = BACKEND_CHOICES[options.backend or "auto"] or settings.backend
+    settings, socket_path = chosen_settings(options), socket_path_of(options)
     rules_dir = _rules_dir(options, settings, socket_path)
-    source = OfflineInput((rules_dir,), rules_dir, backend, options.json, settings.lint_context())
-    confirm_seconds = getattr(options, "confirm_seconds", None)
-    return Target(source, rules_dir, socket_path, confirm_seconds, confirm_command(socket_path))
+    source = source_of(settings, (rules_dir,), rules_dir, json=options.json)
+    confirm_seconds, force = getattr(options, "confirm_seconds", None), getattr(options, "force", False)
+    return Target(source, rules_dir, socket_path, confirm_seconds, confirm_command(socket_path), force)
 
 
 def _rules_dir(options: argparse.Namespace, settings: Settings, socket_path: Path) -> Path:

@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl.change_impact import print_impact
+from fwguardd.ctl.judged_files import judged_snapshot
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
     preview,
     print_findings,
 )
-from fwguardd.ctl.policy_run import tested_snapshot
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.whole_directory import Target, as_if_in, content_of, swap_in
@@ -74,11 +74,12 @@ def _check_unchanged(before: Snapshot, staged: StagedRules, target: Target) -> N
 
 def _show_result(edited: Snapshot, target: Target) -> bool:
     """Print the findings and what would change; whether the edited files are valid."""
-    result, tool = tested_snapshot(as_if_in(target.rules_dir, edited), target.source)
+    judged = judged_snapshot(as_if_in(target.rules_dir, edited), target.source, force=target.force)
+    result, tool = judged.result, judged.tool
     print_findings(result, tool, Painter())
     if not isinstance(result, Valid):
         return False
-    changes = preview(result, tool, target.source)
+    changes = preview(result, tool, target.source, guarded=judged.guard.has_run)
     changes.show(Painter())
     if changes.hunks:
         print_impact(result, tool, target.source)

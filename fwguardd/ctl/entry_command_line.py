@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl import directory_verbs
-from fwguardd.ctl.verb_options import add_confirm, add_rules, add_socket, describe
+from fwguardd.ctl.verb_options import add_confirm, add_force, add_rules, add_socket, describe
 from fwguardd.wording import duration
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     add_socket(parser)
     parser.add_argument("--dry-run", action="store_true", help="check the change and show it, no more")
     add_confirm(parser)
+    add_force(parser)
     _ARGUMENTS[verb](parser)
 
 

@@ -9,6 +9,7 @@ from fwguardd.ctl import answers
 from fwguardd.ctl.offline_verbs import Preview, print_findings
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.escaping import printable
+from fwguardd.ruleset.model import Findings
 from fwguardd.values import dataclass
 from fwguardd.wording import local_time
 
@@ -130,7 +131,7 @@ class DocumentReport:
 
     def dry_run(self, change: EntryChange, result: Valid, changes: Preview) -> None:
         """Print what would change."""
-        findings = as_json((*result.findings, *changes.warnings))
+        findings = as_json(Findings((*result.findings, *changes.warnings)))
         _print_document("valid", change, {"findings": findings, "dry_run": True}, changed=True)
 
     def unchanged(self, entry: Entry, where: str) -> None:

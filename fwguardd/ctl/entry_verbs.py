@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
 from fwguardd.ctl.entry_reports import EntryChange, EntryReport, report_for
-from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, preview, validated_snapshot
+from fwguardd.ctl.judged_files import judged_snapshot
+from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, preview
 from fwguardd.ctl.one_file import (
     FileChange,
     apply_change,
@@ -134,11 +135,14 @@ class RulesDirectory:
     def _apply(self, change: EntryChange) -> int:
         """Check a change, show its impact, and apply it; the exit code."""
         target, report = self._target, self._report
-        result, tool = validated_snapshot(with_change(self._snapshot, change.file, self._now), target.source)
+        changed = with_change(self._snapshot, change.file, self._now)
+        judged = judged_snapshot(changed, target.source, force=target.force)
+        result, tool = judged.result, judged.tool
         if isinstance(result, Invalid):
             report.refused(change, result, tool)
             return ANSWER_IS_NO
-        changes = preview(result, tool, target.source)
+        changes = preview(result, tool, target.source, guarded=judged.guard.has_run)
+        changes = replace(changes, warnings=(*judged.guard.findings, *changes.warnings))
         report.preview(change, changes)
         if self._dry_run:
             report.dry_run(change, result, changes)

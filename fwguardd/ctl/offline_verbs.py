@@ -23,6 +23,7 @@ from fwguardd.kernel.iptables import LiveKernel, Tool, find_tool
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.ssh_sessions import ssh_sessions
+from fwguardd.proving import watched_of
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
     NOT_STATED,
@@ -42,10 +43,13 @@ from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from fwguardd.enforce.look import Look
+    from fwguardd.enforce.prover import Watched
     from fwguardd.kernel.iptables import Backend
+    from fwguardd.packets.host import Host
     from fwguardd.ruleset.lint import LintContext
     from fwguardd.ruleset.model import Origin, Rule, Ruleset
     from fwguardd.settings import Settings
@@ -62,7 +66,8 @@ class OfflineInput:
     """What to read, and how to print the result: ``paths`` is one directory, or rule files.
 
     ``rules_dir`` is the daemon's own directory, from the settings. Paths outside of it are drafts. ``undecided_fails``
-    says whether a policy test that packets cannot decide is an error.
+    says whether a policy test that packets cannot decide is an error. ``watched`` is who must not be locked out; None
+    without a lockout guard.
     """
 
     paths: tuple[Path, ...]
@@ -71,6 +76,7 @@ class OfflineInput:
     json: bool
     context: LintContext
     undecided_fails: bool = False
+    watched: Callable[[Host], Watched] | None = None
 
     @property
     def is_draft(self) -> bool:
@@ -82,9 +88,14 @@ def input_of(options: argparse.Namespace) -> OfflineInput:
     """What the command line names. Raises SettingsError."""
     settings = chosen_settings(options)
     paths = tuple(getattr(options, "paths", ())) or (options.rules_dir or settings.rules_dir,)
+    return source_of(settings, paths, settings.rules_dir, json=options.json)
+
+
+def source_of(settings: Settings, paths: tuple[Path, ...], rules_dir: Path, *, json: bool) -> OfflineInput:
+    """Files that are read as these settings say; ``rules_dir`` is the directory of the daemon."""
     undecided_fails = settings.undecided is OnUndecided.FAIL
-    context = settings.lint_context()
-    return OfflineInput(paths, settings.rules_dir, settings.backend, options.json, context, undecided_fails)
+    context, watched = settings.lint_context(), watched_of(settings)
+    return OfflineInput(paths, rules_dir, settings.backend, json, context, undecided_fails, watched)
 
 
 def chosen_settings(options: argparse.Namespace) -> Settings:
@@ -217,11 +228,20 @@ class Preview:
             print(paint.finding(warning))
 
 
-def preview(result: Valid, tool: Tool, source: OfflineInput) -> Preview:
-    """The differences between the rules in the kernel and the rehearsed ones. Raises KernelError."""
+def preview(result: Valid, tool: Tool, source: OfflineInput, *, guarded: bool) -> Preview:
+    """The differences between the rules in the kernel and the rehearsed ones; ``guarded`` says that the lockout guard
+    has been run. Raises KernelError."""
     wanted = result.rehearsed.rulesets
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
-    return Preview(tuple(hunks_between(look.own, wanted)), closed_sessions(look.own, wanted, ssh_sessions()))
+    warnings: tuple[Finding, ...] = ()
+    if not guarded:
+        warnings = closed_by_reading(look, wanted)
+    return Preview(tuple(hunks_between(look.own, wanted)), warnings)
+
+
+def closed_by_reading(look: Look, wanted: Mapping[Family, Ruleset]) -> tuple[Finding, ...]:
+    """Warnings about live ssh sessions that a reload would close, by reading the rules."""
+    return closed_sessions(look.own, wanted, ssh_sessions())
 
 
 def hunks_between(live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset]) -> Iterator[Hunk]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
+from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import SwapError
 from fwguardd.escaping import printable_name
 from fwguardd.ruleset.expiry import without_ended
@@ -97,10 +98,7 @@ def apply_change(change: FileChange, target: Target) -> dict[str, Any]:
     except SwapError:
         ask(target.socket, "reload")
         raise
-    arguments: dict[str, int | float | None] = {}
-    if target.confirm_seconds is not None:
-        arguments["confirm_seconds"] = target.confirm_seconds
-    result = dict(ask(target.socket, "reload", arguments))
+    result = dict(ask_for_reload(target.socket, target.reload_arguments))
     if result["outcome"] not in {"applied", "unchanged"}:
         _check_that_file_is(change.path, change.after)
         _write(change.path, change.before)

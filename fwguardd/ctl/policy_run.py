@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fwguardd.ctl.offline_verbs import validated_snapshot
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.proof import loaded_after, needed_for, not_sent
 from fwguardd.enforce.validate import Invalid
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.ctl.offline_verbs import OfflineInput
-    from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid, Validation
     from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.iptables import Backend, Tool
@@ -140,20 +138,11 @@ def with_tests(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Va
     try:
         tests = run_on_files(result, tool, source)
     except NamespaceError as error:
-        return _and_findings(result, not_sent(error, result.tests, fails=source.undecided_fails)), None
-    return _and_findings(result, tests.findings), tests
+        return with_findings(result, not_sent(error, result.tests, fails=source.undecided_fails)), None
+    return with_findings(result, tests.findings), tests
 
 
-def tested_snapshot(snapshot: Snapshot, source: OfflineInput) -> tuple[Validation, Tool]:
-    """The result of the validation of files that were read already, and of their policy tests, as a reload has it.
-
-    Raises NamespaceError, ToolMissingError, KernelError.
-    """
-    result, tool = validated_snapshot(snapshot, source)
-    return with_tests(result, tool, source)[0], tool
-
-
-def _and_findings(result: Valid, findings: Findings) -> Validation:
+def with_findings(result: Valid, findings: Findings) -> Validation:
     """The result with these findings too; an error among them makes the files invalid."""
     found = Findings((*result.findings, *findings))
     if found.errors:

@@ -83,6 +83,12 @@ def add_confirm(parser: argparse.ArgumentParser, *, always: bool = False) -> Non
     )  # fmt: skip
 
 
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add --force."""
+    text = "apply the change although the peer of a live ssh session is denied by it"
+    parser.add_argument("--force", action="store_true", help=text)
+
+
 def seconds_argument(text: str) -> float:
     """The seconds of a duration on the command line. Raises ArgumentTypeError."""
     try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ask
 from fwguardd.ctl import answers
+from fwguardd.ctl.judged_files import judged_snapshot
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
     DONE,
@@ -25,7 +26,6 @@ from fwguardd.ctl.offline_verbs import (
     print_findings,
     with_sets,
 )
-from fwguardd.ctl.policy_run import tested_snapshot
 from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter, as_json
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from fwguardd.control.protocol import Value
+    from fwguardd.ctl.judged_files import Judged
     from fwguardd.enforce.validate import Valid
     from fwguardd.kernel.iptables import Tool
 
@@ -50,13 +52,25 @@ _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the files go, and how: the daemon's directory and socket, the seconds within which the change has to be
-    confirmed, None for a change that stays, and the command that confirms it."""
+    confirmed, None for a change that stays, the command that confirms it, and whether the lockout guard is
+    overridden."""
 
     source: OfflineInput
     rules_dir: Path
     socket: Path
     confirm_seconds: float | None
     confirm_command: str
+    force: bool = False
+
+    @property
+    def reload_arguments(self) -> dict[str, Value]:
+        """The arguments of the reload that applies a change."""
+        arguments: dict[str, Value] = {}
+        if self.confirm_seconds is not None:
+            arguments["confirm_seconds"] = self.confirm_seconds
+        if self.force:
+            arguments["force"] = True
+        return arguments
 
 
 def files_in(directory: Path) -> dict[str, bytes]:
@@ -133,18 +147,19 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     files = files_in(directory)
     draft = with_sets(take_snapshot(directory, draft=True), set_files_in(directory) or (), draft=True)
     snapshot = as_if_in(target.rules_dir, draft)
-    result, tool = tested_snapshot(snapshot, target.source)
+    judged = judged_snapshot(snapshot, target.source, force=target.force)
+    result, tool = judged.result, judged.tool
     if isinstance(result, Invalid):
         _print_invalid(result, tool, target)
         return ANSWER_IS_NO
     same = _that_count(files) == _in_rules_dir(target)
     if dry_run:
-        return _show(result, tool, target, same=same)
+        return _show(result, judged, target, same=same)
     if same and _is_applied(target):
         _print_unchanged(target)
         return DONE
     if not target.source.json:
-        _print_warnings(result, tool, target)
+        _print_warnings(result, judged, target)
     with StagedRules(target.rules_dir) as staged:
         staged.copy_hidden()
         staged.write(files)
@@ -156,20 +171,20 @@ def _is_applied(target: Target) -> bool:
     return ask(target.socket, "status").get("files") == "applied"
 
 
-def _print_warnings(result: Valid, tool: Tool, target: Target) -> None:
-    print_findings(result, tool, Painter())
-    for warning in preview(result, tool, target.source).warnings:
+def _print_warnings(result: Valid, judged: Judged, target: Target) -> None:
+    print_findings(result, judged.tool, Painter())
+    for warning in preview(result, judged.tool, target.source, guarded=judged.guard.has_run).warnings:
         print(Painter().finding(warning))
 
 
-def _show(result: Valid, tool: Tool, target: Target, *, same: bool) -> int:
+def _show(result: Valid, judged: Judged, target: Target, *, same: bool) -> int:
     """What a deployment would change. Raises KernelError."""
-    changes = preview(result, tool, target.source)
+    changes = preview(result, judged.tool, target.source, guarded=judged.guard.has_run)
     if target.source.json:
         findings = as_json((*result.findings, *changes.warnings))
         print(json.dumps({"outcome": "valid", "changed": not same, "findings": findings}))
         return DONE
-    print_findings(result, tool, Painter())
+    print_findings(result, judged.tool, Painter())
     changes.show(Painter())
     return DONE
 
@@ -198,10 +213,7 @@ def swap_in(staged: StagedRules, target: Target, rolled_back: Mapping[str, Any] 
     """Exchange the directories and reload; the exit code. ``rolled_back`` is the result of a rollback to the revision
     of these files, after which the reload finds its rules in force. Raises SwapError and what the client raises."""
     old = _exchange(staged, target)
-    arguments: dict[str, int | float | None] = {}
-    if target.confirm_seconds is not None:
-        arguments["confirm_seconds"] = target.confirm_seconds
-    result = dict(ask_for_reload(target.socket, arguments))
+    result = dict(ask_for_reload(target.socket, target.reload_arguments))
     if rolled_back is not None and result["outcome"] == "unchanged":
         result |= {"outcome": rolled_back["outcome"], "changes": rolled_back["changes"]}
     applied = result["outcome"] in {"applied", "unchanged"}

@@ -51,11 +51,13 @@ NO_PACKETS = "no-packets"
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What packets have shown. ``guarded`` says whether the lockout guard has sent its packets, or needed none."""
+    """What packets have shown. ``guarded`` says whether the lockout guard has sent its packets, or needed none;
+    ``tried`` is the number of connections that it tried."""
 
     findings: Findings = NO_FINDINGS
     results: tuple[PolicyResult, ...] = ()
     guarded: bool = False
+    tried: int = 0
 
 
 def prove(context: Context, state: State, accepted: Valid, request: ProofRequest) -> Proof:
@@ -72,6 +74,15 @@ def prove(context: Context, state: State, accepted: Valid, request: ProofRequest
         return work.proof(loaded, live)
     except (NamespaceError, OSError) as error:
         return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails))
+
+
+def guard_alone(prover: Prover, loaded: Rulesets, live: Rulesets, request: ProofRequest) -> Proof:
+    """Send the packets of the lockout guard alone through the rules as they will be in force; ``live`` are those in the
+    kernel. Raises NamespaceError, OSError."""
+    work = _Work(prover, prover.read_host(), (), request)
+    if work.is_empty:
+        return Proof(guarded=prover.watched is not None)
+    return work.proof(loaded, live)
 
 
 def closed_by_reading(state: State, accepted: Valid, proof: Proof) -> tuple[Finding, ...]:
@@ -161,8 +172,9 @@ class _Work:
         findings = [*self.cases.findings, *findings_of(results, undecided_fails=self.prover.undecided_fails)]
         denied = denied_packets(self.guarded, outcomes[len(packets) :])
         lost = self._lost(denied, live)
-        findings += [lockout_finding(each, loaded, forced=self.request.forced) for each in lost]
-        return Proof(Findings(findings), tuple(results), guarded=self.prover.watched is not None)
+        findings += [lockout_finding(each, loaded, self.request.override, forced=self.request.forced) for each in lost]
+        tried = len({each.session for each in self.guarded})
+        return Proof(Findings(findings), tuple(results), self.prover.watched is not None, tried)
 
     def _lost(self, denied: list[Denied], live: Rulesets) -> list[Denied]:
         """The denied packets that the rules in the kernel accept. Raises NamespaceError."""

@@ -49,10 +49,12 @@ class Prover:
 
 @dataclass(frozen=True, slots=True)
 class ProofRequest:
-    """Who asks for a change, for the lockout guard: the ssh session, and whether the guard is overridden."""
+    """Who asks for a change, for the lockout guard: the ssh session, whether the guard is overridden, and the command
+    that overrides it."""
 
     forced: bool = False
     session: SshSession | None = None
+    override: str = "fwguardctl reload --force --confirm 60s"
 
 
 NOT_FORCED = ProofRequest()

@@ -141,12 +141,13 @@ def _is_denied(outcome: Journey | Undecided) -> TypeGuard[Journey]:
     return isinstance(outcome, Journey) and outcome.verdict is not Verdict.ACCEPT
 
 
-def lockout_finding(denied: Denied, rulesets: Rulesets, *, forced: bool) -> Finding:
-    """The finding about a packet that has to pass and does not; ``forced`` makes it a warning."""
+def lockout_finding(denied: Denied, rulesets: Rulesets, override: str, *, forced: bool) -> Finding:
+    """The finding about a packet that has to pass and does not; ``forced`` makes it a warning. ``override`` is the
+    command that applies the change all the same."""
     session, severity = denied.guarded.session, Severity.ERROR
-    hint = "accept it before this change; to apply the change all the same: fwguardctl reload --force --confirm 60s"
+    hint = f"accept it before this change; to apply the change all the same: {override}"
     if forced:
-        severity, hint = Severity.WARNING, "the change was applied all the same, as asked for by reload --force"
+        severity, hint = Severity.WARNING, "the change is applied all the same, as asked for by --force"
     deciding = deciding_of(denied.journey, rulesets)
     message = f"{denied.guarded.who}, and {denied.guarded.loses} to port {session.port}: {deciding.words}"
     return Finding(CLOSES_SSH, message, deciding.origin, severity, hint, family=session.family)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -156,12 +157,16 @@ def ssh_from(peer: Any) -> Iterator[None]:
 
 
 def ctl(daemon: Any, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Fwguardctl with the daemon's socket."""
-    socket_path = daemon.config.parent / "run" / "control.sock"
-    argv = (sys.executable, "-m", "fwguardd.ctl.main", argv[0], "--socket", str(socket_path), *argv[1:])
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    """Fwguardctl with the daemon's settings and socket; ``check`` knows no socket."""
+    options = ["--config", str(daemon.config)]
+    if argv[0] != "check":
+        options += ["--socket", str(daemon.config.parent / "run" / "control.sock")]
+    command = (sys.executable, "-m", "fwguardd.ctl.main", argv[0], *options, *argv[1:])
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
 
 
+SESSION = "198.51.100.2 40000 198.51.100.1 22"
+GUARDED = "lockout guard: 1 ssh connection tried, none is lost"
 CLOSED = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n"
 
 
@@ -189,7 +194,7 @@ def test_a_pass_is_refused_by_tests_and_guard(start_daemon: Start, peer: Any, pr
         refused = daemon.event("rules.rejected")
         assert (refused["code"], refused["file"]) == ("closes-ssh", f"{daemon.rules}/a.rules:1")
         assert "198.51.100.2 has an ssh session, and could not open a new connection to port 22" in refused["message"]
-        asked = ctl(daemon, "reload", SSH_CONNECTION="198.51.100.2 40000 198.51.100.1 22")
+        asked = ctl(daemon, "reload", SSH_CONNECTION=SESSION)
         assert asked.returncode == 1
         assert "198.51.100.2, from which this change is asked for, has an ssh session" in asked.stdout
         assert ctl(daemon, "reload", "--force").returncode == 0
@@ -198,3 +203,31 @@ def test_a_pass_is_refused_by_tests_and_guard(start_daemon: Start, peer: Any, pr
         daemon.event("rules.applied")
         daemon.drop("b.rules", "-A INPUT -p tcp --dport 8080 -j ACCEPT\n")
         daemon.event("rules.applied")
+
+
+def test_the_guard_is_run_before_files_change(start_daemon: Start, peer: Any) -> None:
+    """A command that writes rules that the lockout guard refuses prints one finding, and changes nothing; --force
+    applies them. ``check`` of the daemon's directory runs the guard, and says so where it does not."""
+    daemon = start_daemon({"a.rules": f"-P INPUT DROP\n{ESTABLISHED}{SSH}"}, "drift_interval: 1h\n")
+    daemon.event("rules.applied")
+    with daemon.config.open("a") as settings:
+        settings.write(f"rules_dir: {daemon.rules}\n")
+    with ssh_from(peer):
+        for more in ((), ("--dry-run",)):
+            refused = ctl(daemon, "deny", "ssh", *more, SSH_CONNECTION=SESSION)
+            assert (refused.returncode, refused.stdout.count("[closes-ssh]")) == (1, 1), refused
+            assert "198.51.100.2, from which this change is asked for, has an ssh session" in refused.stdout
+            assert "repeat the command with --force --confirm 60s" in refused.stdout
+        assert not (daemon.rules / "05-deny.rules").exists()
+        checked = ctl(daemon, "check")
+        assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, GUARDED), checked
+        assert "lockout guard: not run, since these are not" in ctl(daemon, "check", str(SHIPPED)).stdout
+        forced = ctl(daemon, "deny", "ssh", "--force")
+        assert (forced.returncode, forced.stdout.count("[closes-ssh]")) == (0, 1), forced
+        assert ctl(daemon, "remove", "deny", "ssh").returncode == 0
+        daemon.drop("a.rules", CLOSED)
+        assert daemon.event("rules.rejected")["code"] == "closes-ssh"
+        checked = ctl(daemon, "check", SSH_CONNECTION=SESSION)
+        assert (checked.returncode, checked.stdout.count("[closes-ssh]")) == (1, 1), checked
+        document = json.loads(ctl(daemon, "check", "--json").stdout)
+        assert (document["ok"], document["lockout_guard"]["run"]) == (False, True)

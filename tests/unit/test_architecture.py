@@ -66,7 +66,7 @@ ALLOWED = {
     "verbs": {"documents", "shown_revision", "supervisor", "worker", *_BELOW},
     "denial_reader": _BELOW,
     "dependencies": set[str](),
-    "ctl": {"ctl", "dependencies", "worker", "progress", "documents", *_BELOW},
+    "ctl": {"ctl", "dependencies", "worker", "progress", "proving", "documents", *_BELOW},
     "daemon": {"options", "documents", "verbs", "supervisor", "worker", "systemd", "denial_reader", *_BELOW},
     "__main__": {"daemon", "dependencies"},
     "wording": set[str](),

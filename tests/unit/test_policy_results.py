@@ -174,11 +174,13 @@ def test_the_guard_names_peer_rule_and_way_out() -> None:
     before = [journey(each.guarded.packet, Verdict.ACCEPT, FIRST) for each in denied]
     lost, not_lost = lost_by_change(denied, before), lost_by_change(denied, [each.journey for each in denied])
     assert ([each.guarded.session for each in lost], not_lost) == ([SESSION, OTHER], [])
-    finding, forced = (lockout_finding(lost[0], RULESETS, forced=forced) for forced in (False, True))
+    finding, forced = (
+        lockout_finding(lost[0], RULESETS, "repeat with --force", forced=forced) for forced in (False, True)
+    )
     assert str(finding) == (
         "/etc/fwguard.d/00.rules:3: error: 198.51.100.7, from which this change is asked for, has an ssh session, and "
         "could not open a new connection to port 22: the policy of INPUT drops it (ipv4) [closes-ssh]; "
-        "accept it before this change; to apply the change all the same: fwguardctl reload --force --confirm 60s"
+        "accept it before this change; to apply the change all the same: repeat with --force"
     )
     assert (forced.severity, forced.code) == (Severity.WARNING, "closes-ssh")
     assert denied_packets(guarded, [Undecided(each.packet, "time") for each in guarded]) == []
