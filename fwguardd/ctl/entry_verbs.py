@@ -19,13 +19,15 @@ from fwguardd.ctl.one_file import (
     with_change,
 )
 from fwguardd.ctl.rules_swap import SwapError
+from fwguardd.ctl.service_table import names_of
 from fwguardd.ctl.wanted_entry import (
     FILES,
     EntryError,
     OppositeEntryError,
     Wanted,
-    command_to_remove,
+    as_written,
     entry_for,
+    to_remove,
     wanted_of,
 )
 from fwguardd.enforce.rule_files import take_snapshot
@@ -86,6 +88,7 @@ class RulesDirectory:
         before = content_of(path)
         text = self._without_ended(path, before)
         others = _others(self._snapshot, path)
+        wanted = as_written(wanted, text or "")
         known = entry_in(text or "", wanted.command)
         entry = entry_for(wanted, others, self._target.source.context, known, self._now)
         where = _place_of(entry, known, path, others)
@@ -108,8 +111,10 @@ class RulesDirectory:
         verb = _OPPOSITE.get(wanted.verb)
         if verb is None:
             return
-        path, command = self._path_of(verb), replace(wanted, verb=verb).command
-        known = entry_in(_text_of(path), command)
+        path = self._path_of(verb)
+        text = _text_of(path)
+        command = as_written(replace(wanted, verb=verb), text).command
+        known = entry_in(text, command)
         if known is not None and not known.has_ended(self._now):
             there = f'{path}:{known.line} says "{command}"'
             raise OppositeEntryError(f"{there}; to take that out: fwguardctl remove {command}")
@@ -118,8 +123,8 @@ class RulesDirectory:
         """Take an entry out, and apply that; the exit code."""
         verbs, what, server = _what_to_remove(options.entry)
         for verb in verbs:
-            command = command_to_remove(verb, what, options.peers, outward=options.outward, server=server)
-            change = _removal(self._path_of(verb), command)
+            wanted = to_remove(verb, what, options.peers, outward=options.outward, server=server)
+            change = _removal(self._path_of(verb), wanted)
             if change is not None:
                 return self._apply(change)
         self._report.absent(self._target.rules_dir, self._entries_about(what))
@@ -130,7 +135,8 @@ class RulesDirectory:
         entries: list[Entry] = []
         for verb in FILES:
             entries += entries_in(_text_of(self._path_of(verb)))
-        return [entry.command for entry in entries if what in entry.what]
+        names = names_of(what)
+        return [entry.command for entry in entries if any(name in entry.what for name in names)]
 
     def _apply(self, change: EntryChange) -> int:
         """Check a change, show its impact, and apply it; the exit code."""
@@ -210,10 +216,11 @@ def _places_of_lines(snapshot: Snapshot) -> Mapping[str, str]:
     return places
 
 
-def _removal(path: Path, command: str) -> EntryChange | None:
+def _removal(path: Path, wanted: Wanted) -> EntryChange | None:
     """The change that takes an entry out; None if it is not there."""
     before = content_of(path)
     text = _decoded(before or b"", path)
+    command = as_written(wanted, text).command
     known = entry_in(text, command)
     if known is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,16 @@ ETC_SERVICES = Path("/etc/services")
 
 def known_services(added: Path = ADDED) -> dict[str, Service]:
     """The services of the table, and those of the files that add to it. Raises ServiceError."""
-    services: dict[str, Service] = {}
-    for path in (SHIPPED, *_added_files(added)):
+    services = dict(_shipped())
+    for path in _added_files(added):
         services |= _services_of(path)
     return services
+
+
+@cache
+def _shipped() -> dict[str, Service]:
+    """The services of the table that ships. Raises ServiceError."""
+    return _services_of(SHIPPED)
 
 
 def _services_of(path: Path) -> dict[str, Service]:
@@ -73,6 +80,29 @@ def find_service(text: str, added: Path = ADDED) -> Service:
     if service is None:
         raise _unknown(text, known)
     return service
+
+
+def names_of(text: str, added: Path = ADDED) -> tuple[str, ...]:
+    """The names of services that listen on the same as the one with this name, which is the first; a port is a name
+    too. A word that names no service stands for itself. Raises ServiceError for a broken table."""
+    known = _other_services() | known_services(added)
+    service = known.get(text)
+    if is_port(text):
+        service = service_of_port(text)
+    if service is None:
+        return (text,)
+    names = {text: None}
+    for name, other in known.items():
+        if _listens_on(other) == _listens_on(service):
+            names[name] = None
+    if service == Service(service.name, service.ports[:1], service.about):
+        names[str(service.ports[0])] = None
+    return tuple(names)
+
+
+def _listens_on(service: Service) -> Service:
+    """What a service listens on, without its name."""
+    return Service("", service.ports, "", service.helper, service.groups, service.ping)
 
 
 def _unknown(text: str, known: Iterable[str]) -> ServiceError:

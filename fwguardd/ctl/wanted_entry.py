@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fwguardd.ctl.service_table import find_service
+from fwguardd.ctl.service_table import find_service, names_of
 from fwguardd.enforce.validate import compose_files
 from fwguardd.escaping import printable
-from fwguardd.ruleset.entries import Entry, merged
+from fwguardd.ruleset.entries import Entry, entries_in, merged
 from fwguardd.ruleset.forwarding import forward_rules, read_server
 from fwguardd.ruleset.peers import AddressError, Network, addresses_in, is_set_name, peers_of, read_address, shown
 from fwguardd.ruleset.placement import accepts_replies, closing_rule
@@ -228,11 +228,24 @@ def entry_for(wanted: Wanted, snapshot: Snapshot, context: LintContext, known: E
     return merged(known, Entry(wanted.command, rules, wanted.comment, until), now)
 
 
-def command_to_remove(verb: str, what: str, peers: Sequence[str], *, outward: bool, server: str = "") -> str:
-    """The first line of an entry; a word that cannot be read stands for itself, since the entry may be older."""
+def to_remove(verb: str, what: str, peers: Sequence[str], *, outward: bool, server: str = "") -> Wanted:
+    """What the entry to take out asks for; a word that cannot be read stands for itself: the entry may be older."""
     try:
         if verb == "block":
             what = ",".join(_words([what]))
-        return Wanted(verb, _named(verb, what), tuple(_words(peers)), outward, server=server).command
+        return Wanted(verb, _named(verb, what), tuple(_words(peers)), outward, server=server)
     except (AddressError, ServiceError):
-        return Wanted(verb, what, tuple(peers), outward, server=server).command
+        return Wanted(verb, what, tuple(peers), outward, server=server)
+
+
+def as_written(wanted: Wanted, text: str) -> Wanted:
+    """The same under the name that an entry of this text has for its service, if there is one: postgres for postgresql.
+    Raises ServiceError."""
+    if wanted.verb == "block":
+        return wanted
+    commands = {entry.command for entry in entries_in(text)}
+    for name in names_of(wanted.what):
+        other = replace(wanted, what=name)
+        if other.command in commands:
+            return other
+    return wanted

@@ -55,7 +55,7 @@ def test_entries(start_daemon: Start, saved: Saved) -> None:
     assert blocked.index("-A INPUT -s 203.0.113.9/32 -j DROP") < blocked.index("-A INPUT -i lo -j ACCEPT")
     assert daemon.event("rules.applied", cause="change")["revision"] == ends["revision"] + 1
     assert saved() == now
-    assert ctl(daemon, "remove", "postgresql", "--from", OFFICE).count("- -A INPUT") == 4
+    assert ctl(daemon, "remove", "5432/tcp", "--from", OFFICE).count("- -A INPUT") == 4
     assert ctl(daemon, "remove", "block", "203.0.113.9")
     assert (saved(), names(daemon.rules)) == (before, files)
     forward = ("forward", "8443/tcp", "to", "[2001:db8::5]:443")

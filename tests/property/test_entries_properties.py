@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fwguardd.ctl import service_table
 from fwguardd.ctl.service_table import known_services
+from fwguardd.ctl.wanted_entry import as_written, to_remove
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.entries import (
     Entry,
@@ -144,3 +146,24 @@ def test_a_table_of_services_that_cannot_be_read_is_an_error(tmp_path: Path, tex
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ServiceError, match=str(tmp_path / "x.yaml")):
         known_services(tmp_path)
+
+
+ALIASES = (
+    "postgresql 5432/tcp postgres\nsmtp 25/tcp mail\nhttp 80/tcp www\ndomain 53/tcp\ndomain 53/udp\n"
+)
+
+
+def test_what_allow_accepts_remove_takes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that was written under any name of a service, or its port, is found under each of its other names; and
+    not under the name of a service that listens on something else."""
+    (tmp_path / "services").write_text(ALIASES)
+    monkeypatch.setattr(service_table, "ETC_SERVICES", tmp_path / "services")
+    groups = {frozenset(service_table.names_of(name)) for name in [*SERVICES, *ALIASES.split(), "8080/TCP"]}
+    assert {"postgresql", "postgres", "5432/tcp"} in groups
+    assert {"smtp", "mail", "25/tcp"} in groups
+    for group in groups:
+        for name in group:
+            wanted = to_remove("allow", name, ["203.0.113.9"], outward=True)
+            text = with_entry(None, Entry(wanted.command, ("-A OUTPUT -j ACCEPT",)))
+            found = {as_written(to_remove("allow", other, ["203.0.113.9"], outward=True), text) for other in group}
+            assert found == {wanted}
