@@ -148,9 +148,7 @@ def test_a_table_of_services_that_cannot_be_read_is_an_error(tmp_path: Path, tex
         known_services(tmp_path)
 
 
-ALIASES = (
-    "postgresql 5432/tcp postgres\nsmtp 25/tcp mail\nhttp 80/tcp www\ndomain 53/tcp\ndomain 53/udp\n"
-)
+ALIASES = "postgresql 5432/tcp postgres\nsmtp 25/tcp mail\nhttp 80/tcp www\ndomain 53/tcp\ndomain 53/udp\n"
 
 
 def test_what_allow_accepts_remove_takes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
