@@ -86,6 +86,7 @@ def status(
         "pending": _pending(state.pending, host.boot_id),
         "held": _held(state.held),
         "denials": denials,
+        "tables": sorted(f"{family.value} {table}" for family, table in state.owned),
         "others": {"kept": len(of_standing(state.others, Standing.KEPT)), "undecided": len(state.undecided)},
     }
 

@@ -149,7 +149,8 @@ class StatusDocument(TypedDict):
     "unverified" or "unmanaged". ``files`` is what became of the rule files: "applied", "refused", "held", "waiting" or
     "settling". ``state_facts`` and ``files_why`` say the facts in words. ``damaged`` has a sentence for each file in
     the state directory that was found damaged, or could not be read, since the start; ``set_problems`` one for each set
-    file or list that is refused, stale, or differs from the kernel's set.
+    file or list that is refused, stale, or differs from the kernel's set. ``tables`` are those that fwguardd owns, as
+    "ipv4 filter".
     """
 
     version: str
@@ -172,6 +173,7 @@ class StatusDocument(TypedDict):
     compared: NotRequired[float | None]
     files: NotRequired[str]
     files_why: NotRequired[str]
+    tables: NotRequired[list[str]]
 
 
 class OutcomeDocument(TypedDict):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fwguardd.control.client import ask
 from fwguardd.ctl import revision_diff
 from fwguardd.ctl.change_impact import impact_of_files, print_impact
+from fwguardd.ctl.control_socket import socket_path_of
 from fwguardd.ctl.judged_files import Judged, judged
 from fwguardd.ctl.offline_verbs import (
     ANSWER_IS_NO,
@@ -14,6 +17,7 @@ from fwguardd.ctl.offline_verbs import (
     OfflineInput,
     diff_document,
     input_of,
+    owned_in,
     preview,
     print_findings,
     validated,
@@ -21,11 +25,14 @@ from fwguardd.ctl.offline_verbs import (
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.verb_options import add_rules, add_socket, describe
 from fwguardd.enforce.validate import Invalid, Valid
+from fwguardd.errors import ReportedError
 from fwguardd.kernel.iptables import IptablesNotPermittedError
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 
 if TYPE_CHECKING:
     import argparse
+
+    from fwguardd.ruleset.canonical import Owned
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -52,7 +59,15 @@ def run(options: argparse.Namespace) -> int:
     """Compare what the command line names; the exit code. Raises ReportedError."""
     if options.revisions:
         return revision_diff.run(options)
-    return diff(input_of(options))
+    return diff(replace(input_of(options), owned=_owned(options)))
+
+
+def _owned(options: argparse.Namespace) -> Owned:
+    """The tables that a reload empties unless files name them; none where no daemon says it."""
+    try:
+        return owned_in(ask(socket_path_of(options), "status"))
+    except ReportedError:
+        return frozenset()
 
 
 def diff(source: OfflineInput) -> int:

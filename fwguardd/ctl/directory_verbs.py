@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
 from fwguardd.ctl.control_socket import confirm_command, socket_path_of
@@ -14,7 +15,7 @@ from fwguardd.escaping import printable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fwguardd.ctl.whole_directory import Target
     from fwguardd.settings import Settings
@@ -84,23 +85,32 @@ def run(options: argparse.Namespace) -> int:
 
 def target_of(options: argparse.Namespace) -> Target:
     """The directory and the socket of the daemon. Raises SettingsError, SwapError."""
-    from fwguardd.ctl.offline_verbs import chosen_settings, source_of  # noqa: PLC0415
+    from fwguardd.ctl.offline_verbs import chosen_settings, owned_in, source_of  # noqa: PLC0415
     from fwguardd.ctl.whole_directory import Target  # noqa: PLC0415
 
     settings, socket_path = chosen_settings(options), socket_path_of(options)
-    rules_dir = _rules_dir(options, settings, socket_path)
+    status = status_or_nothing(socket_path)
+    rules_dir = _rules_dir(options, settings, status)
     source = source_of(settings, (rules_dir,), rules_dir, json=options.json)
+    source = replace(source, owned=owned_in(status))
     confirm_seconds, force = getattr(options, "confirm_seconds", None), getattr(options, "force", False)
     return Target(source, rules_dir, socket_path, confirm_seconds, confirm_command(socket_path), force)
 
 
-def _rules_dir(options: argparse.Namespace, settings: Settings, socket_path: Path) -> Path:
-    """The rules directory that the daemon uses; that of the settings where none runs. Raises SwapError."""
-    named: Path = options.rules_dir or settings.rules_dir
+def status_or_nothing(socket_path: Path) -> Mapping[str, Any]:
+    """The status of the daemon; nothing where none can be asked."""
     try:
-        used = Path(ask(socket_path, "status")["rules_dir"])
+        return ask(socket_path, "status")
     except DaemonUnreachableError:
+        return {}
+
+
+def _rules_dir(options: argparse.Namespace, settings: Settings, status: Mapping[str, Any]) -> Path:
+    """The rules directory that the daemon uses; that of the settings where none runs. Raises SwapError."""
+    if not status:
+        named: Path = options.rules_dir or settings.rules_dir
         return named
+    used = Path(status["rules_dir"])
     if _names_another(options.rules_dir, used):
         raise SwapError(f"fwguardd applies the rules in {used}, not those in {options.rules_dir}")
     return used

@@ -24,14 +24,17 @@ from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.proving import watched_of
+from fwguardd.ruleset.canonical import owned_tables
 from fwguardd.ruleset.model import (
     BUILTIN_CHAINS,
+    FAMILIES,
     NOT_STATED,
     Chain,
     Family,
     Finding,
     Findings,
     RuleFile,
+    Ruleset,
     Table,
     texts_of,
 )
@@ -50,8 +53,9 @@ if TYPE_CHECKING:
     from fwguardd.enforce.prover import Watched
     from fwguardd.kernel.iptables import Backend
     from fwguardd.packets.host import Host
+    from fwguardd.ruleset.canonical import Owned
     from fwguardd.ruleset.lint import LintContext
-    from fwguardd.ruleset.model import Origin, Rule, Ruleset
+    from fwguardd.ruleset.model import Origin, Rule
     from fwguardd.settings import Settings
 
 
@@ -67,7 +71,8 @@ class OfflineInput:
 
     ``rules_dir`` is the daemon's own directory, from the settings. Paths outside of it are drafts. ``undecided_fails``
     says whether a policy test that packets cannot decide is an error. ``watched`` is who must not be locked out; None
-    without a lockout guard.
+    without a lockout guard. ``owned`` are the tables that the daemon owns now: those that no file names any more are
+    emptied by a reload.
     """
 
     paths: tuple[Path, ...]
@@ -77,6 +82,7 @@ class OfflineInput:
     context: LintContext
     undecided_fails: bool = False
     watched: Callable[[Host], Watched] | None = None
+    owned: Owned = frozenset()
 
     @property
     def is_draft(self) -> bool:
@@ -231,12 +237,28 @@ class Preview:
 def preview(result: Valid, tool: Tool, source: OfflineInput, *, guarded: bool) -> Preview:
     """The differences between the rules in the kernel and the rehearsed ones; ``guarded`` says that the lockout guard
     has been run. Raises KernelError."""
-    wanted = result.rehearsed.rulesets
+    wanted = with_released(result.rehearsed.rulesets, source.owned)
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
     warnings: tuple[Finding, ...] = ()
     if not guarded:
         warnings = closed_by_reading(look, wanted)
     return Preview(tuple(hunks_between(look.own, wanted)), warnings)
+
+
+def with_released(wanted: Mapping[Family, Ruleset], owned: Owned) -> Mapping[Family, Ruleset]:
+    """The rulesets as they are loaded: with the owned tables that they do not name, which a reload empties."""
+    after = dict(wanted)
+    for family, table in sorted(owned - owned_tables(wanted)):
+        if family in after:
+            empty = Table(table, {chain: Chain(chain, NOT_STATED) for chain in BUILTIN_CHAINS[table]})
+            after[family] = Ruleset(family, {**after[family].tables, table: empty})
+    return after
+
+
+def owned_in(status: Mapping[str, Any]) -> Owned:
+    """The tables that the daemon owns, from its ``status``; one of an earlier version does not say it."""
+    known = {f"{family.value} {table}": (family, table) for family in FAMILIES for table in BUILTIN_CHAINS}
+    return frozenset(known[name] for name in status.get("tables", ()) if name in known)
 
 
 def closed_by_reading(look: Look, wanted: Mapping[Family, Ruleset]) -> tuple[Finding, ...]:

@@ -29,7 +29,8 @@ def _document(daemon: Any, *argv: str, code: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize("backend", ["nft"])
 def test_entries(start_daemon: Start, saved: Saved) -> None:
     """An entry is one for both families, applied with the other files, and written once; what is refused leaves the
-    file as it was; what is taken out leaves what was there. An end comes by itself, also with apply: manual."""
+    file as it was; what is taken out leaves what was there. An end comes by itself, also with apply: manual. The
+    last rule of a table leaves the table empty, which is no difference."""
     start: dict[str, str] = {"00-base.rules": BASE, "10-ssh.rules": SSH, "99-drop.rules": "-A INPUT -j DROP\n"}
     daemon = start_daemon(start, "apply: manual\nconfirm_changes: 60s\n")
     daemon.event("rules.held")
@@ -62,7 +63,8 @@ def test_entries(start_daemon: Start, saved: Saved) -> None:
     ctl(daemon, *forward)
     translated = "-A FORWARD -d 2001:db8::5/128 -p tcp -m tcp --dport 443 -m conntrack --ctstate DNAT -j ACCEPT"
     assert translated in saved()["ipv6"]
-    ctl(daemon, "remove", *forward)
+    assert "- -A PREROUTING -p tcp -m tcp --dport 8443" in ctl(daemon, "remove", *forward)
+    assert "No differences" in ctl(daemon, "diff", "--rules-dir", str(daemon.rules))
     assert ("8443" in str(saved()), names(daemon.rules)) == (False, files)
     status = _document(daemon, "status")
     assert (status["state"], status["files"], status["pending"]) == ("in-force", "applied", None)
