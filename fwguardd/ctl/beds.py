@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
+    from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.iptables import Tool
     from fwguardd.packets.bed import Bed
     from fwguardd.packets.host import Host
@@ -30,12 +31,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class HostBeds:
     """Beds with the network of one host, in namespaces from one pool. ``lacking`` is what of that network a bed could
-    not have, in words."""
+    not have, in words; ``sets`` are sets that take the place of those of this host."""
 
     host: Host
     tool: Tool
     pool: NamespacePool
     lacking: dict[str, None] = field(default_factory=dict)
+    sets: Mapping[str, Copy] = field(default_factory=dict)
+
+    def with_sets(self, sets: Mapping[str, Copy]) -> HostBeds:
+        """The same beds with the sets of set files, which need not be on this host."""
+        return replace(self, sets=sets)
 
     @property
     def routes(self) -> HostRoutes:
@@ -45,7 +51,7 @@ class HostBeds:
     @contextlib.contextmanager
     def open(self, rulesets: Rulesets) -> Iterator[Bed]:
         """A bed with these rules. Raises NamespaceError."""
-        with Beds(self.tool.backend.value, self.pool).prove(rulesets, self.host) as bed:
+        with Beds(self.tool.backend.value, self.pool, self.sets).prove(rulesets, self.host) as bed:
             self.lacking.update(dict.fromkeys(bed.left_out))
             yield bed
 

@@ -101,7 +101,7 @@ def measured(change: Change, beds: HostBeds) -> Impact:
     """The impact of a change. Raises NamespaceError."""
     denials, left_out = _denials()
     probes = probes_of_host(beds.routes, change.after, denials) + left_out
-    return measure_impact(probes, change.before, change.after, beds.open)
+    return measure_impact(probes, change.before, change.after, beds.open, beds.with_sets(change.sets).open)
 
 
 def _denials() -> tuple[list[Mapping[str, Any]], Probes]:

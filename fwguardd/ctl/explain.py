@@ -121,6 +121,7 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     rules = rules_of(options)
     if isinstance(rules, Invalid):
         return refuse(rules, options, beds)
+    beds = beds.with_sets(rules.sets)
     explanation = explain(packet, rules, beds)
     _print(explanation, with_notes(rules, packet, beds), options)
     return int(not explanation.accepted)

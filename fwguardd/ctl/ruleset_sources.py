@@ -6,7 +6,7 @@ those of the rules directory. A rule that no file has belongs to another program
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fwguardd.enforce.validate import Invalid, Valid
 from fwguardd.kernel.iptables import IptablesNotPermittedError, LiveKernel, find_tool
 from fwguardd.kernel.other_tables import other_tables
 from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
+from fwguardd.kernel.set_file_copies import copies_of_files
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, RuleFile
 from fwguardd.ruleset.operations import Plan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.ctl.offline_verbs import OfflineInput
+    from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.model import Family, Ruleset
 
@@ -39,13 +41,14 @@ if TYPE_CHECKING:
 class RulesetSource:
     """Rulesets of both families, what they are called in messages, and the iptables that loads them.
 
-    ``notes`` are facts that limit what an answer is worth.
+    ``notes`` are facts that limit what an answer is worth; ``sets`` those of the set files beside the rules.
     """
 
     rulesets: Rulesets
     name: str
     tool: Tool
     notes: tuple[str, ...] = ()
+    sets: Mapping[str, Copy] = field(default_factory=dict)
 
 
 def may_read_kernel() -> bool:
@@ -125,21 +128,23 @@ def rules_after_reload(source: OfflineInput, *, of_this_host: bool = True) -> Ru
     result, tool = validated_snapshot(snapshot_of(source.paths, source.rules_dir), source)
     if isinstance(result, Invalid):
         return result
-    name = f"the rules of {source.paths[0]}"
+    name, sets = f"the rules of {source.paths[0]}", copies_of_files(result.sets)
     if not of_this_host:
-        return RulesetSource(result.rehearsed.rulesets, name, tool)
+        return RulesetSource(result.rehearsed.rulesets, name, tool, sets=sets)
     if not may_read_kernel():
         notes = ("rules of other programs are left out, because only root may read the rules in force",)
-        return RulesetSource(result.rehearsed.rulesets, name, tool, notes)
-    return RulesetSource(change_of(result, tool, source).after, name, tool)
+        return RulesetSource(result.rehearsed.rulesets, name, tool, notes, sets)
+    return RulesetSource(change_of(result, tool, source).after, name, tool, sets=sets)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The rulesets that the kernel holds, and those that it would hold after a reload, with origins."""
+    """The rulesets that the kernel holds, and those that it would hold after a reload, with origins. ``sets`` are those
+    of the set files after it."""
 
     before: Rulesets
     after: Rulesets
+    sets: Mapping[str, Copy]
 
 
 def change_of(result: Valid, tool: Tool, source: OfflineInput) -> Change:
@@ -149,7 +154,7 @@ def change_of(result: Valid, tool: Tool, source: OfflineInput) -> Change:
     after = _with_origins(look.live, wanted)
     for plan in look.plans():
         after[plan.family] = after_plan(look.live[plan.family], plan, wanted[plan.family])
-    return Change(look.live, after)
+    return Change(look.live, after, copies_of_files(result.sets))
 
 
 def with_paths(source: OfflineInput, directory: Path) -> OfflineInput:

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         rules = rules_after_reload(with_paths(input_of(options), options.directory))
         if isinstance(rules, Invalid):
             return refuse(rules, options, beds)
-        return _try(rules, options, beds)
+        return _try(rules, options, beds.with_sets(rules.sets))
 
 
 def _try(rules: RulesetSource, options: argparse.Namespace, beds: HostBeds) -> int:

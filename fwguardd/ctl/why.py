@@ -102,6 +102,7 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     rules = _rules(options)
     if isinstance(rules, Invalid):
         return refuse(rules, options, beds)
+    beds = beds.with_sets(rules.sets)
     explanation = explain(packet, rules, beds)
     arriving = _arriving(explanation.journey)
     listening = None

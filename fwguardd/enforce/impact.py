@@ -82,12 +82,15 @@ def _sockets(routes: HostRoutes, rulesets: Rulesets) -> Probes:
     return probes + Probes((), notes)
 
 
-def measure_impact(probes: Probes, before: Rulesets, after: Rulesets, open_bed: OpenBed) -> Impact:
-    """Send the probes through both rulesets. Raises NamespaceError."""
+def measure_impact(
+    probes: Probes, before: Rulesets, after: Rulesets, open_bed: OpenBed, open_after: OpenBed | None = None
+) -> Impact:
+    """Send the probes through both rulesets; ``open_after`` makes the second bed, where its sets are others. Raises
+    NamespaceError."""
     packets = [probe.packet for probe in probes.probes]
     with open_bed(before) as bed:
         journeys_before = send_for(SENDING_SECONDS, packets, bed)
-    with open_bed(after) as bed:
+    with (open_after or open_bed)(after) as bed:
         journeys_after = send_for(SENDING_SECONDS, packets[: len(journeys_before)], bed)
     return impact_of(probes, journeys_before, journeys_after)
 

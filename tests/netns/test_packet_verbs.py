@@ -182,6 +182,21 @@ def test_a_change_cuts_a_live_connection_and_opens_a_socket(verbs: Verbs, peer: 
         assert "Impact: 2 connections would be cut" in verbs.text("diff", "--rules-dir", str(verbs.draft))[1]
 
 
+def test_a_draft_is_tried_with_its_own_sets(verbs: Verbs) -> None:
+    """The sets of a draft are not on this host: explain, why and impact know them from the files beside its rules."""
+    draft = str(verbs.draft)
+    guarded = RULES.replace("--dport 8080", "--dport 9000 -m set --match-set office src")
+    (verbs.draft / "10.rules").write_text(guarded)
+    (verbs.draft / "office.set").write_text("198.51.100.0/24\n")
+    for source, verdict in (("198.51.100.2", "accept"), ("203.0.113.9", "drop")):
+        packet = ("in", "guard0", "tcp", source, ":9000")
+        assert verbs.document("explain", "--rules-dir", draft, *packet)[1]["verdict"] == verdict
+    with servers(9000):
+        assert verbs.text("why", "--rules-dir", draft, "198.51.100.2", "9000")[0] == 0
+        document = verbs.document("impact", "--rules-dir", draft)[1]
+    assert ([one["name"].split()[0] for one in document["opened"]], document["undecided"]) == (["9000/tcp"], 0)
+
+
 def test_a_trial_reports_new_connections_that_a_draft_would_drop(verbs: Verbs, peer: Peer, tmp_path: Path) -> None:
     """Each kind once, as it comes, and the sum when it is interrupted."""
     (verbs.draft / "10.rules").write_text(RULES.replace("--dport 2222", "--dport 2223"))
