@@ -44,7 +44,7 @@ from fwguardd.metrics.daemon_metrics import DaemonMetrics
 from fwguardd.options import Options, parse_options
 from fwguardd.ruleset.references import logging_rules
 from fwguardd.settings import Settings, SettingsError
-from fwguardd.sinks.stream import open_sink
+from fwguardd.sinks.choice import open_sink
 from fwguardd.store.revisions import StoreError
 from fwguardd.supervisor import Supervisor
 from fwguardd.systemd import (

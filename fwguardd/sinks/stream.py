@@ -1,20 +1,15 @@
-"""The sink that writes to a stream, as JSON lines or for a terminal; and the choice of sinks."""
+"""The sink that writes to a stream, as JSON lines or for a terminal."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-import structlog
-
 from fwguardd.events import DROPPED
-from fwguardd.settings import LogFormat
+from fwguardd.left_out import left_out
 from fwguardd.sinks.console import ConsoleRenderer
-from fwguardd.sinks.journal import JournalSink, JournalSocket
-from fwguardd.sinks.sink import FanOut, Statistics
+from fwguardd.sinks.sink import Statistics
 from fwguardd.sinks.writer import LineWriter
 from fwguardd.wording import counted
 
@@ -22,7 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from fwguardd.events import EventKind
-    from fwguardd.sinks.sink import Sink
+
+# structlog formats tracebacks with rich where that is installed. No traceback is formatted here, and rich takes longer
+# to import than this program.
+with left_out("rich"):
+    import structlog
 
 _NOW = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
@@ -35,44 +34,21 @@ def _timestamp(logger: object, method: str, event: MutableMapping[str, Any]) -> 
     return event
 
 
-def open_sink(*wanted: LogFormat, stream: TextIO = sys.stdout) -> Sink:
-    """The sink for a format, or for several of them. AUTO is the journal when systemd connected standard error to it,
-    the console on a terminal, and JSON lines otherwise."""
-    sinks = [_open(_chosen(each, stream), stream) for each in wanted]
-    return sinks[0] if len(sinks) == 1 else FanOut(sinks)
-
-
-def _chosen(wanted: LogFormat, stream: TextIO) -> LogFormat:
-    if wanted is not LogFormat.AUTO:
-        return wanted
-    if _connected_to_journal():
-        return LogFormat.JOURNAL
-    if stream.isatty():
-        return LogFormat.CONSOLE
-    return LogFormat.JSON
-
-
-def _connected_to_journal() -> bool:
-    """Whether standard error is the journal's stream: $JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
-    named = os.environ.get("JOURNAL_STREAM", "")
-    status = os.fstat(2)
-    return named == f"{status.st_dev}:{status.st_ino}"
-
-
-def _open(chosen: LogFormat, stream: TextIO) -> Sink:
-    if chosen is LogFormat.JOURNAL:
-        return JournalSink(JournalSocket())
-    if chosen is LogFormat.JSON:
-        return StreamSink(stream, _json_line, "json")
-    colours = stream.isatty() and "NO_COLOR" not in os.environ
-    return StreamSink(stream, ConsoleRenderer(colours=colours), "console")
-
-
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """One JSON object on one line, the time and the name first. Characters beyond ASCII are escaped: they are often
     hostile input, and a lone surrogate would break the program that reads the line."""
     ordered = {"timestamp": event.pop("timestamp"), "event": event.pop("event"), **event}
     return json.dumps(ordered, default=str)
+
+
+def json_sink(stream: TextIO) -> StreamSink:
+    """Events as JSON lines."""
+    return StreamSink(stream, _json_line, "json")
+
+
+def console_sink(stream: TextIO, *, colours: bool) -> StreamSink:
+    """Events for a person at a terminal."""
+    return StreamSink(stream, ConsoleRenderer(colours=colours), "console")
 
 
 class StreamSink:

@@ -16,8 +16,8 @@ import pytest
 
 from fwguardd import events
 from fwguardd.settings import LogFormat
+from fwguardd.sinks.choice import open_sink
 from fwguardd.sinks.sink import FanOut, Statistics, dropped_events
-from fwguardd.sinks.stream import open_sink
 from fwguardd.sinks.writer import LONGEST_QUEUE
 from tests.waiting import LONGEST, must_end, wait_until
 
