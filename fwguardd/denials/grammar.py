@@ -14,8 +14,9 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from typing import Final
+
+from fwguardd.patterns import pattern
 
 
 class GrammarError(Exception):
@@ -42,81 +43,81 @@ _OPTIONS: Final = r"OPT \(((?:[0-9A-F]{8}){1,10})\) "
 # What dev_valid_name() (net/core/dev.c) lets through, as /dev/kmsg spells it: no blank, no slash, no colon.
 _DEVICE: Final = "[!-.0-9;-~]"
 
-DEVICE_NAME: Final = re.compile(r"(?:[!-.0-9;-\[\]-~]|\\x(?:0[1-8ef]|1[0-9a-f]|5c|7f|[89b-f][0-9a-f]|a[1-9a-f])){1,15}")
+DEVICE_NAME: Final = pattern(r"(?:[!-.0-9;-\[\]-~]|\\x(?:0[1-8ef]|1[0-9a-f]|5c|7f|[89b-f][0-9a-f]|a[1-9a-f])){1,15}")
 """A whole name: at most 15 bytes (IFNAMSIZ less its closing zero byte), each printable or escaped, none of them a blank
 in the kernel's Latin-1 sense (isspace() in lib/ctype.c)."""
 
-DEVICES: Final = re.compile(
+DEVICES: Final = pattern(
     rf"IN=({_DEVICE}{{0,60}}) OUT=({_DEVICE}{{0,60}}) (?:PHYSIN=({_DEVICE}{{1,60}}) )?(?:PHYSOUT=({_DEVICE}{{1,60}}) )?"
     rf"(?:MAC=({_ETHERNET}(?::{_OCTET}){{0,255}}|{_OCTET}(?::{_OCTET}){{0,12}}|)(?: TUNNEL=({_IPV4})->({_IPV4}))? )?"
 )
 """Incoming, outgoing, port in, port out, link-layer header, tunnel source, tunnel destination."""
 
-DECODED_MAC: Final = re.compile(
+DECODED_MAC: Final = pattern(
     rf"MACSRC=({_MAC}) MACDST=({_MAC}) (?:VPROTO=([0-9a-f]{{4}}) VID=({_N5}) )?MACPROTO=([0-9a-f]{{4}}) "
 )
 """Source, destination, VLAN protocol, VLAN tag word, ethertype."""
 
 _PROTO: Final = rf"(?:PROTO=(TCP|UDP|ICMP|ICMPv6|UDPLITE|AH|ESP|{_N3}) )?"
 
-IPV4: Final = re.compile(
+IPV4: Final = pattern(
     rf"SRC=({_IPV4}) DST=({_IPV4}) LEN=({_N10}) TOS=0x([0-9A-F]{{2}}) PREC=0x([0-9A-F]{{2}}) TTL=({_N3}) ID=({_N5}) "
     rf"((?:CE )?(?:DF )?(?:MF )?)(?:FRAG:([0-9]{{1,4}}) )?(?:{_OPTIONS})?{_PROTO}"
 )
 """Source, destination, length, TOS, precedence, TTL, id, flags, fragment offset in units of 8, options, protocol."""
 
-IPV6: Final = re.compile(
+IPV6: Final = pattern(
     rf"SRC=({_IPV6}) DST=({_IPV6}) LEN=({_N10}) TC=({_N3}) HOPLIMIT=({_N3}) FLOWLBL=([0-9]{{1,7}}) {_PROTO}"
 )
 """Source, destination, length, traffic class, hop limit, flow label, protocol."""
 
-PROTO: Final = re.compile(_PROTO)
+PROTO: Final = pattern(_PROTO)
 """Protocol, or nothing where the kernel prints none."""
 
-EXTENSION: Final = re.compile(
+EXTENSION: Final = pattern(
     rf"(OPT \( )?(?:FRAG:({_N5}) (INCOMPLETE )?ID:([0-9a-f]{{8}}) |(?(1)AH SPI=0x({_HEX8}) |(?!)))?(?(1)\) )"
 )
 """Option bracket, fragment offset in bytes, more fragments, id, SPI. It can match nothing at all."""
 
-EXTENSION_STOP: Final = re.compile(
+EXTENSION_STOP: Final = pattern(
     rf"(TRUNCATED) ?|(?:OPT \( )?FRAG:(TRUNCATED) |"
     rf"OPT \( (?:(AH|ESP) (?:INCOMPLETE \[({_N10}) bytes\] |SPI=0x({_HEX8}) )?)?\) ?"
 )
 """No header, no fragment header, protocol, available bytes, SPI: the kernel stops here and prints no tail."""
 
-TRUNCATED: Final = re.compile("TRUNCATED ?")
+TRUNCATED: Final = pattern("TRUNCATED ?")
 
 TCP_FLAGS: Final = ("AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN")
 """In the order of printing."""
 
 _FLAGS: Final = "".join(f"(?:{flag} )?" for flag in TCP_FLAGS)
 
-TCP: Final = re.compile(
+TCP: Final = pattern(
     rf"SPT=({_N5}) DPT=({_N5}) (?:SEQ=({_N10}) ACK=({_N10}) )?WINDOW=({_N5}) RES=0x([0-9a-f]{{2}}) "
     rf"({_FLAGS})URGP=({_N5}) "
     rf"(?:{_OPTIONS}|(OPT \(TRUNCATED\)) ?)?"
 )
 """Source port, destination port, seq, ack, window, reserved bits, flags, urgent pointer, options, short options."""
 
-UDP: Final = re.compile(rf"SPT=({_N5}) DPT=({_N5}) LEN=({_N5}) ")
+UDP: Final = pattern(rf"SPT=({_N5}) DPT=({_N5}) LEN=({_N5}) ")
 """Source port, destination port, length."""
 
-SPI: Final = re.compile(rf"SPI=0x({_HEX8}) ")
+SPI: Final = pattern(rf"SPI=0x({_HEX8}) ")
 
-INCOMPLETE: Final = re.compile(rf"INCOMPLETE \[({_N10}) bytes\] ")
+INCOMPLETE: Final = pattern(rf"INCOMPLETE \[({_N10}) bytes\] ")
 """Available bytes."""
 
-ICMP: Final = re.compile(rf"TYPE=({_N3}) CODE=({_N3}) ")
-ICMP_ECHO: Final = re.compile(rf"ID=({_N5}) SEQ=({_N5}) ")
-ICMP_PARAMETER: Final = re.compile(rf"PARAMETER=({_N3}) ")
-ICMP_GATEWAY: Final = re.compile(rf"GATEWAY=({_IPV4}) ")
-ICMP_MTU: Final = re.compile(rf"MTU=({_N10}) ")
-ICMPV6_POINTER: Final = re.compile("POINTER=([0-9a-f]{8}) ")
+ICMP: Final = pattern(rf"TYPE=({_N3}) CODE=({_N3}) ")
+ICMP_ECHO: Final = pattern(rf"ID=({_N5}) SEQ=({_N5}) ")
+ICMP_PARAMETER: Final = pattern(rf"PARAMETER=({_N3}) ")
+ICMP_GATEWAY: Final = pattern(rf"GATEWAY=({_IPV4}) ")
+ICMP_MTU: Final = pattern(rf"MTU=({_N10}) ")
+ICMPV6_POINTER: Final = pattern("POINTER=([0-9a-f]{8}) ")
 
-TAIL: Final = re.compile(rf"(?:UID=({_N10}) GID=({_N10}) )?(?:MARK=0x({_HEX8}) )?")
+TAIL: Final = pattern(rf"(?:UID=({_N10}) GID=({_N10}) )?(?:MARK=0x({_HEX8}) )?")
 """User, group, mark."""
 
-ARP: Final = re.compile(
+ARP: Final = pattern(
     rf"ARP HTYPE=({_N5}) PTYPE=0x([0-9a-f]{{4}}) OPCODE=({_N5})"
     rf"(?: MACSRC=({_MAC}) IPSRC=({_IPV4}) MACDST=({_MAC}) IPDST=({_IPV4})| INCOMPLETE \[({_N10}) bytes\])? ?"
 )
@@ -141,14 +142,14 @@ _PLAIN_PORTS: Final = (
     rf"(?(5)WINDOW={_N5} RES=0x[0-9a-f]{{2}} ({_FLAGS})URGP={_N5} |LEN={_N5} )\Z"
 )
 
-PLAIN_IPV4: Final = re.compile(
+PLAIN_IPV4: Final = pattern(
     rf"{_PLAIN_LINK}SRC=({_IPV4}) DST=({_IPV4}) LEN={_N10} TOS=0x[0-9A-F]{{2}} PREC=0x[0-9A-F]{{2}} TTL={_N3} ID={_N5} "
     rf"(?:CE )?(?:DF )?(?:MF )?{_PLAIN_PORTS}"
 )
 """A whole line of TCP or UDP over IPv4, as most are, after its prefix: incoming, outgoing, source, destination, TCP or
 nothing, source port, destination port, TCP flags."""
 
-PLAIN_IPV6: Final = re.compile(
+PLAIN_IPV6: Final = pattern(
     rf"{_PLAIN_LINK}SRC=({_IPV6}) DST=({_IPV6}) LEN={_N10} TC={_N3} HOPLIMIT={_N3} FLOWLBL=[0-9]{{1,7}} {_PLAIN_PORTS}"
 )
 """The same over IPv6."""

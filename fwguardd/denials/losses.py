@@ -5,8 +5,9 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from typing import Final
+
+from fwguardd.patterns import pattern
 
 KERNEL: Final = "kernel"
 """The source of a loss that the kernel itself reports."""
@@ -19,9 +20,9 @@ LOSS_INTERVAL: Final = 10.0
 
 _REPORTS: Final = (
     # ___ratelimit() in lib/ratelimit.c, whose function name is that of the caller; before Linux 2.6.33 printk itself.
-    re.compile(r"[a-zA-Z0-9_.-]{1,64}: ([0-9]{1,15}) (?:callbacks|messages) suppressed\b.*"),
-    re.compile(r"printk: ([0-9]{1,15}) messages? suppressed\b.*"),
-    re.compile(r"\*\* ([0-9]{1,15}) printk messages? dropped \*\*.*"),
+    pattern(r"[a-zA-Z0-9_.-]{1,64}: ([0-9]{1,15}) (?:callbacks|messages) suppressed\b.*"),
+    pattern(r"printk: ([0-9]{1,15}) messages? suppressed\b.*"),
+    pattern(r"\*\* ([0-9]{1,15}) printk messages? dropped \*\*.*"),
 )
 
 

@@ -12,6 +12,8 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from fwguardd.patterns import pattern
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,12 +22,10 @@ _UNIT_ENDINGS: Final = (".service", ".scope", ".socket", ".mount", ".swap")
 
 _ID: Final = r"(?P<id>[0-9a-f]{12})[0-9a-f]{52}"
 """A container's id, of which the tools of the engines print the first 12 digits."""
-_SCOPE: Final = re.compile(
-    rf"(?:.*[:-])?(?P<engine>docker|libpod|libpod-conmon|cri-containerd|crio)[:-]{_ID}(?:\.scope)?"
-)
+_SCOPE: Final = pattern(rf"(?:.*[:-])?(?P<engine>docker|libpod|libpod-conmon|cri-containerd|crio)[:-]{_ID}(?:\.scope)?")
 """The name of a container's scope under Docker, Podman, containerd and CRI-O, with the systemd or cgroupfs driver."""
-_BARE: Final = re.compile(_ID)
-_LXC: Final = re.compile(r"lxc\.payload\.(?P<name>.+)")
+_BARE: Final = pattern(_ID)
+_LXC: Final = pattern(r"lxc\.payload\.(?P<name>.+)")
 _ENGINES: Final = {
     "docker": "docker",
     "libpod": "podman",
@@ -41,7 +41,7 @@ LOGIN_SERVICES: Final = (
     *("rescue", "emergency", "debug-shell", "cockpit", "cockpit-session", "shellinabox", "ttyd", "xrdp-sesman"),
 )
 """Services whose child processes are the shells of people, by the part of the name before "@" and ".service"."""
-_LOGIN: Final = re.compile(
+_LOGIN: Final = pattern(
     rf"user\.slice|user-\d+\.slice|user@\d+\.service|(?:{'|'.join(LOGIN_SERVICES)})(?:@.*)?\.service"
 )
 """A component of a path below which all belongs to login users."""

@@ -15,10 +15,10 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_variants import parts_of
 from fwguardd.ruleset.rule_view import RuleView, target_of
@@ -45,11 +45,11 @@ _DECIDED: Final = frozenset(
 _OF_A_CONNECTION: Final = frozenset({"connmark"})
 """Those whose value a bed has for the first packet of a connection only."""
 
-_MATCH: Final = re.compile(r"-m ([^ ]+)")
-_REPLACED_TARGET: Final = re.compile(rf"-j (?:{'|'.join(sorted(ONLY_REPORT))})\b")
+_MATCH: Final = pattern(r"-m ([^ ]+)")
+_REPLACED_TARGET: Final = pattern(rf"-j (?:{'|'.join(sorted(ONLY_REPORT))})\b")
 _ORDINARY: Final = _DECIDED - {"limit", "hashlimit", "connlimit", "recent", "connmark", "set", "owner"}
 _OWNER_OPTIONS: Final = ("--uid-owner", "--gid-owner", "--socket-exists")
-_NUMBER: Final = re.compile(r"--connlimit-(?:upto|above) ([0-9]+)")
+_NUMBER: Final = pattern(r"--connlimit-(?:upto|above) ([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)

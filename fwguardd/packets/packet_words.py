@@ -9,12 +9,12 @@ This module is pure.
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.model import SYN, TCP_FLAGS, ConnectionState, Direction, Packet
+from fwguardd.patterns import pattern
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ _ICMP_TYPES: Final[Mapping[str, Mapping[str, int]]] = {
     "destination-unreachable": {"icmp": 3, "icmpv6": 1},
     "time-exceeded": {"icmp": 11, "icmpv6": 3},
 }
-_WITH_BRACKETS: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?")
-_PORT_ALONE: Final = re.compile(r":[0-9]+")
-_IPV4: Final = re.compile(r"([0-9.]+)(?::([0-9]+))?")
-_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{1,8}|[0-9]{1,10}")
+_WITH_BRACKETS: Final = pattern(r"\[([0-9A-Fa-f:.]+)\](?::([0-9]+))?")
+_PORT_ALONE: Final = pattern(r":[0-9]+")
+_IPV4: Final = pattern(r"([0-9.]+)(?::([0-9]+))?")
+_NUMBER: Final = pattern(r"0x[0-9a-fA-F]{1,8}|[0-9]{1,10}")
 
 
 class PacketWordsError(ValueError):

@@ -9,10 +9,10 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import BOTH, Family
 from fwguardd.values import dataclass
 
@@ -74,15 +74,15 @@ _BY_OPTION: Mapping[str, frozenset[Family]] = {
 }
 
 # An option that implies a family, or whose argument does, matches this. Most rules have none, and no address either.
-_IMPLYING_OPTION = re.compile(
+_IMPLYING_OPTION = pattern(
     r" -(?:f|[sd] |p +[IiMm][CcPpOo]|m *=?(?:icmp|osf|realm|ttl|eui64|frag|hbh|hl|ipv6header|mh|rt|srh|dst)"
     r"|[jg] *(?:TTL|CLUSTERIP|ECN|ULOG|HL|DNPT|SNPT)|-(?:re|hl-|ttl-|icmp|fragment|mh-"
     r"|(?:s|sr|src|so[urce]*|d|ds|dst|de[stination]*) |p[rotcl]* *=?[IiMm][CcPpOo]"
     r"|ma[tch]* *=?[a-z]|[jg][a-z]* *=?[A-Z]))"
 )
-_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![^-/:])")
-_IPV4_ABBREVIATED = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}(?![^/])")
-_MAYBE_IPV6 = re.compile(r"\[?([0-9A-Fa-f:.]+(?:%[^]/ -]*)?)(?![^]/-])")
+_IPV4 = pattern(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![^-/:])")
+_IPV4_ABBREVIATED = pattern(r"[0-9]+(?:\.[0-9]+){0,2}(?![^/])")
+_MAYBE_IPV6 = pattern(r"\[?([0-9A-Fa-f:.]+(?:%[^]/ -]*)?)(?![^]/-])")
 
 
 _FAMILIES: Mapping[frozenset[Family], frozenset[Family]] = {

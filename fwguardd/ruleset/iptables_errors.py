@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.error_reasons import Explanation, explain_words
 from fwguardd.ruleset.model import VERDICTS
 from fwguardd.ruleset.rule_view import target_of
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Table
 
 _LINES = (
-    re.compile(r"^line ([0-9]+): ([A-Z_]+ failed .*)$", re.MULTILINE),
-    re.compile(r"Error occurred at line: ([0-9]+)"),
-    re.compile(r"line:? ([0-9]+) failed(?:: (.*))?"),
-    re.compile(r"line ([0-9]+)\b"),
+    pattern(r"^line ([0-9]+): ([A-Z_]+ failed .*)$", re.MULTILINE),
+    pattern(r"Error occurred at line: ([0-9]+)"),
+    pattern(r"line:? ([0-9]+) failed(?:: (.*))?"),
+    pattern(r"line ([0-9]+)\b"),
 )
-_PROGRAM = re.compile(
+_PROGRAM = pattern(
     r"^ip6?tables(?:-nft|-legacy)?-restore(?: v[0-9][^ ]*)?(?: \([a-z_]+\))?: ?(?:ip6?tables[a-z-]*-restore: )?"
 )
-_NOISE = re.compile(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
-_LINE_OF_REHEARSAL = re.compile(r"\bline:? [0-9]+(?:: ?| )")
-_MISSING_CHAIN = re.compile(r"Chain '([^']+)' does not exist|Couldn't load target `([^']+)'")
+_NOISE = pattern(r"^(?:Error occurred at line: [0-9]+|Try `.*' for more information\.|# Warning: .*)?$")
+_LINE_OF_REHEARSAL = pattern(r"\bline:? [0-9]+(?:: ?| )")
+_MISSING_CHAIN = pattern(r"Chain '([^']+)' does not exist|Couldn't load target `([^']+)'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ def read_restore_error(stderr: str) -> RestoreError:
 
 
 def _line_named(stderr: str) -> int | None:
-    for pattern in _LINES:
-        match = pattern.search(stderr)
+    for each in _LINES:
+        match = each.search(stderr)
         if match:
             return int(match[1][:9])
     return None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.conditions import read_conditions
 from fwguardd.ruleset.lint_matches import why_never
 from fwguardd.ruleset.model import BOTH, BUILTIN_CHAINS, Finding, Severity
@@ -40,7 +41,7 @@ LONGEST_COMMENT = 255
 """Bytes of a comment that the kernel keeps (XT_MAX_COMMENT_LEN less the final NUL, linux/netfilter/xt_comment.h)."""
 
 _ADDRESS = r"(?:-[sd]|--s(?:rc|ou[a-z]*)|--d(?:st|es[a-z]*))[ \t=]+!?[ \t]*"
-_MAY_WARN = re.compile(
+_MAY_WARN = pattern(
     # A number that begins with 0 or +, where it is not part of a longer word; a mask; a short address or a name;
     rf"[ =,:/.-](?:0[0-9xX]|\+[0-9])|{_ADDRESS}(?:[^ ]*/|[0-9.]+(?![^ \t])|[^ \t]*[g-zG-Z]|[^ ]*::ffff:)"
     # an interface that is not a plain name;
@@ -51,19 +52,19 @@ _MAY_WARN = re.compile(
     r"|'|--date|MASQ|TRACE|(?i:notrack)|ports(?:[^,:]*[,:]){15}"
 )
 _OCTET = r"(?:0|[1-9][0-9]{0,2})"
-_PLAIN_NETWORK = re.compile(
+_PLAIN_NETWORK = pattern(
     rf"{_ADDRESS}(?:{_OCTET}\.{_OCTET}\.(?:{_OCTET}\.(?:{_OCTET}(?:/32)?|0/24)|0\.0/16)|[0-9a-f:]+/128)(?![^ ])"
 )
-_ODD_INTERFACE = re.compile(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
-_SHORT_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
-_ADDRESS_OR_LIST = re.compile(r"[0-9a-fA-FxX:.,/+]+$")
-_MAPPED = re.compile(
+_ODD_INTERFACE = pattern(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
+_SHORT_ADDRESS = pattern(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
+_ADDRESS_OR_LIST = pattern(r"[0-9a-fA-FxX:.,/+]+$")
+_MAPPED = pattern(
     r"(?:0*:)*:?:ffff:(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f]{1,4}:[0-9a-f]{1,4})(?:/(?:9[7-9]|1[0-9]+))?", re.IGNORECASE
 )
-_MOMENT = re.compile(
+_MOMENT = pattern(
     r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})(?:T([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2}))?)?)?)?)?"
 )
-_QUOTED_VALUE = re.compile(r"'([^']*)'")
+_QUOTED_VALUE = pattern(r"'([^']*)'")
 
 _TARGETS = frozenset(TARGETS) | {
     *("AUDIT", "CHECKSUM", "CLASSIFY", "CLUSTERIP", "CONNSECMARK", "DNPT", "ECN", "HMARK", "IDLETIMER", "LED"),

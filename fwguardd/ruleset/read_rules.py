@@ -9,10 +9,10 @@ This module is pure.
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.conditions import Condition, implies, read_conditions
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.values import dataclass
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Networks of loopback, networks of every address and the ports of FTP are no variables: lints ask about these, and so
 # rules with them are of kinds of their own. An octet with a leading zero is octal, and may be 127.
-_VARIABLE = re.compile(
+_VARIABLE = pattern(
     r"(?<![^ ])(-[sd] |--[ds]port |--comment )"
     r"((?<=[sd] )(?:(?!127\.|0[0-9])[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?:/[1-9][0-9]?)?"
     r"|[2-9a-f][0-9a-f]{0,3}:[0-9a-f:]+(?:/[1-9][0-9]{0,2})?)"

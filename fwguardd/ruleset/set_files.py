@@ -15,11 +15,11 @@ This module is pure.
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import FAMILIES, Family, Finding, Findings, Origin
 from fwguardd.ruleset.references import LONGEST_SET_NAME
 from fwguardd.ruleset.values import read_network
@@ -41,11 +41,11 @@ LONGEST_NAME = LONGEST_SET_NAME - len(IPV6_SUFFIX)
 _LONGEST_TIMEOUT = 2_147_483
 """Seconds that an entry can have (ipset(8))."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_HEAD = re.compile(r"#[ \t]*fwguardd?:[ \t]*set\b[ \t]*(.*)")
+_NAME = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HEAD = pattern(r"#[ \t]*fwguardd?:[ \t]*set\b[ \t]*(.*)")
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_PLAIN = re.compile(rf"(?:{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\n)+")
-_DOTTED = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?:/|$)")
+_PLAIN = pattern(rf"(?:{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\n)+")
+_DOTTED = pattern(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?:/|$)")
 _ALL_ONES = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 _MOST_FINDINGS = 20
 MOST_ENTRIES = 2_000_000

@@ -7,9 +7,9 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.set_files import NEW_NAME, kernel_name, read_set_file
 from fwguardd.values import dataclass
@@ -26,9 +26,9 @@ _INET = {Family.IPV4: "inet", Family.IPV6: "inet6"}
 _ROOM = 65_536
 """Entries that ipset(8) leaves room for by default."""
 
-_CREATE = re.compile(r"create \S+ (\S+) family inet6? .*")
-_TIMEOUT = re.compile(r" timeout ([0-9]+)")
-_ADDED = re.compile(r"add \S+ (\S+)(?: timeout ([0-9]+))?")
+_CREATE = pattern(r"create \S+ (\S+) family inet6? .*")
+_TIMEOUT = pattern(r" timeout ([0-9]+)")
+_ADDED = pattern(r"add \S+ (\S+)(?: timeout ([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)

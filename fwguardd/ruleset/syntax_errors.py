@@ -13,15 +13,16 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.families import PROSE_OPTIONS, is_free_text, is_plainly_free_text
 from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, VERDICTS
 from fwguardd.ruleset.suggestions import OPTIONS, nearest_name
 from fwguardd.ruleset.tokenizer import ODD_CHARACTER, LineFault, values_of
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Sequence
 
     from fwguardd.ruleset.tokenizer import Word
@@ -66,13 +67,13 @@ _FORBIDDEN_WORD = (
     rf"|-(?P<long>{'|'.join(sorted(name[2:] for name in _FORBIDDEN_LONG))})(?=[= \t]|$)"
     rf"|-(?P<misread>{'|'.join(sorted(name[2:] for name in _MISREAD_LONG))})=)"
 )
-_FORBIDDEN = re.compile(_FORBIDDEN_WORD)
+_FORBIDDEN = pattern(_FORBIDDEN_WORD)
 _NEGATABLE = frozenset(
     {"-s", "-d", "-p", "-i", "-o", "--source", "--src", "--destination", "--dst", "--protocol", "--proto"}
     | {"--in-interface", "--out-interface", "--sport", "--dport", "--source-port", "--destination-port"}
 )
 _JUMP_TO_BUILTIN = rf"-(?:[jg]|-j[ump]*|-g[oto]*) +(?:{'|'.join(sorted(_BUILTIN))})(?![^ ])"
-_FORBIDDEN_OR_FAMILY = re.compile(f"[$;|<>`']| (?:&|{_JUMP_TO_BUILTIN}|-[46]|--ipv|-[^ ]+ +!|{_FORBIDDEN_WORD})")
+_FORBIDDEN_OR_FAMILY = pattern(f"[$;|<>`']| (?:&|{_JUMP_TO_BUILTIN}|-[46]|--ipv|-[^ ]+ +!|{_FORBIDDEN_WORD})")
 
 
 def may_hold_forbidden_option(text: str) -> bool:
@@ -93,7 +94,7 @@ _HINTS = {
 _LETTER_OF_LONG = {"mo": "M", "h": "h", "vers": "V", "t": "t", "set-c": "c"}
 
 
-_AMBIGUOUS_NAME = re.compile(r'^[-!#]|[ "]|^$')
+_AMBIGUOUS_NAME = pattern(r'^[-!#]|[ "]|^$')
 
 
 def refuse_chain_name(name: str) -> None:
@@ -254,9 +255,9 @@ _SCRIPT_WORDS = frozenset(
     | {"iptables-apply", "netfilter-persistent", "ufw", "firewall-cmd"}
 )
 _FOREIGN_WORDS = frozenset({"table", "chain", "domain", "nft", "define", "flush", "include", "@def", "@if", "@hook"})
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_VARIABLE = re.compile(r"(?:^|[,:=/!])(\$(?:[A-Za-z_][A-Za-z0-9_]*|[{(][^ ]*|[0-9@*#?])|`[^ ]*)")
-_OPERATOR = re.compile(r"(?:&&?|\|\|?|;+|[0-9&]?>>?(?:&[0-9]|[^ ]*)|<[^ ]*)$")
+_ASSIGNMENT = pattern(r"[A-Za-z_][A-Za-z0-9_]*=")
+_VARIABLE = pattern(r"(?:^|[,:=/!])(\$(?:[A-Za-z_][A-Za-z0-9_]*|[{(][^ ]*|[0-9@*#?])|`[^ ]*)")
+_OPERATOR = pattern(r"(?:&&?|\|\|?|;+|[0-9&]?>>?(?:&[0-9]|[^ ]*)|<[^ ]*)$")
 _VERBS = {"a": "-A", "i": "-I", "p": "-P", "n": "-N"}
 
 

@@ -18,6 +18,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.families import is_free_text
 from fwguardd.ruleset.model import Finding, Origin
 
@@ -31,14 +32,14 @@ LONGEST_LINE = 10_000
 """Bytes of a line. iptables-restore cuts lines after 10,239; the rest is room for the counters that go before a rule,
 and for what the canonical text adds to it."""
 
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*")
-_PLAIN_WORD = re.compile(r"[^ \t]+")
+_PLAIN_PATH = pattern(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*")
+_PLAIN_WORD = pattern(r"[^ \t]+")
 # No possessive quantifiers: those of Python 3.11.2, which Debian 12 has, take what they must not (cpython#106052).
-_WORD = re.compile(r'([^ \t"]*)(?:(")((?:[^"\\]|\\.)*)("?))?', re.DOTALL)
-_BLANKS = re.compile(r"[ \t]*")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_NEEDS_QUOTES = re.compile(r"""[ \t"\\]|^$|^[#']""")
-_COMMENT = re.compile(r"[ \t]#")
+_WORD = pattern(r'([^ \t"]*)(?:(")((?:[^"\\]|\\.)*)("?))?', re.DOTALL)
+_BLANKS = pattern(r"[ \t]*")
+_ESCAPED = pattern(r"\\(.)", re.DOTALL)
+_NEEDS_QUOTES = pattern(r"""[ \t"\\]|^$|^[#']""")
+_COMMENT = pattern(r"[ \t]#")
 
 # Control characters, and those that change the direction of writing, so that a line reads otherwise than it is.
 _INVISIBLE = "\x01-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -46,8 +47,8 @@ _LOOKALIKES = (
     "\xa0\xad\u1680\u2000-\u200d\u2010-\u2015\u2018-\u201f\u2028\u2029\u202f\u205f-\u2064\u2212\u3000\ufeff"
     "\ufe58\ufe63\uff02\uff07\uff0d"
 )
-ODD_CHARACTER = re.compile(f"[{_INVISIBLE}{_LOOKALIKES}]")
-_INVISIBLE_CHARACTER = re.compile(f"[{_INVISIBLE}]")
+ODD_CHARACTER = pattern(f"[{_INVISIBLE}{_LOOKALIKES}]")
+_INVISIBLE_CHARACTER = pattern(f"[{_INVISIBLE}]")
 _REPLACEMENTS = {
     **dict.fromkeys(("Pd", "Sm"), "-"),
     **dict.fromkeys(("Pi", "Pf", "Ps", "Po"), '"'),

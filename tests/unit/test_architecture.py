@@ -74,11 +74,12 @@ ALLOWED = {
     "defaults": set[str](),
     "values": set[str](),
     "left_out": set[str](),
+    "patterns": set[str](),
     "__init__": set[str](),
 }
 """Which packages each package may import from, besides ``fwguardd.__version__`` and ``_BASE``."""
 
-_BASE = {"wording", "errors", "defaults", "values", "left_out"}
+_BASE = {"wording", "errors", "defaults", "values", "left_out", "patterns"}
 
 PURE = "This module is pure."
 """The last sentence of the docstring of a module that computes values from values and does nothing else."""

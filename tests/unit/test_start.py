@@ -1,0 +1,50 @@
+"""What the programs need to start is little: what is for rare cases is imported and compiled when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+
+import pytest
+
+import fwguardd
+from fwguardd.left_out import left_out
+from fwguardd.patterns import _CompiledLater, pattern
+
+
+def test_a_pattern_is_compiled_when_it_is_used() -> None:
+    """A pattern has the methods and attributes of the expression, and its errors, from its first use on."""
+    digits = pattern("([0-9]+)(x)?", re.IGNORECASE)
+    for _ in range(2):
+        found = digits.match("12X")
+        assert found is not None and found[2] == "X"
+        assert digits.search("nothing") is None and digits.groups == 2
+    with pytest.raises(re.error):
+        pattern("(").match("")
+    with pytest.raises(AttributeError):
+        _ = pattern("a").nonsense  # type: ignore[attr-defined]
+
+
+def test_every_pattern_of_the_package_compiles() -> None:
+    """A wrong expression would be noticed only by whoever uses it."""
+    found = 0
+    for module in pkgutil.walk_packages(fwguardd.__path__, "fwguardd."):
+        if module.name.endswith(("__main__", "kernel.worker", "kernel.kmsg")) or ".metrics" in module.name:
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, _CompiledLater):
+                assert value.groups >= 0
+                found += 1
+    assert found > 50
+
+
+def test_a_module_that_is_left_out_can_be_imported_afterwards() -> None:
+    """In the block it is as if the module were not installed, and later it is there; one that was there before stays."""
+    sys.modules.pop("this", None)
+    with left_out("this", "re"):
+        with pytest.raises(ImportError):
+            importlib.import_module("this")
+        assert importlib.import_module("re") is re
+    assert "this" not in sys.modules and sys.modules["re"] is re
