@@ -41,7 +41,7 @@ def test_every_pattern_of_the_package_compiles() -> None:
 
 
 def test_a_module_that_is_left_out_can_be_imported_afterwards() -> None:
-    """In the block it is as if the module were not installed, and later it is there; one that was there before stays."""
+    """In the block it is as if the module were not installed, later it is there; one that was there before stays."""
     sys.modules.pop("this", None)
     with left_out("this", "re"):
         with pytest.raises(ImportError):
