@@ -25,8 +25,10 @@ from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 from fwguardd.kernel.set_file_copies import copies_of_files
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
 from fwguardd.packets.host import Host, HostError
+from fwguardd.packets.host_addresses import check_addresses
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import Standing, findings_of, results_of
+from fwguardd.packets.yaml_tree import NotYamlError, line_at, read_tree
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, Findings
 from fwguardd.ruleset.operations import Plan
@@ -190,17 +192,40 @@ def host_of(host_file: Path | None) -> Host:
 
 def _host_in(path: Path) -> Host:
     """The host that a file of ``fwguardctl host`` describes. Raises HostFileError."""
+    data = b""
     try:
-        document = yaml.safe_load(path.read_bytes())
+        data = path.read_bytes()
+        document = yaml.safe_load(data)
         if not isinstance(document, dict):
             raise HostFileError(f"{path}: this is not a file of fwguardctl host")
-        return Host.of(document)
+        host = Host.of(document)
+        check_addresses(host)
     except OSError as error:
         raise HostFileError(f"{path} cannot be read: {error.strerror}") from error
     except HostError as error:
-        raise HostFileError(f"{path}: {error}; write it with: fwguardctl host > {path}") from error
+        raise HostFileError(f"{path}:{_line_at(data, error)}: {error}; {_WRITE_IT} {path}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: what looks like a date, and is none.
-        raise HostFileError(f"{path}: not YAML; write it with: fwguardctl host > {path}") from error
+        place = f"{path}:{_line_of(error)}".removesuffix(":0")
+        raise HostFileError(f"{place}: not YAML; {_WRITE_IT} {path}") from error
+    return host
+
+
+_WRITE_IT = "correct it, or write it with: fwguardctl host >"
+
+
+def _line_at(data: bytes, error: HostError) -> int:
+    """The line that an error is about; 1 where that cannot be told."""
+    try:
+        return line_at(read_tree(data), error.path) or 1
+    except NotYamlError:
+        return 1
+
+
+def _line_of(error: Exception) -> int:
+    """The line where a document ceases to be YAML; 0 where that is not known."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return error.problem_mark.line + 1
+    return 0
 
 
 def rules_around(wanted: Rulesets, source: OfflineInput, backend: Backend, *, draft: bool) -> Rulesets:

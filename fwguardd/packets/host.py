@@ -17,6 +17,9 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Path = tuple[str | int, ...]
+"""The way to a place in a document: keys, and the numbers of the entries of lists."""
+
 _Part = TypeVar("_Part", "Interface", "Hop", "Route", "RoutingRule", "Sysctls")
 
 LOOPBACK = "loopback"
@@ -24,7 +27,14 @@ BRIDGE = "bridge"
 
 
 class HostError(ValueError):
-    """A document does not describe a host; the message names the key and the fault."""
+    """A document does not describe a host; the message names the key and the fault.
+
+    ``path`` leads to the place: the keys, and the numbers of the entries of lists.
+    """
+
+    def __init__(self, message: str, path: Path = ()) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +159,12 @@ class Host:
         """The host that a document describes. Raises HostError."""
         unknown = set(document) - {"interfaces", "routes", "rules", "sysctls", "left-out"}
         if unknown:
-            raise HostError(f'unknown key "{min(unknown)}" of a host')
+            raise HostError(f'unknown key "{min(unknown)}" of a host', (min(unknown),))
         return cls(
-            tuple(_part(Interface, one, "an interface") for one in _list(document, "interfaces")),
-            tuple(_part(Route, one, "a route") for one in _list(document, "routes")),
-            tuple(_part(RoutingRule, one, "a routing rule") for one in _list(document, "rules")),
-            _part(Sysctls, document.get("sysctls", {}), "sysctls"),
+            _parts(Interface, document, "interfaces", "an interface"),
+            _parts(Route, document, "routes", "a route"),
+            _parts(RoutingRule, document, "rules", "a routing rule"),
+            _part(Sysctls, document.get("sysctls", {}), "sysctls", ("sysctls",)),
             tuple(str(one) for one in _list(document, "left-out")),
         )
 
@@ -174,35 +184,43 @@ def _document(part: Interface | Hop | Route | RoutingRule | Sysctls) -> dict[str
 def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     value = document.get(key, [])
     if not isinstance(value, list):
-        raise HostError(f'"{key}" of a host: expected a list')
+        raise HostError(f'"{key}" of a host: expected a list', (key,))
     return value
 
 
-def _part(kind: type[_Part], document: object, what: str) -> _Part:
+def _parts(kind: type[_Part], document: Mapping[str, Any], key: str, what: str) -> tuple[_Part, ...]:
+    """The parts of a host that a list describes. Raises HostError."""
+    return tuple(_part(kind, one, what, (key, number)) for number, one in enumerate(_list(document, key)))
+
+
+def _part(kind: type[_Part], document: object, what: str, path: Path) -> _Part:
     """A part of a host from its document. Raises HostError."""
     if not isinstance(document, dict):
-        raise HostError(f"{what} of a host: expected keys with values")
+        raise HostError(f"{what} of a host: expected keys with values", path)
     values: dict[str, Any] = {str(key).replace("-", "_"): value for key, value in document.items()}
     defaults = {one.name: one.default for one in fields(kind)}
     for name, value in values.items():
+        place = (*path, name.replace("_", "-"))
         if name not in defaults:
-            raise HostError(f'unknown key "{name.replace("_", "-")}" of {what}')
-        values[name] = _value(name, value, defaults[name], what)
+            raise HostError(f'unknown key "{place[-1]}" of {what}', place)
+        values[name] = _value(value, defaults[name], what, place)
     try:
         return kind(**values)
     except TypeError as error:
-        raise HostError(f"{what} of a host lacks a key: {error}") from error
+        raise HostError(f"{what} of a host lacks a key: {error}", path) from error
 
 
-def _value(name: str, value: object, default: object, what: str) -> object:
+def _value(value: object, default: object, what: str, path: Path) -> object:
     """A value, of the type that the default has; a key without a default is text, or the number of a rule."""
-    if name == "hops":
-        return tuple(_part(Hop, one, "a next hop") for one in _entries(value, name, what))
+    key = str(path[-1])
+    if key == "hops":
+        hops = enumerate(_entries(value, what, path))
+        return tuple(_part(Hop, one, "a next hop", (*path, number)) for number, one in hops)
     if isinstance(default, tuple):
-        return tuple(map(str, _entries(value, name, what)))
-    expected = _expected(name, default)
+        return tuple(map(str, _entries(value, what, path)))
+    expected = _expected(key, default)
     if type(value) is not expected:
-        raise HostError(f'"{name.replace("_", "-")}" of {what}: expected {_NAMES[expected]}, not {value!r}')
+        raise HostError(f'"{key}" of {what}: expected {_NAMES[expected]}, not {value!r}', path)
     return value
 
 
@@ -217,7 +235,7 @@ def _expected(name: str, default: object) -> type:
 _NAMES: Mapping[type, str] = {bool: "true or false", int: "a number", str: "text"}
 
 
-def _entries(value: object, name: str, what: str) -> list[object]:
+def _entries(value: object, what: str, path: Path) -> list[object]:
     if not isinstance(value, (list, tuple)):
-        raise HostError(f'"{name}" of {what}: expected a list')
+        raise HostError(f'"{path[-1]}" of {what}: expected a list', path)
     return list(value)

@@ -61,6 +61,27 @@ class NotYamlError(Exception):
         self.line = line
 
 
+def line_at(node: Node | None, path: Iterable[str | int]) -> int:
+    """The line of the place that keys and numbers of entries lead to, as far as they do; 0 without a tree."""
+    line = 0
+    if node is not None:
+        line = node.line
+    for step in path:
+        line, node = _step(node, step, line)
+    return line
+
+
+def _step(node: Node | None, step: str | int, line: int) -> tuple[int, Node | None]:
+    """The line of a key, or an entry, of a node, and what stands there."""
+    if isinstance(node, ListNode) and isinstance(step, int) and step < len(node.items):
+        return node.items[step].line, node.items[step]
+    if isinstance(node, MapNode):
+        for key, value in node.entries:
+            if key.text == step:
+                return key.line, value
+    return line, None
+
+
 def read_tree(data: bytes) -> Node | None:
     """The tree of a document; None for an empty one. Raises NotYamlError."""
     try:

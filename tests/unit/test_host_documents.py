@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import pytest
 
+from fwguardd.ctl.policy_run import HostFileError, host_of
 from fwguardd.packets.documents import packet_document, packet_of
 from fwguardd.packets.frames import checksum, datagrams
 from fwguardd.packets.host import Hop, Host, HostError, Interface, Route, RoutingRule, Sysctls
 from fwguardd.packets.model import ConnectionState, Packet
 from fwguardd.ruleset.model import Family
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOST = Host(
     (
@@ -54,6 +60,50 @@ def test_a_fault_in_a_document_names_the_key(document: dict[str, object], messag
     with pytest.raises(HostError) as error:
         Host.of(document)
     assert message in str(error.value)
+
+
+HOST_FILE = """\
+interfaces:
+- {name: lo, kind: loopback}
+- name: eth0
+  addresses: [192.0.2.1/24]
+  mtu: 1500
+routes:
+- to: 0.0.0.0/0
+  hops:
+  - via: 192.0.2.2
+    weight: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("mtu: 1500", "mtu: big", ":5: \"mtu\" of an interface: expected a number, not 'big'"),
+        ("mtu: 1500", "speed: 1", ':5: unknown key "speed" of an interface'),
+        (
+            "[192.0.2.1/24]",
+            "\n  - fe80::1/64\n  - 192.0.2.256/24",
+            ':6: "addresses": expected an address with its pref',
+        ),
+        ("weight: 3", "weight: heavy", ":10: \"weight\" of a next hop: expected a number, not 'heavy'"),
+        ("via: 192.0.2.2", "via: there", ":9: \"via\": expected an address, not 'there'"),
+        ("- name: eth0\n  a", "- a", ":3: an interface of a host lacks a key"),
+        ("routes:", "route:", ':6: unknown key "route" of a host'),
+        ("routes:\n", "routes: {}\nrules:\n", ':6: "routes" of a host: expected a list'),
+        ("mtu: 1500", "mtu: [", ":7: not YAML"),
+        ("mtu: 1500", "mtu: 2026-99-99", ": not YAML"),
+    ],
+)
+def test_a_fault_in_a_host_file_names_its_line(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    """A mistake in a file for --host is reported at its line, also in an entry of a list."""
+    path = tmp_path / "host.yaml"
+    path.write_text(HOST_FILE)
+    assert host_of(path).interfaces[1].name == "eth0"
+    path.write_text(HOST_FILE.replace(right, wrong))
+    with pytest.raises(HostFileError, match=f"^{re.escape(str(path))}") as error:
+        host_of(path)
+    assert f"{path}{message}" in str(error.value)
 
 
 def test_a_packet_is_what_its_document_says() -> None:
