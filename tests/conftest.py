@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import gc
 import os
 import random
 import signal
@@ -84,6 +85,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("kernel_log")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of tests out of each later garbage collection, which would read all of their memory; in the
+    processes that tests fork, it would even copy all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache
