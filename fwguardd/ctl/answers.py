@@ -61,16 +61,16 @@ def change(result: OutcomeDocument, ink: AnswerPainter, confirm: str) -> list[st
     lines = finding_lines(result["findings"], ink)
     head = f"{_paint_of(outcome, ink)(escaped(outcome))}{_change_count(result['changes'])}"
     if result["reason"]:
-        lines.append(f"{head}: {escaped(result['reason'])}")
-        lines.append(f"    {escaped(result['sentence'])}")
+        lines.append(ink.fit(f"{head}: {escaped(result['reason'])}"))
+        lines.append(ink.fit(f"    {escaped(result['sentence'])}"))
     elif outcome == "refused" and result["findings"]:
         # The first error, which the sentence goes on with, is above.
         state, _, _ = result["sentence"].partition("; files refused: ")
-        lines.append(f"{head}: nothing was changed; {escaped(state)}")
+        lines.append(ink.fit(f"{head}: nothing was changed; {escaped(state)}"))
     else:
-        lines.append(f"{head}: {escaped(result['sentence'])}")
+        lines.append(ink.fit(f"{head}: {escaped(result['sentence'])}"))
     if pending := result["pending"]:
-        lines += [ink.warn(pending_words(pending)), _next_step(pending, ink, confirm)]
+        lines += [ink.fit(ink.warn(pending_words(pending))), ink.fit(_next_step(pending, ink, confirm))]
     return lines
 
 
@@ -129,7 +129,7 @@ def _revisions(revisions: Iterable[RevisionDocument], ink: AnswerPainter) -> lis
 
 def _history_line(cells: Sequence[str], widths: Sequence[int], ink: AnswerPainter) -> str:
     """A revision; the one in force, which has a mark in the first column, is painted."""
-    line = _aligned(cells, widths)
+    line = ink.fit(_aligned(cells, widths), 12)
     if cells[0]:
         return ink.good(line)
     return line

@@ -105,10 +105,10 @@ def _check_as_text(source: OfflineInput) -> int:
     judgement = _judged(source)
     print_findings(judgement.result, judgement.tool, Painter())
     if judgement.tests is not None:
-        print(f"policy tests: {judgement.tests.totals}")
+        print(Painter().fit(f"policy tests: {judgement.tests.totals}"))
     ok = isinstance(judgement.result, Valid)
     if ok and judgement.guard.sentence:
-        print(judgement.guard.sentence)
+        print(Painter().fit(judgement.guard.sentence))
     return _exit_code(ok=ok)
 
 
@@ -189,7 +189,7 @@ def _print_static(checked: _Checked) -> None:
         return
     rules = ", ".join(f"{number} {family}" for family, number in checked.rules.items())
     missing = "errors that only iptables, the kernel or packets find are missing"
-    print(f"{paint.good('ok')}: {rules} rules, not rehearsed ({missing}); {totals}")
+    print(paint.fit(f"{paint.good('ok')}: {rules} rules, not rehearsed ({missing}); {totals}"))
 
 
 def _document(checked: _Checked) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def _print(diagnosis: Diagnosis, paint: Painter) -> None:
         ("not checked", diagnosis.unchecked),
     ):
         for line in lines:
-            print(f"{paint.bold(title)}: {escaped(line)}")
+            print(paint.fit(f"{paint.bold(title)}: {escaped(line)}"))
     print(_summary(diagnosis, paint))
 
 

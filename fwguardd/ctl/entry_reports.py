@@ -89,7 +89,7 @@ class TextReport:
 
     def unchanged(self, entry: Entry, where: str) -> None:
         """Print the place, and the end if there is one."""
-        print(f"unchanged: {printable(where)} says this already{_until(entry)}")
+        print(Painter().fit(f"unchanged: {printable(where)} says this already{_until(entry)}"))
 
     def applied(self, change: EntryChange, result: dict[str, Any]) -> None:
         """Print the state, and the end of the entry if there is one."""
@@ -104,9 +104,10 @@ class TextReport:
 
     def absent(self, directory: Path, near: Sequence[str]) -> None:
         """Print the entries that may have been meant."""
-        print(f"unchanged: there is no such entry in {printable(str(directory))}")
+        print(Painter().fit(f"unchanged: there is no such entry in {printable(str(directory))}"))
         for command in near:
-            print(f"    there is {printable(command)}; to take it out: fwguardctl remove {printable(command)}")
+            known = printable(command)
+            print(Painter().fit(f"    there is {known}; to take it out: fwguardctl remove {known}", 8))
 
     def _print(self, result: dict[str, Any]) -> None:
         lines = answers.change(result, answers.AnswerPainter(), self._confirm_command)  # type: ignore[arg-type]

@@ -213,7 +213,7 @@ def print_findings(result: Validation, tool: Tool, paint: Painter) -> None:
         print(f"{totals}. A reload would change nothing.")
         return
     rules = ", ".join(f"{number} {family}" for family, number in _rule_counts(result).items())
-    print(f"{paint.good('ok')}: {rules} rules, rehearsed with {tool}; {totals}")
+    print(paint.fit(f"{paint.good('ok')}: {rules} rules, rehearsed with {tool}; {totals}"))
 
 
 def _rule_counts(result: Valid) -> dict[str, int]:
@@ -349,7 +349,7 @@ def print_hunks(hunks: tuple[Hunk, ...], paint: Painter) -> None:
     if not hunks:
         print(paint.good("No differences: a reload would change nothing."))
         return
-    print(f"{counted(len(hunks), 'chain')} would change: {print_lines_of(hunks, paint)}.")
+    print(paint.fit(f"{counted(len(hunks), 'chain')} would change: {print_lines_of(hunks, paint)}."))
 
 
 def print_lines_of(hunks: Iterable[Hunk], paint: Painter) -> str:
@@ -367,4 +367,4 @@ def _painted(line: DiffLine, paint: Painter) -> str:
     text = paint.change(line.sign, f"{line.sign} {printable(line.text)}")
     if line.origin is None or line.sign == " ":
         return text
-    return f"{text}  {paint.dim(f'# {printable(str(line.origin))}')}"
+    return paint.with_tail(text, paint.dim(f"# {printable(str(line.origin))}"))

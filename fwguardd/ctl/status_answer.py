@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Row = tuple[str, str]
 
+_NAMES_WIDTH = len(row("", ""))
+
 MOST_SHOWN = 20
 """Differences that status prints; the verb drift prints all."""
 
@@ -47,9 +49,9 @@ def _headline(result: StatusDocument, ink: AnswerPainter) -> str:
 
 def status(result: StatusDocument, ink: AnswerPainter, now: float) -> list[str]:
     """The state of the firewall, one fact a line, the most important first."""
-    lines = [_headline(result, ink), ""]
+    lines = [ink.fit(_headline(result, ink)), ""]
     for name, text in _facts(result, ink, now):
-        lines.append(row(name, text))
+        lines.append(ink.fit(row(name, text), _NAMES_WIDTH))
     if result["last_refusal"] is not None:
         lines += ["", *finding_lines(result["last_refusal"]["findings"], ink)]
     return lines

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.pager import is_terminal
@@ -15,15 +17,32 @@ if TYPE_CHECKING:
 
 _BOLD, _RED, _YELLOW, _GREEN, _DIM, _RESET = "\x1b[1m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 LONGEST_SHOWN_LINE = 160
+_WORD = re.compile(r" *[^ ]+")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Painter:
-    """Colours text, if the output is a terminal and NO_COLOR is not set (no-color.org); ``colours`` overrides both."""
+    """Colours text, if the output is a terminal and NO_COLOR is not set (no-color.org), and folds it to the width of
+    the terminal; ``colours`` and ``width`` override these. For programs a line stays a line."""
 
-    def __init__(self, *, colours: bool | None = None) -> None:
+    def __init__(self, *, colours: bool | None = None, width: int | None = None) -> None:
         if colours is None:
             colours = is_terminal() and "NO_COLOR" not in os.environ
-        self._on = colours
+        if width is None and is_terminal():
+            width = shutil.get_terminal_size().columns
+        self._on, self._width = colours, width
+
+    def fit(self, line: str, indent: int = 4) -> str:
+        """A line, folded to the width of the terminal; what does not fit is indented below it."""
+        if self._width is None:
+            return line
+        return folded(line, self._width, indent)
+
+    def with_tail(self, line: str, tail: str) -> str:
+        """A rule with a remark behind it; where both do not fit, the remark is below. The rule stays whole."""
+        if self._width is None or _length(f"{line}  {tail}") <= self._width:
+            return f"{line}  {tail}"
+        return f"{line}\n{self.fit(f'    {tail}')}"
 
     def good(self, text: str) -> str:
         """A good result."""
@@ -59,11 +78,11 @@ class Painter:
 
     def finding(self, finding: Finding) -> str:
         """A finding as compilers print it: place, severity, message, code; below it the line, and what to do."""
-        lines = [f"{self._head(finding)} {self.dim(f'[{finding.code}]')}"]
+        lines = [self.fit(f"{self._head(finding)} {self.dim(f'[{finding.code}]')}")]
         if finding.line_text:
             lines += self._excerpt(finding)
         if finding.hint:
-            lines.append(f"    {self.dim('→')} {printable(finding.hint)}")
+            lines.append(self.fit(f"    {self.dim('→')} {printable(finding.hint)}", 6))
         return "\n".join(lines)
 
     def _excerpt(self, finding: Finding) -> list[str]:
@@ -82,6 +101,26 @@ class Painter:
         if not self._on:
             return text
         return f"{colour}{text}{_RESET}"
+
+
+def folded(line: str, width: int, indent: int) -> str:
+    """A line in as many as it takes, those after the first with so many blanks before them. Colours take no room. A
+    word that is longer stays whole, so that it can be copied."""
+    if _length(line) <= width:
+        return line
+    lines, shown = [], ""
+    for word in _WORD.findall(line):
+        if shown.strip() and _length(shown + word) > width:
+            lines.append(shown)
+            shown = " " * indent + word.lstrip(" ")
+        else:
+            shown += word
+    return "\n".join([*lines, shown])
+
+
+def _length(text: str) -> int:
+    """The columns that a text takes."""
+    return len(_COLOUR.sub("", text))
 
 
 def as_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:

@@ -193,7 +193,7 @@ def _print_unchanged(target: Target) -> None:
     if target.source.json:
         print(json.dumps({"outcome": "unchanged", "changed": False, "findings": []}))
     else:
-        print(f"unchanged: {target.rules_dir} has these files already, and they are applied")
+        print(Painter().fit(f"unchanged: {target.rules_dir} has these files already, and they are applied"))
 
 
 _EXIT_CODES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.netns.on_terminal import on_terminal, too_wide
 from tests.netns.test_whole_directory import ctl, names
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def _document(daemon: Any, *argv: str, code: int = 0) -> dict[str, Any]:
 def test_entries(start_daemon: Start, saved: Saved) -> None:
     """An entry is one for both families, applied with the other files, and written once; what is refused leaves the
     file as it was; what is taken out leaves what was there. An end comes by itself, also with apply: manual. The
-    last rule of a table leaves the table empty, which is no difference."""
+    last rule of a table leaves the table empty, which is no difference. What is
+    printed fits a terminal of 80 columns."""
     start: dict[str, str] = {"00-base.rules": BASE, "10-ssh.rules": SSH, "99-drop.rules": "-A INPUT -j DROP\n"}
     daemon = start_daemon(start, "apply: manual\nconfirm_changes: 60s\n")
     daemon.event("rules.held")
@@ -66,5 +68,15 @@ def test_entries(start_daemon: Start, saved: Saved) -> None:
     assert "- -A PREROUTING -p tcp -m tcp --dport 8443" in ctl(daemon, "remove", *forward)
     assert "No differences" in ctl(daemon, "diff", "--rules-dir", str(daemon.rules))
     assert ("8443" in str(saved()), names(daemon.rules)) == (False, files)
+    socket = ("--socket", str(daemon.config.parent / "run" / "control.sock"))
+    for argv in (
+        ("allow", *socket, "smtp", "--from", OFFICE),
+        ("deny", *socket, "pop3s"),
+        ("remove", *socket, "pop3s"),
+    ):
+        assert too_wide(on_terminal(*argv)) == []
+    for argv in (("status", *socket), ("history", *socket), ("check", "--static", str(daemon.rules))):
+        assert too_wide(on_terminal(*argv)) == []
+    ctl(daemon, "remove", "smtp", "--from", OFFICE)
     status = _document(daemon, "status")
     assert (status["state"], status["files"], status["pending"]) == ("in-force", "applied", None)
