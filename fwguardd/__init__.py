@@ -29,7 +29,8 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed
       denials            LOG lines and NFLOG packets -> events: line_parser, packets, aggregation, pipeline
-        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and authors, kmsg, NFLOG
+        kernel           thin I/O: iptables programs, rehearsal namespaces, netlink notices and authors, kmsg, NFLOG, z3
+          proof          rulesets as formulas over all packets, pure: what a solver can prove of them
           packets        packets through a ruleset, pure: packets, journeys, hosts, frames
           ruleset        the language of rule files, pure: parser, compose, lint, diff, plan, preserve, known_programs
           events         every event, with its MESSAGE_ID, priority and meaning; event_fields has their fields

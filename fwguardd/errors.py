@@ -1,4 +1,7 @@
-"""The bases of errors that a program prints and ends with: their message says everything that the user needs."""
+"""The bases of errors that a program prints and ends with: their message says everything that the user needs.
+
+This module is pure.
+"""
 
 
 class ReportedError(Exception):

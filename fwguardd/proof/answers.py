@@ -1,0 +1,171 @@
+"""Questions about all packets of a set, and answers: proved, a packet that shows the opposite, or what it depends on.
+
+`decide` asks whether a formula, built in a scope, holds for any packet. Variables that no packet decides are free. A
+packet for which it holds whatever they are is a `Counterexample`. Where there is none, but one for which it may hold,
+the answer is `Possible`, with the parts of rules on which that depends. The solver is given by the caller.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fwguardd.errors import ReportedError
+from fwguardd.proof.fields import packet_variables
+from fwguardd.proof.formulas import negation
+from fwguardd.proof.intervals import intersection
+from fwguardd.proof.smtlib import CHECK, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from fwguardd.proof.fields import Field
+    from fwguardd.proof.formulas import Formula, FreePart, Scope, Variable
+    from fwguardd.proof.intervals import Intervals
+    from fwguardd.ruleset.model import Family
+
+    Build = Callable[[Scope], Formula]
+    Preferences = Sequence[Mapping[Field, Intervals]]
+
+MOST_ROUNDS: Final = 8
+"""How often a packet is looked for for which the free parts do not matter."""
+
+
+class Asker(Protocol):
+    """A solver that reads SMT-LIB 2. `fwguardd.kernel.z3_solver.Solver` is the real one."""
+
+    def ask(self, text: str) -> str:
+        """What it prints. Raises ReportedError where it has no answer in time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A packet: the numbers in its fields, and the values of the free variables with which the formula holds for it."""
+
+    fields: Mapping[Field, int]
+    free: Mapping[Variable, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The formula holds for no packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """It holds for this packet, whatever is not modelled."""
+
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Possible:
+    """It holds for this packet or not: that depends on these parts of rules."""
+
+    values: Values
+    depends: tuple[FreePart, ...]
+
+
+Answer = Proved | Counterexample | Possible
+
+
+def decide(build: Build, scope: Scope, family: Family, solver: Asker, preferred: Preferences = ()) -> Answer:
+    """Whether a formula holds for any packet of a scope. ``build`` makes it, in this scope and in narrower ones. Of
+    several packets one is told that has the preferred values, as far as there is one. Raises ReportedError."""
+    formula = build(scope)
+    if formula is False:
+        return Proved()
+    return _Decision(build, scope, family, solver, preferred).decide(formula)
+
+
+@dataclass(slots=True)
+class _Decision:
+    build: Build
+    scope: Scope
+    family: Family
+    solver: Asker
+    preferred: Preferences
+
+    def decide(self, formula: Formula) -> Answer:
+        """The answer for a formula that holds for some values, perhaps."""
+        variables = packet_variables(self.family)
+        script = Script(self.scope)
+        text = [script.declare(variables.values()), script.add((formula,))]
+        possible: Possible | None = None
+        for number in range(MOST_ROUNDS):
+            found = self._find("\n".join(text), script)
+            text = []
+            if found is None:
+                break
+            values = Values({name: found[variable] for name, variable in variables.items()}, _free_of(found))
+            against, parts = self._against(values, f"r{'abcdefgh'[number]}")
+            if against is None:
+                return Counterexample(self._usual(values))
+            possible = possible or Possible(self._usual(values), parts)
+            narrower = self.scope.fixed(against)
+            text.append(script.add((self.build(narrower),)))
+        return possible or Proved()
+
+    def _find(self, text: str, script: Script) -> dict[Variable, int] | None:
+        """Values with which all that was asserted holds; None where there are none."""
+        if _is_unsatisfied(self.solver.ask(f"{text}\n{CHECK}")):
+            return None
+        return script.values(self.solver.ask(script.question()))
+
+    def _usual(self, values: Values) -> Values:
+        """The same packet with the preferred values in fields where they change nothing."""
+        for limits in self.preferred:
+            changed = Values({**values.fields, **dict(self._within_domains(limits))}, values.free)
+            if self.build(self._point(changed.fields).fixed(changed.free)) is True:
+                values = changed
+        return values
+
+    def _within_domains(self, limits: Mapping[Field, Intervals]) -> Iterator[tuple[Field, int]]:
+        """The first value of each field that the packets may have."""
+        variables = packet_variables(self.family)
+        for name, numbers in limits.items():
+            possible = intersection(self.scope.domain(variables[name]), numbers)
+            if possible:
+                yield name, possible[0][0]
+
+    def _point(self, fields: Mapping[Field, int]) -> Scope:
+        variables = packet_variables(self.family)
+        return self.scope.fixed({variables[name]: number for name, number in fields.items()})
+
+    def _against(self, values: Values, prefix: str) -> tuple[dict[Variable, int] | None, tuple[FreePart, ...]]:
+        """Values of free variables with which the formula does not hold for a packet, and the parts that it depends on;
+        None if it holds with all."""
+        point = self._point(values.fields)
+        rest = self.build(point)
+        if rest is True:
+            return None, ()
+        script = Script(point, prefix)
+        text = script.add((negation(rest),))
+        failed = _is_unsatisfied(self.solver.ask(f"(push 1)\n{text}\n{CHECK}"))
+        found: dict[Variable, int] = {}
+        if not failed:
+            found = script.values(self.solver.ask(script.question()))
+        self.solver.ask("(pop 1)")
+        if failed:
+            return None, ()
+        return _free_of(found), _parts_of(found)
+
+
+def _is_unsatisfied(answer: str) -> bool:
+    """Whether a solver found no values. Raises ReportedError where it does not know."""
+    if "unknown" in answer:
+        raise ReportedError("the solver found no answer")
+    return "unsat" in answer
+
+
+def _free_of(values: Mapping[Variable, int]) -> dict[Variable, int]:
+    return {variable: number for variable, number in values.items() if variable.part is not None}
+
+
+def _parts_of(variables: Iterable[Variable]) -> tuple[FreePart, ...]:
+    """The parts of rules that free variables stand for, each once."""
+    parts = dict.fromkeys(variable.part for variable in variables if variable.part is not None)
+    return tuple(parts)

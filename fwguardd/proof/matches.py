@@ -1,0 +1,382 @@
+"""The matches of a rule's text -> what they ask of a packet (`fwguardd.proof.parts`).
+
+How the kernel reads each option is in net/netfilter/xt_*.c and net/ipv4/netfilter/ip_tables.c of Linux. What is not
+read here becomes `Unknown`, with the words by which a message names it. All options of a rule must hold.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.packets import case_values
+from fwguardd.packets.model import TCP_FLAGS
+from fwguardd.proof.fields import (
+    MULTICAST,
+    NO_OWNER,
+    STATES,
+    Field,
+)
+from fwguardd.proof.intervals import Intervals, everything, of_network, single, united
+from fwguardd.proof.parts import MaskTest, Opposite, Part, Some, Test, Unknown
+from fwguardd.ruleset.conditions import SYN_ONLY, networks_of, protocol_name, states_of
+from fwguardd.ruleset.model import Family
+from fwguardd.ruleset.values import LAST_PORT, read_number, read_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from fwguardd.proof.fields import Surroundings
+    from fwguardd.ruleset.rule_view import Match, Option, RuleView
+
+_NEUTRAL: Final = frozenset({"comment", "nfacct", "tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmp6", "icmpv6"})
+"""Matches that ask nothing without options."""
+
+_STEADY: Final = frozenset(
+    {"addrtype", "ah", "bpf", "cgroup", "dccp", "dscp", "dst", "ecn", "esp", "frag", "geoip", "hbh", "helper", "hl"}
+    | {"ipv6header", "length", "mac", "mh", "owner", "physdev", "pkttype", "policy", "realm", "rpfilter", "rt", "sctp"}
+    | {"set", "socket", "state", "conntrack", "string", "tcp", "tcpmss", "time", "tos", "ttl", "u32", "multiport"}
+)
+"""Matches that are not modelled and whose answer depends on nothing but the packet, the time and the host."""
+
+_ALL_TCP_FLAGS: Final = "FIN,SYN,RST,PSH,ACK,URG"
+_ANY_ICMP_TYPE: Final = 255
+_PROTOCOL_NUMBERS: Final[Mapping[str, int]] = {
+    "tcp": 6,
+    "udp": 17,
+    "icmp": 1,
+    "ipv6-icmp": 58,
+    "sctp": 132,
+    "igmp": 2,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "dccp": 33,
+    "udplite": 136,
+    "ipencap": 4,
+    "ipip": 4,
+    "ipv6": 41,
+    "ospf": 89,
+    "ospfigp": 89,
+    "pim": 103,
+    "vrrp": 112,
+    "mobility-header": 135,
+    "ipv6-mh": 135,
+    "mh": 135,
+    "ipcomp": 108,
+}
+
+
+class NotModelledError(Exception):
+    """An option or a value is not read here."""
+
+
+def parts_of(view: RuleView, known: Surroundings) -> list[Part]:
+    """What a rule asks, in no order."""
+    parts = list(_core_parts(view, known))
+    for match in view.matches:
+        parts += _match_parts(match, known)
+    return parts
+
+
+def _core_parts(view: RuleView, known: Surroundings) -> Iterator[Part]:
+    for option in view.options:
+        read = _CORE.get(option.name)
+        if read is not None:
+            yield _read(read, option, known, f"{option.name} {option.value}".strip(), is_steady=True)
+
+
+def _match_parts(match: Match, known: Surroundings) -> Iterator[Part]:
+    """The parts of one match extension."""
+    readers = _MODULES.get(match.module)
+    options = [option for option in match.options if option.name not in _IGNORED]
+    is_steady = match.module in _STEADY
+    if (readers is None and match.module not in _NEUTRAL) or (match.module in _WHOLE and len(options) > 1):
+        yield Unknown(_in_words(match), is_steady)
+    else:
+        for option in options:
+            read = (readers or {}).get(option.name, _not_modelled)
+            words = f"-m {match.module} {option.name} {' '.join(option.values)}".strip()
+            yield _read(read, option, known, words, is_steady=is_steady)
+
+
+def _in_words(match: Match) -> str:
+    """A match as it is written, for messages and as the name of its answer."""
+    words = ["-m", match.module]
+    for option in match.options:
+        words += [*["!"] * option.negated, option.name, *option.values]
+    return " ".join(words)
+
+
+def _read(
+    read: Callable[[Option, Surroundings], Part], option: Option, known: Surroundings, words: str, *, is_steady: bool
+) -> Part:
+    part: Part
+    try:
+        part = read(option, known)
+    except NotModelledError:
+        part = Unknown(words, is_steady)
+    if option.negated:
+        return Opposite(part)
+    return part
+
+
+def _not_modelled(_option: Option, _known: Surroundings) -> Part:
+    raise NotModelledError
+
+
+def _fragments(_option: Option, _known: Surroundings) -> Part:
+    raise NotModelledError
+
+
+def _addresses(field: Field) -> Callable[[Option, Surroundings], Part]:
+    """A reader of networks with commas between them."""
+
+    def read(option: Option, known: Surroundings) -> Part:
+        networks = networks_of(option.value)
+        versions = {network.version for network in networks}
+        if len(networks) != 1 + option.value.count(",") or versions != {known.family.number}:
+            raise NotModelledError
+        ranges = list(map(of_network, networks))
+        if None not in ranges:
+            return Test(field, united(part for one in ranges if one for part in one))
+        if len(networks) > 1:
+            raise NotModelledError
+        return MaskTest(field, networks[0].mask, networks[0].address & networks[0].mask)
+
+    return read
+
+
+def _interface(field: Field) -> Callable[[Option, Surroundings], Part]:
+    def read(option: Option, known: Surroundings) -> Part:
+        return Test(field, known.interfaces.matching(option.value))
+
+    return read
+
+
+def _protocol(option: Option, _known: Surroundings) -> Part:
+    name = protocol_name(option.value)
+    if name == "all":
+        return Test(Field.PROTOCOL, everything(8))
+    number = read_number(name)
+    if number is None:
+        number = _PROTOCOL_NUMBERS.get(name)
+    if number is None or number > 255:
+        raise NotModelledError
+    return Test(Field.PROTOCOL, single(number))
+
+
+def _port_numbers(value: str) -> Intervals:
+    """Ports of a list. Raises NotModelledError for a name that is not known."""
+    ranges = read_ports(value)
+    if len(ranges) != 1 + value.count(","):
+        raise NotModelledError
+    for first, last in ranges:
+        if first > last or last > LAST_PORT:
+            raise NotModelledError
+    return united((ports.first, ports.last) for ports in ranges)
+
+
+def _ports(*fields: Field) -> Callable[[Option, Surroundings], Part]:
+    """A reader of a list of ports: one of these fields has one of them."""
+
+    def read(option: Option, _known: Surroundings) -> Part:
+        numbers = _port_numbers(option.value)
+        tests = tuple(Test(field, numbers) for field in fields)
+        if len(tests) == 1:
+            return tests[0]
+        return Some(tests)
+
+    return read
+
+
+def flag_bits(names: str) -> int:
+    """The bits of TCP flags with commas between them; ALL and NONE as in iptables-extensions(8), "tcp"."""
+    text = names.upper().replace("ALL", _ALL_TCP_FLAGS)
+    bits = 0
+    for name in text.split(","):
+        if name in TCP_FLAGS:
+            bits |= 1 << TCP_FLAGS.index(name)
+        elif name != "NONE":
+            raise NotModelledError
+    return bits
+
+
+def _tcp_flags(option: Option, _known: Surroundings) -> Part:
+    if len(option.values) != 2:
+        raise NotModelledError
+    return MaskTest(Field.FLAGS, flag_bits(option.values[0]), flag_bits(option.values[1]))
+
+
+def _syn(_option: Option, _known: Surroundings) -> Part:
+    return MaskTest(Field.FLAGS, *map(flag_bits, SYN_ONLY))
+
+
+def _icmp(option: Option, known: Surroundings) -> Part:
+    """A type, or type/code. "any" is one of IPv4 (net/ipv4/netfilter/ip_tables.c, icmp_type_code_match)."""
+    if option.value == "any" or (known.family is Family.IPV4 and option.value == str(_ANY_ICMP_TYPE)):
+        return Test(Field.TYPE, everything(8))
+    number, slash, code = option.value.partition("/")
+    if slash:
+        return _message(_byte(number), _byte(code))
+    if number.isdigit():
+        return Test(Field.TYPE, single(_byte(number)))
+    return _named_icmp(number, known.family)
+
+
+def _byte(text: str) -> int:
+    number = read_number(text)
+    if number is None or number > 255:
+        raise NotModelledError
+    return number
+
+
+def _named_icmp(name: str, family: Family) -> Part:
+    """A type by a name that stands for all its codes."""
+    if name.endswith(("-unreachable", "-needed", "-route")) and name != "destination-unreachable":
+        raise NotModelledError
+    try:
+        for of, kind, _ in case_values.icmp_types(name):
+            if of is family:
+                return Test(Field.TYPE, single(kind))
+    except ValueError as error:
+        raise NotModelledError from error
+    raise NotModelledError
+
+
+def _message(kind: int, code: int) -> Part:
+    return Opposite(
+        Some((Opposite(Test(Field.TYPE, single(kind))), Opposite(Test(Field.CODE, single(code)))))
+    )  # Both hold.
+
+
+def _state(option: Option, _known: Surroundings) -> Part:
+    """Connection states, and whether the addresses are translated (net/netfilter/xt_conntrack.c)."""
+    states = states_of(option.value)
+    if not states:
+        raise NotModelledError
+    tests: list[Part] = []
+    numbers = [STATES[name] for name in states if name in STATES]
+    if numbers:
+        tests.append(Test(Field.STATE, united((number, number) for number in numbers)))
+    tests += [Test(field, single(1)) for field in (Field.SNAT, Field.DNAT) if field.name in states]
+    if len(tests) == 1:
+        return tests[0]
+    return Some(tuple(tests))
+
+
+def _mark(option: Option, _known: Surroundings) -> Part:
+    value, mask = masked_number(option.value)
+    return MaskTest(Field.MARK, mask, value)
+
+
+def masked_number(text: str) -> tuple[int, int]:
+    """The number and the mask of NUMBER/MASK; without a mask, all bits. Raises NotModelledError."""
+    value, slash, mask = text.partition("/")
+    numbers = read_number(value), read_number(mask) if slash else 0xFFFF_FFFF
+    if numbers[0] is None or numbers[1] is None or max(numbers[0], numbers[1]) > 0xFFFF_FFFF:
+        raise NotModelledError
+    return numbers[0], numbers[1]
+
+
+def _address_range(field: Field) -> Callable[[Option, Surroundings], Part]:
+    def read(option: Option, known: Surroundings) -> Part:
+        first, dash, last = option.value.partition("-")
+        return Test(
+            field, ((address_number(first, known.family), address_number(last if dash else first, known.family)),)
+        )
+
+    return read
+
+
+def address_number(text: str, family: Family) -> int:
+    """An address as a number. Raises NotModelledError."""
+    try:
+        if family is Family.IPV6:
+            return int(IPv6Address(text))
+        return int(IPv4Address(text))
+    except AddressValueError as error:
+        raise NotModelledError from error
+
+
+def _owner(field: Field) -> Callable[[Option, Surroundings], Part]:
+    """A reader of a user or a group, or a range of them, by number."""
+
+    def read(option: Option, _known: Surroundings) -> Part:
+        first, dash, last = option.value.partition("-")
+        low = read_number(first)
+        high = read_number(last) if dash else low
+        if low is None or high is None:
+            raise NotModelledError
+        return Test(field, ((low, high),))
+
+    return read
+
+
+def _has_socket(_option: Option, _known: Surroundings) -> Part:
+    return Test(Field.UID, ((0, NO_OWNER - 1),))
+
+
+def _address_type(field: Field) -> Callable[[Option, Surroundings], Part]:
+    """A reader of the kinds of addresses that are known here: those of the host, and multicast."""
+
+    def read(option: Option, known: Surroundings) -> Part:
+        kinds = {"MULTICAST": MULTICAST[known.family], "LOCAL": known.own}
+        ranges: list[tuple[int, int]] = []
+        for kind in option.value.split(","):
+            addresses = kinds.get(kind)
+            if addresses is None:
+                raise NotModelledError
+            ranges += addresses
+        return Test(field, united(ranges))
+
+    return read
+
+
+_SET_FIELDS: Final = {"src": Field.SOURCE, "dst": Field.DESTINATION}
+
+
+def _match_set(option: Option, known: Surroundings) -> Part:
+    """A set of addresses whose contents are known."""
+    if len(option.values) != 2:
+        raise NotModelledError
+    addresses, field = known.sets.get(option.values[0]), _SET_FIELDS.get(option.values[1])
+    if addresses is None or field is None:
+        raise NotModelledError
+    return Test(field, addresses)
+
+
+_CORE: Final[Mapping[str, Callable[[Option, Surroundings], Part]]] = {
+    "-s": _addresses(Field.SOURCE),
+    "-d": _addresses(Field.DESTINATION),
+    "-i": _interface(Field.IN),
+    "-o": _interface(Field.OUT),
+    "-p": _protocol,
+    "-f": _fragments,
+}
+_SINGLE_PORTS: Final = {"--sport": _ports(Field.SPORT), "--dport": _ports(Field.DPORT)}
+_LISTED_PORTS: Final = {
+    "--sports": _ports(Field.SPORT),
+    "--dports": _ports(Field.DPORT),
+    "--ports": _ports(Field.SPORT, Field.DPORT),
+}
+_TCP: Final = {**_SINGLE_PORTS, "--tcp-flags": _tcp_flags, "--syn": _syn}
+_STATES: Final = {"--ctstate": _state, "--state": _state}
+_ICMP: Final = {"--icmp-type": _icmp, "--icmpv6-type": _icmp}
+_MODULES: Final[Mapping[str, Mapping[str, Callable[[Option, Surroundings], Part]]]] = {
+    **dict.fromkeys(("udp", "udplite", "sctp", "dccp", "17", "132", "136", "33"), _SINGLE_PORTS),
+    **dict.fromkeys(("tcp", "6"), _TCP),
+    **dict.fromkeys(("icmp", "icmp6", "icmpv6", "ipv6-icmp", "1", "58"), _ICMP),
+    "multiport": _LISTED_PORTS,
+    **dict.fromkeys(("conntrack", "state"), _STATES),
+    "mark": {"--mark": _mark},
+    "iprange": {"--src-range": _address_range(Field.SOURCE), "--dst-range": _address_range(Field.DESTINATION)},
+    "owner": {"--uid-owner": _owner(Field.UID), "--gid-owner": _owner(Field.GID), "--socket-exists": _has_socket},
+    "addrtype": {"--src-type": _address_type(Field.SOURCE), "--dst-type": _address_type(Field.DESTINATION)},
+    "set": {"--match-set": _match_set},
+}
+_IGNORED: Final = frozenset({"--comment", "--nfacct-name", ""})
+_WHOLE: Final = frozenset({"set"})
+"""Matches that are read only if they have a single option: others count, or limit what they match."""

@@ -1,0 +1,226 @@
+"""The packet of an answer: as one that can be sent, in words, and with the rule that decides about it.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.packets.model import TCP_FLAGS, ConnectionState, Direction, Packet, Verdict
+from fwguardd.packets.packet_words import packet_in_words
+from fwguardd.proof.fields import (
+    ESTABLISHED,
+    ICMP,
+    ICMPV6,
+    INVALID,
+    NEW,
+    NO_OWNER,
+    RELATED,
+    SCTP,
+    TCP,
+    UDP,
+    UNTRACKED,
+    Field,
+    packet_variables,
+)
+from fwguardd.proof.formulas import both
+from fwguardd.proof.parts import Effect
+from fwguardd.proof.traversal import traverse
+from fwguardd.ruleset.model import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fwguardd.proof.answers import Values
+    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.formulas import Variable
+    from fwguardd.proof.packet_sets import PacketSet
+    from fwguardd.proof.reading import ReadTables
+    from fwguardd.proof.traversal import Outcome
+    from fwguardd.proof.walk import Meeting, Visit
+    from fwguardd.ruleset.model import Origin, Rule
+
+_PROTOCOLS: Final = {TCP: "tcp", UDP: "udp", SCTP: "sctp"}
+_ICMP: Final = {(Family.IPV4, ICMP): "icmp", (Family.IPV6, ICMPV6): "icmpv6"}
+_STATES: Final = {
+    NEW: ConnectionState.NEW,
+    ESTABLISHED: ConnectionState.ESTABLISHED,
+    RELATED: ConnectionState.RELATED,
+    UNTRACKED: ConnectionState.UNTRACKED,
+    INVALID: ConnectionState.NEW,
+}
+
+
+def protocol_text(number: int, family: Family) -> str:
+    """The name of a protocol of packets, or its number as text."""
+    return _ICMP.get((family, number)) or _PROTOCOLS.get(number) or str(number)
+
+
+def packet_of(fields: Mapping[Field, int], known: Surroundings, direction: Direction) -> Packet:
+    """The packet with these numbers in its fields. One whose state is INVALID is made as a new one: the kernel sees
+    itself that it can belong to no connection."""
+    protocol = fields[Field.PROTOCOL]
+    name = protocol_text(protocol, known.family)
+    has_ports = protocol in _PROTOCOLS
+    return Packet(
+        known.family,
+        name,
+        _address(fields[Field.SOURCE], known.family),
+        _address(fields[Field.DESTINATION], known.family),
+        _if(has_ports, fields[Field.SPORT]),
+        _if(has_ports, fields[Field.DPORT]),
+        *_interfaces(fields, known, direction),
+        _STATES[fields[Field.STATE]],
+        _if(name in _ICMP.values(), fields[Field.TYPE]),
+        fields[Field.CODE] * (name in _ICMP.values()),
+        _flags(fields[Field.FLAGS]),
+        *_owner(fields, direction),
+        mark=fields[Field.MARK],
+    )
+
+
+def _if(condition: bool, number: int) -> int | None:  # noqa: FBT001 - a value, not a switch.
+    if condition:
+        return number
+    return None
+
+
+def _address(number: int, family: Family) -> IPv4Address | IPv6Address:
+    if family is Family.IPV4:
+        return IPv4Address(number)
+    return IPv6Address(number)
+
+
+def _interfaces(
+    fields: Mapping[Field, int], known: Surroundings, direction: Direction
+) -> tuple[str | None, str | None]:
+    """The interfaces by which the packet comes in and leaves."""
+    names = known.interfaces.names
+    came_in, leaves = names[fields[Field.IN]], names[fields[Field.OUT]]
+    if direction is Direction.INBOUND:
+        return came_in, None
+    if direction is Direction.OUTBOUND:
+        return None, leaves
+    return came_in, leaves
+
+
+def _flags(bits: int) -> frozenset[str]:
+    return frozenset(name for place, name in enumerate(TCP_FLAGS) if bits >> place & 1)
+
+
+def _owner(fields: Mapping[Field, int], direction: Direction) -> tuple[int | None, int | None]:
+    if direction is not Direction.OUTBOUND:
+        return None, None
+    return tuple(_if(fields[name] < NO_OWNER, fields[name]) for name in (Field.UID, Field.GID))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the model says of one packet: the verdict, and the rule or policy that made it. ``rule`` is None for a
+    policy, ``chain`` is "" where nothing of the ruleset is met."""
+
+    verdict: Verdict
+    table: str = ""
+    chain: str = ""
+    position: int | None = None
+    rule: Rule | None = None
+    origin: Origin | None = None
+
+    @property
+    def words(self) -> str:
+        """The rule as it is in the ruleset, or the policy, with its place."""
+        if not self.chain:
+            return "no rule or policy"
+        place = f"-t {self.table} ".replace("-t filter ", "")
+        text = f"the policy of {place}{self.chain}"
+        if self.rule is not None:
+            text = f'"{place}-A {self.chain} {self.rule.text}"'
+        if self.origin is None:
+            return text
+        return f"{text} at {self.origin}"
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A packet that shows an answer, with what the model says of it. Packets whose state is INVALID have the state
+    "new" here: no test can name the other."""
+
+    packet: Packet
+    is_invalid: bool
+    decided: Decided
+
+    @property
+    def words(self) -> str:
+        """The packet in words."""
+        words = packet_in_words(self.packet)
+        if self.is_invalid:
+            return f"{words} (of no connection: INVALID)"
+        return words
+
+
+def witness_of(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Witness:
+    """The packet with these values, with what a ruleset does with it if the free parts are as they are there."""
+    packet = packet_of(values.fields, known, packets.direction)
+    return Witness(packet, values.fields[Field.STATE] == INVALID, decided(rules, packets, values, known))
+
+
+def decided(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Decided:
+    """What a ruleset does with a packet, if the free parts are as they are in these values. Free parts that have none
+    there are taken as 0."""
+    variables = packet_variables(known.family)
+    point: dict[Variable, int] = {variables[name]: number for name, number in values.fields.items()}
+    scope = packets.scope(known.family).fixed({**point, **values.free})
+    scope.default_free = 0
+    outcome = traverse(rules, packets.direction, scope, known)
+    for verdict, formula in (
+        (Verdict.ACCEPT, outcome.accept),
+        (Verdict.DROP, outcome.drop),
+        (Verdict.REJECT, outcome.reject),
+    ):
+        if formula is True:
+            return _by(verdict, outcome)
+    raise AssertionError("a packet with all its values has a verdict")
+
+
+def _by(verdict: Verdict, outcome: Outcome) -> Decided:
+    """The last rule or policy that made this verdict; of those that accept, that of the table filter."""
+    found = [one for one in _deciding(outcome.visits) if one.verdict is verdict]
+    if not found:
+        return Decided(verdict)
+    if verdict is Verdict.ACCEPT:
+        return next((one for one in reversed(found) if one.table == "filter"), found[-1])
+    return found[-1]
+
+
+_VERDICTS: Final = {
+    Effect.ACCEPT: (Verdict.ACCEPT,),
+    Effect.DNAT: (Verdict.ACCEPT,),
+    Effect.DROP: (Verdict.DROP,),
+    Effect.REJECT: (Verdict.REJECT,),
+    **dict.fromkeys((Effect.PROGRAM, Effect.UNKNOWN), (Verdict.ACCEPT, Verdict.DROP)),
+}
+"""What a rule that a packet meets may have done with it. Of the last two the verdict of the packet says which."""
+
+
+def _deciding(visits: Iterable[Visit]) -> Iterator[Decided]:
+    """The rules and policies that the packet of a point scope met, and that ended its way in a table."""
+    for visit in visits:
+        entered = visit.entered()
+        if entered is not True:
+            continue
+        for meeting in visit.meetings:
+            yield from _ended_by(visit, meeting)
+        if visit.policy and visit.passage is not None and visit.passage.returns is True:
+            yield Decided(Verdict(visit.policy.lower()), visit.table, visit.chain, origin=visit.origin)
+
+
+def _ended_by(visit: Visit, meeting: Meeting) -> Iterator[Decided]:
+    rule = meeting.rule
+    if both(meeting.comes, meeting.matches) is not True:
+        return
+    verdicts = _VERDICTS.get(rule.meaning.target.effect, ())
+    for verdict in verdicts:
+        yield Decided(verdict, visit.table, visit.chain, rule.position, rule.rule, rule.rule.origin)
