@@ -54,3 +54,17 @@ def days(text: str) -> float:
     if not number.isascii() or not number.isdigit() or unit not in _LONG_UNITS:
         raise ValueError(f"{text!r} is not a duration; write it as 12h, 30d or 2w")
     return int(number) * _LONG_UNITS[unit]
+
+
+SPAN_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Seconds and name of each unit of `span`, and of the one that stands beside it."""
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    whole = round(seconds)
+    for unit, name, below, below_name in SPAN_UNITS:
+        if whole >= unit:
+            large, small = whole // unit, whole % unit // below
+            return f"{large} {name} {small} {below_name}" if small else f"{large} {name}"
+    return f"{whole} s"

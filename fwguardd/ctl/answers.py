@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl.terminal import Painter
 from fwguardd.escaping import printable
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
-from fwguardd.wording import counted, local_time, local_time_of_day
+from fwguardd.wording import counted, local_time, local_time_of_day, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -294,19 +294,6 @@ def ago(seconds: float) -> str:
     """How long ago something was."""
     # The clock may have been set back since.
     return span(max(0.0, seconds))
-
-
-_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-
-
-def span(seconds: float) -> str:
-    """A duration in its two largest units."""
-    whole = round(seconds)
-    for unit, name, below, below_name in _UNITS:
-        if whole >= unit:
-            large, small = whole // unit, whole % unit // below
-            return f"{large} {name} {small} {below_name}" if small else f"{large} {name}"
-    return f"{whole} s"
 
 
 def escaped(value: object) -> str:

@@ -15,6 +15,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import events
+from fwguardd.ctl.journal_fields import as_number
 from fwguardd.ctl.line_input import FileNotPermittedError, UnreadableError, lines_of
 from fwguardd.errors import ReportedError
 from fwguardd.values import dataclass
@@ -84,6 +85,24 @@ def entries_in_journal(query: Query) -> Iterator[dict[str, Any]]:
     """
     _check(query)
     return _stream(query)
+
+
+def oldest_time(directory: Path | None) -> float | None:
+    """The time of the oldest entry of any program that this user may read, in seconds since 1970; None where that is
+    not known. The journal of this host, or that in a directory."""
+    words = ["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=__REALTIME_TIMESTAMP"]
+    if directory is not None:
+        words.append(f"--directory={directory}")
+    try:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            process.terminate()
+    except OSError:
+        return None
+    for entry in _entries([first]):
+        return (as_number(entry.get("__REALTIME_TIMESTAMP")) or 0) / 1_000_000
+    return None
 
 
 def _check(query: Query) -> None:

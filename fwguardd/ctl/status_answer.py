@@ -13,10 +13,9 @@ from fwguardd.ctl.answers import (
     pending_words,
     row,
     rule_counts,
-    span,
     tool_name,
 )
-from fwguardd.wording import counted, local_time, local_time_of_day
+from fwguardd.wording import counted, local_time, local_time_of_day, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

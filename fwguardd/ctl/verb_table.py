@@ -51,6 +51,7 @@ GROUPS = (
             Verb("drift", "how the kernel differs from the revision in force", "daemon_verbs"),
             Verb("history", "the revisions that are kept", "daemon_verbs", is_long=True),
             Verb("show", "one revision: its files, and its rules", "daemon_verbs", is_long=True),
+            Verb("report", "what happened within some days, as text or HTML", "report.command", is_long=True),
             Verb("doctor", "what on this host interferes with fwguardd", "doctor"),
         ),
     ),

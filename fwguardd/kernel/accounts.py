@@ -24,4 +24,12 @@ def group_id(name: str) -> int | None:
         return None
 
 
+def user_name(number: int) -> str | None:
+    """The name of a user; None if there is none of this number."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):
+        return None
+
+
 ACCOUNTS = Accounts(user_id, group_id)

@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word status watch counters metrics drift history show doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
+        if contains -- $word status watch counters metrics drift history show report doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
             echo $word
             return
         end
@@ -31,6 +31,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a metrics -d 'what
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a drift -d 'how the kernel differs from the revision in force'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a history -d 'the revisions that are kept'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a show -d 'one revision'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a report -d 'what happened within some days'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a doctor -d 'what on this host interferes with fwguardd'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a why -d 'whether one host can reach a port of another'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a explain -d 'each rule that a packet meets'
@@ -102,6 +103,14 @@ complete -c fwguardctl -n '__fwguardctl_is show' -l json -d 'print one JSON docu
 complete -c fwguardctl -n '__fwguardctl_is show' -l config -r -F -d 'settings file'
 complete -c fwguardctl -n '__fwguardctl_is show' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is show' -a '(__fwguardctl_revisions)'
+complete -c fwguardctl -n '__fwguardctl_is report' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is report' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is report' -l html -r -F -d 'write one HTML file'
+complete -c fwguardctl -n '__fwguardctl_is report' -l since -x -a '12h 7d 30d' -d 'from when on'
+complete -c fwguardctl -n '__fwguardctl_is report' -l journal-dir -x -a '(__fish_complete_directories)' -d 'read the journal in this directory'
+complete -c fwguardctl -n '__fwguardctl_is report' -l backend -x -a 'auto nft legacy' -d 'iptables backend of the rules in force'
+complete -c fwguardctl -n '__fwguardctl_is report' -l config -r -F -d 'settings file'
+complete -c fwguardctl -n '__fwguardctl_is report' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is doctor' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is doctor' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is doctor' -l config -r -F -d 'settings file'

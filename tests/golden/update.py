@@ -1,4 +1,4 @@
-"""Write the expected files of all golden directories, and the completions, again.
+"""Write the expected files of all golden directories, the reports, and the completions, again.
 
 Run ``.venv/bin/python -m tests.golden.update``.
 """
@@ -6,6 +6,7 @@ Run ``.venv/bin/python -m tests.golden.update``.
 from __future__ import annotations
 
 from tests.golden.completions import completion_files
+from tests.golden.reports import report_files
 from tests.golden.test_golden import DIRECTORIES, expected_files
 
 
@@ -18,7 +19,8 @@ def main() -> None:
                 path.unlink(missing_ok=True)
             else:
                 path.write_text(text, encoding="utf-8")
-    for path, text in completion_files().items():
+    for path, text in {**completion_files(), **report_files()}.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 

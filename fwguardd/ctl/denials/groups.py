@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.denials.network_database import NAME_KEYS
 from fwguardd.ctl.denials.table import rule
-from fwguardd.ctl.denials.top import BoundedCount, port
+from fwguardd.ctl.denials.top import MOST_KEYS, BoundedCount, port
 from fwguardd.escaping import printable
 from fwguardd.wording import counted
 
@@ -123,15 +123,18 @@ def _net(src: str, key: str) -> str | None:
     return str(ip_network((address, bits), strict=False))
 
 
-class UniqueCount:
-    """The number of different values: exact up to 1024, and from there on estimated with 1024 registers (HyperLogLog,
-    Flajolet and others, 2007), within about 3 percent."""
+EXACT: Final = 1024
 
-    _EXACT: Final = 1024
+
+class UniqueCount:
+    """The number of different values: exact up to a limit, and from there on estimated with 1024 registers
+    (HyperLogLog, Flajolet and others, 2007), within about 3 percent."""
+
     _BITS: Final = 10
 
-    def __init__(self) -> None:
+    def __init__(self, exact: int = EXACT) -> None:
         self._exact: set[str] | None = set()
+        self._limit = exact
         self._registers = bytearray()
 
     def add(self, text: str) -> None:
@@ -140,7 +143,7 @@ class UniqueCount:
             self._register(text)
             return
         self._exact.add(text)
-        if len(self._exact) > self._EXACT:
+        if len(self._exact) > self._limit:
             values, self._exact, self._registers = self._exact, None, bytearray(1 << self._BITS)
             for one in values:
                 self._register(one)
@@ -174,11 +177,20 @@ class UniqueCount:
 
 
 class Groups:
-    """Packets by the values of some keys; ``unique`` is the key whose different values are counted."""
+    """Packets by the values of some keys; ``unique`` is the key whose different values are counted. ``most`` is the
+    number of groups that are kept, ``exact`` the number of different values of one up to which they are exact."""
 
-    def __init__(self, by: Sequence[str], unique: str | None, names: NetworkNames | None = None) -> None:
-        self.by, self.unique, self._names_of = tuple(by), unique, names
-        self._counts: BoundedCount[tuple[str, ...]] = BoundedCount()
+    def __init__(
+        self,
+        by: Sequence[str],
+        unique: str | None,
+        names: NetworkNames | None = None,
+        *,
+        most: int = MOST_KEYS,
+        exact: int = EXACT,
+    ) -> None:
+        self.by, self.unique, self._names_of, self._exact = tuple(by), unique, names, exact
+        self._counts: BoundedCount[tuple[str, ...]] = BoundedCount(most)
         self._unique: dict[tuple[str, ...], UniqueCount] = {}
         self.total = 0
 
@@ -186,9 +198,10 @@ class Groups:
         """Count the events that are about packets. Raises DatabaseError."""
         for event in events:
             if event.is_of_packets:
-                self._add(event)
+                self.count(event)
 
-    def _add(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
+        """Count an event that is about packets. Raises DatabaseError."""
         key = tuple(self._value(event, name) for name in self.by)
         weight = event.weight
         self.total += weight
@@ -200,7 +213,7 @@ class Groups:
     def _unique_of(self, key: tuple[str, ...]) -> UniqueCount:
         found = self._unique.get(key)
         if found is None:
-            found = self._unique[key] = UniqueCount()
+            found = self._unique[key] = UniqueCount(self._exact)
         return found
 
     def _value(self, event: Event, name: str) -> str:

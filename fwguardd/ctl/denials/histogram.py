@@ -58,11 +58,12 @@ class Histogram:
         """Count the events that are about packets."""
         for event in events:
             if event.is_of_packets:
-                self._add(event)
+                self.count(event)
 
-    def _add(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
+        """Count an event that is about packets."""
         self.total += event.weight
-        begin = _begin(event.realtime, self._seconds)
+        begin = local_begin(event.realtime, self._seconds)
         if begin is None:
             self.undated += event.weight
             return
@@ -83,6 +84,16 @@ class Histogram:
             if seconds > self._seconds and seconds % self._seconds == 0:
                 return seconds
         return 2 * self._seconds
+
+    @property
+    def seconds(self) -> int:
+        """The length of an interval, which grows where there are too many of them."""
+        return self._seconds
+
+    def counts(self) -> dict[int, int]:
+        """The packets of each interval that has any, by its begin: a local time, in seconds as if there were no
+        zones."""
+        return dict(self._counts)
 
     def _intervals(self) -> list[tuple[int, int]]:
         """Begin and count of each interval from the first to the last, those without packets too where that is not
@@ -127,7 +138,7 @@ class Histogram:
         return lines
 
 
-def _begin(realtime: int | None, seconds: int) -> int | None:
+def local_begin(realtime: int | None, seconds: int) -> int | None:
     """The begin of the interval with a time: a local time, in seconds as if there were no zones."""
     if realtime is None:
         return None
