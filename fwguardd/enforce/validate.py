@@ -18,6 +18,7 @@ from fwguardd.ruleset.lint import LintContext, lint, unsilenced
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
+from fwguardd.ruleset.set_directions import directions_for_files
 from fwguardd.ruleset.set_names import kernel_sets
 from fwguardd.ruleset.statements import lines_by_path
 from fwguardd.values import dataclass
@@ -97,7 +98,8 @@ class Validator:
             return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE).bounded())
         if composition.findings.errors:
             return Invalid(composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
-        warnings = Findings((*composition.findings, *unsilenced(outcome.warnings, readings)))
+        of_files = directions_for_files(composition.candidate, snapshot.set_files)
+        warnings = Findings((*composition.findings, *unsilenced(Findings((*outcome.warnings, *of_files)), readings)))
         warnings = warnings.once_per_file(_ONCE_PER_FILE).bounded()
         return Valid(outcome.without_copies(self._context.preserve), warnings, tests.tests, snapshot.set_files)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetsUnreadableError, families_of_sets, types_of_sets
 from fwguardd.kernel.named_objects import NamedObject, existing_objects
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Family, Finding, Findings, Origin, Severity
-from fwguardd.ruleset.references import ObjectReference, SetReference, named_objects, named_sets, set_matches
+from fwguardd.ruleset.references import ObjectReference, named_objects, named_sets, set_matches
+from fwguardd.ruleset.set_directions import too_few_directions
 from fwguardd.values import dataclass
-from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +40,7 @@ def objects_named(candidate: Candidate) -> tuple[NamedByRules, Findings]:
 
 
 def _too_few_directions(candidate: Candidate) -> Sequence[Finding]:
-    """Warnings about rules that match no packet: they name fewer directions than the entries of the set have parts
-    (ip_set_test() in net/netfilter/ipset/ip_set_core.c)."""
+    """Warnings about rules that name fewer directions than the entries of sets on this host have parts."""
     references = set_matches(candidate)
     if not references:
         return ()
@@ -49,21 +48,7 @@ def _too_few_directions(candidate: Candidate) -> Sequence[Finding]:
         types = types_of_sets({reference.name for reference in references})
     except SetsUnreadableError:
         return ()  # That the sets cannot be read is reported already.
-    findings: list[Finding] = []
-    for reference in references:
-        kind = types.get(reference.name, "")
-        if reference.directions <= kind.count(","):
-            findings.append(_too_few(reference, kind))
-    return findings
-
-
-def _too_few(reference: SetReference, kind: str) -> Finding:
-    named, parts = counted(reference.directions, "direction"), 1 + kind.count(",")
-    message = f'no packet matches: the ipset "{reference.name}" ({kind}) has {parts} parts, and the rule has {named}'
-    directions = ",".join(["src"] * parts)
-    hint = f"write --match-set {reference.name} {directions}, with src or dst for each part"
-    place = reference.origin
-    return Finding("set-directions", message, place, Severity.WARNING, hint, family=reference.family)
+    return too_few_directions(references, types)
 
 
 def _objects(candidate: Candidate) -> tuple[Sequence[NamedObject], Findings]:

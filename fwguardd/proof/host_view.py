@@ -13,7 +13,7 @@ from fwguardd.proof.fields import LOOPBACK_NETWORK, Interfaces, Surroundings
 from fwguardd.proof.intervals import Intervals, complement, intersection, of_network, united
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.rule_view import RuleView
-from fwguardd.ruleset.set_files import kernel_name
+from fwguardd.ruleset.set_files import PLAIN_TYPES, kernel_name
 from fwguardd.ruleset.values import read_network
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _sets(family: Family, set_files: Iterable[SetFile]) -> dict[str, Intervals]:
     found: dict[str, Intervals] = {}
     for each in set_files:
         entries = each.entries[family]
-        if each.timeout is None and len(entries) <= MOST_ENTRIES:
+        if each.kind in PLAIN_TYPES and each.timeout is None and len(entries) <= MOST_ENTRIES:
             found[kernel_name(each.name, family)] = _addresses(entries)
     return found
 

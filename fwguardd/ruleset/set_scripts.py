@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import FAMILIES, Family
-from fwguardd.ruleset.set_files import NEW_NAME, kernel_name, read_set_file
+from fwguardd.ruleset.set_entries import WITHOUT_FAMILY
+from fwguardd.ruleset.set_files import NEW_NAME, TYPES, kernel_name, read_set_file
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _INET = {Family.IPV4: "inet", Family.IPV6: "inet6"}
 _ROOM = 65_536
 """Entries that ipset(8) leaves room for by default."""
 
-_CREATE = pattern(r"create \S+ (\S+) family inet6? .*")
+_CREATE = pattern(r"create \S+ (\S+)(?: .*)?")
 _TIMEOUT = pattern(r" timeout ([0-9]+)")
 _ADDED = pattern(r"add \S+ (\S+)(?: timeout ([0-9]+))?")
 
@@ -44,16 +45,26 @@ class LiveSet:
 
 def create_line(file: SetFile, family: Family, name: str, more: int = 0) -> str:
     """The command that makes an empty set with room for the entries of the file and as many more."""
+    if file.kind == "bitmap:port":
+        return f"create {name} bitmap:port range 0-65535" + _ending(file, " timeout {}")
     count = len(file.entries[family]) + more
     room, buckets = _ROOM, 1024
     while room < count:
         room *= 2
     while buckets < min(count, room) // 2:
         buckets *= 2
-    line = f"create {name} {file.kind} family {_INET[family]} hashsize {buckets} maxelem {room}"
-    if file.timeout is not None:
-        line += f" timeout {file.timeout}"
-    return line
+    of_family = f" family {_INET[family]}"
+    if file.kind in WITHOUT_FAMILY:
+        of_family = ""
+    line = f"create {name} {file.kind}{of_family} hashsize {buckets} maxelem {room}"
+    return line + _ending(file, " timeout {}")
+
+
+def _ending(file: SetFile, form: str) -> str:
+    """The timeout of a set in this form; "" for one without."""
+    if file.timeout is None:
+        return ""
+    return form.format(file.timeout)
 
 
 def add_lines(file: SetFile, family: Family, name: str) -> str:
@@ -103,7 +114,7 @@ def read_live(saved: str) -> LiveSet | None:
     """The set that ``ipset save NAME`` has printed; None for a type that no file makes."""
     first, _, rest = saved.partition("\n")
     created = _CREATE.fullmatch(first)
-    if created is None:
+    if created is None or created[1] not in TYPES:
         return None
     timeout = _TIMEOUT.search(first)
     if timeout is None:

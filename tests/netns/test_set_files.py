@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd.kernel.ipset_copies import make_copies_of_sets, read_copies
+from fwguardd.kernel.ipset_program import SetsNotLoadedError, destroy_set, restore_sets, save_set
+from fwguardd.kernel.set_file_copies import copies_of_files
+from fwguardd.ruleset.model import FAMILIES, Family
+from fwguardd.ruleset.set_files import SetFile, kernel_name, read_set_file
+from fwguardd.ruleset.set_scripts import Differences, LiveSet, boot_script, differences, load_script, matches, read_live
 from tests.netns.conftest import output
 from tests.netns.test_whole_directory import ctl
 from tests.waiting import wait_until
@@ -132,3 +138,63 @@ def test_policy_tests_of_a_draft_know_its_sets(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=LOADER.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 " in done.stdout
+
+
+COMPOUND = {
+    "hash:ip,port": "192.0.2.1,tcp:443\n192.0.2.1,udp:53-54\n2001:db8::1,80\n192.0.2.9,sctp:7",
+    "hash:net,port": "192.0.2.0/24,tcp:443\n192.0.2.5,sctp:9\n0.0.0.0/0,22\n2001:db8::/32,udp:53\n10.0.0.1-10.0.0.2,80",
+    "hash:net,iface": "192.0.2.0/24,eth0\n192.0.2.0/24,eth1\n::/0,wg0\n10.0.0.0/8,physdev:eth0",
+    "hash:mac": "02:00:5e:10:00:01\n02:00:5E:10:00:AB",
+    "bitmap:port": "22\n8000-8009\n0",
+}
+
+
+@pytest.mark.parametrize("head", ["", " timeout=1h"])
+def test_each_type_of_set_is_loaded_as_it_is_written(head: str) -> None:
+    """The kernel prints the entries of each type as the file is read, after a boot, a swap, and in a bed; a type that a
+    kernel lacks, as some lack hash:mac, is an error that says so."""
+    for kind, lines in COMPOUND.items():
+        file = read_set_file("/x/a.set", f"# fwguard: set {kind}{head}\n{lines}\n".encode())
+        assert isinstance(file, SetFile), file
+        assert min(map(len, file.entries.values())) > 0
+        if not _kernel_has(kind):
+            with pytest.raises(SetsNotLoadedError, match="set type not supported"):
+                restore_sets(boot_script(file))
+            continue
+        restore_sets(boot_script(file))
+        _assert_loaded(file)
+        restore_sets(load_script(file, _live_sets(file)))
+        _assert_loaded(file)
+        _assert_copied(file)
+
+
+def _kernel_has(kind: str) -> bool:
+    """Whether it has a type; that of MAC addresses is a module which some kernels are built without."""
+    if kind != "hash:mac":
+        return True
+    created = subprocess.run(["ipset", "create", "probe", kind], capture_output=True, check=False)
+    return created.returncode == 0
+
+
+def _assert_loaded(file: SetFile) -> None:
+    live = _live_sets(file)
+    assert matches(file, live)
+    assert [differences(file, family, live[family]) for family in FAMILIES] == [Differences()] * 2
+
+
+def _assert_copied(file: SetFile) -> None:
+    """The copies of a bed have the entries; ipset(8) prints them only with the revision of the type that it knows."""
+    names = [kernel_name(file.name, family) for family in FAMILIES]
+    copies = copies_of_files([file])
+    for name, loaded in read_copies(names).items():
+        copies[name]["revision"] = loaded["revision"]
+        destroy_set(name)
+    assert make_copies_of_sets(copies) == []
+    assert [_entries(name) for name in names] == [sorted(file.entries[family]) for family in FAMILIES]
+    for name in names:
+        destroy_set(name)
+
+
+def _live_sets(file: SetFile) -> dict[Family, LiveSet]:
+    live = {family: read_live(save_set(kernel_name(file.name, family))) for family in FAMILIES}
+    return {family: one for family, one in live.items() if one is not None}

@@ -6,11 +6,15 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summariz
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fwguardd.ruleset import set_files
+from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import FAMILIES, Family, Findings
+from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.set_directions import directions_for_files
 from fwguardd.ruleset.set_files import SetFile, read_set_file
 from fwguardd.ruleset.set_scripts import LiveSet, boot_script, differences, load_script, read_live
 
@@ -93,6 +97,43 @@ def test_what_is_loaded_is_what_is_compared(lines: list[str], head: str) -> None
         loaded = load_script(file, {family: other})
         assert ("203.0.113.5 timeout 9" in loaded) == bool(head)
         assert f"swap fwguard-new{name[1:]} {name}\n" in loaded
+
+
+BAD_COMPOUND = {
+    "hash:ip,port": [
+        "192.0.2.1",
+        "192.0.2.0/24,tcp:80",
+        "192.0.2.1,icmp:8",
+        "192.0.2.1,tcp:65536",
+        "x,80",
+        "192.0.2.1,",
+    ],
+    "hash:net,port": ["192.0.2.0/24", "192.0.2.0/24,http", "192.0.2.0/24,tcp:90-80", "192.0.2.0/33,80"],
+    "hash:net,iface": ["192.0.2.0/24", "192.0.2.0/24,", "192.0.2.0/24,eth0:1", "192.0.2.0/24,sixteen-letters-", "eth0"],
+    "hash:mac": ["192.0.2.1", "02:00:5e:10:00", "00:00:00:00:00:00", "02-00-5e-10-00-01"],
+    "bitmap:port": ["192.0.2.1", "tcp:80", "65536", "90-80", "-80", "http"],
+    "hash:ip": ["192.0.2.0/24"],
+}
+
+
+@pytest.mark.parametrize("kind", BAD_COMPOUND)
+def test_each_type_has_its_own_form_of_entries(kind: str) -> None:
+    """What is no entry of the type is a finding at its line, with entries that are; a comment behind one is none."""
+    for bad in BAD_COMPOUND[kind]:
+        read = read_set_file("/x/a.set", f"# fwguard: set {kind}\n\n{bad} # bad\n".encode())
+        assert isinstance(read, Findings), bad
+        assert [(each.code, each.place.line) for each in read] == [("bad-set", 3)]
+        (good, *_) = read[0].hint.partition(": ")[2].split(", ")
+        assert isinstance(read_set_file("/x/a.set", f"# fwguard: set {kind}\n{good}\n".encode()), SetFile)
+
+
+def test_a_rule_names_a_direction_for_each_part_of_an_entry() -> None:
+    """One that names fewer matches no packet, and gets a warning at its line, also before the set is on this host."""
+    file = read_set_file("/x/web.set", b"# fwguard: set hash:net,port\n192.0.2.0/24,80\n2001:db8::/32,443\n")
+    assert isinstance(file, SetFile)
+    rules = "-A INPUT -m set --match-set web src -j DROP\n-A INPUT -m set --match-set web src,dst -j DROP\n"
+    candidate = compose([read_rules("a.rules", rules.encode())], sets={"web"}).candidate
+    assert {str(each.origin) for each in directions_for_files(candidate, [file])} == {"a.rules:1"}
 
 
 def test_a_set_that_cannot_be_is_one_short_finding() -> None:
