@@ -25,6 +25,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       defaults           paths and names that fwguardctl needs without the settings
       values             the dataclass of this package, made faster than by the standard library
       patterns           regular expressions that are compiled when they are used first
+      threads            threads whose start never waits for ever
       left_out           imports without what they can do without
       errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed

@@ -9,8 +9,9 @@ and once in a drift interval, it compares the kernel with the revision in force,
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import field, replace
+from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fwguardd.enforce.context import Broken, repaired_in
@@ -18,9 +19,11 @@ from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS
+from fwguardd.kernel.iptables import KernelShortError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.threads import ThreadNotStartedError, in_thread
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -67,17 +70,24 @@ class Guard:
             return self.during(self.context.validator.validate, snapshot)
         except NamespaceError as error:
             return error
+        except KernelShortError as error:
+            return NamespaceError(str(error))
 
     def during(
         self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kw: _Arguments.kwargs
     ) -> _Result:
-        """Call a function that does not read the state of this guard, in a thread of its own; its result."""
-        with ThreadPoolExecutor(1, "validation") as executor:
-            work = executor.submit(function, *args, **kw)
-            work.add_done_callback(lambda _: self.context.kernel_changed.set())
-            wait([work], SHORT)
-            while not work.done() and self.broken is None:
-                self._enforce_after_notice(work)
+        """Call a function that does not read the state of this guard, in a thread of its own; its result.
+
+        Raises KernelShortError where no thread can be started.
+        """
+        try:
+            work = in_thread(partial(function, *args, **kw))
+        except ThreadNotStartedError as error:
+            raise KernelShortError(str(error)) from error
+        work.add_done_callback(lambda _: self.context.kernel_changed.set())
+        wait([work], SHORT)
+        while not work.done() and self.broken is None:
+            self._enforce_after_notice(work)
         return work.result()
 
     def _enforce_after_notice(self, work: Future[_Result]) -> None:

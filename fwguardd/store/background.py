@@ -16,6 +16,8 @@ import dataclasses
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -31,6 +33,7 @@ from fwguardd.store.model import (
     UnreadableNote,
 )
 from fwguardd.store.revisions import RevisionStore
+from fwguardd.threads import ThreadNotStartedError, finish, in_thread
 from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
@@ -68,16 +71,14 @@ class _Job(Generic[Result]):
     value: object = None
     begun: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
-    result: Result | None = None
-    error: BaseException | None = None
+    outcome: Future[Result] = field(default_factory=Future)
     left: bool = False
     """Nobody waits for it any more."""
 
-    def run(self) -> None:
-        try:
-            self.result = self.call()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the job was asked for.
-            self.error = error
+    @property
+    def error(self) -> BaseException | None:
+        """What the call raised."""
+        return self.outcome.exception()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,11 @@ class BackgroundStore(RevisionStore):
         self._known = _Known()
         self._numbered = 0
         self._hang = ""
-        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
-        self._thread.start()
+        self._thread = 0
+        try:
+            in_thread(self._work)
+        except ThreadNotStartedError as error:
+            raise StoreError(str(error)) from error
         job = self._submit(_OPEN, partial(super().__init__, state_dir, keep, system=system))
         job.ended.wait()
         if job.error is not None:
@@ -233,7 +237,7 @@ class BackgroundStore(RevisionStore):
             raise StoreError(f"the pending confirmation cannot be kept: {self._hang}")
         job = self._submit("pending", partial(super().set_pending, pending), pending)
         if self._ended(job):
-            self._result(job)
+            job.outcome.result()
             return
         undo = super().clear_pending
         if isinstance(before, PendingConfirmation):
@@ -264,21 +268,21 @@ class BackgroundStore(RevisionStore):
             return otherwise()
         job = self._submit("read", call)
         if self._ended(job):
-            return self._result(job)
+            return job.outcome.result()
         return otherwise()
 
     def _later(self, name: str, call: Callable[[], None], value: object = None) -> None:
         """Write now, or once the disk answers. Raises StoreError where it answered with an error."""
         job = self._submit(name, call, value)
         if self._ended(job):
-            self._result(job)
+            job.outcome.result()
 
     def _now(self, name: str, call: Callable[[], None], value: object, failure: str) -> None:
         """The same; but that it has to wait is a StoreError too."""
         job = self._submit(name, call, value)
         if not self._ended(job):
             raise StoreError(f"{failure}: {self._hang}")
-        self._result(job)
+        job.outcome.result()
 
     def _submit(self, name: str, call: Callable[[], Result], value: object = None) -> _Job[Result]:
         """Queue a job. ``value`` is what the note of this name holds once it is done."""
@@ -307,11 +311,6 @@ class BackgroundStore(RevisionStore):
                 self._report(Fault(FaultKind.INACCESSIBLE, f"{self._hang}; {waits}"))
         return False
 
-    def _result(self, job: _Job[Result]) -> Result:
-        if job.error is not None:
-            raise job.error
-        return cast("Result", job.result)
-
     def _coming(self, name: str, known: Note) -> Note:
         """What the note of this name will hold once the disk has caught up."""
         with self._changed:
@@ -336,7 +335,7 @@ class BackgroundStore(RevisionStore):
         return [job for job in self._jobs if job.name.startswith(_REVISION) and not job.begun]
 
     def _is_inside(self) -> bool:
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread
 
     def _begin_next(self) -> _Job[Any]:
         """Wait for a job, which stays in the queue until it has ended."""
@@ -349,15 +348,22 @@ class BackgroundStore(RevisionStore):
 
     def _work(self) -> None:
         """In the thread of the store."""
+        self._thread = threading.get_ident()
         while True:
             job = self._begin_next()
-            job.run()
+            finish(job.outcome, job.call)
             if job.name == _OPEN and job.error is not None:
                 job.ended.set()
                 return
-            known = _Known(super().summaries(), super().pending(), super().held(), super().touched(), super().others())
+            known = self._what_is_known()
             with self._changed:
                 self._end(job, known)
+
+    def _what_is_known(self) -> _Known:
+        """What the store says now, or what it said last where there is no memory to read it."""
+        with suppress(MemoryError):
+            return _Known(super().summaries(), super().pending(), super().held(), super().touched(), super().others())
+        return self._known
 
     def _end(self, job: _Job[Any], known: _Known) -> None:
         self._known = known

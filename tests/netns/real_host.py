@@ -12,7 +12,6 @@ import select
 import socket
 import struct
 import subprocess
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -22,8 +21,9 @@ from fwguardd.kernel.conntrack_entries import Connections, entries_for
 from fwguardd.packets.frames import datagrams
 from fwguardd.packets.model import Direction, Packet, Verdict
 from fwguardd.ruleset.save_format import read_saved
+from tests import processes
 from tests.netns.namespaces import CLONE_NEWNET
-from tests.waiting import LONGEST
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,9 +65,12 @@ class RealHost:
     def __init__(self, backend: str) -> None:
         self.backend = backend
         self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        with processes.ended_on_error(self._holder):
+            self._set_up()
+
+    def _set_up(self) -> None:
         own = os.readlink("/proc/thread-self/ns/net")
-        while os.readlink(f"/proc/{self._holder.pid}/ns/net") == own:
-            time.sleep(0.001)
+        wait_until(lambda: os.readlink(f"/proc/{self._holder.pid}/ns/net") != own, "the peer's namespace")
         for command in SETUP.format(peer=self._holder.pid).strip().splitlines():
             subprocess.run(command.split(), check=True)
         with self._at_the_peer():
@@ -84,11 +87,10 @@ class RealHost:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for end in (*self._peers.values(), *self._own.values(), *self._raw):
-            end.close()
+        for each in (*self._peers.values(), *self._own.values(), *self._raw):
+            each.close()
         self._connections.close()
-        self._holder.kill()
-        self._holder.wait()
+        processes.end(self._holder)
 
     @contextmanager
     def _at_the_peer(self) -> Iterator[None]:

@@ -23,7 +23,6 @@ import struct
 import traceback
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.netns.crashing import children
@@ -181,6 +180,7 @@ class Faulty:
         self._name = ""
         self._ends = select.poll()
         self._running: set[int] = set()
+        self._threads: set[int] = set()
         with _forked(work) as (self._pid, self._connection):
             self._listener = _listener(self._pid, self._connection)
             try:
@@ -196,7 +196,7 @@ class Faulty:
         try:
             while self._running:
                 ready = dict(self._ends.poll(LONGEST * 1000))
-                assert ready, f"the process did nothing for {LONGEST:g} s after {self.calls[-1:]}"
+                assert ready, f"{self._fault}: nothing was done for {LONGEST:g} s after {self.calls[-1:]}"
                 if ready.get(self._listener, 0) & select.POLLIN:
                     self._answer()
                     continue
@@ -240,8 +240,14 @@ class Faulty:
         if received is None:
             return
         call_id, pid, name = received
-        failure = self._decide(Call(name, not Path(f"/proc/{self._pid}/task/{pid}").exists())) if self._counting else 0
+        failure = self._decide(Call(name, not self._is_own(pid))) if self._counting else 0
         answer(self._listener, call_id, failure)
+
+    def _is_own(self, thread: int) -> bool:
+        """Whether a thread is one of the process, and not of a program that it runs."""
+        if thread not in self._threads and os.path.exists(f"/proc/{self._pid}/task/{thread}"):  # noqa: PTH110 - often.
+            self._threads.add(thread)
+        return thread in self._threads
 
     def _decide(self, call: Call) -> int:
         """The error that a call fails with, or 0."""

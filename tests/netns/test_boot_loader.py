@@ -24,6 +24,7 @@ from fwguardd.ruleset.parser import read_rules
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import Revision
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ class Loader:
         argv = [*self.prefix, *self.shell, str(LOADER), "--state-dir", str(self.state)]
         argv += ["--runtime-dir", str(self.runtime), "--emergency-dir", str(self.emergency), *options]
         finished = subprocess.run(
-            argv, cwd=here, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            argv, cwd=here, env=self.environment, capture_output=True, text=True, check=False, timeout=LONGEST
         )
         assert not list(here.iterdir())
         assert finished.stdout == "" or "--check" in options
@@ -646,7 +647,7 @@ def test_a_second_run_never_opens(backend: str, tmp_path: Path, peer: Any) -> No
         assert _received() - before > 10_000
         for program in ("iptables", "ip6tables"):
             subprocess.run([f"{program}-{backend}", "-w", "5", "-P", "INPUT", "ACCEPT"], check=True)
-        receiver.settimeout(5.0)
+        receiver.settimeout(LONGEST)
         awaited = {"::ffff:198.51.100.2", "2001:db8::2"}
         while awaited:  # What comes through once they are open shows that both were on their way all the time.
             awaited.discard(receiver.recvfrom(1)[1][0])

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import LONGEST
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,7 +25,7 @@ def _ctl(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str
     """fwguardctl, as root or as a user that is in no group of root's."""
     return subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", *argv],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
         user=user, group=user, extra_groups=[] if user else None,
     )  # fmt: skip
 
@@ -70,7 +72,7 @@ exec "$2" -m fwguardd.ctl.main check "$3" --backend "$1"
 def test_a_rehearsal_that_cannot_be_read_back_is_not_a_mistake_in_the_files(rules: Path, backend: str) -> None:
     """Where iptables-save fails after a load that succeeded, check says that and fails (5), without any finding."""
     argv = ["unshare", "--mount", "sh", "-ec", FAILING_SAVE, "sh", backend, sys.executable, str(rules)]
-    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False)
     assert (ended.returncode, ended.stdout) == (5, ""), ended.stderr
     assert "the rehearsal could not be read back: Failed to list table names: Permission denied; " in ended.stderr
 
@@ -243,7 +245,7 @@ def test_without_namespaces_check_names_the_reason_and_the_way_without_them(rule
     ended = {}
     for options in ((), ("--static",)):
         argv = [*program, "check", *options, "--rules-dir", str(rules)]
-        ended[options] = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        ended[options] = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False)
     refused = ended[()]
     assert (refused.returncode, refused.stdout) == (5, "")
     assert refused.stderr.count("\n") == 1

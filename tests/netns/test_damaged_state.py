@@ -54,27 +54,25 @@ SITUATIONS: Final = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", SITUATIONS)
-def test_damaged_files(fault_bench: FaultBench, name: str, seed: int) -> None:
-    """Whichever file is damaged, and however."""
-    bench, situation, chance = (
-        fault_bench,
-        SITUATIONS[name],
-        random.Random(f"{seed} {fault_bench.bench.backend} {name}"),
-    )
+def test_damaged_files(fault_bench: FaultBench, seed: int) -> None:
+    """Whichever file is damaged, and however, in each situation."""
+    broken = [wrong for name in SITUATIONS for wrong in _broken_in(name, fault_bench, seed)]
+    assert not broken, "\n".join(broken)
+
+
+def _broken_in(name: str, bench: FaultBench, seed: int) -> Iterator[str]:
+    situation, chance = SITUATIONS[name], random.Random(f"{seed} {bench.bench.backend} {name}")
     bench.load(situation.state, situation.files, situation.kernel)
     assert bench.name_of(bench.start().found["settled"]) == situation.wanted
-    broken: list[str] = []
     tried: Counter[str] = Counter()
     for file in bench.state_files(situation.state):
         for what, damage in _damages(chance):
             bench.load(situation.state, situation.files, situation.kernel)
             path = bench.bench.state / file
             path.write_bytes(damage(path.read_bytes()))
-            broken += [f"{file}, {what}: {wrong}" for wrong in _wrong(bench, situation, path)]
+            yield from (f"{name}, {file}, {what}: {wrong}" for wrong in _wrong(bench, situation, path))
             tried[path.name] += 1
     print(f"{bench.bench.backend.value} {name}: {tried.total()} damaged files: {dict(tried)}")
-    assert not broken, "\n".join(broken)
 
 
 def _damages(chance: random.Random) -> Iterator[tuple[str, Callable[[bytes], bytes]]]:

@@ -46,7 +46,7 @@ def test_a_dormant_table_is_drift(
     message = daemon.event("drift.detected")["message"]
     assert "filter -P INPUT ACCEPT (the table is dormant) instead of DROP" in message
     assert peer.connects(ADDRESSES[family], CLOSED)
-    assert daemon.ask("status")["state"] == "drifted"
+    wait_until(lambda: daemon.ask("status")["state"] == "drifted", "the end of the pass", pause=0.05)
     daemon.stop()
     again = start_daemon()
     again.event("drift.repaired")

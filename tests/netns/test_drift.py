@@ -142,7 +142,7 @@ def _run(change: Change, backend: str) -> int:
     """Make a change; the id of the process that made it."""
     argv = change.command.replace("BACKEND", backend).split()
     if backend == "legacy":
-        argv += ["-w", "10"]  # The lock is one per host: another test's rehearsal may hold it.
+        argv += ["-w", "60"]  # The lock is one per host: another test's rehearsal may hold it.
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
     process.communicate(change.text)
     assert process.returncode == 0, f"{argv} failed with code {process.returncode}"
@@ -316,6 +316,7 @@ def test_what_iptables_cannot_show_is_reported(start_daemon: Start, saved: Saved
     subprocess.run(["nft", "flush", "chain", "ip", "filter", "INPUT"], check=True)
     daemon.event("drift.repaired")
     assert saved() == before
+    daemon.end_pass()
     assert ask(control, "status")["drift"]["unseen"] is None
     reported = [seen["event"] for seen in daemon.seen]
     assert reported.count("drift.hidden") == 1

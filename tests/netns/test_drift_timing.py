@@ -41,7 +41,7 @@ HUNDRED = "-P INPUT DROP\n" + "".join(
 CHANGED = scaled(gate=12, long=CHAINS)
 """Chains that are changed, one after the other."""
 
-ROUNDS = scaled(gate=40, long=100)
+ROUNDS = scaled(gate=25, long=100)
 """Rounds of another program after the repairs are suspended."""
 
 nft_only = pytest.mark.parametrize("backend", ["nft"], indirect=True)

@@ -13,6 +13,7 @@ import pytest
 from fwguardd.control.client import ask
 from tests.netns.conftest import output
 from tests.netns.test_known_programs import OURS, blocks, live, load, theirs
+from tests.processes import ended_on_error
 from tests.scale import scaled
 from tests.waiting import LONGEST, wait_until
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-RELOADS = scaled(gate=24, long=200)
+RELOADS = scaled(gate=16, long=200)
 OTHERS = ("docker-classic", "kube-proxy")
 JAIL = """
 [DEFAULT]
@@ -63,7 +64,8 @@ class Fail2ban:
         self._server = subprocess.Popen(
             ["fail2ban-server", "-f", *self._argv, "start"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_until(lambda: self.log.exists() and "Jail 'guard' started" in self.log.read_text(), "fail2ban")
+        with ended_on_error(self._server):
+            wait_until(lambda: self.log.exists() and "Jail 'guard' started" in self.log.read_text(), "fail2ban")
 
     def report(self, address: str, now: float) -> None:
         """One bad login, in the log that it watches."""

@@ -9,7 +9,7 @@ import pytest
 from tests.netns.crashing import A
 from tests.netns.frozen_disk import FreezableDisk
 from tests.netns.opened import SETTINGS, flush, wait_for
-from tests.waiting import wait_until
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.netns.crashing import Saved
 
     Start = Callable[..., Any]
+
+RULE = "-A INPUT -s 192.0.2.1/32 -j DROP"
 
 
 @pytest.fixture
@@ -32,12 +34,14 @@ def test_a_frozen_disk(freezable: tuple[Any, FreezableDisk], saved: Saved, backe
     """What is in force is guarded while nothing can be recorded, and a change is recorded once the disk is back."""
     daemon, disk = freezable
     daemon.event("rules.applied", revision=1)
+    daemon.end_pass()
     disk.freeze()
-    daemon.drop("50-more.rules", "-A INPUT -s 192.0.2.1 -j DROP\n")
-    assert disk.waited.wait(60.0)
+    daemon.drop("50-more.rules", f"{RULE}\n")
+    wait_until(lambda: RULE in saved()["ipv4"], "the change", pause=0.05)
+    assert disk.waited.wait(LONGEST)
     wanted = saved()
     flush(backend)
     wait_for(saved, wanted)
     disk.thaw()
     wait_until(lambda: daemon.ask("history")["revisions"][0]["revision"] == 2, "the record", pause=0.1)
-    assert "-A INPUT -s 192.0.2.1/32 -j DROP" in saved()["ipv4"]
+    assert RULE in saved()["ipv4"]

@@ -23,6 +23,7 @@ from fwguardd.kernel.attribution import Author, read_author
 from fwguardd.kernel.cgroups import kind_of, unit_of
 from fwguardd.kernel.generations import Generation, GenerationNotices, Missed, parse_notice
 from fwguardd.kernel.netlink import NETLINK_NETFILTER
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 QUIET: Final = 0.1
 """Seconds to wait for a notice that must not arrive; one that arrives takes a few milliseconds."""
-PATIENCE: Final = 60.0
+PATIENCE: Final = LONGEST
 """Seconds to wait for a notice that must arrive."""
 
 RULE: Final = "INPUT -s 192.0.2.1/32 -j ACCEPT"

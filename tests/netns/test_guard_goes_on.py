@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import RequestRefusedError, ask
+from tests.processes import end, ended_on_error
 from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ class Quiet:
         argv += ["--config", str(folder / "fwguardd.yaml"), "--rules-dir", str(self.rules)]
         argv += ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
         self.process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=subprocess.DEVNULL)
-        wait_until(self.control.exists, "the control socket")
-        wait_until(lambda: ask(self.control, "status")["in_force"] is not None, "the first pass")
+        with ended_on_error(self.process):
+            wait_until(self.control.exists, "the control socket")
+            wait_until(lambda: ask(self.control, "status")["in_force"] is not None, "the first pass", pause=0.05)
 
     def flush(self) -> None:
         """What another program does."""
@@ -103,8 +105,7 @@ def started(tmp_path: Path, backend: str) -> Iterator[Callable[..., Quiet]]:
 
     yield start
     for daemon in daemons:
-        daemon.process.kill()
-        daemon.process.wait()
+        end(daemon.process)
 
 
 def _repairs(daemon: Quiet, saved: Saved, times: int) -> None:
@@ -112,7 +113,7 @@ def _repairs(daemon: Quiet, saved: Saved, times: int) -> None:
     for _ in range(times):
         ask(daemon.control, "resume")  # So many repairs of one chain would be a fight.
         daemon.flush()
-        wait_until(lambda: saved() == before, "the repair")
+        wait_until(lambda: saved() == before, "the repair", pause=0.05)
 
 
 def test_an_unread_pipe_stops_nothing(started: Callable[..., Quiet], saved: Saved) -> None:
@@ -202,7 +203,7 @@ def test_a_frozen_disk_stops_nothing(
         assert saved() == before
         daemon.drop("20.rules", f"-A INPUT -p tcp --dport {ask(control, 'status')['in_force']['revision']} -j ACCEPT\n")
         daemon.event("rules.applied")
-        wait_until(lambda: "has not answered since" in ask(control, "status")["sentence"], "the sentence")
+        wait_until(lambda: "has not answered since" in ask(control, "status")["sentence"], "the sentence", pause=0.05)
         assert "has not answered since" in ask(control, "status")["damaged"][-1]
     assert "has not answered since" in daemon_events(daemon, "state.failed")
     refused = ask(control, "reload", {"confirm_seconds": 60}, timeout=LONGEST)
@@ -210,9 +211,9 @@ def test_a_frozen_disk_stops_nothing(
     assert "has not answered since" in refused["reason"]
     disk.thaw()
     daemon.event("state.answers")
-    wait_until(lambda: [one["revision"] for one in _history(control)] == [3, 2, 1], "the revisions on the disk")
+    wait_until(lambda: [one["revision"] for one in _history(control)] == [3, 2, 1], "the revisions", pause=0.05)
     wait_until(lambda: (tmp_path / "state" / "boot").readlink().name.startswith("boot-000003"), "the boot files")
-    wait_until(lambda: len(ask(control, "status")["damaged"]) == 1, "the end of the fault")
+    wait_until(lambda: len(ask(control, "status")["damaged"]) == 1, "the end of the fault", pause=0.05)
     assert not (tmp_path / "state" / "pending.json").exists()
     assert not (tmp_path / "state" / "touched.json").exists()
     assert daemon.stop() == 0

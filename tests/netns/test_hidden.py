@@ -11,7 +11,7 @@ import pytest
 
 from tests.netns.conftest import output
 from tests.netns.test_verbs import FIRST, MORE, OPEN_8080, ROOT, SLOW, ctl
-from tests.waiting import wait_until
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def diff(folder: Path) -> tuple[int, str]:
     """The exit code of fwguardctl diff, and all that it says."""
     argv = ["diff", "--json", "--backend", "nft", "--rules-dir", str(folder / "rules")]
     command = [sys.executable, "-m", "fwguardd.ctl.main", *argv]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False)
     return ended.returncode, ended.stdout + ended.stderr
 
 
@@ -73,6 +73,7 @@ def test_a_hidden_table_of_others_changes_nothing_for_ours(start_daemon: Start, 
         subprocess.run([program, "-F", "INPUT"], check=True)
         daemon.event("drift.repaired")
         assert saved() == second
+    daemon.end_pass()
     status = ctl(tmp_path, "status")
     assert (status["drift"]["unseen"], status["in_force"]["revision"]) == (None, 2)
     assert ctl(tmp_path, "rollback")["outcome"] == "applied"

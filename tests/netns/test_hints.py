@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import LONGEST
+
 ROOT = Path(__file__).resolve().parents[2]
 
 MENDED = (
@@ -60,7 +62,7 @@ def _check(folder: Path, backend: str, lines: list[str]) -> dict[str, Any]:
     (folder / "a.rules").write_text("\n".join(lines) + "\n")
     ended = subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", "check", str(folder), "--backend", backend, "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
     )  # fmt: skip
     document: dict[str, Any] = json.loads(ended.stdout)
     return document

@@ -14,6 +14,7 @@ import pytest
 from fwguardd.control.client import ask
 from fwguardd.kernel.ipsets import ANY_FAMILY, SetCopyError, families_of_sets, make_empty_copies
 from tests.netns.conftest import output
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def _check(folder: Path, backend: str, rules: str, user: int | None = None) -> d
     (folder / "a.rules").write_text(rules)
     ended = subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", "check", str(folder), "--backend", backend, "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
         user=user, group=user, extra_groups=[] if user else None,
     )  # fmt: skip
     assert ended.stdout, ended.stderr

@@ -30,6 +30,7 @@ from tests.netns.frames import (
     tcp,
     udp,
 )
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel_log
 
 ROOT: Final = Path(__file__).parents[2]
-PATIENCE: Final = 60.0
+PATIENCE: Final = LONGEST
 """Seconds to wait for a line."""
 
 

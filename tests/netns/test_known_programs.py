@@ -15,6 +15,7 @@ from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 from fwguardd.ruleset.model import BUILTIN_CHAINS, FAMILIES, Family
 from fwguardd.ruleset.preserve import Preserve, own_part
 from tests.netns.conftest import output
+from tests.scale import scaled
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Lines = list[tuple[str, str]]
 
 CAPTURED = Path(__file__).parent / "known_programs"
-RELOADS = 25
+RELOADS = scaled(gate=12, long=25)
 """The hundred that were promised are made in test_fail2ban.py, beside a program that is at work meanwhile."""
 QUIET = "settle: 30s\nsettle_max: 60s\ndrift_interval: 500ms\n"
 """Nothing is applied unless it is asked for; drift is looked for all the same."""
@@ -86,6 +87,7 @@ def blocks(lines: Lines, names: tuple[str, ...]) -> Mapping[tuple[str, str], lis
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("first", "later"), [("docker-classic", "kube-proxy"), ("docker-28", "kube-proxy")])
 def test_citizens_stay_as_they_are(
     start_daemon: Callable[..., Any], backend: str, tmp_path: Path, first: str, later: str
@@ -112,7 +114,7 @@ def test_citizens_stay_as_they_are(
         assert ask(socket, "reload")["outcome"] == "applied"
     assert (theirs(live(backend), names), blocks(live(backend), names)) == (wanted, places)
 
-    earlier = ask(socket, "history")["revisions"][10]["revision"]
+    earlier = ask(socket, "history")["revisions"][RELOADS // 2]["revision"]
     assert ask(socket, "rollback", {"revision": earlier})["outcome"] == "applied"
     assert (theirs(live(backend), names), blocks(live(backend), names)) == (wanted, places)
     assert not [event for event in daemon.seen if event["event"].startswith("drift")]

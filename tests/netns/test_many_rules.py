@@ -17,6 +17,7 @@ from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import Backend, LiveKernel
 from fwguardd.ruleset.preserve import Preserve
 from tests.contract.test_transaction import rehearsed
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,7 @@ def test_no_packet_passes_while_a_chain_is_written_anew(
     ):
         good.bind(("127.0.0.1", 65001))
         bad.bind(("127.0.0.1", 65002))
-        good.settimeout(5.0)
+        good.settimeout(LONGEST)
         bad.setblocking(False)  # noqa: FBT003
         ended = threading.Event()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.named_objects import NamedObject, existing_objects, make_copies
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ def _check(folder: Path, backend: str, lines: Sequence[str], user: int | None = 
     (folder / "a.rules").write_text("\n".join(lines) + "\n")
     ended = subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", "check", str(folder), "--backend", backend, "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
         user=user, group=user, extra_groups=[] if user else None,
     )  # fmt: skip
     document: dict[str, Any] = json.loads(ended.stdout)

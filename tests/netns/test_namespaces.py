@@ -20,7 +20,7 @@ from fwguardd.kernel.namespaces import (
     ScratchNamespace,
     namespace_method,
 )
-from tests.waiting import wait_until
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_a_worker_refuses_its_clients_namespace(backend: str, saved: Callable[[]
     with ours, theirs, worker(theirs) as running:
         theirs.close()
         ours.sendall(request(backend))
-        assert running.wait(10) == 1
+        assert running.wait(LONGEST) == 1
         assert running.stderr is not None
         assert b"refuses to run in the network namespace of its client" in running.stderr.read()
     assert saved() == before
@@ -71,7 +71,7 @@ def test_a_worker_serves_a_client_in_another_namespace(
             ours.sendall(request(backend))
             results = json.loads(ours.makefile("rb").readline())["results"]
             ours.close()
-            assert running.wait(10) == 0
+            assert running.wait(LONGEST) == 0
     assert [result["code"] for result in results] == [0, 0]
     assert "--dport 4242 -j DROP" in results[1]["stdout"]
     assert saved() == before

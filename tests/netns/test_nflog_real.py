@@ -39,6 +39,7 @@ from tests.netns.frames import (
     tcp,
     udp,
 )
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.kernel_log
 
 ROOT: Final = Path(__file__).parents[2]
 GROUP: Final = 5
-PATIENCE: Final = 60.0
+PATIENCE: Final = LONGEST
 """Seconds to wait for a packet or a line."""
 LOG_EVERYTHING: Final = ("--log-ip-options", "--log-tcp-options", "--log-tcp-sequence", "--log-uid")
 

@@ -15,6 +15,7 @@ import pytest
 from fwguardd.ctl import command_line
 from fwguardd.kernel.conntrack import NewConnections, tracked_connections
 from fwguardd.kernel.sockets import listening_sockets
+from tests.processes import ended_on_error
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def test_a_trial_reports_new_connections_that_a_draft_would_drop(verbs: Verbs, p
             connections.update(one.destination_port for one in seen.available())
             return bool(printed.read_text())
 
-        wait_until(is_reported, "a connection that is reported")
+        with ended_on_error(trial):
+            wait_until(is_reported, "a connection that is reported")
         trial.send_signal(signal.SIGINT)
         assert trial.wait() == 1
     assert connections == {2222}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.netns.conftest import ROOT
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def _check(folder: Path, backend: str, line: str) -> list[dict[str, Any]]:
     (folder / "a.rules").write_text(f"{line}\n")
     ended = subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", "check", str(folder), "--backend", backend, "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False,
     )  # fmt: skip
     findings: list[dict[str, Any]] = json.loads(ended.stdout)["findings"]
     return [finding for finding in findings if finding["severity"] == "error"]

@@ -162,6 +162,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_kept(
     control = tmp_path / "run" / "control.sock"
     daemon = start_daemon({"10-first.rules": FIRST}, ONLY_RELOADS)
     daemon.event("rules.applied", revision=1)
+    daemon.end_pass()
     first = saved()
     state = Path(f"/proc/{daemon.process.pid}/root{tmp_path}/state")
     boot = {path.name: path.read_text() for path in (state / "boot").iterdir()}
@@ -179,7 +180,8 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_kept(
     (state / "fill").unlink()
     daemon.drop("20-more.rules", MORE.replace("8080", "8081"))
     assert ask(control, "reload")["outcome"] == "applied"
-    assert [shown["revision"] for shown in ask(control, "history")["revisions"]] == [4, 1]
+    kept = [shown["revision"] for shown in ask(control, "history")["revisions"]]
+    assert kept in ([4, 1], [4, 3, 1]), "a look after the write may have come first, and kept revision 3"
     assert "8081" in (state / "boot" / "ipv4.rules").read_text()
     assert {path.suffix for path in (state / "revisions").iterdir()} == {".json"}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
+from tests.processes import end
 from tests.scale import scaled
 from tests.waiting import LONGEST, wait_until
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Any]
     End = tuple[int, socket.AddressFamily]
 
-RELOADS = scaled(gate=40, long=5000)
+RELOADS = scaled(gate=24, long=5000)
 ACCEPTED, DROPPED = 4000, 4001
 """Ports: packets to one are accepted by both rulesets, packets to the other dropped by both."""
 
@@ -103,8 +104,7 @@ class Stream:
 
     def close(self) -> None:
         """End the sender and the receivers."""
-        self._sender.kill()
-        self._sender.wait()
+        end(self._sender)
         for (_, family), receiver in self._sockets.items():
             with socket.socket(family, socket.SOCK_DGRAM) as last:
                 last.sendto(b"", receiver.getsockname())

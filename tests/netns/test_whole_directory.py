@@ -95,6 +95,7 @@ def test_deploy_and_restored_files(start_daemon: Start, saved: Saved, tmp_path: 
     daemon.event("rules.unconfirmed")
     daemon.event("rules.applied")
     assert saved() == before
+    daemon.end_pass()
     assert json.loads(ctl(daemon, "status", "--json"))["files"] == "held"
 
 

@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.processes import ended_on_error
+from tests.waiting import LONGEST
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MACHINE = Path(__file__).with_name("machine.py")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LONGEST = 60.0
-"""Seconds within which anything in a bed happens, on a busy machine too; a boot takes half a second on an idle one."""
 
 
 class Bed:
@@ -41,7 +42,8 @@ class Bed:
             stderr=self._console,
             text=True,
         )
-        self._said("ready")
+        with ended_on_error(self._machine):
+            self._said("ready")
         self.tree = Path(f"/proc/{self._machine.pid}/root{shared}/machine/root")
         self.leader = 0
 

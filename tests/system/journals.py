@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from fwguardd.sinks.journal import encode_entry
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,7 +68,7 @@ class GrowingJournal:
         self._writer.stdin.write(text.encode() + framed)
         self._writer.stdin.flush()
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self, seconds: float = LONGEST) -> None:
         """Until there is an entry: in a directory without any, journalctl knows no boot to follow, and ends."""
         command = ["journalctl", f"--directory={self.directory}", "--quiet", "--lines=1", "--output=cat"]
         deadline = time.monotonic() + seconds
@@ -79,7 +80,7 @@ class GrowingJournal:
         """Finish the file."""
         assert self._writer.stdin is not None
         self._writer.stdin.close()
-        self._writer.wait(timeout=60)
+        self._writer.wait(timeout=LONGEST)
 
     def __enter__(self) -> Self:
         return self
@@ -101,5 +102,5 @@ def write_journal(directory: Path, entries: Iterable[bytes]) -> Path:
     """A journal directory that holds the entries."""
     directory.mkdir()
     command = [PROGRAM, "-o", str(directory / "remote.journal"), "-"]
-    subprocess.run(command, input=b"".join(entries), capture_output=True, check=True, timeout=60)
+    subprocess.run(command, input=b"".join(entries), capture_output=True, check=True, timeout=LONGEST)
     return directory

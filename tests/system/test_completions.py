@@ -13,6 +13,7 @@ import pytest
 from fwguardd import options
 from fwguardd.ctl import command_line as ctl
 from tests.golden.completions import completion_files
+from tests.waiting import LONGEST
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "completions"
 BASH_LIBRARY = "/usr/share/bash-completion/bash_completion"
@@ -59,7 +60,7 @@ def _answering_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(*argv: str | Path) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 

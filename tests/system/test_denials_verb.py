@@ -23,6 +23,7 @@ from fwguardd.denials.scan import Scan
 from fwguardd.denials.sentences import notice_sentence, sentence
 from tests.system.journals import GrowingJournal, exported, write_journal
 from tests.unit.emitted import check_fields
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ def denials(
         input=text,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONGEST,
         cwd=ROOT,
         env=environment,
         check=False,
@@ -318,7 +319,7 @@ def test_a_journal_that_this_user_may_not_read(journal: Path, tmp_path: Path) ->
     # Not as another user, who might not be able to read the checkout: as root without root's way past the file mode.
     dropped = "--bounding-set=-dac_override,-dac_read_search"
     words = ["setpriv", dropped, *COMMAND, "--journal-dir", str(copied)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (4, "")
     assert "run it as root or in the group systemd-journal" in done.stderr
 
@@ -338,7 +339,7 @@ def test_following_prints_an_object_a_line_and_ends_on_an_interrupt(following: s
     lines = [following.stdout.readline() for _ in range(10)]
     assert json.loads(lines[-1])["event"] == "denials.lost"
     following.send_signal(signal.SIGINT)
-    _, complaint = following.communicate(timeout=30)
+    _, complaint = following.communicate(timeout=LONGEST)
     assert (following.returncode, complaint) == (130, "")
 
 
@@ -372,7 +373,7 @@ def test_following_standard_input(tmp_path: Path) -> None:
             process.stdin.write(line)
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["src"] == "203.0.113.9"
-        _, account = process.communicate(timeout=60)
+        _, account = process.communicate(timeout=LONGEST)
     assert "standard input: 3 lines: 3 parsed" in account
 
 
@@ -386,7 +387,7 @@ def test_an_answer_that_cannot_be_written(where: str, kern_log: Path) -> None:
     redirect = ">&-" if where == "closed" else f">{where}"
     command = f'exec "$@" {redirect}'
     words = ["sh", "-c", command, "sh", *COMMAND, "--read", str(kern_log)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST, cwd=ROOT, check=False)
     assert done.returncode == 5
     assert done.stderr.startswith("fwguardctl: ")
     assert "standard output" in done.stderr
@@ -399,7 +400,7 @@ def test_following_ends_when_nobody_reads_it(following: subprocess.Popen[str]) -
     assert following.stderr is not None
     following.stdout.readline()
     following.stdout.close()
-    assert following.wait(timeout=30) == 141
+    assert following.wait(timeout=LONGEST) == 141
     assert following.stderr.read() == ""
 
 
@@ -414,7 +415,7 @@ def test_a_closed_pipe_ends_a_long_answer(tmp_path: Path) -> None:
         assert process.stdout.readline().startswith("TIME")
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=LONGEST) == 141
 
 
 def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
@@ -430,7 +431,7 @@ subprocess.run(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
     words = [sys.executable, "-c", measure, *COMMAND, "--read", str(path), "--top"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST, cwd=ROOT, check=True)
     assert "6 lines: 2 parsed" in done.stderr
     assert int(done.stdout.splitlines()[-1]) < 100_000
 
@@ -442,7 +443,7 @@ def test_colours_only_on_a_terminal(kern_log: Path) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | env
         words = [*COMMAND, "--read", str(kern_log)]
         subprocess.run(
-            words, stdout=inner, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment, timeout=60, check=True
+            words, stdout=inner, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment, timeout=LONGEST, check=True
         )
         os.close(inner)
         shown = os.read(outer, 65536)

@@ -18,13 +18,14 @@ from fwguardd.kernel.journal_reader import Entry, Journal, JournalError, Journal
 from fwguardd.kernel.kmsg import Lost
 from tests.corpus.test_denial_corpus import SHAPES
 from tests.system.journals import BOOT, GrowingJournal
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fwguardd.kernel.journal_reader import Kept
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = LONGEST
 """Seconds to wait for an entry."""
 ANOTHER_BOOT: Final = "c0ffee00-0000-4000-8000-000000000002"
 

@@ -11,6 +11,7 @@ import pytest
 
 from fwguardd import __version__
 from tests.system.packaged import ROOT, built_package, with_version
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ def tree(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _output(*argv: str | Path) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
