@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import select
 import signal
@@ -213,11 +214,12 @@ class Reserve:
     def __init__(self) -> None:
         """Raises OSError and MemoryError where they cannot be had."""
         self._files: list[int] = []
+        self._memory: mmap.mmap | None = None
         with contextlib.ExitStack() as unless_had:
             unless_had.callback(self.give_back)
             for _ in range(_RESERVED_DESCRIPTORS):
                 self._files.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-            self._memory = bytearray(_RESERVED_BYTES)
+            self._memory = _untouched(_RESERVED_BYTES)
             unless_had.pop_all()
 
     def give_back(self) -> None:
@@ -225,7 +227,17 @@ class Reserve:
         for fd in self._files:
             os.close(fd)
         self._files = []
-        self._memory = bytearray()
+        if self._memory is not None:
+            self._memory.close()
+        self._memory = None
+
+
+def _untouched(size: int) -> mmap.mmap:
+    """Address space without memory behind it, which a bytearray would fill with zeros. Raises MemoryError."""
+    try:
+        return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(error.strerror) from error
 
 
 def run_all(commands: Sequence[Command], timeout: float) -> list[Finished]:
