@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from fwguardd.enforce.look import look_at
-from fwguardd.enforce.proof import loaded_after, needed_for, not_sent
+from fwguardd.enforce.proof import loaded_after, not_sent
+from fwguardd.enforce.prover import needed_for
 from fwguardd.enforce.validate import Invalid
 from fwguardd.errors import ReportedError
 from fwguardd.kernel.bed import Beds
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from fwguardd.packets.policy_cases import Case
     from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.packets.policy_tests import PolicyTest
+    from fwguardd.proof.invariant_results import InvariantResult
     from fwguardd.ruleset.model import Family, Ruleset
 
     Rulesets = Mapping[Family, Ruleset]
@@ -76,6 +78,7 @@ class PolicyRun:
     seconds: float = 0.0
     tests: int = 0
     left_out: tuple[str, ...] = ()
+    invariants: tuple[InvariantResult, ...] = ()
 
     def count(self, standing: Standing) -> int:
         """The number of tests with this result."""
@@ -93,7 +96,18 @@ class PolicyRun:
         if self.without_packets:
             parts.append(f"{self.without_packets} sent no packet on this host")
         tests, packets = counted(self.tests, "test"), counted(self.packets, "packet")
-        return f"{tests}, {packets}: {', '.join(parts)}, in {self.seconds * 1000:.0f} ms"
+        text = f"{tests}, {packets}: {', '.join(parts)}, in {self.seconds * 1000:.0f} ms"
+        if self.invariants:
+            text = f"{text}; {self.invariant_totals}"
+        return text
+
+    @property
+    def invariant_totals(self) -> str:
+        """The number of invariants with each result."""
+        standings = [result.standing for result in self.invariants]
+        names = {Standing.PASSED: "proved", Standing.FAILED: "failed", Standing.UNDECIDED: "undecided"}
+        parts = [f"{standings.count(standing)} {name}" for standing, name in names.items() if standing in standings]
+        return f"{counted(len(standings), 'invariant')}: {', '.join(parts)}"
 
     @property
     def without_packets(self) -> int:
@@ -124,6 +138,21 @@ def run_policy(
     return run
 
 
+def run_all(beds: Beds, rulesets: Rulesets, result: Valid, host: Host, *, undecided_fails: bool) -> PolicyRun:
+    """Send the packets of the tests of these files through rulesets; check the invariants. Raises NamespaceError."""
+    run = run_policy(beds, rulesets, result.tests, host, undecided_fails=undecided_fails)
+    if result.invariants:
+        from fwguardd.enforce.invariants import check_invariants  # noqa: PLC0415 - most hosts do without the model.
+
+        checked = check_invariants(
+            result.invariants, rulesets, host, beds, result.sets, undecided_fails=undecided_fails
+        )
+        run.invariants, run.findings = checked.results, Findings((*run.findings, *checked.findings))
+        if not checked.results:
+            run.about_tests = Findings((*run.about_tests, *checked.findings))
+    return run
+
+
 def _timed(bed: Bed, case: Case, rulesets: Rulesets) -> Iterator[TimedResult]:
     """The result of a case; none for one without packets."""
     before = time.monotonic()
@@ -135,7 +164,7 @@ def _timed(bed: Bed, case: Case, rulesets: Rulesets) -> Iterator[TimedResult]:
 
 def with_tests(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Validation, PolicyRun | None]:
     """The result with what the policy tests found. Raises KernelError."""
-    if isinstance(result, Invalid) or not result.tests:
+    if isinstance(result, Invalid) or not (result.tests or result.invariants):
         return result, None
     try:
         tests = run_on_files(result, tool, source)
@@ -158,7 +187,7 @@ def run_on_files(result: Valid, tool: Tool, source: OfflineInput, host_file: Pat
         draft = source.is_draft or host_file is not None
         rulesets = rules_around(result.rehearsed.rulesets, source, tool.backend, draft=draft)
         host = host_of(host_file)
-        return run_policy(beds, rulesets, result.tests, host, undecided_fails=source.undecided_fails)
+        return run_all(beds, rulesets, result, host, undecided_fails=source.undecided_fails)
 
 
 def run_on_kernel(result: Valid, tool: Tool, source: OfflineInput, host_file: Path | None = None) -> PolicyRun:
@@ -166,7 +195,8 @@ def run_on_kernel(result: Valid, tool: Tool, source: OfflineInput, host_file: Pa
     with beds_of_this_host(tool.backend.value) as beds:
         rulesets = rules_in_kernel(result.rehearsed.rulesets, tool.backend)
         host = host_of(host_file)
-        return run_policy(beds, rulesets, result.tests, host, undecided_fails=source.undecided_fails)
+        # The sets of the kernel count then, not those of files.
+        return run_all(beds, rulesets, replace(result, sets=()), host, undecided_fails=source.undecided_fails)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.beds import add_host
 from fwguardd.ctl.explain_lines import wrapped
+from fwguardd.ctl.invariant_lines import invariant_document, invariant_lines
 from fwguardd.ctl.junit import junit
 from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, input_of, print_findings, snapshot_of, validated_snapshot
 from fwguardd.ctl.policy_run import run_on_files, run_on_kernel
@@ -39,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     description = (
         "Send the packets of the policy tests (NAME.tests.yaml beside the rule files) through the rules, in a "
         "temporary network namespace that is like this host, and print what decided. Nothing leaves the namespace. "
-        "Exit code: 0 all passed; 1 a test failed, or the files have errors; 5 no packets could be sent."
+        "Prove the invariants in these files (never, always) for all packets. "
+        "Exit code: 0 all passed; 1 something failed, or the files have errors; 5 no packets could be sent."
     )
     examples = (
         ("fwguardctl test", "the rule files and tests of the daemon"),
@@ -111,6 +113,9 @@ def _print(done: PolicyRun) -> None:
     for timed in done.results:
         for line in lines_of(timed, paint):
             print(line)
+    for result in done.invariants:
+        for line in invariant_lines(result, paint):
+            print(line)
     print(done.totals)
 
 
@@ -147,6 +152,7 @@ def _document(done: PolicyRun) -> dict[str, Any]:
         "findings": as_json(done.findings),
         "left_out": list(done.left_out),
         "tests": [_test_document(timed) for timed in done.results],
+        "invariants": list(map(invariant_document, done.invariants)),
     }
 
 

@@ -7,12 +7,12 @@ sent through it, and those of the lockout guard. A failed test or a lost ssh ses
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import loaded_before
 from fwguardd.enforce.look import look_at, look_of
-from fwguardd.enforce.prover import ProofRequest, Prover, Watched
+from fwguardd.enforce.prover import ProofRequest, Prover, Watched, needed_for
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Valid
     from fwguardd.packets.host import Host
     from fwguardd.packets.lockout import Denied, Guarded
-    from fwguardd.packets.model import Journey, Packet, Undecided
+    from fwguardd.packets.model import Journey, Undecided
     from fwguardd.packets.policy_cases import Cases
     from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.packets.policy_tests import PolicyTest
@@ -59,21 +59,40 @@ class Proof:
     guarded: bool = False
     tried: int = 0
 
+    def and_findings(self, findings: Findings) -> Proof:
+        """The same with these findings too."""
+        return replace(self, findings=Findings((*self.findings, *findings)))
+
 
 def prove(context: Context, state: State, accepted: Valid, request: ProofRequest) -> Proof:
     """Send the packets of tests and guard through accepted files as they will be in force. Raises KernelError."""
     prover = context.prover
     if prover is None:
         return Proof()
+    found = NO_FINDINGS
     try:
         host = prover.read_host()
         work = _Work(prover, host, accepted.tests, request)
-        if work.is_empty:
+        if work.is_empty and not accepted.invariants:
             return Proof(guarded=prover.watched is not None)
         live, loaded = loaded_around(context, state, accepted)
-        return work.proof(loaded, live)
+        found = broken_invariants(prover, accepted, loaded, host)
+        if work.is_empty:
+            return Proof(found, guarded=prover.watched is not None)
+        return work.proof(loaded, live).and_findings(found)
     except (NamespaceError, OSError) as error:
-        return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails))
+        return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails)).and_findings(found)
+
+
+def broken_invariants(prover: Prover, accepted: Valid, loaded: Rulesets, host: Host) -> Findings:
+    """The findings about the invariants of accepted files in the rulesets to be loaded."""
+    if not accepted.invariants:
+        return NO_FINDINGS
+    from fwguardd.enforce.invariants import check_invariants  # noqa: PLC0415 - most hosts do without the model.
+
+    fails = prover.undecided_fails
+    checked = check_invariants(accepted.invariants, loaded, host, prover.beds, accepted.sets, undecided_fails=fails)
+    return checked.findings
 
 
 def guard_alone(prover: Prover, loaded: Rulesets, live: Rulesets, request: ProofRequest) -> Proof:
@@ -183,9 +202,3 @@ class _Work:
         sent = [each.guarded.packet for each in denied]
         with self.prover.beds.prove(needed_for(sent, live), self.host) as bed:
             return lost_by_change(denied, bed.send(sent))
-
-
-def needed_for(packets: Sequence[Packet], rulesets: Rulesets) -> Rulesets:
-    """The rulesets of the families that packets have: to load the other one takes time, and decides nothing."""
-    families = {packet.family for packet in packets}
-    return {family: ruleset for family, ruleset in rulesets.items() if family in families}

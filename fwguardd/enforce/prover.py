@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from fwguardd.packets.bed import Bed
     from fwguardd.packets.host import Host
+    from fwguardd.packets.model import Packet
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.ssh_sessions import SshSession
 
@@ -59,3 +60,9 @@ class ProofRequest:
 
 NOT_FORCED = ProofRequest()
 """Nobody asks: a file was changed."""
+
+
+def needed_for(packets: Sequence[Packet], rulesets: Rulesets) -> Rulesets:
+    """The rulesets of the families that packets have: to load the other one takes time, and decides nothing."""
+    families = {packet.family for packet in packets}
+    return {family: ruleset for family, ruleset in rulesets.items() if family in families}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.packets.invariants import Invariant
     from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import RuleFile
@@ -46,13 +47,14 @@ class Rehearse(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Rule files that a kernel takes. No finding is an error. ``tests`` are the policy tests beside them, and ``sets``
-    the set files that were read for a check."""
+    """Rule files that a kernel takes. No finding is an error. ``tests`` and ``invariants`` are those of the tests files
+    beside them, and ``sets`` the set files that were read for a check."""
 
     rehearsed: Canonical
     findings: Findings
     tests: tuple[PolicyTest, ...] = ()
     sets: tuple[SetFile, ...] = ()
+    invariants: tuple[Invariant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ class Validator:
         of_files = directions_for_files(composition.candidate, snapshot.set_files)
         warnings = Findings((*composition.findings, *unsilenced(Findings((*outcome.warnings, *of_files)), readings)))
         warnings = warnings.once_per_file(_ONCE_PER_FILE).bounded()
-        return Valid(outcome.without_copies(self._context.preserve), warnings, tests.tests, snapshot.set_files)
+        return Valid(
+            outcome.without_copies(self._context.preserve), warnings, tests.tests, snapshot.set_files, tests.invariants
+        )
 
     def _with_sets(self, candidate: Candidate, snapshot: Snapshot) -> Candidate:
         if self._sets_come:

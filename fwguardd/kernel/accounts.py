@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import pwd
 
-from fwguardd.packets.tests_file import Accounts
+from fwguardd.packets.keys import Accounts
 
 
 def user_id(name: str) -> int | None:

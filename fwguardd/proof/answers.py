@@ -19,7 +19,7 @@ from fwguardd.proof.intervals import intersection
 from fwguardd.proof.smtlib import CHECK, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fwguardd.proof.fields import Field
     from fwguardd.proof.formulas import Formula, FreePart, Scope, Variable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Family
 
     Build = Callable[[Scope], Formula]
-    Preferences = Sequence[Mapping[Field, Intervals]]
+    Preference = Sequence[Mapping[Field, Intervals]]
 
 MOST_ROUNDS: Final = 8
 """How often a packet is looked for for which the free parts do not matter."""
@@ -72,9 +72,9 @@ class Possible:
 Answer = Proved | Counterexample | Possible
 
 
-def decide(build: Build, scope: Scope, family: Family, solver: Asker, preferred: Preferences = ()) -> Answer:
-    """Whether a formula holds for any packet of a scope. ``build`` makes it, in this scope and in narrower ones. Of
-    several packets one is told that has the preferred values, as far as there is one. Raises ReportedError."""
+def decide(build: Build, scope: Scope, family: Family, solver: Asker, preferred: Sequence[Preference] = ()) -> Answer:
+    """Whether a formula holds for any packet of a scope. ``build`` makes it, in this scope and in narrower ones. The
+    packet of an answer has preferred values where these change nothing. Raises ReportedError."""
     formula = build(scope)
     if formula is False:
         return Proved()
@@ -87,13 +87,13 @@ class _Decision:
     scope: Scope
     family: Family
     solver: Asker
-    preferred: Preferences
+    preferred: Sequence[Preference]
 
     def decide(self, formula: Formula) -> Answer:
         """The answer for a formula that holds for some values, perhaps."""
         variables = packet_variables(self.family)
         script = Script(self.scope)
-        text = [script.declare(variables.values()), script.add((formula,))]
+        text = ["(reset)", script.declare(variables.values()), script.add((formula,))]
         possible: Possible | None = None
         for number in range(MOST_ROUNDS):
             found = self._find("\n".join(text), script)
@@ -103,8 +103,8 @@ class _Decision:
             values = Values({name: found[variable] for name, variable in variables.items()}, _free_of(found))
             against, parts = self._against(values, f"r{'abcdefgh'[number]}")
             if against is None:
-                return Counterexample(self._usual(values))
-            possible = possible or Possible(self._usual(values), parts)
+                return Counterexample(self._usual(values, {}))
+            possible = possible or Possible(self._usual(values, values.free), parts)
             narrower = self.scope.fixed(against)
             text.append(script.add((self.build(narrower),)))
         return possible or Proved()
@@ -115,21 +115,31 @@ class _Decision:
             return None
         return script.values(self.solver.ask(script.question()))
 
-    def _usual(self, values: Values) -> Values:
-        """The same packet with the preferred values in fields where they change nothing."""
-        for limits in self.preferred:
-            changed = Values({**values.fields, **dict(self._within_domains(limits))}, values.free)
-            if self.build(self._point(changed.fields).fixed(changed.free)) is True:
-                values = changed
+    def _usual(self, values: Values, free: Mapping[Variable, int]) -> Values:
+        """The same packet with preferred values in fields where they change nothing, if the free variables are so. Of
+        the choices of each preference the first possible one is taken."""
+        for choices in self.preferred:
+            for limits in choices:
+                changed = self._changed(values, limits, free)
+                if changed is not None:
+                    values = changed
+                    break
         return values
 
-    def _within_domains(self, limits: Mapping[Field, Intervals]) -> Iterator[tuple[Field, int]]:
-        """The first value of each field that the packets may have."""
+    def _changed(
+        self, values: Values, limits: Mapping[Field, Intervals], free: Mapping[Variable, int]
+    ) -> Values | None:
+        """The packet with the first of these values that it may have in each field; None if the answer changes."""
         variables = packet_variables(self.family)
+        fields = dict(values.fields)
         for name, numbers in limits.items():
             possible = intersection(self.scope.domain(variables[name]), numbers)
-            if possible:
-                yield name, possible[0][0]
+            if not possible:
+                return None
+            fields[name] = possible[0][0]
+        if self.build(self._point(fields).fixed(free)) is not True:
+            return None
+        return Values(fields, values.free)
 
     def _point(self, fields: Mapping[Field, int]) -> Scope:
         variables = packet_variables(self.family)
@@ -162,10 +172,17 @@ def _is_unsatisfied(answer: str) -> bool:
 
 
 def _free_of(values: Mapping[Variable, int]) -> dict[Variable, int]:
-    return {variable: number for variable, number in values.items() if variable.part is not None}
+    return dict(filter(_is_free, values.items()))
+
+
+def _is_free(value: tuple[Variable, int]) -> bool:
+    return value[0].part is not None
 
 
 def _parts_of(variables: Iterable[Variable]) -> tuple[FreePart, ...]:
     """The parts of rules that free variables stand for, each once."""
-    parts = dict.fromkeys(variable.part for variable in variables if variable.part is not None)
+    parts: dict[FreePart, None] = {}
+    for variable in variables:
+        if variable.part is not None:
+            parts[variable.part] = None
     return tuple(parts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.frames import icmp_type, is_icmp_error, protocol_number, tcp_flags
-from fwguardd.packets.model import TCP_FLAGS, ConnectionState, Direction, Packet
+from fwguardd.packets.model import ConnectionState, Direction, Packet
 from fwguardd.proof.fields import (
     DCCP,
     ESTABLISHED,
@@ -26,7 +26,14 @@ from fwguardd.proof.fields import (
     Field,
 )
 from fwguardd.proof.intervals import Intervals, intersection, single, united
-from fwguardd.proof.packet_sets import BEGINNING_TYPES, BEGINNING_VALUES, NEVER_TRACKED, PacketSet, all_packets
+from fwguardd.proof.packet_sets import (
+    BEGINNING_TYPES,
+    BEGINNING_VALUES,
+    NEVER_TRACKED,
+    PacketSet,
+    all_packets,
+    flag_bits,
+)
 
 if TYPE_CHECKING:
     from fwguardd.proof.fields import Surroundings
@@ -65,7 +72,7 @@ def _way(packet: Packet, known: Surroundings) -> dict[Field, Intervals]:
 
 
 def _flag_bits(packet: Packet) -> int:
-    return sum(1 << TCP_FLAGS.index(name) for name in tcp_flags(packet))
+    return flag_bits(tcp_flags(packet))
 
 
 def _type(packet: Packet) -> int:

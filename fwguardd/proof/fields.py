@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.proof.formulas import Leaf, Variable
-from fwguardd.proof.intervals import Intervals, united
+from fwguardd.proof.intervals import Intervals, of_numbers
 from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ def packet_variables(family: Family) -> dict[Field, Variable]:
     return {name: Variable(name.value, width_of(name, family)) for name in Field}
 
 
+def packet_leaves(family: Family) -> dict[Field, Leaf]:
+    """The values of all fields of a packet of this family, each a variable."""
+    return {name: Leaf.of(variable) for name, variable in packet_variables(family).items()}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fields:
     """The values of all fields of a packet at one place of its way."""
@@ -133,7 +138,7 @@ class Interfaces:
         """The numbers of the interfaces that a name or a pattern stands for."""
         if pattern not in self._matching:
             found = [number for number, name in enumerate(self.names) if _matches(name, pattern)]
-            self._matching[pattern] = united((number, number) for number in found)
+            self._matching[pattern] = of_numbers(found)
         return self._matching[pattern]
 
     @property
@@ -173,13 +178,15 @@ def _candidates(start: str) -> Iterator[str]:
 class Surroundings:
     """What is known besides the rules, in one family: the interfaces; the addresses of the host, None where the host is
     not known; its broadcast addresses; the destinations that it sends by an interface, by number, as far as the
-    destination decides; and the contents of sets, by the kernel's names."""
+    destination decides; the interfaces that do not forward what they receive; and the contents of sets, by the kernel's
+    names."""
 
     family: Family
     interfaces: Interfaces = field(default_factory=Interfaces)
     own: Intervals | None = None
     broadcast: Intervals = ()
     routes: Mapping[int, Intervals] = field(default_factory=dict)
+    not_forwarding: Intervals = ()
     sets: Mapping[str, Intervals] = field(default_factory=dict)
 
 
@@ -196,8 +203,8 @@ LOOPBACK_NETWORK: Final[Mapping[Family, Intervals]] = {
 }
 
 UNSENDABLE: Final[Mapping[Family, Intervals]] = {
-    Family.IPV4: ((0, 0x00FF_FFFF), *MULTICAST[Family.IPV4], (0xF000_0000, 0xFFFF_FFFF)),
+    Family.IPV4: ((0, 0x00FF_FFFF), *MULTICAST[Family.IPV4], (0xFFFF_FFFF, 0xFFFF_FFFF)),
     Family.IPV6: ((0, 0), *MULTICAST[Family.IPV6]),
 }
-"""Source addresses that no packet from another host has: the kernel takes them for errors (ip_route_input_slow() in
-net/ipv4/route.c, ip6_rcv_core() in net/ipv6/ip6_input.c), or nobody has been given them."""
+"""Source addresses that the kernel takes from no other host, nor those of loopback (ip_route_input_slow() in
+net/ipv4/route.c, ip6_rcv_core() in net/ipv6/ip6_input.c)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.host_routes import LOOPBACK, host_routes
 from fwguardd.proof.fields import LOOPBACK_NETWORK, Interfaces, Surroundings
-from fwguardd.proof.intervals import Intervals, complement, intersection, of_network, united
+from fwguardd.proof.intervals import Intervals, complement, intersection, of_network, of_numbers, united
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.set_files import PLAIN_TYPES, kernel_name
@@ -67,6 +67,7 @@ def surroundings(
         _own(host, family),
         _broadcast(host, family),
         _routes(host, family, known),
+        _not_forwarding(host, family, known),
         sets,
     )
 
@@ -93,8 +94,8 @@ def _addresses(entries: Iterable[str]) -> Intervals:
 def _own(host: Host, family: Family) -> Intervals:
     """The addresses of the host; those of the loopback network too."""
     own = host_routes(host).addresses
-    numbers = [int(each.address.ip) for each in own if each.address.version == family.number]
-    return united((*LOOPBACK_NETWORK[family], *zip(numbers, numbers, strict=True)))
+    numbers = of_numbers(int(each.address.ip) for each in own if each.address.version == family.number)
+    return united((*LOOPBACK_NETWORK[family], *numbers))
 
 
 def _broadcast(host: Host, family: Family) -> Intervals:
@@ -107,6 +108,15 @@ def _broadcast(host: Host, family: Family) -> Intervals:
             if network.version == 4 and network.num_addresses > 2:
                 ranges.append((int(network.broadcast_address), int(network.broadcast_address)))
     return united(ranges)
+
+
+def _not_forwarding(host: Host, family: Family, known: Interfaces) -> Intervals:
+    """The interfaces that do not forward; where none of the host does, nor does one that it may get."""
+    ipv6 = family is Family.IPV6 and host.sysctls.ipv6_forwarding
+    forwarding = {each.name for each in host.interfaces if ipv6 or (each.forwarding and family is Family.IPV4)}
+    if not forwarding:
+        return known.real
+    return of_numbers(known.number(each.name) for each in host.interfaces if each.name not in forwarding)
 
 
 def _routes(host: Host, family: Family, known: Interfaces) -> dict[int, Intervals]:

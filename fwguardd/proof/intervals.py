@@ -30,6 +30,12 @@ def single(value: int) -> Intervals:
     return ((value, value),)
 
 
+def of_numbers(numbers: Iterable[int]) -> Intervals:
+    """The set of these numbers."""
+    listed = sorted(set(numbers))
+    return united(zip(listed, listed, strict=True))
+
+
 def united(ranges: Iterable[tuple[int, int]]) -> Intervals:
     """The numbers that are in any of these ranges."""
     merged: list[tuple[int, int]] = []

@@ -9,6 +9,7 @@ This module is pure.
 from __future__ import annotations
 
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets import case_values
@@ -19,7 +20,8 @@ from fwguardd.proof.fields import (
     STATES,
     Field,
 )
-from fwguardd.proof.intervals import Intervals, everything, of_network, single, united
+from fwguardd.proof.intervals import Intervals, everything, of_network, of_numbers, single, united
+from fwguardd.proof.packet_sets import message
 from fwguardd.proof.parts import MaskTest, Opposite, Part, Some, Test, Unknown
 from fwguardd.ruleset.conditions import SYN_ONLY, networks_of, protocol_name, states_of
 from fwguardd.ruleset.model import Family
@@ -141,7 +143,7 @@ def _addresses(field: Field) -> Callable[[Option, Surroundings], Part]:
             raise NotModelledError
         ranges = list(map(of_network, networks))
         if None not in ranges:
-            return Test(field, united(part for one in ranges if one for part in one))
+            return Test(field, united(chain.from_iterable(filter(None, ranges))))
         if len(networks) > 1:
             raise NotModelledError
         return MaskTest(field, networks[0].mask, networks[0].address & networks[0].mask)
@@ -176,7 +178,7 @@ def _port_numbers(value: str) -> Intervals:
     for first, last in ranges:
         if first > last or last > LAST_PORT:
             raise NotModelledError
-    return united((ports.first, ports.last) for ports in ranges)
+    return united(ranges)
 
 
 def _ports(*fields: Field) -> Callable[[Option, Surroundings], Part]:
@@ -220,7 +222,7 @@ def _icmp(option: Option, known: Surroundings) -> Part:
         return Test(Field.TYPE, everything(8))
     number, slash, code = option.value.partition("/")
     if slash:
-        return _message(_byte(number), _byte(code))
+        return message(_byte(number), _byte(code))
     if number.isdigit():
         return Test(Field.TYPE, single(_byte(number)))
     return _named_icmp(number, known.family)
@@ -246,12 +248,6 @@ def _named_icmp(name: str, family: Family) -> Part:
     raise NotModelledError
 
 
-def _message(kind: int, code: int) -> Part:
-    return Opposite(
-        Some((Opposite(Test(Field.TYPE, single(kind))), Opposite(Test(Field.CODE, single(code)))))
-    )  # Both hold.
-
-
 def _state(option: Option, _known: Surroundings) -> Part:
     """Connection states, and whether the addresses are translated (net/netfilter/xt_conntrack.c)."""
     states = states_of(option.value)
@@ -260,7 +256,7 @@ def _state(option: Option, _known: Surroundings) -> Part:
     tests: list[Part] = []
     numbers = [STATES[name] for name in states if name in STATES]
     if numbers:
-        tests.append(Test(Field.STATE, united((number, number) for number in numbers)))
+        tests.append(Test(Field.STATE, of_numbers(numbers)))
     tests += [Test(field, single(1)) for field in (Field.SNAT, Field.DNAT) if field.name in states]
     if len(tests) == 1:
         return tests[0]

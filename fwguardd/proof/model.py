@@ -17,9 +17,9 @@ from fwguardd.proof.traversal import traverse
 from fwguardd.proof.witness import Witness, witness_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from fwguardd.proof.answers import Answer, Asker, Preferences, Values
+    from fwguardd.proof.answers import Answer, Asker, Preference, Values
     from fwguardd.proof.fields import Surroundings
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.packet_sets import PacketSet
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from fwguardd.proof.traversal import Outcome
     from fwguardd.ruleset.model import Ruleset
 
-USUAL: Preferences = (
-    {Field.STATE: single(NEW)},
-    {Field.FLAGS: single(2)},
-    {Field.PROTOCOL: ((TCP, TCP), (UDP, UDP), (SCTP, SCTP))},
-    {Field.SPORT: single(49_152)},
-    {Field.CODE: single(0)},
-    {Field.MARK: single(0)},
-    {Field.UID: single(0)},
-    {Field.GID: single(0)},
+USUAL: Sequence[Preference] = (
+    ({Field.STATE: single(NEW)},),
+    ({Field.FLAGS: single(2)},),
+    ({Field.PROTOCOL: ((TCP, TCP), (UDP, UDP), (SCTP, SCTP))},),
+    ({Field.SPORT: single(49_152)},),
+    ({Field.CODE: single(0)},),
+    ({Field.MARK: single(0)},),
+    ({Field.UID: single(0)},),
+    ({Field.GID: single(0)},),
 )
 """What a packet in an answer should have, so that it looks usual: it is new, has SYN and a client's port."""
 
@@ -61,7 +61,7 @@ class Model:
         packets: PacketSet,
         wanted: Callable[[Outcome, Scope], Formula],
         solver: Asker,
-        preferred: Preferences = USUAL,
+        preferred: Sequence[Preference] = USUAL,
     ) -> Answer:
         """Whether there is a packet among these of which ``wanted`` holds. `Proved` says that there is none. Raises
         ReportedError where the solver has no answer."""

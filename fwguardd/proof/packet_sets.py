@@ -20,10 +20,11 @@ from fwguardd.proof.fields import (
     TCP,
     UNTRACKED,
     Field,
+    packet_leaves,
     packet_variables,
 )
-from fwguardd.proof.formulas import Leaf, Scope, all_of, any_of, negation
-from fwguardd.proof.intervals import complement, intersection, single, united
+from fwguardd.proof.formulas import Scope, all_of, any_of, negation
+from fwguardd.proof.intervals import complement, intersection, of_numbers, single, united
 from fwguardd.proof.parts import MaskTest, Opposite, Part, Some, Test
 from fwguardd.ruleset.model import Family
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fwguardd.proof.fields import Surroundings
-    from fwguardd.proof.formulas import Formula
+    from fwguardd.proof.formulas import Formula, Leaf
     from fwguardd.proof.intervals import Intervals
 
 
@@ -55,8 +56,7 @@ class PacketSet:
 
     def condition(self, scope: Scope, family: Family) -> Formula:
         """What else holds for these packets."""
-        variables = packet_variables(family)
-        leaves = {name: Leaf.of(variable) for name, variable in variables.items()}
+        leaves = packet_leaves(family)
         return all_of([formula_of(part, leaves, scope) for part in self.conditions])
 
     def narrowed(self, limits: Mapping[Field, Intervals], conditions: Iterable[Part] = ()) -> PacketSet:
@@ -81,8 +81,15 @@ def formula_of(part: Part, fields: Mapping[Field, Leaf], scope: Scope) -> Formul
     raise TypeError(part)
 
 
-def _implies(when: Iterable[Part], then: Part) -> Part:
-    return Some((*(Opposite(part) for part in when), then))
+def implies(when: Iterable[Part], then: Part) -> Part:
+    """Packets for which the first parts hold obey the last one."""
+    return Some((*map(Opposite, when), then))
+
+
+def message(kind: int, code: int) -> Part:
+    """A message of ICMP has this type and this code."""
+    wrong = (Test(Field.TYPE, complement(single(kind), 8)), Test(Field.CODE, complement(single(code), 8)))
+    return Opposite(Some(wrong))
 
 
 def all_packets(known: Surroundings, direction: Direction) -> PacketSet:
@@ -104,8 +111,16 @@ _NO_PROTOCOLS: Final[Mapping[Family, Intervals]] = {
 """Numbers of extension headers: ip6tables asks for the protocol behind them (ip6tables(8), "-p")."""
 
 
+def flag_bits(names: Iterable[str]) -> int:
+    """The bits of TCP flags."""
+    bits = 0
+    for name in names:
+        bits |= 1 << TCP_FLAGS.index(name)
+    return bits
+
+
 def _bits(names: str) -> int:
-    return sum(1 << TCP_FLAGS.index(name) for name in names.split())
+    return flag_bits(names.split())
 
 
 _IGNORED_FLAGS: Final = _bits("PSH ECE CWR")
@@ -119,31 +134,27 @@ _BEGINNING_FLAGS: Final = frozenset(map(_bits, ("SYN", "SYN URG", "ACK", "ACK UR
 
 def _with_ignored(flags: frozenset[int]) -> Intervals:
     """All values of the field whose other flags are among these."""
-    return united((value, value) for value in range(256) if value & ~_IGNORED_FLAGS in flags)
+    return of_numbers(filter(lambda value: value & ~_IGNORED_FLAGS in flags, range(256)))
 
 
 BEGINNING_VALUES: Final = _with_ignored(_BEGINNING_FLAGS)
 """Values of the flags with which a connection begins."""
 
 
-def _numbers(*values: int) -> Intervals:
-    return united((value, value) for value in values)
-
-
 _ICMP_OF: Final = {Family.IPV4: ICMP, Family.IPV6: ICMPV6}
-BEGINNING_TYPES: Final = {Family.IPV4: _numbers(8, 13, 15, 17), Family.IPV6: _numbers(128, 139)}
+BEGINNING_TYPES: Final = {Family.IPV4: of_numbers((8, 13, 15, 17)), Family.IPV6: of_numbers((128, 139))}
 """The types of ICMP that begin a connection (valid_new in nf_conntrack_proto_icmp.c and _icmpv6.c)."""
-NEVER_TRACKED: Final = _numbers(130, 131, 132, 133, 134, 135, 136, 143)
+NEVER_TRACKED: Final = of_numbers((130, 131, 132, 133, 134, 135, 136, 143))
 """The types of ICMPv6 that are not tracked (noct_valid_new in nf_conntrack_proto_icmpv6.c)."""
 
 
 def _natural(family: Family) -> Iterable[Part]:
     """How the state of a connection depends on the packet (net/netfilter/nf_conntrack_proto_*.c)."""
     is_new, is_tcp = Test(Field.STATE, single(NEW)), Test(Field.PROTOCOL, single(TCP))
-    yield _implies((is_new, is_tcp), Test(Field.FLAGS, BEGINNING_VALUES))
-    known = Test(Field.STATE, _numbers(ESTABLISHED, RELATED))
-    yield _implies((known, is_tcp), Test(Field.FLAGS, _with_ignored(_VALID_FLAGS)))
+    yield implies((is_new, is_tcp), Test(Field.FLAGS, BEGINNING_VALUES))
+    known = Test(Field.STATE, of_numbers((ESTABLISHED, RELATED)))
+    yield implies((known, is_tcp), Test(Field.FLAGS, _with_ignored(_VALID_FLAGS)))
     is_icmp = Test(Field.PROTOCOL, single(_ICMP_OF[family]))
-    yield _implies((is_new, is_icmp), Test(Field.TYPE, BEGINNING_TYPES[family]))
+    yield implies((is_new, is_icmp), Test(Field.TYPE, BEGINNING_TYPES[family]))
     if family is Family.IPV6:
-        yield _implies((is_icmp, Test(Field.TYPE, NEVER_TRACKED)), Test(Field.STATE, single(UNTRACKED)))
+        yield implies((is_icmp, Test(Field.TYPE, NEVER_TRACKED)), Test(Field.STATE, single(UNTRACKED)))

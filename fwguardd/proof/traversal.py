@@ -25,7 +25,7 @@ from fwguardd.proof.fields import (
     UNTRACKED,
     Field,
     Fields,
-    packet_variables,
+    packet_leaves,
     width_of,
 )
 from fwguardd.proof.formulas import FreePart, Leaf, all_of, any_of, both, negation, without
@@ -73,7 +73,7 @@ def traverse(rules: ReadTables, direction: Direction, scope: Scope, known: Surro
 
 def initial_fields(known: Surroundings, direction: Direction) -> Fields:
     """A packet as it begins its way: a variable for each field that packets of the direction have."""
-    values = {name: Leaf.of(variable) for name, variable in packet_variables(known.family).items()}
+    values = packet_leaves(known.family)
     none = Leaf.number(NO_INTERFACE)
     values |= {Field.DNAT: Leaf.number(0), Field.SNAT: Leaf.number(0)}
     if direction is Direction.OUTBOUND:

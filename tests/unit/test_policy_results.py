@@ -14,11 +14,12 @@ from fwguardd.packets.assumed_host import interfaces_of, with_assumptions
 from fwguardd.packets.endpoints import ListeningSocket, Program
 from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.packets.host_routes import host_routes
+from fwguardd.packets.keys import Accounts
 from fwguardd.packets.lockout import denied_packets, guarded_packets, listed_sessions, lockout_finding, lost_by_change
 from fwguardd.packets.model import Journey, Packet, Step, Undecided, Verdict
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import Standing, findings_of, results_of
-from fwguardd.packets.tests_file import Accounts, read_policy_tests
+from fwguardd.packets.tests_file import read_policy_tests
 from fwguardd.packets.written_tests import probes, written
 from fwguardd.ruleset.error_reasons import may_pass_later
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Severity, Table

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from fwguardd.packets.assumed_host import interfaces_of, reached_by
 from fwguardd.packets.case_values import MOST_PACKETS
 from fwguardd.packets.host import Host, Interface, Route
+from fwguardd.packets.keys import Accounts
 from fwguardd.packets.model import ConnectionState, Packet, Verdict
 from fwguardd.packets.policy_cases import Cases, cases_of
-from fwguardd.packets.tests_file import KEYS, Accounts, PolicyTests, read_policy_tests
+from fwguardd.packets.tests_file import KEYS, PolicyTests, read_policy_tests
 from fwguardd.ruleset.model import MOST_FINDINGS, Family, RuleFile
 
 if TYPE_CHECKING:

@@ -1,0 +1,148 @@
+"""Checking the invariants of tests files: each is asked of the model, and a packet that violates one is sent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import field, replace
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.enforce.prover import needed_for
+from fwguardd.errors import ReportedError
+from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.kernel.z3_solver import Solver, SolverMissingError, SolverTimeoutError
+from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
+from fwguardd.packets.policy_cases import cases_of
+from fwguardd.packets.policy_results import results_of
+from fwguardd.proof.host_view import surroundings
+from fwguardd.proof.invariant_results import (
+    InvariantResult,
+    confirmed,
+    findings_of,
+    not_checked,
+    result_of,
+    unconfirmed,
+    undecided,
+    witness_test,
+)
+from fwguardd.proof.invariants import judge
+from fwguardd.proof.model import Model
+from fwguardd.ruleset.model import NO_FINDINGS, Findings, Ruleset
+from fwguardd.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from fwguardd.enforce.prover import Beds
+    from fwguardd.packets.host import Host
+    from fwguardd.packets.invariants import Invariant
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.set_files import SetFile
+
+    Rulesets = Mapping[Family, Ruleset]
+
+LIMIT: Final = 10.0
+"""Seconds for all invariants together."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedInvariants:
+    """The results of invariants, and the findings about them."""
+
+    results: tuple[InvariantResult, ...] = ()
+    findings: Findings = field(default=NO_FINDINGS)
+
+
+def check_invariants(
+    invariants: Sequence[Invariant],
+    rulesets: Rulesets,
+    host: Host,
+    beds: Beds,
+    sets: Iterable[SetFile] = (),
+    *,
+    undecided_fails: bool,
+    seconds: float = LIMIT,
+) -> CheckedInvariants:
+    """Check invariants of these rulesets on a host, in at most so many seconds. Without z3, or in less time than all
+    need, the findings say what was not checked."""
+    if not invariants:
+        return CheckedInvariants()
+    checking = _Checking(rulesets, host, tuple(sets), time.monotonic() + seconds, seconds)
+    try:
+        results = list(checking.results(invariants))
+    except SolverMissingError as error:
+        return CheckedInvariants((), not_checked(invariants, str(error), undecided_fails=undecided_fails))
+    results = _sent(results, rulesets, host, beds)
+    return CheckedInvariants(tuple(results), findings_of(results, undecided_fails=undecided_fails))
+
+
+@dataclass(slots=True)
+class _Checking:
+    """One check. The models are made when they are needed."""
+
+    rulesets: Rulesets
+    host: Host
+    sets: tuple[SetFile, ...]
+    end: float
+    seconds: float
+    models: dict[Family, Model] = field(default_factory=dict)
+
+    def results(self, invariants: Sequence[Invariant]) -> Iterator[InvariantResult]:
+        """The results by the model. Raises SolverMissingError."""
+        families: set[Family] = set()
+        named: list[str] = []
+        for each in invariants:
+            families.update(each.family)
+            named += (*each.in_interface, *each.out_interface)
+        for family in families:
+            self.models[family] = self._model(family, named)
+        with Solver(self.end) as solver:
+            for invariant in invariants:
+                begun = time.monotonic()
+                result = self._result(self._of_this_host(invariant), solver)
+                yield replace(result, invariant=invariant, seconds=time.monotonic() - begun)
+
+    def _model(self, family: Family, interfaces: Sequence[str]) -> Model:
+        ruleset = self.rulesets.get(family) or Ruleset(family, {})
+        return Model.of(ruleset, surroundings(family, [ruleset], self.host, self.sets, interfaces))
+
+    def _of_this_host(self, invariant: Invariant) -> Invariant:
+        """The invariant for the families of which the host has addresses; for those that it names in any case."""
+        if invariant.has_family or invariant.in_interface == ("lo",):
+            return invariant
+        present = tuple(filter(partial(_has_addresses, self.host), invariant.family))
+        return replace(invariant, family=present or invariant.family)
+
+    def _result(self, invariant: Invariant, solver: Solver) -> InvariantResult:
+        try:
+            if time.monotonic() < self.end:
+                return result_of(invariant, judge(invariant, self.models, solver))
+        except SolverTimeoutError:
+            pass
+        except ReportedError as error:
+            return undecided(invariant, str(error))
+        return undecided(invariant, f"not decided within the time limit of {self.seconds:g} s for all invariants")
+
+
+def _has_addresses(host: Host, family: Family) -> bool:
+    """Whether an interface other than loopback has an address of the family."""
+    for name, addresses in interfaces_of(host).items():
+        if name != "lo" and family.number in map(attrgetter("version"), addresses):
+            return True
+    return False
+
+
+def _sent(results: Sequence[InvariantResult], rulesets: Rulesets, host: Host, beds: Beds) -> list[InvariantResult]:
+    """The results, those of violations with what the kernel did with their packets."""
+    tests = list(map(witness_test, results))
+    cases = cases_of(list(filter(None, tests)), interfaces_of(host), reached_by(host))
+    if not cases.packets:
+        return list(results)
+    try:
+        with beds.prove(needed_for(cases.packets, rulesets), with_assumptions(host, cases.assumptions)) as bed:
+            outcomes = bed.send(cases.packets)
+    except NamespaceError as error:
+        return [unconfirmed(result, f"the packet could not be sent: {error}") for result in results]
+    sent = {id(one.case.test): one for one in results_of(cases.cases, outcomes, rulesets)}
+    return [confirmed(result, sent.get(id(test))) for result, test in zip(results, tests, strict=True)]

@@ -1,0 +1,178 @@
+"""What became of invariants -> results in words, and findings about those that do not hold or are not decided.
+
+The packet that violates an invariant is sent through the rules (`confirmed`). Where the kernel says otherwise than the
+model, the model has a defect: the result is then undecided, and says so.
+
+This module is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from fwguardd.packets.invariants import Kind
+from fwguardd.packets.model import Verdict
+from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_tests import PolicyTest
+from fwguardd.proof.answers import Counterexample, Possible
+from fwguardd.ruleset.model import Finding, Findings, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fwguardd.packets.case_values import IcmpType
+    from fwguardd.packets.invariants import Invariant
+    from fwguardd.packets.policy_results import PolicyResult
+    from fwguardd.proof.formulas import FreePart
+    from fwguardd.proof.invariants import Judged
+    from fwguardd.proof.witness import Witness
+
+_Value = TypeVar("_Value")
+
+FAILED_INVARIANT, UNDECIDED_INVARIANT, MODEL_DEFECT = "failed-invariant", "undecided-invariant", "model-defect"
+"""The codes of findings about results. The last one is a defect of fwguardd: model and kernel differ."""
+NO_SOLVER: Final = "no-solver"
+"""The code of the finding that invariants were not checked, since z3 is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvariantResult:
+    """An invariant and what became of it, in a sentence without a full stop. ``witness`` is the packet that shows it,
+    if there is one, ``depends`` the parts of rules that are not modelled and decide. ``seconds`` is what it took."""
+
+    invariant: Invariant
+    standing: Standing
+    sentence: str
+    witness: Witness | None = None
+    depends: tuple[FreePart, ...] = ()
+    is_defect: bool = False
+    seconds: float = 0.0
+
+
+def undecided(invariant: Invariant, reason: str) -> InvariantResult:
+    """The result of an invariant about which nothing is known, and why."""
+    return InvariantResult(invariant, Standing.UNDECIDED, reason)
+
+
+def result_of(invariant: Invariant, judged: Judged | None) -> InvariantResult:
+    """The result of an invariant with the answer of the model."""
+    if judged is None:
+        return undecided(invariant, "no packet of this host fits it")
+    answer, model, packets = judged.answer, judged.model, judged.packets
+    if model is None or packets is None or not isinstance(answer, (Counterexample, Possible)):
+        return InvariantResult(invariant, Standing.PASSED, "proved for every packet")
+    witness = model.witness(packets, answer.values)
+    if isinstance(answer, Counterexample):
+        return InvariantResult(invariant, Standing.FAILED, _violation(invariant, witness), witness)
+    parts = " and ".join(map(str, answer.depends))
+    verb = {Kind.NEVER: "accepted", Kind.ALWAYS: "refused"}[invariant.kind]
+    sentence = f"{witness.words}: may be {verb}; that depends on {parts}, which the model does not have"
+    return InvariantResult(invariant, Standing.UNDECIDED, sentence, witness, answer.depends)
+
+
+_VERBS: Final = {Verdict.ACCEPT: "accepts it", Verdict.DROP: "drops it", Verdict.REJECT: "rejects it"}
+_MUST: Final = {Kind.NEVER: "must never be accepted", Kind.ALWAYS: "must always be accepted"}
+
+
+def _violation(invariant: Invariant, witness: Witness) -> str:
+    decided = witness.decided
+    return f"{witness.words}: {_MUST[invariant.kind]}, but {decided.words} {_VERBS[decided.verdict]}"
+
+
+def witness_test(result: InvariantResult) -> PolicyTest | None:
+    """The policy test that sends the packet of a violation and expects what the model says of it; None without one."""
+    if result.standing is not Standing.FAILED or result.witness is None:
+        return None
+    packet = result.witness.packet
+    message: tuple[IcmpType, ...] = ()
+    if packet.icmp_type is not None:
+        message = ((packet.family, packet.icmp_type, packet.icmp_code),)
+    return PolicyTest(
+        result.witness.decided.verdict,
+        result.invariant.origin,
+        family=(packet.family,),
+        proto=(packet.protocol,),
+        source=(packet.source,),
+        destination=(packet.destination,),
+        sport=_if_given(packet.source_port),
+        dport=_if_given(packet.destination_port),
+        in_interface=_if_given(packet.in_interface),
+        out_interface=_if_given(packet.out_interface),
+        icmp_type=message,
+        state=(packet.state,),
+        uid=_if_given(packet.uid),
+        gid=_if_given(packet.gid),
+        mark=(packet.mark,),
+        flags=(packet.flags,),
+    )
+
+
+def _if_given(value: _Value | None) -> tuple[_Value, ...]:
+    if value is None:
+        return ()
+    return (value,)
+
+
+def confirmed(result: InvariantResult, sent: PolicyResult | None) -> InvariantResult:
+    """The result with what the kernel did with its packet; the same where none was sent."""
+    if sent is None:
+        return result
+    if sent.standing is Standing.PASSED:
+        return replace(result, sentence=f"{result.sentence}; confirmed by sending it")
+    if sent.standing is Standing.UNDECIDED:
+        return unconfirmed(result, str(sent.deciding))
+    if sent.deciding.by_routes:
+        return unconfirmed(result, f"on this host, as it is now, {sent.deciding}")
+    assert result.witness is not None
+    decided = result.witness.decided
+    sentence = (
+        f"{result.witness.words}: by the model {decided.words} {_VERBS[decided.verdict]}, but in the kernel "
+        f"{sent.deciding}: this is a defect of fwguardd, please report it with this line and the rule"
+    )
+    return replace(result, standing=Standing.UNDECIDED, sentence=sentence, is_defect=True)
+
+
+def unconfirmed(result: InvariantResult, why: str) -> InvariantResult:
+    """The result where the packet of a violation could not be sent, or did not get to the rules."""
+    if result.standing is not Standing.FAILED:
+        return result
+    return replace(result, sentence=f"{result.sentence}; by the rules alone: {why}")
+
+
+def findings_of(results: Iterable[InvariantResult], *, undecided_fails: bool) -> Findings:
+    """The findings about results; with ``undecided_fails`` an undecided invariant is an error."""
+    others = filter(_is_not_proved, results)
+    return Findings(map(partial(_finding, undecided_fails=undecided_fails), others))
+
+
+def _is_not_proved(result: InvariantResult) -> bool:
+    return result.standing is not Standing.PASSED
+
+
+def _finding(result: InvariantResult, *, undecided_fails: bool) -> Finding:
+    invariant = result.invariant
+    code, severity = FAILED_INVARIANT, Severity.ERROR
+    hint = "correct the rules, or the invariant"
+    if result.standing is Standing.UNDECIDED:
+        code, severity = UNDECIDED_INVARIANT, {True: Severity.ERROR, False: Severity.WARNING}[undecided_fails]
+        hint = ""
+    if result.is_defect:
+        code = MODEL_DEFECT
+    if invariant.because:
+        hint = f"the file says: {invariant.because}"
+    family = None
+    if result.witness is not None:
+        family = result.witness.packet.family
+    return Finding(code, f"{invariant.kind}: {result.sentence}", invariant.origin, severity, hint, family=family)
+
+
+def not_checked(invariants: Iterable[Invariant], why: str, *, undecided_fails: bool) -> Findings:
+    """The finding that no invariant was checked, at the first one; nothing where there is none."""
+    first = next(iter(invariants), None)
+    if first is None:
+        return Findings()
+    severity = {True: Severity.ERROR, False: Severity.WARNING}[undecided_fails]
+    message = f"never and always were not checked, here and in the lines below: {why}"
+    return Findings([Finding(NO_SOLVER, message, first.origin, severity)])
