@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -110,7 +109,7 @@ class BackgroundStore(RevisionStore):
             in_thread(self._work)
         except ThreadNotStartedError as error:
             raise StoreError(str(error)) from error
-        job = self._submit(_OPEN, partial(super().__init__, state_dir, keep, system=system))
+        job = self._submit(_OPEN, partial(self._open_first, partial(super().__init__, state_dir, keep, system=system)))
         job.ended.wait()
         if job.error is not None:
             raise job.error
@@ -347,23 +346,34 @@ class BackgroundStore(RevisionStore):
             return job
 
     def _work(self) -> None:
-        """In the thread of the store."""
+        """In the thread of the store, which ends only if the store cannot be opened: its callers wait for it."""
         self._thread = threading.get_ident()
-        while True:
+        is_open = True
+        while is_open:
             job = self._begin_next()
             finish(job.outcome, job.call)
-            if job.name == _OPEN and job.error is not None:
-                job.ended.set()
-                return
-            known = self._what_is_known()
+            known = self._known_after(job)
+            is_open = job.name != _OPEN or job.error is None
             with self._changed:
                 self._end(job, known)
 
-    def _what_is_known(self) -> _Known:
-        """What the store says now, or what it said last where there is no memory to read it."""
-        with suppress(MemoryError):
-            return _Known(super().summaries(), super().pending(), super().held(), super().touched(), super().others())
-        return self._known
+    def _open_first(self, open_store: Callable[[], None]) -> None:
+        """Open the store, and read it once. Whatever this raises is raised again where the job was asked for."""
+        open_store()
+        self._known = self._read_all()
+
+    def _read_all(self) -> _Known:
+        return _Known(super().summaries(), super().pending(), super().held(), super().touched(), super().others())
+
+    def _known_after(self, job: _Job[Any]) -> _Known:
+        """What the store says now. Where it cannot be read, that is what it said before."""
+        if job.name == _OPEN:
+            return self._known
+        try:
+            return self._read_all()
+        except (OSError, MemoryError, StoreError) as error:
+            self._report(Fault(FaultKind.INACCESSIBLE, f"the state directory {self._directory}: {error}"))
+            return self._known
 
     def _end(self, job: _Job[Any], known: _Known) -> None:
         self._known = known

@@ -171,3 +171,34 @@ def test_a_directory_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").chmod(0o777)
     with pytest.raises(StoreError, match="cannot be trusted"):
         BackgroundStore(tmp_path / "state")
+
+
+def test_a_store_that_cannot_be_read_after_it_was_opened_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes of the first look at what it holds is raised; nobody waits for a thread that has ended."""
+
+    def fail(_store: RevisionStore) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(RevisionStore, "others", fail)
+    with must_end("the opening of the store"), pytest.raises(MemoryError):
+        BackgroundStore(tmp_path / "state")
+
+
+def test_a_store_that_cannot_be_read_for_a_moment_goes_on(
+    store: BackgroundStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look that fails after a write is a fault, and does not end the thread."""
+    store._within = LONGEST
+
+    def fail(_store: RevisionStore) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RevisionStore, "held", fail)
+        store.record(revision(2))
+    assert [fault.kind for fault in store.take_faults()] == [FaultKind.INACCESSIBLE]
+    store.record(revision(3))
+    assert [summary.number for summary in store.summaries()] == [1, 2, 3]
+    assert not store.hangs
