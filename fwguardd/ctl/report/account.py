@@ -7,6 +7,7 @@ events a fixed number is kept, with the number of all.
 from __future__ import annotations
 
 from collections import Counter, deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import events
@@ -41,9 +42,10 @@ _DRIFT: Final = (
 )  # fmt: skip
 _COUNTED: Final = (events.STARTED, events.DENIALS_SUPPRESSED)
 
-CHANGE_NAMES: Final = frozenset(kind.name for kind in _CHANGES)
-DRIFT_NAMES: Final = frozenset(kind.name for kind in _DRIFT)
-NAMES: Final = tuple(sorted({*CHANGE_NAMES, *DRIFT_NAMES, *(kind.name for kind in _COUNTED), *EVENT_NAMES}))
+_name: Final = attrgetter("name")
+CHANGE_NAMES: Final = frozenset(map(_name, _CHANGES))
+DRIFT_NAMES: Final = frozenset(map(_name, _DRIFT))
+NAMES: Final = tuple(sorted({*CHANGE_NAMES, *DRIFT_NAMES, *map(_name, _COUNTED), *EVENT_NAMES}))
 """The events that a report reads."""
 
 _DENIED: Final = frozenset({events.DENIED.name, events.DENIED_SUMMARY.name})

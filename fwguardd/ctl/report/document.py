@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.report.answers import notices_of, state_of
 from fwguardd.ctl.report.changes import changes_of, open_periods, revisions_since
-from fwguardd.ctl.report.episodes import episodes_of
+from fwguardd.ctl.report.episodes import Episode, episodes_of
 from fwguardd.ctl.report.facts import Unknown
 from fwguardd.ctl.report.holdings import unused_rules
 
@@ -81,7 +81,7 @@ def _of_journal(account: Account | Unknown) -> dict[str, Any]:
         return {"drift": None, "denials": None, "events": None, "incomplete": ""}
     scans = account.scans.highest(SHOWN)
     return {
-        "drift": [episode.document() for episode in episodes_of(account.drift)],
+        "drift": list(map(Episode.document, episodes_of(account.drift))),
         "denials": {
             "packets": account.denied,
             "sources": account.sources.number,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd import events
@@ -107,5 +108,5 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def by_author(episodes: Iterable[Episode]) -> list[tuple[str, int]]:
     """How often each author changed the rules, the most frequent first."""
-    counts = Counter(episode.author for episode in episodes)
+    counts = Counter(map(attrgetter("author"), episodes))
     return counts.most_common()

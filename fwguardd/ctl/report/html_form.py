@@ -5,6 +5,8 @@ This module is pure.
 
 from __future__ import annotations
 
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.report.markup import Markup, element, joined
@@ -113,21 +115,28 @@ def _caption(text: str) -> Markup:
 
 
 def _table(table: Table) -> Markup:
-    heads = [element("th", column.title, scope="col", class_=_class_of(column)) for column in table.columns]
-    body = joined(_row(row, table.columns) for row in table.rows)
-    rows = element("table", _caption(table.title), element("thead", element("tr", *heads)), element("tbody", body))
+    heads = map(_head, table.columns)
+    body = map(partial(_row, table.columns), table.rows)
+    rows = element("table", _caption(table.title), element("thead", element("tr", *heads)), element("tbody", *body))
     parts = [element("div", rows, class_="scroll", tabindex=0, role="region", aria_label=table.title)]
     if table.left_out:
         parts.append(element("p", table.left_out, class_="note quiet"))
     return joined(parts)
 
 
+def _head(column: Column) -> Markup:
+    return element("th", column.title, scope="col", class_=_class_of(column))
+
+
 def _class_of(column: Column) -> str:
-    names = {"number": column.number, "code": column.code}
-    return " ".join(name for name, is_so in names.items() if is_so) or "text"
+    if column.number:
+        return "number"
+    if column.code:
+        return "code"
+    return "text"
 
 
-def _row(row: Row, columns: Sequence[Column]) -> Markup:
+def _row(columns: Sequence[Column], row: Row) -> Markup:
     """A row; what explains it stands in the last column that is no number."""
     place = max(number for number, column in enumerate(columns) if not column.number)
     cells: list[Markup] = []
@@ -153,8 +162,8 @@ def _ranking(ranking: Ranking) -> Markup:
     ]
     if ranking.beside:
         heads.append(element("th", _title(ranking.beside), scope="col", class_="number"))
-    highest = max((place.count for place in ranking.places), default=0)
-    body = [_place(place, highest, ranking.total) for place in ranking.places]
+    highest = max(map(attrgetter("count"), ranking.places), default=0)
+    body = map(partial(_place, highest, ranking.total), ranking.places)
     parts = [_caption(ranking.title), element("thead", element("tr", *heads)), element("tbody", *body)]
     table = element("table", *parts, class_="ranking")
     if ranking.note:
@@ -167,7 +176,7 @@ def _title(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _place(place: Place, highest: int, total: int) -> Markup:
+def _place(highest: int, total: int, place: Place) -> Markup:
     name = element("th", element("span", place.name), share_bar(place.count, highest), scope="row")
     share = f"{100 * place.count / max(total, 1):.1f}%"
     count = element("td", f"{place.count:,}", element("span", share, class_="percent"), class_="number")
@@ -194,7 +203,7 @@ _KEYS: Final = {
 
 
 def _legend(timeline: Timeline) -> Markup:
-    kinds = {mark.kind for mark in timeline.marks}
+    kinds = set(map(attrgetter("kind"), timeline.marks))
     parts: list[Markup] = []
     for kind, words in _KEYS.items():
         if kind in kinds:

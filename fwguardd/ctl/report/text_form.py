@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.report.outline import Fact, Notice, Ranking, Sentence, Table, Timeline, Tone
@@ -131,8 +132,8 @@ def _block(block: Block, ink: AnswerPainter, ramp: Ramp) -> Iterator[str]:
 
 def _table(table: Table, ink: AnswerPainter) -> Iterator[str]:
     widths = _widths(table)
-    heads = tuple(column.title.upper() for column in table.columns)
-    yield from map(ink.dim, _lines_of(heads, table.columns, widths))
+    heads = map(attrgetter("title"), table.columns)
+    yield from map(ink.dim, _lines_of(tuple(map(str.upper, heads)), table.columns, widths))
     for row in table.rows:
         yield from _row(row, table.columns, widths, ink)
     if table.left_out:
@@ -141,8 +142,8 @@ def _table(table: Table, ink: AnswerPainter) -> Iterator[str]:
 
 def _widths(table: Table) -> list[int]:
     """The widths of the columns: as wide as their cells, and the widest ones less until they fit together."""
-    cells = [[printable(cell) for cell in row.cells] for row in table.rows]
-    heads = [column.title for column in table.columns]
+    cells = [map(printable, row.cells) for row in table.rows]
+    heads = map(attrgetter("title"), table.columns)
     widths = [min(max(map(len, column)), WIDTH) for column in zip(heads, *cells, strict=True)]
     while sum(widths) + len(_GAP) * len(widths) > WIDTH:
         widest = max(range(len(widths)), key=widths.__getitem__)
@@ -190,7 +191,7 @@ def _ranking(ranking: Ranking, ink: AnswerPainter, ramp: Ramp) -> Iterator[str]:
     width = max(map(len, [*names, ranking.title]))
     head = f"{ranking.title.upper():{width}}{_GAP}{ranking.beside.upper():>{beside}}"
     yield ink.dim(f"  {ranking.unit.upper():>{digits}}   {'':{_BAR}}{_GAP}{head}".rstrip())
-    highest = max(place.count for place in ranking.places)
+    highest = max(map(attrgetter("count"), ranking.places))
     for name, count, place in zip(names, counts, ranking.places, strict=True):
         bar = ink.warn(f"{ramp.bar(place.count, highest, _BAR):{_BAR}}")
         yield f"  {count:>{digits}}   {bar}{_GAP}{name:{width}}{_GAP}{place.beside:>{beside}}".rstrip()

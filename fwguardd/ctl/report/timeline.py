@@ -8,6 +8,7 @@ This module is pure.
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.values import dataclass
@@ -41,7 +42,7 @@ class Series:
     @property
     def highest(self) -> int:
         """The highest count; 0 where there is none."""
-        return max((interval.count for interval in self.intervals), default=0)
+        return max(map(attrgetter("count"), self.intervals), default=0)
 
 
 def step_for(timeline: Timeline, most: int) -> int:
