@@ -52,6 +52,8 @@ class Query:
     until: str | None = None
     follow: bool = False
     lines: int | None = None
+    fields: tuple[str, ...] = ()
+    """The fields of an entry that are wanted, as the journal spells them; without any, all are."""
 
     @property
     def following(self) -> tuple[str, ...]:
@@ -68,6 +70,8 @@ class Query:
         """The command line, with some more options."""
         words = ["journalctl", *options, "--all", "--no-pager", *self._limits()]
         names = [f"FWGUARD_EVENT={name}" for name in self.names or ALL_NAMES]
+        if self.fields:
+            words.append(f"--output-fields={','.join(self.fields)}")
         return [*words, *names, TRUSTED[0], "+", *names, TRUSTED[1]]
 
     def _limits(self) -> Iterator[str]:

@@ -48,6 +48,14 @@ DRIFT_NAMES: Final = frozenset(map(_name, _DRIFT))
 NAMES: Final = tuple(sorted({*CHANGE_NAMES, *DRIFT_NAMES, *map(_name, _COUNTED), *EVENT_NAMES}))
 """The events that a report reads."""
 
+_FIELDS: Final = (
+    "event", "in", "out", "src", "mac_src", "dst", "proto", "dpt", "icmp_type", "icmp_name", "rule", "name", "uid",
+    "count", "time", "revision", "changes", "difference", "finding", "others", "state", "culprit", "culprit_process",
+    "culprit_command", "culprit_user", "culprit_unit", "culprit_parent", "culprit_parent_user",
+)  # fmt: skip
+FIELDS: Final = ("MESSAGE", *(f"FWGUARD_{name.upper()}" for name in _FIELDS))
+"""The fields of an entry that are used: to read all would take twice as long."""
+
 _DENIED: Final = frozenset({events.DENIED.name, events.DENIED_SUMMARY.name})
 
 

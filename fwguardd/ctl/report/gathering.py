@@ -16,7 +16,7 @@ from fwguardd.ctl.control_socket import socket_path_of
 from fwguardd.ctl.exposure import examine
 from fwguardd.ctl.journal_query import Query, entries_in_journal, oldest_time
 from fwguardd.ctl.offline_verbs import input_of
-from fwguardd.ctl.report.account import NAMES, Account
+from fwguardd.ctl.report.account import FIELDS, NAMES, Account
 from fwguardd.ctl.report.facts import Facts, SetFact, Unknown
 from fwguardd.ctl.ruleset_sources import may_read_kernel, rules_in_force
 from fwguardd.errors import ReportedError
@@ -109,7 +109,7 @@ def _journal(directory: Path | None, since: float) -> tuple[Account | Unknown, f
     """What the journal says of the period, and when it begins if that is later."""
     account = Account()
     try:
-        entries = entries_in_journal(Query(NAMES, directory, f"@{since:.0f}"))
+        entries = entries_in_journal(Query(NAMES, directory, f"@{since:.0f}", fields=FIELDS))
     except ReportedError as error:
         return Unknown(str(error)), None
     try:
