@@ -108,7 +108,7 @@ def test_the_example_sends_text_and_page(tmp_path: Path) -> None:
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "REPORT_TO": "admin@example.org", "SENDMAIL": str(sendmail),
     }  # fmt: skip
-    subprocess.run([EXAMPLE / "fwguardd-report-mail"], env=environment, check=True, timeout=LONGEST)
+    subprocess.run(["sh", EXAMPLE / "fwguardd-report-mail"], env=environment, check=True, timeout=LONGEST)
     mail = message_from_bytes(sent.read_bytes(), policy=email.policy.default)
     assert (mail["To"], str(mail["Subject"]).rpartition(" ")[2]) == ("admin@example.org", "unknown")
     text, page = mail.iter_parts()

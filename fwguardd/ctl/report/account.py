@@ -26,8 +26,8 @@ MOST_KEPT: Final = 1000
 """Events of one kind that are kept, the newest."""
 
 MOST_GROUPS: Final = 1 << 13
-MOST_EXACT: Final = 128
-"""What a count of denials keeps: some 40 MB in the worst case. Top places stay exact far longer."""
+MOST_EXACT: Final = 64
+"""What a count keeps: less than 100 MB for a million pairs of sources and ports that an attacker makes up."""
 
 _HOUR: Final = 3600
 
