@@ -84,6 +84,8 @@ def rules_section(facts: Facts) -> Section:
     key, title = "rules", "Rules never hit"
     if isinstance(facts.rules, Unknown):
         return Section(key, title, NO_DAEMON)
+    if not facts.rules:
+        return Section(key, title, "No rules are in force.")
     lines = unused_rules(facts.rules, facts.now)
     if not lines:
         return Section(key, title, "Every rule has matched a packet.")
@@ -159,7 +161,7 @@ def losses_section(facts: Facts) -> Section:
         return Section(key, title, NO_JOURNAL)
     rows = tuple(_loss_rows(account))
     if not rows:
-        return Section(key, title, "Nothing was lost: every line that the kernel logged is counted.")
+        return Section(key, title, "No loss is known: every line that was read of the kernel log is counted.")
     columns = (Column("Number", number=True), Column("What"))
     return Section(key, title, "What is not in the counts above.", (Table("Losses", columns, rows),))
 

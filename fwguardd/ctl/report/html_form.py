@@ -190,8 +190,6 @@ def _place(highest: int, total: int, place: Place) -> Markup:
 
 def _timeline(timeline: Timeline) -> Markup:
     plots = element("figure", time_plot(timeline, WIDE), time_plot(timeline, NARROW), _legend(timeline))
-    if not timeline.total:
-        return plots
     return joined((plots, _days(timeline)))
 
 

@@ -34,7 +34,7 @@ def time_section(facts: Facts) -> Section:
         return Section(key, title, NO_JOURNAL)
     timeline = timeline_of(facts, facts.account)
     if not timeline.total:
-        return Section(key, title, "No packet was denied, or none was logged.", (timeline,))
+        return Section(key, title, "No packet was denied, or none was logged.")
     return Section(key, title, _time_lead(facts.account, timeline), (timeline,))
 
 

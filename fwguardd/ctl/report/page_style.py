@@ -159,8 +159,11 @@ tr.quiet td { color: var(--quiet); }
   section { margin-top: 1.4rem; }
   h2, .lead { break-after: avoid; }
   tr, li, figure, .facts, .state { break-inside: avoid; }
+  .scroll tr { break-inside: auto; }
   .scroll { overflow: visible; }
-  thead { display: table-header-group; break-after: avoid; }
-  .facts div { flex-basis: 6.2rem; }
+  thead { display: table-header-group; }
+  .facts div { flex-basis: 6.2rem; padding: .4rem .5rem; }
+  dd b { font-size: 1.1rem; }
+  dt { white-space: nowrap; }
 }
 """

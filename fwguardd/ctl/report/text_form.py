@@ -209,8 +209,6 @@ def _cut(text: str, room: int) -> str:
 
 
 def _timeline(timeline: Timeline, ink: AnswerPainter, ramp: Ramp) -> Iterator[str]:
-    if not timeline.total:
-        return
     line_step, cell_step, axis = DAY, HOUR, "0     6     12    18     "
     if timeline.until - timeline.since > MOST_DAYS * DAY:
         line_step, cell_step, axis = WEEK, DAY, "MTWTFSS"
