@@ -160,7 +160,7 @@ def _checked(source: OfflineInput, *, static: bool) -> _Checked:
 
 def _checked_without_kernel(source: OfflineInput) -> _Checked:
     snapshot = snapshot_of(source.paths, source.rules_dir)
-    composition = compose_files(snapshot.files, source.context, snapshot.findings, snapshot.sets)
+    composition = compose_files(snapshot.files, source.context, snapshot.findings, snapshot.sets, look_for_errors=True)
     ok = not composition.findings.errors
     rules = _counts({})
     if ok:

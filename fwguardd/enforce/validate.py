@@ -21,6 +21,7 @@ from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.set_directions import directions_for_files
 from fwguardd.ruleset.set_names import kernel_sets
 from fwguardd.ruleset.statements import lines_by_path
+from fwguardd.ruleset.static_errors import static_errors
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -157,13 +158,18 @@ def compose_files(
     context: LintContext,
     findings: Findings = NO_FINDINGS,
     sets: Collection[str] = (),
+    *,
+    look_for_errors: bool = False,
 ) -> Composition:
     """Read, compose and lint rule files, without a kernel. ``findings`` are those about files that cannot be read, and
-    ``sets`` the names of the set files."""
+    ``sets`` the names of the set files. ``look_for_errors`` finds what iptables would surely refuse."""
     files = tuple(files)
     readings = [_read_file(file) for file in without_tests(files)]
     tests = read_policy_tests(tests_files(files), ACCOUNTS)
     composition = _compose_and_lint(readings, findings, context, sets).and_findings(tests.findings)
+    if look_for_errors:
+        refusals = static_errors(composition.candidate).with_lines(lines_by_path(readings))
+        composition = replace(composition, findings=_without_consequences(composition, refusals))
     return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
 
 

@@ -47,6 +47,9 @@ _OTHER_CORE_OPTIONS = (
 )
 """Its other long options. A word that could be cut from two options is an error for iptables."""
 
+CORE_LONG_OPTIONS = (*_CORE_OPTIONS, *_OTHER_CORE_OPTIONS)
+"""The long options of iptables itself."""
+
 _SHORTEST_CUTS = {
     **dict.fromkeys(("--destination-port", "--source-port", "--destination-ports", "--source-ports"), 0),
     "--log-prefix": len("--log-p"),
@@ -66,8 +69,7 @@ _OTHER_NAMES = {
 
 def _options_meant(word: str) -> set[str]:
     """The options of iptables that begin with a word, by the names that iptables-save prints."""
-    every = (*_CORE_OPTIONS, *_OTHER_CORE_OPTIONS)
-    return {_CORE_OPTIONS.get(option, option) for option in every if option.startswith(word)}
+    return {_CORE_OPTIONS.get(option, option) for option in CORE_LONG_OPTIONS if option.startswith(word)}
 
 
 def _abbreviations_of_core_options() -> dict[str, str]:
