@@ -194,7 +194,8 @@ STATUS: Final[StatusDocument] = {
 }  # fmt: skip
 
 
-def _rule(file: str, line: int, chain: str, text: str, packets: int, days: float) -> RuleCountDocument:
+def rule_count(file: str, line: int, chain: str, text: str, packets: int, days: float) -> RuleCountDocument:
+    """What a rule has counted that is in force for so many days."""
     return {
         "family": "ipv4", "table": "filter", "chain": chain, "rule": text, "file": f"{RULES}/{file}", "line": line,
         "packets": packets, "bytes": 60 * packets, "since": NOW - days * DAY, "last": NOW - 60.0 if packets else None,
@@ -202,11 +203,13 @@ def _rule(file: str, line: int, chain: str, text: str, packets: int, days: float
 
 
 RULE_COUNTS: Final = [
-    _rule("10-ssh.rules", 2, "INPUT", "-p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -j ACCEPT", 812, 90),
-    _rule("50-ftp.rules", 4, "INPUT", "-p tcp -m tcp --dport 21 -m conntrack --ctstate NEW -j ACCEPT", 0, 90),
-    _rule("55-rsync-git.rules", 3, "OUTPUT", "-p tcp -m tcp --dport 9418 -m conntrack --ctstate NEW -j ACCEPT", 0, 90),
-    _rule("60-app.rules", 7, "INPUT", "-s 192.0.2.0/24 -p tcp -m tcp --dport 8443 -j ACCEPT", 0, 1),
-    _rule("00-base.rules", 7, "FORWARD", "policy DROP", 0, 90),
+    rule_count("10-ssh.rules", 2, "INPUT", "-p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -j ACCEPT", 812, 90),
+    rule_count("50-ftp.rules", 4, "INPUT", "-p tcp -m tcp --dport 21 -m conntrack --ctstate NEW -j ACCEPT", 0, 90),
+    rule_count(
+        "55-rsync-git.rules", 3, "OUTPUT", "-p tcp -m tcp --dport 9418 -m conntrack --ctstate NEW -j ACCEPT", 0, 90
+    ),
+    rule_count("60-app.rules", 7, "INPUT", "-s 192.0.2.0/24 -p tcp -m tcp --dport 8443 -j ACCEPT", 0, 1),
+    rule_count("00-base.rules", 7, "FORWARD", "policy DROP", 0, 90),
 ]
 
 

@@ -46,7 +46,8 @@ def report_files() -> dict[Path, str]:
     found: dict[Path, str] = {}
     with utc():
         for name, week in WEEKS.items():
-            found |= {FOLDER / f"{name}.{ending}": form(week()) for ending, form in _FORMS.items()}
+            facts = week()
+            found |= {FOLDER / f"{name}.{ending}": form(facts) for ending, form in _FORMS.items()}
     return found
 
 

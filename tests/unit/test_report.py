@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -22,6 +23,7 @@ from fwguardd.ctl.report.contents import outline_of
 from fwguardd.ctl.report.episodes import episodes_of
 from fwguardd.ctl.report.facts import Unknown
 from fwguardd.ctl.report.html_form import html_of
+from fwguardd.ctl.report.knocks import timeline_of
 from fwguardd.ctl.report.outline import Mark, MarkKind, Timeline, Tone
 from fwguardd.ctl.report.page_file import PageNotWrittenError, write_page
 from fwguardd.ctl.report.page_style import STYLE
@@ -30,7 +32,7 @@ from fwguardd.ctl.report.text_form import ASCII, BLOCKS
 from fwguardd.ctl.report.timeline import DAY, HOUR, WEEK, moment, series, step_for
 from tests.golden import report_facts
 from tests.golden.report_facts import NOW, SINCE, entry
-from tests.golden.reports import utc
+from tests.golden.reports import as_html, as_text, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,8 +193,7 @@ def test_a_state_of_before_is_dated() -> None:
     """Where the daemon does not answer, the last event that names a state is quoted with its time."""
     facts = report_facts.unknown()
     known = report_facts.example()
-    quoted = type(facts)(**{**{name: getattr(facts, name) for name in facts.__slots__}, "account": known.account})
-    assert headline_of(quoted) == (
+    assert headline_of(replace(facts, account=known.account)) == (
         "What the kernel holds is not known. The last event that says it is of 2026-11-27 10:00: in-force."
     )
 
@@ -364,3 +365,29 @@ def test_a_page_replaces_a_file_as_a_whole(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(PageNotWrittenError, match="the report is not written"):
         write_page(str(tmp_path / "missing" / "report.html"), "")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["report.html", "target"]
+
+
+def test_a_closed_standard_output_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has None in place of a standard output that was closed when it started."""
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(PageNotWrittenError, match="standard output is closed"):
+        write_page("-", "")
+
+
+def test_a_report_since_1970_is_no_longer_than_others() -> None:
+    """However long the period is, the plot and its tables have a bounded number of intervals; no packet is left out."""
+    facts = replace(report_facts.example(), since=0.0)
+    page, text = as_html(facts), as_text(facts)
+    assert len(page) < 200_000
+    assert len(text.splitlines()) < 400
+    assert f"{sum(timeline_of(facts, facts.account).counts.values()):,} packets" in page  # type: ignore[arg-type]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_long_table_is_cut_on_a_terminal() -> None:
+    """A screen has no room for a hundred rules; the page has them."""
+    rule = report_facts.rule_count
+    rules = [rule("a.rules", line, "INPUT", f"-p tcp --dport {line} -j DROP", 0, 9) for line in range(30)]
+    facts = replace(report_facts.quiet(), rules=rules)
+    assert "  … and 10 more: --html FILE shows them\n" in as_text(facts)
+    assert as_html(facts).count("--dport ") == 30

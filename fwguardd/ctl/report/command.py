@@ -79,7 +79,9 @@ def _exit_code(facts: Facts) -> int:
 
 
 def _ramp() -> Ramp:
-    if sys.stdout.encoding.lower().startswith("utf"):
+    # A process that was started with a closed standard output has None in its place.
+    encoding: str = getattr(sys.stdout, "encoding", "")
+    if encoding.lower().startswith("utf"):
         return BLOCKS
     return ASCII
 

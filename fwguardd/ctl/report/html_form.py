@@ -13,7 +13,7 @@ from fwguardd.ctl.report.markup import Markup, element, joined
 from fwguardd.ctl.report.outline import MarkKind, Ranking, Sentence, Table, Timeline
 from fwguardd.ctl.report.page_style import STYLE
 from fwguardd.ctl.report.plots import NARROW, WIDE, legend_mark, share_bar, time_plot
-from fwguardd.ctl.report.timeline import DAY, WEEK, interval_in_words, series
+from fwguardd.ctl.report.timeline import DAY, WEEK, interval_in_words, series, step_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 """A browser fetches and runs nothing for this page, whatever is in it."""
 
 MOST_DAYS: Final = 16
+MOST_WEEKS: Final = 60
 
 
 def html_of(outline: Outline) -> str:
@@ -213,7 +214,7 @@ def _days(timeline: Timeline) -> Markup:
     """The numbers of the plot, a row for each day or week."""
     step = DAY
     if timeline.until - timeline.since > MOST_DAYS * DAY:
-        step = WEEK
+        step = max(WEEK, step_for(timeline, MOST_WEEKS))
     shown = series(timeline, step)
     rows: list[Markup] = []
     for interval in shown.intervals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -23,8 +24,7 @@ def write_page(file: str, text: str) -> None:
     """Write a page to a file, or to standard output, and say where it is. Raises PageNotWrittenError."""
     data = text.encode()
     if file == STANDARD_OUTPUT:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        _print(data)
         return
     path = Path(file)
     try:
@@ -33,6 +33,14 @@ def write_page(file: str, text: str) -> None:
         reason = f"{printable_name(file)}: {error.strerror}; the report is not written"
         raise PageNotWrittenError(reason) from error
     print(f"{printable_name(file)}: {len(data):,} bytes")
+
+
+def _print(data: bytes) -> None:
+    """Raises PageNotWrittenError."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        raise PageNotWrittenError("standard output is closed; the report is not written")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
 
 
 def _replace(path: Path, data: bytes) -> None:

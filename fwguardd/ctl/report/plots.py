@@ -134,6 +134,8 @@ def _time_labels(canvas: _Canvas) -> Iterator[Markup]:
     unit, form = DAY, "%a %-d %b"
     if last - first <= 2 * DAY:
         unit, form = 3 * HOUR, "%H:%M"
+    elif last - first > 300 * DAY:
+        form = "%b %Y"
     every = unit * max(1, -(-(last - first) // (unit * canvas.size.most_labels)))
     for time in range(first - first % unit + unit * bool(first % unit), last, every):
         x = f"{canvas.x(time):.1f}"

@@ -22,4 +22,4 @@ def ago(now: float, when: float) -> str:
     for unit, name, *_ in SPAN_UNITS:
         if passed >= unit:
             return f"{passed // unit:.0f} {name} ago"
-    return "now"
+    return "just now"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WIDTH: Final = 80
 _GAP: Final = "  "
 _FACT: Final = 16
+MOST_ROWS: Final = 20
+"""Rows of a table: a screen has no more."""
+
 MOST_DAYS: Final = 35
 MOST_WEEKS: Final = 60
 _NARROWEST: Final = 20
@@ -134,8 +137,11 @@ def _table(table: Table, ink: AnswerPainter) -> Iterator[str]:
     widths = _widths(table)
     heads = map(attrgetter("title"), table.columns)
     yield from map(ink.dim, _lines_of(tuple(map(str.upper, heads)), table.columns, widths))
-    for row in table.rows:
+    for row in table.rows[:MOST_ROWS]:
         yield from _row(row, table.columns, widths, ink)
+    left = len(table.rows) - MOST_ROWS
+    if left > 0:
+        yield ink.dim(f"  … and {left:,} more: --html FILE shows them")
     if table.left_out:
         yield ink.dim(f"  {printable(table.left_out)}")
 
