@@ -25,6 +25,8 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 
 MOST_DAYS: Final = 16
 MOST_WEEKS: Final = 60
+MOST_WHOLE: Final = 5
+"""Rows of a table that is not divided between two pages of paper."""
 
 
 def html_of(outline: Outline) -> str:
@@ -119,7 +121,10 @@ def _table(table: Table) -> Markup:
     heads = map(_head, table.columns)
     body = map(partial(_row, table.columns), table.rows)
     rows = element("table", _caption(table.title), element("thead", element("tr", *heads)), element("tbody", *body))
-    parts = [element("div", rows, class_="scroll", tabindex=0, role="region", aria_label=table.title)]
+    name = "scroll"
+    if len(table.rows) <= MOST_WHOLE:
+        name = "scroll whole"
+    parts = [element("div", rows, class_=name, tabindex=0, role="region", aria_label=table.title)]
     if table.left_out:
         parts.append(element("p", table.left_out, class_="note quiet"))
     return joined(parts)

@@ -160,6 +160,7 @@ tr.quiet td { color: var(--quiet); }
   h2, .lead { break-after: avoid; }
   tr, li, figure, .facts, .state { break-inside: avoid; }
   .scroll tr { break-inside: auto; }
+  .whole { break-inside: avoid; }
   .scroll { overflow: visible; }
   thead { display: table-header-group; }
   .facts div { flex-basis: 6.2rem; padding: .4rem .5rem; }
