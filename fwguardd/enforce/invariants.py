@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import field, replace
-from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.enforce.prover import needed_for
@@ -100,19 +98,11 @@ class _Checking:
         with Solver(self.end) as solver:
             for invariant in invariants:
                 begun = time.monotonic()
-                result = self._result(self._of_this_host(invariant), solver)
-                yield replace(result, invariant=invariant, seconds=time.monotonic() - begun)
+                yield replace(self._result(invariant, solver), seconds=time.monotonic() - begun)
 
     def _model(self, family: Family, interfaces: Sequence[str]) -> Model:
         ruleset = self.rulesets.get(family) or Ruleset(family, {})
         return Model.of(ruleset, surroundings(family, [ruleset], self.host, self.sets, interfaces))
-
-    def _of_this_host(self, invariant: Invariant) -> Invariant:
-        """The invariant for the families of which the host has addresses; for those that it names in any case."""
-        if invariant.has_family or invariant.in_interface == ("lo",):
-            return invariant
-        present = tuple(filter(partial(_has_addresses, self.host), invariant.family))
-        return replace(invariant, family=present or invariant.family)
 
     def _result(self, invariant: Invariant, solver: Solver) -> InvariantResult:
         try:
@@ -123,14 +113,6 @@ class _Checking:
         except ReportedError as error:
             return undecided(invariant, str(error))
         return undecided(invariant, f"not decided within the time limit of {self.seconds:g} s for all invariants")
-
-
-def _has_addresses(host: Host, family: Family) -> bool:
-    """Whether an interface other than loopback has an address of the family."""
-    for name, addresses in interfaces_of(host).items():
-        if name != "lo" and family.number in map(attrgetter("version"), addresses):
-            return True
-    return False
 
 
 def _sent(results: Sequence[InvariantResult], rulesets: Rulesets, host: Host, beds: Beds) -> list[InvariantResult]:

@@ -63,15 +63,13 @@ class Invariant:
     """An invariant as it is written: the values of each key, none where the key is not there.
 
     Without a ``state`` it is about packets that begin a connection. Packets without an interface are those that arrive
-    from other hosts, for this one, or, with ``never``, through it. The families are those that its values permit;
-    ``has_family`` says that one is written.
+    from other hosts, for this one, or, with ``never``, through it. The families are those that its values permit.
     """
 
     kind: Kind
     origin: Origin
     because: str = ""
     family: tuple[Family, ...] = FAMILIES
-    has_family: bool = False
     proto: tuple[str, ...] = ()
     source: tuple[AddressRange, ...] = ()
     not_source: tuple[AddressRange, ...] = ()
@@ -119,7 +117,7 @@ def read_invariant(path: str, node: Node, readers: Readers) -> Invariant:
     for key, value in mapping(inner, KEYS, kind, f'expected "key: value" in {kind}').items():
         fields[_FIELDS.get(key, key)] = read_values(key, value, own[key])
     fields["because"] = "".join(fields.get("because", ()))
-    invariant = Invariant(Kind(kind), Origin(path, node.line), has_family="family" in fields, **fields)
+    invariant = Invariant(Kind(kind), Origin(path, node.line), **fields)
     _check(invariant)
     return _limited(invariant)
 

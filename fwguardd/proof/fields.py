@@ -177,13 +177,14 @@ def _candidates(start: str) -> Iterator[str]:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is known besides the rules, in one family: the interfaces; the addresses of the host, None where the host is
-    not known; its broadcast addresses; the destinations that it sends by an interface, by number, as far as the
-    destination decides; the interfaces that do not forward what they receive; and the contents of sets, by the kernel's
-    names."""
+    not known, and each with its interface; its broadcast addresses; the destinations that it sends by an interface, by
+    number, as far as the destination decides; the interfaces that do not forward what they receive; and the contents
+    of sets, by the kernel's names."""
 
     family: Family
     interfaces: Interfaces = field(default_factory=Interfaces)
     own: Intervals | None = None
+    addresses: tuple[tuple[int, int], ...] = ()
     broadcast: Intervals = ()
     routes: Mapping[int, Intervals] = field(default_factory=dict)
     not_forwarding: Intervals = ()

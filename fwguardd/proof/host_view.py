@@ -9,8 +9,18 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.host_routes import LOOPBACK, host_routes
+from fwguardd.packets.surroundings import OWN
 from fwguardd.proof.fields import LOOPBACK_NETWORK, Interfaces, Surroundings
-from fwguardd.proof.intervals import Intervals, complement, intersection, of_network, of_numbers, united
+from fwguardd.proof.intervals import (
+    Intervals,
+    complement,
+    covers,
+    intersection,
+    of_network,
+    of_numbers,
+    single,
+    united,
+)
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.set_files import PLAIN_TYPES, kernel_name
@@ -65,6 +75,7 @@ def surroundings(
         family,
         known,
         _own(host, family),
+        tuple(_addresses_of(host, family, known)),
         _broadcast(host, family),
         _routes(host, family, known),
         _not_forwarding(host, family, known),
@@ -73,7 +84,7 @@ def surroundings(
 
 
 def _sets(family: Family, set_files: Iterable[SetFile]) -> dict[str, Intervals]:
-    """The contents of sets. Entries of one with a timeout may be added by others at any time."""
+    """The contents of sets of addresses. Entries of one with a timeout may be added by others at any time."""
     found: dict[str, Intervals] = {}
     for each in set_files:
         entries = each.entries[family]
@@ -92,10 +103,21 @@ def _addresses(entries: Iterable[str]) -> Intervals:
 
 
 def _own(host: Host, family: Family) -> Intervals:
-    """The addresses of the host; those of the loopback network too."""
+    """The addresses of the host; those of the loopback network too. One that has no others yet, as at boot, is taken to
+    have an address for documentation, as by policy tests."""
     own = host_routes(host).addresses
     numbers = of_numbers(int(each.address.ip) for each in own if each.address.version == family.number)
+    if covers(LOOPBACK_NETWORK[family], numbers):
+        numbers = single(int(OWN[family].ip))
     return united((*LOOPBACK_NETWORK[family], *numbers))
+
+
+def _addresses_of(host: Host, family: Family, known: Interfaces) -> Iterator[tuple[int, int]]:
+    """The interfaces, by number, with their addresses, as numbers; link-local ones are left out."""
+    for own in host_routes(host).addresses:
+        address = own.address
+        if address.version == family.number and not (address.is_link_local or address.is_loopback):
+            yield known.number(own.interface), int(address.ip)
 
 
 def _broadcast(host: Host, family: Family) -> Intervals:

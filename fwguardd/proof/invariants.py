@@ -95,18 +95,25 @@ def _ask(invariant: Invariant, model: Model, packets: PacketSet, solver: Asker) 
 
 def _preferred(packets: PacketSet, known: Surroundings) -> Iterator[Preference]:
     """What a packet should have so that this host, as it is now, takes it: its addresses, and others with routes."""
-    if known.own is None:
-        return
-    outside = complement(LOOPBACK_NETWORK[known.family], ADDRESS_BITS[known.family])
-    own = intersection(known.own, outside)
-    if packets.direction is not Direction.OUTBOUND:
-        yield tuple(_by_routes(known, Field.IN, Field.SOURCE))
-    if packets.direction is not Direction.INBOUND:
-        yield tuple(_by_routes(known, Field.OUT, Field.DESTINATION))
     if packets.direction is Direction.INBOUND:
-        yield ({Field.DESTINATION: own},)
-    if packets.direction is Direction.OUTBOUND:
-        yield ({Field.SOURCE: own},)
+        yield tuple(_at_addresses(known, Field.IN, Field.SOURCE, Field.DESTINATION))
+    elif packets.direction is Direction.OUTBOUND:
+        yield tuple(_at_addresses(known, Field.OUT, Field.DESTINATION, Field.SOURCE))
+    else:
+        yield tuple(_by_routes(known, Field.IN, Field.SOURCE))
+        yield tuple(_by_routes(known, Field.OUT, Field.DESTINATION))
+
+
+def _at_addresses(known: Surroundings, way: Field, other: Field, own: Field) -> Iterator[Mapping[Field, Intervals]]:
+    """The addresses of this host, each on its interface, with others that are reached by it."""
+    ways = list(_by_routes(known, way, other))
+    for limits in ways:
+        for number, address in known.addresses:
+            if limits[way] == single(number):
+                yield {**limits, own: single(address)}
+    yield from ways
+    if known.own is not None:
+        yield {own: intersection(known.own, complement(LOOPBACK_NETWORK[known.family], ADDRESS_BITS[known.family]))}
 
 
 def _by_routes(known: Surroundings, way: Field, other: Field) -> Iterator[Mapping[Field, Intervals]]:
@@ -248,7 +255,7 @@ def _addresses(invariant: Invariant, known: Surroundings, packets: PacketSet) ->
     """The addresses that are written, and those that packets of the direction have."""
     sources = destinations = everything(ADDRESS_BITS[known.family])
     if known.own is not None:
-        sources, destinations = _of_direction(known, packets)
+        sources, destinations = _of_direction(invariant.kind, known, packets)
     return {
         Field.SOURCE: _chosen(sources, invariant.source, invariant.not_source, known.family),
         Field.DESTINATION: _chosen(destinations, invariant.destination, invariant.not_destination, known.family),
@@ -264,14 +271,15 @@ def _chosen(
     return intersection(possible, complement(_of_family(excluded, family), ADDRESS_BITS[family]))
 
 
-def _of_direction(known: Surroundings, packets: PacketSet) -> tuple[Intervals, Intervals]:
-    """The sources and the destinations that packets of a direction have on this host."""
+def _of_direction(kind: Kind, known: Surroundings, packets: PacketSet) -> tuple[Intervals, Intervals]:
+    """The sources and the destinations that packets of a direction have on this host. It may get other addresses than
+    it has now: what must never be accepted has any destination."""
     width, own = ADDRESS_BITS[known.family], known.own or ()
     loopback = LOOPBACK_NETWORK[known.family]
     groups = united((*MULTICAST[known.family], *known.broadcast))
     others = complement(united((*own, *loopback)), width)
     if packets.direction is Direction.INBOUND:
-        return everything(width), united((*own, *groups))
+        return everything(width), {Kind.NEVER: everything(width), Kind.ALWAYS: own}[kind]
     if packets.direction is Direction.OUTBOUND:
         return own, everything(width)
     return others, intersection(others, complement(groups, width))
@@ -284,7 +292,8 @@ def _martians(known: Surroundings, packets: PacketSet) -> Iterator[Part]:
     number = single(known.interfaces.number(_LOOPBACK))
     if packets.direction is not Direction.OUTBOUND:
         outside = Test(Field.IN, complement(number, 16))
-        yield implies((outside,), Test(Field.SOURCE, complement(united((*own, *UNSENDABLE[family])), width)))
+        strange = united((*own, *UNSENDABLE[family], *known.broadcast))
+        yield implies((outside,), Test(Field.SOURCE, complement(strange, width)))
         yield implies((outside,), Test(Field.DESTINATION, complement(loopback, width)))
     else:
         outside = Test(Field.OUT, complement(number, 16))

@@ -216,16 +216,20 @@ class _Way:
         self.fields = changed(self.scope, self.known, self.fields, translated, changes)
 
     def _stays(self) -> Formula:
-        """Whether routing takes packets for those of this host."""
-        if self.known.own is not None:
-            mine = united((*self.known.own, *self.known.broadcast, *MULTICAST[self.known.family]))
-            return self.scope.inside(self.fields[Field.DESTINATION], mine)
+        """Whether routing takes packets for those of this host. The direction says it of those that NAT does not
+        change: this host may get other addresses than it has now."""
         inbound = self.direction is Direction.INBOUND
         sent_on = self.scope.inside(self.fields[Field.DNAT], single(1))
         if sent_on is False:
             return inbound
-        to_this_host = both(sent_on, self.scope.maybe("routed to this host", _ROUTING))
-        return any_of((to_this_host, all_of((inbound, negation(sent_on)))))
+        return any_of((both(sent_on, self._is_own()), all_of((inbound, negation(sent_on)))))
+
+    def _is_own(self) -> Formula:
+        """Whether the destination is this host."""
+        if self.known.own is None:
+            return self.scope.maybe("routed to this host", _ROUTING)
+        mine = united((*self.known.own, *self.known.broadcast, *MULTICAST[self.known.family]))
+        return self.scope.inside(self.fields[Field.DESTINATION], mine)
 
     def _reroute(self) -> None:
         """A packet whose destination has changed may leave by another interface: that of the route to it, if it is

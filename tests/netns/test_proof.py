@@ -231,3 +231,21 @@ def test_the_guard_is_run_before_files_change(start_daemon: Start, peer: Any) ->
         assert (checked.returncode, checked.stdout.count("[closes-ssh]")) == (1, 1), checked
         document = json.loads(ctl(daemon, "check", "--json").stdout)
         assert (document["ok"], document["lockout_guard"]["run"]) == (False, True)
+
+
+INVARIANT = "tests:\n- never: {to_port: 5432, proto: tcp, not_from: [10.0.0.0/8, '2001:db8::/32']}\n"
+
+
+def test_a_pass_is_refused_by_an_invariant(start_daemon: Start) -> None:
+    """A change after which a packet violates an invariant is refused, with the packet, the rule and its place, and that
+    the kernel accepts it; without the rule it is applied."""
+    rules = f"-P INPUT DROP\n-P FORWARD DROP\n{ESTABLISHED}{SSH}"
+    daemon = start_daemon({"a.rules": rules, "a.tests.yaml": INVARIANT}, "drift_interval: 1h\n")
+    daemon.event("rules.applied")
+    daemon.drop("b.rules", "-A INPUT -p tcp --dport 5000:6000 -j ACCEPT\n")
+    refused = daemon.event("rules.rejected")
+    assert (refused["code"], refused["file"]) == ("failed-invariant", f"{daemon.rules}/a.tests.yaml:2")
+    assert f'--dport 5000:6000 -j ACCEPT" at {daemon.rules}/b.rules:1 accepts it' in refused["message"]
+    assert "confirmed by sending it" in refused["message"]
+    daemon.drop("b.rules", "-A INPUT -p tcp --dport 5000:5431 -j ACCEPT\n")
+    daemon.event("rules.applied")

@@ -21,7 +21,7 @@ from fwguardd.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.name: path for path in sorted((ROOT / "packaging" / "man").iterdir())}
-RULE_PACKAGES = ("ruleset", "enforce", "packets")
+RULE_PACKAGES = ("ruleset", "enforce", "packets", "proof")
 
 
 def _text(name: str) -> str:

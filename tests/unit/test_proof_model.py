@@ -170,8 +170,9 @@ def test_equal_rules_with_limits_have_answers_of_their_own() -> None:
 
 
 def test_sets_are_known_by_their_contents() -> None:
-    """The entries of a set file are addresses; a set that others may fill is free."""
-    rules = ruleset(*CLOSED, "-A INPUT -m set --match-set office src -j ACCEPT")
+    """The entries of a set file are addresses; a set that others may fill is free, and so is one of ports."""
+    rules_text = "-A INPUT -m set --match-set office"
+    rules = ruleset(*CLOSED, f"{rules_text} src -j ACCEPT")
     known = read_set_file("office.set", b"198.51.100.0/25\n198.51.100.200\n")
     assert isinstance(known, SetFile)
     assert verdict(rules, tcp(22), (known,)) is Verdict.ACCEPT
@@ -179,6 +180,9 @@ def test_sets_are_known_by_their_contents() -> None:
     changing = read_set_file("office.set", b"# fwguard: set hash:net timeout=1h\n198.51.100.0/25\n")
     assert isinstance(changing, SetFile)
     assert verdict(rules, tcp(22), (changing,)) == "free"
+    ports = read_set_file("office.set", b"# fwguard: set hash:ip,port\n198.51.100.7,tcp:22\n")
+    assert isinstance(ports, SetFile)
+    assert verdict(ruleset(*CLOSED, f"{rules_text} src,dst -j ACCEPT"), tcp(22), (ports,)) == "free"
     assert verdict(rules, tcp(22)) == "free"
 
 
