@@ -66,7 +66,7 @@ def notes_about(sockets: Iterable[ExposedSocket]) -> Iterator[str]:
         program = socket.listening.program.name
         if socket.closed and program != SSHD:
             closed.append(f"{socket.listening} ({program or 'unknown program'})")
-        elif program == SSHD and not socket.closed and not socket.loopback_only:
+        elif program == SSHD and socket.reach.others and not socket.loopback_only:
             yield f"sshd at {socket.listening} is reached by other hosts"
     if closed:
         named = ", ".join(closed[:MOST_NAMED])

@@ -155,8 +155,9 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
     same = _that_count(files) == _in_rules_dir(target)
     if dry_run:
         return _show(result, judged, target, same=same)
-    if same and _is_applied(target):
-        _print_unchanged(target)
+    status = ask(target.socket, "status")
+    if same and status.get("files") == "applied":
+        _print_unchanged(target, status.get("pending"))
         return DONE
     if not target.source.json:
         _print_warnings(result, judged, target)
@@ -164,11 +165,6 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
         staged.copy_hidden()
         staged.write(files)
         return swap_in(staged, target)
-
-
-def _is_applied(target: Target) -> bool:
-    """Whether the daemon reports that it applied the files in the rules directory."""
-    return ask(target.socket, "status").get("files") == "applied"
 
 
 def _print_warnings(result: Valid, judged: Judged, target: Target) -> None:
@@ -189,11 +185,14 @@ def _show(result: Valid, judged: Judged, target: Target, *, same: bool) -> int:
     return DONE
 
 
-def _print_unchanged(target: Target) -> None:
+def _print_unchanged(target: Target, pending: Mapping[str, Any] | None) -> None:
+    """Say that nothing was done. ``pending`` is what still waits to be confirmed, if an earlier change does."""
     if target.source.json:
-        print(json.dumps({"outcome": "unchanged", "changed": False, "findings": []}))
-    else:
-        print(Painter().fit(f"unchanged: {target.rules_dir} has these files already, and they are applied"))
+        print(json.dumps({"outcome": "unchanged", "changed": False, "findings": [], "pending": pending}))
+        return
+    print(Painter().fit(f"unchanged: {target.rules_dir} has these files already, and they are applied"))
+    if pending is not None:
+        print(Painter().fit(f"revision {pending['revision']} waits to be confirmed: {target.confirm_command}"))
 
 
 _EXIT_CODES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO}

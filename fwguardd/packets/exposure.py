@@ -131,6 +131,11 @@ class Reach:
         """The clients other than this host that reach it."""
         return tuple(name for name in _names(self.accepted, self.refused) if not name.startswith(THIS_HOST))
 
+    @property
+    def refuses_others(self) -> bool:
+        """Whether a client other than this host was tried and does not reach it."""
+        return any(not name.startswith(THIS_HOST) for name in self.refused)
+
     def __str__(self) -> str:
         """`anywhere`, `anywhere but 10.0.0.0/8`, `10.1.0.0/16`, `anywhere over IPv4`, `nobody but this host`, `nobody`,
         `undecided`."""
@@ -181,8 +186,10 @@ class ExposedSocket:
 
     @property
     def closed(self) -> bool:
-        """Whether the rules keep all others from it."""
-        return not (self.loopback_only or self.reach.others or self.reach.undecided)
+        """Whether the rules keep all others from it: not where no other host has a way to it, as over an IPv6 without
+        addresses."""
+        reached = self.loopback_only or self.reach.others or self.reach.undecided
+        return self.reach.refuses_others and not reached
 
     @property
     def open_to_all(self) -> bool:

@@ -46,9 +46,9 @@ def names(directory: Path) -> list[str]:
 
 
 def test_deploy_and_restored_files(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
-    """Deploy applies a whole directory or nothing, twice the same is unchanged, a dry run changes nothing, refused
-    files change nothing; what is not confirmed is undone and held; rollback --restore-files makes the files those of
-    the revision in force, and no file is lost."""
+    """Deploy applies a whole directory or nothing, twice the same is unchanged, and says what waits to be confirmed, a
+    dry run changes nothing, refused files change nothing; what is not confirmed is undone and held; rollback
+    --restore-files makes the files those of the revision in force, and no file is lost."""
     daemon = start_daemon({"10-first.rules": FIRST, "90-old.rules": "-A OUTPUT -d 192.0.2.9/32 -j DROP\n"})
     daemon.event("rules.applied")
     before, rules = saved(), daemon.rules
@@ -59,7 +59,7 @@ def test_deploy_and_restored_files(start_daemon: Start, saved: Saved, tmp_path: 
     (draft / "20-more.rules").write_text(MORE)
     assert "8080" in ctl(daemon, "deploy", str(draft), "--dry-run")
     assert (saved(), names(rules)) == (before, [".git", "10-first.rules", "90-old.rules"])
-    done = json.loads(ctl(daemon, "deploy", str(draft), "--json"))
+    done = json.loads(ctl(daemon, "deploy", str(draft), "--confirm", "10m", "--json"))
     assert (done["outcome"], done["revision"], done["changed"]) == ("applied", 2, True)
     assert names(rules) == [".git", "10-first.rules", "20-more.rules"]
     assert (rules.stat().st_mode & 0o777, (rules / "20-more.rules").stat().st_mode & 0o777) == (0o755, 0o644)
@@ -75,7 +75,10 @@ def test_deploy_and_restored_files(start_daemon: Start, saved: Saved, tmp_path: 
     assert [entry["change"] for entry in back["files"]] == ["removed", "added"]
     assert "from revision 2 to the rule files: 0 added, 0 removed" in ctl(daemon, "diff", "2", "files")
     assert "revision 77 is not kept" in ctl(daemon, "diff", "1", "77", code=5)
-    assert json.loads(ctl(daemon, "deploy", str(draft), "--json"))["outcome"] == "unchanged"
+    unchanged = json.loads(ctl(daemon, "deploy", str(draft), "--json"))
+    assert (unchanged["outcome"], unchanged["pending"]["revision"]) == ("unchanged", 2)
+    assert "revision 2 waits to be confirmed: fwguardctl " in ctl(daemon, "deploy", str(draft))
+    ctl(daemon, "confirm")
     (draft / "30-bad.rules").write_text("-A INPUT -j NOWHERE\n")
     assert "undeclared-chain" in ctl(daemon, "deploy", str(draft), code=1)
     assert "30-bad.rules" not in names(rules)

@@ -212,3 +212,11 @@ def test_doctor_says_whether_ssh_is_reached() -> None:
         "1 socket that only this host reaches by the rules in force: *:9000/tcp (java)",
     ]
     assert list(notes_about([ExposedSocket(SOCKETS[3], Reach(), None, None)])) == []
+
+
+def test_a_socket_that_no_network_leads_to_is_not_called_closed() -> None:
+    """On a host without addresses of IPv6 but those of the link, sshd at :: is neither reached nor closed by rules."""
+    untried = ExposedSocket(SSHD, Reach(accepted={"this host": {6}}), None, None)
+    assert not untried.closed
+    assert list(check_ssh([untried])) == []
+    assert list(notes_about([untried])) == []
