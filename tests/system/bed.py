@@ -99,11 +99,13 @@ class Bed:
         """A file of its disk, seen from outside; what it mounts itself (/run, /tmp, /dev, /proc) is not there."""
         return self.tree / path.lstrip("/")
 
-    def run(self, command: str, *, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in it, as root, outside of any of its units."""
+    def run(
+        self, command: str, *, check: bool = True, stdin: str = "", longest: float = LONGEST
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in it, as root, outside of any of its units. It may take so many seconds."""
         argv = ["nsenter", f"--target={self.leader}", "--all", "--", "env", "-i", f"PATH={PATH}", "HOME=/root"]
         argv += ["LC_ALL=C.UTF-8", "SYSTEMD_PAGER=", *shlex.split(command)]
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=LONGEST, check=False)
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=longest, check=False)
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.namespaces import OUTSIDE, SYSCTL
+from tests.scale import SCALE
 from tests.system.bed import Bed, Guarded
 from tests.system.packaged import built_package
 from tests.system.roots import pristine_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+collect_ignore: list[str] = []
+if SCALE != "long":
+    collect_ignore.append("test_ansible.py")  # It takes minutes.
 
 
 @pytest.fixture(scope="module")
