@@ -44,6 +44,7 @@ from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.live_connections import track_live_connections
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
@@ -249,6 +250,7 @@ class Worker:
             rules_end=self._rules_end.append,
             kernel_changed=self._signals.kernel_changed,
             drift_interval=orders.settings.drift_interval,
+            track_connections=track_live_connections,
         )
 
     def _act(self, what: str, orders: Orders, step: Step, cause: str = "") -> Report:

@@ -33,6 +33,7 @@ from fwguardd.enforce.reports import (
     report_written,
 )
 from fwguardd.enforce.state import InForce, State
+from fwguardd.enforce.tracking import track_before
 from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified, put_in_force
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -61,6 +62,7 @@ class _DriftBefore:
 
     def __call__(self, look: Look) -> Preserve:
         """Compare what the kernel holds with the revision in force. Raises KernelError."""
+        track_before(self._context, look)
         state = self.state
         undo_delayed = state.unverified is UnverifiedState.UNDO
         if state.in_force is None or undo_delayed or state.kernel_state in (KernelState.OPEN, KernelState.EMERGENCY):

@@ -46,6 +46,10 @@ def _ignore(_until: float | None) -> None:
     """Nothing waits for the end of rules."""
 
 
+def _nothing() -> int:
+    return 0
+
+
 def nobody() -> Authors:
     """No process: the default where nothing reports changes."""
     return NO_AUTHORS
@@ -99,6 +103,8 @@ class Context:
     rules of the directory end, in seconds since 1970, None for none. ``prover`` sends packets through accepted files
     before they are loaded; with None nothing is sent. ``kernel_changed`` is set at each notice of a change by another
     program. ``drift_interval`` is the longest time in seconds between two comparisons of the kernel.
+    ``track_connections`` has the kernel track the connections that exist, as rules that are about to be loaded need it;
+    it raises OSError.
     """
 
     rules_dir: Path
@@ -121,6 +127,7 @@ class Context:
     prover: Prover | None = None
     kernel_changed: Event = field(default_factory=Event)
     drift_interval: float = 60.0
+    track_connections: Callable[[], int] = _nothing
 
     def by_now(self, authors: Authors) -> Authors:
         """The authors of a difference: these, with those noticed since; if there are none, those noticed late in the

@@ -1,4 +1,4 @@
-"""Entries in the connection table of a bed, over ctnetlink: what makes a packet ESTABLISHED or RELATED.
+"""Entries in the connection table of a network namespace, over ctnetlink: what makes a packet ESTABLISHED or RELATED.
 
 resolve_normal_ct() in net/netfilter/nf_conntrack_core.c: a packet in the original direction of an entry is ESTABLISHED
 if the entry has seen a reply; else it is RELATED if the entry was expected by another one, its master.
@@ -8,6 +8,7 @@ The numbers are those of linux/netfilter/nfnetlink_conntrack.h.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -171,14 +172,20 @@ class Connections:
     def make(self, entries: list[Entry]) -> None:
         """Make entries, the first of which is the master of those that are expected. Raises OSError."""
         for entry in entries:
-            content = attribute(_ORIGINAL | _NESTED, entry.keys()[0]) + attribute(_REPLY | _NESTED, entry.keys()[1])
-            content += _state(entry) + attribute(_TIMEOUT, struct.pack("!I", _SECONDS))
+            content = _content(entry, _SECONDS)
             if entry.translated is not None:
                 content += _translation(entry, entry.translated)
             if entry.expected:
                 content += attribute(_MASTER | _NESTED, entries[0].keys()[0])
             self._ask(entry, _NEW, content, NLM_F_CREATE | NLM_F_EXCL)
             self._made.append(entry)
+
+    def add(self, entry: Entry, seconds: int) -> bool:
+        """Make the entry of a connection that exists, for so many seconds; False where there is one. Raises OSError."""
+        number = self._answer(entry, _NEW, _content(entry, seconds), NLM_F_CREATE | NLM_F_EXCL)
+        if number not in (0, errno.EEXIST):
+            raise _not_made(number)
+        return number == 0
 
     def remove_all(self) -> None:
         """Remove the entries that were made; what another one expected before its master. Raises OSError."""
@@ -187,13 +194,27 @@ class Connections:
             self._ask(entry, _DELETE, attribute(_ORIGINAL | _NESTED, entry.keys()[0]), 0)
 
     def _ask(self, entry: Entry, command: int, content: bytes, flags: int) -> None:
-        body = FAMILY_HEADER.pack(entry.family, 0, 0) + content
-        number = ask(self._kernel, _SUBSYSTEM, command, body, NLM_F_ACK | flags)
+        number = self._answer(entry, command, content, flags)
         if number != 0 and command == _NEW:
-            reason = "the kernel's answer cannot be parsed"
-            if isinstance(number, int):
-                reason = os.strerror(number)
-            raise OSError(0, f"cannot make an entry of the connection table: {reason}")
+            raise _not_made(number)
+
+    def _answer(self, entry: Entry, command: int, content: bytes, flags: int) -> object:
+        """The number of an error, 0 for none. Raises OSError."""
+        body = FAMILY_HEADER.pack(entry.family, 0, 0) + content
+        return ask(self._kernel, _SUBSYSTEM, command, body, NLM_F_ACK | flags)
+
+
+def _not_made(number: object) -> OSError:
+    reason = "the kernel's answer cannot be parsed"
+    if isinstance(number, int):
+        reason = os.strerror(number)
+    return OSError(0, f"cannot make an entry of the connection table: {reason}")
+
+
+def _content(entry: Entry, seconds: int) -> bytes:
+    """The attributes of an entry without translation."""
+    content = attribute(_ORIGINAL | _NESTED, entry.keys()[0]) + attribute(_REPLY | _NESTED, entry.keys()[1])
+    return content + _state(entry) + attribute(_TIMEOUT, struct.pack("!I", seconds))
 
 
 def _translation(entry: Entry, view: View) -> bytes:

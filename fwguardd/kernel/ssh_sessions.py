@@ -30,9 +30,12 @@ SSH_SERVERS = frozenset({"sshd", "dropbear"})
 SSH_UNITS = ("ssh.service", "sshd.service", "dropbear.service")
 """The units of ssh servers."""
 
-_LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h.
-_ESTABLISHED = "01"  # TCP_ESTABLISHED, include/net/tcp_states.h.
-_TABLES = ("proc/net/tcp", "proc/net/tcp6")
+TCP_ESTABLISHED, TCP_LISTEN = "01", "0A"
+"""States in /proc/net/tcp (include/net/tcp_states.h)."""
+
+TCP_TABLES = ("proc/net/tcp", "proc/net/tcp6")
+"""The files with the TCP sockets of each family (proc(5))."""
+
 _PORT = re.compile(r"^[ \t]*Port[ \t=]+([0-9]{1,5})[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -40,7 +43,7 @@ def ssh_sessions(root: Path = SLASH, ports: frozenset[int] = frozenset()) -> tup
     """The sessions in the network namespace of this process, to these ports; without any, to those of sshd."""
     ports = ports or ssh_ports(root)
     found: list[SshSession] = []
-    for name in _TABLES:
+    for name in TCP_TABLES:
         found.extend(sessions_in(_text(root / name), ports))
     return tuple(found)
 
@@ -59,7 +62,7 @@ def _listening_ports(root: Path) -> Iterator[int]:
     sockets = frozenset(_sockets_of_servers(root))
     if not sockets:
         return
-    for name in _TABLES:
+    for name in TCP_TABLES:
         yield from _ports_of_sockets(_text(root / name), sockets)
 
 
@@ -67,7 +70,7 @@ def _ports_of_sockets(table: str, sockets: frozenset[str]) -> Iterator[int]:
     """The ports of listening sockets with these inodes in the text of /proc/net/tcp or tcp6."""
     for line in table.splitlines()[1:]:
         _, local, _, state, *others = line.split()
-        if state == _LISTENING and sockets.intersection(others[5:6]):
+        if state == TCP_LISTEN and sockets.intersection(others[5:6]):
             yield int(local.partition(":")[2], 16)
 
 
@@ -98,7 +101,7 @@ def _sockets_of_servers(root: Path) -> Iterator[str]:
 
 
 def _is_established(fields: Sequence[str]) -> bool:
-    return len(fields) > 3 and fields[3] == _ESTABLISHED
+    return len(fields) > 3 and fields[3] == TCP_ESTABLISHED
 
 
 def sessions_in(table: str, ports: Collection[int]) -> Iterator[SshSession]:
@@ -109,10 +112,10 @@ def sessions_in(table: str, ports: Collection[int]) -> Iterator[SshSession]:
             continue
         local, _, port = fields[1].partition(":")
         if int(port, 16) in ports:
-            yield SshSession(_address(fields[2].partition(":")[0]), _address(local), int(port, 16))
+            yield SshSession(address_in_table(fields[2].partition(":")[0]), address_in_table(local), int(port, 16))
 
 
-def _address(text: str) -> Address:
+def address_in_table(text: str) -> Address:
     """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
     data = b"".join(bytes.fromhex(text[at : at + 8])[::_ORDER] for at in range(0, len(text), 8))
     if len(data) == 4:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -205,6 +207,20 @@ def test_rules_act_on_packets(start_daemon: Start, peer: Any, listen: Callable[[
     daemon.event("rules.applied")
     for address in ("198.51.100.1", "2001:db8::1"):
         assert peer.connects(address, 8080)
+
+
+def test_a_connection_that_is_older_than_the_rules_goes_on(start_daemon: Start, peer: Any) -> None:
+    """With the first rules that ask for states, the kernel begins to track connections. What this host then sends over
+    an older one arrives, although the peer sends nothing: it waits for the answer of a command, as ssh does."""
+    address = ("198.51.100.1", 22)
+    received = f"socket.create_connection({address}, {LONGEST}).recv(9).decode()"
+    argv = [sys.executable, "-I", "-S", "-c", f"import socket; print({received}, flush=True)"]
+    with socket.create_server(address) as server, peer.started(argv) as lines:
+        connection, _ = server.accept()
+        with connection:
+            start_daemon().event("rules.applied")
+            connection.sendall(b"an answer")
+            assert lines.readline() == "an answer\n"
 
 
 def test_the_other_backend_is_left(start_daemon: Start, saved: Saved, backend: str) -> None:

@@ -33,8 +33,6 @@ ONE_OF_EACH = {
     "usr/share/doc/fwguardd/README.md.gz",
     "usr/share/doc/fwguardd/changelog.gz",
     "usr/share/doc/fwguardd/copyright",
-    "usr/share/doc/fwguardd/examples/ansible/playbook.yml",
-    "usr/share/doc/fwguardd/examples/ansible/roles/fwguardd/tasks/main.yml",
     "usr/share/doc/fwguardd/examples/ci/github.yml",
     "usr/share/doc/fwguardd/examples/ci/gitlab.yml",
     "usr/share/doc/fwguardd/examples/docker/60-docker.rules",
@@ -107,6 +105,10 @@ def _output(*argv: str | Path) -> str:
     return done.stdout
 
 
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def test_everything_a_user_needs_is_in_it(contents: dict[str, Entry]) -> None:
     """Programs, units, manual, completions, catalog, the files of /etc; nothing that belongs to the checkout only."""
     assert set(contents) >= ONE_OF_EACH
@@ -117,11 +119,13 @@ def test_everything_a_user_needs_is_in_it(contents: dict[str, Entry]) -> None:
     }
     modules = [path for path in (ROOT / "fwguardd").rglob("*") if path.suffix in (".py", ".yaml")]
     code = {f"usr/lib/python3/dist-packages/{path.relative_to(ROOT)}" for path in modules}
+    ansible = ROOT / "packaging" / "ansible"
+    role = {f"usr/share/doc/fwguardd/examples/ansible/{path.relative_to(ansible)}" for path in _files_in(ansible)}
     # Below /lib or /usr/lib, as the distribution has it.
     units = {path for path in contents if "lib/systemd/system/" in path and not path.endswith("/")}
     assert {path.rpartition("/")[2] for path in units} == UNITS
-    assert set(contents) >= rules | sets | code
-    rest = {path for path in contents if not path.endswith("/")} - ONE_OF_EACH - rules - sets - code - units
+    assert set(contents) >= rules | sets | code | role
+    rest = {path for path in contents if not path.endswith("/")} - ONE_OF_EACH - rules - sets - code - units - role
     assert {re.sub(r"-[0-9.]+\.dist-info/.*", "", path) for path in rest} == {
         "usr/lib/python3/dist-packages/fwguardd",
         "usr/share/lintian/overrides/fwguardd",
