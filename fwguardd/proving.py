@@ -10,7 +10,7 @@ from fwguardd.enforce.prover import Prover, Watched
 from fwguardd.kernel.bed import Beds, LoadedBed
 from fwguardd.kernel.host_network import read_host
 from fwguardd.kernel.namespaces import NamespacePool
-from fwguardd.kernel.ssh_sessions import ssh_ports, ssh_sessions
+from fwguardd.kernel.ssh_sessions import ports_and_sessions
 from fwguardd.packets.lockout import listed_sessions
 from fwguardd.settings import OnUndecided
 
@@ -82,5 +82,5 @@ def watched_of(settings: Settings) -> Callable[[Host], Watched] | None:
 
 def _watched(settings: Settings, host: Host) -> Watched:
     """Who must not be locked out of this host."""
-    ports = frozenset(settings.lockout_ports) or ssh_ports()
-    return Watched(ssh_sessions(ports=ports), listed_sessions(settings.lockout_peers, ports, host))
+    ports, sessions = ports_and_sessions(ports=frozenset(settings.lockout_ports))
+    return Watched(sessions, listed_sessions(settings.lockout_peers, ports, host))

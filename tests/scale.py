@@ -41,3 +41,12 @@ def thinned(items: Sequence[Item]) -> Sequence[Item]:
     if SCALE == "quick":
         return items[::10]
     return items
+
+
+def sampled(items: Sequence[Item], seed: int, every: int) -> Sequence[Item]:
+    """Of very many cases one in ``every``, from one that the seed chooses, so that runs meet all of them in time; fewer
+    for --quick, and all for --long."""
+    step = scaled(every, 1)
+    if SCALE == "quick":
+        step = max(every, 10)
+    return items[seed % step :: step]

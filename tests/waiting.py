@@ -15,13 +15,23 @@ if TYPE_CHECKING:
 LONGEST: Final = 120.0
 """Seconds after which an event that has not come yet counts as one that never comes."""
 
+LONGEST_PAUSE: Final = 0.25
+"""Seconds between two questions that are dear."""
+
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = LONGEST, pause: float = 0.002) -> None:
-    """Ask for a condition until it holds. Raises AssertionError, which names ``what``, if it never does."""
-    end = time.monotonic() + seconds
+    """Ask for a condition until it holds. Raises AssertionError, which names ``what``, if it never does.
+
+    The pause between two questions is ``pause`` seconds, or twice what the first of them took, up to `LONGEST_PAUSE`:
+    one that runs a program shall not take the processor that it waits for.
+    """
+    asked = time.monotonic()
+    end = asked + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
-        time.sleep(pause)
+        answered = time.monotonic()
+        assert answered < end, f"waited {seconds:g} s for {what}"
+        time.sleep(max(pause, min(2 * (answered - asked), LONGEST_PAUSE)))
+        asked = time.monotonic()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from fwguardd.ruleset.parser import read_rules
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import Revision
+from tests.scale import scaled
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
@@ -622,8 +623,12 @@ def _received() -> int:
     return int(links[0]["stats64"]["rx"]["packets"])
 
 
+RUNS = scaled(gate=10, long=100)
+
+
+@pytest.mark.long
 def test_a_second_run_never_opens(backend: str, tmp_path: Path, peer: Any) -> None:
-    """Twenty runs, of a good revision and of a refused one in turn: a port that both drop gets nothing meanwhile.
+    """Many runs, of a good revision and of a refused one in turn: a port that both drop gets nothing meanwhile.
 
     The packets come as fast as one core sends them: of those, a plain iptables-nft-restore lets one in every few runs
     through, as it makes chains with policy ACCEPT first.
@@ -639,7 +644,7 @@ def test_a_second_run_never_opens(backend: str, tmp_path: Path, peer: Any) -> No
     flood = subprocess.Popen(argv)
     try:
         before = _received()
-        for turn in range(20):
+        for turn in range(RUNS):
             loader.keep(ipv4=RULES + REFUSED if turn % 2 else RULES, ipv6=reachable)
             assert loader.run().returncode == turn % 2
         with pytest.raises(BlockingIOError):

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.processes import ended_on_error
-from tests.waiting import LONGEST
+from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 MACHINE = Path(__file__).with_name("machine.py")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -211,14 +211,6 @@ class Guarded:
         """What is loaded for IPv4, without comments and counters."""
         lines = self.bed.output("iptables-save").splitlines()
         return "\n".join(line.partition(" [")[0] if line[0] == ":" else line for line in lines if line[0] != "#")
-
-
-def wait_until(condition: Callable[[], bool], what: str, *, pause: float = 0.01) -> None:
-    """Wait for something that takes a moment."""
-    deadline = time.monotonic() + LONGEST
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LONGEST:g} s for {what}"
-        time.sleep(pause)
 
 
 def _own_cgroup(name: str) -> Path:

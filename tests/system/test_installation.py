@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.bed import Bed, wait_until
+from tests.system.bed import Bed
 from tests.system.packaged import LONGEST_BUILD, ROOT, built_package, with_version
 from tests.system.roots import pristine_root
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.scale import scaled
-from tests.system.bed import wait_until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.system.bed import Guarded

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.bed import wait_until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.system.bed import Bed, Guarded

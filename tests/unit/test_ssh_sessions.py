@@ -52,13 +52,12 @@ def test_the_ports_on_which_sshd_listens(tmp_path: Path) -> None:
         (tmp_path / "proc" / number / "fd").mkdir(parents=True)
         (tmp_path / "proc" / number / "comm").write_text(f"{name}\n")
         (tmp_path / "proc" / number / "fd" / "5").symlink_to(f"socket:[{inode}]")
-    (tmp_path / "proc/net").mkdir()
-    (tmp_path / "proc/net/tcp").write_text(
+    table = (
         f"{TABLE}"
         "   4: 00000000:08AE 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3 1 0\n"
         "   5: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4 1 0\n"
     )
-    assert ssh_ports(tmp_path) == {22, 2222}
+    assert ssh_ports(tmp_path, [table]) == {22, 2222}
 
 
 def test_the_ports_of_sshd(tmp_path: Path) -> None:
