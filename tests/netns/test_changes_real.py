@@ -198,10 +198,13 @@ def test_nothing_wakes_a_reader_while_nothing_happens() -> None:
         threads = {thread.name: thread.native_id for thread in threading.enumerate()}
         assert "process-watch" not in threads
         status = Path(f"/proc/self/task/{threads['change-reader']}/status")
-        wait_until(lambda: "State:\tS" in status.read_text(), "the thread to wait")
-        before = _switches(status)
-        time.sleep(0.3)
-        assert _switches(status) == before
+
+        def does_not_run() -> bool:
+            before = _switches(status)
+            time.sleep(0.3)
+            return _switches(status) == before
+
+        wait_until(does_not_run, "a while in which the thread does not run")
 
 
 def _switches(status: Path) -> list[str]:
