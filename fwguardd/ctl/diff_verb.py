@@ -21,7 +21,9 @@ from fwguardd.ctl.offline_verbs import (
     preview,
     print_findings,
     validated,
+    with_released,
 )
+from fwguardd.ctl.ruleset_sources import change_to
 from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.verb_options import add_rules, add_socket, describe
 from fwguardd.enforce.validate import Invalid, Valid
@@ -32,6 +34,8 @@ from fwguardd.kernel.privilege import CAP_NET_ADMIN, has_capability
 if TYPE_CHECKING:
     import argparse
 
+    from fwguardd.enforce.validate import Validation
+    from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.canonical import Owned
 
 
@@ -40,16 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     description = (
         "Show what a reload would change in the kernel, chain by chain, and its impact on connections, listening "
         "sockets and recent denials. This needs root. With one revision, show how the one in force differs from it; "
-        'with two, how the second differs from the first. In place of the second, "files" is what the rule files make.'
+        'with two, how the second differs from the first. In place of the second, "files" is what the rule files make. '
+        "With --packets, show which packets are treated otherwise, of all that there can be: proved with z3."
     )
     examples = (
         ("fwguardctl diff", "what a reload would change"),
         ("fwguardctl diff 41", "from revision 41 to the one in force"),
         ("fwguardctl diff 41 files", "from revision 41 to the rule files"),
+        ("fwguardctl diff --packets", "which packets a reload would treat otherwise"),
     )
     describe(parser, description, examples)
     add_rules(parser)
     add_socket(parser)
+    parser.add_argument("--packets", action="store_true", help="show which packets are treated otherwise")
     parser.add_argument(
         "revisions", nargs="*", type=revision_diff.operand, metavar="REV", help='a revision, or "files"'
     )
@@ -59,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Compare what the command line names; the exit code. Raises ReportedError."""
     if options.revisions:
         return revision_diff.run(options)
-    return diff(replace(input_of(options), owned=_owned(options)))
+    return diff(replace(input_of(options), owned=_owned(options)), with_packets=options.packets)
 
 
 def _owned(options: argparse.Namespace) -> Owned:
@@ -70,7 +77,7 @@ def _owned(options: argparse.Namespace) -> Owned:
         return frozenset()
 
 
-def diff(source: OfflineInput) -> int:
+def diff(source: OfflineInput, *, with_packets: bool = False) -> int:
     """Print what a reload would change. Exit code 1: the files have errors, so a reload would change nothing.
 
     Raises IptablesNotPermittedError, KernelError, NamespaceError.
@@ -80,6 +87,8 @@ def diff(source: OfflineInput) -> int:
         message = "diff compares the files with the rules in the kernel, and only root may read these"
         raise IptablesNotPermittedError(f"{message}; run it as root; to check the files alone, run: fwguardctl check")
     result, tool = validated(source)
+    if with_packets:
+        return _diff_of_packets(result, tool, source)
     judgement = judged(result, tool, source)
     result, paint = judgement.result, Painter()
     if source.json:
@@ -91,6 +100,22 @@ def diff(source: OfflineInput) -> int:
     changes.show(paint)
     if changes.hunks:
         print_impact(result, tool, source)
+    return DONE
+
+
+def _diff_of_packets(result: Validation, tool: Tool, source: OfflineInput) -> int:
+    """Print which packets a reload would treat otherwise. Raises KernelError, SolverMissingError."""
+    from fwguardd.ctl import packet_diff  # noqa: PLC0415 - the model of all packets is needed for nothing else here.
+
+    if isinstance(result, Invalid):
+        if source.json:
+            print(json.dumps(diff_document(result.findings, (), ok=False)))
+        else:
+            print_findings(result, tool, Painter())
+        return ANSWER_IS_NO
+    wanted = with_released(result.rehearsed.rulesets, source.owned)
+    change = change_to(wanted, result.sets, tool, source)
+    packet_diff.show(packet_diff.Compared(change.before, change.after, result.sets), tool, as_document=source.json)
     return DONE
 
 

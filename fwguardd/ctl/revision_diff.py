@@ -54,7 +54,10 @@ def run(options: argparse.Namespace) -> int:
     def work() -> int:
         target = target_of(options)
         before, after = _operands(options.revisions, target)
-        return _print(_side(before, target), _side(after, target), as_document=options.json)
+        sides = _side(before, target), _side(after, target)
+        if options.packets:
+            return _print_packets(*sides, options)
+        return _print(*sides, as_document=options.json)
 
     return guarded(work)
 
@@ -122,6 +125,21 @@ def _print(before: _Side, after: _Side, *, as_document: bool) -> int:
     for change in changes:
         print(_file_line(change))
     print(f"from {before.name} to {after.name}: {lines}")
+    return 0
+
+
+def _print_packets(before: _Side, after: _Side, options: argparse.Namespace) -> int:
+    """Print which packets the two treat otherwise. Raises ReportedError."""
+    from fwguardd.ctl import packet_diff  # noqa: PLC0415 - as above.
+    from fwguardd.ctl.offline_verbs import chosen_settings  # noqa: PLC0415
+    from fwguardd.enforce.set_reading import read_sets, set_files_in  # noqa: PLC0415
+    from fwguardd.kernel.iptables import find_tool  # noqa: PLC0415
+
+    settings = chosen_settings(options)
+    sets, _findings = read_sets(set_files_in(options.rules_dir or settings.rules_dir) or (), draft=True)
+    first, second = _with_the_same_tables(before.rulesets, after.rulesets)
+    compared = packet_diff.Compared(first, second, tuple(sets), f"from {before.name} to {after.name}: ")
+    packet_diff.show(compared, find_tool(settings.backend), as_document=options.json)
     return 0
 
 

@@ -27,12 +27,13 @@ from fwguardd.ruleset.set_names import names_of_sets
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fwguardd.ctl.offline_verbs import OfflineInput
     from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.set_files import SetFile
 
     Rulesets = Mapping[Family, Ruleset]
 
@@ -149,12 +150,16 @@ class Change:
 
 def change_of(result: Valid, tool: Tool, source: OfflineInput) -> Change:
     """What a reload of files would change that were validated. Raises KernelError."""
-    wanted = result.rehearsed.rulesets
+    return change_to(result.rehearsed.rulesets, result.sets, tool, source)
+
+
+def change_to(wanted: Rulesets, sets: Iterable[SetFile], tool: Tool, source: OfflineInput) -> Change:
+    """What loading these rulesets would change. Raises KernelError."""
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
     after = _with_origins(look.live, wanted)
     for plan in look.plans():
         after[plan.family] = after_plan(look.live[plan.family], plan, wanted[plan.family])
-    return Change(look.live, after, copies_of_files(result.sets))
+    return Change(look.live, after, copies_of_files(sets))
 
 
 def with_paths(source: OfflineInput, directory: Path) -> OfflineInput:

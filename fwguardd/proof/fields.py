@@ -141,6 +141,12 @@ class Interfaces:
             self._matching[pattern] = of_numbers(found)
         return self._matching[pattern]
 
+    def patterns(self) -> Iterator[tuple[str, Intervals]]:
+        """The patterns that were asked about, but for the one that stands for all, with the numbers of each."""
+        for pattern, numbers in self._matching.items():
+            if _is_pattern(pattern) and pattern != "+":
+                yield pattern, numbers
+
     @property
     def real(self) -> Intervals:
         """The numbers of all interfaces."""

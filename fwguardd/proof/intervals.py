@@ -11,7 +11,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fwguardd.ruleset.values import Network
 
@@ -45,6 +45,20 @@ def united(ranges: Iterable[tuple[int, int]]) -> Intervals:
         else:
             merged.append((first, last))
     return tuple(merged)
+
+
+def numbers_in(ranges: Intervals) -> Iterator[int]:
+    """All numbers of a set, which has few."""
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def count_of(ranges: Intervals) -> int:
+    """How many numbers a set has."""
+    count = 0
+    for first, last in ranges:
+        count += last - first + 1
+    return count
 
 
 def intersection(one: Intervals, other: Intervals) -> Intervals:

@@ -36,6 +36,7 @@ class Script:
         self._variables: dict[Variable, str] = {}
         self._names: dict[int, str] = {}
         self._kept: list[Node] = []
+        self._named = 0
         self._undefined: list[Variable] = []
 
     def declare(self, variables: Iterable[Variable]) -> str:
@@ -54,6 +55,16 @@ class Script:
             lines.append(f"(assert {name})")
         self._define(lines)
         return "\n".join(lines)
+
+    def name(self, formula: Formula) -> tuple[str, str]:
+        """The text that defines a constant for a formula, and the name of the constant."""
+        lines: list[str] = []
+        meaning = self._formula(formula, lines)
+        name = f"{self._prefix}a{self._named}"
+        self._named += 1
+        lines.append(f"(declare-const {name} Bool)(assert (= {name} {meaning}))")
+        self._define(lines)
+        return "\n".join(lines), name
 
     def values(self, answer: str) -> dict[Variable, int]:
         """The values of the variables in the answer to `question`."""

@@ -28,7 +28,7 @@ from fwguardd.proof.fields import (
     packet_leaves,
     width_of,
 )
-from fwguardd.proof.formulas import FreePart, Leaf, all_of, any_of, both, negation, without
+from fwguardd.proof.formulas import FreePart, Leaf, Variable, all_of, any_of, both, negation, without
 from fwguardd.proof.intervals import single, united
 from fwguardd.proof.walk import TableWalk, changed
 from fwguardd.ruleset.model import NOT_STATED
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Chain, Origin
 
 _NAT: Final = FreePart("the NAT of a connection that was there before")
+HAS_NAT: Final = Variable("the connection has NAT", 1, _NAT)
+"""Whether a packet of a connection that was there before has been given other addresses."""
 _ROUTING: Final = FreePart("the routing of a packet with another destination")
 _TRANSLATED: Final = (Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT)
 
@@ -212,7 +214,7 @@ class _Way:
         changes: dict[Field, Leaf] = {}
         for name in (*_TRANSLATED, Field.DNAT, Field.SNAT):
             changes[name] = self.scope.free(f"{name} of the connection", width_of(name, self.known.family), _NAT)
-        translated = both(earlier, self.scope.maybe("the connection has NAT", _NAT))
+        translated = both(earlier, self.scope.maybe(HAS_NAT.name, _NAT))
         self.fields = changed(self.scope, self.known, self.fields, translated, changes)
 
     def _stays(self) -> Formula:

@@ -170,11 +170,7 @@ def witness_of(rules: ReadTables, packets: PacketSet, values: Values, known: Sur
 def decided(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Decided:
     """What a ruleset does with a packet, if the free parts are as they are in these values. Free parts that have none
     there are taken as 0."""
-    variables = packet_variables(known.family)
-    point: dict[Variable, int] = {variables[name]: number for name, number in values.fields.items()}
-    scope = packets.scope(known.family).fixed({**point, **values.free})
-    scope.default_free = 0
-    outcome = traverse(rules, packets.direction, scope, known)
+    outcome = _point_outcome(rules, packets, values, known)
     for verdict, formula in (
         (Verdict.ACCEPT, outcome.accept),
         (Verdict.DROP, outcome.drop),
@@ -183,6 +179,27 @@ def decided(rules: ReadTables, packets: PacketSet, values: Values, known: Surrou
         if formula is True:
             return _by(verdict, outcome)
     raise AssertionError("a packet with all its values has a verdict")
+
+
+def _point_outcome(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Outcome:
+    """What becomes of one packet: each formula of it is True or False."""
+    variables = packet_variables(known.family)
+    point: dict[Variable, int] = {variables[name]: number for name, number in values.fields.items()}
+    scope = packets.scope(known.family).fixed({**point, **values.free})
+    scope.default_free = 0
+    return traverse(rules, packets.direction, scope, known)
+
+
+def rules_met(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Iterator[Decided]:
+    """The rules that match a packet, in the order in which it meets them, whatever they do with it. The verdict is that
+    of the packet in the end."""
+    verdict = decided(rules, packets, values, known).verdict
+    for visit in _point_outcome(rules, packets, values, known).visits:
+        if visit.entered() is True:
+            for meeting in visit.meetings:
+                if both(meeting.comes, meeting.matches) is True:
+                    rule = meeting.rule
+                    yield Decided(verdict, visit.table, visit.chain, rule.position, rule.rule, rule.rule.origin)
 
 
 def _by(verdict: Verdict, outcome: Outcome) -> Decided:

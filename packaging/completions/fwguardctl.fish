@@ -276,6 +276,7 @@ complete -c fwguardctl -n '__fwguardctl_is diff' -l config -r -F -d 'settings fi
 complete -c fwguardctl -n '__fwguardctl_is diff' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
 complete -c fwguardctl -n '__fwguardctl_is diff' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 complete -c fwguardctl -n '__fwguardctl_is diff' -l socket -r -F -d 'control socket of the daemon'
+complete -c fwguardctl -n '__fwguardctl_is diff' -l packets -d 'show which packets are treated otherwise'
 complete -c fwguardctl -n '__fwguardctl_is diff' -a '(__fwguardctl_revisions)'
 complete -c fwguardctl -n '__fwguardctl_is edit' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is edit' -l json -d 'print one JSON document'

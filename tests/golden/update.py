@@ -1,4 +1,5 @@
-"""Write the expected files of all golden directories, the reports, and the completions, again.
+"""Write the expected files of all golden directories, the differences of changes, the reports, and the
+completions, again.
 
 Run ``.venv/bin/python -m tests.golden.update``.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from tests.golden.completions import completion_files
 from tests.golden.reports import report_files
+from tests.golden.test_changes import write_differences
 from tests.golden.test_golden import DIRECTORIES, expected_files
 
 
@@ -22,6 +24,7 @@ def main() -> None:
     for path, text in {**completion_files(), **report_files()}.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    write_differences()
 
 
 if __name__ == "__main__":
