@@ -15,6 +15,7 @@ from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.times import StampReader
 from fwguardd.denials.model import Meaning, Watched
 from tests.system.journals import GrowingJournal
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def read(data: bytes) -> tuple[list[Event], Counts]:
 def run(*words: str, **env: str) -> bytes:
     """What a program prints."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8", **env}
-    return subprocess.run(words, capture_output=True, check=True, timeout=60, env=environment).stdout
+    return subprocess.run(words, capture_output=True, check=True, timeout=LONGEST, env=environment).stdout
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fwguardd.control.protocol import Code, Request, RequestError
 from fwguardd.control.server import Caller, ControlServer, ServerLimits, only_root
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -57,7 +58,7 @@ class Serving:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._opened.wait(10)
+        self._opened.wait(LONGEST)
         if self._error:
             self._thread.join()
             raise self._error
@@ -65,7 +66,7 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._thread.join(20)
+        self._thread.join(LONGEST)
         assert not self._thread.is_alive()
 
     def stop(self) -> None:
@@ -79,14 +80,14 @@ class Serving:
         async def count() -> int:
             return len(asyncio.all_tasks()) - 2
 
-        return asyncio.run_coroutine_threadsafe(count(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(count(), self._loop).result(LONGEST)
 
     def connect(self) -> socket.socket:
         """A new connection."""
         client = socket.socket(socket.AF_UNIX)
         # Without a timeout of Python's, connect waits for its turn where the queue of waiting connections is full.
         client.connect(str(self.path))
-        client.settimeout(20)
+        client.settimeout(LONGEST)
         return client
 
     def request(self, data: bytes) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 
 from fwguardd.ctl.finding_formats import github_annotations, sarif
 from fwguardd.ruleset.model import Family, Finding, Findings, Origin, Severity
+from tests.waiting import LONGEST
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = Finding("bad-port", "100% wrong,\nreally", Origin("a,b:c.rules", 3), hint="correct → it", column=7)
@@ -24,7 +25,7 @@ FINDINGS = Findings(
 def _check(folder: Path, *options: str, encoding: str = "utf-8", path: str = os.environ["PATH"]) -> tuple[int, str]:
     ended = subprocess.run(
         [sys.executable, "-m", "fwguardd.ctl.main", "check", *options, str(folder)],
-        cwd=ROOT, capture_output=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, timeout=LONGEST, check=False,
         env={"PATH": path, "PYTHONIOENCODING": encoding},
     )  # fmt: skip
     assert not ended.stderr, ended.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from fwguardd.control.server import ServerLimits, root_or_reading
 from tests.unit.serving import STATUS, SampleVerbs, Serving, ask, eventually, fault, let_others_enter, result
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ CLIENT_OF_ANOTHER_USER = f"""
 import socket, sys
 {BECOME_NOBODY}
 with socket.socket(socket.AF_UNIX) as client:
-    client.settimeout(20)
+    client.settimeout({LONGEST})
     try:
         client.connect(sys.argv[1])
     except PermissionError:
@@ -60,7 +61,7 @@ def as_nobody(script: str, *argv: str) -> subprocess.Popen[str]:
 def request_as_nobody(path: Path, request: bytes) -> tuple[bytes, str]:
     """The answer to a request of the user nobody, and what its process writes to standard error."""
     with as_nobody(CLIENT_OF_ANOTHER_USER, str(path), request.decode()) as client:
-        out, errors = client.communicate(timeout=30)
+        out, errors = client.communicate(timeout=LONGEST)
     return out.encode(), errors
 
 
@@ -111,5 +112,5 @@ def test_others_cannot_lock_root_out(path: Path, verbs: SampleVerbs) -> None:
             assert crowd.stdout.readline() == "connected\n"
             assert fault(request_as_nobody(path, STATUS)[0])[0] == "busy"
             assert result(serving.request(STATUS))
-            assert crowd.communicate(timeout=30)[0] == f"{30 - ServerLimits().each_user}\n"
+            assert crowd.communicate(timeout=LONGEST)[0] == f"{30 - ServerLimits().each_user}\n"
         eventually(lambda: serving.tasks() == 0)

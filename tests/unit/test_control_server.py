@@ -30,6 +30,7 @@ from tests.unit.serving import (
     read_all,
     result,
 )
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -273,7 +274,7 @@ def test_without_descriptors_the_server_pauses(serving: Serving) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with client:
-        client.settimeout(20)
+        client.settimeout(LONGEST)
         assert result(read_all(client))
     assert len(serving.faults) <= 2
     assert "accepts no clients for 1 s" in serving.faults[0]["message"]

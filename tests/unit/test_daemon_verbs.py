@@ -34,6 +34,7 @@ from tests.unit.canned import (
     Canned,
 )
 from tests.unit.serving import Serving, let_others_enter
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     import argparse
@@ -467,7 +468,7 @@ def test_without_permission_it_ends_with_4(socket_path: Path) -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, str(socket_path)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=LONGEST, check=False,
     )  # fmt: skip
     advice = "run it as root, or, for a verb that only reads, as a member of the group fwguard"
     message = f"no permission to open {socket_path}: {advice}"

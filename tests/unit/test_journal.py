@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fwguardd import events
 from fwguardd.sinks.journal import LONGEST_QUEUE, JournalSocket, encode_entry, entry_of
 from fwguardd.sinks.sink import Statistics
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def journald(tmp_path: Path) -> Iterator[socket.socket]:
     """A stand-in for journald's socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "socket"))
-        listening.settimeout(2)
+        listening.settimeout(LONGEST)
         yield listening
 
 
@@ -99,7 +100,7 @@ def test_a_journal_that_comes_back_is_found(journal: JournalSocket, tmp_path: Pa
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
             listening.bind(str(tmp_path / "socket"))
             journal.send(encode_entry({"count": number}))
-            listening.settimeout(2)
+            listening.settimeout(LONGEST)
             assert decode(listening.recv(65536)) == [("FWGUARD_COUNT", b"%d" % number)]
 
 
@@ -131,7 +132,7 @@ def test_a_journal_that_is_away_blocks_nothing(journal: JournalSocket, tmp_path:
     assert journal.statistics() == Statistics("journal", {}, {"denied": 7})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(path))
-        listening.settimeout(2)
+        listening.settimeout(LONGEST)
         seen: list[dict[str, bytes]] = []
         while len(seen) < LONGEST_QUEUE + 1:
             journal.flush()

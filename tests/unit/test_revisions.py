@@ -32,6 +32,7 @@ from fwguardd.store.revisions import (
 )
 from fwguardd.store.sealed_files import MOST_KEPT, seal
 from tests.property.unreliable_disk import Tapped, stopping_at
+from tests.waiting import LONGEST
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -512,7 +513,7 @@ def test_a_shell_can_check_the_boot_files(state: Path) -> None:
 
     def checked() -> tuple[int, str]:
         argv = ["/bin/sh", "-c", SHELL, "sh", str(boot)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST)
         return done.returncode, done.stdout.strip().rpartition("\n")[2]
 
     assert checked() == (0, "41")
@@ -561,7 +562,7 @@ def in_a_mount_namespace(script: str, state: Path) -> None:
     preamble += "def mount(*words): subprocess.run(['mount', *words], check=True)\n"
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     argv = [*namespace, sys.executable, "-c", preamble + script, str(state)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

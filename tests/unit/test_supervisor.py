@@ -20,6 +20,7 @@ from fwguardd.kernel.iptables import Backend, Tool
 from fwguardd.settings import OnDrift, Settings
 from fwguardd.supervisor import Supervisor
 from tests.unit.canned import STATUS
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def test_requests_to_compare_share_a_comparison(supervisor: Supervisor) -> None:
     release = threading.Event()
 
     def wait(_worker: Worker, _orders: Orders) -> None:
-        release.wait(60)
+        release.wait(LONGEST)
 
     async def run() -> None:
         busy = supervisor._worker.submit(wait)
@@ -77,7 +78,7 @@ def test_a_request_that_is_cancelled_does_not_cancel_the_comparison(supervisor: 
     release = threading.Event()
 
     def wait(_worker: Worker, _orders: Orders) -> None:
-        release.wait(60)
+        release.wait(LONGEST)
 
     async def run() -> None:
         supervisor._worker.submit(wait)
@@ -96,7 +97,7 @@ def test_a_pause_counts_for_steps_that_are_queued_already(supervisor: Supervisor
     release = threading.Event()
 
     def wait(_worker: Worker, _orders: Orders) -> None:
-        release.wait(60)
+        release.wait(LONGEST)
 
     def read(_worker: Worker, orders: Orders) -> str:
         return orders.why_not
@@ -105,10 +106,10 @@ def test_a_pause_counts_for_steps_that_are_queued_already(supervisor: Supervisor
     queued = supervisor._worker.submit(read)
     supervisor.pause(60.0)
     release.set()
-    assert queued.result(60).startswith("repairs are paused until ")
+    assert queued.result(LONGEST).startswith("repairs are paused until ")
     assert not supervisor.repairs()
     supervisor.pause(None)
-    assert supervisor._worker.submit(read).result(60) == ""
+    assert supervisor._worker.submit(read).result(LONGEST) == ""
     assert supervisor.repairs()
 
 

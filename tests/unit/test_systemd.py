@@ -139,7 +139,7 @@ def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifi
     watchdog = Watchdog(notifier, thread.overdue, reports.append)
 
     def hang_for_ever(_worker: Worker, _orders: Orders) -> None:
-        release.wait(60)
+        release.wait(LONGEST)
 
     watchdog.feed()
     assert received(systemd) == ["WATCHDOG=1"]
@@ -152,7 +152,7 @@ def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifi
         assert reports == ["hang for ever"]
     finally:
         release.set()
-    stuck.result(10)
+    stuck.result(LONGEST)
     eventually(lambda: thread.overdue() is None)
     watchdog.feed()
     assert received(systemd) == ["WATCHDOG=1"]
@@ -199,9 +199,9 @@ def test_the_worker_lives_in_its_thread_only() -> None:
 
     first, second = Orders(Settings(), "paused"), Orders(Settings())
     thread = WorkerThread(make, first, Progress())
-    results = [thread.submit(step, 1).result(10)]
+    results = [thread.submit(step, 1).result(LONGEST)]
     thread.orders = second
-    results.append(thread.submit(step, 2).result(10))
+    results.append(thread.submit(step, 2).result(LONGEST))
     thread.close()
     assert made[0] != threading.get_ident()
     assert results == [(made[0], 1, first), (made[0], 2, second)]
