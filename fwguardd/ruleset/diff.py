@@ -171,7 +171,7 @@ def _table_differences(family: Family, table: Table, live: Mapping[str, Chain]) 
         if other is None:
             yield from _of_chain(family, table.name, chain, ChangeKind.CHAIN_MISSING)
             yield from _chain_differences(family, table.name, chain, _absent(chain))
-        elif other != chain:
+        elif other.policy != chain.policy or texts_of(other.rules) != texts_of(chain.rules):
             yield from _chain_differences(family, table.name, chain, other)
     yield from _added_chains(family, table, live)
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
-from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.others import Place, Standing
 from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.rule_view import jump_target
@@ -45,7 +45,8 @@ class Preserve:
     ``made`` are the patterns for chains that known programs make for themselves. ``loaded`` are rulesets that fwguardd
     has loaded or is about to: what is in them is owned. ``theirs`` says how many rules of a text other programs have
     added, where a look at the kernel has found that out. ``remembered`` are chains and rules that are preserved without
-    a pattern.
+    a pattern. ``plain`` are the texts in each chain that the patterns did not match when it was looked at last: they
+    are not matched again. Copies with the same patterns share it.
     """
 
     chains: re.Pattern[str]
@@ -54,6 +55,7 @@ class Preserve:
     loaded: tuple[Mapping[Family, Ruleset], ...] = ()
     theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
     remembered: frozenset[Place] = frozenset()
+    plain: dict[tuple[Family, str, str], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
@@ -102,15 +104,23 @@ class Preserve:
 
     def keeps_rule(self, rule: Rule, table: str, chain: str) -> bool:
         """Whether a live rule in this chain belongs to another program, by its text or by its jump."""
-        return self.keeps_text(rule.text, table, chain) or self.keeps_jump(rule)
+        return self.keeps_text(rule.text, table, chain) or self.keeps_jump(rule.text)
+
+    def kept_texts(self, texts: frozenset[str], family: Family, table: str, chain: str) -> set[str]:
+        """Those of the texts of a live chain that belong to other programs, by themselves or by their jumps."""
+        place = (family, table, chain)
+        new = texts - self.plain.get(place, frozenset())
+        kept = {text for text in new if self.keeps_text(text, table, chain) or self.keeps_jump(text)}
+        self.plain[place] = texts - kept
+        return kept
 
     def keeps_text(self, text: str, table: str, chain: str) -> bool:
         """Whether a rule of this text, in this chain, belongs to another program."""
         return self.rules.match(f"{table} {chain} {text}") is not None
 
-    def keeps_jump(self, rule: Rule) -> bool:
-        """Whether a rule jumps to a chain of another program."""
-        target = jump_target(rule.text)
+    def keeps_jump(self, text: str) -> bool:
+        """Whether a rule of this text jumps to a chain of another program."""
+        target = jump_target(text)
         return target is not None and self.keeps_name(target)
 
 
@@ -214,22 +224,28 @@ class _LiveChain:
     theirs: Counter[str]
     kept: frozenset[str]
 
-    def is_recognized(self, rule: Rule, preserve: Preserve) -> bool:
-        """Whether another program may have added a rule of it."""
-        if self.chain.name in CHAINS_FILLED or preserve.keeps_rule(rule, self.table, self.chain.name):
+    def recognized(self, preserve: Preserve) -> Counter[str]:
+        """The rules of it that another program may have added: how often it has each text."""
+        if self.chain.name in CHAINS_FILLED:
+            return _times(self.chain.rules)
+        texts = frozenset(texts_of(self.chain.rules))
+        kept = preserve.kept_texts(texts, self.family, self.table, self.chain.name)
+        if preserve.remembered or self.kept:
+            kept |= {text for text in texts if self._is_remembered(text, preserve)}
+        if not kept:
+            return _NONE
+        return Counter(text for text in texts_of(self.chain.rules) if text in kept)
+
+    def _is_remembered(self, text: str, preserve: Preserve) -> bool:
+        if Place(self.family, self.table, self.chain.name, text) in preserve.remembered:
             return True
-        if preserve.remembered and Place(self.family, self.table, self.chain.name, rule.text) in preserve.remembered:
-            return True
-        return bool(self.kept) and jump_target(rule.text) in self.kept
+        return jump_target(text) in self.kept
 
 
 def _own_chain(live: _LiveChain, owned: Sequence[Chain], preserve: Preserve) -> Chain:
     """The rules of a live chain that are owned. ``owned`` are the versions of the chain that fwguardd loads."""
     chain = live.chain
-    recognized: Counter[str] = Counter()
-    for rule in chain.rules:
-        if live.is_recognized(rule, preserve):
-            recognized[rule.text] += 1
+    recognized = live.recognized(preserve)
     if not recognized:
         return chain
     owned_times = _most_of_each(recognized, owned) & (recognized - live.theirs)

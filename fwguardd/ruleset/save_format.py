@@ -177,8 +177,11 @@ def _rule_lines(table: Table, number: int, *, tagged: bool) -> Iterator[_Line]:
             yield line, rule.origin
 
 
-def read_saved(family: Family, text: str) -> Saved:
+def read_saved(family: Family, text: str, before: Ruleset | None = None) -> Saved:
     """What iptables-save -c printed, with counters and without origins.
+
+    Rules that were printed ``before``, and have counted nothing, are the same objects again: that saves most of the
+    time and the memory.
 
     A chain of nf_tables without a hook, under the name of a built-in one (``nft add chain ip filter INPUT``), is
     printed as a user-defined chain. No packet traverses it, so it is read as a built-in one that accepts everything.
@@ -188,16 +191,34 @@ def read_saved(family: Family, text: str) -> Saved:
     """
     if text and not text.endswith("\n"):
         raise IncompleteSaveError(f"its output ends inside a line: {text[-80:].splitlines()[-1]!r}")
-    reader = _SaveReader({}, set())
+    reader, known = _SaveReader({}, set()), _without_counts(before)
+    # What the next rule of the same chain begins with, if it has counted nothing: nearly every line does.
+    beginning, rules = "\n", list[Rule]()
     for line in text.split("\n"):
+        if line.startswith(beginning):
+            rule = line[len(beginning) :]
+            rules.append(known.get(rule) or Rule(rule))
+            continue
         match = _SAVED_RULE.match(line)
         if match is not None and match[3] in reader.rules:
             packets, octets, chain, rule = match.groups()
-            reader.rules[chain].append(Rule(rule, None, Counters(int(packets), int(octets))))
+            rules = reader.rules[chain]
+            rules.append(Rule(rule, None, Counters(int(packets), int(octets))))
+            beginning = f"[0:0] -A {chain} "
         else:
             reader.read(line)
+            beginning = "\n"
     reader.close()
     return Saved(Ruleset(family, reader.tables), frozenset(reader.hidden))
+
+
+def _without_counts(before: Ruleset | None) -> dict[str, Rule]:
+    """The rules that have counted nothing, by their texts."""
+    known: dict[str, Rule] = {}
+    if before is not None:
+        for _, chain in before.chains():
+            known |= {rule.text: rule for rule in chain.rules if rule.counters is ZERO}
+    return known
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import pytest
 
 from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.preserve import STRICT, Preserve, chains_of_others, own_part
+from tests.counting import steps
 
 PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-?shd", "-m comment --comment managed*", "*-j NFQUEUE *"])
 
@@ -108,3 +109,16 @@ def test_a_chain_that_is_wanted_is_ours_whoever_uses_it() -> None:
     wanted = Ruleset(Family.IPV4, {"filter": table(web="")})
     assert list(own_part(live, PRESERVE).tables["filter"].chains) == []
     assert list(own_part(live, PRESERVE, wanted).tables["filter"].chains) == ["web"]
+
+
+def test_a_text_is_matched_once_in_each_chain() -> None:
+    """Looks at the same rules match no pattern again; a text of another chain, or of another family, is matched."""
+    preserve = Preserve.from_patterns(["-A FORWARD -i once* *"])
+    rules = ";".join(f"-i once{number} -j ACCEPT" for number in range(500))
+    live = Ruleset(Family.IPV4, {"filter": table(INPUT=rules)})
+    first, second = steps(lambda: own_part(live, preserve)), steps(lambda: own_part(live, preserve))
+    assert second < first / 10
+    assert own_part(live, preserve) == live
+    moved = Ruleset(Family.IPV4, {"filter": table(FORWARD=rules)})
+    assert own_part(moved, preserve).rule_count == 0
+    assert own_part(live, preserve) == live

@@ -92,6 +92,32 @@ def test_a_table_that_is_not_shown_whole_fails_whoever_needs_it() -> None:
         saved.showing(["filter", "nat"])
 
 
+MORE = SAVED.replace(
+    "[0:0] -A INPUT\n", "[0:0] -A INPUT\n[0:0] -A INPUT -j A\n[0:0] -A INPUT -j A\n[9:1] -A INPUT -j A\n"
+).replace("*nat\n:OUTPUT ACCEPT [0:0]\n", "*nat\n:OUTPUT ACCEPT [0:0]\n[0:0] -A OUTPUT -j A\n[0:0] -A OUTPUT  -j A\n")
+
+
+@pytest.mark.parametrize("before", ["", SAVED, MORE, MORE.replace("-j A", "-j B"), MORE.replace("[0:0]", "[4:4]")])
+def test_what_was_shown_before_changes_nothing_that_is_read(before: str) -> None:
+    """Rules that are shown again may be the same objects; texts, counters and their order are those of the new text."""
+
+    def read(known: Ruleset | None) -> list[tuple[str, str, str, Counters]]:
+        shown = read_saved(Family.IPV4, MORE, known).shown
+        return [
+            (table.name, chain.name, rule.text, rule.counters)
+            for table, chain in shown.chains()
+            for rule in chain.rules
+        ]
+
+    assert read(read_saved(Family.IPV4, before).shown) == read(None)
+    assert read(None)[1:5] == [
+        ("filter", "INPUT", "", Counters(0, 0)),
+        *[("filter", "INPUT", "-j A", Counters(0, 0))] * 2,
+        ("filter", "INPUT", "-j A", Counters(9, 1)),
+    ]
+    assert read(None)[-1] == ("nat", "OUTPUT", " -j A", Counters(0, 0))
+
+
 UNNAMED = "# A table is incompatible, use 'nft' tool."
 
 
