@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import UnknownContentError
 from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
-from fwguardd.ruleset.operations import Plan, SetPolicy
+from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Ruleset, Table
+from fwguardd.ruleset.operations import Plan, SetPolicy, writes_counters
 from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import IncompatibleTableError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.operations import Operation
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.save_format import Saved
@@ -31,6 +32,9 @@ class Kernel(Protocol):
 
         All tables that exist are in it: what was not shown is never taken for empty. Raises KernelError.
         """
+
+    def last_look(self, families: Collection[Family]) -> Mapping[Family, Saved] | None:
+        """The last look at these families, if it is certain that nobody has written since; its counters are old."""
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Carry out plans, one after the other.
@@ -63,6 +67,11 @@ class Look:
     def live(self) -> Mapping[Family, Ruleset]:
         """All that iptables shows."""
         return {family: saved.shown for family, saved in self.saved.items()}
+
+    def without_counters_of_policies(self) -> Look:
+        """The same, as if no policy had counted anything: nf_tables keeps those counters where a policy stays."""
+        saved = {family: replace(each, shown=_uncounted(each.shown)) for family, each in self.saved.items()}
+        return replace(self, saved=saved)
 
     def differences(self) -> tuple[Difference, ...]:
         """How the kernel differs from what is wanted: missing is what has to be added."""
@@ -111,6 +120,26 @@ def look_at(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
     return look_of(kernel.look(tuple(wanted)), wanted, preserve)
 
 
+def known_look(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look | None:
+    """What a look at these families would find, where that is certain without one; its counters are old. Raises as
+    `look_at` does."""
+    saved = kernel.last_look(tuple(wanted))
+    if saved is None:
+        return None
+    return look_of(saved, wanted, preserve)
+
+
+def look_before_write(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
+    """What the kernel holds, for a write. Rules that are written again keep what they have counted, and so does a chain
+    whose policy changes: there a look that is known already does not do. Raises as `look_at` does."""
+    look = known_look(kernel, wanted, preserve)
+    if look is not None:
+        look = look.without_counters_of_policies()
+        if not any(writes_counters(plan) for plan in look.plans()):
+            return look
+    return look_at(kernel, wanted, preserve)
+
+
 def look_of(saved: Mapping[Family, Saved], wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
     """The same for what was read of the kernel already. Raises UnknownContentError."""
     own: dict[Family, Ruleset] = {}
@@ -121,6 +150,17 @@ def look_of(saved: Mapping[Family, Saved], wanted: Mapping[Family, Ruleset], pre
             raise UnknownContentError(str(error)) from error
         own[family] = own_part(live, preserve, ruleset)
     return Look(wanted, saved, own)
+
+
+def _uncounted(shown: Ruleset) -> Ruleset:
+    tables: dict[str, Table] = {}
+    for table in shown.tables.values():
+        chains = dict(table.chains)
+        for name in BUILTIN_CHAINS.get(table.name, ()):
+            if name in chains:
+                chains[name] = replace(chains[name], counters=ZERO)
+        tables[table.name] = Table(table.name, chains)
+    return Ruleset(shown.family, tables)
 
 
 def _activating(plan: Plan, live: Ruleset, dormant: Sequence[Difference]) -> Plan:

@@ -228,7 +228,7 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     state = _reverted(context, state, snapshot, current)
     if snapshot.digest == current.digest:
         state = replace(state, blocked="")
-    outcome = enforce(context, state, request.authors)
+    outcome = enforce(context, state, request.authors, anew=request.why.cause != Due.CHANGE.value)
     if request.why.cause == STARTED and isinstance(outcome, Done):
         _report_unchanged(context, outcome, current)
     return outcome

@@ -11,7 +11,7 @@ from fwguardd import events
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.kernel_state import KernelState
-from fwguardd.enforce.look import look_at, look_of
+from fwguardd.enforce.look import known_look, look_at, look_of
 from fwguardd.enforce.others import recognize, record
 from fwguardd.enforce.record import Cause, end
 from fwguardd.enforce.reports import (
@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.diff import Difference
 
 
-def enforce(context: Context, state: State, authors: Authors) -> Outcome:
+def enforce(context: Context, state: State, authors: Authors, *, anew: bool = True) -> Outcome:
     """Compare the kernel with the revision in force, and repair it if that is wanted.
 
     Nothing is compared where nothing is in force, or where everything is accepted on purpose. ``authors`` are the
-    processes that are known to have changed the kernel.
+    processes that are known to have changed the kernel. Unless ``anew``, the kernel is not read where it is certain
+    that it holds what the last look has shown.
     """
     in_force = state.in_force
     if in_force is None:
@@ -56,13 +57,13 @@ def enforce(context: Context, state: State, authors: Authors) -> Outcome:
         return Done(state)
     if state.touched:
         state = _release_touched(context, state, in_force)
-    return _compare_and_repair(context, state, in_force, authors)
+    return _compare_and_repair(context, state, in_force, authors, anew=anew)
 
 
-def _compare_and_repair(context: Context, state: State, in_force: InForce, authors: Authors) -> Outcome:
+def _compare_and_repair(context: Context, state: State, in_force: InForce, authors: Authors, *, anew: bool) -> Outcome:
     undo_delayed = state.unverified is UnverifiedState.UNDO
     try:
-        look = look_at(context.kernel, in_force.canonical.rulesets, context.preserve)
+        look = _look(context, in_force, anew=anew)
         drift = look.differences()
         if not undo_delayed:  # What a failed load left is no drift, and of no other program.
             context, state, drift = _recognized(context, state, look, authors)
@@ -77,6 +78,15 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
     return repair(context, state, in_force, authors)
+
+
+def _look(context: Context, in_force: InForce, *, anew: bool) -> Look:
+    """What the kernel holds. Raises KernelError."""
+    rulesets = in_force.canonical.rulesets
+    known = None
+    if not anew:
+        known = known_look(context.kernel, rulesets, context.preserve)
+    return known or look_at(context.kernel, rulesets, context.preserve)
 
 
 def _with_shown_families(context: Context, failed: Failed, in_force: InForce, authors: Authors) -> Failed:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.look import Kernel, Look, look_at, look_of
+from fwguardd.enforce.look import Kernel, Look, look_at, look_before_write, look_of
 from fwguardd.kernel.iptables import (
     IptablesNotPermittedError,
     KernelBusyError,
@@ -123,7 +123,7 @@ def put_in_force(
     """
     wanted = _with_released(canonical, release, preserve)
     with kernel.exclusive():
-        before = look_at(kernel, wanted, preserve)
+        before = look_before_write(kernel, wanted, preserve)
         if before_write is not None:
             preserve = before_write(before)
             before = look_of(before.saved, wanted, preserve)

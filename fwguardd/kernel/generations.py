@@ -142,7 +142,7 @@ class GenerationNotices(AbstractContextManager["GenerationNotices"]):
         self._socket = _open()
         try:
             _join_group(self._socket)
-            self._number = _current_number()
+            self._number = current_generation()
         except (GenerationNoticesError, OSError):
             self.close()
             raise
@@ -224,8 +224,9 @@ def _join_group(reader: socket.socket) -> None:
         raise _refusal(error.errno) from error
 
 
-def _current_number() -> int:
-    """The number of the current generation.
+def current_generation() -> int:
+    """The number of the current generation in the network namespace of the calling thread. Raises
+    GenerationNoticesError; OSError for anything else.
 
     A kernel without nf_tables lets a process join the group and never sends a message, so it has to be asked. The
     request has a socket of its own, because the filter would drop an error.

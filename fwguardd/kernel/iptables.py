@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.errors import NotPermittedError, ReportedError
 from fwguardd.kernel import nft_tables
+from fwguardd.kernel.last_looks import LastLooks, present
 from fwguardd.kernel.processes import (
     TRANSIENT,
     Command,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.save_format import Saved
+
+    _Before = Callable[[Family], Ruleset | None]
 
 LOCK_SECONDS = 5
 """How long a legacy program waits for the lock before it gives up, in seconds (iptables(8), "-w")."""
@@ -158,18 +161,17 @@ class LiveKernel:
         self.backend = backend
         self._holds_lock = False
         self._own: deque[int] = deque(maxlen=REMEMBERED_WRITERS)
-        self._hidden: dict[Family, frozenset[str]] = {}
-        self._shown: dict[Family, Ruleset] = {}
+        self._last = LastLooks()
 
     @property
     def hidden(self) -> frozenset[tuple[Family, str]]:
         """The tables that iptables could not show when their family was read last."""
-        return frozenset((family, name) for family, names in self._hidden.items() for name in names)
+        return self._last.hidden
 
     @property
     def shown(self) -> Mapping[Family, Ruleset]:
         """What iptables showed of each family when it was read last, with counters."""
-        return self._shown
+        return self._last.shown
 
     def wrote(self, pid: int) -> bool:
         """Whether a process of this id was one of ours, among the last that wrote."""
@@ -204,22 +206,20 @@ class LiveKernel:
         that shows less than the look before where nothing was written here since; the fuller one counts. Raises
         LookIncompleteError where it is not whole, and KernelError for all else.
         """
-        saved = dict(_look_patiently(self.backend, families))
-        doubtful = [family for family, found in saved.items() if self._is_doubtful(found)]
+        began = present(self.backend.value)
+        saved = dict(_look_patiently(self.backend, families, self._last.before))
+        doubtful = [family for family, found in saved.items() if self._last.is_doubtful(found)]
         if doubtful:
-            for family, again in _look_patiently(self.backend, doubtful).items():
+            for family, again in _look_patiently(self.backend, doubtful, self._last.before).items():
                 if not again.shows_less_than(saved[family].shown):
                     saved[family] = again
-        for family, found in saved.items():
-            self._hidden[family], self._shown[family] = found.hidden, found.shown
+        self._last.keep(saved, began, present(self.backend.value))
         return saved
 
-    def _is_doubtful(self, found: Saved) -> bool:
-        """Whether a look has to be taken twice: it is the first one of its family, or it shows less than the last."""
-        family = found.shown.family
-        if family in self._shown:
-            return found.shows_less_than(self._shown[family])
-        return family not in self._hidden
+    def last_look(self, families: Collection[Family]) -> Mapping[Family, Saved] | None:
+        """The last look at these families, with the counters of then, if nobody has written to nf_tables since, and the
+        programs are the same; None where that is not known."""
+        return self._last.at(families, present(self.backend.value))
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Carry out plans, one after the other. Raises as `restore` does."""
@@ -231,7 +231,7 @@ class LiveKernel:
         A dormant table is active afterwards, and chains without a hook are replaced: both filter nothing. Raises
         KernelBusyError, RestoreRefusedError, IptablesNotPermittedError or, for all else, KernelError.
         """
-        self._shown.pop(family, None)  # From now on the kernel may hold less, because we want it to.
+        self._last.written.add(family)
         tables = [line[1:] for line in text.splitlines() if line.startswith("*")]
         if self.backend is Backend.NFT:
             with _system_errors("nothing can be loaded"):
@@ -283,16 +283,16 @@ def reserve_for_undo() -> Iterator[Reserve]:
         reserve.give_back()
 
 
-def _look_patiently(backend: Backend, families: Collection[Family]) -> Mapping[Family, Saved]:
+def _look_patiently(backend: Backend, families: Collection[Family], before: _Before) -> Mapping[Family, Saved]:
     for wait in LOOK_WAITS:
         try:
-            return _look_once(backend, families)
+            return _look_once(backend, families, before)
         except (LookIncompleteError, KernelShortError):
             time.sleep(wait)
-    return _look_once(backend, families)
+    return _look_once(backend, families, before)
 
 
-def _look_once(backend: Backend, families: Collection[Family]) -> Mapping[Family, Saved]:
+def _look_once(backend: Backend, families: Collection[Family], before: _Before) -> Mapping[Family, Saved]:
     """What iptables-save prints. The kernel's own list is read first: a table that is made meanwhile may be shown."""
     tables = {family: _kernel_tables(backend, family) for family in families}
     try:
@@ -304,7 +304,7 @@ def _look_once(backend: Backend, families: Collection[Family]) -> Mapping[Family
     saved: dict[Family, Saved] = {}
     for family, program in zip(families, finished, strict=True):
         present, dormant = tables[family]
-        saved[family] = replace(_whole(family, program, present), dormant=dormant)
+        saved[family] = replace(_whole(family, program, present, before(family)), dormant=dormant)
     return saved
 
 
@@ -316,13 +316,13 @@ def _kernel_tables(backend: Backend, family: Family) -> tuple[frozenset[str], fr
         return nft_tables.legacy_table_names(family), frozenset()
 
 
-def _whole(family: Family, program: Finished, present: frozenset[str]) -> Saved:
+def _whole(family: Family, program: Finished, present: frozenset[str], before: Ruleset | None) -> Saved:
     """What a save shows, if that is all that the kernel has. Raises KernelError."""
     name = program.argv[0]
     if program.code != 0:
         raise _failed_look(name, program)
     try:
-        saved = read_saved(family, program.stdout)
+        saved = read_saved(family, program.stdout, before)
     except IncompleteSaveError as error:
         raise LookIncompleteError(f"{name} did not show all rules: {error}") from error
     except UnreadableSaveError as error:

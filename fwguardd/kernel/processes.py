@@ -130,7 +130,7 @@ class Running:
         actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in command.descriptors.items()]
         environment = {"PATH": PATH, "LC_ALL": "C", **command.variables}
         return os.posix_spawn(
-            _find(command.argv[0]),
+            find_program(command.argv[0]),
             list(command.argv),
             environment,
             file_actions=actions,
@@ -275,7 +275,8 @@ def run(command: Command, timeout: float) -> Finished:
     return run_all([command], timeout)[0]
 
 
-def _find(name: str) -> str:
+def find_program(name: str) -> str:
+    """The path of a program; the name itself where it is not found."""
     if "/" in name:
         return name
     for folder in PATH.split(":"):

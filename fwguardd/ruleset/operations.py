@@ -106,6 +106,14 @@ class Plan:
     operations: tuple[Operation, ...]
 
 
+def writes_counters(plan: Plan) -> bool:
+    """Whether a plan writes what a rule or a policy had counted before, or sets a policy, which then counts anew."""
+    for operation in plan.operations:
+        if isinstance(operation, SetPolicy) or getattr(operation, "counters", ZERO) != ZERO:
+            return True
+    return False
+
+
 def render_plan(plan: Plan) -> tuple[str, ...]:
     """The texts for iptables-restore, to be loaded one after the other.
 

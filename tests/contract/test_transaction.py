@@ -68,6 +68,10 @@ class FakeKernel:
             knob()
         return {family: Saved(self.live[family], self._hidden_tables(family)) for family in families}
 
+    def last_look(self, _families: Collection[Family]) -> Mapping[Family, Saved] | None:
+        """Whether anything was written is not known, as with legacy iptables."""
+        return None
+
     def _hidden_tables(self, family: Family) -> frozenset[str]:
         return frozenset(name for owner, name in self.hidden if owner is family)
 
