@@ -7,6 +7,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       shown_revision     the process that reads a revision for ``show``
       supervisor         event loop: decides what the worker thread does next, and whether drift is repaired
       worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
+      worker_thread      the event loop's end of that thread
       held_files         the option --hold-files
       fetch_lists        a program of its own, which fetches lists into set files
       dns_lookup         the addresses of host names, with their TTL

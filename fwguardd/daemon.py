@@ -55,7 +55,7 @@ from fwguardd.systemd import (
     watchdog_interval,
 )
 from fwguardd.verbs import ControlVerbs, RevisionReader
-from fwguardd.worker import report_fault
+from fwguardd.worker_thread import report_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,8 +22,9 @@ from fwguardd.settings import OnDrift
 from fwguardd.store.revisions import Waiting, evaluate_pending
 from fwguardd.values import dataclass
 from fwguardd.wording import local_time_of_day
-from fwguardd.worker import Worker, WorkerThread
+from fwguardd.worker import Worker
 from fwguardd.worker_report import Orders, Report
+from fwguardd.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

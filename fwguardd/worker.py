@@ -21,16 +21,16 @@ import contextlib
 import time
 import traceback
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.adopt import adopt
 from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome, Signals, with_repairs
 from fwguardd.enforce.counting import Counting
 from fwguardd.enforce.former_backend import former_of, leave_backend
-from fwguardd.enforce.guard import validate_ahead
+from fwguardd.enforce.guard import Guard, check_lines, validate_ahead
+from fwguardd.enforce.known_lines import KnownLines
 from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
@@ -38,6 +38,7 @@ from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, relo
 from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
+from fwguardd.enforce.schedule import Due
 from fwguardd.enforce.set_copies import SetCopies
 from fwguardd.enforce.sets import Lists, Sets
 from fwguardd.enforce.state import State
@@ -55,8 +56,7 @@ from fwguardd.store.background import BackgroundStore
 from fwguardd.worker_report import Opened, Orders, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
     from fwguardd.enforce.counting import Counted
     from fwguardd.events import Emit
@@ -100,7 +100,8 @@ class Worker:
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
         self._beds = MarkingBeds(host.tool.backend.value, progress)
-        self._validator = Validator(self._rehearse, settings.lint_context())
+        self._lines = KnownLines(self._rehearse, host.tool.backend.value)
+        self._validator = Validator(self._lines.rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(host.tool.backend, progress)
         self._counting = Counting(self._store, emit, host.boot_id)
@@ -122,7 +123,12 @@ class Worker:
         return Opened(self._state, self._store.summaries(), self._store.faults())
 
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
-        """A pass; but first a revision that was not confirmed in time is undone."""
+        """A pass; but first a revision that was not confirmed in time is undone. A pass that the timer causes checks
+        what was rehearsed in parts since the last one."""
+        if request.why.cause == Due.TIMER.value and self._lines.is_unchecked:
+            self._keep_guarded(
+                self._guarded("a whole rehearsal", lambda: check_lines(self._context(orders), self._state, self._lines))
+            )
 
         def step(context: Context, state: State) -> Outcome:
             return expire(context, state, request.authors) or reconcile(context, state, request)
@@ -136,6 +142,7 @@ class Worker:
 
         def step(context: Context, state: State) -> Outcome:
             self._validator.forget(orders.settings.lint_context())
+            self._lines.forget_names()
             return reload_files(
                 context, state, request.why, request.confirm_within, take_over=request.take_over, proof=request.proof
             )
@@ -188,7 +195,12 @@ class Worker:
     def validate_ahead(self, orders: Orders) -> None:
         """Validate the files while they settle, so that the pass finds the result ready."""
         self._late = LateAuthors(self._noticed)
-        guard = self._guarded("validating ahead", lambda: validate_ahead(self._context(orders), self._state))
+        self._keep_guarded(
+            self._guarded("validating ahead", lambda: validate_ahead(self._context(orders), self._state))
+        )
+
+    def _keep_guarded(self, guard: Guard | None) -> None:
+        """Go on with the state that a guard has left."""
         if guard is not None:
             self._state = guard.state
             self._repaired_ahead |= guard.repaired
@@ -263,6 +275,8 @@ class Worker:
             outcome = self._guard_after_bug(what, orders, before)
         outcome = with_repairs(outcome, self._repaired_ahead)
         seconds = time.monotonic() - begun
+        if isinstance(outcome, (Failed, Broken)):
+            self._lines.forget()
         self._state, self._repaired_ahead = outcome.state, frozenset()
         end_emergency(self._boot_report, before, self._state)
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
@@ -322,69 +336,3 @@ class Worker:
             message = f"{what} failed because of a bug in fwguardd: {type(error).__name__}: {error}; fwguardd continues"
             self._emit(events.FAULT, message, traceback=traceback.format_exc()[-LONGEST_TRACEBACK:])
             return None
-
-
-class WorkerThread:
-    """The event loop's end of the worker thread. Belongs to the event loop.
-
-    The `Worker` is held in a future that only `_run`, in the worker thread, takes it out of. ``orders`` may be replaced
-    at any time; each step reads them when it begins.
-    """
-
-    def __init__(self, make: Callable[[], Worker], orders: Orders, progress: Progress) -> None:
-        """Start the thread and make the `Worker` in it. Raises what ``make`` raises."""
-        self.orders = orders
-        self._progress = progress
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
-        self._worker = self._executor.submit(make)
-        self._worker.result()
-
-    def submit(
-        self,
-        step: Callable[Concatenate[Worker, Orders, Arguments], Result],
-        /,
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Future[Result]:
-        """Queue a step behind all that were queued before; it is never interrupted."""
-
-        def call(worker: Worker) -> Result:
-            return step(worker, self.orders, *args, **kwargs)
-
-        return self._executor.submit(self._run, step.__name__, call)
-
-    def _run(self, name: str, step: Callable[[Worker], Result]) -> Result:
-        """In the worker thread."""
-        worker = self._worker.result()
-        self._progress.begin(name.replace("_", " "), worker.rule_count)
-        try:
-            return step(worker)
-        finally:
-            self._progress.end()
-
-    def overdue(self) -> str | None:
-        """The step in which the worker thread is stuck; None while it makes progress or waits."""
-        return self._progress.overdue()
-
-    def wrote(self, pid: int) -> bool:
-        """Whether a process that changed the kernel was one of ours.
-
-        A notice of the kernel has to be judged at once, so this looks into an object of the worker thread: for a number
-        in a deque of numbers, which the interpreter does in one step.
-        """
-        return self._worker.result().wrote(pid)
-
-    def close(self) -> None:
-        """Wait until the queued steps have ended, then end the thread."""
-        self.submit(Worker.close)
-        self._executor.shutdown()
-
-
-def report_fault(emit: Emit, context: Mapping[str, Any]) -> None:
-    """Report that something failed in the event loop that no task waits for; ``context`` is that of asyncio."""
-    what, trace = str(context.get("message", "unknown")), ""
-    error = context.get("exception")
-    if error is not None:
-        what = f"{what}: {type(error).__name__}: {error}"
-        trace = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]
-    emit(events.FAULT, f"an internal error in the event loop: {what}; fwguardd continues", traceback=trace)

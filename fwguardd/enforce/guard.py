@@ -8,12 +8,14 @@ and once in a drift interval, it compares the kernel with the revision in force,
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import wait
 from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from fwguardd import events
 from fwguardd.enforce.context import Broken, repaired_in
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.rule_files import take_snapshot
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from fwguardd.enforce.context import Context
+    from fwguardd.enforce.known_lines import KnownLines
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.state import State
     from fwguardd.enforce.validate import Validation
@@ -47,6 +50,13 @@ SHORT = 0.2
 
 GAP = 0.3
 """The shortest time between two comparisons, in seconds; it is at least twice the time that a comparison takes."""
+
+
+DIFFERS = (
+    "the kernel spells rules differently if all are rehearsed, and not only those that changed, because of a bug in "
+    "fwguardd; the rule files are validated again"
+)
+"""The message about a difference that `check_lines` has found."""
 
 
 @dataclass(slots=True)
@@ -121,6 +131,19 @@ def validate_ahead(context: Context, state: State) -> Guard:
         result = guard.validate(snapshot)
         if not isinstance(result, NamespaceError):
             context.validator.keep_early(snapshot, result)
+    return guard
+
+
+def check_lines(context: Context, state: State, lines: KnownLines) -> Guard:
+    """Compare a result that was put together of rehearsals in parts with a whole one; what guarded meanwhile.
+
+    A difference is a defect of fwguardd. It is reported, and the files are validated again, whole.
+    """
+    guard = Guard(context, state)
+    with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
+        if guard.during(lines.differs):
+            context.emit(events.FAULT, DIFFERS, traceback="")
+            guard.state = guard.state.to_validate_again()
     return guard
 
 

@@ -13,14 +13,16 @@ import pytest
 from fwguardd.progress import SECONDS_PER_RULE, Progress
 from fwguardd.settings import Settings
 from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start_until_cancelled, watchdog_interval
-from fwguardd.worker import Worker, WorkerThread
 from fwguardd.worker_report import Orders
+from fwguardd.worker_thread import WorkerThread
 from tests.unit.serving import eventually
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from fwguardd.worker import Worker
 
 
 @pytest.fixture

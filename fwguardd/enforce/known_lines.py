@@ -1,0 +1,124 @@
+"""Rehearsals that load only what is new: a rule that was rehearsed, and has not changed, need not be loaded again.
+
+What is remembered holds for the programs of iptables that spelled it. It is dropped where a load failed, and, as names
+may mean something else by then, where a reload asks for files with rules that are not plain. The transaction compares
+what it has loaded with the result, as ever; and a whole rehearsal, at a time when nothing waits for it, checks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
+from fwguardd.kernel.program_stamp import program_stamp
+from fwguardd.kernel.rehearsal import RehearsalRefused
+from fwguardd.ruleset.canonical import Canonical
+from fwguardd.ruleset.model import Candidate
+from fwguardd.ruleset.rehearsed_lines import canonical_of, lines_of, new_rules, others_of, with_new_lines
+
+if TYPE_CHECKING:
+    from fwguardd.enforce.validate import Rehearse
+    from fwguardd.kernel.program_stamp import Stamp
+    from fwguardd.ruleset.rehearsed_lines import Lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What became of the rules that were rehearsed last, with which programs, and what the rules named."""
+
+    lines: Lines
+    programs: Stamp
+    named: NamedByRules
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchecked:
+    """A candidate whose rules were rehearsed at different times, and what they were put together to."""
+
+    candidate: Candidate
+    canonical: Canonical
+
+
+class KnownLines:
+    """Rehearses candidates; of one that differs little from the last one only what is new.
+
+    ``rehearse`` loads all rules of a candidate, with the programs of ``backend``.
+    """
+
+    def __init__(self, rehearse: Rehearse, backend: str) -> None:
+        self._rehearse, self._backend = rehearse, backend
+        self._memory: _Memory | None = None
+        self._unchecked: _Unchecked | None = None
+
+    def rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
+        """What a kernel makes of the candidate. Raises NamespaceError."""
+        if candidate.accepted_before:
+            return self._rehearse(candidate)
+        return self._put_together(candidate) or self._whole(candidate)
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether the last result was put together, and not compared with a whole rehearsal since."""
+        return self._unchecked is not None
+
+    def forget(self) -> None:
+        """Rehearse all rules of the next candidate."""
+        self._memory = self._unchecked = None
+
+    def forget_names(self) -> None:
+        """Rehearse all rules of the next candidate, if what it names may mean something else by now."""
+        if self._memory is not None and any(lines.others for lines in self._memory.lines.values()):
+            self.forget()
+
+    def differs(self) -> bool:
+        """Rehearse the last result whole, if it was put together and not checked yet: whether it is another one.
+
+        That is a defect, and nothing is remembered after it. Raises NamespaceError.
+        """
+        unchecked, self._unchecked = self._unchecked, None
+        if unchecked is None:
+            return False
+        whole = self._rehearse(unchecked.candidate)
+        if isinstance(whole, Canonical) and whole == unchecked.canonical:
+            return False
+        self.forget()
+        return isinstance(whole, Canonical)
+
+    def _whole(self, candidate: Candidate) -> Canonical | RehearsalRefused:
+        self.forget()
+        programs = program_stamp(self._backend)
+        result = self._rehearse(candidate)
+        if isinstance(result, Canonical):
+            lines = lines_of(candidate.rulesets, result.rulesets)
+            if lines is not None:
+                self._memory = _Memory(lines, programs, objects_named(candidate)[0])
+        return result
+
+    def _put_together(self, candidate: Candidate) -> Canonical | None:
+        """The result of rehearsing the new rules only, put together with what is remembered of the others; None where
+        all have to be rehearsed. Raises NamespaceError."""
+        memory = self._memory
+        if memory is None or memory.programs != program_stamp(self._backend):
+            return None
+        new = new_rules(candidate.rulesets, memory.lines)
+        if new is None:
+            return None
+        named, warnings = objects_named(Candidate(others_of(candidate.rulesets, memory.lines), sets=candidate.sets))
+        lines = self._lines_of_new(Candidate(new, sets=candidate.sets))
+        if lines is None or named != memory.named:
+            return None
+        lines = with_new_lines(candidate.rulesets, memory.lines, lines)
+        canonical = Canonical.rehearsed(canonical_of(candidate.rulesets, lines), warnings)
+        self._memory = _Memory(lines, memory.programs, named)
+        self._unchecked = _Unchecked(candidate, canonical)
+        return canonical
+
+    def _lines_of_new(self, new: Candidate) -> Lines | None:
+        """What becomes of new rules; None where they are refused, or cannot be told apart. Raises NamespaceError."""
+        if not new.rulesets:
+            return {}
+        result = self._rehearse(new)
+        if isinstance(result, RehearsalRefused):
+            return None
+        return lines_of(new.rulesets, result.rulesets)

@@ -1,0 +1,205 @@
+"""The work that a pass does: rules that are rehearsed, and looks at the kernel, for an edit and for no change at all.
+
+Each short cut has a test of what would make it wrong: a change by another program, and a result that is not right.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fwguardd.enforce import known_lines
+from fwguardd.enforce.context import Done, Failed, Host, Outcome
+from fwguardd.enforce.guard import DIFFERS
+from fwguardd.enforce.reconcile import PassRequest
+from fwguardd.enforce.record import Cause
+from fwguardd.enforce.schedule import Due
+from fwguardd.kernel.iptables import Backend, LiveKernel, find_tool
+from fwguardd.kernel.privilege import boot_id, kernel_release
+from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
+from fwguardd.progress import Progress
+from fwguardd.ruleset.model import Ruleset, Table
+from fwguardd.ruleset.rehearsed_lines import canonical_of
+from fwguardd.settings import Foreign, Settings
+from fwguardd.worker import Worker
+from fwguardd.worker_report import Orders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from fwguardd.events import EventKind
+    from fwguardd.ruleset.canonical import Canonical
+    from fwguardd.ruleset.model import Candidate, Family
+    from fwguardd.ruleset.rehearsed_lines import Lines, Rulesets
+    from fwguardd.ruleset.save_format import Saved
+
+RULES = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n" + "".join(
+    f"-A INPUT -s 192.0.2.{number} -p tcp --dport 80 -j ACCEPT\n" for number in range(1, 60)
+)
+
+
+@dataclass
+class Bench:
+    """A worker in the thread of the test. ``rehearsed`` has the number of rules of each rehearsal, ``looks`` counts
+    looks that run iptables-save."""
+
+    worker: Worker
+    orders: Orders
+    events: list[tuple[str, str]]
+    rehearsed: list[int] = field(default_factory=list)
+    looks: int = 0
+
+    def run(self, due: Due = Due.CHANGE) -> Outcome:
+        """A pass for this reason."""
+        self.rehearsed.clear()
+        self.events.clear()
+        self.looks = 0
+        return self.worker.run_pass(self.orders, PassRequest(Cause(due.value))).outcome
+
+    def write(self, name: str, text: str) -> None:
+        """A rule file gets this text."""
+        beside = self.orders.settings.rules_dir / ".beside"
+        beside.write_text(text)
+        beside.rename(self.orders.settings.rules_dir / name)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events of the last pass, without warnings about the rules."""
+        return [name for name, _ in self.events if name != "rules.finding"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """RULES in a file are in force, beside a smaller file."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (tmp_path / "run").mkdir()
+    settings = Settings(
+        rules_dir=rules, state_dir=tmp_path / "state", runtime_dir=tmp_path / "run", foreign=Foreign.REMOVE
+    )
+    events: list[tuple[str, str]] = []
+
+    def emit(kind: EventKind, message: str, /, **_: Any) -> None:
+        events.append((kind.name, message))
+
+    host = Host(find_tool(Backend(backend)), kernel_release(), boot_id())
+    made = Bench(Worker(settings, host, emit, Progress()), Orders(settings), events)
+    rehearse, look = Rehearsals.rehearse, LiveKernel.look
+
+    def counted(self: Rehearsals, candidate: Candidate) -> Canonical | RehearsalRefused:
+        made.rehearsed.append(sum(ruleset.rule_count for ruleset in candidate.rulesets.values()))
+        return rehearse(self, candidate)
+
+    def looked(self: LiveKernel, families: Collection[Family]) -> Mapping[Family, Saved]:
+        made.looks += 1
+        return look(self, families)
+
+    monkeypatch.setattr(Rehearsals, "rehearse", counted)
+    monkeypatch.setattr(LiveKernel, "look", looked)
+    made.write("10-many.rules", RULES)
+    made.write("20-few.rules", "-A INPUT -p tcp --dport 22 -j ACCEPT\n")
+    assert isinstance(made.run(Due.CHANGE), Done)
+    yield made
+    made.worker.close(made.orders)
+
+
+nft_only = pytest.mark.parametrize("backend", ["nft"], indirect=True)
+
+
+def test_an_edit_costs_what_it_changes(bench: Bench, saved: Callable[[], dict[str, list[str]]]) -> None:
+    """Of a file with one rule more, one rule is rehearsed, in each family; the kernel is read to verify the load, on
+    legacy before it too. Where a rule goes, none is rehearsed."""
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    assert isinstance(bench.run(), Done)
+    assert bench.names == ["rules.applied"]
+    assert bench.rehearsed == [2]
+    assert bench.looks == {"nft": 1, "legacy": 2}[bench.worker._kernel.backend.value]
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    assert isinstance(bench.run(), Done)
+    assert bench.rehearsed == []
+    assert "-A INPUT -p tcp -m tcp --dport 25 -j ACCEPT" in saved()["ipv6"]
+    assert "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT" not in saved()["ipv4"]
+
+
+@nft_only
+def test_a_pass_that_changes_nothing_reads_nothing_of_the_kernel(bench: Bench) -> None:
+    """After a touch the rules are those in force, and nobody has written since they were seen: no program runs. The
+    timer reads the kernel all the same."""
+    os.utime(bench.orders.settings.rules_dir / "10-many.rules")
+    assert isinstance(bench.run(), Done)
+    assert (bench.looks, bench.rehearsed, bench.names) == (0, [], [])
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.looks == 1
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_a_change_right_before_a_pass_is_found(
+    bench: Bench,
+    edit: bool,  # noqa: FBT001
+    saved: Callable[[], dict[str, list[str]]],
+) -> None:
+    """What another program has changed since the kernel was read last is drift, in a pass for the files too, whether
+    they have changed or not."""
+    before = saved()
+    backend = bench.worker._kernel.backend.value
+    subprocess.run([f"iptables-{backend}", "-D", "INPUT", "-i", "lo", "-j", "ACCEPT"], check=True)
+    if edit:
+        bench.write("20-few.rules", "# nothing any more\n")
+        before = {name: [line for line in lines if "--dport 22" not in line] for name, lines in before.items()}
+    assert isinstance(bench.run(), Done)
+    assert "drift.detected" in bench.names
+    assert saved() == before
+
+
+def changed(old: str, new: str) -> Callable[[Rulesets, Lines], Rulesets]:
+    """What puts rules together wrongly: with other texts."""
+
+    def wrong(wanted: Rulesets, lines: Lines) -> Rulesets:
+        right = canonical_of(wanted, lines)
+        return {family: _with_text(ruleset, old, new) for family, ruleset in right.items()}
+
+    return wrong
+
+
+def _with_text(ruleset: Ruleset, old: str, new: str) -> Ruleset:
+    tables = {}
+    for table in ruleset.tables.values():
+        chains = {}
+        for chain in table.chains.values():
+            rules = tuple(replace(rule, text=rule.text.replace(old, new)) for rule in chain.rules)
+            chains[chain.name] = replace(chain, rules=rules)
+        tables[table.name] = Table(table.name, chains)
+    return Ruleset(ruleset.family, tables)
+
+
+def test_a_wrong_spelling_is_undone_and_all_is_rehearsed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the kernel shows something else than was put together, the load is undone; the next try rehearses all."""
+    monkeypatch.setattr(known_lines, "canonical_of", changed("-p tcp -m tcp --dport 25", "-p tcp --dport 25"))
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    assert isinstance(bench.run(), Failed)
+    assert bench.names == ["rules.failed"]
+    assert isinstance(bench.run(Due.RETRY), Done)
+    assert bench.rehearsed == [63]
+    assert bench.names == ["rules.applied"]
+
+
+def test_a_wrong_result_is_found_at_the_next_tick(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, saved: Callable[[], dict[str, list[str]]]
+) -> None:
+    """What was put together is rehearsed whole, once, when the timer wakes the worker: a difference is reported as a
+    defect, and what all rules make is put in force."""
+    monkeypatch.setattr(known_lines, "canonical_of", changed("192.0.2.7/32", "192.0.2.77/32"))
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    assert isinstance(bench.run(), Done)
+    assert "-A INPUT -s 192.0.2.77/32 -p tcp -m tcp --dport 80 -j ACCEPT" in saved()["ipv4"]
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.events[0] == ("daemon.fault", DIFFERS)
+    assert bench.names[1:] == ["rules.applied"]
+    assert "-A INPUT -s 192.0.2.7/32 -p tcp -m tcp --dport 80 -j ACCEPT" in saved()["ipv4"]
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.rehearsed == []

@@ -1,0 +1,192 @@
+"""Rehearsals of what is new only: which rules are loaded, and that the result is that of a whole rehearsal."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fwguardd.enforce import known_lines
+from fwguardd.enforce.known_lines import KnownLines
+from fwguardd.kernel.rehearsal import RehearsalRefused
+from fwguardd.ruleset.canonical import Canonical
+from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.model import Candidate, Chain, Finding, Findings, Rule, Ruleset, Table
+from fwguardd.ruleset.parser import read_rules
+
+LINES = [f"-A INPUT -s 192.0.2.{number} -p tcp --dport {number} -j ACCEPT" for number in range(1, 20)]
+BASE = ["-P INPUT DROP", ":WEB -", "-A INPUT -j WEB", *LINES, "-A WEB -s 10.0.0.1,10.0.0.2 -j DROP"]
+
+
+def candidate(lines: list[str]) -> Candidate:
+    """The candidate of one file with these lines."""
+    return compose([read_rules("a.rules", "".join(f"{line}\n" for line in lines).encode())]).candidate
+
+
+class Kernel:
+    """Stands for a rehearsal: lists of addresses become several rules, and one address is refused. ``loaded`` has the
+    number of rules of each rehearsal."""
+
+    def __init__(self) -> None:
+        self.loaded: list[int] = []
+        self.spelling = "-j"
+
+    def rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
+        """Count and spell the rules."""
+        self.loaded.append(sum(ruleset.rule_count for ruleset in candidate.rulesets.values()))
+        if "203.0.113.9" in str(candidate):
+            return RehearsalRefused(Findings([Finding("refused", "the kernel refuses it")]))
+        rulesets = {}
+        for family, ruleset in candidate.rulesets.items():
+            tables = {}
+            for table in ruleset.tables.values():
+                chains = {chain.name: self._chain(chain) for chain in table.chains.values()}
+                tables[table.name] = Table(table.name, chains)
+            rulesets[family] = Ruleset(family, tables)
+        return Canonical.rehearsed(rulesets)
+
+    def _chain(self, chain: Chain) -> Chain:
+        rules: list[Rule] = []
+        for rule in chain.rules:
+            for text in rule.text.replace("10.0.0.1,10.0.0.2", "10.0.0.1;-s 10.0.0.2").split(";"):
+                rules.append(Rule(text.replace("-j", self.spelling), rule.origin))  # noqa: PERF401 - plainer so.
+        return Chain(chain.name, chain.policy, tuple(rules), chain.origin)
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    """A kernel in memory."""
+    return Kernel()
+
+
+@pytest.fixture
+def known(kernel: Kernel) -> KnownLines:
+    """What has rehearsed BASE."""
+    lines = KnownLines(kernel.rehearse, "nft")
+    lines.rehearse(candidate(BASE))
+    kernel.loaded.clear()
+    return lines
+
+
+def with_origins(canonical: Canonical | RehearsalRefused) -> list[str]:
+    """All of a result, origins included, as they take no part in comparisons."""
+    assert isinstance(canonical, Canonical)
+    return [f"{family} {ruleset.tables!r}" for family, ruleset in canonical.rulesets.items()]
+
+
+NEW = "-A INPUT -s 192.0.2.200 -p udp --dport 53 -j ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("lines", "loaded"),
+    [
+        (BASE, []),
+        ([*BASE[:9], *BASE[10:]], []),
+        ([*BASE[:3], *reversed(LINES), BASE[-1]], []),
+        ([*BASE[:9], NEW, *BASE[9:]], [1]),
+        ([*BASE[:9], NEW, NEW, *BASE[10:]], [1]),
+        (["# a comment", *BASE], []),
+        ([*BASE, "-A WEB -s 10.0.0.1,10.0.0.2 -p tcp -j DROP"], [1]),
+    ],
+)
+def test_only_what_is_new_is_rehearsed(kernel: Kernel, known: KnownLines, lines: list[str], loaded: list[int]) -> None:
+    """Rules that have come are loaded, once each; of those that have gone, moved or stayed none. The result is that of
+    a whole rehearsal, with the origins of now."""
+    result = known.rehearse(candidate(lines))
+    assert kernel.loaded == loaded
+    assert with_origins(result) == with_origins(Kernel().rehearse(candidate(lines)))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["-P INPUT ACCEPT", *BASE[1:]],
+        [*BASE, ":NEW -"],
+        [*BASE, "*nat"],
+        [*BASE, "-A INPUT -s example.org -j ACCEPT"],
+        [*BASE[:2], *BASE[3:]],
+        [*BASE, BASE[2]],
+        [BASE[0], BASE[1], *LINES[:3]],
+        [*BASE[:12], *[line.replace("192.0.2", "198.51.100") for line in LINES], BASE[-1]],
+    ],
+    ids=["policy", "chain", "table", "name", "jump gone", "jump twice", "chain empty", "half is new"],
+)
+def test_all_is_rehearsed_where_rules_depend_on_each_other(kernel: Kernel, known: KnownLines, lines: list[str]) -> None:
+    """After any change but one of plain rules, and where little would be saved."""
+    wanted = candidate(lines)
+    known.rehearse(wanted)
+    assert kernel.loaded[-1] == sum(ruleset.rule_count for ruleset in wanted.rulesets.values())
+
+
+def test_a_new_rule_that_is_refused_is_explained_by_a_whole_rehearsal(kernel: Kernel, known: KnownLines) -> None:
+    """The findings are those of a whole rehearsal, and nothing is remembered after it."""
+    wrong = [*BASE, "-A INPUT -s 203.0.113.9 -j ACCEPT"]
+    assert isinstance(known.rehearse(candidate(wrong)), RehearsalRefused)
+    assert len(kernel.loaded) == 2
+    known.rehearse(candidate(BASE))
+    assert len(kernel.loaded) == 3
+
+
+def test_other_programs_rehearse_all(kernel: Kernel, known: KnownLines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of iptables may spell and accept other rules."""
+    monkeypatch.setattr(known_lines, "program_stamp", lambda _: ((1, 2, 3, 4),))
+    kernel.spelling = "--jump"
+    assert with_origins(known.rehearse(candidate(BASE))) == with_origins(kernel.rehearse(candidate(BASE)))
+
+
+def test_a_ruleset_that_was_in_force_is_rehearsed_whole(kernel: Kernel, known: KnownLines) -> None:
+    """It is asked for because the kernel has refused to load it."""
+    known.rehearse(Candidate(candidate(BASE).rulesets, accepted_before=True))
+    assert kernel.loaded == [len(LINES) + 3]
+
+
+def test_names_may_mean_something_else(kernel: Kernel) -> None:
+    """A reload rehearses all, unless there are plain rules only."""
+    for lines, loaded in ((LINES, 1), ([*LINES, "-A INPUT -s example.org -j ACCEPT"], 2)):
+        kernel.loaded.clear()
+        known = KnownLines(kernel.rehearse, "nft")
+        known.rehearse(candidate(lines))
+        known.forget_names()
+        known.rehearse(candidate(lines))
+        assert len(kernel.loaded) == loaded
+
+
+def test_a_wrong_result_is_found_by_the_check(kernel: Kernel, known: KnownLines) -> None:
+    """A whole rehearsal that gives something else shows a defect, once, and all is rehearsed from then on."""
+    known.rehearse(candidate([*BASE, NEW]))
+    assert known.is_unchecked
+    kernel.spelling = "--jump"
+    assert known.differs()
+    assert not known.is_unchecked
+    assert not known.differs()
+    kernel.loaded.clear()
+    known.rehearse(candidate([*BASE, NEW]))
+    assert kernel.loaded[0] > len(LINES)
+
+
+def test_a_right_result_is_checked_once(kernel: Kernel, known: KnownLines) -> None:
+    """What a whole rehearsal has confirmed is remembered."""
+    known.rehearse(candidate([*BASE, NEW]))
+    kernel.loaded.clear()
+    assert not known.differs()
+    assert not known.differs()
+    assert len(kernel.loaded) == 1
+    known.rehearse(candidate(BASE))
+    assert len(kernel.loaded) == 1
+
+
+def test_any_number_of_edits_gives_the_result_of_a_whole_rehearsal(kernel: Kernel) -> None:
+    """Whatever comes, goes and moves, one edit after the other."""
+    chance = random.Random(7)
+    known, lines = KnownLines(kernel.rehearse, "nft"), list(BASE)
+    for number in range(200):
+        place = chance.randrange(3, len(lines))
+        match chance.randrange(4):
+            case 0 if len(lines) > 8:
+                del lines[place]
+            case 1:
+                lines.insert(place, lines[chance.randrange(3, len(lines))])
+            case _:
+                lines.insert(place, f"-A {chance.choice(['INPUT', 'WEB'])} -s 10.1.{number}.1 -j ACCEPT")
+        assert with_origins(known.rehearse(candidate(lines))) == with_origins(Kernel().rehearse(candidate(lines)))
+    assert max(kernel.loaded[1:]) <= 2
