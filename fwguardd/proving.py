@@ -10,7 +10,7 @@ from fwguardd.enforce.prover import Prover, Watched
 from fwguardd.kernel.bed import Beds, LoadedBed
 from fwguardd.kernel.host_network import read_host
 from fwguardd.kernel.namespaces import NamespacePool
-from fwguardd.kernel.ssh_sessions import ports_and_sessions
+from fwguardd.kernel.ssh_sessions import may_have_sessions, ports_and_sessions
 from fwguardd.packets.lockout import listed_sessions
 from fwguardd.settings import OnUndecided
 
@@ -70,7 +70,13 @@ class _MarkingBed:
 
 def prover_of(beds: MarkingBeds, settings: Settings, shown: Callable[[], Mapping[Family, Ruleset]]) -> Prover:
     """What sends packets through accepted files, as the settings want it."""
-    return Prover(beds, read_host, settings.undecided is OnUndecided.FAIL, watched_of(settings), shown)
+    may_watch = partial(_may_watch, settings)
+    return Prover(beds, read_host, settings.undecided is OnUndecided.FAIL, watched_of(settings), shown, may_watch)
+
+
+def _may_watch(settings: Settings) -> bool:
+    """Whether the lockout guard may have packets to send."""
+    return settings.lockout_guard and (bool(settings.lockout_peers) or may_have_sessions())
 
 
 def watched_of(settings: Settings) -> Callable[[Host], Watched] | None:

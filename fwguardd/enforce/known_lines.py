@@ -7,7 +7,6 @@ what it has loaded with the result, as ever; and a whole rehearsal, at a time wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
@@ -16,6 +15,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.model import Candidate
 from fwguardd.ruleset.rehearsed_lines import canonical_of, lines_of, new_rules, others_of, with_new_lines
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.enforce.validate import Rehearse

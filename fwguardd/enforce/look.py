@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.kernel.iptables import UnknownContentError
@@ -62,6 +62,8 @@ class Look:
     wanted: Mapping[Family, Ruleset]
     saved: Mapping[Family, Saved]
     own: Mapping[Family, Ruleset]
+    found: dict[Way, tuple[Plan, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """The plans that were made already."""
 
     @property
     def live(self) -> Mapping[Family, Ruleset]:
@@ -71,7 +73,7 @@ class Look:
     def without_counters_of_policies(self) -> Look:
         """The same, as if no policy had counted anything: nf_tables keeps those counters where a policy stays."""
         saved = {family: replace(each, shown=_uncounted(each.shown)) for family, each in self.saved.items()}
-        return replace(self, saved=saved)
+        return Look(self.wanted, saved, self.own)
 
     def differences(self) -> tuple[Difference, ...]:
         """How the kernel differs from what is wanted: missing is what has to be added."""
@@ -91,6 +93,11 @@ class Look:
 
     def plans(self, way: Way = Way.BY_TEXT) -> tuple[Plan, ...]:
         """The way to what is wanted; none for a family that holds it already."""
+        if way not in self.found:
+            self.found[way] = self._make_plans(way)
+        return self.found[way]
+
+    def _make_plans(self, way: Way) -> tuple[Plan, ...]:
         plans: list[Plan] = []
         for family, ruleset in self.wanted.items():
             plan = make_plan(self.saved[family].shown, self.own[family], ruleset, way)

@@ -39,13 +39,15 @@ class Watched:
 class Prover:
     """What a proof needs: beds, the network of this host, whether an undecided test is an error, and who must not be
     locked out; without ``watched`` there is no lockout guard. ``read_host`` raises OSError. ``shown`` is what the
-    kernel was last seen to hold; where a family is missing, it is read."""
+    kernel was last seen to hold; where a family is missing, it is read. ``may_watch`` is False where it is certain,
+    without the network of the host, that nobody has to be watched."""
 
     beds: Beds
     read_host: Callable[[], Host]
     undecided_fails: bool = False
     watched: Callable[[Host], Watched] | None = None
     shown: Callable[[], Rulesets] = dict
+    may_watch: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,8 +125,9 @@ def put_in_force(
     with kernel.exclusive():
         before = look_before_write(kernel, wanted, preserve)
         if before_write is not None:
-            preserve = before_write(before)
-            before = look_of(before.saved, wanted, preserve)
+            preserved, preserve = preserve, before_write(before)
+            if preserve != preserved:
+                before = look_of(before.saved, wanted, preserve)
         if not before.plans():
             return Unchanged()
         preserve = preserve.with_theirs(before.live, before.own)

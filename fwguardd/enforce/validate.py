@@ -14,7 +14,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.packets.tests_file import NO_TESTS, PolicyTests, read_policy_tests
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
-from fwguardd.ruleset.lint import LintContext, lint, unsilenced
+from fwguardd.ruleset.lint import LintContext, LintMemory, lint, unsilenced
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_view import jump_target
@@ -79,6 +79,7 @@ class Validator:
         self._readings: dict[str, tuple[bytes, Reading]] = {}
         self._tests: tuple[tuple[RuleFile, ...], PolicyTests] = (), NO_TESTS
         self._early: tuple[str, Validation] | None = None
+        self._lint_memory = LintMemory()
 
     def validate(self, snapshot: Snapshot) -> Validation:
         """Read, compose, lint and rehearse a snapshot. Raises NamespaceError where no rehearsal is possible.
@@ -90,7 +91,7 @@ class Validator:
         if early is not None and early[0] == snapshot.digest:
             return early[1]
         readings, tests = self._read(without_tests(snapshot.files)), self._read_tests(snapshot.tests_files)
-        composed = _compose_and_lint(readings, snapshot.findings, self._context, snapshot.sets)
+        composed = _compose_and_lint(readings, snapshot.findings, self._context, snapshot.sets, self._lint_memory)
         composition = composed.and_findings(tests.findings)
         if not composition.candidate.rulesets:
             # A finding about no file is about the directory.
@@ -178,7 +179,11 @@ def _read_file(file: RuleFile) -> Reading:
 
 
 def _compose_and_lint(
-    readings: Sequence[Reading], unreadable: Findings, context: LintContext, sets: Collection[str]
+    readings: Sequence[Reading],
+    unreadable: Findings,
+    context: LintContext,
+    sets: Collection[str],
+    memory: LintMemory | None = None,
 ) -> Composition:
     """Compose and lint what was read. ``unreadable`` are the findings about files that could not be read."""
     composition = compose(readings, whole=not unreadable.errors, sets={*sets, *context.lists})
@@ -186,7 +191,7 @@ def _compose_and_lint(
         # That there is no rule file follows from the errors.
         return replace(composition, findings=unreadable)
     composed = unsilenced(composition.findings, readings)
-    warnings = lint(composition.candidate, readings, context)
+    warnings = lint(composition.candidate, readings, context, memory)
     return replace(composition, findings=Findings((*unreadable, *composed, *warnings)))
 
 

@@ -9,11 +9,12 @@ iptables prints the same rules in other words after an upgrade, so a look counts
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.generations import GenerationNoticesError, current_generation
 from fwguardd.kernel.program_stamp import program_stamp
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -36,6 +36,7 @@ TCP_ESTABLISHED, TCP_LISTEN = "01", "0A"
 TCP_TABLES = ("proc/net/tcp", "proc/net/tcp6")
 """The files with the TCP sockets of each family (proc(5))."""
 
+_IN_USE = re.compile(r"^TCP6?: inuse ([0-9]+)", re.MULTILINE)
 _PORT = re.compile(r"^[ \t]*Port[ \t=]+([0-9]{1,5})[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -52,6 +53,13 @@ def ports_and_sessions(
     tables = [_text(root / name) for name in TCP_TABLES]
     ports = ports or ssh_ports(root, tables)
     return ports, tuple(session for table in tables for session in sessions_in(table, ports))
+
+
+def may_have_sessions(root: Path = SLASH) -> bool:
+    """Whether any TCP socket is in use, by /proc/net/sockstat (proc(5)), which is read in no time. True where that cannot
+    be read."""
+    counts = _IN_USE.findall(_text(root / "proc/net/sockstat") + _text(root / "proc/net/sockstat6"))
+    return not counts or any(map(int, counts))
 
 
 def ssh_ports(root: Path = SLASH, tables: Sequence[str] = ()) -> frozenset[int]:

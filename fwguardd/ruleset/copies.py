@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Finding, Findings, Rule, Ruleset, Severity, Table
+from fwguardd.ruleset.model import Finding, Findings, Rule, Ruleset, Severity, Table, texts_of
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ class WithoutTwins:
 
 def may_have_twins(wanted: Rulesets, preserve: Preserve) -> bool:
     """Whether any rule has a form that another program writes."""
-    for ruleset in wanted.values():
+    for family, ruleset in wanted.items():
         for table, chain in ruleset.chains():
-            if any(preserve.keeps_text(rule.text, table.name, chain.name) for rule in chain.rules):
+            texts = preserve.may_keep(texts_of(chain.rules), family, table.name, chain.name)
+            if any(preserve.keeps_text(text, table.name, chain.name) for text in texts):
                 return True
     return False
 

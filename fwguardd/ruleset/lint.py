@@ -9,11 +9,13 @@ This module is pure.
 from __future__ import annotations
 
 import re
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.lint_chains import lint_chains
-from fwguardd.ruleset.lint_values import lint_values
+from fwguardd.ruleset.lint_values import lint_values, may_have_odd_values
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Severity
+from fwguardd.ruleset.read_rules import RuleReader
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.statements import Addition, lines_by_path
 from fwguardd.ruleset.suggestions import nearest_name
@@ -68,13 +70,46 @@ class LintContext:
     lists: frozenset[str] = frozenset()
 
 
-def lint(candidate: Candidate, readings: Sequence[Reading], context: LintContext) -> Findings:
-    """All warnings about a candidate without the silenced ones. One that holds for both families is listed once."""
+@dataclass(slots=True)
+class LintMemory:
+    """What a lint has found out about rules, so that the next one looks at the others only: the texts that no check of
+    a single rule can be about, and what the rules were read as."""
+
+    harmless: frozenset[str] = frozenset()
+    reader: RuleReader = field(default_factory=RuleReader)
+
+    def doubtful(self, statements: Iterable[Statement]) -> list[Statement]:
+        """The statements that a check of single rules may be about. Only what is there now is remembered."""
+        doubtful: list[Statement] = []
+        harmless: list[str] = []
+        for one in statements:
+            if isinstance(one, Addition) and (one.text in self.harmless or not _may_warn(one.text)):
+                harmless.append(one.text)
+            else:
+                doubtful.append(one)
+        self.harmless = frozenset(harmless)
+        return doubtful
+
+
+def _may_warn(text: str) -> bool:
+    return _MAY_WARN.search(text) is not None or may_have_odd_values(text)
+
+
+def lint(
+    candidate: Candidate, readings: Sequence[Reading], context: LintContext, memory: LintMemory | None = None
+) -> Findings:
+    """All warnings about a candidate without the silenced ones. One that holds for both families is listed once.
+
+    ``memory`` is what the lint of similar files has left.
+    """
+    memory = memory or LintMemory()
+    memory.reader = memory.reader.for_the_next()
     own = _own_statements(readings, context.preserve)
+    doubtful = memory.doubtful(own)
     found = (
-        *_lint_rules(own, context),
-        *lint_values(own, lines_by_path(readings), context.now),
-        *lint_chains(candidate, context.preserve, _inserted(readings)),
+        *_lint_rules(own, doubtful, context),
+        *lint_values(doubtful, lines_by_path(readings), context.now),
+        *lint_chains(candidate, context.preserve, _inserted(readings), memory.reader),
         *_missing_commits(readings),
         *_duplicate_files(readings),
         *_unknown_suppressions(readings),
@@ -128,11 +163,14 @@ def _is_preserved(table: str, chain: str, preserve: Preserve) -> bool:
     return chain not in BUILTIN_CHAINS[table] and preserve.makes(chain)
 
 
-def _lint_rules(statements: Sequence[Statement], context: LintContext) -> Iterator[Finding]:
-    rules = [one for one in statements if isinstance(one, Addition) and _MAY_WARN.search(one.text)]
+def _lint_rules(
+    statements: Sequence[Statement], doubtful: Sequence[Statement], context: LintContext
+) -> Iterator[Finding]:
+    rules = [one for one in doubtful if isinstance(one, Addition) and _MAY_WARN.search(one.text)]
     limited = frozenset[tuple[str, str]]()
-    if any("LOG" in rule.text for rule in rules):
-        limited = _limited_chains(statements)
+    logging = {rule.chain for rule in rules if "LOG" in rule.text}
+    if logging:
+        limited = _limited_chains(statements, logging)
     for rule in rules:
         view = RuleView.of(rule.text)
         if view.target == "LOG":
@@ -146,12 +184,13 @@ def _lint_others(rule: Addition, view: RuleView) -> Iterator[Finding]:
     yield from _lint_ports(rule, view)
 
 
-def _limited_chains(statements: Iterable[Statement]) -> frozenset[tuple[str, str]]:
-    """The tables and names of chains that are reached only by jumps with a rate limit."""
+def _limited_chains(statements: Iterable[Statement], chains: Collection[str]) -> frozenset[tuple[str, str]]:
+    """The tables and names of those chains that are reached only by jumps with a rate limit."""
+    may_jump = re.compile("|".join(map(re.escape, chains))).search
     limited: set[tuple[str, str]] = set()
     unlimited: set[tuple[str, str]] = set()
     for statement in statements:
-        if isinstance(statement, Addition):
+        if isinstance(statement, Addition) and may_jump(statement.text):
             place = (statement.table, jump_target(statement.text) or "")
             if "limit" in statement.text and _has_limit(RuleView.of(statement.text)):
                 limited.add(place)

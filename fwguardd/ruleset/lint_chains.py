@@ -18,7 +18,7 @@ from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origi
 from fwguardd.ruleset.preserve import leaves_out_jump
 from fwguardd.ruleset.program_lookup import maker_of_chain
 from fwguardd.ruleset.reachability import ReadRuleset, ends, result_of, usual_end
-from fwguardd.ruleset.read_rules import RuleReader, shadows
+from fwguardd.ruleset.read_rules import shadows
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.sample_packets import SamplePacket
 from fwguardd.ruleset.values import read_ports
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.preserve import Preserve
-    from fwguardd.ruleset.read_rules import ReadChains, ReadRule, RuleKind
+    from fwguardd.ruleset.read_rules import ReadChains, ReadRule, RuleKind, RuleReader
 
 _USEFUL_WITHOUT_TARGET = ("recent", "nfacct", "set", "rateest", "quota")
 _LOAD_IT = 'to load it all the same, write "without {program}" into preserve: in fwguardd.yaml'
@@ -39,9 +39,10 @@ _MOST_COMPARED = 100
 one port are found by it."""
 
 
-def lint_chains(candidate: Candidate, preserve: Preserve, inserted: Collection[Origin] = ()) -> Iterator[Finding]:
+def lint_chains(
+    candidate: Candidate, preserve: Preserve, inserted: Collection[Origin], reader: RuleReader
+) -> Iterator[Finding]:
     """All warnings about the chains of a candidate. ``inserted`` are the places of rules that -I puts before others."""
-    reader = RuleReader()
     filters: list[ReadRuleset] = []
     read: list[tuple[Table, ReadChains, Family]] = []
     for ruleset in candidate.rulesets.values():
@@ -102,7 +103,7 @@ def _preserved_chain(chain: Chain) -> Finding:
 
 def _lint_rules(table: Table, chain: Chain, chains: ReadChains, family: Family) -> Iterator[Finding]:
     """The rules of a chain, up to the first one that no packet reaches."""
-    earlier = _EarlierRules(chains)
+    earlier = _EarlierRules(chains, frozenset(rule.kind for rule in chains[chain.name]))
     for rule in chains[chain.name]:
         if earlier.end is not None:
             yield _unreachable(table, chain, rule, earlier.end, family)
@@ -191,16 +192,22 @@ _MOST_COMPARISONS = 50_000
 """Comparisons of two rules in one chain, about 0.1 s. Only a chain of thousands of rules can need more."""
 
 
+_MANY_KINDS = 200
+"""From so many kinds of rules in one chain on they are not compared with each other."""
+
+
 @dataclass(slots=True)
 class _EarlierRules:
     """The rules of a chain that come before the one that is looked at, as far as they end the way of packets.
 
     ``by_value`` has, for each target, those for a single address or port by it; ``compared`` has the others by target
     and names of conditions. ``ending`` and ``comparable`` remember, for each kind, whether its rules end the way of
-    packets, and which rules of ``compared`` can come before them.
+    packets, and which rules of ``compared`` can come before them. ``kinds`` are those of all rules of the chain, and
+    ``met`` remembers which of them a rule of another kind may be about the packets of: only those are kept.
     """
 
     chains: ReadChains
+    kinds: frozenset[RuleKind]
     end: ReadRule | None = None
     counting: list[ReadRule] = field(default_factory=list)
     texts: dict[str, ReadRule] = field(default_factory=dict)
@@ -208,6 +215,7 @@ class _EarlierRules:
     compared: dict[tuple[str, frozenset[str]], list[ReadRule]] = field(default_factory=dict)
     ending: dict[RuleKind, bool] = field(default_factory=dict)
     comparable: dict[RuleKind, list[list[ReadRule]]] = field(default_factory=dict)
+    met: dict[RuleKind, bool] = field(default_factory=dict)
     comparisons: int = 0
 
     def same_as(self, rule: ReadRule) -> ReadRule | None:
@@ -259,6 +267,10 @@ class _EarlierRules:
         return self.ending[rule.kind]
 
     def _remember(self, rule: ReadRule) -> None:
+        if rule.kind not in self.met:
+            self.met[rule.kind] = len(self.kinds) > _MANY_KINDS or any(map(rule.kind.may_shadow, self.kinds))
+        if not self.met[rule.kind]:
+            return
         rules = self._place_of(rule)
         if len(rules) < _MOST_COMPARED:
             rules.append(rule)

@@ -93,11 +93,12 @@ def lint_values(statements: Iterable[Statement], lines: Lines, now: datetime | N
     for statement in statements:
         if isinstance(statement, Declaration):
             yield from _lint_declaration(statement)
-        elif isinstance(statement, Addition) and _may_warn(statement.text):
+        elif isinstance(statement, Addition) and may_have_odd_values(statement.text):
             yield from _lint_rule(statement, lines, now)
 
 
-def _may_warn(text: str) -> bool:
+def may_have_odd_values(text: str) -> bool:
+    """Whether any of these warnings can be about a rule of this text."""
     if _MAY_WARN.search(_PLAIN_NETWORK.sub("", text)):
         return True
     return len(text) > LONGEST_COMMENT or not text.isascii()

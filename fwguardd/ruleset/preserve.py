@@ -114,6 +114,10 @@ class Preserve:
         self.plain[place] = texts - kept
         return kept
 
+    def may_keep(self, texts: Iterable[str], family: Family, table: str, chain: str) -> frozenset[str]:
+        """Those of these texts in a chain that a pattern may match; the others were looked at before."""
+        return frozenset(texts).difference(self.plain.get((family, table, chain), ()))
+
     def keeps_text(self, text: str, table: str, chain: str) -> bool:
         """Whether a rule of this text, in this chain, belongs to another program."""
         return self.rules.match(f"{table} {chain} {text}") is not None
@@ -149,25 +153,29 @@ def leaves_out_jump(chain: Chain, target: str, preserve: Preserve) -> bool:
 
 def without_copies(wanted: Ruleset, preserve: Preserve) -> Ruleset:
     """A wanted ruleset without the chains that known programs make for themselves, and without the jumps to them."""
-    tables = {name: _table_without_copies(table, preserve) for name, table in wanted.tables.items()}
+    tables = {name: _table_without_copies(wanted.family, table, preserve) for name, table in wanted.tables.items()}
     return Ruleset(wanted.family, tables)
 
 
-def _table_without_copies(table: Table, preserve: Preserve) -> Table:
+def _table_without_copies(family: Family, table: Table, preserve: Preserve) -> Table:
     chains: dict[str, Chain] = {}
     for chain in table.chains.values():
         if chain.policy is not None or not preserve.makes(chain.name):
-            chains[chain.name] = _without_copied_jumps(chain, preserve)
+            doubtful = preserve.may_keep(texts_of(chain.rules), family, table.name, chain.name)
+            chains[chain.name] = _without_copied_jumps(chain, doubtful, preserve)
     return Table(table.name, chains)
 
 
-def _without_copied_jumps(chain: Chain, preserve: Preserve) -> Chain:
-    rules: list[Rule] = []
-    for rule in chain.rules:
-        target = jump_target(rule.text)
-        if target is None or not leaves_out_jump(chain, target, preserve):
-            rules.append(rule)
-    return replace(chain, rules=tuple(rules))
+def _without_copied_jumps(chain: Chain, doubtful: Iterable[str], preserve: Preserve) -> Chain:
+    """A chain without the jumps that are copies, which are among the doubtful rules."""
+    copies: set[str] = set()
+    for text in doubtful:
+        target = jump_target(text)
+        if target is not None and leaves_out_jump(chain, target, preserve):
+            copies.add(text)
+    if not copies:
+        return chain
+    return replace(chain, rules=tuple(rule for rule in chain.rules if rule.text not in copies))
 
 
 def with_emptied_chains(wanted: Ruleset, loaded: Ruleset, preserve: Preserve) -> Ruleset:

@@ -61,6 +61,11 @@ class RuleKind:
     variables: Mapping[str, int]
     """The number of the variable that is the value of the first condition of a name that is not negated."""
 
+    def may_shadow(self, later: RuleKind) -> bool:
+        """Whether a rule of this kind may match all packets of a later one, which does something else with them. It
+        matches by nothing else, or by an option with a value that both have."""
+        return self.target != later.target and (self.names <= later.names or not self.names.isdisjoint(later.names))
+
     @classmethod
     def of(cls, text: str, prefixes: Sequence[str], values: Sequence[str]) -> RuleKind | None:
         """The kind of a rule with these variables, each with the option before it. None if one of them is not the only
@@ -114,7 +119,13 @@ class ReadRule:
 
     rule: Rule
     kind: RuleKind
-    values: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> Sequence[str]:
+        """The values of the variables. They are cut out of the text each time: few rules are asked for them."""
+        if not self.kind.places:
+            return ()
+        return _VARIABLE.split(self.rule.text)[2::3]
 
     @property
     def target(self) -> str:
@@ -124,6 +135,8 @@ class ReadRule:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions that a packet must meet, all of them."""
+        if not self.kind.places:
+            return self.kind.conditions
         conditions = list(self.kind.conditions)
         for value, place in zip(self.values, self.kind.places, strict=True):
             if place is not None:
@@ -148,6 +161,13 @@ class RuleReader:
 
     _rules: dict[int, ReadRule] = field(default_factory=dict)
     _kinds: dict[tuple[str, ...], RuleKind | None] = field(default_factory=dict)
+    _of_texts: dict[str, RuleKind] = field(default_factory=dict)
+    _before: dict[str, RuleKind] = field(default_factory=dict)
+    """The kinds of the texts that another reader has read."""
+
+    def for_the_next(self) -> RuleReader:
+        """A reader for rules of which many are the same again."""
+        return RuleReader(_kinds=self._kinds, _before=self._of_texts)
 
     def read_chains(self, table: Table) -> ReadChains:
         """The rules of a table."""
@@ -164,16 +184,20 @@ class RuleReader:
 
     def read(self, rule: Rule) -> ReadRule:
         """A rule, read. Never raises."""
-        parts = _VARIABLE.split(rule.text)
+        kind = self._before.get(rule.text)
+        if kind is None:
+            kind = self._kind_of(rule.text)
+        self._of_texts[rule.text] = kind
+        return ReadRule(rule, kind)
+
+    def _kind_of(self, text: str) -> RuleKind:
+        parts = _VARIABLE.split(text)
         values = tuple(parts[2::3])
         del parts[2::3]
         key = tuple(parts)
         if key not in self._kinds:
-            self._kinds[key] = _kind_of(rule.text, parts, values)
-        kind = self._kinds[key]
-        if kind is not None:
-            return ReadRule(rule, kind, values)
-        return ReadRule(rule, self._kind_of_text(rule.text))
+            self._kinds[key] = _kind_of(text, parts, values)
+        return self._kinds[key] or self._kind_of_text(text)
 
     def _kind_of_text(self, text: str) -> RuleKind:
         """The kind of all rules with this text."""

@@ -8,11 +8,11 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.plain_rules import is_plain
+from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
