@@ -102,17 +102,18 @@ class Guard:
 
     def _enforce_after_notice(self, work: Future[_Result]) -> None:
         """Wait for a change of the kernel or the end of the work; then enforce, and leave some time to the work."""
-        self.context.kernel_changed.wait(self.context.drift_interval)
+        woken = self.context.kernel_changed.wait(self.context.drift_interval)
         self.context.kernel_changed.clear()
         if not work.done():
             began = time.monotonic()
-            self._enforce()
+            self._enforce(anew=not woken)
             wait([work], max(GAP, 2 * (time.monotonic() - began)))
 
-    def _enforce(self) -> None:
-        """Compare the kernel with the revision in force, and repair it. Nothing else can be rehearsed meanwhile."""
+    def _enforce(self, *, anew: bool) -> None:
+        """Compare the kernel with the revision in force, and repair it. Nothing else can be rehearsed meanwhile. Unless
+        ``anew``, it is not read where nobody has written since the last look."""
         context = replace(self.context, validator=_OCCUPIED)
-        outcome = enforce(context, self.state, self.authors)
+        outcome = enforce(context, self.state, self.authors, anew=anew)
         self.state, self.repaired = outcome.state, self.repaired | repaired_in(outcome)
         if isinstance(outcome, Broken):
             self.broken = outcome

@@ -7,6 +7,7 @@ what it has loaded with the result, as ever; and a whole rehearsal, at a time wh
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
@@ -68,7 +69,7 @@ class KnownLines:
 
     def forget_names(self) -> None:
         """Rehearse all rules of the next candidate, if what it names may mean something else by now."""
-        if self._memory is not None and any(lines.others for lines in self._memory.lines.values()):
+        if self._memory is not None and any(map(attrgetter("others"), self._memory.lines.values())):
             self.forget()
 
     def differs(self) -> bool:

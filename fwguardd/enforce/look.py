@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from fwguardd.kernel.iptables import UnknownContentError
 from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Ruleset, Table
-from fwguardd.ruleset.operations import Plan, SetPolicy, writes_counters
+from fwguardd.ruleset.operations import Plan, SetPolicy, writes_again
 from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import IncompatibleTableError
@@ -97,6 +97,10 @@ class Look:
             self.found[way] = self._make_plans(way)
         return self.found[way]
 
+    def writes_again(self) -> bool:
+        """Whether a plan may write what is there already, with what it has counted."""
+        return any(writes_again(plan, self.saved[plan.family].shown) for plan in self.plans())
+
     def _make_plans(self, way: Way) -> tuple[Plan, ...]:
         plans: list[Plan] = []
         for family, ruleset in self.wanted.items():
@@ -142,7 +146,7 @@ def look_before_write(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve
     look = known_look(kernel, wanted, preserve)
     if look is not None:
         look = look.without_counters_of_policies()
-        if not any(writes_counters(plan) for plan in look.plans()):
+        if not look.writes_again():
             return look
     return look_at(kernel, wanted, preserve)
 

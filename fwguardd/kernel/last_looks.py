@@ -87,7 +87,9 @@ class LastLooks:
 
     def at(self, families: Collection[Family], now: Moment | None) -> Mapping[Family, Saved] | None:
         """What a look at these families would show at this moment; None where that is not known."""
+        known: dict[Family, Saved] = {}
         for family in families:
             if now is None or self.moments.get(family) != now:
                 return None
-        return {family: self.looks[family] for family in families}
+            known[family] = self.looks[family]
+        return known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product, starmap
 from pathlib import Path
 
 from fwguardd.kernel.processes import find_program, program
@@ -18,8 +18,8 @@ _EXTENSIONS = ("usr/lib/*/xtables", "usr/lib*/xtables", "usr/local/lib/xtables",
 
 def program_stamp(backend: str) -> Stamp:
     """The files of iptables as they are now. Raises nothing."""
-    names = [program(backend, family, verb) for family in (4, 6) for verb in ("restore", "save")]
-    return tuple(_stamp_of(path) for path in (*map(find_program, names), *_extension_folders()))
+    names = starmap(program, product((backend,), (4, 6), ("restore", "save")))
+    return tuple(map(_stamp_of, (*map(find_program, names), *_extension_folders())))
 
 
 @lru_cache(maxsize=1)

@@ -56,8 +56,8 @@ def ports_and_sessions(
 
 
 def may_have_sessions(root: Path = SLASH) -> bool:
-    """Whether any TCP socket is in use, by /proc/net/sockstat (proc(5)), which is read in no time. True where that cannot
-    be read."""
+    """Whether any TCP socket is in use, by /proc/net/sockstat (proc(5)), which is read in no time. True where that
+    cannot be read."""
     counts = _IN_USE.findall(_text(root / "proc/net/sockstat") + _text(root / "proc/net/sockstat6"))
     return not counts or any(map(int, counts))
 

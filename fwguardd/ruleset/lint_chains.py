@@ -7,6 +7,7 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
@@ -103,7 +104,7 @@ def _preserved_chain(chain: Chain) -> Finding:
 
 def _lint_rules(table: Table, chain: Chain, chains: ReadChains, family: Family) -> Iterator[Finding]:
     """The rules of a chain, up to the first one that no packet reaches."""
-    earlier = _EarlierRules(chains, frozenset(rule.kind for rule in chains[chain.name]))
+    earlier = _EarlierRules(chains, frozenset(map(attrgetter("kind"), chains[chain.name])))
     for rule in chains[chain.name]:
         if earlier.end is not None:
             yield _unreachable(table, chain, rule, earlier.end, family)

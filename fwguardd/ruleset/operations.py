@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import ZERO, Counters, Family
+from fwguardd.ruleset.model import ZERO, Counters, Family, Ruleset, texts_of
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -106,12 +106,25 @@ class Plan:
     operations: tuple[Operation, ...]
 
 
-def writes_counters(plan: Plan) -> bool:
-    """Whether a plan writes what a rule or a policy had counted before, or sets a policy, which then counts anew."""
+def writes_again(plan: Plan, live: Ruleset) -> bool:
+    """Whether a plan may write a rule or a policy that is there already, which has to keep what it has counted."""
+    texts: dict[tuple[str, str], frozenset[str]] = {}
     for operation in plan.operations:
-        if isinstance(operation, SetPolicy) or getattr(operation, "counters", ZERO) != ZERO:
-            return True
+        match operation:
+            case SetPolicy():
+                return True
+            case Append(table, chain, text) | Insert(table, chain, _, text):
+                if (table, chain) not in texts:
+                    texts[table, chain] = _texts(live, table, chain)
+                if text in texts[table, chain]:
+                    return True
     return False
+
+
+def _texts(live: Ruleset, table: str, chain: str) -> frozenset[str]:
+    if table not in live.tables or chain not in live.tables[table].chains:
+        return frozenset()
+    return frozenset(texts_of(live.tables[table].chains[chain].rules))
 
 
 def render_plan(plan: Plan) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from dataclasses import field, replace
 from fnmatch import translate
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
@@ -110,7 +110,10 @@ class Preserve:
         """Those of the texts of a live chain that belong to other programs, by themselves or by their jumps."""
         place = (family, table, chain)
         new = texts - self.plain.get(place, frozenset())
-        kept = {text for text in new if self.keeps_text(text, table, chain) or self.keeps_jump(text)}
+        kept: set[str] = set()
+        for text in new:
+            if self.keeps_text(text, table, chain) or self.keeps_jump(text):
+                kept.add(text)
         self.plain[place] = texts - kept
         return kept
 
@@ -239,12 +242,12 @@ class _LiveChain:
         texts = frozenset(texts_of(self.chain.rules))
         kept = preserve.kept_texts(texts, self.family, self.table, self.chain.name)
         if preserve.remembered or self.kept:
-            kept |= {text for text in texts if self._is_remembered(text, preserve)}
+            kept.update(filter(partial(self._is_remembered, preserve), texts))
         if not kept:
             return _NONE
-        return Counter(text for text in texts_of(self.chain.rules) if text in kept)
+        return Counter(filter(kept.__contains__, texts_of(self.chain.rules)))
 
-    def _is_remembered(self, text: str, preserve: Preserve) -> bool:
+    def _is_remembered(self, preserve: Preserve, text: str) -> bool:
         if Place(self.family, self.table, self.chain.name, text) in preserve.remembered:
             return True
         return jump_target(text) in self.kept

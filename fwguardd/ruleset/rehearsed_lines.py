@@ -8,6 +8,8 @@ This module is pure.
 
 from __future__ import annotations
 
+from itertools import filterfalse
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table, texts_of
@@ -48,7 +50,7 @@ def lines_of(written: Rulesets, rehearsed: Rulesets) -> Lines | None:
         texts = _texts_of(chain, saved)
         if texts is None:
             return None
-        others = tuple(text for text in texts_of(chain.rules) if not is_plain(text))
+        others = tuple(filterfalse(is_plain, texts_of(chain.rules)))
         lines[place] = ChainLines(chain.policy, saved.policy, texts, others)
     return lines
 
@@ -58,9 +60,9 @@ def _texts_of(written: Chain, saved: Chain) -> dict[str, tuple[str, ...]] | None
     made: dict[Origin | None, list[str]] = {}
     for rule in saved.rules:
         made.setdefault(rule.origin, []).append(rule.text)
-    if None in made or list(made) != [rule.origin for rule in written.rules]:
+    if None in made or list(made) != list(map(attrgetter("origin"), written.rules)):
         return None
-    return {rule.text: tuple(made[rule.origin]) for rule in written.rules}
+    return dict(zip(texts_of(written.rules), map(tuple, made.values()), strict=True))
 
 
 def new_rules(wanted: Rulesets, known: Lines) -> Rulesets | None:
@@ -105,7 +107,7 @@ def _rulesets(chains: _Chains) -> Rulesets:
 
 
 def _count(rulesets: Rulesets) -> int:
-    return sum(ruleset.rule_count for ruleset in rulesets.values())
+    return sum(map(attrgetter("rule_count"), rulesets.values()))
 
 
 def _new_rules(chain: Chain, known: ChainLines | None) -> tuple[Rule, ...] | None:
@@ -136,7 +138,7 @@ def others_of(wanted: Rulesets, known: Lines) -> Rulesets:
     for place, chain in _chains(wanted):
         texts = set(known[place].others)
         if texts:
-            rules = tuple(rule for rule in chain.rules if rule.text in texts)
+            rules = tuple(filter(lambda rule: rule.text in texts, chain.rules))
             _put(others, place, Chain(chain.name, chain.policy, rules))
     return _rulesets(others)
 
@@ -154,7 +156,11 @@ def with_new_lines(wanted: Rulesets, known: Lines, new: Lines) -> Lines:
 
 def canonical_of(wanted: Rulesets, lines: Lines) -> Rulesets:
     """The wanted rulesets as a kernel spells them, each rule with its origin."""
-    chains: _Chains = {family: {name: {} for name in ruleset.tables} for family, ruleset in wanted.items()}
+    chains: _Chains = {}
+    for family, ruleset in wanted.items():
+        chains[family] = {}
+        for name in ruleset.tables:
+            chains[family][name] = {}
     for place, chain in _chains(wanted):
         _put(chains, place, _canonical_chain(chain, lines[place]))
     return _rulesets(chains)

@@ -115,9 +115,11 @@ def test_a_new_version_of_iptables_is_noticed(kernel: Counted, monkeypatch: pyte
 
 
 def test_rules_that_are_written_again_keep_what_they_have_counted_since_the_last_look(kernel: Counted) -> None:
-    """The counters of a known look are old, so a plan that would write them takes a look first."""
+    """The counters of a known look are old, those that are zero too, so a plan that writes a rule again looks first."""
     send_to_port_9()
+    assert isinstance(put_in_force(kernel, TURNED, STRICT), Applied)
     assert counted(kernel, "--dport 9") == 1
+    assert isinstance(put_in_force(kernel, FIRST, STRICT), Applied)
     send_to_port_9()
     assert isinstance(put_in_force(kernel, TURNED, STRICT), Applied)
     assert counted(kernel, "--dport 9") == 2
