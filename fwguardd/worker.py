@@ -12,7 +12,8 @@ the only way from one to the other: the `Worker` is made in the thread, and only
 Three things are used from both, and are made for it: `events.Emit`, `progress.Progress` and `WorkerThread.wrote`.
 
 A few more threads own nothing of this: the one in which the watchdog library waits for inotify, those in which
-`verbs.RevisionReader` waits for processes that read files for ``show``, and the one that validates (`enforce.guard`).
+`verbs.RevisionReader` waits for processes that read files for ``show``, the one that validates (`enforce.guard`), and
+the one that rehearses beside it (`enforce.run_beside`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.enforce.rule_files import tests_files, without_tests
+from fwguardd.enforce.run_beside import RunBeside
 from fwguardd.kernel.accounts import ACCOUNTS
 from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.packets.tests_file import NO_TESTS, PolicyTests, read_policy_tests
@@ -91,12 +92,16 @@ class Validator:
         if early is not None and early[0] == snapshot.digest:
             return early[1]
         readings, tests = self._read(without_tests(snapshot.files)), self._read_tests(snapshot.tests_files)
-        composed = _compose_and_lint(readings, snapshot.findings, self._context, snapshot.sets, self._lint_memory)
-        composition = composed.and_findings(tests.findings)
-        if not composition.candidate.rulesets:
+        composed = _compose(readings, snapshot.findings, self._context, snapshot.sets)
+        composed = composed.and_findings(tests.findings)
+        if not composed.candidate.rulesets:
+            composition = self._linted(composed, readings)
             # A finding about no file is about the directory.
             return Invalid(composition.findings.placed_at(Origin(str(snapshot.directory), 0)))
-        outcome = self._rehearse(self._with_sets(composition.candidate, snapshot))
+        candidate = self._with_sets(composed.candidate, snapshot)
+        with RunBeside(self._rehearse, candidate) as rehearsal:
+            composition = self._linted(composed, readings)
+        outcome = rehearsal.result()
         if isinstance(outcome, RehearsalRefused):
             refusals = outcome.findings.with_lines(lines_by_path(readings))
             return Invalid(_without_consequences(composition, refusals).once_per_file(_ONCE_PER_FILE).bounded())
@@ -108,6 +113,9 @@ class Validator:
         return Valid(
             outcome.without_copies(self._context.preserve), warnings, tests.tests, snapshot.set_files, tests.invariants
         )
+
+    def _linted(self, composition: Composition, readings: Sequence[Reading]) -> Composition:
+        return _with_warnings(composition, readings, self._context, self._lint_memory)
 
     def _with_sets(self, candidate: Candidate, snapshot: Snapshot) -> Candidate:
         if self._sets_come:
@@ -167,7 +175,8 @@ def compose_files(
     files = tuple(files)
     readings = [_read_file(file) for file in without_tests(files)]
     tests = read_policy_tests(tests_files(files), ACCOUNTS)
-    composition = _compose_and_lint(readings, findings, context, sets).and_findings(tests.findings)
+    composition = _with_warnings(_compose(readings, findings, context, sets), readings, context)
+    composition = composition.and_findings(tests.findings)
     if look_for_errors:
         refusals = static_errors(composition.candidate).with_lines(lines_by_path(readings))
         composition = replace(composition, findings=_without_consequences(composition, refusals))
@@ -178,21 +187,25 @@ def _read_file(file: RuleFile) -> Reading:
     return read_rules(file.path, file.data, families_of_name(file.path))
 
 
-def _compose_and_lint(
-    readings: Sequence[Reading],
-    unreadable: Findings,
-    context: LintContext,
-    sets: Collection[str],
-    memory: LintMemory | None = None,
+def _compose(
+    readings: Sequence[Reading], unreadable: Findings, context: LintContext, sets: Collection[str]
 ) -> Composition:
-    """Compose and lint what was read. ``unreadable`` are the findings about files that could not be read."""
+    """Compose what was read. ``unreadable`` are the findings about files that could not be read."""
     composition = compose(readings, whole=not unreadable.errors, sets={*sets, *context.lists})
     if not readings and unreadable.errors:
         # That there is no rule file follows from the errors.
         return replace(composition, findings=unreadable)
     composed = unsilenced(composition.findings, readings)
-    warnings = lint(composition.candidate, readings, context, memory)
-    return replace(composition, findings=Findings((*unreadable, *composed, *warnings)))
+    return replace(composition, findings=Findings((*unreadable, *composed)))
+
+
+def _with_warnings(
+    composition: Composition, readings: Sequence[Reading], context: LintContext, memory: LintMemory | None = None
+) -> Composition:
+    """The same with the warnings about what was read; nothing is said about a directory that cannot be read."""
+    if not readings:
+        return composition
+    return composition.and_findings(lint(composition.candidate, readings, context, memory))
 
 
 def _without_consequences(composition: Composition, refusals: Findings) -> Findings:
