@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.kernel.ssh_sessions import sessions_in, ssh_ports
+from fwguardd.kernel.ssh_sessions import may_have_sessions, sessions_in, ssh_ports
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.save_format import read_saved
 from fwguardd.ruleset.ssh_sessions import SshSession, closed_sessions
@@ -114,3 +114,14 @@ def test_sessions_of_the_host_with_itself_are_not_reported() -> None:
     """They use the loopback interface, which this reading does not follow."""
     own = SshSession(SESSION.local, SESSION.local, 22)
     assert closed_sessions({}, rulesets("DROP"), [own]) == ()
+
+
+def test_without_a_tcp_socket_there_is_no_session(tmp_path: Path) -> None:
+    """What counts the sockets is read first, as the tables of all connections take long; in doubt there may be one."""
+    assert may_have_sessions(tmp_path)
+    net = tmp_path / "proc/net"
+    net.mkdir(parents=True)
+    (net / "sockstat").write_text("sockets: used 6\nTCP: inuse 0 orphan 0 tw 2 alloc 9 mem 0\nUDP: inuse 1 mem 0\n")
+    assert not may_have_sessions(tmp_path)
+    (net / "sockstat6").write_text("TCP6: inuse 1\nUDP6: inuse 0\n")
+    assert may_have_sessions(tmp_path)
