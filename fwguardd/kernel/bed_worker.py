@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import socket
@@ -31,7 +32,7 @@ from fwguardd.packets.model import SYN, ConnectionState
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fwguardd.kernel.nft_trace import TraceMessage, View
     from fwguardd.packets.model import Packet
@@ -43,6 +44,7 @@ _BARRIER_SECONDS: Final = 10.0
 _LATE_SECONDS: Final = 0.05
 """How long an unfinished packet of a batch may be late: only where the process cannot stay on one processor."""
 _TIMEOUT: Final = "the kernel did not finish with the packets in time"
+_NO_TRACE: Final = "the kernel reports no trace of packets in nf_tables, so what becomes of them cannot be seen"
 _LOST: Final = "the trace has more messages than the kernel could keep"
 
 
@@ -60,24 +62,38 @@ class _Sent:
 class BedWorker:
     """The bed of this process's network namespace."""
 
-    def __init__(self, host: Mapping[str, Any], backend: str) -> None:
+    def __init__(
+        self,
+        host: Mapping[str, Any],
+        backend: str,
+        traces: Callable[[], NftTraces] = NftTraces,
+        within: float = _BARRIER_SECONDS,
+    ) -> None:
         """Rebuild the network of the host that a document describes, and start to trace.
 
-        Raises OSError, HostError, `fwguardd.kernel.nflog.PacketLogError`.
+        Raises OSError, also where no trace comes ``within`` so many seconds; HostError, and
+        `fwguardd.kernel.nflog.PacketLogError`.
         """
         self._network = BedNetwork(Host.of(host))
         install_hooks()
-        self._nft = NftTraces()
+        self._nft, self._within = traces(), within
         self._legacy: LegacyTraces | None = None
         if backend == "legacy":
             self._legacy = LegacyTraces()
         self._connections = Connections()
         self._sender = Sender(self._network)
+        self._check_trace()
         self._pinned = _stay_on_this_processor()
         self._number = 0
         self._translates = False
         self._translations: dict[Packet, View] = {}
         """How the first packet of a connection looked at its last hook."""
+
+    def _check_trace(self) -> None:
+        """Raise OSError if this kernel reports no trace: of each packet it would be said that it took too long."""
+        self._sender.send_barrier()
+        if not self._read_up_to_barrier({}):
+            raise OSError(errno.ENODATA, _NO_TRACE)
 
     @property
     def left_out(self) -> list[str]:
@@ -159,7 +175,7 @@ class BedWorker:
 
     def _read_up_to_barrier(self, sent: Mapping[int, _Sent]) -> bool:
         """Whether the barrier came before the timeout. Raises OverrunError."""
-        end = time.monotonic() + _BARRIER_SECONDS
+        end = time.monotonic() + self._within
         while time.monotonic() < end:
             if self._read(sent):
                 return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from fwguardd.packets.host import Host, Interface, Route, Sysctls
 from fwguardd.packets.model import ConnectionState, Packet, Undecided
 from fwguardd.ruleset.model import Family, Ruleset
 from fwguardd.ruleset.save_format import read_saved
-from tests.netns.conftest import newest_number
+from tests.netns.conftest import ROOT, newest_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -300,3 +301,22 @@ def test_states_owners_and_marks(pool: NamespacePool, backend: str) -> None:
         replace(outbound, uid=4711): "drop, eth0, OUTPUT None",
     }
     assert dict(zip(expected, sent(pool, backend, STATES, list(expected)), strict=True)) == expected
+
+
+DEAF = """
+from fwguardd.kernel.bed_worker import BedWorker
+from fwguardd.kernel.nft_trace import NftTraces
+from fwguardd.packets.host import Host
+class Deaf(NftTraces):
+    def read(self): return []
+try:
+    BedWorker(Host().document(), "nft", Deaf, within=0.05)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_kernel_without_a_trace_is_told() -> None:
+    """Where no trace of packets comes, there is no bed, and the reason is said once; no packet is said to be slow."""
+    done = subprocess.run([sys.executable, "-c", DEAF], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("the kernel reports no trace of packets in nf_tables")
