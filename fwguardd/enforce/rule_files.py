@@ -17,8 +17,10 @@ import stat
 import time
 from dataclasses import replace
 from fnmatch import translate
+from functools import partial
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.answering import HANGS, NotAnsweringError, answered
 from fwguardd.enforce.trusted_path import Place, UntrustedPathError, distrust, trusted_place
 from fwguardd.escaping import printable_name
 from fwguardd.kernel.processes import TRANSIENT
@@ -81,9 +83,10 @@ class Snapshot:
 
     @property
     def short(self) -> str:
-        """What could not be read because the process lacks descriptors or memory; "" if nothing."""
+        """What could not be read because the process lacks descriptors or memory, or the file system does not answer;
+        "" if nothing."""
         for finding in self.findings:
-            if finding.code == SHORT:
+            if finding.code in (SHORT, HANGS):
                 return str(finding)
         return ""
 
@@ -117,16 +120,23 @@ def take_snapshot(directory: Path, *, draft: bool = False, now: float | None = N
 def _take_snapshot(directory: Path, *, draft: bool) -> Snapshot:
     shown = printable_name(str(directory))
     try:
-        with _opened_directory(directory, shown, draft=draft) as fd:
-            return _read_directory(directory, fd, draft=draft)
+        return answered(directory, partial(_read_whole, directory, shown, draft=draft))
     except UntrustedPathError as error:
         return _snapshot(directory, [], [error.finding])
     except NotADirectoryError:
         problem = Finding("no-directory", "the rules directory is not a directory", Origin(shown, 0))
+    except NotAnsweringError as error:
+        problem = error.finding(shown)
     except OSError as error:
         message = f"the rules directory cannot be read: {error.strerror}"
         problem = Finding(_code(error, "no-directory"), message, Origin(shown, 0), hint=_directory_hint(error, shown))
     return _snapshot(directory, [], [problem])
+
+
+def _read_whole(directory: Path, shown: str, *, draft: bool) -> Snapshot:
+    """The directory, in a thread of its own. Raises UntrustedPathError, OSError."""
+    with _opened_directory(directory, shown, draft=draft) as fd:
+        return _read_directory(directory, fd, draft=draft)
 
 
 def read_rule_file(path: Path, *, draft: bool = False) -> RuleFile | Finding:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.enforce.answering import answered
 from fwguardd.enforce.set_reading import read_set, set_files_in
 from fwguardd.kernel.ipset_program import (
     SetFacts,
@@ -106,7 +108,7 @@ class Sets:
 
         ``repair`` says whether drift is repaired, and not only reported. What fails is an event.
         """
-        own = set_files_in(self._directory)
+        own = self._own()
         if own is None or not (own or lists.sources or self._known()):
             return
         if self._was_just_looked_at(own, lists):
@@ -121,6 +123,13 @@ class Sets:
         self._update_all(paths, facts, repair=repair)
         for name in sorted(self._known() - set(map(_name, paths)) - lists.names):
             self._remove(name, facts)
+
+    def _own(self) -> list[Path] | None:
+        """The set files of the directory; None where it cannot be read, or does not answer."""
+        try:
+            return answered(self._directory, partial(set_files_in, self._directory))
+        except OSError:
+            return None
 
     def _update_all(self, paths: Iterable[Path], facts: Mapping[str, SetFacts], *, repair: bool) -> None:
         for path in paths:
@@ -270,7 +279,10 @@ class Sets:
 
     def _read(self, path: Path) -> tuple[SetFile, bytes] | None:
         """The set that a file makes, and the digest of its bytes. What is wrong with it is reported, once."""
-        outcome = read_set(path, fetched=path.parent != self._directory)
+        try:
+            outcome = answered(path.parent, partial(read_set, path, fetched=path.parent != self._directory))
+        except OSError:
+            return None  # The pass reports that its file system does not answer.
         if isinstance(outcome, RuleFile):
             parsed = read_set_file(outcome.path, outcome.data)
             if isinstance(parsed, SetFile):
@@ -329,7 +341,7 @@ def _name(path: Path) -> str:
 def _signature_of(path: Path) -> _Signature:
     """What changes when a file is written or replaced. All zero where it cannot be looked at."""
     try:
-        status = path.stat()
+        status = answered(path.parent, path.stat)
     except OSError:
         return (0, 0, 0)
     return status.st_mtime_ns, status.st_size, status.st_ino
