@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PACKETS = scaled(gate=200_000, long=2_000_000)
+PACKETS = scaled(gate=100_000, long=2_000_000)
 """At least so many are sent, and as many more as it takes until the sender's input is closed."""
 
 

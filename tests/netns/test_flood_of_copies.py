@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PACKETS = scaled(gate=50_000, long=1_000_000)
+PACKETS = scaled(gate=30_000, long=1_000_000)
 
 RULES = (
     "-P INPUT DROP\n-A INPUT -p tcp -j ACCEPT\n"
