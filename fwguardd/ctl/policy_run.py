@@ -27,6 +27,7 @@ from fwguardd.kernel.set_file_copies import copies_of_files
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
 from fwguardd.packets.host import Host, HostError
 from fwguardd.packets.host_addresses import check_addresses
+from fwguardd.packets.invariants import not_checked
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import Standing, findings_of, results_of
 from fwguardd.packets.yaml_tree import NotYamlError, line_at, read_tree
@@ -169,7 +170,9 @@ def with_tests(result: Validation, tool: Tool, source: OfflineInput) -> tuple[Va
     try:
         tests = run_on_files(result, tool, source)
     except NamespaceError as error:
-        return with_findings(result, not_sent(error, result.tests, fails=source.undecided_fails)), None
+        fails = source.undecided_fails
+        unchecked = not_checked(result.invariants, "no packets could be sent", undecided_fails=fails)
+        return with_findings(result, Findings((*not_sent(error, result.tests, fails=fails), *unchecked))), None
     return with_findings(result, tests.findings), tests
 
 

@@ -11,6 +11,7 @@ from fwguardd.errors import ReportedError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.z3_solver import Solver, SolverMissingError, SolverTimeoutError
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
+from fwguardd.packets.invariants import not_checked
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import results_of
 from fwguardd.proof.host_view import surroundings
@@ -18,7 +19,6 @@ from fwguardd.proof.invariant_results import (
     InvariantResult,
     confirmed,
     findings_of,
-    not_checked,
     result_of,
     unconfirmed,
     undecided,

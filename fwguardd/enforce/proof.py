@@ -16,6 +16,7 @@ from fwguardd.enforce.prover import ProofRequest, Prover, Watched, needed_for
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
+from fwguardd.packets.invariants import NO_NETWORK, not_checked
 from fwguardd.packets.lockout import denied_packets, guarded_packets, lockout_finding, lost_by_change
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import findings_of, results_of
@@ -71,29 +72,32 @@ def prove(context: Context, state: State, accepted: Valid, request: ProofRequest
         return Proof()
     if not (accepted.tests or accepted.invariants or request.session or prover.may_watch()):
         return Proof(guarded=prover.watched is not None)
-    found = NO_FINDINGS
+    fails = prover.undecided_fails
+    found = not_checked(accepted.invariants, NO_NETWORK, undecided_fails=fails)
     try:
         host = prover.read_host()
         work = _Work(prover, host, accepted.tests, request)
         if work.is_empty and not accepted.invariants:
             return Proof(guarded=prover.watched is not None)
         live, loaded = loaded_around(context, state, accepted)
-        found = broken_invariants(prover, accepted, loaded, host)
+        found = broken_invariants(context, prover, accepted, loaded, host)
         if work.is_empty:
             return Proof(found, guarded=prover.watched is not None)
         return work.proof(loaded, live).and_findings(found)
     except (NamespaceError, OSError) as error:
-        return Proof(not_sent(error, accepted.tests, fails=prover.undecided_fails)).and_findings(found)
+        return Proof(not_sent(error, accepted.tests, fails=fails)).and_findings(found)
 
 
-def broken_invariants(prover: Prover, accepted: Valid, loaded: Rulesets, host: Host) -> Findings:
+def broken_invariants(context: Context, prover: Prover, accepted: Valid, loaded: Rulesets, host: Host) -> Findings:
     """The findings about the invariants of accepted files in the rulesets to be loaded."""
     if not accepted.invariants:
         return NO_FINDINGS
     from fwguardd.enforce.invariants import check_invariants  # noqa: PLC0415 - most hosts do without the model.
+    from fwguardd.enforce.set_reading import read_sets, set_files_in  # noqa: PLC0415 - as above.
 
+    sets, _ = read_sets(set_files_in(context.rules_dir) or (), draft=False)
     fails = prover.undecided_fails
-    checked = check_invariants(accepted.invariants, loaded, host, prover.beds, accepted.sets, undecided_fails=fails)
+    checked = check_invariants(accepted.invariants, loaded, host, prover.beds, sets, undecided_fails=fails)
     return checked.findings
 
 

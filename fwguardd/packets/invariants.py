@@ -22,7 +22,7 @@ from fwguardd.packets.keys import Mistake, mapping, read_values
 from fwguardd.packets.model import ConnectionState
 from fwguardd.packets.policy_tests import family_of
 from fwguardd.packets.yaml_tree import MapNode
-from fwguardd.ruleset.model import FAMILIES, Family, Origin
+from fwguardd.ruleset.model import FAMILIES, Family, Finding, Findings, Origin, Severity
 from fwguardd.values import dataclass
 from fwguardd.wording import quoted
 
@@ -38,6 +38,11 @@ KEYS: Final = (
     *("icmp-type", "state", "uid", "gid", "mark", "flags"),
 )
 """The keys of an invariant."""
+
+
+NOT_CHECKED: Final = "no-proof"
+"""The code of the finding that invariants were not checked."""
+NO_NETWORK: Final = "the network of this host, or the rules, could not be read"
 
 
 class Kind(StrEnum):
@@ -205,3 +210,13 @@ def _of_protocols(names: Iterable[str]) -> set[Family]:
         if name != "icmp":
             found.add(Family.IPV6)
     return found
+
+
+def not_checked(invariants: Iterable[Invariant], why: str, *, undecided_fails: bool) -> Findings:
+    """The finding that no invariant was checked, at the first one; nothing where there is none."""
+    first = next(iter(invariants), None)
+    if first is None:
+        return Findings()
+    severity = {True: Severity.ERROR, False: Severity.WARNING}[undecided_fails]
+    message = f"never and always were not checked, here and in the lines below: {why}"
+    return Findings([Finding(NOT_CHECKED, message, first.origin, severity)])

@@ -33,8 +33,6 @@ _Value = TypeVar("_Value")
 
 FAILED_INVARIANT, UNDECIDED_INVARIANT, MODEL_DEFECT = "failed-invariant", "undecided-invariant", "model-defect"
 """The codes of findings about results. The last one is a defect of fwguardd: model and kernel differ."""
-NO_SOLVER: Final = "no-solver"
-"""The code of the finding that invariants were not checked, since z3 is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +164,3 @@ def _finding(result: InvariantResult, *, undecided_fails: bool) -> Finding:
     if result.witness is not None:
         family = result.witness.packet.family
     return Finding(code, f"{invariant.kind}: {result.sentence}", invariant.origin, severity, hint, family=family)
-
-
-def not_checked(invariants: Iterable[Invariant], why: str, *, undecided_fails: bool) -> Findings:
-    """The finding that no invariant was checked, at the first one; nothing where there is none."""
-    first = next(iter(invariants), None)
-    if first is None:
-        return Findings()
-    severity = {True: Severity.ERROR, False: Severity.WARNING}[undecided_fails]
-    message = f"never and always were not checked, here and in the lines below: {why}"
-    return Findings([Finding(NO_SOLVER, message, first.origin, severity)])

@@ -69,7 +69,7 @@ def judge(invariant: Invariant, models: Mapping[Family, Model], solver: Asker) -
     asked = False
     for family in invariant.family:
         model = _assuming(models[family], invariant)
-        for packets in packet_sets(invariant, model.known):
+        for packets in packet_sets(_without_nat(invariant, model), model.known):
             asked = True
             answer = _ask(invariant, model, packets, solver)
             if isinstance(answer, Counterexample):
@@ -144,6 +144,13 @@ _EXAMPLES: Final = {
     Family.IPV6: ((0x2001_0DB8_FFFF << 80 | 7, 0x2001_0DB8_FFFF << 80 | 7),),
 }
 """198.51.100.7 and 2001:db8:ffff::7, for documentation (RFC 5737, RFC 3849)."""
+
+
+def _without_nat(invariant: Invariant, model: Model) -> Invariant:
+    """The same invariant where no rule changes ports: there the port that a packet gets to is the one it is sent to."""
+    if not invariant.to_port or invariant.dport or model.rules.translates:
+        return invariant
+    return replace(invariant, dport=invariant.to_port)
 
 
 def _assuming(model: Model, invariant: Invariant) -> Model:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.proof.formulas import FreePart
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fwguardd.proof.parts import Part
     from fwguardd.ruleset.model import Rule, Ruleset, Table
 
+_TRANSLATING: Final = frozenset({Effect.DNAT, Effect.UNKNOWN})
 _OWN_ANSWERS: Final = frozenset({Effect.UNKNOWN, Effect.PROGRAM, Effect.FREE_MARK, Effect.DNAT})
 """Effects of which something may be free."""
 
@@ -55,6 +57,12 @@ class ReadTables:
     tables: Mapping[str, ReadChains]
     is_changing: bool
 
+    @property
+    def translates(self) -> bool:
+        """Whether a rule gives packets another destination or port."""
+        rules = chain.from_iterable(self.tables.get("nat", {}).values())
+        return any(rule.meaning.target.effect in _TRANSLATING for rule in rules)
+
 
 @dataclass(slots=True)
 class RuleReader:
@@ -71,8 +79,8 @@ class RuleReader:
 
     def _table(self, table: Table, numbers: Counter[str]) -> ReadChains:
         chains: ReadChains = {}
-        for chain in table.chains.values():
-            chains[chain.name] = tuple(self._rules(chain.rules, table.chains, numbers))
+        for each in table.chains.values():
+            chains[each.name] = tuple(self._rules(each.rules, table.chains, numbers))
         return chains
 
     def _rules(self, rules: Sequence[Rule], chains: Collection[str], numbers: Counter[str]) -> list[ReadRule]:
@@ -94,8 +102,8 @@ class RuleReader:
         return meaning
 
     def _has_changing(self, table: Table) -> bool:
-        for chain in table.chains.values():
-            for rule in chain.rules:
+        for each in table.chains.values():
+            for rule in each.rules:
                 if word_after_jump(rule.text) in CHANGING:
                     return True
         return False

@@ -259,7 +259,7 @@ def test_what_cannot_be_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(z3_solver, "find_spec", lambda _name: None)
     checked = check(DATABASE, line, "always: {proto: tcp}")
     (finding,) = checked.findings
-    assert (finding.code, finding.severity.value, str(finding.place)) == ("no-solver", "warning", "t.tests.yaml:2")
+    assert (finding.code, finding.severity.value, str(finding.place)) == ("no-proof", "warning", "t.tests.yaml:2")
     assert "were not checked" in finding.message
     assert "apt install python3-z3" in finding.message
     assert checked.results == ()
