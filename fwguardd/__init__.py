@@ -9,6 +9,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       worker, progress   worker thread: runs passes, verbs and timeouts, one after the other; marks for the watchdog
       worker_thread      the event loop's end of that thread
       held_files         the option --hold-files
+      interpreter        the interpreter and the heap of the process
       fetch_lists        a program of its own, which fetches lists into set files
       dns_lookup         the addresses of host names, with their TTL
       worker_report      values that the event loop and the worker thread hand to each other
@@ -27,6 +28,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       values             the dataclass of this package, made faster than by the standard library
       patterns           regular expressions that are compiled when they are used first
       threads            threads whose start never waits for ever
+      event_loop         asyncio, without TLS
       left_out           imports without what they can do without
       errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed

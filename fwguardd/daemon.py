@@ -7,7 +7,6 @@ loop (`kernel.changes`, `kernel.process_watch`). Reading denials shares nothing 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import sys
@@ -26,7 +25,9 @@ from fwguardd.enforce.reports import report_boot
 from fwguardd.enforce.schedule import Due, Schedule, Unfinished
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
+from fwguardd.event_loop import asyncio
 from fwguardd.held_files import hold_for_next_start
+from fwguardd.interpreter import set_up_process
 from fwguardd.kernel.changes import Change, ChangeReader
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, Tool, ToolMissingError, find_tool
@@ -72,9 +73,6 @@ EX_FAILURE, EX_NOPERM, EX_CONFIG = 1, 77, 78
 
 LAST_EVENTS_WITHIN = 2.0
 """Seconds that the end of the daemon waits for a log that is slow to take the last events."""
-
-SWITCH_INTERVAL = 0.001
-"""Seconds after which a thread lets another one run; after the 5 ms of Python the author of a change may be gone."""
 
 READING_GROUP = "fwguard"
 """The group whose members may use the verbs that only read, where the host has it."""
@@ -382,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: Options, settings: Settings, tool: Tool) -> int:
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    set_up_process()
     log = open_sink(settings.log)
     try:
         return await Daemon(options, settings, tool, log).run()

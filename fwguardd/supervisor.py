@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
@@ -15,6 +14,7 @@ from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.schedule import LOOK_GAP, NOTICE_GAP, Alarm, RepairBudget
 from fwguardd.escaping import printable
+from fwguardd.event_loop import asyncio
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress

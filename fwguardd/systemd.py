@@ -7,11 +7,12 @@ a variable replacing an older one, and is sent together with the next notificati
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
 import sdnotify
+
+from fwguardd.event_loop import asyncio
 
 if TYPE_CHECKING:
     import socket

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from fwguardd.enforce.confirmation import RELOAD
 from fwguardd.enforce.prover import ProofRequest
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
+from fwguardd.event_loop import asyncio
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeoutError, run
 from fwguardd.ruleset.ssh_sessions import session_of

@@ -13,7 +13,6 @@ disconnects, as half a reload is worse than a whole one.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -35,6 +34,7 @@ from fwguardd.control.protocol import (
     encode_answer,
     parse_request,
 )
+from fwguardd.event_loop import asyncio
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:

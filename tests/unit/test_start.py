@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import subprocess
 import sys
 
 import pytest
@@ -48,3 +49,14 @@ def test_a_module_that_is_left_out_can_be_imported_afterwards() -> None:
             importlib.import_module("this")
         assert importlib.import_module("re") is re
     assert "this" not in sys.modules and sys.modules["re"] is re
+
+
+def test_the_daemon_starts_without_what_it_rarely_needs() -> None:
+    """The daemon imports no TLS, no terminal, no second logging library and no modules of fwguardctl when it starts."""
+    script = "import sys, fwguardd.daemon; print(*sys.modules, sep='\\n')"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found = {name for name in ran.stdout.split() if name.startswith(_RARE)}
+    assert not found
+
+
+_RARE = ("ssl", "_ssl", "structlog", "rich", "uuid", "decimal", "http", "email", "fwguardd.ctl")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.daemon import SWITCH_INTERVAL
+from fwguardd.interpreter import SWITCH_INTERVAL
 from fwguardd.kernel.cgroups import ProcessKind
 from fwguardd.kernel.changes import Change, ChangeReader
 from fwguardd.kernel.generations import GenerationNotices

@@ -116,12 +116,12 @@ def _size(run: _Run, size: int, rounds: int, places: contextlib.ExitStack) -> No
         rules = rules.renewed().edited()
         guard.touch()
         _add(run, size, SAME, OURS, guard.reload())
+        _memory(run, size, guard)
         for loader in loaders:
             _load(run, size, SAME, loader, None)
         _starts(run, size, guard)
         _changes(run, size, guard)
         _add(run, size, "fwguardctl check", OURS, guard.verb("check", str(guard.rules)))
-    _memory(run, size, guard)
 
 
 def _bare(place: Place, rules: Rules) -> float:
