@@ -72,21 +72,7 @@ ALLOWED = {
     "denial_reader": _BELOW,
     "dependencies": set[str](),
     "ctl": {"ctl", "dependencies", "worker", "progress", "proving", "documents", *_BELOW},
-<<<<<<< HEAD
     "daemon": {"options", "documents", "verbs", "supervisor", "worker_thread", "systemd", "denial_reader", *_BELOW},
-=======
-    "daemon": {
-        "interpreter",
-        "options",
-        "documents",
-        "verbs",
-        "supervisor",
-        "worker",
-        "systemd",
-        "denial_reader",
-        *_BELOW,
-    },
->>>>>>> bc0b27a (Give freed memory back, and leave TLS out: a quarter less memory with 10,000 rules)
     "__main__": {"daemon", "dependencies"},
     "wording": set[str](),
     "errors": set[str](),
