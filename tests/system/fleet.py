@@ -31,6 +31,7 @@ class Fleet:
 
     def __init__(self, names: Iterable[str], folder: Path) -> None:
         self._own = ExitStack()
+        self._transcript = folder / "transcript"
         self.controller = self._machine("controller", folder)
         self.hosts = {name: self._machine(name, folder) for name in names}
 
@@ -80,6 +81,11 @@ class Fleet:
         subprocess.run(argv, check=True)
 
     def play(self, arguments: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the playbook on the controller."""
-        command = f"cd {PROJECT} && ansible-playbook playbook.yml {arguments}"
-        return self.controller.run(f"sh -c {shlex.quote(command)}", check=False, longest=LONGEST_PLAY)
+        """Run the playbook on the controller. What it prints is appended to the transcript of the fleet, too."""
+        command = f"ansible-playbook playbook.yml {arguments}".rstrip()
+        done = self.controller.run(
+            f"sh -c {shlex.quote(f'cd {PROJECT} && {command}')}", check=False, longest=LONGEST_PLAY
+        )
+        with self._transcript.open("a", encoding="utf-8") as transcript:
+            transcript.write(f"$ {command}\n{done.stdout}{done.stderr}\n")
+        return done
