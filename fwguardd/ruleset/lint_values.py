@@ -47,6 +47,7 @@ _MAY_WARN = pattern(
     # an interface that is not a plain name;
     r"|(?:-[io]|interface)[ \t=]+(?:[^ \t]*(?:[:*?]|[0-9]+\.[0-9]+\.[0-9])|\+(?![^ ]))"
     # a range; TCP flags other than the usual ones;
+    r"|port[ \t=]+[0-9]*:?[6-9][0-9]{4}|port[ \t=]+[0-9]*:?[0-9]{6}"
     r"|-range[ \t=]|-to-[sd][^ ]+[ \t=]+[^ ]*-|(?:length|spi)[ \t=][^ ]+:"
     r"|-tcp-flags (?!(?:FIN,SYN,RST,ACK|SYN,RST) SYN )"
     r"|'|--date|MASQ|TRACE|(?i:notrack)|ports(?:[^,:]*[,:]){15}"
@@ -55,6 +56,7 @@ _OCTET = r"(?:0|[1-9][0-9]{0,2})"
 _PLAIN_NETWORK = pattern(
     rf"{_ADDRESS}(?:{_OCTET}\.{_OCTET}\.(?:{_OCTET}\.(?:{_OCTET}(?:/32)?|0/24)|0\.0/16)|[0-9a-f:]+/128)(?![^ ])"
 )
+_LARGE_PORT = pattern(r"[1-9][0-9]{4,8}")
 _ODD_INTERFACE = pattern(r"(?P<alias>[^:]+):|(?P<star>[^*?]*)[*?]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _SHORT_ADDRESS = pattern(r"[0-9]+(?:\.[0-9]+){0,2}\.?$")
 _ADDRESS_OR_LIST = pattern(r"[0-9a-fA-FxX:.,/+]+$")
@@ -191,6 +193,19 @@ def _is_exact(network: Network) -> bool:
     return not network.has_host_bits and not network.has_holes
 
 
+def _lint_port_range(rule: Addition, option: Option) -> Iterator[Finding]:
+    """A port that is too large, at an end of a range: iptables refuses it for tcp, and cuts it to 16 bits for others
+    (parse_udp_ports() in extensions/libxt_udp.c of iptables 1.8.9)."""
+    if ":" not in option.value:
+        return
+    for word in option.value.split(":"):
+        if _LARGE_PORT.fullmatch(word) is not None and int(word) > 65_535:
+            message = (
+                f'"{word}" is larger than 65535, the largest port: in a range it may be read as {int(word) % 65_536}'
+            )
+            yield _warning("odd-number", message, rule, "correct the port")
+
+
 def _lint_numbers(rule: Addition, option: Option) -> Iterator[Finding]:
     for word in re.split(r"[,-]", option.value):
         if has_odd_base(word):
@@ -249,6 +264,7 @@ _CHECKS: Mapping[str, Callable[[Addition, Option], Iterator[Finding]]] = {
     **dict.fromkeys(("-s", "-d"), _lint_addresses),
     **dict.fromkeys(("-i", "-o"), _lint_interface),
     **dict.fromkeys(("--dports", "--sports", "--ports"), _lint_port_list),
+    **dict.fromkeys(("--dport", "--sport"), _lint_port_range),
     **dict.fromkeys(("--comment", "--log-prefix", "--nflog-prefix", "--name", "--hashlimit-name"), _lint_quotes),
 }
 

@@ -263,6 +263,16 @@ def test_the_hint_for_an_odd_value_says_what_to_write(rule: str, hint: str) -> N
     assert finding.hint == hint
 
 
+@pytest.mark.parametrize(("ports", "read"), [("80:65536", "0"), ("70000:70001", "4464"), ("1024:65535", "")])
+def test_a_range_of_ports_that_is_cut_gets_a_warning(ports: str, read: str) -> None:
+    """Iptables refuses a port that is too large, but in a range of udp takes what is left of it in 16 bits."""
+    findings = _lint(f"{OPEN}-A INPUT -p udp --dport {ports} -j ACCEPT\n")
+    found = [each.message for each in findings if each.code == "odd-number"]
+    assert bool(found) == bool(read)
+    assert all("larger than 65535" in message for message in found)
+    assert not read or found[0].endswith(f"may be read as {read}")
+
+
 def test_rules_of_other_programs_are_reported_once_per_file() -> None:
     """A dump of a Docker host would otherwise hide all other findings."""
     text = b":DOCKER -\n:DOCKER-USER -\n-A FORWARD -j DOCKER\n"
