@@ -35,8 +35,7 @@ def test_the_guard_goes_on(start_daemon: Start, saved: Saved, tmp_path: Path, ba
         subprocess.run([f"iptables-{backend}", "-F", "INPUT"], check=True)
         daemon.event("drift.repaired")
         assert saved() == before
-        failed = daemon.event("rules.failed")
-        assert "its file system has not answered" in failed["message"]
+        wait_until(lambda: "has not answered" in daemon.ask("status")["files_why"], "the reason in status")
         subprocess.run([f"iptables-{backend}", "-P", "INPUT", "ACCEPT"], check=True)
         daemon.event("drift.repaired")
         assert saved() == before
