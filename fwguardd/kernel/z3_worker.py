@@ -21,10 +21,6 @@ _STACK: Final = 256 << 20
 """Bytes. Only those that are used take memory."""
 
 
-_HANDLER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint)
-_DO_NOTHING: Final = _HANDLER(lambda _context, _code: None)
-
-
 def _library(paths: Sequence[str]) -> ctypes.CDLL:
     """The first of these libraries that can be loaded. Raises OSError."""
     for path in paths[:-1]:
@@ -49,9 +45,10 @@ class _Context:
         library.Z3_eval_smtlib2_string.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.Z3_eval_smtlib2_string.restype = ctypes.c_char_p
         self._context = library.Z3_mk_context(library.Z3_mk_config())
-        # Its own handler of errors ends the process. The answer has the error too.
-        library.Z3_set_error_handler.argtypes = [ctypes.c_void_p, _HANDLER]
-        library.Z3_set_error_handler(self._context, _DO_NOTHING)
+        # Its own handler of errors ends the process. The answer has the error too. A function of Python as the handler
+        # may need memory that can be written and executed, which the unit of the daemon forbids.
+        library.Z3_set_error_handler.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        library.Z3_set_error_handler(self._context, None)
 
     def answer(self, question: str) -> str:
         """What z3 prints."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class Field(StrEnum):
-    """A field of a packet. Some are those of its connection, of its socket or of the way that it takes."""
+    """A field of a packet. Some are those of its connection, of its socket or of the way that it takes. HERE is 1 as
+    long as the destination is taken for an address of this host, since the packet is one that arrives for it."""
 
     IN = "in"
     OUT = "out"
@@ -39,6 +40,7 @@ class Field(StrEnum):
     GID = "gid"
     DNAT = "dnat"
     SNAT = "snat"
+    HERE = "here"
 
 
 ADDRESS_BITS: Final = {Family.IPV4: 32, Family.IPV6: 128}
@@ -58,6 +60,7 @@ _WIDTHS: Final = {
     Field.GID: 33,
     Field.DNAT: 1,
     Field.SNAT: 1,
+    Field.HERE: 1,
 }
 
 NO_OWNER: Final = 1 << 32

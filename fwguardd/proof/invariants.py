@@ -31,7 +31,7 @@ from fwguardd.proof.formulas import any_of, both
 from fwguardd.proof.intervals import Intervals, complement, everything, intersection, of_numbers, single, united
 from fwguardd.proof.model import USUAL, Model
 from fwguardd.proof.packet_sets import PacketSet, all_packets, flag_bits, implies, message
-from fwguardd.proof.parts import Part, Some, Test
+from fwguardd.proof.parts import Opposite, Part, Some, Test
 from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _assuming(model: Model, invariant: Invariant) -> Model:
     inbound = invariant.kind is Kind.ALWAYS and not invariant.out_interface
     if not (wanted and inbound) or model.known.own is None:
         return model
-    return Model(model.rules, replace(model.known, own=united((*model.known.own, *wanted))))
+    return Model.of(model.rules.ruleset, replace(model.known, own=united((*model.known.own, *wanted))))
 
 
 def packet_sets(invariant: Invariant, known: Surroundings) -> list[PacketSet]:
@@ -302,9 +302,11 @@ def _martians(known: Surroundings, packets: PacketSet) -> Iterator[Part]:
         strange = united((*own, *UNSENDABLE[family], *known.broadcast))
         yield implies((outside,), Test(Field.SOURCE, complement(strange, width)))
         yield implies((outside,), Test(Field.DESTINATION, complement(loopback, width)))
+        yield implies((Opposite(outside),), Test(Field.SOURCE, own))
     else:
         outside = Test(Field.OUT, complement(number, 16))
         yield implies((outside,), Test(Field.SOURCE, complement(loopback, width)))
         yield implies((outside,), Test(Field.DESTINATION, complement(own, width)))
+        yield implies((Opposite(outside),), Test(Field.DESTINATION, own))
     single_hosts = Test(Field.DESTINATION, complement(united((*MULTICAST[family], *known.broadcast)), width))
     yield implies((Test(Field.PROTOCOL, united(((TCP, TCP), (SCTP, SCTP)))),), single_hosts)

@@ -319,16 +319,25 @@ def _address_type(field: Field) -> Callable[[Option, Surroundings], Part]:
     """A reader of the kinds of addresses that are known here: those of the host, and multicast."""
 
     def read(option: Option, known: Surroundings) -> Part:
-        kinds = {"MULTICAST": MULTICAST[known.family], "LOCAL": known.own}
-        ranges: list[tuple[int, int]] = []
+        parts: list[Part] = []
         for kind in option.value.split(","):
-            addresses = kinds.get(kind)
-            if addresses is None:
+            if kind == "MULTICAST":
+                parts.append(Test(field, MULTICAST[known.family]))
+            elif kind == "LOCAL" and known.own is not None:
+                parts += _local(field, known, known.own)
+            else:
                 raise NotModelledError
-            ranges += addresses
-        return Test(field, united(ranges))
+        return Some(tuple(parts))
 
     return read
+
+
+def _local(field: Field, known: Surroundings, own: Intervals) -> Iterator[Part]:
+    """An address of this host. That of a packet which is taken for one to this host is one, if it is not a group's."""
+    yield Test(field, own)
+    if field is Field.DESTINATION:
+        groups = united((*MULTICAST[known.family], *known.broadcast))
+        yield Opposite(Some((Test(Field.HERE, single(0)), Test(field, groups))))
 
 
 _SET_FIELDS: Final = {"src": Field.SOURCE, "dst": Field.DESTINATION}

@@ -144,6 +144,9 @@ BEGINNING_VALUES: Final = _with_ignored(_BEGINNING_FLAGS)
 _ICMP_OF: Final = {Family.IPV4: ICMP, Family.IPV6: ICMPV6}
 BEGINNING_TYPES: Final = {Family.IPV4: of_numbers((8, 13, 15, 17)), Family.IPV6: of_numbers((128, 139))}
 """The types of ICMP that begin a connection (valid_new in nf_conntrack_proto_icmp.c and _icmpv6.c)."""
+_ANSWERED_TYPES: Final = {Family.IPV4: of_numbers((0, 8, *range(13, 19))), Family.IPV6: of_numbers((128, 129))}
+_ERRORS: Final = {Family.IPV4: of_numbers((3, 4, 5, 11, 12)), Family.IPV6: ((0, 127),)}
+"""The types of ICMP that are errors about another packet."""
 NEVER_TRACKED: Final = of_numbers((130, 131, 132, 133, 134, 135, 136, 143))
 """The types of ICMPv6 that are not tracked (noct_valid_new in nf_conntrack_proto_icmpv6.c)."""
 
@@ -156,5 +159,7 @@ def _natural(family: Family) -> Iterable[Part]:
     yield implies((known, is_tcp), Test(Field.FLAGS, _with_ignored(_VALID_FLAGS)))
     is_icmp = Test(Field.PROTOCOL, single(_ICMP_OF[family]))
     yield implies((is_new, is_icmp), Test(Field.TYPE, BEGINNING_TYPES[family]))
+    yield implies((Test(Field.STATE, single(ESTABLISHED)), is_icmp), Test(Field.TYPE, _ANSWERED_TYPES[family]))
+    yield implies((Test(Field.STATE, single(RELATED)), is_icmp), Test(Field.TYPE, _ERRORS[family]))
     if family is Family.IPV6:
         yield implies((is_icmp, Test(Field.TYPE, NEVER_TRACKED)), Test(Field.STATE, single(UNTRACKED)))

@@ -78,6 +78,7 @@ def initial_fields(known: Surroundings, direction: Direction) -> Fields:
     values = packet_leaves(known.family)
     none = Leaf.number(NO_INTERFACE)
     values |= {Field.DNAT: Leaf.number(0), Field.SNAT: Leaf.number(0)}
+    values[Field.HERE] = Leaf.number(int(direction is Direction.INBOUND))
     if direction is Direction.OUTBOUND:
         values[Field.IN] = none
     else:
@@ -211,7 +212,7 @@ class _Way:
         earlier = self.scope.inside(state, united(((ESTABLISHED, ESTABLISHED), (RELATED, RELATED))))
         if earlier is False or hook not in ("PREROUTING", "OUTPUT"):
             return
-        changes: dict[Field, Leaf] = {}
+        changes = {Field.HERE: Leaf.number(0)}
         for name in (*_TRANSLATED, Field.DNAT, Field.SNAT):
             changes[name] = self.scope.free(f"{name} of the connection", width_of(name, self.known.family), _NAT)
         translated = both(earlier, self.scope.maybe(HAS_NAT.name, _NAT))

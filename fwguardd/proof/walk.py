@@ -248,6 +248,7 @@ class TableWalk:
         target = rule.meaning.target
         changes = {Field.DNAT: Leaf.number(1)}
         if target.addresses is not None:
+            changes[Field.HERE] = Leaf.number(0)
             addresses = target.addresses or self._own_addresses()
             changes[Field.DESTINATION] = self._free(rule, progress, Field.DESTINATION, addresses)
         if target.ports is not None:

@@ -190,6 +190,17 @@ def test_to_port_is_the_port_behind_nat() -> None:
     ]
 
 
+def test_an_address_that_the_host_lacks_is_assumed() -> None:
+    """A packet that arrives for this host is one for it, also where the host does not have the address now: as in the
+    bed that the packet is sent through."""
+    rules = ruleset(*CLOSED, "-A INPUT -m addrtype --dst-type LOCAL -j ACCEPT")
+    lines = ("always: {to: 203.0.113.77, proto: tcp, dport: 22}", "never: {to: 203.0.113.77, proto: tcp, dport: 22}")
+    assert [result.standing for result in check(rules, *lines, beds=NoBeds()).results] == [
+        Standing.PASSED,
+        Standing.FAILED,
+    ]
+
+
 def test_packets_of_this_host_are_asked_about_with_out() -> None:
     """With out alone, packets are those that this host sends, of any user or of one."""
     rules = ruleset(
