@@ -92,7 +92,7 @@ def test_check_mode_shows_the_difference(fleet: Fleet) -> None:
     _project(fleet, "rules/60-app.rules", APP)
     recap, shown = _played(fleet, "--check --diff")
     assert recap == dict.fromkeys(NAMES, (1, 0)), shown
-    assert shown.count("--dport 8080") == len(NAMES), shown
+    assert shown.count("--dport 8080") == 2 * len(NAMES), shown  # For IPv4 and IPv6.
     assert "8080" not in fleet.hosts["web1"].output("iptables-save")
 
 
@@ -100,6 +100,7 @@ def test_a_host_that_would_be_cut_off_comes_back_by_itself(fleet: Fleet) -> None
     """The change is in force on the others. web3, which its own rules cut off, has the rules and files from before, is
     reached again, and failed."""
     before = fleet.hosts["web3"].output("iptables-save -t filter").splitlines()[2:-2]
+    _project(fleet, "rules/60-app.rules", APP)
     _project(fleet, "own/02-segments.rules", CUT)
     recap, shown = _played(fleet)
     assert (recap["web1"], recap["web2"], recap["web3"][1]) == ((1, 0), (1, 0), 1), shown
