@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,14 +34,15 @@ _TOO_LONG: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much is measured: rounds by size, which other programs, the seconds of idleness, and whether the shipped
-    rules are measured too."""
+    """How much is measured: rounds by size, which other programs, the seconds of idleness, whether the shipped rules
+    are measured too, and the seconds after which no further round begins, and no other program is started."""
 
     rounds: dict[int, int]
     peers: tuple[Peer, ...] = PEERS
     idle: float = 60.0
     backend: str = "nft"
     shipped: bool = True
+    limit: float = 600.0
 
 
 @dataclass(slots=True)
@@ -48,19 +50,35 @@ class _Run:
     amount: Amount
     figures: Figures
     report: Callable[[str], None]
+    end: float
     slow: set[str] = field(default_factory=set)
 
 
 def measure(amount: Amount, report: Callable[[str], None]) -> Figures:
-    """Measure all of it. ``report`` gets a line about each step."""
-    run = _Run(amount, Figures(machine(), (*((SHIPPED,) * amount.shipped), *amount.rounds)), report)
-    if amount.shipped:
+    """Measure all of it, or what there is time for until SIGINT. ``report`` gets a line about each step."""
+    sizes = (*((SHIPPED,) * amount.shipped), *amount.rounds)
+    run = _Run(amount, Figures(machine(), sizes), report, time.monotonic() + amount.limit)
+    try:
+        _all_sizes(run)
+    except KeyboardInterrupt:
+        run.figures.left_out.append("all that would have followed: the run was interrupted")
+    return run.figures
+
+
+def _all_sizes(run: _Run) -> None:
+    if run.amount.shipped:
         _shipped(run)
-    for size, rounds in amount.rounds.items():
-        report(f"{size:,} rules, {rounds} rounds")
+    for size, rounds in run.amount.rounds.items():
+        if _late(run):
+            run.figures.left_out.append(f"{size:,} rules: there was no time left")
+            continue
+        run.report(f"{size:,} rules, {rounds} rounds")
         with contextlib.ExitStack() as places:
             _size(run, size, rounds, places)
-    return run.figures
+
+
+def _late(run: _Run) -> bool:
+    return time.monotonic() > run.end
 
 
 @contextlib.contextmanager
@@ -106,7 +124,9 @@ def _size(run: _Run, size: int, rounds: int, places: contextlib.ExitStack) -> No
     guard.write(rules)
     guard.start()
     loaders = list(_loaders(run, rules, places))
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number and _late(run):
+            break
         for what, changed in ((NEW, rules.renewed()), (EDIT, rules.renewed().edited())):
             _add(run, size, LOADED, BARE, _bare(bare, changed))
             guard.write(changed)
@@ -132,7 +152,7 @@ def _bare(place: Place, rules: Rules) -> float:
 def _loaders(run: _Run, rules: Rules, places: contextlib.ExitStack) -> Iterator[Loader]:
     """The other programs that take this many rules, with their rules loaded as at boot."""
     for peer in run.amount.peers:
-        if rules.count > peer.largest or peer.name in run.slow:
+        if rules.count > peer.largest or peer.name in run.slow or _late(run):
             run.figures.left_out.append(f"{peer.name} with {rules.count:,} rules: it takes too long")
             continue
         try:
@@ -200,5 +220,5 @@ def _add(run: _Run, size: int, what: str, program: str, seconds: float) -> None:
 def amounts(*, quick: bool, peers: Sequence[Peer] = PEERS) -> Amount:
     """What packaging/bench measures: in about twelve minutes, or in three."""
     if quick:
-        return Amount({10: 3, 100: 3, 1_000: 3, 10_000: 1}, tuple(peers), idle=10.0)
+        return Amount({10: 3, 100: 3, 1_000: 3, 10_000: 1}, tuple(peers), idle=10.0, limit=150.0)
     return Amount({10: 7, 100: 7, 1_000: 5, 10_000: 3, 50_000: 2, 100_000: 1}, tuple(peers))
