@@ -6,6 +6,7 @@ With ``--static`` nothing is rehearsed, for containers that permit no namespaces
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from fwguardd.ctl.offline_verbs import (
 )
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
-from fwguardd.enforce.validate import Invalid, Valid, compose_files
+from fwguardd.enforce.validate import Invalid, Valid, compose_files, unsilenced_in
 from fwguardd.kernel.iptables import ToolMissingError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.model import FAMILIES, Findings
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Family, Ruleset
 
 FORMATS = ("text", "json", "github", "sarif")
+
+PROOF_SECONDS = 120.0
+"""The longest that the solver is asked."""
 
 MOST_LISTED = 1_000
 """Findings that a document lists; it counts all."""
@@ -75,8 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
     )
     describe(parser, description, examples)
     add_rules(parser)
-    parser.add_argument(
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument(
         "--static", action="store_true", help="do not rehearse: no iptables and no network namespace is needed"
+    )
+    exclusive.add_argument(
+        "--proof", action="store_true", help="also prove which rules no packet meets or needs, with z3"
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: %(default)s)")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a directory, or rule files")
@@ -87,22 +95,22 @@ def run(options: argparse.Namespace) -> int:
     output = options.format
     if options.json:
         output = "json"
-    return check(input_of(options), output, static=options.static)
+    return check(input_of(options), output, static=options.static, with_proofs=options.proof)
 
 
-def check(source: OfflineInput, output: str, *, static: bool) -> int:
+def check(source: OfflineInput, output: str, *, static: bool, with_proofs: bool = False) -> int:
     """Check the files and print the findings in a format of `FORMATS`. Raises NamespaceError, ToolMissingError."""
     if output == "text" and not static:
-        return _check_as_text(source)
-    checked = _checked(source, static=static)
+        return _check_as_text(source, with_proofs=with_proofs)
+    checked = _checked(source, static=static, with_proofs=with_proofs)
     _print_as(output, checked)
     if static and output == "github":
         print(_NOT_REHEARSED)
     return _exit_code(ok=checked.ok)
 
 
-def _check_as_text(source: OfflineInput) -> int:
-    judgement = _judged(source)
+def _check_as_text(source: OfflineInput, *, with_proofs: bool) -> int:
+    judgement = _judged(source, with_proofs=with_proofs)
     print_findings(judgement.result, judgement.tool, Painter())
     if judgement.tests is not None:
         print(Painter().fit(f"policy tests: {judgement.tests.totals}"))
@@ -130,15 +138,28 @@ def _exit_code(*, ok: bool) -> int:
     return ANSWER_IS_NO
 
 
-def _judged(source: OfflineInput) -> Judged:
+def _judged(source: OfflineInput, *, with_proofs: bool) -> Judged:
     """The result of all steps. Raises NamespaceError and ToolMissingError, which name --static."""
     try:
         result, tool = validated(source)
+        if with_proofs and isinstance(result, Valid):
+            result = _with_proofs(result, source)
         return judged(_with_host(result, source), tool, source)
     except NamespaceError as error:
         raise NamespaceError(f"{error}; {_INSTEAD}") from error
     except ToolMissingError as error:
         raise ToolMissingError(f"{error}; {_INSTEAD}") from error
+
+
+def _with_proofs(result: Valid, source: OfflineInput) -> Valid:
+    """The result, with what the model of all packets proves about the rules. Raises SolverMissingError."""
+    from fwguardd.kernel.z3_solver import Solver  # noqa: PLC0415 - most checks do without the model.
+    from fwguardd.proof.rule_findings import RuleProofs  # noqa: PLC0415
+
+    with Solver(time.monotonic() + PROOF_SECONDS) as solver:
+        proofs = RuleProofs(result.rehearsed.rulesets, result.sets, result.findings, solver)
+        found = unsilenced_in(snapshot_of(source.paths, source.rules_dir).files, proofs.findings())
+    return replace(result, findings=Findings((*result.findings, *found)))
 
 
 def _with_host(result: Validation, source: OfflineInput) -> Validation:
@@ -148,10 +169,10 @@ def _with_host(result: Validation, source: OfflineInput) -> Validation:
     return replace(result, findings=Findings((*result.findings, *forwarding_findings(result.rehearsed.rulesets))))
 
 
-def _checked(source: OfflineInput, *, static: bool) -> _Checked:
+def _checked(source: OfflineInput, *, static: bool, with_proofs: bool) -> _Checked:
     if static:
         return _checked_without_kernel(source)
-    judgement = _judged(source)
+    judgement = _judged(source, with_proofs=with_proofs)
     result, rules = judgement.result, _counts({})
     if isinstance(result, Valid):
         rules = _counts(result.rehearsed.rulesets)

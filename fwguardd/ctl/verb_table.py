@@ -84,6 +84,7 @@ GROUPS = (
             Verb("check", "find errors, and load the rules in a temporary namespace", "check_verb"),
             Verb("test", "send the packets of the policy tests through the rules", "test_verb", is_long=True),
             Verb("diff", "what a reload would change, or how two revisions differ", "diff_verb", is_long=True),
+            Verb("minimise", "leave out lines that change nothing, proved", "minimise_verb", is_long=True),
             Verb("edit", "edit a copy, check it, and apply it with a confirmation", "directory_verbs"),
             Verb("deploy", "replace the rules directory by a copy of another one", "directory_verbs"),
             Verb("render", "print the ruleset for iptables-restore", "render_verb", is_long=True),

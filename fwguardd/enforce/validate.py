@@ -183,6 +183,11 @@ def compose_files(
     return replace(composition, findings=composition.findings.once_per_file(_ONCE_PER_FILE).bounded())
 
 
+def unsilenced_in(files: Iterable[RuleFile], findings: Iterable[Finding]) -> Findings:
+    """Findings about rule files, without those that the files silence, and with the lines as written."""
+    return unsilenced(findings, list(map(_read_file, files)))
+
+
 def _read_file(file: RuleFile) -> Reading:
     return read_rules(file.path, file.data, families_of_name(file.path))
 

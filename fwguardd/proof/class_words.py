@@ -121,7 +121,7 @@ class _Words:
         ports, addresses = self._limits.get(Field.DPORT), self._addresses(Field.DESTINATION)
         words = ""
         if ports is not None:
-            words = f" to {_port_words(ports)}"
+            words = f" to {port_words(ports)}"
         if not addresses:
             return words
         return f"{words or ' to'} of {addresses}".replace(" to of ", " to ")
@@ -130,7 +130,7 @@ class _Words:
         ports, addresses = self._limits.get(Field.SPORT), self._addresses(Field.SOURCE)
         words = ""
         if ports is not None:
-            words = f" from {_port_words(ports)}"
+            words = f" from {port_words(ports)}"
         if not addresses and self._each.direction is Direction.OUTBOUND:
             return words
         return f"{words or ' from'} of {addresses or 'anywhere'}".replace(" from of ", " from ")
@@ -216,7 +216,8 @@ def _ranges_or_others(values: Intervals, width: int) -> str:
     return f" {_listed(_ranges(values))}"
 
 
-def _port_words(values: Intervals) -> str:
+def port_words(values: Intervals) -> str:
+    """Ports in words, with the word "port"."""
     words = _ranges_or_others(values, 16)
     if values[0][0] != values[-1][1]:
         words = f"s{words.removeprefix('s')}"

@@ -5,6 +5,7 @@ This module is pure.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.proof.fields import Field, packet_variables
 from fwguardd.proof.formulas import Inside, Masked, Not, holds, negation, nodes_of
 from fwguardd.proof.intervals import single
+from fwguardd.proof.questions import least
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,10 +103,11 @@ class Needed:
         if not self._suffices(chain.from_iterable(groups), otherwise):
             for variable in self._asked:
                 groups.insert(0, [Inside(variable, single(values[variable]))])
+        suffices = partial(self._suffices, otherwise=otherwise)
         needed: list[Node] = []
         for place, group in enumerate(groups):
             rest = chain.from_iterable(groups[place + 1 :])
-            needed += self._needed(group, [*needed, *rest], otherwise)
+            needed += least(group, [*needed, *rest], suffices)
         return [*needed, *self._protocol(needed, groups[-1])]
 
     def _protocol(self, needed: Sequence[Node], last: Sequence[Node]) -> Sequence[Node]:
@@ -115,16 +118,6 @@ class Needed:
         if protocol in variables or variables.isdisjoint(told) or not last or asked_variable(last[0]) != protocol:
             return ()
         return last
-
-    def _needed(self, group: Sequence[Node], rest: Sequence[Node], otherwise: str) -> Sequence[Node]:
-        """Those of a group that are needed besides the rest."""
-        if not group or self._suffices(rest, otherwise):
-            return ()
-        if len(group) == 1:
-            return group
-        half = len(group) // 2
-        second = self._needed(group[half:], [*rest, *group[:half]], otherwise)
-        return (*self._needed(group[:half], [*rest, *second], otherwise), *second)
 
     def _suffices(self, nodes: Iterable[Node], otherwise: str) -> bool:
         return not self._questions.ask((*map(self._name, nodes), otherwise))

@@ -7,13 +7,13 @@ This module is pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from fwguardd.errors import ReportedError
 from fwguardd.proof.smtlib import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fwguardd.proof.answers import Asker
     from fwguardd.proof.formulas import Formula, Scope, Variable
@@ -26,8 +26,13 @@ class Questions:
     """Questions in one scope. ``always`` holds in all of them."""
 
     def __init__(self, scope: Scope, solver: Asker, variables: Iterable[Variable], always: Formula) -> None:
-        self._solver, self._script = solver, Script(scope)
-        self._text = [_BEGIN, self._script.declare(variables), self._script.add((always,))]
+        self._solver, self._scope, self._variables, self._always = solver, scope, tuple(variables), always
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew: the solver was asked other things meanwhile. Names that were given before are unknown."""
+        self._script = Script(self._scope)
+        self._text = [_BEGIN, self._script.declare(self._variables), self._script.add((self._always,))]
 
     def name(self, formula: Formula) -> str:
         """A name for a formula."""
@@ -53,3 +58,19 @@ class Questions:
         if not self.ask(names):
             return None
         return self.values()
+
+
+_Item = TypeVar("_Item")
+
+
+def least(
+    group: Sequence[_Item], rest: Sequence[_Item], suffices: Callable[[Sequence[_Item]], bool]
+) -> Sequence[_Item]:
+    """As few items of a group as are needed besides the rest. All of them together are enough."""
+    if not group or suffices(rest):
+        return ()
+    if len(group) == 1:
+        return group
+    half = len(group) // 2
+    second = least(group[half:], [*rest, *group[:half]], suffices)
+    return (*least(group[:half], [*rest, *second], suffices), *second)

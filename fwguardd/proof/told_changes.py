@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fwguardd.packets.model import Direction
 from fwguardd.proof.changes import changed_rules
 from fwguardd.proof.class_words import class_words, depends_words, family_names, treatment_words, verdict_words
 from fwguardd.proof.packet_sets import all_packets
@@ -87,7 +88,13 @@ def _fields(each: PacketClass) -> dict[str, Any]:
 def told(found: Differences, before: Model, after: Model) -> list[ToldClass]:
     """The classes of one family, told."""
     changed = {rule.rule.text for rule in changed_rules(before.rules, after.rules)}
-    return [_told(each, before, after, changed) for each in found.classes]
+    classes = [_told(each, before, after, changed) for each in found.classes]
+    return sorted(classes, key=_order)
+
+
+def _order(each: ToldClass) -> tuple[int, str, str]:
+    """The order in which classes are told: which one a solver finds first is up to it."""
+    return list(Direction).index(each.classes[0].direction), each.packets, each.treatment
 
 
 def _told(each: PacketClass, before: Model, after: Model, changed: Collection[str]) -> ToldClass:

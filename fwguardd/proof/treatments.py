@@ -28,7 +28,7 @@ _REPORTS: Final = frozenset({Effect.CONTINUE, Effect.MARK, Effect.FREE_MARK, Eff
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What becomes of packets: the verdict, and the targets of NAT that they meet, as they are written."""
+    """What becomes of packets: the verdict, and the targets of NAT and REJECT that they meet, as written."""
 
     verdict: Verdict
     translations: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Treatment:
 
 @dataclass(frozen=True, slots=True)
 class _Ways:
-    """What one ruleset does: when each verdict, each target of NAT, and each thing that a rule does on the way."""
+    """What one ruleset does: when each verdict, each target of NAT or REJECT, and each thing done on the way."""
 
     verdicts: Mapping[Verdict, Formula]
     translations: Mapping[str, Formula]
@@ -107,7 +107,7 @@ def _ways(outcome: Outcome, *, with_reports: bool) -> _Ways:
     verdicts = {Verdict.ACCEPT: outcome.accept, Verdict.DROP: outcome.drop, Verdict.REJECT: outcome.reject}
     translations: dict[str, Formula] = {}
     for text, met in _met(outcome.visits, _translation).items():
-        translations[text] = both(outcome.accept, met)
+        translations[text] = both(any_of((outcome.accept, outcome.reject)), met)
     reports: dict[str, Formula] = {}
     if with_reports:
         reports = _met(outcome.visits, _report)
@@ -130,13 +130,15 @@ def _met(visits: Iterable[Visit], name_of: object) -> dict[str, Formula]:
 
 
 def _translation(rule: ReadRule, visit: Visit) -> str:
-    if visit.table != "nat" or rule.meaning.target.name not in _NAT:
+    target = rule.meaning.target
+    if target.effect is not Effect.REJECT and (visit.table != "nat" or target.name not in _NAT):
         return ""
     return rule.rule.text[rule.rule.text.rfind("-j ") + 3 :]
 
 
 def _report(rule: ReadRule, visit: Visit) -> str:
     """A name of what a rule does to a packet besides a verdict: of a match that counts, too."""
-    if rule.meaning.target.effect in _REPORTS or rule.is_unsteady:
+    target = rule.meaning.target
+    if target.effect in _REPORTS or rule.is_unsteady or target.name == "TARPIT":
         return f"{visit.table}.{visit.hook}.{visit.chain} {named(rule)}"
     return ""

@@ -51,7 +51,7 @@ WARNINGS = frozenset(
     | {"odd-interface", "short-address", "host-name", "limit-on-drop", "ftp-without-helper", "duplicate-file"}
     | {"unreachable-rule", "duplicate-rule", "unused-chain", "policy-twice", "preserved-chain", "preserved-rule"}
     | {"no-established", "no-loopback", "no-neighbour-discovery", "ipv6-open", "unknown-allowance", "unseen-set"}
-    | {"set-directions"}
+    | {"set-directions", "dead-rule", "needless-rule", "one-family-open"}
     | {"any-address", "host-bits", "mask-with-holes", "odd-number", "v4-mapped", "chain-hides-target"}
     | {"comment-too-long", "time-passed", "nat-both-families", "nat-policy", "new-not-syn", "single-quotes"}
     | {"never-matches", "trace-everything", "notrack-everything", "missing-commit", "chain-loop"}

@@ -11,7 +11,7 @@ end
 
 function __fwguardctl_verb
     for word in (commandline -opc)[2..]
-        if contains -- $word status watch counters metrics drift history show report doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff edit deploy render import reload confirm rollback open hold pause resume adopt
+        if contains -- $word status watch counters metrics drift history show report doctor why explain exposure impact trial host denials allow deny block forward remove services check test diff minimise edit deploy render import reload confirm rollback open hold pause resume adopt
             echo $word
             return
         end
@@ -49,6 +49,7 @@ complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a services -d 'the
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a check -d 'find errors'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a test -d 'send the packets of the policy tests through the rules'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a diff -d 'what a reload would change'
+complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a minimise -d 'leave out lines that change nothing'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a edit -d 'edit a copy'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a deploy -d 'replace the rules directory by a copy of another one'
 complete -c fwguardctl -n 'not __fwguardctl_verb >/dev/null' -a render -d 'print the ruleset for iptables-restore'
@@ -258,6 +259,7 @@ complete -c fwguardctl -n '__fwguardctl_is check' -l config -r -F -d 'settings f
 complete -c fwguardctl -n '__fwguardctl_is check' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
 complete -c fwguardctl -n '__fwguardctl_is check' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
 complete -c fwguardctl -n '__fwguardctl_is check' -l static -d 'do not rehearse'
+complete -c fwguardctl -n '__fwguardctl_is check' -l proof -d 'also prove which rules no packet meets or needs'
 complete -c fwguardctl -n '__fwguardctl_is check' -l format -x -a 'text json github sarif' -d 'output format'
 complete -c fwguardctl -n '__fwguardctl_is check' -F
 complete -c fwguardctl -n '__fwguardctl_is test' -s h -l help -d 'show a summary'
@@ -278,6 +280,13 @@ complete -c fwguardctl -n '__fwguardctl_is diff' -l backend -x -a 'auto nft lega
 complete -c fwguardctl -n '__fwguardctl_is diff' -l socket -r -F -d 'control socket of the daemon'
 complete -c fwguardctl -n '__fwguardctl_is diff' -l packets -d 'show which packets are treated otherwise'
 complete -c fwguardctl -n '__fwguardctl_is diff' -a '(__fwguardctl_revisions)'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -s h -l help -d 'show a summary'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -l json -d 'print one JSON document'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -l config -r -F -d 'settings file'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -l rules-dir -x -a '(__fish_complete_directories)' -d 'rules directory'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -l backend -x -a 'auto nft legacy' -d 'iptables backend to rehearse with'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -l write -d 'write the shortened files in place of the old ones'
+complete -c fwguardctl -n '__fwguardctl_is minimise' -F
 complete -c fwguardctl -n '__fwguardctl_is edit' -s h -l help -d 'show a summary'
 complete -c fwguardctl -n '__fwguardctl_is edit' -l json -d 'print one JSON document'
 complete -c fwguardctl -n '__fwguardctl_is edit' -l config -r -F -d 'settings file'

@@ -10,6 +10,7 @@ from tests.golden.completions import completion_files
 from tests.golden.reports import report_files
 from tests.golden.test_changes import write_differences
 from tests.golden.test_golden import DIRECTORIES, expected_files
+from tests.golden.test_shorter import write_shorter
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     write_differences()
+    write_shorter()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from fwguardd.kernel.z3_solver import Solver
 from fwguardd.packets.model import ConnectionState, Verdict
 from fwguardd.proof.changes import regions
 from fwguardd.proof.concrete import set_of
+from fwguardd.proof.dead_rules import dead_rules
 from fwguardd.proof.differences import are_equal, differences
 from fwguardd.proof.fields import Field
 from fwguardd.proof.host_view import surroundings
@@ -142,3 +143,32 @@ def test_a_witness_is_a_packet_of_its_class() -> None:
     fields = each.values.fields
     assert all(contains(values, fields[name]) for name, values in each.limits.items())
     assert (fields[Field.SOURCE], fields[Field.SPORT]) == (int(ip_address("198.51.100.7")), 49152)
+
+
+def dead(*lines: str) -> dict[int, list[int]]:
+    """The positions of rules of INPUT that no packet meets, each with those of the rules that take its packets."""
+    rules = ruleset(*CLOSED, *lines)
+    model = Model.of(rules, surroundings(rules.family, [rules]))
+    with Solver(time.monotonic() + LONGEST) as solver:
+        found = dead_rules(model, solver)
+    return {each.rule.position: [taker.position for taker in each.takers] for each in found if each.chain == "INPUT"}
+
+
+def test_a_rule_that_several_earlier_ones_shadow_together_is_dead() -> None:
+    """The rules that take all its packets are named, and no others; a rule with a limit takes none for certain."""
+    assert dead(
+        "-A INPUT -i lo -j ACCEPT",
+        "-A INPUT -s 10.0.0.0/9 -j DROP",
+        "-A INPUT -s 10.128.0.0/9 -p tcp -j DROP",
+        "-A INPUT -s 10.0.0.0/8 -p tcp -m tcp --dport 22 -j ACCEPT",
+        "-A INPUT -p udp -m limit --limit 5/min -j DROP",
+        "-A INPUT -p udp -m udp --dport 53 -j ACCEPT",
+    ) == {4: [2, 3]}
+
+
+def test_a_rule_that_nothing_matches_in_its_chain_is_dead() -> None:
+    """Where the rules that lead to a chain let none of its packets through, no other rule takes them."""
+    rules = ruleset(*CLOSED, ":web - [0:0]", "-A INPUT -p tcp -j web", "-A web -p udp -j ACCEPT")
+    with Solver(time.monotonic() + LONGEST) as solver:
+        found = dead_rules(Model.of(rules, surroundings(rules.family, [rules])), solver)
+    assert [(each.chain, each.rule.position, each.takers) for each in found] == [("web", 1, ())]
