@@ -71,7 +71,7 @@ def check_invariants(
         results = list(checking.results(invariants))
     except SolverMissingError as error:
         return CheckedInvariants((), not_checked(invariants, str(error), undecided_fails=undecided_fails))
-    results = _sent(results, rulesets, host, beds)
+    results = [_sent(result, rulesets, host, beds) for result in results]
     return CheckedInvariants(tuple(results), findings_of(results, undecided_fails=undecided_fails))
 
 
@@ -115,16 +115,18 @@ class _Checking:
         return undecided(invariant, f"not decided within the time limit of {self.seconds:g} s for all invariants")
 
 
-def _sent(results: Sequence[InvariantResult], rulesets: Rulesets, host: Host, beds: Beds) -> list[InvariantResult]:
-    """The results, those of violations with what the kernel did with their packets."""
-    tests = list(map(witness_test, results))
-    cases = cases_of(list(filter(None, tests)), interfaces_of(host), reached_by(host))
-    if not cases.packets:
-        return list(results)
+def _sent(result: InvariantResult, rulesets: Rulesets, host: Host, beds: Beds) -> InvariantResult:
+    """The result; that of a violation with what the kernel did with its packet. Each has a bed of its own: an address
+    that the host is given for one packet would be on the way of another."""
+    test = witness_test(result)
+    if test is None:
+        return result
+    cases = cases_of([test], interfaces_of(host), reached_by(host))
     try:
         with beds.prove(needed_for(cases.packets, rulesets), with_assumptions(host, cases.assumptions)) as bed:
             outcomes = bed.send(cases.packets)
     except NamespaceError as error:
-        return [unconfirmed(result, f"the packet could not be sent: {error}") for result in results]
-    sent = {id(one.case.test): one for one in results_of(cases.cases, outcomes, rulesets)}
-    return [confirmed(result, sent.get(id(test))) for result, test in zip(results, tests, strict=True)]
+        return unconfirmed(result, f"the packet could not be sent: {error}")
+    for sent in results_of(cases.cases, outcomes, rulesets):
+        result = confirmed(result, sent)
+    return result

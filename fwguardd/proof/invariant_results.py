@@ -113,10 +113,8 @@ def _if_given(value: _Value | None) -> tuple[_Value, ...]:
     return (value,)
 
 
-def confirmed(result: InvariantResult, sent: PolicyResult | None) -> InvariantResult:
-    """The result with what the kernel did with its packet; the same where none was sent."""
-    if sent is None:
-        return result
+def confirmed(result: InvariantResult, sent: PolicyResult) -> InvariantResult:
+    """The result with what the kernel did with its packet."""
     if sent.standing is Standing.PASSED:
         return replace(result, sentence=f"{result.sentence}; confirmed by sending it")
     if sent.standing is Standing.UNDECIDED:
@@ -133,9 +131,7 @@ def confirmed(result: InvariantResult, sent: PolicyResult | None) -> InvariantRe
 
 
 def unconfirmed(result: InvariantResult, why: str) -> InvariantResult:
-    """The result where the packet of a violation could not be sent, or did not get to the rules."""
-    if result.standing is not Standing.FAILED:
-        return result
+    """The result of a violation whose packet could not be sent, or did not get to the rules."""
     return replace(result, sentence=f"{result.sentence}; by the rules alone: {why}")
 
 
