@@ -1,13 +1,13 @@
 """Rehearsals that load only what is new: a rule that was rehearsed, and has not changed, need not be loaded again.
 
 What is remembered holds for the programs of iptables that spelled it. It is dropped where a load failed, and, as names
-may mean something else by then, where a reload asks for files with rules that are not plain. The transaction compares
-what it has loaded with the result, as ever; and a whole rehearsal, at a time when nothing waits for it, checks it.
+may mean something else by then, where a reload asks for files with rules that name something outside of them. The
+transaction compares what it has loaded with the result, as ever; and a whole rehearsal, at a time when nothing waits
+for it, checks it.
 """
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
@@ -15,6 +15,7 @@ from fwguardd.kernel.program_stamp import program_stamp
 from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.model import Candidate
+from fwguardd.ruleset.plain_rules import needs_nothing_outside
 from fwguardd.ruleset.rehearsed_lines import canonical_of, lines_of, new_rules, others_of, with_new_lines
 from fwguardd.values import dataclass
 
@@ -69,8 +70,12 @@ class KnownLines:
 
     def forget_names(self) -> None:
         """Rehearse all rules of the next candidate, if what it names may mean something else by now."""
-        if self._memory is not None and any(map(attrgetter("others"), self._memory.lines.values())):
-            self.forget()
+        if self._memory is None:
+            return
+        for lines in self._memory.lines.values():
+            if not all(map(needs_nothing_outside, lines.others)):
+                self.forget()
+                return
 
     def differs(self) -> bool:
         """Rehearse the last result whole, if it was put together and not checked yet: whether it is another one.

@@ -32,9 +32,17 @@ _PARTS = (
     r"--limit-burst [0-9]+",
 )
 _END = rf"-j (?:ACCEPT|DROP|RETURN|REJECT(?: --reject-with [a-z0-9-]+)?|LOG(?: --log-(?:prefix|level) {_WORD})*)"
-_PLAIN = re.compile(rf"(?:(?:! )?(?:{'|'.join(_PARTS)})(?: (?=.)|$))*(?:{_END})?")
+_BEGINNING = rf"(?:(?:! )?(?:{'|'.join(_PARTS)})(?: (?=.)|$))*"
+_PLAIN = re.compile(rf"{_BEGINNING}(?:{_END})?")
+_JUMP = re.compile(rf"{_BEGINNING}-[jg] [^ -][^ ]*")
 
 
 def is_plain(text: str) -> bool:
     """Whether the canonical text of a rule in a chain, and whether a kernel takes it, depend on nothing else."""
     return _PLAIN.fullmatch(text) is not None
+
+
+def needs_nothing_outside(text: str) -> bool:
+    """Whether a rule means the same whatever names outside of the rule files mean: a plain one, or a jump in place of
+    its target."""
+    return is_plain(text) or _JUMP.fullmatch(text) is not None

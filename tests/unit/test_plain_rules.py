@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.ruleset.plain_rules import is_plain
+from fwguardd.ruleset.plain_rules import is_plain, needs_nothing_outside
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,21 @@ def test_what_needs_nothing_outside_is_plain(text: str) -> None:
 def test_what_is_in_doubt_is_not_plain(text: str) -> None:
     """Names, jumps, and matches and targets that share something with other rules."""
     assert not is_plain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nothing"),
+    [
+        ("-j ACCEPT", True),
+        ("-s 192.0.2.1 -p tcp --dport 22 -j WEB", True),
+        ("-o eth0 -j MASQUERADE", True),
+        ("-i lo -g WEB", True),
+        ("-s example.org -j WEB", False),
+        ("-m owner --uid-owner bob -j WEB", False),
+        ("-j CT --helper ftp", False),
+        ("-j", False),
+    ],
+)
+def test_a_jump_names_nothing_outside(text: str, nothing: bool) -> None:  # noqa: FBT001
+    """Chains are in the files; hosts, users, sets and helpers are not."""
+    assert needs_nothing_outside(text) is nothing
