@@ -22,7 +22,7 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from fwguardd.enforce.validate import Rehearse
     from fwguardd.kernel.program_stamp import Stamp
-    from fwguardd.ruleset.rehearsed_lines import Lines
+    from fwguardd.ruleset.rehearsed_lines import Lines, Rulesets
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class _Memory:
     lines: Lines
     programs: Stamp
     named: NamedByRules
+    candidate: Rulesets
+    canonical: Rulesets
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ class KnownLines:
         if isinstance(result, Canonical):
             lines = lines_of(candidate.rulesets, result.rulesets)
             if lines is not None:
-                self._memory = _Memory(lines, programs, objects_named(candidate)[0])
+                named = objects_named(candidate)[0]
+                self._memory = _Memory(lines, programs, named, candidate.rulesets, result.rulesets)
         return result
 
     def _put_together(self, candidate: Candidate) -> Canonical | None:
@@ -107,16 +110,22 @@ class KnownLines:
         memory = self._memory
         if memory is None or memory.programs != program_stamp(self._backend):
             return None
-        new = new_rules(candidate.rulesets, memory.lines)
+        new: Rulesets | None = {}
+        if candidate.rulesets is not memory.candidate:
+            new = new_rules(candidate.rulesets, memory.lines)
         if new is None:
             return None
         named, warnings = objects_named(Candidate(others_of(candidate.rulesets, memory.lines), sets=candidate.sets))
+        if named != memory.named:
+            return None
+        if candidate.rulesets is memory.candidate:
+            return Canonical.rehearsed(memory.canonical, warnings)
         lines = self._lines_of_new(Candidate(new, sets=candidate.sets))
-        if lines is None or named != memory.named:
+        if lines is None:
             return None
         lines = with_new_lines(candidate.rulesets, memory.lines, lines)
         canonical = Canonical.rehearsed(canonical_of(candidate.rulesets, lines), warnings)
-        self._memory = _Memory(lines, memory.programs, named)
+        self._memory = _Memory(lines, memory.programs, named, candidate.rulesets, canonical.rulesets)
         self._unchecked = _Unchecked(candidate, canonical)
         return canonical
 

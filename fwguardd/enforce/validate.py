@@ -6,6 +6,7 @@ The daemon and `fwguardctl check` both use this module, so what `check` accepts,
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import is_
 from typing import TYPE_CHECKING, Protocol
 
 from fwguardd.enforce.rule_files import tests_files, without_tests
@@ -81,6 +82,7 @@ class Validator:
         self._tests: tuple[tuple[RuleFile, ...], PolicyTests] = (), NO_TESTS
         self._early: tuple[str, Validation] | None = None
         self._lint_memory = LintMemory()
+        self._composed: _Composed | None = None
 
     def validate(self, snapshot: Snapshot) -> Validation:
         """Read, compose, lint and rehearse a snapshot. Raises NamespaceError where no rehearsal is possible.
@@ -92,8 +94,7 @@ class Validator:
         if early is not None and early[0] == snapshot.digest:
             return early[1]
         readings, tests = self._read(without_tests(snapshot.files)), self._read_tests(snapshot.tests_files)
-        composed = _compose(readings, snapshot.findings, self._context, snapshot.sets)
-        composed = composed.and_findings(tests.findings)
+        composed = self._compose(readings, snapshot).and_findings(tests.findings)
         if not composed.candidate.rulesets:
             composition = self._linted(composed, readings)
             # A finding about no file is about the directory.
@@ -113,6 +114,14 @@ class Validator:
         return Valid(
             outcome.without_copies(self._context.preserve), warnings, tests.tests, snapshot.set_files, tests.invariants
         )
+
+    def _compose(self, readings: Sequence[Reading], snapshot: Snapshot) -> Composition:
+        """What was read, composed; the same object as before where nothing of it is new."""
+        sets = snapshot.sets | self._context.lists
+        if self._composed is None or not self._composed.is_of(readings, snapshot.findings, sets):
+            composition = _compose(readings, snapshot.findings, sets)
+            self._composed = _Composed(tuple(readings), snapshot.findings, sets, composition)
+        return self._composed.composition
 
     def _linted(self, composition: Composition, readings: Sequence[Reading]) -> Composition:
         return _with_warnings(composition, readings, self._context, self._lint_memory)
@@ -175,7 +184,7 @@ def compose_files(
     files = tuple(files)
     readings = [_read_file(file) for file in without_tests(files)]
     tests = read_policy_tests(tests_files(files), ACCOUNTS)
-    composition = _with_warnings(_compose(readings, findings, context, sets), readings, context)
+    composition = _with_warnings(_compose(readings, findings, {*sets, *context.lists}), readings, context)
     composition = composition.and_findings(tests.findings)
     if look_for_errors:
         refusals = static_errors(composition.candidate).with_lines(lines_by_path(readings))
@@ -192,11 +201,24 @@ def _read_file(file: RuleFile) -> Reading:
     return read_rules(file.path, file.data, families_of_name(file.path))
 
 
-def _compose(
-    readings: Sequence[Reading], unreadable: Findings, context: LintContext, sets: Collection[str]
-) -> Composition:
+@dataclass(frozen=True, slots=True)
+class _Composed:
+    """What was composed last, and of what."""
+
+    readings: tuple[Reading, ...]
+    unreadable: Findings
+    sets: frozenset[str]
+    composition: Composition
+
+    def is_of(self, readings: Sequence[Reading], unreadable: Findings, sets: frozenset[str]) -> bool:
+        """Whether this is made of the same: a file that has not changed is the same reading."""
+        same_files = len(readings) == len(self.readings) and all(map(is_, readings, self.readings))
+        return same_files and (unreadable, sets) == (self.unreadable, self.sets)
+
+
+def _compose(readings: Sequence[Reading], unreadable: Findings, sets: Collection[str]) -> Composition:
     """Compose what was read. ``unreadable`` are the findings about files that could not be read."""
-    composition = compose(readings, whole=not unreadable.errors, sets={*sets, *context.lists})
+    composition = compose(readings, whole=not unreadable.errors, sets=sets)
     if not readings and unreadable.errors:
         # That there is no rule file follows from the errors.
         return replace(composition, findings=unreadable)

@@ -61,6 +61,13 @@ class Bench:
         self.looks = 0
         return self.worker.run_pass(self.orders, PassRequest(Cause(due.value))).outcome
 
+    def reload(self) -> None:
+        """A reload, which has to succeed."""
+        self.rehearsed.clear()
+        self.events.clear()
+        self.looks = 0
+        assert isinstance(self.worker.reload(self.orders, PassRequest(Cause("reload"))).outcome, Done)
+
     def write(self, name: str, text: str) -> None:
         """A rule file gets this text."""
         beside = self.orders.settings.rules_dir / ".beside"
@@ -136,6 +143,19 @@ def test_a_pass_that_changes_nothing_reads_nothing_of_the_kernel(bench: Bench) -
     assert (bench.looks, bench.rehearsed, bench.names) == (0, [], [])
     assert isinstance(bench.run(Due.TIMER), Done)
     assert bench.looks == 1
+
+
+@nft_only
+def test_a_reload_of_the_same_files_runs_nothing(bench: Bench) -> None:
+    """Where no rule names anything outside of the files, nothing can have changed; a user is looked up again."""
+    bench.write("20-few.rules", ":WEB -\n-A INPUT -p tcp --dport 22 -j WEB\n")
+    assert isinstance(bench.run(), Done)
+    bench.reload()
+    assert (bench.looks, bench.rehearsed, bench.names) == (0, [], ["rules.unchanged"])
+    bench.write("20-few.rules", "-A OUTPUT -m owner --uid-owner root -j ACCEPT\n")
+    assert isinstance(bench.run(), Done)
+    bench.reload()
+    assert (bench.looks, bench.rehearsed[0] > 60) == (0, True)
 
 
 @pytest.mark.parametrize("edit", [False, True])

@@ -140,6 +140,15 @@ def test_a_ruleset_that_was_in_force_is_rehearsed_whole(kernel: Kernel, known: K
     assert kernel.loaded == [len(LINES) + 3]
 
 
+def test_the_same_candidate_is_not_put_together_again(kernel: Kernel, known: KnownLines) -> None:
+    """What has not changed at all is what it was: the same rulesets, and no rehearsal."""
+    wanted = candidate([*BASE, NEW])
+    first, again = known.rehearse(wanted), known.rehearse(wanted)
+    assert isinstance(first, Canonical) and isinstance(again, Canonical)
+    assert again.rulesets is first.rulesets
+    assert kernel.loaded == [1]
+
+
 def test_names_may_mean_something_else(kernel: Kernel) -> None:
     """A reload rehearses all, unless no rule names anything outside of the files; a chain is inside."""
     for lines, loaded in ((LINES, 1), (BASE, 1), ([*LINES, "-A INPUT -s example.org -j ACCEPT"], 2)):
