@@ -96,7 +96,7 @@ class Canonical:
 
     @classmethod
     def rehearsed(cls, rulesets: Mapping[Family, Ruleset], warnings: Findings = NO_FINDINGS) -> Canonical:
-        """What a kernel made of a candidate in a scratch namespace, each rule with its origin."""
+        """What a kernel made of a candidate in a scratch namespace, at once or rule by rule, each with its origin."""
         return cls(rulesets, Provenance.REHEARSAL, warnings)
 
     @classmethod

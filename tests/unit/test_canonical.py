@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "fwguardd"
 
 CALLERS = {
-    "Canonical.rehearsed": {"kernel/rehearsal.py"},
+    "Canonical.rehearsed": {"kernel/rehearsal.py", "enforce/known_lines.py _put_together"},
     "Canonical.from_revision": {"enforce/record.py in_force_of"},
     "Canonical.from_kernel": {"enforce/found.py found_in_kernel", "enforce/transaction.py _undo"},
     "Canonical.emptied": {
