@@ -122,6 +122,12 @@ def confirmed(result: InvariantResult, sent: PolicyResult) -> InvariantResult:
     if sent.deciding.by_routes:
         return unconfirmed(result, f"on this host, as it is now, {sent.deciding}")
     assert result.witness is not None
+    if (sent.verdict is Verdict.ACCEPT) is (result.invariant.kind is Kind.NEVER):
+        # It violates the invariant by another rule: one that is not modelled and that may have matched or not.
+        sentence = (
+            f"{result.witness.words}: {_MUST[result.invariant.kind]}, but {sent.deciding}; confirmed by sending it"
+        )
+        return replace(result, sentence=sentence)
     decided = result.witness.decided
     sentence = (
         f"{result.witness.words}: by the model {decided.words} {_VERBS[decided.verdict]}, but in the kernel "

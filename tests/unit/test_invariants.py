@@ -247,6 +247,20 @@ def test_a_contradiction_of_model_and_kernel_is_reported_as_a_defect() -> None:
     assert checked.results[0].is_defect
 
 
+def test_a_violation_by_another_rule_is_one() -> None:
+    """A packet that is refused in any case violates always, whether a match that is not modelled drops it before or a
+    later rule rejects it: the finding names what the kernel did."""
+    rules = ruleset(
+        *(*CLOSED, "-A INPUT -p tcp -m tcp --dport 22 -m limit --limit 1/sec -j DROP"),
+        "-A INPUT -p tcp -m tcp --dport 22 -j REJECT",
+    )
+    for verdict, verb in ((Verdict.DROP, "drops it"), (Verdict.REJECT, "rejects it")):
+        line = "always: {in: eth0, proto: tcp, dport: 22, family: ipv4}"
+        (finding,) = check(rules, line, beds=Beds(verdict)).findings
+        assert finding.code == "failed-invariant"
+        assert f"{verb}; confirmed by sending it" in finding.message
+
+
 def test_what_depends_on_a_match_that_is_not_modelled_is_undecided() -> None:
     """It is a warning that names the match and its place, and an error where undecided tests are one."""
     rules = ruleset(*CLOSED, "-A INPUT -p tcp -m tcp --dport 22 -m time --timestart 08:00:00 -j ACCEPT")
