@@ -230,12 +230,15 @@ class Scope:
             return self.domain(value.variable)
         return everything(width)
 
-    def free(self, name: str, width: int, part: FreePart) -> Leaf:
-        """A value of which nothing is known. The same name is the same value."""
+    def free(self, name: str, width: int, part: FreePart, values: Intervals = ()) -> Leaf:
+        """A value of which nothing is known but that it is one of these, if any are given. The same name is the same
+        value."""
         variable = Variable(name, width, part)
+        if variable not in self.domains:
+            if self.default_free is not None:
+                return Leaf.number((*values, (self.default_free,))[0][0])
+            self.domains[variable] = values or everything(width)
         domain = self.domain(variable)
-        if variable not in self.domains and self.default_free is not None:
-            return Leaf.number(self.default_free)
         if domain[0][0] == domain[-1][1]:
             return Leaf.number(domain[0][0])
         return Leaf.of(variable)
@@ -247,13 +250,6 @@ class Scope:
     def fixed(self, values: Mapping[Variable, int]) -> Scope:
         """A scope in which these variables have these values, with definitions beside those of this one."""
         return Scope(self.domains | {variable: single(value) for variable, value in values.items()}, self.definitions)
-
-    def limit(self, variable: Variable, numbers: Intervals) -> None:
-        """Leave to a variable only those of its values that are among these numbers. Raises ValueError for none."""
-        left = intersection(self.domain(variable), numbers)
-        if not left:
-            raise ValueError(f"{variable.name} has no value")
-        self.domains[variable] = left
 
 
 def _parts_of(node: Node) -> tuple[Node, ...]:

@@ -320,7 +320,11 @@ def _address_type(field: Field) -> Callable[[Option, Surroundings], Part]:
 
     def read(option: Option, known: Surroundings) -> Part:
         parts: list[Part] = []
-        for kind in option.value.split(","):
+        kinds = option.value.split(",")
+        if len(kinds) > 1 and known.family is Family.IPV6:
+            # There not one of them has to hold but, for some, each (match_type6() in net/netfilter/xt_addrtype.c).
+            raise NotModelledError
+        for kind in kinds:
             if kind == "MULTICAST":
                 parts.append(Test(field, MULTICAST[known.family]))
             elif kind == "LOCAL" and known.own is not None:

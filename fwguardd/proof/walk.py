@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.proof.fields import LOOPBACK_ADDRESS, UNTRACKED, Field, Fields, width_of
 from fwguardd.proof.formulas import FreePart, Leaf, all_of, any_of, both, negation, without
-from fwguardd.proof.intervals import everything, single
+from fwguardd.proof.intervals import everything, of_numbers, single
 from fwguardd.proof.parts import Effect, MaskTest, Opposite, Some, Test
 
 if TYPE_CHECKING:
@@ -234,10 +234,7 @@ class TableWalk:
             return Leaf.number(values[0][0])
         part = rule.free_part(f"-j {rule.meaning.target.name}")
         words = f"{name} @{self.table}.{self.hook} {_identity(rule, progress)}"
-        leaf = self.scope.free(words, width_of(name, self.known.family), part)
-        if leaf.variable is not None and values:
-            self.scope.limit(leaf.variable, values)
-        return leaf
+        return self.scope.free(words, width_of(name, self.known.family), part, values)
 
     def notrack(self, _rule: ReadRule, progress: _Progress, matches: Formula) -> None:
         """Exempt the packets that match from connection tracking."""
@@ -260,7 +257,8 @@ class TableWalk:
         """Those that a redirected packet may get: of a packet of this host that of the loopback interface."""
         if self.hook == "OUTPUT":
             return single(LOOPBACK_ADDRESS[self.known.family])
-        return self.known.own or ()
+        numbers = of_numbers(address for _, address in self.known.addresses)
+        return numbers or self.known.own or ()
 
     def ask_program(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
         """Leave the packets that match to a program, which accepts or drops them."""

@@ -187,11 +187,14 @@ def test_sets_are_known_by_their_contents() -> None:
 
 
 def test_ipv6_is_read_like_ipv4() -> None:
-    """Addresses of IPv6 have 128 bits, and its neighbour discovery is not tracked."""
+    """Addresses of IPv6 have 128 bits, and its neighbour discovery is not tracked. Of several kinds of addresses the
+    kernel asks in another way than for IPv4, so they are free."""
     rules = ruleset(*CLOSED, "-A INPUT -s 2001:db8:51::/48 -p tcp -m tcp --dport 22 -j ACCEPT", family=Family.IPV6)
     assert verdict(rules, tcp(22, "2001:db8:51::7")) is Verdict.ACCEPT
     assert verdict(rules, tcp(22, "2001:db8:52::7")) is Verdict.DROP
     rules = ruleset(*CLOSED, "-A INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT", family=Family.IPV6)
+    both = ruleset(*CLOSED, "-A INPUT -m addrtype --dst-type LOCAL,MULTICAST -j ACCEPT", family=Family.IPV6)
+    assert verdict(both, tcp(22, "2001:db8:51::7")) == "free"
     addresses = ip_address("fe80::1"), ip_address("ff02::1")
     discovery = Packet(Family.IPV6, "icmpv6", *addresses, in_interface="eth0", icmp_type=135)
     assert verdict(rules, discovery) is Verdict.ACCEPT
