@@ -216,8 +216,17 @@ class Daemon:
         return dict(ask(self.config.parent / "run" / "control.sock", verb))
 
     def end_pass(self) -> None:
-        """Wait until the pass that emitted the last event has ended: the worker thread answers this verb after it."""
-        self.ask("drift")
+        """Wait until the pass that emitted the last event has ended: the worker thread answers this verb after it. A
+        daemon that has just been started may not have its control socket yet."""
+
+        def answered() -> bool:
+            try:
+                self.ask("drift")
+            except client.DaemonUnreachableError:
+                return False
+            return True
+
+        wait_until(answered, "the end of the pass", pause=0.02)
 
     def repair(self) -> dict[str, Any]:
         """Change the rules and wait for the repair: a whole pass that began after everything so far. Tests in which
