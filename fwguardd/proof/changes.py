@@ -35,7 +35,7 @@ EVERYTHING: Final[Region] = {}
 _SPARE: Final = " "
 """A name that no chain has (iptables(8), "-N")."""
 
-_STEADY_FIELDS: Final = frozenset({Field.PROTOCOL, Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT})
+_STEADY_FIELDS: Final = frozenset({Field.IN, Field.PROTOCOL, Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT})
 _TRANSLATED: Final = frozenset({Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT})
 _REDIRECTED: Final = frozenset({Field.DESTINATION, Field.DPORT})
 
@@ -62,6 +62,8 @@ def regions(before: ReadTables, after: ReadTables, *, with_nat: bool) -> list[Re
         return [EVERYTHING]
     changed = list(changed_rules(before, after))
     fields = _STEADY_FIELDS
+    if not _has_rules(before, "raw") and not _has_rules(after, "raw"):
+        fields |= {Field.STATE}
     if before.tables.get("nat") or after.tables.get("nat"):
         fields -= {True: _TRANSLATED, False: _REDIRECTED}[with_nat]
     found: list[Region] = []
@@ -72,6 +74,11 @@ def regions(before: ReadTables, after: ReadTables, *, with_nat: bool) -> list[Re
     if len(found) > MOST_REGIONS:
         return [_around(found)]
     return found
+
+
+def _has_rules(rules: ReadTables, table: str) -> bool:
+    """Whether a table has rules. Those of raw see other states, and may change them."""
+    return any(rules.tables.get(table, {}).values())
 
 
 def _has_other_policy(before: ReadTables, after: ReadTables) -> bool:

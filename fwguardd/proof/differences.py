@@ -24,6 +24,7 @@ from fwguardd.proof.model import Model
 from fwguardd.proof.needed import Needed, asked_variable, conditions
 from fwguardd.proof.packet_classes import PacketClass, limits_of, merged
 from fwguardd.proof.questions import Questions
+from fwguardd.proof.smtlib import CHECK, Script
 from fwguardd.proof.traversal import HAS_NAT
 from fwguardd.proof.treatments import Sides
 
@@ -148,8 +149,14 @@ class _Search:
 
     def has_any(self) -> bool:
         """Whether there is a packet that is treated otherwise."""
-        questions = self._questions()
-        return questions.ask([questions.name(self.differ)])
+        family = self.known.family
+        script = Script(self.scope)
+        text = [script.declare(packet_variables(family).values())]
+        text.append(script.add((self.differ, self.packets.condition(self.scope, family))))
+        answer = self.solver.ask("\n".join(["(reset)", *text, CHECK]))
+        if "unknown" in answer:
+            raise ReportedError("the solver found no answer")
+        return "unsat" not in answer
 
     def _questions(self) -> Questions:
         variables = packet_variables(self.known.family).values()
@@ -157,6 +164,8 @@ class _Search:
 
     def classes(self) -> Iterator[PacketClass]:
         """All classes. Raises ReportedError."""
+        if not self.has_any():
+            return
         questions = self._questions()
         outside = [questions.name(self.differ)]
         formulas = list(self.sides.formulas())

@@ -37,6 +37,7 @@ class Script:
         self._names: dict[int, str] = {}
         self._kept: list[Node] = []
         self._named = 0
+        self._shared: dict[tuple[str, str], str] = {}
         self._undefined: list[Variable] = []
 
     def declare(self, variables: Iterable[Variable]) -> str:
@@ -135,8 +136,12 @@ class Script:
                 return self._constant("or", parts, lines)
 
     def _constant(self, operator: str, parts: Iterable[Node], lines: list[str]) -> str:
-        name = f"{self._prefix}n{len(self._names)}"
         text = " ".join(self._names[id(part)] for part in parts)
+        # Formulas that are made alike are one: the rules that two rulesets begin with need no proof then.
+        known = self._shared.get((operator, text))
+        if known is not None:
+            return known
+        name = self._shared[operator, text] = f"{self._prefix}n{len(self._names)}"
         lines.append(f"(declare-const {name} Bool)(assert (= {name} ({operator} {text})))")
         return name
 

@@ -19,7 +19,7 @@ from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
 from fwguardd.proof.reading import RuleReader
-from fwguardd.proof.told_changes import lines_of, of_both_families, told
+from fwguardd.proof.told_changes import of_both_families, told
 from fwguardd.ruleset.model import FAMILIES, RuleFile, Ruleset
 from fwguardd.settings import Settings
 from tests.proofs import HOST
@@ -68,10 +68,8 @@ def classes_of(before: str, after: str, solver: Asker) -> list[ToldClass]:
 def difference(path: Path, solver: Asker) -> str:
     """The difference of a pair, in words."""
     parts = sections(path)
-    lines: list[str] = []
-    for each in classes_of(parts["before"], parts["after"], solver):
-        # Which packet is the witness is up to the solver.
-        lines += [each.sentence, *(f"    {line}" for line in lines_of(each)[1:])]
+    # Which packet of a class is the witness is up to the solver, and so is what decides about it.
+    lines = [each.sentence for each in classes_of(parts["before"], parts["after"], solver)]
     return "\n".join([*(lines or ["no packet is treated otherwise"]), ""])
 
 
