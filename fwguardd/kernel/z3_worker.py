@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_PR_SET_PDEATHSIG: Final = 1
+"""linux/prctl.h: a signal for this process when the thread that started it ends."""
 _STACK: Final = 256 << 20
 """Bytes. Only those that are used take memory."""
 
@@ -68,6 +71,8 @@ def _serve(paths: Sequence[str], megabytes: str) -> None:
 def main() -> int:
     """Answer questions until there are no more; the exit code. The arguments are the most megabytes that z3 may take,
     and paths of its library."""
+    # Without this it would go on with its last question where the process that asked was killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     megabytes, *paths = sys.argv[1:]
     threading.stack_size(_STACK)
     thread = threading.Thread(target=_serve, args=(paths, megabytes))
