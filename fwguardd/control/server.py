@@ -328,7 +328,8 @@ def _caller(client: socket.socket) -> Caller:
 def _listen(path: Path, group: int | None) -> tuple[socket.socket, tuple[int, int]]:
     """A socket that accepts connections from the instant at which its file exists, and the identity of that file."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    unfinished = path.with_name(f"{path.name}.new")
+    # As long as the name itself: sockaddr_un has room for 108 bytes.
+    unfinished = path.with_name(f"{path.name[:-1]}~")
     try:
         # bind(2) gives the file the mode that the socket has before (net/unix/af_unix.c): so there is no instant at
         # which other users can connect, and the umask of the whole process is not changed.

@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import stat
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -384,6 +385,14 @@ def test_a_socket_that_can_be_seen_accepts_connections(
 def test_an_unfinished_socket_is_in_nobodys_way(path: Path, verbs: SampleVerbs) -> None:
     """What a daemon left that was killed before its socket was complete is removed."""
     with socket.socket(socket.AF_UNIX) as abandoned:
-        abandoned.bind(f"{path}.new")
+        abandoned.bind(f"{str(path)[:-1]}~")
     with Serving(path, verbs):
         assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_longest_path_of_a_socket_can_be_used(verbs: SampleVerbs) -> None:
+    """sockaddr_un(7) has room for 107 bytes and a zero byte; the server needs no more than the path itself."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        longest = Path(folder) / ("s" * (107 - len(folder) - 1))
+        with Serving(longest, verbs) as serving:
+            assert result(serving.request(ask("status")))
