@@ -59,7 +59,7 @@ from fwguardd.verbs import ControlVerbs, RevisionReader
 from fwguardd.worker_thread import report_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fwguardd.control.documents import DenialsDocument, MetricsDocument, StatusDocument
     from fwguardd.documents import RefusedSettings
@@ -95,7 +95,8 @@ class Daemon:
         self._timetable = Schedule(settings.settle, settings.settle_max, settings.drift_interval)
         self._reload_wanted = False
         self._end: int | None = None
-        self._authors = self._late_authors = nobody
+        self._authors: Callable[[], Authors] = nobody
+        self._late_authors: Callable[[float], Authors] = nobody
         self._suspended = False
 
     async def run(self) -> int:
@@ -331,8 +332,8 @@ class Daemon:
             self._authors, self._late_authors = reader.authors, reader.authors_by_now
             yield
 
-    def _authors_by_now(self) -> Authors:
-        return self._late_authors()
+    def _authors_by_now(self, seconds: float) -> Authors:
+        return self._late_authors(seconds)
 
     def _report_lost_notices(self, error: Exception) -> None:
         self._emit(events.NOTICES_LOST, f"changes by other programs are found by the timer only: {error}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
 from fwguardd.documents import RefusedSettings
-from fwguardd.enforce.context import Host, Outcome, Signals, boottime, repaired_in
+from fwguardd.enforce.context import Host, Outcome, Signals, boottime, nobody, repaired_in
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
@@ -87,7 +87,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, tool: Tool, emit: Emit, noticed: Callable[[], Authors] = lambda: NO_AUTHORS
+        self, settings: Settings, tool: Tool, emit: Emit, noticed: Callable[[float], Authors] = nobody
     ) -> None:
         """Start the worker thread. Raises StoreError where the state directory cannot be trusted.
 

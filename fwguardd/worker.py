@@ -27,7 +27,18 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fwguardd import events
 from fwguardd.enforce.adopt import adopt
-from fwguardd.enforce.context import Broken, Context, Done, Failed, Host, LateAuthors, Outcome, Signals, with_repairs
+from fwguardd.enforce.context import (
+    Broken,
+    Context,
+    Done,
+    Failed,
+    Host,
+    LateAuthors,
+    Outcome,
+    Signals,
+    nobody,
+    with_repairs,
+)
 from fwguardd.enforce.counting import Counting
 from fwguardd.enforce.former_backend import former_of, leave_backend
 from fwguardd.enforce.guard import Guard, check_lines, validate_ahead
@@ -91,7 +102,7 @@ class Worker:
         emit: Emit,
         progress: Progress,
         signals: Signals | None = None,
-        noticed: Callable[[], Authors] = lambda: NO_AUTHORS,
+        noticed: Callable[[float], Authors] = nobody,
     ) -> None:
         """Open the state directory. Raises StoreError where it cannot be trusted. `Context` explains the parameters."""
         self._noticed, self._late, self._noticed_before = noticed, LateAuthors(noticed), NO_AUTHORS

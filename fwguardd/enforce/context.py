@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import field, replace
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.schedule import Unfinished
@@ -50,7 +50,11 @@ def _nothing() -> int:
     return 0
 
 
-def nobody() -> Authors:
+LATE_NOTICE: Final = 0.1
+"""Seconds to wait for the notice of a change that was seen before it: the kernel sends it at the end of the commit."""
+
+
+def nobody(_seconds: float = 0.0) -> Authors:
     """No process: the default where nothing reports changes."""
     return NO_AUTHORS
 
@@ -60,14 +64,14 @@ class LateAuthors:
     """The authors of changes whose notices came after the pass had begun. They are asked for once in a step, and only
     where a difference is found, since others made the differences that later steps find. ``found`` are those."""
 
-    ask: Callable[[], Authors] = nobody
+    ask: Callable[[float], Authors] = nobody
     found: Authors | None = None
     earlier: Authors = NO_AUTHORS
 
-    def __call__(self) -> Authors:
-        """Those of this step."""
+    def __call__(self, seconds: float) -> Authors:
+        """Those of this step; a late notice is waited for."""
         if self.found is None:
-            self.found = self.ask()
+            self.found = self.ask(seconds)
         return self.found
 
     def forget(self) -> None:
@@ -132,7 +136,10 @@ class Context:
     def by_now(self, authors: Authors) -> Authors:
         """The authors of a difference: these, with those noticed since; if there are none, those noticed late in the
         step before."""
-        found = authors.and_others(self.noticed())
+        wait = LATE_NOTICE
+        if authors or authors.more:
+            wait = 0.0
+        found = authors.and_others(self.noticed(wait))
         if found or found.more:
             return found
         return self.noticed_before

@@ -37,9 +37,6 @@ MOST_READS: Final = 100
 MOST_CHANGES: Final = 1_000
 """Changes that are kept until their authors are taken; the oldest are dropped."""
 
-LATE_NOTICE: Final = 0.1
-"""Seconds to wait for the notice of a change that was seen before it: the kernel sends it at the end of the commit."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -99,12 +96,12 @@ class ChangeReader(AbstractContextManager["ChangeReader"]):
                 found = found.with_another(change.author)
         return found
 
-    def authors_by_now(self) -> Authors:
+    def authors_by_now(self, seconds: float) -> Authors:
         """Those of `authors`, after reading the notices that have arrived. With none, a late one is waited for."""
         with self._read:
             self._read_available()
             found = self.authors()
-            if not found and not self._closing and self._read.wait_for(lambda: bool(self._recent), LATE_NOTICE):
+            if not found and not self._closing and self._read.wait_for(lambda: bool(self._recent), seconds):
                 found = self.authors()
         return found
 

@@ -157,7 +157,7 @@ def test_the_thread_that_compares_does_not_wait_for_the_reader(watch: ProcessWat
             own.add(process.pid)
         with subprocess.Popen(ADD.split()) as other:
             pass
-        assert [author.pid for author in reader.authors_by_now().processes] == [other.pid]
+        assert [author.pid for author in reader.authors_by_now(LONGEST).processes] == [other.pid]
         assert not reader.authors()
     assert [taken.next().author is None for _ in range(2)] == [True, False]
 
