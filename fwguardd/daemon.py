@@ -48,13 +48,7 @@ from fwguardd.settings import Settings, SettingsError
 from fwguardd.sinks.choice import open_sink
 from fwguardd.store.revisions import StoreError
 from fwguardd.supervisor import Supervisor
-from fwguardd.systemd import (
-    SystemdNotifier,
-    Watchdog,
-    extend_start,
-    extend_start_until_cancelled,
-    watchdog_interval,
-)
+from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start, extend_start_until_cancelled, watchdog_interval
 from fwguardd.verbs import ControlVerbs, RevisionReader
 from fwguardd.worker_thread import report_fault
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         ShowDocument,
         StatusDocument,
     )
-    from fwguardd.enforce.context import Host, Outcome
+    from fwguardd.enforce.context import Outcome, RecordedHost
     from fwguardd.enforce.counting import Counted
     from fwguardd.enforce.kernel_state import FilesReport, Measured
     from fwguardd.enforce.state import InForce, RefusedFiles, State
@@ -61,7 +61,7 @@ class Described:
 
 
 def status(
-    host: Host,
+    host: RecordedHost,
     rules_dir: str,
     state: State,
     described: Described,
@@ -106,7 +106,7 @@ def settings(refused: RefusedSettings | None) -> SettingsDocument:
     return {"state": "refused", "since": refused.since, "message": refused.message}
 
 
-def settings_refused(host: Host, state: State, refused: RefusedSettings) -> OutcomeDocument:
+def settings_refused(host: RecordedHost, state: State, refused: RefusedSettings) -> OutcomeDocument:
     """The result of a reload that could not use the settings, and therefore did nothing."""
     document = outcome(host, state, Failed(state, refused.message, retry=False), state)
     document["outcome"] = "refused"
@@ -122,7 +122,7 @@ def status_line(sentence: str, denials: DenialsDocument) -> str:
     return printable("; ".join(parts))
 
 
-def outcome(host: Host, before: State, done: Outcome, state: State) -> OutcomeDocument:
+def outcome(host: RecordedHost, before: State, done: Outcome, state: State) -> OutcomeDocument:
     """What a reload, a rollback, a confirmation or an opening came to; ``state`` is the state after it."""
     in_force = state.in_force
     document: OutcomeDocument = {

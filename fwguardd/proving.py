@@ -6,7 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.prover import Prover, Watched
+from fwguardd.enforce.prover import ProtectedPeers, Prover
 from fwguardd.kernel.bed import Beds, LoadedBed
 from fwguardd.kernel.host_network import read_host
 from fwguardd.kernel.namespaces import NamespacePool
@@ -79,14 +79,14 @@ def _may_watch(settings: Settings) -> bool:
     return settings.lockout_guard and (bool(settings.lockout_peers) or may_have_sessions())
 
 
-def watched_of(settings: Settings) -> Callable[[Host], Watched] | None:
+def watched_of(settings: Settings) -> Callable[[Host], ProtectedPeers] | None:
     """Who must not be locked out of a host; None where the settings have no lockout guard."""
     if not settings.lockout_guard:
         return None
     return partial(_watched, settings)
 
 
-def _watched(settings: Settings, host: Host) -> Watched:
+def _watched(settings: Settings, host: Host) -> ProtectedPeers:
     """Who must not be locked out of this host."""
     ports, sessions = ports_and_sessions(ports=frozenset(settings.lockout_ports))
-    return Watched(sessions, listed_sessions(settings.lockout_peers, ports, host))
+    return ProtectedPeers(sessions, listed_sessions(settings.lockout_peers, ports, host))

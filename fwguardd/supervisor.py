@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
 from fwguardd.documents import RefusedSettings
-from fwguardd.enforce.context import Host, Outcome, Signals, boottime, nobody, repaired_in
+from fwguardd.enforce.context import Outcome, RecordedHost, Signals, boottime, nobody, repaired_in
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
@@ -105,7 +105,7 @@ class Supervisor:
         self._set_problems: tuple[str, ...] = ()
         self.rules_end, self.sets_change = Alarm(time.time), Alarm(time.monotonic)
         self.refused_settings: RefusedSettings | None = None
-        host, progress = Host(tool, kernel_release(), boot_id()), Progress()
+        host, progress = RecordedHost(tool, kernel_release(), boot_id()), Progress()
         self.host = host
         self._signals = signals = Signals()
         self._worker = WorkerThread(

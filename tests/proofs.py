@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fwguardd.kernel.z3_solver import Solver
 from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.packets.model import Direction, Packet
-from fwguardd.proof.fields import NEW, Field
+from fwguardd.proof.fields import NEW, PacketField
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.intervals import single
 from fwguardd.proof.model import Model
@@ -67,9 +67,9 @@ def tcp(port: int, source: str = "198.51.100.7", into: str | None = "eth0", **mo
 def new_tcp(model: Model, port: int | None = None) -> PacketSet:
     """All packets that begin a connection of TCP with this host, to a port or to any."""
     assert model.known.own is not None
-    limits = {Field.PROTOCOL: single(6), Field.STATE: single(NEW), Field.DESTINATION: model.known.own}
+    limits = {PacketField.PROTOCOL: single(6), PacketField.STATE: single(NEW), PacketField.DESTINATION: model.known.own}
     if port is not None:
-        limits[Field.DPORT] = single(port)
+        limits[PacketField.DPORT] = single(port)
     return all_packets(model.known, Direction.INBOUND).narrowed(limits)
 
 

@@ -13,7 +13,7 @@ from fwguardd.ctl.explain_lines import wrapped
 from fwguardd.ctl.impact_lines import impact_lines
 from fwguardd.ctl.line_input import UnreadableError
 from fwguardd.ctl.offline_verbs import OfflineInput, validated
-from fwguardd.ctl.ruleset_sources import Change, change_of
+from fwguardd.ctl.ruleset_sources import RulesetChange, change_of
 from fwguardd.enforce.impact import measure_impact, probes_of_host
 from fwguardd.enforce.validate import Valid
 from fwguardd.errors import ReportedError
@@ -34,11 +34,11 @@ MOST_EVENTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredImpact:
     """The impact of a change that was measured."""
 
     impact: Impact
-    change: Change
+    change: RulesetChange
 
     def document(self) -> dict[str, Any]:
         """It as JSON values."""
@@ -64,12 +64,12 @@ class NotMeasured:
         yield from wrapped(f"The impact was not measured: {self.reason}", "")
 
 
-def impact_of_files(result: Valid, tool: Tool, source: OfflineInput) -> Measured | NotMeasured:
+def impact_of_files(result: Valid, tool: Tool, source: OfflineInput) -> MeasuredImpact | NotMeasured:
     """The impact of loading files that were validated."""
     try:
         change = change_of(result, tool, source)
         with beds_with(tool) as beds:
-            return Measured(measured(change, beds), change)
+            return MeasuredImpact(measured(change, beds), change)
     except ReportedError as error:
         return NotMeasured(str(error))
 
@@ -97,7 +97,7 @@ def print_impact_of_reload(status: Mapping[str, Any], settings: Settings) -> Non
         print_impact(result, tool, source)
 
 
-def measured(change: Change, beds: HostBeds) -> Impact:
+def measured(change: RulesetChange, beds: HostBeds) -> Impact:
     """The impact of a change. Raises NamespaceError."""
     denials, left_out = _denials()
     probes = probes_of_host(beds.routes, change.after, denials) + left_out

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.known_programs import KnownProgram
     from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset
     from fwguardd.ruleset.other_tables import OtherTable
-    from fwguardd.ruleset.others import Place
+    from fwguardd.ruleset.others import RuleOrChain
 
 NEARLY_FULL = 0.8
 """The part of the connection tracking table from which on its use is a problem."""
@@ -159,7 +159,7 @@ def check_unknown_rules(
     live: Mapping[Family, Ruleset], wanted: Mapping[Family, Ruleset], preserve: Preserve
 ) -> Iterator[Finding]:
     """Before the first load: rules of other programs in the tables that the rule files name."""
-    places: list[Place] = []
+    places: list[RuleOrChain] = []
     for family, ruleset in wanted.items():
         places += additions(compare(ruleset, own_part(live[family], preserve, ruleset)))
     if places:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-    from fwguardd.ctl.whole_directory import Target
+    from fwguardd.ctl.whole_directory import Destination
     from fwguardd.settings import Settings
 
 ANSWER_IS_NO, WRONG_USAGE, UNREACHABLE, NOT_PERMITTED, FAILED = 1, 2, 3, 4, 5
@@ -83,10 +83,10 @@ def run(options: argparse.Namespace) -> int:
     return guarded(work)
 
 
-def target_of(options: argparse.Namespace) -> Target:
+def target_of(options: argparse.Namespace) -> Destination:
     """The directory and the socket of the daemon. Raises SettingsError, SwapError."""
     from fwguardd.ctl.offline_verbs import chosen_settings, owned_in, source_of  # noqa: PLC0415
-    from fwguardd.ctl.whole_directory import Target  # noqa: PLC0415
+    from fwguardd.ctl.whole_directory import Destination  # noqa: PLC0415
 
     settings, socket_path = chosen_settings(options), socket_path_of(options)
     status = status_or_nothing(socket_path)
@@ -94,7 +94,7 @@ def target_of(options: argparse.Namespace) -> Target:
     source = source_of(settings, (rules_dir,), rules_dir, json=options.json)
     source = replace(source, owned=owned_in(status))
     confirm_seconds, force = getattr(options, "confirm_seconds", None), getattr(options, "force", False)
-    return Target(source, rules_dir, socket_path, confirm_seconds, confirm_command(socket_path), force)
+    return Destination(source, rules_dir, socket_path, confirm_seconds, confirm_command(socket_path), force)
 
 
 def status_or_nothing(socket_path: Path) -> Mapping[str, Any]:

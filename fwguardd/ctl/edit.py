@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ctl.change_impact import print_impact
 from fwguardd.ctl.judged_files import judged_snapshot
-from fwguardd.ctl.offline_verbs import (
-    ANSWER_IS_NO,
-    DONE,
-    preview,
-    print_findings,
-)
+from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, preview, print_findings
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter
-from fwguardd.ctl.whole_directory import Target, as_if_in, content_of, swap_in
+from fwguardd.ctl.whole_directory import Destination, as_if_in, content_of, swap_in
 from fwguardd.enforce.rule_files import ENDINGS, take_snapshot
 from fwguardd.enforce.set_reading import set_files_in
 from fwguardd.enforce.validate import Valid
@@ -42,7 +37,7 @@ def editor() -> list[str]:
     return ["editor"]
 
 
-def edit(name: str | None, target: Target) -> int:
+def edit(name: str | None, target: Destination) -> int:
     """Let the user change a copy, until it is applied or dropped. Raises SwapError and what the client raises."""
     before = take_snapshot(target.rules_dir)
     with StagedRules(target.rules_dir) as staged:
@@ -64,7 +59,7 @@ def edit(name: str | None, target: Target) -> int:
         return swap_in(staged, target)
 
 
-def _check_unchanged(before: Snapshot, staged: StagedRules, target: Target) -> None:
+def _check_unchanged(before: Snapshot, staged: StagedRules, target: Destination) -> None:
     """Keep the edited copy, and raise SwapError, if another process has changed the rules directory."""
     if take_snapshot(target.rules_dir).digest != before.digest:
         staged.keep()
@@ -72,7 +67,7 @@ def _check_unchanged(before: Snapshot, staged: StagedRules, target: Target) -> N
         raise SwapError(f"{message}; the edited copy is {staged.path}")
 
 
-def _show_result(edited: Snapshot, target: Target) -> bool:
+def _show_result(edited: Snapshot, target: Destination) -> bool:
     """Print the findings and what would change; whether the edited files are valid."""
     judged = judged_snapshot(as_if_in(target.rules_dir, edited), target.source, force=target.force)
     result, tool = judged.result, judged.tool

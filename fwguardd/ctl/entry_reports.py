@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fwguardd.ctl.one_file import FileChange
-    from fwguardd.ctl.whole_directory import Target
+    from fwguardd.ctl.one_file import FileEdit
+    from fwguardd.ctl.whole_directory import Destination
     from fwguardd.enforce.validate import Invalid, Valid
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.entries import Entry
@@ -29,7 +29,7 @@ class EntryChange:
     """An entry that is written, or taken out if ``removed``, and the file."""
 
     entry: Entry
-    file: FileChange
+    file: FileEdit
     removed: bool = False
 
 
@@ -58,7 +58,7 @@ class EntryReport(Protocol):
         """There is no such entry to take out; ``near`` are the commands of those that are about the same."""
 
 
-def report_for(target: Target) -> EntryReport:
+def report_for(target: Destination) -> EntryReport:
     """The report in the form that the command line asks for."""
     if target.source.json:
         return DocumentReport()

@@ -10,14 +10,7 @@ from fwguardd.control.client import ask
 from fwguardd.ctl.entry_reports import EntryChange, EntryReport, report_for
 from fwguardd.ctl.judged_files import judged_snapshot
 from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, preview
-from fwguardd.ctl.one_file import (
-    FileChange,
-    apply_change,
-    check_that_files_are_applied,
-    content_of,
-    locked,
-    with_change,
-)
+from fwguardd.ctl.one_file import FileEdit, apply_change, check_that_files_are_applied, content_of, locked, with_change
 from fwguardd.ctl.rules_swap import SwapError
 from fwguardd.ctl.service_table import names_of
 from fwguardd.ctl.wanted_entry import (
@@ -32,14 +25,7 @@ from fwguardd.ctl.wanted_entry import (
 )
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Invalid
-from fwguardd.ruleset.entries import (
-    Entry,
-    entries_in,
-    entry_in,
-    with_entry,
-    without_ended_entries,
-    without_entry,
-)
+from fwguardd.ruleset.entries import Entry, entries_in, entry_in, with_entry, without_ended_entries, without_entry
 from fwguardd.ruleset.peers import AddressError
 from fwguardd.ruleset.services import ServiceError
 
@@ -48,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fwguardd.ctl.whole_directory import Target
+    from fwguardd.ctl.whole_directory import Destination
     from fwguardd.enforce.rule_files import Snapshot
 
 _OPPOSITE = {"allow": "deny", "deny": "allow"}
@@ -56,7 +42,7 @@ _EXIT_CODES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO}
 _FAILED = 5
 
 
-def run(options: argparse.Namespace, target: Target) -> int:
+def run(options: argparse.Namespace, target: Destination) -> int:
     """Run one of the verbs; the exit code. Raises EntryError, SwapError, and what the client raises."""
     try:
         with locked(target.rules_dir):
@@ -65,7 +51,7 @@ def run(options: argparse.Namespace, target: Target) -> int:
         raise EntryError(str(error)) from error
 
 
-def _run(options: argparse.Namespace, target: Target) -> int:
+def _run(options: argparse.Namespace, target: Destination) -> int:
     directory = RulesDirectory(target, dry_run=options.dry_run)
     if options.verb == "remove":
         return directory.remove(options)
@@ -75,7 +61,7 @@ def _run(options: argparse.Namespace, target: Target) -> int:
 class RulesDirectory:
     """The rules directory, which entries are written into and taken out of. It is locked."""
 
-    def __init__(self, target: Target, *, dry_run: bool) -> None:
+    def __init__(self, target: Destination, *, dry_run: bool) -> None:
         self._target, self._dry_run = target, dry_run
         self._now = time.time()
         self._report: EntryReport = report_for(target)
@@ -95,7 +81,7 @@ class RulesDirectory:
         if where:
             self._report.unchanged(entry, where)
             return DONE
-        return self._apply(EntryChange(entry, FileChange(path, before, with_entry(text, entry).encode())))
+        return self._apply(EntryChange(entry, FileEdit(path, before, with_entry(text, entry).encode())))
 
     def _path_of(self, verb: str) -> Path:
         return self._target.rules_dir / FILES[verb]
@@ -224,7 +210,7 @@ def _removal(path: Path, wanted: Wanted) -> EntryChange | None:
     known = entry_in(text, command)
     if known is None:
         return None
-    return EntryChange(known, FileChange(path, before, _encoded(without_entry(text, command))), removed=True)
+    return EntryChange(known, FileEdit(path, before, _encoded(without_entry(text, command))), removed=True)
 
 
 def _encoded(text: str | None) -> bytes | None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from fwguardd.packets.remedy import Addition
+    from fwguardd.packets.remedy import AddedRule
     from fwguardd.ruleset.model import Origin
 
 ANSWER_IS_NO, WRONG_USAGE = 1, 2
@@ -42,7 +42,7 @@ LAST: Final = "last"
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class ExplainedPacket:
     """The journey of a packet, that of the answer to it, and what would have to be added for the two to be accepted."""
 
     journey: Journey | Undecided
@@ -153,7 +153,7 @@ def refuse(invalid: Invalid, options: argparse.Namespace, beds: HostBeds) -> int
     return ANSWER_IS_NO
 
 
-def explain(packet: Packet, rules: RulesetSource, beds: HostBeds) -> Explanation:
+def explain(packet: Packet, rules: RulesetSource, beds: HostBeds) -> ExplainedPacket:
     """Send the packet, and the answer to it if it is accepted. Raises NamespaceError."""
     with beds.open(rules.rulesets) as bed:
         (journey,) = bed.send([packet])
@@ -163,7 +163,7 @@ def explain(packet: Packet, rules: RulesetSource, beds: HostBeds) -> Explanation
         reply = None
         if answer is not None:
             (reply,) = bed.send([answer])
-    return Explanation(journey, reply, _remedy(journey, rules, beds), _remedy(reply, rules, beds))
+    return ExplainedPacket(journey, reply, _remedy(journey, rules, beds), _remedy(reply, rules, beds))
 
 
 def _remedy(journey: Journey | Undecided | None, rules: RulesetSource, beds: HostBeds) -> Remedy | None:
@@ -173,7 +173,7 @@ def _remedy(journey: Journey | Undecided | None, rules: RulesetSource, beds: Hos
     return replace(remedy, additions=tuple(map(_as_written, remedy.additions)))
 
 
-def _as_written(addition: Addition) -> Addition:
+def _as_written(addition: AddedRule) -> AddedRule:
     """An addition in front of a rule that its file writes with -I: a line with -A would come behind it."""
     if addition.before is None:
         return addition
@@ -189,7 +189,7 @@ def _line_at(origin: Origin) -> str:
     return "".join(lines[max(origin.line - 1, 0) : origin.line])
 
 
-def _print(explanation: Explanation, rules: RulesetSource, options: argparse.Namespace) -> None:
+def _print(explanation: ExplainedPacket, rules: RulesetSource, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(explanation_document(explanation, rules)))
         return
@@ -197,7 +197,7 @@ def _print(explanation: Explanation, rules: RulesetSource, options: argparse.Nam
         print(line)
 
 
-def _lines(explanation: Explanation, rules: RulesetSource, ink: AnswerPainter) -> Iterator[str]:
+def _lines(explanation: ExplainedPacket, rules: RulesetSource, ink: AnswerPainter) -> Iterator[str]:
     yield from journey_lines(explanation.journey, rules.rulesets, ink)
     if explanation.remedy is not None:
         yield from remedy_lines(explanation.remedy, rules.rulesets, ink)
@@ -208,7 +208,7 @@ def _lines(explanation: Explanation, rules: RulesetSource, ink: AnswerPainter) -
 
 
 def _reply_lines(
-    explanation: Explanation, reply: Journey | Undecided, rules: RulesetSource, ink: AnswerPainter
+    explanation: ExplainedPacket, reply: Journey | Undecided, rules: RulesetSource, ink: AnswerPainter
 ) -> Iterator[str]:
     """One line for an answer that is accepted, else its whole journey."""
     if _is_accepted(reply):
@@ -222,7 +222,7 @@ def _reply_lines(
         yield from remedy_lines(explanation.reply_remedy, rules.rulesets, ink)
 
 
-def explanation_document(explanation: Explanation, rules: RulesetSource) -> dict[str, Any]:
+def explanation_document(explanation: ExplainedPacket, rules: RulesetSource) -> dict[str, Any]:
     """An explanation as JSON values. The keys are a contract."""
     document = {
         "ok": explanation.accepted,

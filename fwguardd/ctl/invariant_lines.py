@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fwguardd.ctl.explain_lines import wrapped
 from fwguardd.escaping import printable
-from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_results import PolicyOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fwguardd.ctl.terminal import Painter
     from fwguardd.proof.invariant_results import InvariantResult
 
-_WORDS = {Standing.PASSED: "proved", Standing.FAILED: "FAILED", Standing.UNDECIDED: "undecided"}
+_WORDS = {PolicyOutcome.PASSED: "proved", PolicyOutcome.FAILED: "FAILED", PolicyOutcome.UNDECIDED: "undecided"}
 
 
 def invariant_lines(result: InvariantResult, paint: Painter) -> Iterator[str]:
@@ -23,7 +23,7 @@ def invariant_lines(result: InvariantResult, paint: Painter) -> Iterator[str]:
     invariant = result.invariant
     word, details = _WORDS[result.standing], f"({result.seconds * 1000:.0f} ms)"
     place = printable(f"{Path(invariant.origin.path).name}:{invariant.origin.line}")
-    if result.standing is Standing.PASSED:
+    if result.standing is PolicyOutcome.PASSED:
         yield f"{paint.good(word)}  {place}  {invariant.kind} {details}"
         return
     yield f"{paint.bad(word)}  {place}  {invariant.kind} {details}"
@@ -45,7 +45,7 @@ def invariant_document(result: InvariantResult) -> dict[str, Any]:
         "file": invariant.origin.path,
         "line": invariant.origin.line,
         "kind": invariant.kind.value,
-        "result": {Standing.PASSED: "proved"}.get(result.standing, result.standing.value),
+        "result": {PolicyOutcome.PASSED: "proved"}.get(result.standing, result.standing.value),
         "message": result.sentence,
         "packet": packet,
         "depends": list(map(str, result.depends)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from fwguardd.escaping import printable
-from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_results import PolicyOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ def junit(run: PolicyRun) -> str:
     """The document."""
     standings = [*(timed.result.standing for timed in run.results), *(result.standing for result in run.invariants)]
     counts = (
-        f'tests="{len(standings)}" failures="{standings.count(Standing.FAILED)}" '
-        f'skipped="{standings.count(Standing.UNDECIDED)}" errors="0" time="{run.seconds:.6f}"'
+        f'tests="{len(standings)}" failures="{standings.count(PolicyOutcome.FAILED)}" '
+        f'skipped="{standings.count(PolicyOutcome.UNDECIDED)}" errors="0" time="{run.seconds:.6f}"'
     )
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f"<testsuites {counts}>"]
     lines.append(f'  <testsuite name="fwguardd policy tests" {counts}>')
@@ -49,15 +49,15 @@ def _invariant(result: InvariantResult) -> Iterator[str]:
     yield from _element(name, invariant.origin, result.seconds, result.standing, why)
 
 
-def _element(name: str, origin: Origin, seconds: float, standing: Standing, why: tuple[str, str]) -> Iterator[str]:
+def _element(name: str, origin: Origin, seconds: float, standing: PolicyOutcome, why: tuple[str, str]) -> Iterator[str]:
     """A test case. ``why`` is the sentence about one that did not pass, and what its author says."""
     place = f'classname={_attribute(origin.path)} file={_attribute(origin.path)} line="{origin.line}"'
     head = f'    <testcase name={_attribute(name)} {place} time="{seconds:.6f}"'
-    if standing is Standing.PASSED:
+    if standing is PolicyOutcome.PASSED:
         yield f"{head}/>"
         return
     element = "failure"
-    if standing is Standing.UNDECIDED:
+    if standing is PolicyOutcome.UNDECIDED:
         element = "skipped"
     sentence, because = why
     yield f"{head}>"

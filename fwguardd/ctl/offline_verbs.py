@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.enforce.look import Look
-    from fwguardd.enforce.prover import Watched
+    from fwguardd.enforce.prover import ProtectedPeers
     from fwguardd.kernel.iptables import Backend
     from fwguardd.packets.host import Host
     from fwguardd.ruleset.canonical import Owned
@@ -81,7 +81,7 @@ class OfflineInput:
     json: bool
     context: LintContext
     undecided_fails: bool = False
-    watched: Callable[[Host], Watched] | None = None
+    watched: Callable[[Host], ProtectedPeers] | None = None
     owned: Owned = frozenset()
 
     @property

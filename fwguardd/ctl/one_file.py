@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fwguardd.ctl.whole_directory import Target
+    from fwguardd.ctl.whole_directory import Destination
     from fwguardd.enforce.rule_files import Snapshot
 
 _APPLIED = frozenset({"applied", "settling"})
@@ -28,7 +28,7 @@ _APPLIED = frozenset({"applied", "settling"})
 
 
 @dataclass(frozen=True, slots=True)
-class FileChange:
+class FileEdit:
     """A file of the rules directory: what it has now and what it is to have; None where there is none."""
 
     path: Path
@@ -62,7 +62,7 @@ def content_of(path: Path) -> bytes | None:
         raise SwapError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def with_change(snapshot: Snapshot, change: FileChange, now: float) -> Snapshot:
+def with_change(snapshot: Snapshot, change: FileEdit, now: float) -> Snapshot:
     """The snapshot as it would be after the change."""
     path = printable_name(str(change.path))
     files = [file for file in snapshot.files if file.path != path]
@@ -86,7 +86,7 @@ def check_that_files_are_applied(status: dict[str, Any]) -> None:
         raise SwapError(f"the rule files are {files}, and a reload would apply them all; {advice}")
 
 
-def apply_change(change: FileChange, target: Target) -> dict[str, Any]:
+def apply_change(change: FileEdit, target: Destination) -> dict[str, Any]:
     """Write the file and reload; the result of the reload. What is not applied is put back as it was.
 
     Raises SwapError and what the client raises.

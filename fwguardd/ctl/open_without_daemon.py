@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import documents
-from fwguardd.enforce.context import Done, Host
+from fwguardd.enforce.context import Done, RecordedHost
 from fwguardd.kernel.iptables import find_tool
 from fwguardd.kernel.privilege import boot_id, kernel_release, only_process, require_privilege
 from fwguardd.progress import Progress
@@ -31,7 +31,7 @@ def open_without_daemon(settings: Settings, *, as_json: bool) -> int:
     require_privilege()
     orders = Orders(settings)
     with only_process(settings.state_dir, settings.runtime_dir, guarding=True):
-        host = Host(find_tool(settings.backend), kernel_release(), boot_id())
+        host = RecordedHost(find_tool(settings.backend), kernel_release(), boot_id())
         worker = Worker(settings, host, _discard, Progress())
         try:
             report = worker.open_firewall(orders, f"{getpass.getuser()}, without a daemon")

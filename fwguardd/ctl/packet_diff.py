@@ -16,7 +16,7 @@ from fwguardd.proof.class_words import verdict_words
 from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
-from fwguardd.proof.reading import RuleReader
+from fwguardd.proof.reading import RuleModeller
 from fwguardd.proof.told_changes import ToldClass, lines_of, of_both_families, told
 from fwguardd.ruleset.model import FAMILIES, Ruleset
 from fwguardd.values import dataclass
@@ -130,7 +130,7 @@ def packet_diff(compared: Compared, beds: HostBeds) -> PacketDiff:
 def _models(compared: Compared, family: Family, host: Host) -> tuple[Model, Model]:
     before, after = compared.of(family)
     known = surroundings(family, [before, after], host, compared.sets)
-    reader = RuleReader(known)
+    reader = RuleModeller(known)
     return Model.of(before, known, reader), Model.of(after, known, reader)
 
 

@@ -29,7 +29,7 @@ from fwguardd.packets.host import Host, HostError
 from fwguardd.packets.host_addresses import check_addresses
 from fwguardd.packets.invariants import not_checked
 from fwguardd.packets.policy_cases import cases_of
-from fwguardd.packets.policy_results import Standing, findings_of, results_of
+from fwguardd.packets.policy_results import PolicyOutcome, findings_of, results_of
 from fwguardd.packets.yaml_tree import NotYamlError, line_at, read_tree
 from fwguardd.ruleset.after_plan import after_plan
 from fwguardd.ruleset.model import FAMILIES, NO_FINDINGS, Findings
@@ -81,14 +81,14 @@ class PolicyRun:
     left_out: tuple[str, ...] = ()
     invariants: tuple[InvariantResult, ...] = ()
 
-    def count(self, standing: Standing) -> int:
+    def count(self, standing: PolicyOutcome) -> int:
         """The number of tests with this result."""
         return [timed.result.standing for timed in self.results].count(standing)
 
     @property
     def counts(self) -> dict[str, int]:
         """The number of tests with each result."""
-        return {standing.value: self.count(standing) for standing in Standing}
+        return {standing.value: self.count(standing) for standing in PolicyOutcome}
 
     @property
     def totals(self) -> str:
@@ -106,7 +106,7 @@ class PolicyRun:
     def invariant_totals(self) -> str:
         """The number of invariants with each result."""
         standings = [result.standing for result in self.invariants]
-        names = {Standing.PASSED: "proved", Standing.FAILED: "failed", Standing.UNDECIDED: "undecided"}
+        names = {PolicyOutcome.PASSED: "proved", PolicyOutcome.FAILED: "failed", PolicyOutcome.UNDECIDED: "undecided"}
         parts = [f"{standings.count(standing)} {name}" for standing, name in names.items() if standing in standings]
         return f"{counted(len(standings), 'invariant')}: {', '.join(parts)}"
 

@@ -17,7 +17,7 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fwguardd.ctl.whole_directory import Target
+    from fwguardd.ctl.whole_directory import Destination
     from fwguardd.store.model import FileChange
 
 FILES = "files"
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     return guarded(work)
 
 
-def _operands(given: list[int | str], target: Target) -> tuple[int | str, int | str]:
+def _operands(given: list[int | str], target: Destination) -> tuple[int | str, int | str]:
     """What is compared; with one operand, it is compared with the revision in force. Raises SwapError."""
     if len(given) > 2 or given[0] == FILES:
         raise SwapError(f'diff takes a revision, and then another one or "{FILES}"')
@@ -74,7 +74,7 @@ def _operands(given: list[int | str], target: Target) -> tuple[int | str, int | 
     return given[0], int(in_force["revision"])
 
 
-def _side(which: int | str, target: Target) -> _Side:
+def _side(which: int | str, target: Destination) -> _Side:
     if isinstance(which, int):
         return _revision(ask(target.socket, "show", {"revision": which}))
     return _of_files(target)
@@ -98,7 +98,7 @@ def _read(family: Family, text: str) -> Ruleset:
     return read_saved(family, "\n".join([*lines, ""])).shown
 
 
-def _of_files(target: Target) -> _Side:
+def _of_files(target: Destination) -> _Side:
     from fwguardd.ctl.offline_verbs import validated_snapshot  # noqa: PLC0415 - only this form needs a rehearsal.
     from fwguardd.enforce.rule_files import take_snapshot  # noqa: PLC0415
     from fwguardd.enforce.validate import Invalid  # noqa: PLC0415

@@ -139,7 +139,7 @@ def rules_after_reload(source: OfflineInput, *, of_this_host: bool = True) -> Ru
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RulesetChange:
     """The rulesets that the kernel holds, and those that it would hold after a reload, with origins. ``sets`` are those
     of the set files after it."""
 
@@ -148,18 +148,18 @@ class Change:
     sets: Mapping[str, Copy]
 
 
-def change_of(result: Valid, tool: Tool, source: OfflineInput) -> Change:
+def change_of(result: Valid, tool: Tool, source: OfflineInput) -> RulesetChange:
     """What a reload of files would change that were validated. Raises KernelError."""
     return change_to(result.rehearsed.rulesets, result.sets, tool, source)
 
 
-def change_to(wanted: Rulesets, sets: Iterable[SetFile], tool: Tool, source: OfflineInput) -> Change:
+def change_to(wanted: Rulesets, sets: Iterable[SetFile], tool: Tool, source: OfflineInput) -> RulesetChange:
     """What loading these rulesets would change. Raises KernelError."""
     look = look_at(LiveKernel(tool.backend), wanted, source.context.preserve)
     after = _with_origins(look.live, wanted)
     for plan in look.plans():
         after[plan.family] = after_plan(look.live[plan.family], plan, wanted[plan.family])
-    return Change(look.live, after, copies_of_files(sets))
+    return RulesetChange(look.live, after, copies_of_files(sets))
 
 
 def with_paths(source: OfflineInput, directory: Path) -> OfflineInput:

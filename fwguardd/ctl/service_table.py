@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fwguardd.ruleset.services import (
-    Service,
-    ServiceError,
-    is_port,
-    read_etc_services,
-    read_table,
-    service_of_port,
-)
+from fwguardd.ruleset.services import Service, ServiceError, is_port, read_etc_services, read_table, service_of_port
 from fwguardd.ruleset.suggestions import nearest_name
 
 if TYPE_CHECKING:

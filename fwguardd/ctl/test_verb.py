@@ -19,7 +19,7 @@ from fwguardd.enforce.rule_files import TESTS_ENDING, take_snapshot, without_tes
 from fwguardd.enforce.validate import Invalid
 from fwguardd.escaping import printable
 from fwguardd.packets.journeys import VERDICTS
-from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_results import PolicyOutcome
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fwguardd.kernel.iptables import Tool
     from fwguardd.packets.policy_results import PolicyResult
 
-_WORDS = {Standing.PASSED: "passed", Standing.FAILED: "FAILED", Standing.UNDECIDED: "undecided"}
+_WORDS = {PolicyOutcome.PASSED: "passed", PolicyOutcome.FAILED: "FAILED", PolicyOutcome.UNDECIDED: "undecided"}
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -124,7 +124,7 @@ def lines_of(timed: TimedResult, paint: Painter) -> Iterator[str]:
     result, test = timed.result, timed.result.case.test
     word, details = _WORDS[result.standing], f"({counted(timed.packets, 'packet')}, {timed.seconds * 1000:.1f} ms)"
     place = f"{Path(test.origin.path).name}:{test.origin.line}"
-    if result.standing is Standing.PASSED:
+    if result.standing is PolicyOutcome.PASSED:
         first, *others = wrapped(f"{word}  {place}  {_decided(result)} {details}", "")
         yield first.replace(word, paint.good(word), 1)
         yield from others

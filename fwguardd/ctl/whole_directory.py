@@ -18,14 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.control.client import ask
 from fwguardd.ctl import answers
 from fwguardd.ctl.judged_files import judged_snapshot
-from fwguardd.ctl.offline_verbs import (
-    ANSWER_IS_NO,
-    DONE,
-    OfflineInput,
-    preview,
-    print_findings,
-    with_sets,
-)
+from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, OfflineInput, preview, print_findings, with_sets
 from fwguardd.ctl.reload_request import ask_for_reload
 from fwguardd.ctl.rules_swap import StagedRules, SwapError
 from fwguardd.ctl.terminal import Painter, as_json
@@ -50,7 +43,7 @@ _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where the files go, and how: the daemon's directory and socket, the seconds within which the change has to be
     confirmed, None for a change that stays, the command that confirms it, and whether the lockout guard is
     overridden."""
@@ -101,7 +94,7 @@ def _is_left_out(path: Path) -> bool:
     return path.name.startswith(".") or stat.S_ISDIR(path.lstat().st_mode)
 
 
-def _rule_files_in_use(target: Target) -> dict[str, bytes]:
+def _rule_files_in_use(target: Destination) -> dict[str, bytes]:
     """The rule files of the rules directory, by their names."""
     return {file.path.rpartition("/")[2]: file.data for file in take_snapshot(target.rules_dir).files}
 
@@ -111,7 +104,7 @@ def _that_count(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name.endswith(ENDINGS) or is_set_file(name)}
 
 
-def _in_rules_dir(target: Target) -> dict[str, bytes]:
+def _in_rules_dir(target: Destination) -> dict[str, bytes]:
     """The same of the rules directory, byte for byte. Raises SwapError."""
     paths = [target.rules_dir / name for name in _rule_files_in_use(target)]
     return content_of(paths) | content_of(set_files_in(target.rules_dir) or ())
@@ -135,14 +128,14 @@ def _moved(path: str, rules_dir: Path) -> str:
     return str(rules_dir / path.rpartition("/")[2])
 
 
-def _print_invalid(result: Invalid, tool: Tool, target: Target) -> None:
+def _print_invalid(result: Invalid, tool: Tool, target: Destination) -> None:
     if target.source.json:
         print(json.dumps({"outcome": "refused", "changed": False, "findings": as_json(result.findings)}))
     else:
         print_findings(result, tool, Painter())
 
 
-def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
+def deploy(directory: Path, target: Destination, *, dry_run: bool) -> int:
     """Replace the rules directory by a copy of another one. Raises SwapError and what the client raises."""
     files = files_in(directory)
     draft = with_sets(take_snapshot(directory, draft=True), set_files_in(directory) or (), draft=True)
@@ -167,13 +160,13 @@ def deploy(directory: Path, target: Target, *, dry_run: bool) -> int:
         return swap_in(staged, target)
 
 
-def _print_warnings(result: Valid, judged: Judged, target: Target) -> None:
+def _print_warnings(result: Valid, judged: Judged, target: Destination) -> None:
     print_findings(result, judged.tool, Painter())
     for warning in preview(result, judged.tool, target.source, guarded=judged.guard.has_run).warnings:
         print(Painter().finding(warning))
 
 
-def _show(result: Valid, judged: Judged, target: Target, *, same: bool) -> int:
+def _show(result: Valid, judged: Judged, target: Destination, *, same: bool) -> int:
     """What a deployment would change. Raises KernelError."""
     changes = preview(result, judged.tool, target.source, guarded=judged.guard.has_run)
     if target.source.json:
@@ -185,7 +178,7 @@ def _show(result: Valid, judged: Judged, target: Target, *, same: bool) -> int:
     return DONE
 
 
-def _print_unchanged(target: Target, pending: Mapping[str, Any] | None) -> None:
+def _print_unchanged(target: Destination, pending: Mapping[str, Any] | None) -> None:
     """Say that nothing was done. ``pending`` is what still waits to be confirmed, if an earlier change does."""
     if target.source.json:
         print(json.dumps({"outcome": "unchanged", "changed": False, "findings": [], "pending": pending}))
@@ -198,7 +191,7 @@ def _print_unchanged(target: Target, pending: Mapping[str, Any] | None) -> None:
 _EXIT_CODES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO}
 
 
-def _exchange(staged: StagedRules, target: Target) -> Path:
+def _exchange(staged: StagedRules, target: Destination) -> Path:
     """Exchange the directories while the daemon holds; the path of the old one. Raises SwapError."""
     ask(target.socket, "hold")
     try:
@@ -208,7 +201,7 @@ def _exchange(staged: StagedRules, target: Target) -> Path:
         raise
 
 
-def swap_in(staged: StagedRules, target: Target, rolled_back: Mapping[str, Any] | None = None) -> int:
+def swap_in(staged: StagedRules, target: Destination, rolled_back: Mapping[str, Any] | None = None) -> int:
     """Exchange the directories and reload; the exit code. ``rolled_back`` is the result of a rollback to the revision
     of these files, after which the reload finds its rules in force. Raises SwapError and what the client raises."""
     old = _exchange(staged, target)
@@ -223,7 +216,7 @@ def swap_in(staged: StagedRules, target: Target, rolled_back: Mapping[str, Any] 
     return _EXIT_CODES.get(result["outcome"], FAILED)
 
 
-def _print_result(result: dict[str, Any], target: Target, old: Path, *, applied: bool) -> None:
+def _print_result(result: dict[str, Any], target: Destination, old: Path, *, applied: bool) -> None:
     if target.source.json:
         print(json.dumps({**result, "changed": applied, "before": str(old)}))
         return
@@ -234,7 +227,7 @@ def _print_result(result: dict[str, Any], target: Target, old: Path, *, applied:
         print(f"{target.rules_dir} is as it was", file=sys.stderr)
 
 
-def restore(number: int | None, target: Target) -> int:
+def restore(number: int | None, target: Destination) -> int:
     """Roll back to a revision, and write its files into the rules directory; the exit code.
 
     None is the revision before. Raises SwapError and what the client raises.
@@ -252,7 +245,7 @@ def restore(number: int | None, target: Target) -> int:
     return FAILED
 
 
-def _files_of_revision(number: int, target: Target) -> dict[str, bytes]:
+def _files_of_revision(number: int, target: Destination) -> dict[str, bytes]:
     """The rule files that the daemon has kept, by their names. Raises SwapError."""
     shown = ask(target.socket, "show", {"revision": number})
     files: dict[str, bytes] = {}
@@ -263,7 +256,7 @@ def _files_of_revision(number: int, target: Target) -> dict[str, bytes]:
     return files
 
 
-def _restore_files(number: int, target: Target, rolled_back: Mapping[str, Any]) -> int:
+def _restore_files(number: int, target: Destination, rolled_back: Mapping[str, Any]) -> int:
     """Write the files of a revision into the rules directory; the exit code."""
     files = _files_of_revision(number, target)
     if not files:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd.ctl.answers import AnswerPainter, escaped
 from fwguardd.ctl.beds import HostBeds, add_host, beds_of
 from fwguardd.ctl.control_socket import socket_path_of
-from fwguardd.ctl.explain import Explanation, explain, explanation_document, refuse, with_notes
+from fwguardd.ctl.explain import ExplainedPacket, explain, explanation_document, refuse, with_notes
 from fwguardd.ctl.explain_lines import wrapped
 from fwguardd.ctl.offline_verbs import input_of
 from fwguardd.ctl.ruleset_sources import RulesetSource, may_read_kernel, rules_after_reload, rules_in_force
@@ -22,7 +22,7 @@ from fwguardd.kernel.sockets import listening_sockets
 from fwguardd.packets.host_routes import completed
 from fwguardd.packets.journeys import VERDICTS, origin_of, verdict_in_words
 from fwguardd.packets.model import Direction, Journey, Packet, Undecided, Verdict
-from fwguardd.packets.packet_words import End, NoRouteError, PacketWords, PacketWordsError, read_end
+from fwguardd.packets.packet_words import Endpoint, NoRouteError, PacketWords, PacketWordsError, read_end
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ _PORT: Final = re.compile(r"(?P<port>[0-9]{1,5}|[a-z][a-z0-9-]*)(?:/(?P<protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PortAnswer:
     """Whether a port can be reached: what became of the packet, the packet as it arrives, with the destination that NAT
     has given it, and which programs listen; None for another host."""
 
-    explanation: Explanation
+    explanation: ExplainedPacket
     arriving: Packet
     listening: tuple[ListeningSocket, ...] | None
 
@@ -108,7 +108,7 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     listening = None
     if options.host is None and not _is_sent_on(explanation.journey):
         listening = _listening(arriving)
-    answer = Answer(explanation, arriving, listening)
+    answer = PortAnswer(explanation, arriving, listening)
     _print(answer, with_notes(rules, packet, beds), options)
     return int(not answer.yes)
 
@@ -126,7 +126,7 @@ def read_question(words: Sequence[str]) -> PacketWords:
     if not 2 <= len(words) <= 3:
         raise PacketWordsError("expected FROM PORT or FROM TO PORT, as in: why 10.1.2.3 5432")
     port, protocol = _port(words[-1])
-    source, destination = _end(words[0]), End()
+    source, destination = _end(words[0]), Endpoint()
     if len(words) > 2:
         destination = _end(words[1])
     if source.address is None and destination.address is None:
@@ -134,9 +134,9 @@ def read_question(words: Sequence[str]) -> PacketWords:
     return PacketWords(protocol, source, replace(destination, port=port))
 
 
-def _end(word: str) -> End:
+def _end(word: str) -> Endpoint:
     if word == HERE:
-        return End()
+        return Endpoint()
     end = read_end(word)
     if end.port is not None:
         raise PacketWordsError(f"{word!r} has a port: give it as the last word")
@@ -194,21 +194,21 @@ def _listening(packet: Packet) -> tuple[ListeningSocket, ...] | None:
     return tuple(found)
 
 
-def _print(answer: Answer, rules: RulesetSource, options: argparse.Namespace) -> None:
+def _print(answer: PortAnswer, rules: RulesetSource, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(_document(answer, rules)))
     else:
         print("\n".join(answer_lines(answer, rules, AnswerPainter())))
 
 
-def _document(answer: Answer, rules: RulesetSource) -> dict[str, Any]:
+def _document(answer: PortAnswer, rules: RulesetSource) -> dict[str, Any]:
     programs = None
     if answer.listening is not None:
         programs = [str(one.program) for one in answer.listening]
     return {"reachable": answer.yes, "listening": programs, **explanation_document(answer.explanation, rules)}
 
 
-def answer_lines(answer: Answer, rules: RulesetSource, ink: AnswerPainter) -> Iterator[str]:
+def answer_lines(answer: PortAnswer, rules: RulesetSource, ink: AnswerPainter) -> Iterator[str]:
     """The answer in sentences."""
     explanation = answer.explanation
     yield from wrapped(_head(answer), "", _paint(answer, ink))
@@ -225,13 +225,13 @@ def answer_lines(answer: Answer, rules: RulesetSource, ink: AnswerPainter) -> It
         yield from wrapped(f"note: {note}", "")
 
 
-def _paint(answer: Answer, ink: AnswerPainter) -> Any:
+def _paint(answer: PortAnswer, ink: AnswerPainter) -> Any:
     if answer.yes:
         return ink.good
     return ink.bad
 
 
-def _head(answer: Answer) -> str:
+def _head(answer: PortAnswer) -> str:
     packet = answer.explanation.journey.packet
     port = f"port {packet.destination_port}/{packet.protocol}"
     if isinstance(answer.explanation.journey, Undecided):
@@ -291,7 +291,7 @@ def _remedy_lines(remedy: Remedy | None, ink: AnswerPainter) -> Iterator[str]:
 
 
 def _reply_lines(
-    explanation: Explanation, reply: Journey | Undecided, rules: RulesetSource, ink: AnswerPainter
+    explanation: ExplainedPacket, reply: Journey | Undecided, rules: RulesetSource, ink: AnswerPainter
 ) -> Iterator[str]:
     """Nothing for an answer that comes back."""
     if isinstance(reply, Journey) and reply.verdict is Verdict.ACCEPT:

@@ -12,25 +12,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwguardd.denials.aggregation import Flow
-from fwguardd.denials.model import (
-    Arp,
-    Extent,
-    Icmp,
-    Incomplete,
-    Ipsec,
-    IPv4,
-    IPv6,
-    Tcp,
-    Udp,
-    icmp_type_name,
-)
+from fwguardd.denials.model import Arp, Extent, Icmp, Incomplete, Ipsec, IPv4, IPv6, Tcp, Udp, icmp_type_name
 from fwguardd.denials.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fwguardd.denials.aggregation import FlowSummary
-    from fwguardd.denials.model import Denial, FragmentHeader, Hardware, Network, Owner, Packet, Transport, Watched
+    from fwguardd.denials.model import (
+        Denial,
+        FragmentHeader,
+        Hardware,
+        InnerPacket,
+        Network,
+        SocketOwner,
+        Transport,
+        Watched,
+    )
     from fwguardd.denials.scan import Notice
 
 FieldValue: TypeAlias = str | int | tuple[str, ...]
@@ -69,7 +67,7 @@ def denial_fields(denial: Denial) -> dict[str, FieldValue]:
     return {key: value for key, value in found.items() if value not in (None, ())}
 
 
-def _owner_fields(owner: Owner | None) -> _Fields:
+def _owner_fields(owner: SocketOwner | None) -> _Fields:
     if owner is None:
         return {}
     return {"uid": owner.uid, "gid": owner.gid}
@@ -175,7 +173,7 @@ def _icmp_fields(message: Icmp) -> _Fields:
     }
 
 
-def _embedded_fields(packet: Packet | None) -> _Fields:
+def _embedded_fields(packet: InnerPacket | None) -> _Fields:
     if packet is None or packet.network is None:
         return {}
     found: dict[str, FieldValue | None] = {"inner_src": packet.network.src, "inner_dst": packet.network.dst}

@@ -20,11 +20,11 @@ from fwguardd.denials.model import (
     FragmentHeader,
     Icmp,
     Incomplete,
+    InnerPacket,
     Ipsec,
     IPv4,
     IPv6,
     OptionsHeader,
-    Packet,
     Tcp,
     Udp,
 )
@@ -313,10 +313,10 @@ def _read_icmpv6_error(copy: Copy, start: int, *, embedded: bool) -> Icmp:
     return Icmp("ipv6-icmp", kind, code, pointer=pointer, mtu=mtu, embedded=packet)
 
 
-def _read_embedded(copy: Copy, start: int, read: _Reader) -> Packet:
+def _read_embedded(copy: Copy, start: int, read: _Reader) -> InnerPacket:
     """The packet that an error message is about. Most are short, and that does not make the message short."""
     inner = Copy(copy.data, copy.length)
-    packet = Packet(*read(inner, start, embedded=True))
+    packet = InnerPacket(*read(inner, start, embedded=True))
     copy.is_cut = copy.is_cut or inner.is_cut
     return packet
 

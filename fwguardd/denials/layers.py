@@ -21,11 +21,11 @@ from fwguardd.denials.model import (
     FragmentHeader,
     Hardware,
     Incomplete,
+    InnerPacket,
     Ipsec,
     IPv4,
     IPv6,
     OptionsHeader,
-    Packet,
 )
 from fwguardd.denials.transport import (
     IPV4_READERS,
@@ -278,24 +278,24 @@ def _unmarked_stop(text: str, position: int, *, later_fragment: bool) -> Ipsec |
     return Ipsec("esp", None)
 
 
-def _read_embedded_ipv4(text: str, position: int) -> tuple[Packet, int]:
+def _read_embedded_ipv4(text: str, position: int) -> tuple[InnerPacket, int]:
     """The IPv4 packet inside the brackets of an ICMP error, up to the closing bracket."""
     truncated = grammar.TRUNCATED.match(text, position)
     if truncated is not None:
-        return Packet(None, None), truncated.end()
+        return InnerPacket(None, None), truncated.end()
     network, proto, position = _read_ipv4(text, position)
     transport, position, _ = _read_ipv4_payload(text, position, network, proto, None)
-    return Packet(network, transport), position
+    return InnerPacket(network, transport), position
 
 
-def _read_embedded_ipv6(text: str, position: int) -> tuple[Packet, int]:
+def _read_embedded_ipv6(text: str, position: int) -> tuple[InnerPacket, int]:
     """The IPv6 packet inside the brackets of an ICMPv6 error, up to the closing bracket."""
     truncated = grammar.TRUNCATED.match(text, position)
     if truncated is not None:
-        return Packet(None, None), truncated.end()
+        return InnerPacket(None, None), truncated.end()
     network, proto, position = _read_ipv6(text, position)
     transport, position, _ = _read_ipv6_payload(text, position, network, proto, None)
-    return Packet(network, transport), position
+    return InnerPacket(network, transport), position
 
 
 def read_arp(text: str, position: int) -> tuple[Arp, int]:

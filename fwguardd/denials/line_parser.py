@@ -23,7 +23,7 @@ from fwguardd.denials import grammar
 from fwguardd.denials.aggregation import Flow, FlowPacket, is_udp_request
 from fwguardd.denials.grammar import GrammarError, compress_ipv6, escaped_length, kernel_escaped
 from fwguardd.denials.layers import LinkReader, read_arp, read_ip, read_payload
-from fwguardd.denials.model import Denial, Extent, IPv4, Owner, PacketFamily, Unparsed
+from fwguardd.denials.model import Denial, Extent, IPv4, PacketFamily, SocketOwner, Unparsed
 from fwguardd.denials.transport import Ending, bare
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _is_cut(text: str, position: int) -> bool:
     return grammar.SHORTEST_CUT_LINE <= length <= grammar.LONGEST_LINE and len(text) - position <= grammar.LONGEST_LAYER
 
 
-def _read_tail(line: str, position: int, ending: Ending) -> tuple[Owner | None, int | None]:
+def _read_tail(line: str, position: int, ending: Ending) -> tuple[SocketOwner | None, int | None]:
     """Owner and mark. The kernel prints neither after it has stopped in the middle of a packet."""
     match = grammar.TAIL.match(line, position)
     if match is None or match.end() != len(line) or ending in _STOPS:
@@ -173,7 +173,7 @@ def _read_tail(line: str, position: int, ending: Ending) -> tuple[Owner | None, 
     uid, gid, mark_digits = match.groups()
     owner = mark = None
     if uid:
-        owner = Owner(int(uid), int(gid))
+        owner = SocketOwner(int(uid), int(gid))
     if mark_digits:
         mark = int(mark_digits, 16)
     return owner, mark

@@ -220,7 +220,7 @@ class Icmp:
     """Offset in bytes of the fault that a parameter problem reports."""
     gateway: str | None = None
     mtu: int | None = None
-    embedded: Packet | None = None
+    embedded: InnerPacket | None = None
     """The head of the packet that an error message is about."""
     available: int | None = None
     """Bytes of the message, when there were too few for its type."""
@@ -254,7 +254,7 @@ Transport: TypeAlias = Tcp | Udp | Icmp | Ipsec | Bare | Incomplete
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class InnerPacket:
     """The packet inside an ICMP error; `network` is None when not even its IP header was there."""
 
     network: IPv4 | IPv6 | None
@@ -262,7 +262,7 @@ class Packet:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class SocketOwner:
     """The process that sent a local packet: its user and group id (fsuid and fsgid) in the initial user namespace."""
 
     uid: int
@@ -281,7 +281,7 @@ class Denial:
     family: PacketFamily
     network: Network | None
     transport: Transport | None
-    owner: Owner | None
+    owner: SocketOwner | None
     mark: int | None
     extent: Extent
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.denials.headers import Copy, read_arp, read_ipv4, read_ipv6
-from fwguardd.denials.model import Denial, Devices, Extent, Hardware, Owner, PacketFamily
+from fwguardd.denials.model import Denial, Devices, Extent, Hardware, PacketFamily, SocketOwner
 from fwguardd.kernel.nflog_message import ARPHRD_ETHER, COPIED
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ def _payload(packet: LoggedPacket) -> bytes:
     return packet.payload
 
 
-def _owner(packet: LoggedPacket) -> Owner | None:
+def _owner(packet: LoggedPacket) -> SocketOwner | None:
     uid, gid = packet.uid, packet.gid
     if uid is None or gid is None:
         return None
-    return Owner(uid, gid)
+    return SocketOwner(uid, gid)
 
 
 def _family(packet: LoggedPacket) -> PacketFamily:

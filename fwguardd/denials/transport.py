@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fwguardd.denials import grammar
 from fwguardd.denials.grammar import GrammarError
-from fwguardd.denials.model import Bare, Icmp, Incomplete, Ipsec, Packet, Tcp, Transport, Udp
+from fwguardd.denials.model import Bare, Icmp, Incomplete, InnerPacket, Ipsec, Tcp, Transport, Udp
 
 if TYPE_CHECKING:
     import re
@@ -34,7 +34,7 @@ class Ending(Enum):
     """The packet was too short, and nothing follows."""
 
 
-Embed: TypeAlias = Callable[[str, int], tuple[Packet, int]]
+Embed: TypeAlias = Callable[[str, int], tuple[InnerPacket, int]]
 _Read: TypeAlias = tuple[Transport, int, Ending]
 Reader: TypeAlias = Callable[[str, int, Embed | None], _Read]
 
@@ -218,7 +218,7 @@ def _echo(text: str, position: int, proto: str, kind: int, code: int) -> _Read:
     return Icmp(proto, kind, code, ident=int(match[1]), seq=int(match[2])), match.end(), _OPEN
 
 
-def _brackets(text: str, position: int, embed: Embed | None) -> tuple[Packet | None, int]:
+def _brackets(text: str, position: int, embed: Embed | None) -> tuple[InnerPacket | None, int]:
     """The embedded packet, if the kernel shows it: nftables' egress rules show none, not even of the outermost."""
     if embed is None or not text.startswith("[", position):
         return None, position

@@ -14,15 +14,7 @@ from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import look_of
 from fwguardd.enforce.others import Newcomers, record, without_removed
-from fwguardd.enforce.record import (
-    Cause,
-    begin,
-    end,
-    keep,
-    new_in_force,
-    store_errors_reported,
-    write_boot_files,
-)
+from fwguardd.enforce.record import Cause, begin, end, keep, new_in_force, store_errors_reported, write_boot_files
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
     load_failed,

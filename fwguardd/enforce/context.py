@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class RecordedHost:
     """What a revision records of the host: the tool, the kernel's release, and the id of this boot."""
 
     tool: Tool
@@ -117,7 +117,7 @@ class Context:
     preserve: Preserve
     repair: bool
     store: RevisionStore
-    host: Host
+    host: RecordedHost
     emit: Emit
     why_not: str = ""
     emergency_dir: Path | None = None

@@ -32,7 +32,7 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from fwguardd.enforce.prover import Beds
+    from fwguardd.enforce.prover import BedMaker
     from fwguardd.packets.host import Host
     from fwguardd.packets.invariants import Invariant
     from fwguardd.ruleset.model import Family
@@ -56,7 +56,7 @@ def check_invariants(
     invariants: Sequence[Invariant],
     rulesets: Rulesets,
     host: Host,
-    beds: Beds,
+    beds: BedMaker,
     sets: Iterable[SetFile] = (),
     *,
     undecided_fails: bool,
@@ -115,7 +115,7 @@ class _Checking:
         return undecided(invariant, f"not decided within the time limit of {self.seconds:g} s for all invariants")
 
 
-def _sent(result: InvariantResult, rulesets: Rulesets, host: Host, beds: Beds) -> InvariantResult:
+def _sent(result: InvariantResult, rulesets: Rulesets, host: Host, beds: BedMaker) -> InvariantResult:
     """The result; that of a violation with what the kernel did with its packet. Each has a bed of its own: an address
     that the host is given for one packet would be on the way of another."""
     test = witness_test(result)

@@ -20,7 +20,7 @@ from fwguardd.enforce.validate import Valid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.cgroups import ProcessKind
 from fwguardd.ruleset.model import Ruleset
-from fwguardd.ruleset.others import Others, Place, Standing, additions, of_standing, remember
+from fwguardd.ruleset.others import Others, RuleOrChain, Standing, additions, of_standing, remember
 from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
@@ -122,7 +122,7 @@ def record(context: Context, others: Others) -> None:
         context.store.remember_others(others)
 
 
-def _report_kept(context: Context, places: Sequence[Place], authors: Authors) -> None:
+def _report_kept(context: Context, places: Sequence[RuleOrChain], authors: Authors) -> None:
     settings = "; ".join(place.setting for place in places[:MOST_LISTED])
     message = (
         f"{_rules(places)} of another program is kept: {places[0]}, added by {authors}. It is not reported again. To "
@@ -131,7 +131,7 @@ def _report_kept(context: Context, places: Sequence[Place], authors: Authors) ->
     context.emit(events.OTHERS_KEPT, message, others=_listed(places), **authors.fields())
 
 
-def _report_undecided(context: Context, places: Sequence[Place], authors: Authors) -> None:
+def _report_undecided(context: Context, places: Sequence[RuleOrChain], authors: Authors) -> None:
     who = "it is not known by which process"
     if authors:
         who = f"by {authors}, which is not known to be a service"
@@ -142,20 +142,20 @@ def _report_undecided(context: Context, places: Sequence[Place], authors: Author
     context.emit(events.OTHERS_UNDECIDED, message, others=_listed(places), **authors.fields())
 
 
-def _rules(places: Sequence[Place]) -> str:
+def _rules(places: Sequence[RuleOrChain]) -> str:
     if len(places) == 1:
         return "1 rule"
     return f"each of {len(places)} rules"
 
 
-def _listed(places: Sequence[Place]) -> list[str]:
+def _listed(places: Sequence[RuleOrChain]) -> list[str]:
     listed = [str(place) for place in places[:MOST_LISTED]]
     if len(places) > MOST_LISTED:
         listed.append(f"… and {len(places) - MOST_LISTED} more")
     return listed
 
 
-def unknown_before_first_load(context: Context, state: State, accepted: Valid) -> tuple[Place, ...]:
+def unknown_before_first_load(context: Context, state: State, accepted: Valid) -> tuple[RuleOrChain, ...]:
     """What the first load of accepted files would remove, and no administrator has decided about. Raises KernelError.
 
     The boot loader loads the emergency set where there is no revision yet: its rules are not unknown.
@@ -169,7 +169,7 @@ def unknown_before_first_load(context: Context, state: State, accepted: Valid) -
     return tuple(place for place in found if place not in own)
 
 
-def _of_emergency_set(context: Context) -> frozenset[Place]:
+def _of_emergency_set(context: Context) -> frozenset[RuleOrChain]:
     """The rules of the emergency set; none where there is no such set, or it is refused."""
     if context.emergency_dir is None:
         return frozenset()
@@ -179,21 +179,21 @@ def _of_emergency_set(context: Context) -> frozenset[Place]:
     return frozenset(_places(emergency.rehearsed.rulesets))
 
 
-def _unknown(context: Context, state: State, wanted: Mapping[Family, Ruleset]) -> tuple[Place, ...]:
+def _unknown(context: Context, state: State, wanted: Mapping[Family, Ruleset]) -> tuple[RuleOrChain, ...]:
     decided = {other.place for other in state.others if other.standing is not Standing.UNDECIDED}
     look = look_at(context.kernel, wanted, context.preserve.remembering(()))
     return tuple(place for place in additions(look.differences()) if place not in decided)
 
 
-def _places(rulesets: Mapping[Family, Ruleset]) -> Iterable[Place]:
+def _places(rulesets: Mapping[Family, Ruleset]) -> Iterable[RuleOrChain]:
     for family, ruleset in rulesets.items():
         for table, chain in ruleset.chains():
-            yield Place(family, table.name, chain.name)
+            yield RuleOrChain(family, table.name, chain.name)
             for rule in chain.rules:
-                yield Place(family, table.name, chain.name, rule.text)
+                yield RuleOrChain(family, table.name, chain.name, rule.text)
 
 
-def remember_found(context: Context, state: State, places: Sequence[Place]) -> State:
+def remember_found(context: Context, state: State, places: Sequence[RuleOrChain]) -> State:
     """The state that remembers what was in the kernel before the first load, to be decided about."""
     decided = tuple(other for other in state.others if other.standing is not Standing.UNDECIDED)
     others = remember(decided, places, FOUND, time.time(), Standing.UNDECIDED)
@@ -201,12 +201,12 @@ def remember_found(context: Context, state: State, places: Sequence[Place]) -> S
     return replace(state, others=others)
 
 
-def take_over_reason(places: Sequence[Place]) -> str:
+def take_over_reason(places: Sequence[RuleOrChain]) -> str:
     """Why files are held before the first load."""
     return f"the tables of the rule files hold {counted(len(places), 'rule')} that fwguardd did not load"
 
 
-def how_to_take_over(places: Sequence[Place]) -> str:
+def how_to_take_over(places: Sequence[RuleOrChain]) -> str:
     """What an administrator can do about rules that are there before the first load."""
     listed = "; ".join(map(str, places[:MOST_LISTED]))
     return (

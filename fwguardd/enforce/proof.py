@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import loaded_before
 from fwguardd.enforce.look import look_at, look_of
-from fwguardd.enforce.prover import ProofRequest, Prover, Watched, needed_for
+from fwguardd.enforce.prover import ProofRequest, ProtectedPeers, Prover, needed_for
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
@@ -169,7 +169,7 @@ class _Work:
     guarded: list[Guarded] = field(init=False)
 
     def __post_init__(self) -> None:
-        watched = Watched()
+        watched = ProtectedPeers()
         if self.prover.watched is not None:
             watched = self.prover.watched(self.host)
         self.cases = cases_of(self.tests, interfaces_of(self.host), reached_by(self.host))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Rulesets = Mapping[Family, Ruleset]
 
 
-class Beds(Protocol):
+class BedMaker(Protocol):
     """Makes beds. `fwguardd.kernel.bed.Beds` makes the real ones."""
 
     def prove(self, rulesets: Rulesets, host: Host) -> AbstractContextManager[Bed]:
@@ -28,7 +28,7 @@ class Beds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ProtectedPeers:
     """Who must not be locked out: the live ssh sessions, and those that the settings list."""
 
     sessions: tuple[SshSession, ...] = ()
@@ -42,10 +42,10 @@ class Prover:
     kernel was last seen to hold; where a family is missing, it is read. ``may_watch`` is False where it is certain,
     without the network of the host, that nobody has to be watched."""
 
-    beds: Beds
+    beds: BedMaker
     read_host: Callable[[], Host]
     undecided_fails: bool = False
-    watched: Callable[[Host], Watched] | None = None
+    watched: Callable[[Host], ProtectedPeers] | None = None
     shown: Callable[[], Rulesets] = dict
     may_watch: Callable[[], bool] = lambda: True
 

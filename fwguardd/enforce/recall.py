@@ -31,7 +31,7 @@ from fwguardd.enforce.rollback import load_emergency_set
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import find_drift
-from fwguardd.enforce.unknown import Unknown, UnverifiedState
+from fwguardd.enforce.unknown import UnknownState, UnverifiedState
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.model import FAMILIES
@@ -49,7 +49,7 @@ def recall(context: Context) -> State:
     With another tool or kernel the files are validated again, since what these accept may differ.
     """
     touched, others = context.store.touched(), context.store.others()
-    return _read(context, State(touched=touched, unknown=frozenset(Unknown), others=others))
+    return _read(context, State(touched=touched, unknown=frozenset(UnknownState), others=others))
 
 
 def recall_again(context: Context, state: State) -> State:
@@ -59,21 +59,24 @@ def recall_again(context: Context, state: State) -> State:
     """
     if state.unknown:
         state = _read(context, state)
-    if Unknown.REVISION in state.unknown:
+    if UnknownState.REVISION in state.unknown:
         state = _keep_kernel(context, state)
     return state
 
 
 def _read(context: Context, state: State) -> State:
     unknown = state.unknown
-    if Unknown.REVISION in unknown:
+    if UnknownState.REVISION in unknown:
         state = _read_revision(context, state)
-    if Unknown.PENDING in unknown:
+    if UnknownState.PENDING in unknown:
         state = _read_pending(context, state)
-    if Unknown.HELD in unknown:
+    if UnknownState.HELD in unknown:
         state = _read_held(context, state)
     report_faults(context)
-    if unknown & {Unknown.REVISION, Unknown.PENDING} and not state.unknown & {Unknown.REVISION, Unknown.PENDING}:
+    if unknown & {UnknownState.REVISION, UnknownState.PENDING} and not state.unknown & {
+        UnknownState.REVISION,
+        UnknownState.PENDING,
+    }:
         _complete_boot_files(context, state)
     return state
 
@@ -81,14 +84,14 @@ def _read(context: Context, state: State) -> State:
 def _read_revision(context: Context, state: State) -> State:
     newest = context.store.newest()
     if isinstance(newest, NotKept):
-        return replace(state, unknown=state.unknown - {Unknown.REVISION})
+        return replace(state, unknown=state.unknown - {UnknownState.REVISION})
     revision = _newest_copy(context, newest, context.store.boot_copy())
     if revision is None:
         return state
     in_force = in_force_of(revision)
     if revision.kind is RevisionKind.OPEN:
         in_force = replace(in_force, file_digests=files_before_opening(context.store))
-    state = replace(state, in_force=in_force, unknown=state.unknown - {Unknown.REVISION})
+    state = replace(state, in_force=in_force, unknown=state.unknown - {UnknownState.REVISION})
     if (revision.backend, revision.tool_version, revision.kernel) != stamp(context) and not state.is_open:
         state = state.to_validate_again()
     return state
@@ -138,15 +141,15 @@ def _believed(context: Context, revision: Revision, copy: Revision) -> Revision:
 def _read_pending(context: Context, state: State) -> State:
     pending = context.store.pending()
     if isinstance(pending, UnreadableNote):
-        if not pending.lost or Unknown.REVISION in state.unknown:
+        if not pending.lost or UnknownState.REVISION in state.unknown:
             return state
         pending = _expired_confirmation(context, state)
         with store_errors_reported(context):
             context.store.set_pending(pending)
-    state = replace(state, unknown=state.unknown - {Unknown.PENDING})
+    state = replace(state, unknown=state.unknown - {UnknownState.PENDING})
     if pending is None:
         return state
-    if Unknown.REVISION not in state.unknown and pending.number < state.revision:
+    if UnknownState.REVISION not in state.unknown and pending.number < state.revision:
         # It could not be removed when it had ended. The revision in force is none of its concern.
         with store_errors_reported(context):
             context.store.clear_pending()
@@ -188,7 +191,7 @@ def _read_held(context: Context, state: State) -> State:
         with store_errors_reported(context):
             context.store.release()
         held = None
-    state = replace(state, held=held, unknown=state.unknown - {Unknown.HELD})
+    state = replace(state, held=held, unknown=state.unknown - {UnknownState.HELD})
     if held is not None and held.reason.endswith(INTERRUPTED):
         return _with_interrupted(context, state, held)
     return state
@@ -211,7 +214,7 @@ def _hold_all(context: Context, state: State, note: UnreadableNote) -> State:
     if note.lost:
         with store_errors_reported(context):
             context.store.hold(held.digest, held.reason)
-        state = replace(state, unknown=state.unknown - {Unknown.HELD})
+        state = replace(state, unknown=state.unknown - {UnknownState.HELD})
     return state
 
 
@@ -286,7 +289,7 @@ def _write_revision(context: Context, state: State) -> State:
 
 
 def _write_pending(context: Context, state: State) -> None:
-    if Unknown.PENDING in state.unknown or context.store.pending() == state.pending:
+    if UnknownState.PENDING in state.unknown or context.store.pending() == state.pending:
         return
     if state.pending is None:
         context.store.clear_pending()
@@ -295,7 +298,7 @@ def _write_pending(context: Context, state: State) -> None:
 
 
 def _write_held(context: Context, state: State) -> None:
-    if Unknown.HELD in state.unknown or context.store.held() == state.held:
+    if UnknownState.HELD in state.unknown or context.store.held() == state.held:
         return
     if state.held is None:
         context.store.release()
@@ -327,9 +330,9 @@ def _keep_kernel(context: Context, state: State) -> State:
     )
     context.emit(events.STATE_DAMAGED, message)
     pending = _pending_as(context, state.pending, newest.number, found.revision)
-    for_boot = pending is None and Unknown.PENDING not in state.unknown
+    for_boot = pending is None and UnknownState.PENDING not in state.unknown
     unrecorded = keep(context, found, (), why, for_boot=for_boot)
-    known = state.unknown - {Unknown.REVISION}
+    known = state.unknown - {UnknownState.REVISION}
     return replace(state, in_force=found, pending=pending, unknown=known, unrecorded=unrecorded)
 
 

@@ -45,7 +45,7 @@ from fwguardd.enforce.reports import listed, load_failed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
 from fwguardd.enforce.schedule import Due
 from fwguardd.enforce.state import RefusedFiles, State
-from fwguardd.enforce.unknown import Unknown
+from fwguardd.enforce.unknown import UnknownState
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import InForce
     from fwguardd.enforce.validate import Valid, Validation
     from fwguardd.ruleset.model import Finding
-    from fwguardd.ruleset.others import Place
+    from fwguardd.ruleset.others import RuleOrChain
 
 MANUAL = "apply: manual"
 """Why files are held where the settings say that only a reload applies them."""
@@ -103,7 +103,7 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
     again = request.why.cause in _TRY_AGAIN and state.waits_with(snapshot.digest)
     if state.knows(snapshot.digest) and not again:
         return _enforce_known(context, state, snapshot, request)
-    if Unknown.PENDING in state.unknown:
+    if UnknownState.PENDING in state.unknown:
         return enforce(context, state, request.authors)
     if again or not request.look_only:
         why_held = ""
@@ -337,7 +337,7 @@ def _not_rehearsed(context: Context, state: State, reason: str, authors: Authors
     return outcome
 
 
-def _not_taken_over(context: Context, state: State, snapshot: Snapshot, unknown: Sequence[Place]) -> Failed:
+def _not_taken_over(context: Context, state: State, snapshot: Snapshot, unknown: Sequence[RuleOrChain]) -> Failed:
     """Hold the files before the first load, since it would remove rules that no administrator has decided about."""
     state = hold(context, remember_found(context, state, unknown), snapshot.digest, take_over_reason(unknown))
     message = how_to_take_over(unknown)

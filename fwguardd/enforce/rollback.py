@@ -42,7 +42,7 @@ from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, repo
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import EMERGENCY_CAUSE, State
 from fwguardd.enforce.transaction import RolledBackError, Unchanged, put_in_force
-from fwguardd.enforce.unknown import Unknown
+from fwguardd.enforce.unknown import UnknownState
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
@@ -308,7 +308,7 @@ def put_recorded(
         refused=None,
         blocked="",
         unverified=None,
-        unknown=state.unknown - {Unknown.REVISION},
+        unknown=state.unknown - {UnknownState.REVISION},
         unrecorded=unrecorded,
         others=newcomers.others,
     )

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.answering import HANGS, NotAnsweringError, answered
-from fwguardd.enforce.trusted_path import Place, UntrustedPathError, distrust, trusted_place
+from fwguardd.enforce.trusted_path import TrustedPlace, UntrustedPathError, distrust, trusted_place
 from fwguardd.escaping import printable_name
 from fwguardd.kernel.processes import TRANSIENT
 from fwguardd.ruleset.expiry import without_ended
@@ -303,7 +303,7 @@ def _read_entry(directory: int, path: Path, name: str, *, draft: bool) -> RuleFi
     if draft:
         return read_rule_file(path, draft=True)
     shown = printable_name(str(path))
-    place = Place(directory, name, str(path))
+    place = TrustedPlace(directory, name, str(path))
     try:
         if not stat.S_ISLNK(place.status().st_mode):
             return _read_at(place, path)
@@ -312,7 +312,7 @@ def _read_entry(directory: int, path: Path, name: str, *, draft: bool) -> RuleFi
     return read_rule_file(path)
 
 
-def _read_at(place: Place, path: Path) -> RuleFile | Finding:
+def _read_at(place: TrustedPlace, path: Path) -> RuleFile | Finding:
     """The file at the checked place that a path leads to. Raises OSError.
 
     A message about a rule quotes the rule. So a symbolic link must lead to a file that is meant to hold rules: of a
@@ -327,7 +327,7 @@ def _read_at(place: Place, path: Path) -> RuleFile | Finding:
     return _read_stable(place.open(_FILE), shown, resolved)
 
 
-def _unnamed(place: Place, path: Path, resolved: str) -> Finding | None:
+def _unnamed(place: TrustedPlace, path: Path, resolved: str) -> Finding | None:
     """A finding if a symbolic link leads to a file whose name has another ending."""
     ending = path.suffix
     if path.name.endswith(TESTS_ENDING):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.kernel_state import FilesReport, FilesState, KernelState, Measured
-from fwguardd.enforce.unknown import Unknown, UnverifiedState
+from fwguardd.enforce.unknown import UnknownState, UnverifiedState
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned, builtin_chains
 from fwguardd.ruleset.model import FAMILIES, Findings
 from fwguardd.ruleset.others import Others, Standing, of_standing
@@ -115,7 +115,7 @@ class State:
     pending: PendingConfirmation | None = None
     touched: Owned = frozenset()
     unverified: UnverifiedState | None = None
-    unknown: frozenset[Unknown] = frozenset()
+    unknown: frozenset[UnknownState] = frozenset()
     fallback: InForce | None = None
     unrecorded: Revision | None = None
     compared: float | None = None
@@ -199,7 +199,7 @@ class State:
             clauses.append(str(files))
         if self.pending is not None and not self.pending.opening:
             clauses.append(f"revision {self.pending.number} waits to be confirmed")
-        if Unknown.PENDING in self.unknown:
+        if UnknownState.PENDING in self.unknown:
             clauses.append("whether a revision waits to be confirmed cannot be read")
         return "; ".join(clauses)
 
@@ -211,7 +211,7 @@ class State:
     def kernel_state(self) -> KernelState:
         """What the kernel held when it was compared last, in one word."""
         conditions = (
-            (Unknown.REVISION in self.unknown or self.unverified is not None, KernelState.UNVERIFIED),
+            (UnknownState.REVISION in self.unknown or self.unverified is not None, KernelState.UNVERIFIED),
             (self.is_emergency, KernelState.EMERGENCY),
             (self.in_force is None, KernelState.UNMANAGED),
             (self.is_open, KernelState.OPEN),
@@ -262,7 +262,7 @@ class State:
         return facts
 
     def _not_known(self) -> str:
-        if Unknown.REVISION in self.unknown:
+        if UnknownState.REVISION in self.unknown:
             return "the newest revision cannot be read; what the kernel holds is kept"
         if self.unverified is None:
             return f"the kernel has not been compared with revision {self.revision} yet"

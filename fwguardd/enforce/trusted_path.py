@@ -44,7 +44,7 @@ class UntrustedPathError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TrustedPlace:
     """Where a path leads: a checked directory by its descriptor, and a name in it that is not a symbolic link.
 
     ``resolved`` is the path without symbolic links.
@@ -64,7 +64,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def trusted_place(path: Path) -> Iterator[Place]:
+def trusted_place(path: Path) -> Iterator[TrustedPlace]:
     """Where a path leads. Every directory above the last component is checked; the last one is left to the caller.
 
     Raises UntrustedPathError, and OSError where a component is missing or cannot be read.
@@ -113,7 +113,7 @@ class _Walk:
             os.close(self._at)
             self._at = -1
 
-    def to_the_end(self) -> Place:
+    def to_the_end(self) -> TrustedPlace:
         """Go to the last directory. Raises UntrustedPathError, OSError."""
         self._enter(os.open("/", _DIRECTORY), "/")
         while self._left:
@@ -127,8 +127,8 @@ class _Walk:
             elif self._left:
                 self._enter(os.open(name, _DIRECTORY, dir_fd=self._at), resolved)
             else:
-                return Place(self._at, name, resolved)
-        return Place(self._at, ".", self._resolved)
+                return TrustedPlace(self._at, name, resolved)
+        return TrustedPlace(self._at, ".", self._resolved)
 
     def _follow(self, target: str) -> None:
         self._links += 1

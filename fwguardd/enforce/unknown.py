@@ -26,7 +26,7 @@ class UnverifiedState(Enum):
     """Whether anything drifted, because a table of ours holds a rule that iptables cannot show."""
 
 
-class Unknown(Enum):
+class UnknownState(Enum):
     """What the state directory holds and could not be read. Each pass tries to read it again."""
 
     REVISION = "revision"

@@ -52,7 +52,7 @@ class NoEntryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConntrackEntry:
     """A connection, by its original direction. ``icmp`` is the type, the code and the identifier."""
 
     family: int
@@ -94,7 +94,7 @@ class Entry:
         return content
 
 
-def entries_for(packet: Packet, number: int, translated: View | None = None) -> list[Entry]:
+def entries_for(packet: Packet, number: int, translated: View | None = None) -> list[ConntrackEntry]:
     """The entries that give this packet its state, the master before what it expects. ``translated`` is what NAT made
     of the first packet of the connection. Raises NoEntryError."""
     if packet.state is ConnectionState.ESTABLISHED:
@@ -106,24 +106,28 @@ def entries_for(packet: Packet, number: int, translated: View | None = None) -> 
         raise NoEntryError(f"{packet.protocol} type {icmp_type(packet)} is never RELATED: only errors are")
     if is_icmp_error(packet):
         flow = quoted_flow(packet, number)
-        return [Entry(family, NUMBERS["udp"], flow.source, flow.destination, (flow.source_port, flow.destination_port))]
+        return [
+            ConntrackEntry(
+                family, NUMBERS["udp"], flow.source, flow.destination, (flow.source_port, flow.destination_port)
+            )
+        ]
     return list(_expected(packet, number))
 
 
-def _expected(packet: Packet, number: int) -> Iterator[Entry]:
+def _expected(packet: Packet, number: int) -> Iterator[ConntrackEntry]:
     """A control connection between both hosts, and the packet's own connection, which it expects."""
     family = _family(packet)
     master_port = 1024 + number % 60000
-    yield Entry(family, NUMBERS["tcp"], packet.source, packet.destination, (master_port, _MASTER_PORT))
+    yield ConntrackEntry(family, NUMBERS["tcp"], packet.source, packet.destination, (master_port, _MASTER_PORT))
     own = _established(packet, number)
-    yield Entry(
+    yield ConntrackEntry(
         own.family, own.protocol, own.source, own.destination, own.ports, own.icmp, replied=False, expected=True
     )
 
 
-def _established(packet: Packet, number: int) -> Entry:
+def _established(packet: Packet, number: int) -> ConntrackEntry:
     protocol = protocol_number(packet)
-    entry = Entry(_family(packet), protocol, packet.source, packet.destination)
+    entry = ConntrackEntry(_family(packet), protocol, packet.source, packet.destination)
     if packet.protocol in _REQUEST_OF:
         return _of_icmp(packet, number, entry)
     if packet.protocol in _PORTS:
@@ -133,7 +137,7 @@ def _established(packet: Packet, number: int) -> Entry:
     return entry
 
 
-def _of_icmp(packet: Packet, number: int, entry: Entry) -> Entry:
+def _of_icmp(packet: Packet, number: int, entry: ConntrackEntry) -> ConntrackEntry:
     """The entry of a question and its answer. Raises NoEntryError."""
     kind = icmp_type(packet)
     requests = _REQUEST_OF[packet.protocol]
@@ -163,13 +167,13 @@ class Connections:
     def __init__(self) -> None:
         """Raises OSError."""
         self._kernel = open_socket(NETLINK_NETFILTER)
-        self._made: list[Entry] = []
+        self._made: list[ConntrackEntry] = []
 
     def close(self) -> None:
         """Close the socket; the entries stay."""
         self._kernel.close()
 
-    def make(self, entries: list[Entry]) -> None:
+    def make(self, entries: list[ConntrackEntry]) -> None:
         """Make entries, the first of which is the master of those that are expected. Raises OSError."""
         for entry in entries:
             content = _content(entry, _SECONDS)
@@ -180,7 +184,7 @@ class Connections:
             self._ask(entry, _NEW, content, NLM_F_CREATE | NLM_F_EXCL)
             self._made.append(entry)
 
-    def add(self, entry: Entry, seconds: int) -> bool:
+    def add(self, entry: ConntrackEntry, seconds: int) -> bool:
         """Make the entry of a connection that exists, for so many seconds; False where there is one. Raises OSError."""
         number = self._answer(entry, _NEW, _content(entry, seconds), NLM_F_CREATE | NLM_F_EXCL)
         if number not in (0, errno.EEXIST):
@@ -193,12 +197,12 @@ class Connections:
             entry = self._made.pop()
             self._ask(entry, _DELETE, attribute(_ORIGINAL | _NESTED, entry.keys()[0]), 0)
 
-    def _ask(self, entry: Entry, command: int, content: bytes, flags: int) -> None:
+    def _ask(self, entry: ConntrackEntry, command: int, content: bytes, flags: int) -> None:
         number = self._answer(entry, command, content, flags)
         if number != 0 and command == _NEW:
             raise _not_made(number)
 
-    def _answer(self, entry: Entry, command: int, content: bytes, flags: int) -> object:
+    def _answer(self, entry: ConntrackEntry, command: int, content: bytes, flags: int) -> object:
         """The number of an error, 0 for none. Raises OSError."""
         body = FAMILY_HEADER.pack(entry.family, 0, 0) + content
         return ask(self._kernel, _SUBSYSTEM, command, body, NLM_F_ACK | flags)
@@ -211,13 +215,13 @@ def _not_made(number: object) -> OSError:
     return OSError(0, f"cannot make an entry of the connection table: {reason}")
 
 
-def _content(entry: Entry, seconds: int) -> bytes:
+def _content(entry: ConntrackEntry, seconds: int) -> bytes:
     """The attributes of an entry without translation."""
     content = attribute(_ORIGINAL | _NESTED, entry.keys()[0]) + attribute(_REPLY | _NESTED, entry.keys()[1])
     return content + _state(entry) + attribute(_TIMEOUT, struct.pack("!I", seconds))
 
 
-def _translation(entry: Entry, view: View) -> bytes:
+def _translation(entry: ConntrackEntry, view: View) -> bytes:
     """The attributes of NAT; nothing for what stays as it is. An echo reply is not translated here."""
     content = b""
     if entry.icmp is None and (view.destination, view.destination_port) != _end(entry.destination, entry.ports, 1):
@@ -242,7 +246,7 @@ def _nat(kind: int, address: bytes, port: int | None) -> bytes:
     return attribute(kind | _NESTED, content)
 
 
-def _state(entry: Entry) -> bytes:
+def _state(entry: ConntrackEntry) -> bytes:
     status = _CONFIRMED
     if entry.replied:
         status |= _SEEN_REPLY | _ASSURED

@@ -44,14 +44,14 @@ _QUERY_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KernelMessage:
     """A message of the kernel: its bytes, and when journald received it, in seconds since 1970."""
 
     message: bytes
     when: float
 
 
-Kept: TypeAlias = Entry | Lost
+Kept: TypeAlias = KernelMessage | Lost
 
 
 class JournalError(OSError):
@@ -212,7 +212,7 @@ def _is_of_kernel(document: dict[str, Any]) -> bool:
     return document.get("_TRANSPORT") == "kernel" and document.get("SYSLOG_FACILITY", "0") == "0"
 
 
-def read_document(document: dict[str, Any]) -> Entry | Lost | None:
+def read_document(document: dict[str, Any]) -> KernelMessage | Lost | None:
     """The kernel message or the loss that an entry of the journal reports; None for any other entry."""
     message = _bytes(document.get("MESSAGE"))
     if message is None:
@@ -224,7 +224,7 @@ def read_document(document: dict[str, Any]) -> Entry | Lost | None:
     usec = _text(document.get("__REALTIME_TIMESTAMP")) or ""
     if _USEC.fullmatch(usec) is None:
         return None
-    return Entry(message, int(usec) / 1_000_000)
+    return KernelMessage(message, int(usec) / 1_000_000)
 
 
 def _parse_missed(document: dict[str, Any], message: bytes) -> Lost | None:

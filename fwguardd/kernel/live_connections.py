@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.kernel.conntrack_entries import Connections, Entry
+from fwguardd.kernel.conntrack_entries import Connections, ConntrackEntry
 from fwguardd.kernel.ssh_sessions import TCP_ESTABLISHED, TCP_LISTEN, TCP_TABLES, address_in_table
 from fwguardd.packets.frames import NUMBERS
 
@@ -40,7 +40,7 @@ def track_live_connections(root: Path = SLASH) -> int:
     return made
 
 
-def live_connections(root: Path = SLASH) -> Iterator[Entry]:
+def live_connections(root: Path = SLASH) -> Iterator[ConntrackEntry]:
     """The established TCP connections with other hosts. Raises OSError."""
     for name in TCP_TABLES:
         path = root / name
@@ -48,7 +48,7 @@ def live_connections(root: Path = SLASH) -> Iterator[Entry]:
             yield from connections_in(path.read_text("utf-8", "replace"))
 
 
-def connections_in(table: str) -> Iterator[Entry]:
+def connections_in(table: str) -> Iterator[ConntrackEntry]:
     """Those in the text of /proc/net/tcp or tcp6 (proc(5))."""
     sockets = [line.split()[1:4] for line in table.splitlines()[1:]]
     listening = {_port(local) for local, _, state in sockets if state == TCP_LISTEN}
@@ -60,12 +60,12 @@ def connections_in(table: str) -> Iterator[Entry]:
             yield from _entry(ends)
 
 
-def _entry(ends: Sequence[str]) -> Iterator[Entry]:
+def _entry(ends: Sequence[str]) -> Iterator[ConntrackEntry]:
     """The entry of a connection between two ends; none for one within this host."""
     source, destination = (address_in_table(end.partition(":")[0]) for end in ends)
     if not source.is_loopback:
         ports = (_port(ends[0]), _port(ends[1]))
-        yield Entry(_FAMILIES[source.version], NUMBERS["tcp"], source, destination, ports)
+        yield ConntrackEntry(_FAMILIES[source.version], NUMBERS["tcp"], source, destination, ports)
 
 
 def _port(end: str) -> int:

@@ -21,14 +21,7 @@ import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from fwguardd.kernel.netlink import (
-    HEADER,
-    NETLINK_ADD_MEMBERSHIP,
-    SO_ATTACH_FILTER,
-    SOL_NETLINK,
-    open_socket,
-    receive,
-)
+from fwguardd.kernel.netlink import HEADER, NETLINK_ADD_MEMBERSHIP, SO_ATTACH_FILTER, SOL_NETLINK, open_socket, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from fwguardd.ruleset.rule_variants import (
     FIRST_PACKETS,
     PLACES,
     PROTOCOLS,
+    BuiltInChain,
     Part,
-    Place,
     extensions_of,
     jumps_to,
     listed_words,
@@ -132,7 +132,7 @@ class Trials:
             return known
         alone = _alone(culprit, refused.text)
         places = self._places_taken(refused.family, alone)
-        if Place(refused.table.name, refused.chain) in places:
+        if BuiltInChain(refused.table.name, refused.chain) in places:
             return known
         if places:
             message = f"the kernel refuses {culprit} in chain {refused.chain} of table {refused.table.name}"
@@ -149,7 +149,7 @@ class Trials:
                 return part
         return None
 
-    def _places_taken(self, family: Family, text: str) -> list[Place]:
+    def _places_taken(self, family: Family, text: str) -> list[BuiltInChain]:
         """The built-in chains in which a rule loads."""
         return [place for place in PLACES if not self.refuses(rule_in(family, place, text))]
 

@@ -33,13 +33,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.kernel.ipset_copies import make_copies_of_sets
 from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
 from fwguardd.kernel.named_objects import NamedObject, make_copies
-from fwguardd.kernel.processes import (
-    Command,
-    ProgramError,
-    Running,
-    restore_argv,
-    save_argv,
-)
+from fwguardd.kernel.processes import Command, ProgramError, Running, restore_argv, save_argv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd import events
-from fwguardd.metrics.model import HISTOGRAM, Family, counter, gauge
+from fwguardd.metrics.model import HISTOGRAM, MetricFamily, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +94,7 @@ class EventCounts:
         with self._lock:
             self._rules = tuple(rules[:MOST_SERIES])
 
-    def families(self) -> list[Family]:
+    def families(self) -> list[MetricFamily]:
         """Everything that was counted."""
         with self._lock:
             families = [_labelled(name, self._counts[name]) for name in _COUNTERS]
@@ -138,7 +138,7 @@ class EventCounts:
     def _set(self, _kind: EventKind, fields: Mapping[str, Any]) -> None:
         self._entries[str(fields["set"])] = int(fields["entries"])
 
-    def _log_rules(self) -> Family:
+    def _log_rules(self) -> MetricFamily:
         """The chains of the rules that log, to be joined with the packets by the label rule."""
         family = gauge("fwguard_log_rule_info", "Always 1: a rule that logs, with its table and chain.")
         for rule in self._rules:
@@ -147,7 +147,7 @@ class EventCounts:
                 family.add(1, prefix=rule.prefix, **labels)
         return family
 
-    def _of_sets(self) -> list[Family]:
+    def _of_sets(self) -> list[MetricFamily]:
         """The size and the age of each set, and how often its list is fetched."""
         size = gauge(SET_ENTRIES, "Entries of each set, IPv4 and IPv6 together.")
         for name, entries in self._entries.items():
@@ -160,8 +160,8 @@ class EventCounts:
                 every.add(one.every, set=name)
         return [size, written, every]
 
-    def _pass_durations(self) -> Family:
-        family = Family("fwguard_pass_duration_seconds", HISTOGRAM, "How long passes took, by their outcome.")
+    def _pass_durations(self) -> MetricFamily:
+        family = MetricFamily("fwguard_pass_duration_seconds", HISTOGRAM, "How long passes took, by their outcome.")
         for outcome, histogram in self._durations.items():
             histogram.add_to(family, outcome)
         return family
@@ -187,7 +187,7 @@ def _program_of(fields: Mapping[str, Any]) -> str:
     return str(fields.get("culprit_unit") or fields.get("culprit_process") or _UNKNOWN)
 
 
-def _labelled(name: str, counts: Counter[Labels]) -> Family:
+def _labelled(name: str, counts: Counter[Labels]) -> MetricFamily:
     family = counter(name, _COUNTERS[name])
     for labels, count in counts.items():
         family.add(count, **dict(labels))
@@ -209,7 +209,7 @@ class _Histogram:
             if seconds <= bound:
                 self._buckets[position] += 1
 
-    def add_to(self, family: Family, outcome: str) -> None:
+    def add_to(self, family: MetricFamily, outcome: str) -> None:
         """Add the samples: each bucket counts the durations up to its bound."""
         for bound, count in zip(BUCKETS, self._buckets, strict=True):
             family.add(count, "_bucket", outcome=outcome, le=str(bound))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fwguardd.metrics.model import Family, counter, gauge, state_set
+from fwguardd.metrics.model import MetricFamily, counter, gauge, state_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ FILES = ("applied", "refused", "held", "waiting", "settling")
 SOURCES = ("kmsg", "journal", "nflog")
 
 
-def of_daemon(status: StatusDocument, counted: Iterable[Family], resident_bytes: int) -> MetricsDocument:
+def of_daemon(status: StatusDocument, counted: Iterable[MetricFamily], resident_bytes: int) -> MetricsDocument:
     """All families: of the status, what was counted since the start, and the memory that the daemon uses."""
     families = [
         *_of_state(status),
@@ -29,7 +29,7 @@ def of_daemon(status: StatusDocument, counted: Iterable[Family], resident_bytes:
     return {"families": [family.document() for family in families]}
 
 
-def _of_state(status: StatusDocument) -> list[Family]:
+def _of_state(status: StatusDocument) -> list[MetricFamily]:
     info = gauge("fwguard_build_info", "The version of fwguardd, and the iptables that it uses.")
     info.add(1, version=status["version"], backend=status["backend"], iptables=status["iptables"])
     refused = status["last_refusal"]
@@ -57,7 +57,7 @@ def _of_state(status: StatusDocument) -> list[Family]:
     ]
 
 
-def _of_rules(status: StatusDocument) -> list[Family]:
+def _of_rules(status: StatusDocument) -> list[MetricFamily]:
     rules = gauge("fwguard_rules", "Rules of the revision that was loaded last.")
     others = gauge("fwguard_other_rules", "Rules of other programs in owned tables.")
     counts = status.get("others")
@@ -76,7 +76,7 @@ def _of_rules(status: StatusDocument) -> list[Family]:
     return [revision, since, rules, others, pending]
 
 
-def _of_drift(status: StatusDocument) -> list[Family]:
+def _of_drift(status: StatusDocument) -> list[MetricFamily]:
     drift = status["drift"]
     fights = drift.get("fight") is not None
     return [
@@ -86,7 +86,7 @@ def _of_drift(status: StatusDocument) -> list[Family]:
     ]
 
 
-def _of_denials(denials: DenialsDocument) -> list[Family]:
+def _of_denials(denials: DenialsDocument) -> list[MetricFamily]:
     lines = counter("fwguard_log_lines_total", "Log lines with a watched prefix that were read, by their meaning.")
     for meaning, count in (
         ("denied", denials["denied"]),

@@ -16,7 +16,7 @@ GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 
 
 @dataclass(slots=True)
-class Family:
+class MetricFamily:
     """The samples of one metric. ``name`` is that of its samples; the name of a counter ends in _total."""
 
     name: str
@@ -33,25 +33,25 @@ class Family:
         return {"name": self.name, "type": self.kind, "help": self.meaning, "samples": self.samples}
 
 
-def gauge(name: str, meaning: str, value: float | None = None) -> Family:
+def gauge(name: str, meaning: str, value: float | None = None) -> MetricFamily:
     """A gauge, with one sample without labels where there is a value."""
-    family = Family(name, GAUGE, meaning)
+    family = MetricFamily(name, GAUGE, meaning)
     if value is not None:
         family.add(value)
     return family
 
 
-def counter(name: str, meaning: str, value: float | None = None) -> Family:
+def counter(name: str, meaning: str, value: float | None = None) -> MetricFamily:
     """A counter, with one sample without labels where there is a value."""
-    family = Family(name, COUNTER, meaning)
+    family = MetricFamily(name, COUNTER, meaning)
     if value is not None:
         family.add(value)
     return family
 
 
-def state_set(name: str, meaning: str, states: Iterable[str], current: str | None) -> Family:
+def state_set(name: str, meaning: str, states: Iterable[str], current: str | None) -> MetricFamily:
     """A gauge with a sample for each state: 1 for the current one, and 0 for the others."""
-    family = Family(name, GAUGE, meaning)
+    family = MetricFamily(name, GAUGE, meaning)
     for state in states:
         family.add(state == current, state=state)
     return family

@@ -176,7 +176,7 @@ def _icmp(packet: Packet, number: int) -> bytes:
     return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
 
 
-class Flow(NamedTuple):
+class UdpFlow(NamedTuple):
     """A connection over UDP: the one that an error of ICMP is about."""
 
     source: IPv4Address | IPv6Address
@@ -185,9 +185,9 @@ class Flow(NamedTuple):
     destination_port: int
 
 
-def quoted_flow(packet: Packet, number: int) -> Flow:
+def quoted_flow(packet: Packet, number: int) -> UdpFlow:
     """The connection that an ICMP error is about: the receiver of the error sent a packet of it to its sender."""
-    return Flow(packet.destination, packet.source, 1024 + number % 60000, 33434)
+    return UdpFlow(packet.destination, packet.source, 1024 + number % 60000, 33434)
 
 
 def _quoted(packet: Packet, number: int) -> bytes:

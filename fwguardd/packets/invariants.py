@@ -45,7 +45,7 @@ NOT_CHECKED: Final = "no-proof"
 NO_NETWORK: Final = "the network of this host, or the rules, could not be read"
 
 
-class Kind(StrEnum):
+class InvariantKind(StrEnum):
     """Whether none of the packets may be accepted, or all have to be."""
 
     NEVER = "never"
@@ -71,7 +71,7 @@ class Invariant:
     from other hosts, for this one, or, with ``never``, through it. The families are those that its values permit.
     """
 
-    kind: Kind
+    kind: InvariantKind
     origin: Origin
     because: str = ""
     family: tuple[Family, ...] = FAMILIES
@@ -108,12 +108,12 @@ def is_invariant(node: Node) -> bool:
     """Whether an item of the list of tests is an invariant: it has the key never or always."""
     if not isinstance(node, MapNode):
         return False
-    return any(key.text in tuple(Kind) for key, _ in node.entries)
+    return any(key.text in tuple(InvariantKind) for key, _ in node.entries)
 
 
 def read_invariant(path: str, node: Node, readers: Readers) -> Invariant:
     """The invariant of a node. ``readers`` are those of the keys of policy tests. Raises Mistake."""
-    found = mapping(node, tuple(Kind), "an invariant", 'expected "never:" or "always:"')
+    found = mapping(node, tuple(InvariantKind), "an invariant", 'expected "never:" or "always:"')
     if len(found) > 1:
         raise Mistake(node.line, "never and always are two invariants", "write each after a dash of its own")
     kind, inner = next(iter(found.items()))
@@ -122,7 +122,7 @@ def read_invariant(path: str, node: Node, readers: Readers) -> Invariant:
     for key, value in mapping(inner, KEYS, kind, f'expected "key: value" in {kind}').items():
         fields[_FIELDS.get(key, key)] = read_values(key, value, own[key])
     fields["because"] = "".join(fields.get("because", ()))
-    invariant = Invariant(Kind(kind), Origin(path, node.line), **fields)
+    invariant = Invariant(InvariantKind(kind), Origin(path, node.line), **fields)
     _check(invariant)
     return _limited(invariant)
 

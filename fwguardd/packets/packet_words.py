@@ -54,7 +54,7 @@ class NoRouteError(PacketWordsError):
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Endpoint:
     """An address and a port, each None if it is not given."""
 
     address: Address | None = None
@@ -69,8 +69,8 @@ class PacketWords:
     """
 
     protocol: str
-    source: End = End()
-    destination: End = End()
+    source: Endpoint = Endpoint()
+    destination: Endpoint = Endpoint()
     in_interface: str | None = None
     out_interface: str | None = None
     state: ConnectionState = ConnectionState.NEW
@@ -103,7 +103,7 @@ def _check_ports(packet: PacketWords) -> None:
         raise PacketWordsError(f"{packet.protocol} has no ports: give the addresses without them")
 
 
-def _source_and_destination(ends: Sequence[End], interfaces: Mapping[str, str]) -> tuple[End, End]:
+def _source_and_destination(ends: Sequence[Endpoint], interfaces: Mapping[str, str]) -> tuple[Endpoint, Endpoint]:
     """Of two ends the first is the source. One alone is the other host."""
     if len(ends) > 1:
         return ends[0], ends[1]
@@ -112,13 +112,13 @@ def _source_and_destination(ends: Sequence[End], interfaces: Mapping[str, str]) 
     return _with_this_host(ends[0], interfaces)
 
 
-def _with_this_host(end: End, interfaces: Mapping[str, str]) -> tuple[End, End]:
+def _with_this_host(end: Endpoint, interfaces: Mapping[str, str]) -> tuple[Endpoint, Endpoint]:
     """Source and destination where only the other host is given. A port with it is the one that it listens on."""
     if "out" in interfaces:
-        return End(), end
+        return Endpoint(), end
     if end.port is not None:
         raise PacketWordsError("expected two addresses, the source and the destination")
-    return end, End()
+    return end, Endpoint()
 
 
 @dataclass(slots=True)
@@ -149,9 +149,9 @@ class _Reader:
             raise PacketWordsError(f"{word!r} is not a protocol: expected tcp, udp, sctp, icmp, icmpv6 or a number")
         return name
 
-    def ends(self) -> list[End]:
+    def ends(self) -> list[Endpoint]:
         """Up to two addresses or ports."""
-        found: list[End] = []
+        found: list[Endpoint] = []
         while self.words and len(found) < 2 and self.words[0] not in _DETAILS:
             found.append(read_end(self.words.pop(0)))
         return found
@@ -161,14 +161,14 @@ def _is_byte(word: str) -> bool:
     return word.isdecimal() and int(word) < 256
 
 
-def read_end(word: str) -> End:
+def read_end(word: str) -> Endpoint:
     """ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or :PORT. Raises PacketWordsError."""
     if _PORT_ALONE.fullmatch(word):
-        return End(None, _port(word[1:]))
+        return Endpoint(None, _port(word[1:]))
     match = _WITH_BRACKETS.fullmatch(word) or _IPV4.fullmatch(word)
     if match is None:
-        return End(_address(word, word))
-    return End(_address(match[1], word), _port(match[2]))
+        return Endpoint(_address(word, word))
+    return Endpoint(_address(match[1], word), _port(match[2]))
 
 
 def _address(text: str, word: str) -> Address:

@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fwguardd.packets.case_values import ECHO_REQUEST, MOST_PACKETS, PORT_PROTOCOLS
 from fwguardd.packets.model import ConnectionState, Packet
-from fwguardd.packets.surroundings import (
-    LOOPBACK,
-    LOOPBACKS,
-    OWN,
-    Surroundings,
-    neighbour,
-    of_family,
-    own_address,
-)
+from fwguardd.packets.surroundings import LOOPBACK, LOOPBACKS, OWN, Surroundings, neighbour, of_family, own_address
 from fwguardd.ruleset.model import Family, Findings, Severity
 from fwguardd.values import dataclass
 

@@ -33,7 +33,7 @@ FAILED_TEST, UNDECIDED_TEST, MISROUTED_TEST = "failed-test", "undecided-test", "
 """The codes of findings about results. The last one is a failure that the routes of this host cause, not the rules."""
 
 
-class Standing(Enum):
+class PolicyOutcome(Enum):
     """What became of a test."""
 
     PASSED = "passed"
@@ -59,9 +59,9 @@ class Deciding:
 
 
 _SENTENCES = {
-    Standing.PASSED: "{0}: {1}",
-    Standing.FAILED: "{0}: expected {2}, but {1}",
-    Standing.UNDECIDED: "{0}: cannot be decided by packets: {1}",
+    PolicyOutcome.PASSED: "{0}: {1}",
+    PolicyOutcome.FAILED: "{0}: expected {2}, but {1}",
+    PolicyOutcome.UNDECIDED: "{0}: cannot be decided by packets: {1}",
 }
 
 
@@ -73,7 +73,7 @@ class PolicyResult:
     """
 
     case: Case
-    standing: Standing
+    standing: PolicyOutcome
     packet: Packet
     verdict: Verdict | None
     deciding: Deciding
@@ -107,7 +107,7 @@ def results_of(cases: Iterable[Case], outcomes: Sequence[Outcome], rulesets: Rul
 
 def findings_of(results: Iterable[PolicyResult], *, undecided_fails: bool) -> Findings:
     """The findings about results; with ``undecided_fails`` an undecided test is an error."""
-    others = [result for result in results if result.standing is not Standing.PASSED]
+    others = [result for result in results if result.standing is not PolicyOutcome.PASSED]
     return Findings(_finding(result, undecided_fails=undecided_fails) for result in others)
 
 
@@ -116,7 +116,7 @@ def _finding(result: PolicyResult, *, undecided_fails: bool) -> Finding:
     code, severity = FAILED_TEST, Severity.ERROR
     if result.deciding.by_routes:
         code = MISROUTED_TEST
-    if result.standing is Standing.UNDECIDED:
+    if result.standing is PolicyOutcome.UNDECIDED:
         code, severity = UNDECIDED_TEST, _UNDECIDED[undecided_fails]
     hint = "correct the rules, or the test"
     if test.because:
@@ -130,13 +130,13 @@ _UNDECIDED = {True: Severity.ERROR, False: Severity.WARNING}
 def _result(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> PolicyResult:
     failed, undecided = _not_passed(case, outcomes, rulesets)
     if failed:
-        return _of_journey(case, Standing.FAILED, failed[0], rulesets, len(failed))
+        return _of_journey(case, PolicyOutcome.FAILED, failed[0], rulesets, len(failed))
     if undecided:
         first = undecided[0]
-        return PolicyResult(case, Standing.UNDECIDED, first.packet, None, _blamed(first, rulesets), len(undecided))
+        return PolicyResult(case, PolicyOutcome.UNDECIDED, first.packet, None, _blamed(first, rulesets), len(undecided))
     passed = outcomes[0]
     assert isinstance(passed, Journey)
-    return _of_journey(case, Standing.PASSED, passed, rulesets, 0)
+    return _of_journey(case, PolicyOutcome.PASSED, passed, rulesets, 0)
 
 
 def _not_passed(case: Case, outcomes: Sequence[Outcome], rulesets: Rulesets) -> tuple[list[Journey], list[Undecided]]:
@@ -180,7 +180,9 @@ def _blamed(outcome: Undecided, rulesets: Rulesets) -> Deciding:
     return Deciding(f"{outcome.because}, in {_words(outcome.step, ruleset)}", origin_of(outcome.step, ruleset))
 
 
-def _of_journey(case: Case, standing: Standing, journey: Journey, rulesets: Rulesets, differing: int) -> PolicyResult:
+def _of_journey(
+    case: Case, standing: PolicyOutcome, journey: Journey, rulesets: Rulesets, differing: int
+) -> PolicyResult:
     deciding = deciding_of(journey, rulesets)
     return PolicyResult(case, standing, journey.packet, journey.verdict, deciding, differing)
 

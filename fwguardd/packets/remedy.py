@@ -47,7 +47,7 @@ _POSITIONS: Final = {True: "before", False: "after"}
 
 
 @dataclass(frozen=True, slots=True)
-class Addition:
+class AddedRule:
     """A rule that is to be added. ``index`` is its place in the chain, counted from 0.
 
     ``before`` and ``after`` are the clients in the rule files of the rules routes it, as far as a file has them.
@@ -102,7 +102,7 @@ class Remedy:
     ``proven`` is false where the packet is not accepted with them either, or no rule helps.
     """
 
-    additions: tuple[Addition, ...]
+    additions: tuple[AddedRule, ...]
     journey: Journey | Undecided
 
     @property
@@ -113,7 +113,7 @@ class Remedy:
 
 def find_remedy(journey: Journey, rulesets: Rulesets, open_bed: OpenBed) -> Remedy:
     """Add rules until the packet is accepted, or no rule can be named. Raises what ``open_bed`` raises."""
-    additions: list[Addition] = []
+    additions: list[AddedRule] = []
     lines: set[str] = set()
     last: Journey | Undecided = journey
     while len(additions) < MOST_ADDITIONS:
@@ -128,7 +128,7 @@ def find_remedy(journey: Journey, rulesets: Rulesets, open_bed: OpenBed) -> Reme
     return Remedy(tuple(additions), last)
 
 
-def addition_for(journey: Journey | Undecided, rulesets: Rulesets) -> Addition | None:
+def addition_for(journey: Journey | Undecided, rulesets: Rulesets) -> AddedRule | None:
     """The rule in front of what ended the packet; None where it is accepted, or no rule of the ruleset ended it."""
     if isinstance(journey, Undecided) or journey.verdict is Verdict.ACCEPT or journey.deciding is None:
         return None
@@ -138,10 +138,10 @@ def addition_for(journey: Journey | Undecided, rulesets: Rulesets) -> Addition |
     return _addition(journey, journey.deciding, found, rulesets)
 
 
-def _addition(journey: Journey, step: Step, place: Chain, rulesets: Rulesets) -> Addition:
+def _addition(journey: Journey, step: Step, place: Chain, rulesets: Rulesets) -> AddedRule:
     index = _index(step, place)
     text = " ".join((*_conditions(journey, step, rulesets), "-j ACCEPT"))
-    return Addition(journey.packet.family, step.table, place.name, index, text, *_neighbours(place, index))
+    return AddedRule(journey.packet.family, step.table, place.name, index, text, *_neighbours(place, index))
 
 
 def _index(step: Step, chain: Chain) -> int:
@@ -220,7 +220,7 @@ def uses_states(rulesets: Rulesets) -> bool:
     return any(_STATE_OPTION.search(rule.text) for rule in rules)
 
 
-def with_addition(rulesets: Rulesets, addition: Addition) -> dict[Family, Ruleset]:
+def with_addition(rulesets: Rulesets, addition: AddedRule) -> dict[Family, Ruleset]:
     """The rulesets with the rule at its place."""
     ruleset = rulesets[addition.family]
     table = ruleset.tables[addition.table]

@@ -29,7 +29,7 @@ UNUSED_PORT = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class TriedPacket:
     """A packet to try, by the keys of a test. ``why`` is what listens at the port."""
 
     way: str
@@ -46,15 +46,15 @@ class Probe:
         return f"- {{expect: accept, {keys}}}"
 
 
-def probes(sockets: Sequence[ListeningSocket], routes: HostRoutes) -> Iterator[Probe]:
+def probes(sockets: Sequence[ListeningSocket], routes: HostRoutes) -> Iterator[TriedPacket]:
     """What to try on a host with these sockets."""
     listening = _listening(sockets)
     for interface, family in _ends(routes, routes.interfaces()):
         for (proto, port), why in sorted(listening.items()):
-            yield Probe("in", interface, family, proto, port, why)
+            yield TriedPacket("in", interface, family, proto, port, why)
     for interface, family in _ends(routes, routes.default_interfaces(4) or routes.interfaces()[:1]):
         for proto, port in USUAL:
-            yield Probe("out", interface, family, proto, port)
+            yield TriedPacket("out", interface, family, proto, port)
 
 
 def _listening(sockets: Iterable[ListeningSocket]) -> dict[tuple[str, int], str]:
@@ -77,7 +77,7 @@ def _ends(routes: HostRoutes, interfaces: Iterable[str]) -> Iterator[tuple[str, 
 _Key = tuple[str, str, str, str]
 
 
-def written(probed: Sequence[Probe], outcomes: Sequence[Journey | Undecided], heading: str) -> str:
+def written(probed: Sequence[TriedPacket], outcomes: Sequence[Journey | Undecided], heading: str) -> str:
     """The tests that these outcomes make, as the text of a file. What is undecided makes no test."""
     ports: dict[_Key, dict[int, set[Family]]] = {}
     why: dict[tuple[str, str, int], str] = {}

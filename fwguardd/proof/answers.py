@@ -21,13 +21,13 @@ from fwguardd.proof.smtlib import CHECK, Script
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fwguardd.proof.fields import Field
+    from fwguardd.proof.fields import PacketField
     from fwguardd.proof.formulas import Formula, FreePart, Scope, Variable
     from fwguardd.proof.intervals import Intervals
     from fwguardd.ruleset.model import Family
 
     Build = Callable[[Scope], Formula]
-    Preference = Sequence[Mapping[Field, Intervals]]
+    Preference = Sequence[Mapping[PacketField, Intervals]]
 
 MOST_ROUNDS: Final = 8
 """How often a packet is looked for for which the free parts do not matter."""
@@ -45,7 +45,7 @@ class Asker(Protocol):
 class Values:
     """A packet: the numbers in its fields, and the values of the free variables with which the formula holds for it."""
 
-    fields: Mapping[Field, int]
+    fields: Mapping[PacketField, int]
     free: Mapping[Variable, int]
 
 
@@ -127,7 +127,7 @@ class _Decision:
         return values
 
     def _changed(
-        self, values: Values, limits: Mapping[Field, Intervals], free: Mapping[Variable, int]
+        self, values: Values, limits: Mapping[PacketField, Intervals], free: Mapping[Variable, int]
     ) -> Values | None:
         """The packet with the first of these values that it may have in each field; None if the answer changes."""
         variables = packet_variables(self.family)
@@ -141,7 +141,7 @@ class _Decision:
             return None
         return Values(fields, values.free)
 
-    def _point(self, fields: Mapping[Field, int]) -> Scope:
+    def _point(self, fields: Mapping[PacketField, int]) -> Scope:
         variables = packet_variables(self.family)
         return self.scope.fixed({variables[name]: number for name, number in fields.items()})
 

@@ -13,18 +13,18 @@ from difflib import SequenceMatcher
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.proof.fields import Field
+from fwguardd.proof.fields import PacketField
 from fwguardd.proof.intervals import united
-from fwguardd.proof.parts import Effect, Test
+from fwguardd.proof.parts import RuleEffect, Test
 from fwguardd.ruleset.model import BUILTIN_CHAINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fwguardd.proof.intervals import Intervals
-    from fwguardd.proof.reading import ReadRule, ReadTables
+    from fwguardd.proof.reading import ModelledRule, ReadTables
 
-    Region = Mapping[Field, Intervals]
+    Region = Mapping[PacketField, Intervals]
 
 MOST_REGIONS: Final = 4
 """Regions that are asked about one by one. More are taken as one region around all."""
@@ -35,9 +35,18 @@ EVERYTHING: Final[Region] = {}
 _SPARE: Final = " "
 """A name that no chain has (iptables(8), "-N")."""
 
-_STEADY_FIELDS: Final = frozenset({Field.IN, Field.PROTOCOL, Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT})
-_TRANSLATED: Final = frozenset({Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT})
-_REDIRECTED: Final = frozenset({Field.DESTINATION, Field.DPORT})
+_STEADY_FIELDS: Final = frozenset(
+    {
+        PacketField.IN,
+        PacketField.PROTOCOL,
+        PacketField.SOURCE,
+        PacketField.SPORT,
+        PacketField.DESTINATION,
+        PacketField.DPORT,
+    }
+)
+_TRANSLATED: Final = frozenset({PacketField.SOURCE, PacketField.SPORT, PacketField.DESTINATION, PacketField.DPORT})
+_REDIRECTED: Final = frozenset({PacketField.DESTINATION, PacketField.DPORT})
 
 
 def same_nat(before: ReadTables, after: ReadTables) -> tuple[ReadTables, ReadTables]:
@@ -50,7 +59,7 @@ def same_nat(before: ReadTables, after: ReadTables) -> tuple[ReadTables, ReadTab
     return _with_spare(before, spare[0]), _with_spare(after, spare[0])
 
 
-def _with_spare(rules: ReadTables, rule: ReadRule) -> ReadTables:
+def _with_spare(rules: ReadTables, rule: ModelledRule) -> ReadTables:
     nat = {**rules.tables.get("nat", {}), _SPARE: (rule,)}
     return replace(rules, tables={**rules.tables, "nat": nat})
 
@@ -63,7 +72,7 @@ def regions(before: ReadTables, after: ReadTables, *, with_nat: bool) -> list[Re
     changed = list(changed_rules(before, after))
     fields = _STEADY_FIELDS
     if not _has_rules(before, "raw") and not _has_rules(after, "raw"):
-        fields |= {Field.STATE}
+        fields |= {PacketField.STATE}
     if before.tables.get("nat") or after.tables.get("nat"):
         fields -= {True: _TRANSLATED, False: _REDIRECTED}[with_nat]
     found: list[Region] = []
@@ -96,7 +105,7 @@ def _policy(rules: ReadTables, table: str, name: str) -> str:
     return known.chains[name].policy_after("ACCEPT") or "ACCEPT"
 
 
-def changed_rules(before: ReadTables, after: ReadTables) -> Iterator[ReadRule]:
+def changed_rules(before: ReadTables, after: ReadTables) -> Iterator[ModelledRule]:
     """The rules that only one of the two has at their place. Chains that only one has are left out, unless they are
     built in: only rules that the other does not have lead to them."""
     for table, chains in BUILTIN_CHAINS.items():
@@ -105,7 +114,7 @@ def changed_rules(before: ReadTables, after: ReadTables) -> Iterator[ReadRule]:
             yield from _changed(one.get(name, ()), other.get(name, ()))
 
 
-def _changed(one: Sequence[ReadRule], other: Sequence[ReadRule]) -> Iterator[ReadRule]:
+def _changed(one: Sequence[ModelledRule], other: Sequence[ModelledRule]) -> Iterator[ModelledRule]:
     shorter = min(len(one), len(other))
     start = 0
     while start < shorter and _is_same(one[start], other[start]):
@@ -120,7 +129,7 @@ def _changed(one: Sequence[ReadRule], other: Sequence[ReadRule]) -> Iterator[Rea
     yield from _unmatched(one, other)
 
 
-def _unmatched(one: Sequence[ReadRule], other: Sequence[ReadRule]) -> Iterator[ReadRule]:
+def _unmatched(one: Sequence[ModelledRule], other: Sequence[ModelledRule]) -> Iterator[ModelledRule]:
     matcher = SequenceMatcher(None, list(map(_key, one)), list(map(_key, other)), autojunk=False)
     for tag, first, last, start, end in matcher.get_opcodes():
         if tag != "equal":
@@ -128,17 +137,17 @@ def _unmatched(one: Sequence[ReadRule], other: Sequence[ReadRule]) -> Iterator[R
             yield from other[start:end]
 
 
-def _is_same(one: ReadRule, other: ReadRule) -> bool:
+def _is_same(one: ModelledRule, other: ModelledRule) -> bool:
     return _key(one) == _key(other)
 
 
-def _key(rule: ReadRule) -> tuple[str, Effect]:
+def _key(rule: ModelledRule) -> tuple[str, RuleEffect]:
     """What makes two rules the same: the text, and whether it leads to a chain."""
     return rule.rule.text, rule.meaning.target.effect
 
 
-def _region_of(rule: ReadRule, fields: Iterable[Field]) -> Region:
-    region: dict[Field, Intervals] = {}
+def _region_of(rule: ModelledRule, fields: Iterable[PacketField]) -> Region:
+    region: dict[PacketField, Intervals] = {}
     for part in rule.meaning.parts:
         if isinstance(part, Test) and part.field in fields:
             region[part.field] = part.values
@@ -147,7 +156,7 @@ def _region_of(rule: ReadRule, fields: Iterable[Field]) -> Region:
 
 def _around(found: Sequence[Region]) -> Region:
     """The values that the packets of any of the regions have."""
-    around: dict[Field, Intervals] = {}
+    around: dict[PacketField, Intervals] = {}
     for name in found[0]:
         values = [region.get(name) for region in found]
         if None not in values:

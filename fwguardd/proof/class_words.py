@@ -23,7 +23,7 @@ from fwguardd.proof.fields import (
     TCP,
     UDP,
     UNTRACKED,
-    Field,
+    PacketField,
 )
 from fwguardd.proof.intervals import complement, contains, count_of, intersection, numbers_in, of_numbers
 from fwguardd.proof.packet_sets import all_packets
@@ -32,7 +32,7 @@ from fwguardd.ruleset.model import Family
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fwguardd.proof.fields import Interfaces, Surroundings
+    from fwguardd.proof.fields import HostFacts, Interfaces
     from fwguardd.proof.intervals import Intervals
     from fwguardd.proof.packet_classes import Bits, PacketClass
     from fwguardd.proof.treatments import Treatment
@@ -80,7 +80,7 @@ def depends_words(each: PacketClass) -> str:
     return f"depends on {', and on '.join(parts)}"
 
 
-def class_words(each: PacketClass, known: Surroundings) -> str:
+def class_words(each: PacketClass, known: HostFacts) -> str:
     """The packets, without what becomes of them."""
     return _Words(each, known).text()
 
@@ -88,7 +88,7 @@ def class_words(each: PacketClass, known: Surroundings) -> str:
 class _Words:
     """Words for one class."""
 
-    def __init__(self, each: PacketClass, known: Surroundings) -> None:
+    def __init__(self, each: PacketClass, known: HostFacts) -> None:
         self._each, self._known, self._limits = each, known, each.limits
 
     def text(self) -> str:
@@ -105,20 +105,20 @@ class _Words:
         return f"{words[0].upper()}{words[1:]}"
 
     def _protocol(self) -> str:
-        values = self._limits.get(Field.PROTOCOL)
+        values = self._limits.get(PacketField.PROTOCOL)
         if values is None:
             return "packets"
         names = _few(values)
         if names:
             return " and ".join(map(_protocol_name, names))
-        possible = all_packets(self._known, self._each.direction).limits[Field.PROTOCOL]
+        possible = all_packets(self._known, self._each.direction).limits[PacketField.PROTOCOL]
         others = _few(intersection(complement(values, 8), possible))
         if not others:
             return "packets of some protocols"
         return f"packets of protocols other than {' and '.join(map(_protocol_name, others))}"
 
     def _to(self) -> str:
-        ports, addresses = self._limits.get(Field.DPORT), self._addresses(Field.DESTINATION)
+        ports, addresses = self._limits.get(PacketField.DPORT), self._addresses(PacketField.DESTINATION)
         words = ""
         if ports is not None:
             words = f" to {port_words(ports)}"
@@ -127,7 +127,7 @@ class _Words:
         return f"{words or ' to'} of {addresses}".replace(" to of ", " to ")
 
     def _from(self) -> str:
-        ports, addresses = self._limits.get(Field.SPORT), self._addresses(Field.SOURCE)
+        ports, addresses = self._limits.get(PacketField.SPORT), self._addresses(PacketField.SOURCE)
         words = ""
         if ports is not None:
             words = f" from {port_words(ports)}"
@@ -135,7 +135,7 @@ class _Words:
             return words
         return f"{words or ' from'} of {addresses or 'anywhere'}".replace(" from of ", " from ")
 
-    def _addresses(self, name: Field) -> str:
+    def _addresses(self, name: PacketField) -> str:
         values = self._limits.get(name)
         if values is None:
             return ""
@@ -148,13 +148,13 @@ class _Words:
         return f"{whole.replace(_EVERYWHERE[width], 'anywhere')} but {_listed(others)}"
 
     def _ways(self) -> Iterator[str]:
-        for name, words in ((Field.IN, "in by"), (Field.OUT, "out by")):
+        for name, words in ((PacketField.IN, "in by"), (PacketField.OUT, "out by")):
             values = self._limits.get(name)
             if values is not None:
                 yield f"{words} {_interface_words(values, self._known.interfaces)}"
 
     def _state(self) -> str:
-        values = self._limits.get(Field.STATE)
+        values = self._limits.get(PacketField.STATE)
         if values is None:
             return ""
         names = [name.lower() for name, number in STATES.items() if contains(values, number)]
@@ -166,17 +166,17 @@ class _Words:
             values = self._limits.get(name)
             if values is not None:
                 yield f"{words}{_ranges_or_others(values, width)}"
-        flags = self._limits.get(Field.FLAGS)
+        flags = self._limits.get(PacketField.FLAGS)
         if flags is not None:
             yield f"TCP flags {_listed(list(map(_flag_names, _few(flags)))) or 'of some kinds'}"
 
 
 _NUMBERS: Final = {
-    Field.TYPE: ("of type", 8),
-    Field.CODE: ("of code", 8),
-    Field.MARK: ("with mark", 32),
-    Field.UID: ("of user", 33),
-    Field.GID: ("of group", 33),
+    PacketField.TYPE: ("of type", 8),
+    PacketField.CODE: ("of code", 8),
+    PacketField.MARK: ("with mark", 32),
+    PacketField.UID: ("of user", 33),
+    PacketField.GID: ("of group", 33),
 }
 """Words and the width of fields that are plain numbers."""
 
@@ -275,9 +275,9 @@ def _names_of(values: Intervals, interfaces: Interfaces) -> str:
 def _bit_words(bits: Bits) -> str:
     """Bits of a field, as iptables-extensions(8) writes them."""
     having = {True: "without", False: "with"}[bits.negated]
-    if bits.field is Field.FLAGS:
+    if bits.field is PacketField.FLAGS:
         return f"{having} TCP flags {_flag_names(bits.value)} of {_flag_names(bits.mask)}"
-    if bits.field is Field.MARK:
+    if bits.field is PacketField.MARK:
         return f"{having} mark {bits.value:#x}/{bits.mask:#x}"
     return f"{having} {bits.field} {bits.value:#x}/{bits.mask:#x}"
 

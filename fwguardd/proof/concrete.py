@@ -23,7 +23,7 @@ from fwguardd.proof.fields import (
     RELATED,
     UDPLITE,
     UNTRACKED,
-    Field,
+    PacketField,
 )
 from fwguardd.proof.intervals import Intervals, intersection, single, united
 from fwguardd.proof.packet_sets import (
@@ -36,38 +36,38 @@ from fwguardd.proof.packet_sets import (
 )
 
 if TYPE_CHECKING:
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
 
 _KNOWN: Final = {ConnectionState.ESTABLISHED: ESTABLISHED, ConnectionState.RELATED: RELATED}
 
 
-def set_of(packet: Packet, known: Surroundings) -> PacketSet:
+def set_of(packet: Packet, known: HostFacts) -> PacketSet:
     """The packets of the model that this one is. Raises ValueError for an interface that the model does not have."""
     limits = {
-        Field.SOURCE: single(int(packet.source)),
-        Field.DESTINATION: single(int(packet.destination)),
-        Field.PROTOCOL: single(protocol_number(packet)),
-        Field.SPORT: single(packet.source_port or 0),
-        Field.DPORT: single(packet.destination_port or 0),
-        Field.FLAGS: single(_flag_bits(packet)),
-        Field.TYPE: single(_type(packet)),
-        Field.CODE: single(packet.icmp_code),
-        Field.MARK: single(packet.mark),
-        Field.STATE: _states(packet),
+        PacketField.SOURCE: single(int(packet.source)),
+        PacketField.DESTINATION: single(int(packet.destination)),
+        PacketField.PROTOCOL: single(protocol_number(packet)),
+        PacketField.SPORT: single(packet.source_port or 0),
+        PacketField.DPORT: single(packet.destination_port or 0),
+        PacketField.FLAGS: single(_flag_bits(packet)),
+        PacketField.TYPE: single(_type(packet)),
+        PacketField.CODE: single(packet.icmp_code),
+        PacketField.MARK: single(packet.mark),
+        PacketField.STATE: _states(packet),
         **_way(packet, known),
     }
     return PacketSet(packet.direction, {**all_packets(known, packet.direction).limits, **limits})
 
 
-def _way(packet: Packet, known: Surroundings) -> dict[Field, Intervals]:
+def _way(packet: Packet, known: HostFacts) -> dict[PacketField, Intervals]:
     """The limits of interfaces and owners."""
-    found: dict[Field, Intervals] = {Field.IN: single(NO_INTERFACE)}
+    found: dict[PacketField, Intervals] = {PacketField.IN: single(NO_INTERFACE)}
     if packet.in_interface is not None:
-        found[Field.IN] = single(known.interfaces.number(packet.in_interface))
+        found[PacketField.IN] = single(known.interfaces.number(packet.in_interface))
     if packet.out_interface is not None:
-        found[Field.OUT] = single(known.interfaces.number(packet.out_interface))
+        found[PacketField.OUT] = single(known.interfaces.number(packet.out_interface))
     if packet.direction is Direction.OUTBOUND:
-        found |= {Field.UID: single(packet.uid or 0), Field.GID: single(packet.gid or 0)}
+        found |= {PacketField.UID: single(packet.uid or 0), PacketField.GID: single(packet.gid or 0)}
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd.proof.directions import sets_of_directions
 from fwguardd.proof.fields import packet_variables
 from fwguardd.proof.formulas import all_of, any_of, negation, without
-from fwguardd.proof.parts import Effect
+from fwguardd.proof.parts import RuleEffect
 from fwguardd.proof.questions import Questions, least
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from fwguardd.proof.formulas import Formula
     from fwguardd.proof.model import Model
     from fwguardd.proof.packet_sets import PacketSet
-    from fwguardd.proof.reading import ReadRule
+    from fwguardd.proof.reading import ModelledRule
     from fwguardd.proof.walk import Visit
 
     Place = tuple[str, str, int]
     """A table, a chain, and a position in it."""
 
 
-_ENDING: Final = frozenset({Effect.ACCEPT, Effect.DROP, Effect.REJECT, Effect.RETURN, Effect.GOTO, Effect.DNAT})
+_ENDING: Final = frozenset(
+    {RuleEffect.ACCEPT, RuleEffect.DROP, RuleEffect.REJECT, RuleEffect.RETURN, RuleEffect.GOTO, RuleEffect.DNAT}
+)
 """Effects of rules behind which a packet that matched does not go on in the chain."""
 
 
@@ -40,19 +42,19 @@ class DeadRule:
 
     table: str
     chain: str
-    rule: ReadRule
-    takers: tuple[ReadRule, ...]
+    rule: ModelledRule
+    takers: tuple[ModelledRule, ...]
 
 
 def dead_rules(model: Model, solver: Asker) -> list[DeadRule]:
     """The rules that no packet meets, in the chains that rules lead to. Raises ReportedError."""
     searches = [_Search(model, packets, solver) for packets in sets_of_directions(model.known)]
-    left: dict[Place, ReadRule] = {}
+    left: dict[Place, ModelledRule] = {}
     for search in searches:
         left |= search.rules()
     for search in searches:
         search.leave_out_met(left)
-    takers: dict[Place, tuple[ReadRule, ...]] = dict.fromkeys(left, ())
+    takers: dict[Place, tuple[ModelledRule, ...]] = dict.fromkeys(left, ())
     for search in searches:
         takers |= search.takers([place for place, found in takers.items() if not found])
     return [DeadRule(place[0], place[1], rule, takers[place]) for place, rule in left.items()]
@@ -68,9 +70,9 @@ class _Search:
     _at: dict[Place, list[tuple[Visit, int]]] = field(default_factory=dict)
     _questions: Questions | None = None
 
-    def rules(self) -> dict[Place, ReadRule]:
+    def rules(self) -> dict[Place, ModelledRule]:
         """The rules of all chains that rules lead to."""
-        found: dict[Place, ReadRule] = {}
+        found: dict[Place, ModelledRule] = {}
         for visit in self._visits():
             for number, meeting in enumerate(visit.meetings):
                 place = visit.table, visit.chain, meeting.rule.position
@@ -86,7 +88,7 @@ class _Search:
         self._questions = Questions(scope, self.solver, packet_variables(family).values(), condition)
         return visits
 
-    def leave_out_met(self, rules: dict[Place, ReadRule]) -> None:
+    def leave_out_met(self, rules: dict[Place, ModelledRule]) -> None:
         """Leave out the rules that packets meet."""
         assert self._questions is not None
         self._questions.begin()
@@ -96,22 +98,22 @@ class _Search:
             if self._questions.ask([name]):
                 del rules[place]
 
-    def takers(self, places: Sequence[Place]) -> dict[Place, tuple[ReadRule, ...]]:
+    def takers(self, places: Sequence[Place]) -> dict[Place, tuple[ModelledRule, ...]]:
         """For each rule that no packet meets, those before it that take what it matches."""
         assert self._questions is not None
         self._questions.begin()
-        found: dict[Place, tuple[ReadRule, ...]] = {}
+        found: dict[Place, tuple[ModelledRule, ...]] = {}
         for place in places:
             for visit, number in self._at.get(place, ())[:1]:
                 found[place] = self._takers_in(visit, number, self._questions)
         return found
 
-    def _takers_in(self, visit: Visit, number: int, questions: Questions) -> tuple[ReadRule, ...]:
+    def _takers_in(self, visit: Visit, number: int, questions: Questions) -> tuple[ModelledRule, ...]:
         meeting = visit.meetings[number]
         matched = questions.name(all_of((visit.entered(), meeting.matches)))
         if not questions.ask([matched]):
             return ()
-        escapes: dict[str, ReadRule] = {}
+        escapes: dict[str, ModelledRule] = {}
         for earlier, later in zip(visit.meetings, visit.meetings[1 : number + 1], strict=False):
             taken = without(earlier.comes, later.comes)
             if earlier.rule.meaning.target.effect in _ENDING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from fwguardd.proof.answers import Asker
     from fwguardd.proof.changes import Region
-    from fwguardd.proof.fields import Field, Surroundings
+    from fwguardd.proof.fields import HostFacts, PacketField
     from fwguardd.proof.formulas import Formula, FreePart, Node, Scope, Variable
     from fwguardd.proof.intervals import Intervals
     from fwguardd.proof.packet_sets import PacketSet
@@ -72,9 +72,9 @@ class _Found:
     left_out: str = ""
     is_over: bool = False
     _first: int = 0
-    _domains: Mapping[Field, Intervals] = field(default_factory=dict)
+    _domains: Mapping[PacketField, Intervals] = field(default_factory=dict)
 
-    def begin(self, packets: PacketSet, known: Surroundings) -> None:
+    def begin(self, packets: PacketSet, known: HostFacts) -> None:
         """Begin with a direction."""
         scope = packets.scope(known.family)
         self._first = len(self.classes)
@@ -138,7 +138,7 @@ def _search(
 
 @dataclass(slots=True)
 class _Search:
-    known: Surroundings
+    known: HostFacts
     whole: PacketSet
     packets: PacketSet
     scope: Scope
@@ -206,7 +206,7 @@ class _Search:
             Values(fields, free),
         )  # fmt: skip
 
-    def _is_narrow(self, name: Field) -> bool:
+    def _is_narrow(self, name: PacketField) -> bool:
         """Whether a field has fewer values in this region than in all packets of the direction."""
         return self.packets.limits[name] != self.whole.limits.get(name)
 

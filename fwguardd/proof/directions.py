@@ -18,7 +18,7 @@ from fwguardd.proof.fields import (
     TCP,
     UDP,
     UNSENDABLE,
-    Field,
+    PacketField,
     packet_variables,
 )
 from fwguardd.proof.formulas import Leaf, any_of, both
@@ -29,7 +29,7 @@ from fwguardd.ruleset.model import Family
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.intervals import Intervals
     from fwguardd.proof.packet_sets import PacketSet
@@ -38,48 +38,50 @@ _EXAMPLES: Final = {Family.IPV4: 0xC633_6407, Family.IPV6: 0x2001_0DB8_FFFF << 8
 """198.51.100.7 and 2001:db8:ffff::7, for documentation (RFC 5737, RFC 3849)."""
 
 _USUAL: Final = (
-    (Field.PROTOCOL, united(((TCP, TCP), (UDP, UDP), (SCTP, SCTP)))),
-    (Field.PROTOCOL, single(TCP)),
-    (Field.FLAGS, single(2)),
-    (Field.SPORT, single(49_152)),
-    (Field.DPORT, single(8080)),
-    *dict.fromkeys((Field.CODE, Field.MARK, Field.UID, Field.GID), single(0)).items(),
+    (PacketField.PROTOCOL, united(((TCP, TCP), (UDP, UDP), (SCTP, SCTP)))),
+    (PacketField.PROTOCOL, single(TCP)),
+    (PacketField.FLAGS, single(2)),
+    (PacketField.SPORT, single(49_152)),
+    (PacketField.DPORT, single(8080)),
+    *dict.fromkeys((PacketField.CODE, PacketField.MARK, PacketField.UID, PacketField.GID), single(0)).items(),
 )
-_REPLIES: Final = ((Field.FLAGS, single(16)),)
+_REPLIES: Final = ((PacketField.FLAGS, single(16)),)
 """An ACK: what a packet of an established connection of TCP has."""
 
 
-def sets_of_directions(known: Surroundings) -> Iterator[PacketSet]:
+def sets_of_directions(known: HostFacts) -> Iterator[PacketSet]:
     """All packets, by direction. Where the addresses of the host are known, what it takes itself is inbound, as long as
     no NAT changes that; else what the rules of INPUT see."""
     inbound, forwarded = all_packets(known, Direction.INBOUND), all_packets(known, Direction.FORWARDED)
     if known.own is not None:
         groups = united((*MULTICAST[known.family], *known.broadcast))
         mine = united((*known.own, *groups))
-        inbound = inbound.narrowed({Field.DESTINATION: mine})
-        forwarded = forwarded.narrowed({Field.DESTINATION: complement(mine, ADDRESS_BITS[known.family])})
+        inbound = inbound.narrowed({PacketField.DESTINATION: mine})
+        forwarded = forwarded.narrowed({PacketField.DESTINATION: complement(mine, ADDRESS_BITS[known.family])})
     yield inbound
     yield forwarded
     yield all_packets(known, Direction.OUTBOUND)
 
 
-def preferences(known: Surroundings, packets: PacketSet, scope: Scope) -> Iterator[Formula]:
+def preferences(known: HostFacts, packets: PacketSet, scope: Scope) -> Iterator[Formula]:
     """What a packet should have so that it looks usual and this host takes it, the most important first."""
     wishes = _Wishes(known, scope)
-    yield wishes.has(Field.STATE, single(NEW))
-    yield wishes.has(Field.STATE, united(((NEW, NEW), (ESTABLISHED, ESTABLISHED))))
+    yield wishes.has(PacketField.STATE, single(NEW))
+    yield wishes.has(PacketField.STATE, united(((NEW, NEW), (ESTABLISHED, ESTABLISHED))))
     outside = complement(single(known.interfaces.number("lo")), 16)
     if packets.direction is not Direction.OUTBOUND:
-        yield wishes.has(Field.IN, outside)
-        yield wishes.has(Field.SOURCE, _others(known))
-        yield from wishes.by_routes(Field.IN, Field.SOURCE)
+        yield wishes.has(PacketField.IN, outside)
+        yield wishes.has(PacketField.SOURCE, _others(known))
+        yield from wishes.by_routes(PacketField.IN, PacketField.SOURCE)
     if packets.direction is not Direction.INBOUND:
-        yield wishes.has(Field.OUT, outside)
-        yield wishes.has(Field.DESTINATION, _others(known))
-        yield from wishes.by_routes(Field.OUT, Field.DESTINATION)
+        yield wishes.has(PacketField.OUT, outside)
+        yield wishes.has(PacketField.DESTINATION, _others(known))
+        yield from wishes.by_routes(PacketField.OUT, PacketField.DESTINATION)
     if known.own is not None:
         own = intersection(known.own, complement(LOOPBACK_NETWORK[known.family], ADDRESS_BITS[known.family]))
-        name = {Direction.INBOUND: Field.DESTINATION, Direction.OUTBOUND: Field.SOURCE}.get(packets.direction)
+        name = {Direction.INBOUND: PacketField.DESTINATION, Direction.OUTBOUND: PacketField.SOURCE}.get(
+            packets.direction
+        )
         if name is not None:
             yield wishes.has(name, own)
             if own:
@@ -89,7 +91,7 @@ def preferences(known: Surroundings, packets: PacketSet, scope: Scope) -> Iterat
         yield wishes.has(name, values)
 
 
-def _others(known: Surroundings) -> Intervals:
+def _others(known: HostFacts) -> Intervals:
     """Addresses of other hosts."""
     none = united((*(known.own or ()), *LOOPBACK_NETWORK[known.family], *UNSENDABLE[known.family], *known.broadcast))
     return complement(none, ADDRESS_BITS[known.family])
@@ -98,15 +100,15 @@ def _others(known: Surroundings) -> Intervals:
 class _Wishes:
     """Wishes in one scope."""
 
-    def __init__(self, known: Surroundings, scope: Scope) -> None:
+    def __init__(self, known: HostFacts, scope: Scope) -> None:
         self._known, self._scope = known, scope
         self._variables = packet_variables(known.family)
 
-    def has(self, name: Field, values: Intervals) -> Formula:
+    def has(self, name: PacketField, values: Intervals) -> Formula:
         """The field has one of these values."""
         return self._scope.inside(Leaf.of(self._variables[name]), values)
 
-    def by_routes(self, way: Field, other: Field) -> Iterator[Formula]:
+    def by_routes(self, way: PacketField, other: PacketField) -> Iterator[Formula]:
         """The interface is the one by which the address is reached, if routes are known; it is a known example."""
         routes = self._known.routes
         if routes:

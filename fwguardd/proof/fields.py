@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 
-class Field(StrEnum):
+class PacketField(StrEnum):
     """A field of a packet. Some are those of its connection, of its socket or of the way that it takes. HERE is 1 as
     long as the destination is taken for an address of this host, since the packet is one that arrives for it."""
 
@@ -46,21 +46,21 @@ class Field(StrEnum):
 ADDRESS_BITS: Final = {Family.IPV4: 32, Family.IPV6: 128}
 
 _WIDTHS: Final = {
-    Field.IN: 16,
-    Field.OUT: 16,
-    Field.PROTOCOL: 8,
-    Field.SPORT: 16,
-    Field.DPORT: 16,
-    Field.TYPE: 8,
-    Field.CODE: 8,
-    Field.FLAGS: 8,
-    Field.STATE: 3,
-    Field.MARK: 32,
-    Field.UID: 33,
-    Field.GID: 33,
-    Field.DNAT: 1,
-    Field.SNAT: 1,
-    Field.HERE: 1,
+    PacketField.IN: 16,
+    PacketField.OUT: 16,
+    PacketField.PROTOCOL: 8,
+    PacketField.SPORT: 16,
+    PacketField.DPORT: 16,
+    PacketField.TYPE: 8,
+    PacketField.CODE: 8,
+    PacketField.FLAGS: 8,
+    PacketField.STATE: 3,
+    PacketField.MARK: 32,
+    PacketField.UID: 33,
+    PacketField.GID: 33,
+    PacketField.DNAT: 1,
+    PacketField.SNAT: 1,
+    PacketField.HERE: 1,
 }
 
 NO_OWNER: Final = 1 << 32
@@ -79,17 +79,17 @@ STATES: Final = {
 TCP, UDP, SCTP, ICMP, ICMPV6, UDPLITE, DCCP = 6, 17, 132, 1, 58, 136, 33
 
 
-def width_of(name: Field, family: Family) -> int:
+def width_of(name: PacketField, family: Family) -> int:
     """The bits of a field."""
     return _WIDTHS.get(name) or ADDRESS_BITS[family]
 
 
-def packet_variables(family: Family) -> dict[Field, Variable]:
+def packet_variables(family: Family) -> dict[PacketField, Variable]:
     """A variable for each field of a packet of this family. Every call gives the same variables."""
-    return {name: Variable(name.value, width_of(name, family)) for name in Field}
+    return {name: Variable(name.value, width_of(name, family)) for name in PacketField}
 
 
-def packet_leaves(family: Family) -> dict[Field, Leaf]:
+def packet_leaves(family: Family) -> dict[PacketField, Leaf]:
     """The values of all fields of a packet of this family, each a variable."""
     return {name: Leaf.of(variable) for name, variable in packet_variables(family).items()}
 
@@ -98,12 +98,12 @@ def packet_leaves(family: Family) -> dict[Field, Leaf]:
 class Fields:
     """The values of all fields of a packet at one place of its way."""
 
-    values: Mapping[Field, Leaf]
+    values: Mapping[PacketField, Leaf]
 
-    def __getitem__(self, name: Field) -> Leaf:
+    def __getitem__(self, name: PacketField) -> Leaf:
         return self.values[name]
 
-    def changed(self, changes: Mapping[Field, Leaf]) -> Fields:
+    def changed(self, changes: Mapping[PacketField, Leaf]) -> Fields:
         """The fields with other values; the same object where nothing changes."""
         if all(self.values[name] == value for name, value in changes.items()):
             return self
@@ -184,7 +184,7 @@ def _candidates(start: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HostFacts:
     """What is known besides the rules, in one family: the interfaces; the addresses of the host, None where the host is
     not known, and each with its interface; its broadcast addresses; the destinations that it sends by an interface, by
     number, as far as the destination decides; the interfaces that do not forward what they receive; and the contents

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.host_routes import LOOPBACK, host_routes
 from fwguardd.packets.surroundings import OWN
-from fwguardd.proof.fields import LOOPBACK_NETWORK, Interfaces, Surroundings
-from fwguardd.proof.intervals import (
-    Intervals,
-    complement,
-    covers,
-    intersection,
-    of_network,
-    of_numbers,
-    single,
-    united,
-)
+from fwguardd.proof.fields import LOOPBACK_NETWORK, HostFacts, Interfaces
+from fwguardd.proof.intervals import Intervals, complement, covers, intersection, of_network, of_numbers, single, united
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.set_files import PLAIN_TYPES, kernel_name
@@ -63,15 +54,15 @@ def surroundings(
     host: Host | None = None,
     set_files: Iterable[SetFile] = (),
     interfaces: Iterable[str] = (),
-) -> Surroundings:
+) -> HostFacts:
     """What is known for rulesets of one family that are to be compared, or asked about. ``interfaces`` are names and
     patterns in the questions."""
     names = [*interfaces, *interfaces_in(rulesets)]
     sets = _sets(family, set_files)
     if host is None:
-        return Surroundings(family, Interfaces.of(names), sets=sets)
+        return HostFacts(family, Interfaces.of(names), sets=sets)
     known = Interfaces.of([*(each.name for each in host.interfaces), *names])
-    return Surroundings(
+    return HostFacts(
         family,
         known,
         _own(host, family),

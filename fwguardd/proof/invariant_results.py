@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from fwguardd.packets.invariants import Kind
+from fwguardd.packets.invariants import InvariantKind
 from fwguardd.packets.model import Verdict
-from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_results import PolicyOutcome
 from fwguardd.packets.policy_tests import PolicyTest
 from fwguardd.proof.answers import Counterexample, Possible
 from fwguardd.ruleset.model import Finding, Findings, Severity
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fwguardd.packets.invariants import Invariant
     from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.proof.formulas import FreePart
-    from fwguardd.proof.invariants import Judged
+    from fwguardd.proof.invariants import JudgedInvariant
     from fwguardd.proof.witness import Witness
 
 _Value = TypeVar("_Value")
@@ -41,7 +41,7 @@ class InvariantResult:
     if there is one, ``depends`` the parts of rules that are not modelled and decide. ``seconds`` is what it took."""
 
     invariant: Invariant
-    standing: Standing
+    standing: PolicyOutcome
     sentence: str
     witness: Witness | None = None
     depends: tuple[FreePart, ...] = ()
@@ -51,27 +51,27 @@ class InvariantResult:
 
 def undecided(invariant: Invariant, reason: str) -> InvariantResult:
     """The result of an invariant about which nothing is known, and why."""
-    return InvariantResult(invariant, Standing.UNDECIDED, reason)
+    return InvariantResult(invariant, PolicyOutcome.UNDECIDED, reason)
 
 
-def result_of(invariant: Invariant, judged: Judged | None) -> InvariantResult:
+def result_of(invariant: Invariant, judged: JudgedInvariant | None) -> InvariantResult:
     """The result of an invariant with the answer of the model."""
     if judged is None:
         return undecided(invariant, "no packet of this host fits it")
     answer, model, packets = judged.answer, judged.model, judged.packets
     if model is None or packets is None or not isinstance(answer, (Counterexample, Possible)):
-        return InvariantResult(invariant, Standing.PASSED, "proved for every packet")
+        return InvariantResult(invariant, PolicyOutcome.PASSED, "proved for every packet")
     witness = model.witness(packets, answer.values)
     if isinstance(answer, Counterexample):
-        return InvariantResult(invariant, Standing.FAILED, _violation(invariant, witness), witness)
+        return InvariantResult(invariant, PolicyOutcome.FAILED, _violation(invariant, witness), witness)
     parts = " and ".join(map(str, answer.depends))
-    verb = {Kind.NEVER: "accepted", Kind.ALWAYS: "refused"}[invariant.kind]
+    verb = {InvariantKind.NEVER: "accepted", InvariantKind.ALWAYS: "refused"}[invariant.kind]
     sentence = f"{witness.words}: may be {verb}; that depends on {parts}, which the model does not have"
-    return InvariantResult(invariant, Standing.UNDECIDED, sentence, witness, answer.depends)
+    return InvariantResult(invariant, PolicyOutcome.UNDECIDED, sentence, witness, answer.depends)
 
 
 _VERBS: Final = {Verdict.ACCEPT: "accepts it", Verdict.DROP: "drops it", Verdict.REJECT: "rejects it"}
-_MUST: Final = {Kind.NEVER: "must never be accepted", Kind.ALWAYS: "must always be accepted"}
+_MUST: Final = {InvariantKind.NEVER: "must never be accepted", InvariantKind.ALWAYS: "must always be accepted"}
 
 
 def _violation(invariant: Invariant, witness: Witness) -> str:
@@ -81,7 +81,7 @@ def _violation(invariant: Invariant, witness: Witness) -> str:
 
 def witness_test(result: InvariantResult) -> PolicyTest | None:
     """The policy test that sends the packet of a violation and expects what the model says of it; None without one."""
-    if result.standing is not Standing.FAILED or result.witness is None:
+    if result.standing is not PolicyOutcome.FAILED or result.witness is None:
         return None
     packet = result.witness.packet
     message: tuple[IcmpType, ...] = ()
@@ -115,14 +115,14 @@ def _if_given(value: _Value | None) -> tuple[_Value, ...]:
 
 def confirmed(result: InvariantResult, sent: PolicyResult) -> InvariantResult:
     """The result with what the kernel did with its packet."""
-    if sent.standing is Standing.PASSED:
+    if sent.standing is PolicyOutcome.PASSED:
         return replace(result, sentence=f"{result.sentence}; confirmed by sending it")
-    if sent.standing is Standing.UNDECIDED:
+    if sent.standing is PolicyOutcome.UNDECIDED:
         return unconfirmed(result, str(sent.deciding))
     if sent.deciding.by_routes:
         return unconfirmed(result, f"on this host, as it is now, {sent.deciding}")
     assert result.witness is not None
-    if (sent.verdict is Verdict.ACCEPT) is (result.invariant.kind is Kind.NEVER):
+    if (sent.verdict is Verdict.ACCEPT) is (result.invariant.kind is InvariantKind.NEVER):
         # It violates the invariant by another rule: one that is not modelled and that may have matched or not.
         sentence = (
             f"{result.witness.words}: {_MUST[result.invariant.kind]}, but {sent.deciding}; confirmed by sending it"
@@ -133,7 +133,7 @@ def confirmed(result: InvariantResult, sent: PolicyResult) -> InvariantResult:
         f"{result.witness.words}: by the model {decided.words} {_VERBS[decided.verdict]}, but in the kernel "
         f"{sent.deciding}: this is a defect of fwguardd, please report it with this line and the rule"
     )
-    return replace(result, standing=Standing.UNDECIDED, sentence=sentence, is_defect=True)
+    return replace(result, standing=PolicyOutcome.UNDECIDED, sentence=sentence, is_defect=True)
 
 
 def unconfirmed(result: InvariantResult, why: str) -> InvariantResult:
@@ -148,14 +148,14 @@ def findings_of(results: Iterable[InvariantResult], *, undecided_fails: bool) ->
 
 
 def _is_not_proved(result: InvariantResult) -> bool:
-    return result.standing is not Standing.PASSED
+    return result.standing is not PolicyOutcome.PASSED
 
 
 def _finding(result: InvariantResult, *, undecided_fails: bool) -> Finding:
     invariant = result.invariant
     code, severity = FAILED_INVARIANT, Severity.ERROR
     hint = "correct the rules, or the invariant"
-    if result.standing is Standing.UNDECIDED:
+    if result.standing is PolicyOutcome.UNDECIDED:
         code, severity = UNDECIDED_INVARIANT, {True: Severity.ERROR, False: Severity.WARNING}[undecided_fails]
         hint = ""
     if result.is_defect:

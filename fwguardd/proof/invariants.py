@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.case_values import ECHO_REQUEST
 from fwguardd.packets.frames import NUMBERS
-from fwguardd.packets.invariants import Kind
+from fwguardd.packets.invariants import InvariantKind
 from fwguardd.packets.model import ConnectionState, Direction
 from fwguardd.proof.answers import Counterexample, Possible, Proved
 from fwguardd.proof.fields import (
@@ -25,7 +25,7 @@ from fwguardd.proof.fields import (
     TCP,
     UNSENDABLE,
     UNTRACKED,
-    Field,
+    PacketField,
 )
 from fwguardd.proof.formulas import any_of, both
 from fwguardd.proof.intervals import Intervals, complement, everything, intersection, of_numbers, single, united
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fwguardd.packets.invariants import AddressRange, Invariant
     from fwguardd.proof.answers import Answer, Asker, Preference
-    from fwguardd.proof.fields import Interfaces, Surroundings
+    from fwguardd.proof.fields import HostFacts, Interfaces
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.traversal import Outcome
 
@@ -54,7 +54,7 @@ _SYN, _ACK = flag_bits(("SYN",)), flag_bits(("ACK",))
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedInvariant:
     """The answer to an invariant: whether a packet violates it. ``model`` and ``packets`` are those of the packet; both
     are None if there is none."""
 
@@ -63,9 +63,9 @@ class Judged:
     packets: PacketSet | None = None
 
 
-def judge(invariant: Invariant, models: Mapping[Family, Model], solver: Asker) -> Judged | None:
+def judge(invariant: Invariant, models: Mapping[Family, Model], solver: Asker) -> JudgedInvariant | None:
     """Whether a packet violates an invariant; None where no packet fits it. Raises ReportedError."""
-    possible: Judged | None = None
+    possible: JudgedInvariant | None = None
     asked = False
     for family in invariant.family:
         model = _assuming(models[family], invariant)
@@ -73,38 +73,42 @@ def judge(invariant: Invariant, models: Mapping[Family, Model], solver: Asker) -
             asked = True
             answer = _ask(invariant, model, packets, solver)
             if isinstance(answer, Counterexample):
-                return Judged(answer, model, packets)
+                return JudgedInvariant(answer, model, packets)
             if isinstance(answer, Possible):
-                possible = possible or Judged(answer, model, packets)
+                possible = possible or JudgedInvariant(answer, model, packets)
     if not asked:
         return None
-    return possible or Judged(Proved())
+    return possible or JudgedInvariant(Proved())
 
 
 def _ask(invariant: Invariant, model: Model, packets: PacketSet, solver: Asker) -> Answer:
     """Whether one of these packets violates the invariant."""
 
     def violates(outcome: Outcome, scope: Scope) -> Formula:
-        wrong = {Kind.NEVER: outcome.accept, Kind.ALWAYS: any_of((outcome.drop, outcome.reject))}[invariant.kind]
+        wrong = {InvariantKind.NEVER: outcome.accept, InvariantKind.ALWAYS: any_of((outcome.drop, outcome.reject))}[
+            invariant.kind
+        ]
         if not invariant.to_port:
             return wrong
-        return both(wrong, scope.inside(outcome.reached[Field.DPORT], united(invariant.to_port)))
+        return both(wrong, scope.inside(outcome.reached[PacketField.DPORT], united(invariant.to_port)))
 
     return model.find(packets, violates, solver, (*_preferred(packets, model.known), *USUAL))
 
 
-def _preferred(packets: PacketSet, known: Surroundings) -> Iterator[Preference]:
+def _preferred(packets: PacketSet, known: HostFacts) -> Iterator[Preference]:
     """What a packet should have so that this host, as it is now, takes it: its addresses, and others with routes."""
     if packets.direction is Direction.INBOUND:
-        yield tuple(_at_addresses(known, Field.IN, Field.SOURCE, Field.DESTINATION))
+        yield tuple(_at_addresses(known, PacketField.IN, PacketField.SOURCE, PacketField.DESTINATION))
     elif packets.direction is Direction.OUTBOUND:
-        yield tuple(_at_addresses(known, Field.OUT, Field.DESTINATION, Field.SOURCE))
+        yield tuple(_at_addresses(known, PacketField.OUT, PacketField.DESTINATION, PacketField.SOURCE))
     else:
-        yield tuple(_by_routes(known, Field.IN, Field.SOURCE))
-        yield tuple(_by_routes(known, Field.OUT, Field.DESTINATION))
+        yield tuple(_by_routes(known, PacketField.IN, PacketField.SOURCE))
+        yield tuple(_by_routes(known, PacketField.OUT, PacketField.DESTINATION))
 
 
-def _at_addresses(known: Surroundings, way: Field, other: Field, own: Field) -> Iterator[Mapping[Field, Intervals]]:
+def _at_addresses(
+    known: HostFacts, way: PacketField, other: PacketField, own: PacketField
+) -> Iterator[Mapping[PacketField, Intervals]]:
     """The addresses of this host, each on its interface, with others that are reached by it."""
     ways = list(_by_routes(known, way, other))
     for limits in ways:
@@ -116,7 +120,7 @@ def _at_addresses(known: Surroundings, way: Field, other: Field, own: Field) -> 
         yield {own: intersection(known.own, complement(LOOPBACK_NETWORK[known.family], ADDRESS_BITS[known.family]))}
 
 
-def _by_routes(known: Surroundings, way: Field, other: Field) -> Iterator[Mapping[Field, Intervals]]:
+def _by_routes(known: HostFacts, way: PacketField, other: PacketField) -> Iterator[Mapping[PacketField, Intervals]]:
     """Interfaces with addresses that are reached by them, known examples first; then the interface alone. The one with
     the default route comes first."""
     routes = sorted(known.routes.items(), key=_size_of_route, reverse=True)
@@ -156,13 +160,13 @@ def _without_nat(invariant: Invariant, model: Model) -> Invariant:
 def _assuming(model: Model, invariant: Invariant) -> Model:
     """The model of a host that has the addresses which packets of this invariant have to reach here."""
     wanted = _of_family(invariant.destination, model.known.family)
-    inbound = invariant.kind is Kind.ALWAYS and not invariant.out_interface
+    inbound = invariant.kind is InvariantKind.ALWAYS and not invariant.out_interface
     if not (wanted and inbound) or model.known.own is None:
         return model
     return Model.of(model.rules.ruleset, replace(model.known, own=united((*model.known.own, *wanted))))
 
 
-def packet_sets(invariant: Invariant, known: Surroundings) -> list[PacketSet]:
+def packet_sets(invariant: Invariant, known: HostFacts) -> list[PacketSet]:
     """The packets that an invariant is about, in one family."""
     found: list[PacketSet] = []
     for direction in _directions(invariant):
@@ -180,24 +184,24 @@ def _directions(invariant: Invariant) -> Iterator[Direction]:
         yield {True: Direction.FORWARDED, False: Direction.OUTBOUND}[bool(invariant.in_interface)]
         return
     yield Direction.INBOUND
-    if invariant.kind is Kind.NEVER:
+    if invariant.kind is InvariantKind.NEVER:
         yield Direction.FORWARDED
 
 
-def _limits(invariant: Invariant, known: Surroundings) -> dict[Field, Intervals]:
+def _limits(invariant: Invariant, known: HostFacts) -> dict[PacketField, Intervals]:
     """The values of fields that are written, or that go without saying."""
-    limits = {Field.STATE: of_numbers(map(_STATES.__getitem__, invariant.state))}
-    for name, ranges in ((Field.SPORT, invariant.sport), (Field.DPORT, invariant.dport)):
+    limits = {PacketField.STATE: of_numbers(map(_STATES.__getitem__, invariant.state))}
+    for name, ranges in ((PacketField.SPORT, invariant.sport), (PacketField.DPORT, invariant.dport)):
         if ranges:
             limits[name] = united(ranges)
-    for name, numbers in ((Field.UID, invariant.uid), (Field.GID, invariant.gid)):
+    for name, numbers in ((PacketField.UID, invariant.uid), (PacketField.GID, invariant.gid)):
         if numbers:
             limits[name] = of_numbers(numbers)
     if invariant.proto:
-        limits[Field.PROTOCOL] = of_numbers(_protocols(invariant, known.family))
+        limits[PacketField.PROTOCOL] = of_numbers(_protocols(invariant, known.family))
     flags = _flags(invariant)
     if flags:
-        limits[Field.FLAGS] = of_numbers(flags)
+        limits[PacketField.FLAGS] = of_numbers(flags)
     return limits
 
 
@@ -210,35 +214,35 @@ def _protocols(invariant: Invariant, family: Family) -> Iterator[int]:
 
 def _flags(invariant: Invariant) -> list[int]:
     """The flags that packets have. Those that always have to be accepted have the usual ones, if none are written."""
-    if invariant.flags or invariant.kind is Kind.NEVER:
+    if invariant.flags or invariant.kind is InvariantKind.NEVER:
         return list(map(flag_bits, invariant.flags))
     begins = {ConnectionState.NEW, ConnectionState.UNTRACKED, ConnectionState.RELATED}
     return [_SYN] * (not begins.isdisjoint(invariant.state)) + [_ACK] * (not begins.issuperset(invariant.state))
 
 
-def _conditions(invariant: Invariant, known: Surroundings) -> Iterator[Part]:
+def _conditions(invariant: Invariant, known: HostFacts) -> Iterator[Part]:
     """What else is written: types of ICMP, an echo request where packets have to be accepted and none is."""
     messages: Sequence[tuple[Family, int, int]] = invariant.icmp_type
-    if not messages and invariant.kind is Kind.ALWAYS:
+    if not messages and invariant.kind is InvariantKind.ALWAYS:
         messages = tuple(ECHO_REQUEST.values())
     if not messages:
         return
     wanted = tuple(message(kind, code) for family, kind, code in messages if family is known.family)
-    icmp = Test(Field.PROTOCOL, single({Family.IPV4: 1, Family.IPV6: 58}[known.family]))
+    icmp = Test(PacketField.PROTOCOL, single({Family.IPV4: 1, Family.IPV6: 58}[known.family]))
     yield implies((icmp,), Some(wanted))
 
 
-def _ways(invariant: Invariant, known: Surroundings, direction: Direction) -> dict[Field, Intervals]:
+def _ways(invariant: Invariant, known: HostFacts, direction: Direction) -> dict[PacketField, Intervals]:
     """The interfaces, and the mark."""
-    limits: dict[Field, Intervals] = {}
-    if invariant.mark or invariant.kind is Kind.ALWAYS:
-        limits[Field.MARK] = of_numbers(invariant.mark or (0,))
+    limits: dict[PacketField, Intervals] = {}
+    if invariant.mark or invariant.kind is InvariantKind.ALWAYS:
+        limits[PacketField.MARK] = of_numbers(invariant.mark or (0,))
     if direction is not Direction.OUTBOUND:
-        limits[Field.IN] = _interfaces(invariant.in_interface or ("+",), known.interfaces)
+        limits[PacketField.IN] = _interfaces(invariant.in_interface or ("+",), known.interfaces)
     if direction is Direction.FORWARDED:
-        limits[Field.IN] = intersection(limits[Field.IN], complement(known.not_forwarding, 16))
+        limits[PacketField.IN] = intersection(limits[PacketField.IN], complement(known.not_forwarding, 16))
     if direction is not Direction.INBOUND:
-        limits[Field.OUT] = _interfaces(invariant.out_interface or ("+",), known.interfaces)
+        limits[PacketField.OUT] = _interfaces(invariant.out_interface or ("+",), known.interfaces)
     return limits
 
 
@@ -258,14 +262,14 @@ def _of_family(ranges: Iterable[AddressRange], family: Family) -> Intervals:
     return united((each.first, each.last) for each in ranges if each.family is family)
 
 
-def _addresses(invariant: Invariant, known: Surroundings, packets: PacketSet) -> dict[Field, Intervals]:
+def _addresses(invariant: Invariant, known: HostFacts, packets: PacketSet) -> dict[PacketField, Intervals]:
     """The addresses that are written, and those that packets of the direction have."""
     sources = destinations = everything(ADDRESS_BITS[known.family])
     if known.own is not None:
         sources, destinations = _of_direction(invariant.kind, known, packets)
     return {
-        Field.SOURCE: _chosen(sources, invariant.source, invariant.not_source, known.family),
-        Field.DESTINATION: _chosen(destinations, invariant.destination, invariant.not_destination, known.family),
+        PacketField.SOURCE: _chosen(sources, invariant.source, invariant.not_source, known.family),
+        PacketField.DESTINATION: _chosen(destinations, invariant.destination, invariant.not_destination, known.family),
     }
 
 
@@ -278,7 +282,7 @@ def _chosen(
     return intersection(possible, complement(_of_family(excluded, family), ADDRESS_BITS[family]))
 
 
-def _of_direction(kind: Kind, known: Surroundings, packets: PacketSet) -> tuple[Intervals, Intervals]:
+def _of_direction(kind: InvariantKind, known: HostFacts, packets: PacketSet) -> tuple[Intervals, Intervals]:
     """The sources and the destinations that packets of a direction have on this host. It may get other addresses than
     it has now: what must never be accepted has any destination."""
     width, own = ADDRESS_BITS[known.family], known.own or ()
@@ -286,27 +290,27 @@ def _of_direction(kind: Kind, known: Surroundings, packets: PacketSet) -> tuple[
     groups = united((*MULTICAST[known.family], *known.broadcast))
     others = complement(united((*own, *loopback)), width)
     if packets.direction is Direction.INBOUND:
-        return everything(width), {Kind.NEVER: everything(width), Kind.ALWAYS: own}[kind]
+        return everything(width), {InvariantKind.NEVER: everything(width), InvariantKind.ALWAYS: own}[kind]
     if packets.direction is Direction.OUTBOUND:
         return own, everything(width)
     return others, intersection(others, complement(groups, width))
 
 
-def _martians(known: Surroundings, packets: PacketSet) -> Iterator[Part]:
+def _martians(known: HostFacts, packets: PacketSet) -> Iterator[Part]:
     """What the kernel does not take, whatever rules say (net/ipv4/route.c, net/ipv6/ip6_input.c)."""
     family, width = known.family, ADDRESS_BITS[known.family]
     loopback, own = LOOPBACK_NETWORK[family], united((*(known.own or ()), *LOOPBACK_NETWORK[family]))
     number = single(known.interfaces.number(_LOOPBACK))
     if packets.direction is not Direction.OUTBOUND:
-        outside = Test(Field.IN, complement(number, 16))
+        outside = Test(PacketField.IN, complement(number, 16))
         strange = united((*own, *UNSENDABLE[family], *known.broadcast))
-        yield implies((outside,), Test(Field.SOURCE, complement(strange, width)))
-        yield implies((outside,), Test(Field.DESTINATION, complement(loopback, width)))
-        yield implies((Opposite(outside),), Test(Field.SOURCE, own))
+        yield implies((outside,), Test(PacketField.SOURCE, complement(strange, width)))
+        yield implies((outside,), Test(PacketField.DESTINATION, complement(loopback, width)))
+        yield implies((Opposite(outside),), Test(PacketField.SOURCE, own))
     else:
-        outside = Test(Field.OUT, complement(number, 16))
-        yield implies((outside,), Test(Field.SOURCE, complement(loopback, width)))
-        yield implies((outside,), Test(Field.DESTINATION, complement(own, width)))
-        yield implies((Opposite(outside),), Test(Field.DESTINATION, own))
-    single_hosts = Test(Field.DESTINATION, complement(united((*MULTICAST[family], *known.broadcast)), width))
-    yield implies((Test(Field.PROTOCOL, united(((TCP, TCP), (SCTP, SCTP)))),), single_hosts)
+        outside = Test(PacketField.OUT, complement(number, 16))
+        yield implies((outside,), Test(PacketField.SOURCE, complement(loopback, width)))
+        yield implies((outside,), Test(PacketField.DESTINATION, complement(own, width)))
+        yield implies((Opposite(outside),), Test(PacketField.DESTINATION, own))
+    single_hosts = Test(PacketField.DESTINATION, complement(united((*MULTICAST[family], *known.broadcast)), width))
+    yield implies((Test(PacketField.PROTOCOL, united(((TCP, TCP), (SCTP, SCTP)))),), single_hosts)

@@ -1,7 +1,7 @@
 """The matches of a rule's text -> what they ask of a packet (`fwguardd.proof.parts`).
 
 How the kernel reads each option is in net/netfilter/xt_*.c and net/ipv4/netfilter/ip_tables.c of Linux. What is not
-read here becomes `Unknown`, with the words by which a message names it. All options of a rule must hold.
+read here becomes `UnmodelledMatch`, with the words by which a message names it. All options of a rule must hold.
 
 This module is pure.
 """
@@ -14,15 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets import case_values
 from fwguardd.packets.model import TCP_FLAGS
-from fwguardd.proof.fields import (
-    MULTICAST,
-    NO_OWNER,
-    STATES,
-    Field,
-)
+from fwguardd.proof.fields import MULTICAST, NO_OWNER, STATES, PacketField
 from fwguardd.proof.intervals import Intervals, everything, of_network, of_numbers, single, united
 from fwguardd.proof.packet_sets import message
-from fwguardd.proof.parts import MaskTest, Opposite, Part, Some, Test, Unknown
+from fwguardd.proof.parts import MaskTest, Opposite, Part, Some, Test, UnmodelledMatch
 from fwguardd.ruleset.conditions import SYN_ONLY, networks_of, protocol_name, states_of
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.values import LAST_PORT, read_number, read_ports
@@ -30,8 +25,10 @@ from fwguardd.ruleset.values import LAST_PORT, read_number, read_ports
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.ruleset.rule_view import Match, Option, RuleView
+
+    Reader = Callable[[Option, HostFacts], Part]
 
 _NEUTRAL: Final = frozenset({"comment", "nfacct", "tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmp6", "icmpv6"})
 """Matches that ask nothing without options."""
@@ -75,7 +72,7 @@ class NotModelledError(Exception):
     """An option or a value is not read here."""
 
 
-def parts_of(view: RuleView, known: Surroundings) -> list[Part]:
+def parts_of(view: RuleView, known: HostFacts) -> list[Part]:
     """What a rule asks, in no order."""
     parts = list(_core_parts(view, known))
     for match in view.matches:
@@ -83,20 +80,20 @@ def parts_of(view: RuleView, known: Surroundings) -> list[Part]:
     return parts
 
 
-def _core_parts(view: RuleView, known: Surroundings) -> Iterator[Part]:
+def _core_parts(view: RuleView, known: HostFacts) -> Iterator[Part]:
     for option in view.options:
         read = _CORE.get(option.name)
         if read is not None:
             yield _read(read, option, known, f"{option.name} {option.value}".strip(), is_steady=True)
 
 
-def _match_parts(match: Match, known: Surroundings) -> Iterator[Part]:
+def _match_parts(match: Match, known: HostFacts) -> Iterator[Part]:
     """The parts of one match extension."""
     readers = _MODULES.get(match.module)
     options = [option for option in match.options if option.name not in _IGNORED]
     is_steady = match.module in _STEADY
     if (readers is None and match.module not in _NEUTRAL) or (match.module in _WHOLE and len(options) > 1):
-        yield Unknown(_in_words(match), is_steady)
+        yield UnmodelledMatch(_in_words(match), is_steady)
     else:
         for option in options:
             read = (readers or {}).get(option.name, _not_modelled)
@@ -113,30 +110,35 @@ def _in_words(match: Match) -> str:
 
 
 def _read(
-    read: Callable[[Option, Surroundings], Part], option: Option, known: Surroundings, words: str, *, is_steady: bool
+    read: Reader,
+    option: Option,
+    known: HostFacts,
+    words: str,
+    *,
+    is_steady: bool,
 ) -> Part:
     part: Part
     try:
         part = read(option, known)
     except NotModelledError:
-        part = Unknown(words, is_steady)
+        part = UnmodelledMatch(words, is_steady)
     if option.negated:
         return Opposite(part)
     return part
 
 
-def _not_modelled(_option: Option, _known: Surroundings) -> Part:
+def _not_modelled(_option: Option, _known: HostFacts) -> Part:
     raise NotModelledError
 
 
-def _fragments(_option: Option, _known: Surroundings) -> Part:
+def _fragments(_option: Option, _known: HostFacts) -> Part:
     raise NotModelledError
 
 
-def _addresses(field: Field) -> Callable[[Option, Surroundings], Part]:
+def _addresses(field: PacketField) -> Reader:
     """A reader of networks with commas between them."""
 
-    def read(option: Option, known: Surroundings) -> Part:
+    def read(option: Option, known: HostFacts) -> Part:
         networks = networks_of(option.value)
         versions = {network.version for network in networks}
         if len(networks) != 1 + option.value.count(",") or versions != {known.family.number}:
@@ -151,23 +153,23 @@ def _addresses(field: Field) -> Callable[[Option, Surroundings], Part]:
     return read
 
 
-def _interface(field: Field) -> Callable[[Option, Surroundings], Part]:
-    def read(option: Option, known: Surroundings) -> Part:
+def _interface(field: PacketField) -> Reader:
+    def read(option: Option, known: HostFacts) -> Part:
         return Test(field, known.interfaces.matching(option.value))
 
     return read
 
 
-def _protocol(option: Option, _known: Surroundings) -> Part:
+def _protocol(option: Option, _known: HostFacts) -> Part:
     name = protocol_name(option.value)
     if name == "all":
-        return Test(Field.PROTOCOL, everything(8))
+        return Test(PacketField.PROTOCOL, everything(8))
     number = read_number(name)
     if number is None:
         number = _PROTOCOL_NUMBERS.get(name)
     if number is None or number > 255:
         raise NotModelledError
-    return Test(Field.PROTOCOL, single(number))
+    return Test(PacketField.PROTOCOL, single(number))
 
 
 def _port_numbers(value: str) -> Intervals:
@@ -181,10 +183,10 @@ def _port_numbers(value: str) -> Intervals:
     return united(ranges)
 
 
-def _ports(*fields: Field) -> Callable[[Option, Surroundings], Part]:
+def _ports(*fields: PacketField) -> Reader:
     """A reader of a list of ports: one of these fields has one of them."""
 
-    def read(option: Option, _known: Surroundings) -> Part:
+    def read(option: Option, _known: HostFacts) -> Part:
         numbers = _port_numbers(option.value)
         tests = tuple(Test(field, numbers) for field in fields)
         if len(tests) == 1:
@@ -206,25 +208,25 @@ def flag_bits(names: str) -> int:
     return bits
 
 
-def _tcp_flags(option: Option, _known: Surroundings) -> Part:
+def _tcp_flags(option: Option, _known: HostFacts) -> Part:
     if len(option.values) != 2:
         raise NotModelledError
-    return MaskTest(Field.FLAGS, flag_bits(option.values[0]), flag_bits(option.values[1]))
+    return MaskTest(PacketField.FLAGS, flag_bits(option.values[0]), flag_bits(option.values[1]))
 
 
-def _syn(_option: Option, _known: Surroundings) -> Part:
-    return MaskTest(Field.FLAGS, *map(flag_bits, SYN_ONLY))
+def _syn(_option: Option, _known: HostFacts) -> Part:
+    return MaskTest(PacketField.FLAGS, *map(flag_bits, SYN_ONLY))
 
 
-def _icmp(option: Option, known: Surroundings) -> Part:
+def _icmp(option: Option, known: HostFacts) -> Part:
     """A type, or type/code. "any" is one of IPv4 (net/ipv4/netfilter/ip_tables.c, icmp_type_code_match)."""
     if option.value == "any" or (known.family is Family.IPV4 and option.value == str(_ANY_ICMP_TYPE)):
-        return Test(Field.TYPE, everything(8))
+        return Test(PacketField.TYPE, everything(8))
     number, slash, code = option.value.partition("/")
     if slash:
         return message(_byte(number), _byte(code))
     if number.isdigit():
-        return Test(Field.TYPE, single(_byte(number)))
+        return Test(PacketField.TYPE, single(_byte(number)))
     return _named_icmp(number, known.family)
 
 
@@ -242,13 +244,13 @@ def _named_icmp(name: str, family: Family) -> Part:
     try:
         for of, kind, _ in case_values.icmp_types(name):
             if of is family:
-                return Test(Field.TYPE, single(kind))
+                return Test(PacketField.TYPE, single(kind))
     except ValueError as error:
         raise NotModelledError from error
     raise NotModelledError
 
 
-def _state(option: Option, _known: Surroundings) -> Part:
+def _state(option: Option, _known: HostFacts) -> Part:
     """Connection states, and whether the addresses are translated (net/netfilter/xt_conntrack.c)."""
     states = states_of(option.value)
     if not states:
@@ -256,16 +258,16 @@ def _state(option: Option, _known: Surroundings) -> Part:
     tests: list[Part] = []
     numbers = [STATES[name] for name in states if name in STATES]
     if numbers:
-        tests.append(Test(Field.STATE, of_numbers(numbers)))
-    tests += [Test(field, single(1)) for field in (Field.SNAT, Field.DNAT) if field.name in states]
+        tests.append(Test(PacketField.STATE, of_numbers(numbers)))
+    tests += [Test(field, single(1)) for field in (PacketField.SNAT, PacketField.DNAT) if field.name in states]
     if len(tests) == 1:
         return tests[0]
     return Some(tuple(tests))
 
 
-def _mark(option: Option, _known: Surroundings) -> Part:
+def _mark(option: Option, _known: HostFacts) -> Part:
     value, mask = masked_number(option.value)
-    return MaskTest(Field.MARK, mask, value)
+    return MaskTest(PacketField.MARK, mask, value)
 
 
 def masked_number(text: str) -> tuple[int, int]:
@@ -277,8 +279,8 @@ def masked_number(text: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _address_range(field: Field) -> Callable[[Option, Surroundings], Part]:
-    def read(option: Option, known: Surroundings) -> Part:
+def _address_range(field: PacketField) -> Reader:
+    def read(option: Option, known: HostFacts) -> Part:
         first, dash, last = option.value.partition("-")
         return Test(
             field, ((address_number(first, known.family), address_number(last if dash else first, known.family)),)
@@ -297,10 +299,10 @@ def address_number(text: str, family: Family) -> int:
         raise NotModelledError from error
 
 
-def _owner(field: Field) -> Callable[[Option, Surroundings], Part]:
+def _owner(field: PacketField) -> Reader:
     """A reader of a user or a group, or a range of them, by number."""
 
-    def read(option: Option, _known: Surroundings) -> Part:
+    def read(option: Option, _known: HostFacts) -> Part:
         first, dash, last = option.value.partition("-")
         low = read_number(first)
         high = read_number(last) if dash else low
@@ -311,14 +313,14 @@ def _owner(field: Field) -> Callable[[Option, Surroundings], Part]:
     return read
 
 
-def _has_socket(_option: Option, _known: Surroundings) -> Part:
-    return Test(Field.UID, ((0, NO_OWNER - 1),))
+def _has_socket(_option: Option, _known: HostFacts) -> Part:
+    return Test(PacketField.UID, ((0, NO_OWNER - 1),))
 
 
-def _address_type(field: Field) -> Callable[[Option, Surroundings], Part]:
+def _address_type(field: PacketField) -> Reader:
     """A reader of the kinds of addresses that are known here: those of the host, and multicast."""
 
-    def read(option: Option, known: Surroundings) -> Part:
+    def read(option: Option, known: HostFacts) -> Part:
         parts: list[Part] = []
         kinds = option.value.split(",")
         if len(kinds) > 1 and known.family is Family.IPV6:
@@ -336,18 +338,18 @@ def _address_type(field: Field) -> Callable[[Option, Surroundings], Part]:
     return read
 
 
-def _local(field: Field, known: Surroundings, own: Intervals) -> Iterator[Part]:
+def _local(field: PacketField, known: HostFacts, own: Intervals) -> Iterator[Part]:
     """An address of this host. That of a packet which is taken for one to this host is one, if it is not a group's."""
     yield Test(field, own)
-    if field is Field.DESTINATION:
+    if field is PacketField.DESTINATION:
         groups = united((*MULTICAST[known.family], *known.broadcast))
-        yield Opposite(Some((Test(Field.HERE, single(0)), Test(field, groups))))
+        yield Opposite(Some((Test(PacketField.HERE, single(0)), Test(field, groups))))
 
 
-_SET_FIELDS: Final = {"src": Field.SOURCE, "dst": Field.DESTINATION}
+_SET_FIELDS: Final = {"src": PacketField.SOURCE, "dst": PacketField.DESTINATION}
 
 
-def _match_set(option: Option, known: Surroundings) -> Part:
+def _match_set(option: Option, known: HostFacts) -> Part:
     """A set of addresses whose contents are known."""
     if len(option.values) != 2:
         raise NotModelledError
@@ -357,33 +359,40 @@ def _match_set(option: Option, known: Surroundings) -> Part:
     return Test(field, addresses)
 
 
-_CORE: Final[Mapping[str, Callable[[Option, Surroundings], Part]]] = {
-    "-s": _addresses(Field.SOURCE),
-    "-d": _addresses(Field.DESTINATION),
-    "-i": _interface(Field.IN),
-    "-o": _interface(Field.OUT),
+_CORE: Final[Mapping[str, Reader]] = {
+    "-s": _addresses(PacketField.SOURCE),
+    "-d": _addresses(PacketField.DESTINATION),
+    "-i": _interface(PacketField.IN),
+    "-o": _interface(PacketField.OUT),
     "-p": _protocol,
     "-f": _fragments,
 }
-_SINGLE_PORTS: Final = {"--sport": _ports(Field.SPORT), "--dport": _ports(Field.DPORT)}
+_SINGLE_PORTS: Final = {"--sport": _ports(PacketField.SPORT), "--dport": _ports(PacketField.DPORT)}
 _LISTED_PORTS: Final = {
-    "--sports": _ports(Field.SPORT),
-    "--dports": _ports(Field.DPORT),
-    "--ports": _ports(Field.SPORT, Field.DPORT),
+    "--sports": _ports(PacketField.SPORT),
+    "--dports": _ports(PacketField.DPORT),
+    "--ports": _ports(PacketField.SPORT, PacketField.DPORT),
 }
 _TCP: Final = {**_SINGLE_PORTS, "--tcp-flags": _tcp_flags, "--syn": _syn}
 _STATES: Final = {"--ctstate": _state, "--state": _state}
 _ICMP: Final = {"--icmp-type": _icmp, "--icmpv6-type": _icmp}
-_MODULES: Final[Mapping[str, Mapping[str, Callable[[Option, Surroundings], Part]]]] = {
+_MODULES: Final[Mapping[str, Mapping[str, Reader]]] = {
     **dict.fromkeys(("udp", "udplite", "sctp", "dccp", "17", "132", "136", "33"), _SINGLE_PORTS),
     **dict.fromkeys(("tcp", "6"), _TCP),
     **dict.fromkeys(("icmp", "icmp6", "icmpv6", "ipv6-icmp", "1", "58"), _ICMP),
     "multiport": _LISTED_PORTS,
     **dict.fromkeys(("conntrack", "state"), _STATES),
     "mark": {"--mark": _mark},
-    "iprange": {"--src-range": _address_range(Field.SOURCE), "--dst-range": _address_range(Field.DESTINATION)},
-    "owner": {"--uid-owner": _owner(Field.UID), "--gid-owner": _owner(Field.GID), "--socket-exists": _has_socket},
-    "addrtype": {"--src-type": _address_type(Field.SOURCE), "--dst-type": _address_type(Field.DESTINATION)},
+    "iprange": {
+        "--src-range": _address_range(PacketField.SOURCE),
+        "--dst-range": _address_range(PacketField.DESTINATION),
+    },
+    "owner": {
+        "--uid-owner": _owner(PacketField.UID),
+        "--gid-owner": _owner(PacketField.GID),
+        "--socket-exists": _has_socket,
+    },
+    "addrtype": {"--src-type": _address_type(PacketField.SOURCE), "--dst-type": _address_type(PacketField.DESTINATION)},
     "set": {"--match-set": _match_set},
 }
 _IGNORED: Final = frozenset({"--comment", "--nfacct-name", ""})

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fwguardd.proof.answers import decide
-from fwguardd.proof.fields import NEW, SCTP, TCP, UDP, Field
+from fwguardd.proof.fields import NEW, SCTP, TCP, UDP, PacketField
 from fwguardd.proof.formulas import both
 from fwguardd.proof.intervals import single
-from fwguardd.proof.reading import RuleReader
+from fwguardd.proof.reading import RuleModeller
 from fwguardd.proof.traversal import traverse
 from fwguardd.proof.witness import Witness, witness_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fwguardd.proof.answers import Answer, Asker, Preference, Values
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.packet_sets import PacketSet
     from fwguardd.proof.reading import ReadTables
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Ruleset
 
 USUAL: Sequence[Preference] = (
-    ({Field.STATE: single(NEW)},),
-    ({Field.FLAGS: single(2)},),
-    ({Field.PROTOCOL: ((TCP, TCP), (UDP, UDP), (SCTP, SCTP))},),
-    ({Field.SPORT: single(49_152)},),
-    ({Field.CODE: single(0)},),
-    ({Field.MARK: single(0)},),
-    ({Field.UID: single(0)},),
-    ({Field.GID: single(0)},),
+    ({PacketField.STATE: single(NEW)},),
+    ({PacketField.FLAGS: single(2)},),
+    ({PacketField.PROTOCOL: ((TCP, TCP), (UDP, UDP), (SCTP, SCTP))},),
+    ({PacketField.SPORT: single(49_152)},),
+    ({PacketField.CODE: single(0)},),
+    ({PacketField.MARK: single(0)},),
+    ({PacketField.UID: single(0)},),
+    ({PacketField.GID: single(0)},),
 )
 """What a packet in an answer should have, so that it looks usual: it is new, has SYN and a client's port."""
 
@@ -45,12 +45,12 @@ class Model:
     """The rules of one ruleset, read, and what is known besides them. Two that are compared share the latter."""
 
     rules: ReadTables
-    known: Surroundings
+    known: HostFacts
 
     @classmethod
-    def of(cls, ruleset: Ruleset, known: Surroundings, reader: RuleReader | None = None) -> Model:
+    def of(cls, ruleset: Ruleset, known: HostFacts, reader: RuleModeller | None = None) -> Model:
         """The model of a ruleset. A ``reader`` with the same ``known`` reads the rules of several only once."""
-        return cls((reader or RuleReader(known)).read(ruleset), known)
+        return cls((reader or RuleModeller(known)).read(ruleset), known)
 
     def outcome(self, packets: PacketSet, scope: Scope) -> Outcome:
         """What becomes of packets, as formulas."""

@@ -10,7 +10,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.proof.fields import Field, packet_variables
+from fwguardd.proof.fields import PacketField, packet_variables
 from fwguardd.proof.formulas import Inside, Masked, Not, holds, negation, nodes_of
 from fwguardd.proof.intervals import single
 from fwguardd.proof.questions import least
@@ -25,13 +25,23 @@ if TYPE_CHECKING:
     Asked = Mapping[Variable, Sequence[Node]]
 
 FIRST_TAKEN: Final = (
-    *(Field.CODE, Field.SPORT, Field.MARK, Field.GID, Field.UID, Field.FLAGS, Field.TYPE, Field.STATE, Field.OUT),
-    *(Field.IN, Field.SOURCE, Field.DESTINATION, Field.DPORT, Field.PROTOCOL),
+    *(
+        PacketField.CODE,
+        PacketField.SPORT,
+        PacketField.MARK,
+        PacketField.GID,
+        PacketField.UID,
+        PacketField.FLAGS,
+        PacketField.TYPE,
+        PacketField.STATE,
+        PacketField.OUT,
+    ),
+    *(PacketField.IN, PacketField.SOURCE, PacketField.DESTINATION, PacketField.DPORT, PacketField.PROTOCOL),
 )
 """Fields in the order in which they are taken away: what people seldom write first."""
 
 
-_OF_PROTOCOLS: Final = (Field.SPORT, Field.DPORT, Field.FLAGS, Field.TYPE, Field.CODE)
+_OF_PROTOCOLS: Final = (PacketField.SPORT, PacketField.DPORT, PacketField.FLAGS, PacketField.TYPE, PacketField.CODE)
 
 
 def asked_variable(node: Node) -> Variable:
@@ -113,7 +123,7 @@ class Needed:
     def _protocol(self, needed: Sequence[Node], last: Sequence[Node]) -> Sequence[Node]:
         """The protocol of packets that are told by their ports and the like: others have none."""
         variables = set(map(asked_variable, needed))
-        protocol = self._variables[Field.PROTOCOL]
+        protocol = self._variables[PacketField.PROTOCOL]
         told = map(self._variables.__getitem__, _OF_PROTOCOLS)
         if protocol in variables or variables.isdisjoint(told) or not last or asked_variable(last[0]) != protocol:
             return ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.model import Direction
 from fwguardd.proof.answers import Values
-from fwguardd.proof.fields import ADDRESS_BITS, NEW, TCP, UDP, Field, packet_variables
+from fwguardd.proof.fields import ADDRESS_BITS, NEW, TCP, UDP, PacketField, packet_variables
 from fwguardd.proof.formulas import Leaf, all_of, negation
 from fwguardd.proof.intervals import NOTHING, complement, count_of, everything, intersection, of_numbers, single, united
 from fwguardd.proof.needed import Needed, asked_variable, conditions
@@ -116,7 +116,7 @@ class _Search:
             left.append(questions.name(negation(all_of(nodes))))
             ports = self._ports(nodes)
             if ports:
-                outside = self.scope.inside(Leaf.of(variables[Field.DPORT]), complement(ports, 16))
+                outside = self.scope.inside(Leaf.of(variables[PacketField.DPORT]), complement(ports, 16))
                 left.append(questions.name(outside))
                 found.add(ports, self._decided(values))
             values = questions.find(left)
@@ -126,10 +126,10 @@ class _Search:
         family = self.model.known.family
         of_packets = [node for node in nodes if asked_variable(node).part is None]
         limits, _bits = limits_of(of_packets, self.scope, family)
-        sources = limits.get(Field.SOURCE)
+        sources = limits.get(PacketField.SOURCE)
         if sources is not None and count_of(sources) < 1 << ADDRESS_BITS[family] - 1:
             return NOTHING
-        return limits.get(Field.DPORT, everything(16))
+        return limits.get(PacketField.DPORT, everything(16))
 
     def _decided(self, values: Mapping[Variable, int]) -> Decided:
         """What accepts a packet."""
@@ -141,5 +141,10 @@ class _Search:
 def _new_packets(model: Model, protocol: int) -> PacketSet:
     known = model.known
     outside = complement(single(known.interfaces.number("lo")), 16)
-    limits = {Field.PROTOCOL: single(protocol), Field.STATE: single(NEW), Field.IN: outside, Field.FLAGS: single(2)}
+    limits = {
+        PacketField.PROTOCOL: single(protocol),
+        PacketField.STATE: single(NEW),
+        PacketField.IN: outside,
+        PacketField.FLAGS: single(2),
+    }
     return all_packets(known, Direction.INBOUND).narrowed(limits)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fwguardd.packets.model import Direction
     from fwguardd.proof.answers import Values
-    from fwguardd.proof.fields import Field
+    from fwguardd.proof.fields import PacketField
     from fwguardd.proof.formulas import FreePart, Node, Scope
     from fwguardd.proof.intervals import Intervals
     from fwguardd.proof.treatments import Treatment
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Bits:
     """Bits of a field: those of the mask are these, or are not."""
 
-    field: Field
+    field: PacketField
     mask: int
     value: int
     negated: bool
@@ -41,7 +41,7 @@ class PacketClass:
 
     family: Family
     direction: Direction
-    limits: Mapping[Field, Intervals]
+    limits: Mapping[PacketField, Intervals]
     bits: frozenset[Bits]
     depends: tuple[tuple[FreePart, bool], ...]
     before: Treatment
@@ -54,10 +54,12 @@ class PacketClass:
         return self.family, self.direction, self.bits, frozenset(self.depends), self.before, self.after
 
 
-def limits_of(nodes: Iterable[Node], scope: Scope, family: Family) -> tuple[dict[Field, Intervals], frozenset[Bits]]:
+def limits_of(
+    nodes: Iterable[Node], scope: Scope, family: Family
+) -> tuple[dict[PacketField, Intervals], frozenset[Bits]]:
     """What conditions on fields of packets mean: the values of each field, and bits."""
     fields = {variable: name for name, variable in packet_variables(family).items()}
-    limits: dict[Field, Intervals] = {}
+    limits: dict[PacketField, Intervals] = {}
     bits: set[Bits] = set()
     for node in nodes:
         negated = isinstance(node, Not)
@@ -74,7 +76,7 @@ def limits_of(nodes: Iterable[Node], scope: Scope, family: Family) -> tuple[dict
     return limits, frozenset(bits)
 
 
-def merged(classes: Sequence[PacketClass], domains: Mapping[Field, Intervals]) -> list[PacketClass]:
+def merged(classes: Sequence[PacketClass], domains: Mapping[PacketField, Intervals]) -> list[PacketClass]:
     """As few classes as the first ones that can be put together: those that differ in one field become one, and those
     inside another one are left out. ``domains`` are the values that fields may have at all."""
     left = list(classes)
@@ -103,14 +105,14 @@ def _without_told(each: PacketClass, others: Sequence[PacketClass]) -> PacketCla
     return each
 
 
-def _different(one: PacketClass, other: PacketClass) -> list[Field]:
+def _different(one: PacketClass, other: PacketClass) -> list[PacketField]:
     """The fields for which two classes have other values."""
     names = dict.fromkeys((*one.limits, *other.limits))
     return [name for name in names if one.limits.get(name) != other.limits.get(name)]
 
 
 def _first_pair(
-    classes: Sequence[PacketClass], domains: Mapping[Field, Intervals]
+    classes: Sequence[PacketClass], domains: Mapping[PacketField, Intervals]
 ) -> tuple[PacketClass, PacketClass, PacketClass] | None:
     for place, one in enumerate(classes):
         for other in classes[place + 1 :]:
@@ -120,7 +122,7 @@ def _first_pair(
     return None
 
 
-def _together(one: PacketClass, other: PacketClass, domains: Mapping[Field, Intervals]) -> PacketClass | None:
+def _together(one: PacketClass, other: PacketClass, domains: Mapping[PacketField, Intervals]) -> PacketClass | None:
     """The class of all packets of both, if they are the packets of one class."""
     if one.kind != other.kind:
         return None

@@ -19,7 +19,7 @@ from fwguardd.proof.fields import (
     RELATED,
     TCP,
     UNTRACKED,
-    Field,
+    PacketField,
     packet_leaves,
     packet_variables,
 )
@@ -31,7 +31,7 @@ from fwguardd.ruleset.model import Family
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.formulas import Formula, Leaf
     from fwguardd.proof.intervals import Intervals
 
@@ -41,7 +41,7 @@ class PacketSet:
     """Packets of one direction: those whose fields have these values, and for which the conditions hold."""
 
     direction: Direction
-    limits: Mapping[Field, Intervals]
+    limits: Mapping[PacketField, Intervals]
     conditions: tuple[Part, ...] = ()
 
     @property
@@ -59,7 +59,7 @@ class PacketSet:
         leaves = packet_leaves(family)
         return all_of([formula_of(part, leaves, scope) for part in self.conditions])
 
-    def narrowed(self, limits: Mapping[Field, Intervals], conditions: Iterable[Part] = ()) -> PacketSet:
+    def narrowed(self, limits: Mapping[PacketField, Intervals], conditions: Iterable[Part] = ()) -> PacketSet:
         """Those of the packets that have these values too."""
         merged = dict(self.limits)
         for name, values in limits.items():
@@ -67,7 +67,7 @@ class PacketSet:
         return PacketSet(self.direction, merged, (*self.conditions, *conditions))
 
 
-def formula_of(part: Part, fields: Mapping[Field, Leaf], scope: Scope) -> Formula:
+def formula_of(part: Part, fields: Mapping[PacketField, Leaf], scope: Scope) -> Formula:
     """What a part says of these fields. It has nothing unknown."""
     match part:
         case Test(name, values):
@@ -88,19 +88,23 @@ def implies(when: Iterable[Part], then: Part) -> Part:
 
 def message(kind: int, code: int) -> Part:
     """A message of ICMP has this type and this code."""
-    wrong = (Test(Field.TYPE, complement(single(kind), 8)), Test(Field.CODE, complement(single(code), 8)))
+    wrong = (Test(PacketField.TYPE, complement(single(kind), 8)), Test(PacketField.CODE, complement(single(code), 8)))
     return Opposite(Some(wrong))
 
 
-def all_packets(known: Surroundings, direction: Direction) -> PacketSet:
+def all_packets(known: HostFacts, direction: Direction) -> PacketSet:
     """All packets of a direction that there can be. Their mark is 0 when they arrive."""
-    limits = {Field.PROTOCOL: complement(_NO_PROTOCOLS[known.family], 8), Field.STATE: ((NEW, UNTRACKED),)}
+    limits = {PacketField.PROTOCOL: complement(_NO_PROTOCOLS[known.family], 8), PacketField.STATE: ((NEW, UNTRACKED),)}
     if direction is Direction.OUTBOUND:
-        limits |= {Field.UID: ((0, NO_OWNER - 2),), Field.GID: ((0, NO_OWNER - 2),), Field.IN: single(NO_INTERFACE)}
-        limits[Field.OUT] = known.interfaces.real
+        limits |= {
+            PacketField.UID: ((0, NO_OWNER - 2),),
+            PacketField.GID: ((0, NO_OWNER - 2),),
+            PacketField.IN: single(NO_INTERFACE),
+        }
+        limits[PacketField.OUT] = known.interfaces.real
     else:
-        limits |= {Field.IN: known.interfaces.real, Field.MARK: single(0)}
-        limits[Field.OUT] = known.interfaces.real
+        limits |= {PacketField.IN: known.interfaces.real, PacketField.MARK: single(0)}
+        limits[PacketField.OUT] = known.interfaces.real
     return PacketSet(direction, limits, tuple(_natural(known.family)))
 
 
@@ -153,13 +157,15 @@ NEVER_TRACKED: Final = of_numbers((130, 131, 132, 133, 134, 135, 136, 143))
 
 def _natural(family: Family) -> Iterable[Part]:
     """How the state of a connection depends on the packet (net/netfilter/nf_conntrack_proto_*.c)."""
-    is_new, is_tcp = Test(Field.STATE, single(NEW)), Test(Field.PROTOCOL, single(TCP))
-    yield implies((is_new, is_tcp), Test(Field.FLAGS, BEGINNING_VALUES))
-    known = Test(Field.STATE, of_numbers((ESTABLISHED, RELATED)))
-    yield implies((known, is_tcp), Test(Field.FLAGS, _with_ignored(_VALID_FLAGS)))
-    is_icmp = Test(Field.PROTOCOL, single(_ICMP_OF[family]))
-    yield implies((is_new, is_icmp), Test(Field.TYPE, BEGINNING_TYPES[family]))
-    yield implies((Test(Field.STATE, single(ESTABLISHED)), is_icmp), Test(Field.TYPE, _ANSWERED_TYPES[family]))
-    yield implies((Test(Field.STATE, single(RELATED)), is_icmp), Test(Field.TYPE, _ERRORS[family]))
+    is_new, is_tcp = Test(PacketField.STATE, single(NEW)), Test(PacketField.PROTOCOL, single(TCP))
+    yield implies((is_new, is_tcp), Test(PacketField.FLAGS, BEGINNING_VALUES))
+    known = Test(PacketField.STATE, of_numbers((ESTABLISHED, RELATED)))
+    yield implies((known, is_tcp), Test(PacketField.FLAGS, _with_ignored(_VALID_FLAGS)))
+    is_icmp = Test(PacketField.PROTOCOL, single(_ICMP_OF[family]))
+    yield implies((is_new, is_icmp), Test(PacketField.TYPE, BEGINNING_TYPES[family]))
+    yield implies(
+        (Test(PacketField.STATE, single(ESTABLISHED)), is_icmp), Test(PacketField.TYPE, _ANSWERED_TYPES[family])
+    )
+    yield implies((Test(PacketField.STATE, single(RELATED)), is_icmp), Test(PacketField.TYPE, _ERRORS[family]))
     if family is Family.IPV6:
-        yield implies((is_icmp, Test(Field.TYPE, NEVER_TRACKED)), Test(Field.STATE, single(UNTRACKED)))
+        yield implies((is_icmp, Test(PacketField.TYPE, NEVER_TRACKED)), Test(PacketField.STATE, single(UNTRACKED)))

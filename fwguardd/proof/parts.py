@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from fwguardd.proof.fields import Field
+    from fwguardd.proof.fields import PacketField
     from fwguardd.proof.intervals import Intervals
 
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Test:
     """A field has one of these values."""
 
-    field: Field
+    field: PacketField
     values: Intervals
 
 
@@ -26,7 +26,7 @@ class Test:
 class MaskTest:
     """The bits of a field that the mask has are these."""
 
-    field: Field
+    field: PacketField
     mask: int
     value: int
 
@@ -46,7 +46,7 @@ class Some:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnmodelledMatch:
     """A match that is not modelled, in words: "-m time". One that ``is_steady`` has the same answer for the same packet
     in all rules of a chain; of another one, such as a limit, each rule has its own."""
 
@@ -54,10 +54,10 @@ class Unknown:
     is_steady: bool = False
 
 
-Part = Test | MaskTest | Opposite | Some | Unknown
+Part = Test | MaskTest | Opposite | Some | UnmodelledMatch
 
 
-class Effect(Enum):
+class RuleEffect(Enum):
     """What a rule does with a packet that it matches."""
 
     CONTINUE = "continue"
@@ -76,14 +76,14 @@ class Effect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RuleTarget:
     """The effect of a rule. ``name`` is the chain of a jump, or the target in words.
 
     Of MARK, ``mask`` are the bits that are kept and ``value`` those that are turned then. Of DNAT, ``addresses`` and
     ``ports`` are those that the destination may become; None is "stays", and an address of this host if it is empty.
     """
 
-    effect: Effect
+    effect: RuleEffect
     name: str = ""
     mask: int = 0
     value: int = 0
@@ -91,12 +91,12 @@ class Target:
     ports: Intervals | None = None
 
 
-CONTINUE: Final = Target(Effect.CONTINUE)
+CONTINUE: Final = RuleTarget(RuleEffect.CONTINUE)
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class RuleMeaning:
     """What a rule asks, all of it, and what it does."""
 
     parts: tuple[Part, ...]
-    target: Target
+    target: RuleTarget

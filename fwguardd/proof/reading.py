@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.proof.formulas import FreePart
 from fwguardd.proof.matches import parts_of
-from fwguardd.proof.parts import Effect, Meaning, Opposite, Some, Unknown
+from fwguardd.proof.parts import Opposite, RuleEffect, RuleMeaning, Some, UnmodelledMatch
 from fwguardd.proof.targets import CHANGING, target_of
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.rule_view import target_of as word_after_jump
@@ -20,23 +20,23 @@ from fwguardd.ruleset.rule_view import target_of as word_after_jump
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.parts import Part
     from fwguardd.ruleset.model import Rule, Ruleset, Table
 
-_TRANSLATING: Final = frozenset({Effect.DNAT, Effect.UNKNOWN})
-_OWN_ANSWERS: Final = frozenset({Effect.UNKNOWN, Effect.PROGRAM, Effect.FREE_MARK, Effect.DNAT})
+_TRANSLATING: Final = frozenset({RuleEffect.DNAT, RuleEffect.UNKNOWN})
+_OWN_ANSWERS: Final = frozenset({RuleEffect.UNKNOWN, RuleEffect.PROGRAM, RuleEffect.FREE_MARK, RuleEffect.DNAT})
 """Effects of which something may be free."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRule:
+class ModelledRule:
     """A rule, its position in its chain from 1, and what it means. ``number`` counts the rules of the same text in the
     ruleset from 1. ``is_unsteady`` says that an answer of it is its own each time that a packet meets it."""
 
     rule: Rule
     position: int
-    meaning: Meaning
+    meaning: RuleMeaning
     number: int
     is_unsteady: bool
 
@@ -45,7 +45,7 @@ class ReadRule:
         return FreePart(words, self.rule.origin)
 
 
-ReadChains = dict[str, tuple[ReadRule, ...]]
+ReadChains = dict[str, tuple[ModelledRule, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ class ReadTables:
 
 
 @dataclass(slots=True)
-class RuleReader:
+class RuleModeller:
     """Reads rules of one family. Rules of the same text are read once, also of several rulesets."""
 
-    known: Surroundings
-    _meanings: dict[tuple[str, bool], Meaning] = field(default_factory=dict)
+    known: HostFacts
+    _meanings: dict[tuple[str, bool], RuleMeaning] = field(default_factory=dict)
 
     def read(self, ruleset: Ruleset) -> ReadTables:
         """The rules of a ruleset. Never raises."""
@@ -83,21 +83,21 @@ class RuleReader:
             chains[each.name] = tuple(self._rules(each.rules, table.chains, numbers))
         return chains
 
-    def _rules(self, rules: Sequence[Rule], chains: Collection[str], numbers: Counter[str]) -> list[ReadRule]:
-        found: list[ReadRule] = []
+    def _rules(self, rules: Sequence[Rule], chains: Collection[str], numbers: Counter[str]) -> list[ModelledRule]:
+        found: list[ModelledRule] = []
         for position, rule in enumerate(rules, 1):
             numbers[rule.text] += 1
             meaning = self.meaning(rule.text, chains)
-            found.append(ReadRule(rule, position, meaning, numbers[rule.text], _is_unsteady(meaning)))
+            found.append(ModelledRule(rule, position, meaning, numbers[rule.text], _is_unsteady(meaning)))
         return found
 
-    def meaning(self, text: str, chains: Collection[str]) -> Meaning:
+    def meaning(self, text: str, chains: Collection[str]) -> RuleMeaning:
         """What a rule of this text means in a table with these chains."""
         key = text, word_after_jump(text) in chains
         meaning = self._meanings.get(key)
         if meaning is None:
             view = RuleView.of(text)
-            meaning = Meaning(tuple(parts_of(view, self.known)), target_of(view, self.known.family, chains))
+            meaning = RuleMeaning(tuple(parts_of(view, self.known)), target_of(view, self.known.family, chains))
             self._meanings[key] = meaning
         return meaning
 
@@ -109,8 +109,8 @@ class RuleReader:
         return False
 
 
-def _is_unsteady(meaning: Meaning) -> bool:
-    if meaning.target.effect is Effect.CONTINUE:
+def _is_unsteady(meaning: RuleMeaning) -> bool:
+    if meaning.target.effect is RuleEffect.CONTINUE:
         return False
     return meaning.target.effect in _OWN_ANSWERS or any(map(_has_own_answer, meaning.parts))
 
@@ -121,6 +121,6 @@ def _has_own_answer(part: Part) -> bool:
             return _has_own_answer(inner)
         case Some(parts):
             return any(map(_has_own_answer, parts))
-        case Unknown(_, is_steady):
+        case UnmodelledMatch(_, is_steady):
             return not is_steady
     return False

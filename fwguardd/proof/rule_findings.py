@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from fwguardd.proof.answers import Asker
-    from fwguardd.proof.reading import ReadRule
+    from fwguardd.proof.reading import ModelledRule
     from fwguardd.ruleset.model import Origin
     from fwguardd.ruleset.set_files import SetFile
 
@@ -101,7 +101,7 @@ def _dead_finding(origin: Origin, dead: DeadRule) -> Finding:
     return Finding(DEAD, message, origin, Severity.WARNING, "remove it, or move it to where its packets come")
 
 
-def _rules_in_words(rules: Iterable[ReadRule]) -> str:
+def _rules_in_words(rules: Iterable[ModelledRule]) -> str:
     words: dict[str, None] = {}
     for each in rules:
         words[f"the {each.meaning.target.name} at {each.rule.origin or each.rule.text}"] = None

@@ -16,14 +16,14 @@ from fwguardd.errors import ReportedError
 from fwguardd.proof.differences import are_equal
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
-from fwguardd.proof.reading import RuleReader
+from fwguardd.proof.reading import RuleModeller
 from fwguardd.ruleset.model import Ruleset
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fwguardd.proof.answers import Asker
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Table
     from fwguardd.ruleset.set_files import SetFile
 
@@ -40,7 +40,7 @@ class Shortening:
     solver: Asker
     removed: dict[Origin, tuple[Rule, ...]] = field(default_factory=dict)
     left_out: str = ""
-    _readers: dict[Family, RuleReader] = field(default_factory=dict)
+    _readers: dict[Family, RuleModeller] = field(default_factory=dict)
 
     def run(self) -> None:
         """Try each line. What was removed before the solver had no answer is proved all the same."""
@@ -63,13 +63,13 @@ class Shortening:
                 return False
         return True
 
-    def _reader(self, family: Family) -> RuleReader:
+    def _reader(self, family: Family) -> RuleModeller:
         """One that knows the rules that it has read."""
         if family not in self._readers:
-            self._readers[family] = RuleReader(self._known(family))
+            self._readers[family] = RuleModeller(self._known(family))
         return self._readers[family]
 
-    def _known(self, family: Family) -> Surroundings:
+    def _known(self, family: Family) -> HostFacts:
         """Nothing of a host: what is proved holds on each."""
         return surroundings(family, [self.rulesets[family]], None, self.sets)
 

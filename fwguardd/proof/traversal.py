@@ -23,8 +23,8 @@ from fwguardd.proof.fields import (
     NO_OWNER,
     RELATED,
     UNTRACKED,
-    Field,
     Fields,
+    PacketField,
     packet_leaves,
     width_of,
 )
@@ -36,7 +36,7 @@ from fwguardd.ruleset.model import NOT_STATED
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.reading import ReadTables
     from fwguardd.proof.walk import Visit
@@ -46,7 +46,7 @@ _NAT: Final = FreePart("the NAT of a connection that was there before")
 HAS_NAT: Final = Variable("the connection has NAT", 1, _NAT)
 """Whether a packet of a connection that was there before has been given other addresses."""
 _ROUTING: Final = FreePart("the routing of a packet with another destination")
-_TRANSLATED: Final = (Field.SOURCE, Field.SPORT, Field.DESTINATION, Field.DPORT)
+_TRANSLATED: Final = (PacketField.SOURCE, PacketField.SPORT, PacketField.DESTINATION, PacketField.DPORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Outcome:
     visits: tuple[Visit, ...]
 
 
-def traverse(rules: ReadTables, direction: Direction, scope: Scope, known: Surroundings) -> Outcome:
+def traverse(rules: ReadTables, direction: Direction, scope: Scope, known: HostFacts) -> Outcome:
     """What becomes of the packets of a direction: all those whose variables the scope permits."""
     way = _Way(rules, scope, known, direction)
     fields = initial_fields(known, direction)
@@ -73,16 +73,16 @@ def traverse(rules: ReadTables, direction: Direction, scope: Scope, known: Surro
     return way.outcome()
 
 
-def initial_fields(known: Surroundings, direction: Direction) -> Fields:
+def initial_fields(known: HostFacts, direction: Direction) -> Fields:
     """A packet as it begins its way: a variable for each field that packets of the direction have."""
     values = packet_leaves(known.family)
     none = Leaf.number(NO_INTERFACE)
-    values |= {Field.DNAT: Leaf.number(0), Field.SNAT: Leaf.number(0)}
-    values[Field.HERE] = Leaf.number(int(direction is Direction.INBOUND))
+    values |= {PacketField.DNAT: Leaf.number(0), PacketField.SNAT: Leaf.number(0)}
+    values[PacketField.HERE] = Leaf.number(int(direction is Direction.INBOUND))
     if direction is Direction.OUTBOUND:
-        values[Field.IN] = none
+        values[PacketField.IN] = none
     else:
-        values |= dict.fromkeys((Field.UID, Field.GID), Leaf.number(NO_OWNER))
+        values |= dict.fromkeys((PacketField.UID, PacketField.GID), Leaf.number(NO_OWNER))
     return Fields(values)
 
 
@@ -92,7 +92,7 @@ class _Way:
 
     rules: ReadTables
     scope: Scope
-    known: Surroundings
+    known: HostFacts
     direction: Direction
     live: Formula = True
     fields: Fields = field(default_factory=lambda: Fields({}))
@@ -110,8 +110,8 @@ class _Way:
 
     def arrive(self, fields: Fields) -> None:
         """The way of packets from outside."""
-        out = fields[Field.OUT]
-        self.fields = fields.changed({Field.OUT: Leaf.number(NO_INTERFACE)})
+        out = fields[PacketField.OUT]
+        self.fields = fields.changed({PacketField.OUT: Leaf.number(NO_INTERFACE)})
         self._track("PREROUTING")
         self._pass(("mangle",), "PREROUTING")
         self._translate("PREROUTING")
@@ -122,7 +122,7 @@ class _Way:
         self._translate("INPUT")
         self.delivered = self.live
         self.accept.append(self.live)
-        self.live, self.fields = without(arrived, stays), self.reached.changed({Field.OUT: out})
+        self.live, self.fields = without(arrived, stays), self.reached.changed({PacketField.OUT: out})
         self._reroute()
         self._pass(("mangle", "filter", "security"), "FORWARD")
         self._leave_by_interface()
@@ -146,14 +146,14 @@ class _Way:
     def _track(self, hook: str) -> None:
         """The table raw, and connection tracking: before it no packet has a connection (net/netfilter/xt_state.c), and
         those that raw exempts get none."""
-        state = self.fields[Field.STATE]
+        state = self.fields[PacketField.STATE]
         exempt = self.scope.inside(state, single(UNTRACKED))
         before = self.scope.chosen("state in raw", 3, exempt, Leaf.number(UNTRACKED), Leaf.number(INVALID))
-        self.fields = self.fields.changed({Field.STATE: before})
+        self.fields = self.fields.changed({PacketField.STATE: before})
         self._pass(("raw",), hook)
-        exempt = self.scope.inside(self.fields[Field.STATE], single(UNTRACKED))
+        exempt = self.scope.inside(self.fields[PacketField.STATE], single(UNTRACKED))
         after = self.scope.chosen("state", 3, exempt, Leaf.number(UNTRACKED), state)
-        self.fields = self.fields.changed({Field.STATE: after})
+        self.fields = self.fields.changed({PacketField.STATE: after})
 
     def _pass(self, tables: Iterable[str], hook: str) -> None:
         """The base chains of a hook in these tables."""
@@ -192,14 +192,14 @@ class _Way:
             return
         self._free_translation(hook)
         chain = self._chain("nat", hook)
-        begins = self.scope.inside(self.fields[Field.STATE], single(NEW))
+        begins = self.scope.inside(self.fields[PacketField.STATE], single(NEW))
         if chain is None or begins is False or self.live is False:
             return
         before, passes = self.fields, without(self.live, begins)
         self.live = both(self.live, begins)
         self._enter("nat", chain)
         self.live = any_of((passes, self.live))
-        changes = {name: self.fields[name] for name in Field if self.fields[name] != before[name]}
+        changes = {name: self.fields[name] for name in PacketField if self.fields[name] != before[name]}
         self.fields = changed(self.scope, self.known, before, begins, changes)
 
     def _has_nat(self) -> bool:
@@ -208,12 +208,12 @@ class _Way:
 
     def _free_translation(self, hook: str) -> None:
         """Packets of connections that were there before have the addresses that NAT gave to these."""
-        state = self.fields[Field.STATE]
+        state = self.fields[PacketField.STATE]
         earlier = self.scope.inside(state, united(((ESTABLISHED, ESTABLISHED), (RELATED, RELATED))))
         if earlier is False or hook not in ("PREROUTING", "OUTPUT"):
             return
-        changes = {Field.HERE: Leaf.number(0)}
-        for name in (*_TRANSLATED, Field.DNAT, Field.SNAT):
+        changes = {PacketField.HERE: Leaf.number(0)}
+        for name in (*_TRANSLATED, PacketField.DNAT, PacketField.SNAT):
             changes[name] = self.scope.free(f"{name} of the connection", width_of(name, self.known.family), _NAT)
         translated = both(earlier, self.scope.maybe(HAS_NAT.name, _NAT))
         self.fields = changed(self.scope, self.known, self.fields, translated, changes)
@@ -222,7 +222,7 @@ class _Way:
         """Whether routing takes packets for those of this host. The direction says it of those that NAT does not
         change: this host may get other addresses than it has now."""
         inbound = self.direction is Direction.INBOUND
-        sent_on = self.scope.inside(self.fields[Field.DNAT], single(1))
+        sent_on = self.scope.inside(self.fields[PacketField.DNAT], single(1))
         if sent_on is False:
             return inbound
         return any_of((both(sent_on, self._is_own()), all_of((inbound, negation(sent_on)))))
@@ -232,20 +232,20 @@ class _Way:
         if self.known.own is None:
             return self.scope.maybe("routed to this host", _ROUTING)
         mine = united((*self.known.own, *self.known.broadcast, *MULTICAST[self.known.family]))
-        return self.scope.inside(self.fields[Field.DESTINATION], mine)
+        return self.scope.inside(self.fields[PacketField.DESTINATION], mine)
 
     def _reroute(self) -> None:
         """A packet whose destination has changed may leave by another interface: that of the route to it, if it is
         known."""
-        sent_on = self.scope.inside(self.fields[Field.DNAT], single(1))
+        sent_on = self.scope.inside(self.fields[PacketField.DNAT], single(1))
         if sent_on is False:
             return
-        width = width_of(Field.OUT, self.known.family)
+        width = width_of(PacketField.OUT, self.known.family)
         out = self.scope.free("out after routing again", width, _ROUTING)
         for number, destinations in self.known.routes.items():
-            leads = self.scope.inside(self.fields[Field.DESTINATION], destinations)
+            leads = self.scope.inside(self.fields[PacketField.DESTINATION], destinations)
             out = self.scope.chosen("route", width, leads, Leaf.number(number), out)
-        self.fields = changed(self.scope, self.known, self.fields, sent_on, {Field.OUT: out})
+        self.fields = changed(self.scope, self.known, self.fields, sent_on, {PacketField.OUT: out})
 
 
 def policy_origin(chain: Chain) -> Origin | None:

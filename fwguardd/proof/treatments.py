@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.model import Verdict
 from fwguardd.proof.formulas import all_of, any_of, both, differ, holds, negation
-from fwguardd.proof.parts import Effect
+from fwguardd.proof.parts import RuleEffect
 from fwguardd.proof.walk import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from fwguardd.proof.formulas import Formula, Variable
-    from fwguardd.proof.reading import ReadRule
+    from fwguardd.proof.reading import ModelledRule
     from fwguardd.proof.traversal import Outcome
     from fwguardd.proof.walk import Visit
 
 _NAT: Final = frozenset({"SNAT", "MASQUERADE", "NETMAP", "DNAT", "REDIRECT"})
-_REPORTS: Final = frozenset({Effect.CONTINUE, Effect.MARK, Effect.FREE_MARK, Effect.NOTRACK})
+_REPORTS: Final = frozenset({RuleEffect.CONTINUE, RuleEffect.MARK, RuleEffect.FREE_MARK, RuleEffect.NOTRACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +129,14 @@ def _met(visits: Iterable[Visit], name_of: object) -> dict[str, Formula]:
     return {name: any_of(formulas) for name, formulas in found.items()}
 
 
-def _translation(rule: ReadRule, visit: Visit) -> str:
+def _translation(rule: ModelledRule, visit: Visit) -> str:
     target = rule.meaning.target
-    if target.effect is not Effect.REJECT and (visit.table != "nat" or target.name not in _NAT):
+    if target.effect is not RuleEffect.REJECT and (visit.table != "nat" or target.name not in _NAT):
         return ""
     return rule.rule.text[rule.rule.text.rfind("-j ") + 3 :]
 
 
-def _report(rule: ReadRule, visit: Visit) -> str:
+def _report(rule: ModelledRule, visit: Visit) -> str:
     """A name of what a rule does to a packet besides a verdict: of a match that counts, too."""
     target = rule.meaning.target
     if target.effect in _REPORTS or rule.is_unsteady or target.name == "TARPIT":

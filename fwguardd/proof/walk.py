@@ -12,19 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.proof.fields import LOOPBACK_ADDRESS, UNTRACKED, Field, Fields, width_of
+from fwguardd.proof.fields import LOOPBACK_ADDRESS, UNTRACKED, Fields, PacketField, width_of
 from fwguardd.proof.formulas import FreePart, Leaf, all_of, any_of, both, negation, without
 from fwguardd.proof.intervals import everything, of_numbers, single
-from fwguardd.proof.parts import Effect, MaskTest, Opposite, Some, Test
+from fwguardd.proof.parts import MaskTest, Opposite, RuleEffect, Some, Test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.intervals import Intervals
     from fwguardd.proof.parts import Part
-    from fwguardd.proof.reading import ReadRule, ReadTables
+    from fwguardd.proof.reading import ModelledRule, ReadTables
     from fwguardd.ruleset.model import Origin
 
 MOST_NESTED: Final = 100
@@ -38,7 +38,7 @@ MOST_VISITS: Final = 100_000
 class Meeting:
     """A rule in a visit: when a packet that entered the chain comes to it, and when it matches such a packet."""
 
-    rule: ReadRule
+    rule: ModelledRule
     comes: Formula
     matches: Formula
 
@@ -107,7 +107,7 @@ class TableWalk:
     """A table in one hook. ``visits`` are all visits so far, of all hooks."""
 
     scope: Scope
-    known: Surroundings
+    known: HostFacts
     rules: ReadTables
     table: str
     hook: str
@@ -131,7 +131,7 @@ class TableWalk:
         self._done[key] = visit, passage, fields
         return visit, passage
 
-    def _meet(self, rule: ReadRule, progress: _Progress) -> None:
+    def _meet(self, rule: ModelledRule, progress: _Progress) -> None:
         visit = progress.visit
         matches = all_of([self._formula(part, rule, progress) for part in rule.meaning.parts])
         visit.meetings.append(Meeting(rule, progress.live, matches))
@@ -139,7 +139,7 @@ class TableWalk:
         if matches is not False:
             _EFFECTS[rule.meaning.target.effect](self, rule, progress, matches)
 
-    def _formula(self, part: Part, rule: ReadRule, progress: _Progress) -> Formula:
+    def _formula(self, part: Part, rule: ModelledRule, progress: _Progress) -> Formula:
         match part:
             case Test(of, values):
                 return self.scope.inside(progress.fields[of], values)
@@ -159,40 +159,40 @@ class TableWalk:
         ends.append(both(progress.live, matches))
         progress.live = without(progress.live, matches)
 
-    def accept(self, _rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def accept(self, _rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Accept the packets that match."""
         self._end(progress, progress.ends.accept, matches)
 
-    def drop(self, _rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def drop(self, _rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Drop the packets that match."""
         self._end(progress, progress.ends.drop, matches)
 
-    def reject(self, _rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def reject(self, _rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Reject the packets that match."""
         self._end(progress, progress.ends.reject, matches)
 
-    def go_back(self, _rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def go_back(self, _rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Let the packets that match return from the chain."""
         self._end(progress, progress.ends.returns, matches)
 
-    def go_on(self, _rule: ReadRule, _progress: _Progress, _matches: Formula) -> None:
+    def go_on(self, _rule: ModelledRule, _progress: _Progress, _matches: Formula) -> None:
         """Nothing: the packet goes to the next rule."""
         return
 
-    def jump(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def jump(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Send the packets that match through another chain."""
         returned = self._call(rule, progress, matches)
         if returned is not True:
             stays = without(progress.live, matches)
             progress.live = any_of((stays, all_of((progress.live, matches, returned))))
 
-    def go_to(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def go_to(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Send the packets that match to another chain, behind which they return from this one."""
         returned = self._call(rule, progress, matches)
         progress.ends.returns.append(all_of((progress.live, matches, returned)))
         progress.live = without(progress.live, matches)
 
-    def _call(self, rule: ReadRule, progress: _Progress, matches: Formula) -> Formula:
+    def _call(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> Formula:
         """When a packet comes back from the chain that a rule leads to."""
         hit = both(progress.live, matches)
         path = (*progress.visit.path, named(rule))
@@ -213,22 +213,22 @@ class TableWalk:
             changes = {name: value for name, value in after.values.items() if value != progress.fields[name]}
             self.change(progress, hit, changes)
 
-    def change(self, progress: _Progress, hit: Formula, changes: Mapping[Field, Leaf]) -> None:
+    def change(self, progress: _Progress, hit: Formula, changes: Mapping[PacketField, Leaf]) -> None:
         """Give the packets of a hit other values."""
         progress.fields = changed(self.scope, self.known, progress.fields, hit, changes)
 
-    def mark(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def mark(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Change the mark of the packets that match."""
-        target, mark = rule.meaning.target, progress.fields[Field.MARK]
+        target, mark = rule.meaning.target, progress.fields[PacketField.MARK]
         value = Leaf(mark.variable, mark.mask & target.mask, mark.flipped & target.mask ^ target.value)
-        self.change(progress, both(progress.live, matches), {Field.MARK: value})
+        self.change(progress, both(progress.live, matches), {PacketField.MARK: value})
 
-    def free_mark(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def free_mark(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Give the packets that match the mark of their connection, which is not known."""
-        value = self._free(rule, progress, Field.MARK, everything(32))
-        self.change(progress, both(progress.live, matches), {Field.MARK: value})
+        value = self._free(rule, progress, PacketField.MARK, everything(32))
+        self.change(progress, both(progress.live, matches), {PacketField.MARK: value})
 
-    def _free(self, rule: ReadRule, progress: _Progress, name: Field, values: Intervals) -> Leaf:
+    def _free(self, rule: ModelledRule, progress: _Progress, name: PacketField, values: Intervals) -> Leaf:
         """A value that a rule gives to a field, one of several."""
         if values and values[0][0] == values[-1][1]:
             return Leaf.number(values[0][0])
@@ -236,20 +236,20 @@ class TableWalk:
         words = f"{name} @{self.table}.{self.hook} {_identity(rule, progress)}"
         return self.scope.free(words, width_of(name, self.known.family), part, values)
 
-    def notrack(self, _rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def notrack(self, _rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Exempt the packets that match from connection tracking."""
-        self.change(progress, both(progress.live, matches), {Field.STATE: Leaf.number(UNTRACKED)})
+        self.change(progress, both(progress.live, matches), {PacketField.STATE: Leaf.number(UNTRACKED)})
 
-    def translate(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def translate(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Give the packets that match another destination, and accept them."""
         target = rule.meaning.target
-        changes = {Field.DNAT: Leaf.number(1)}
+        changes = {PacketField.DNAT: Leaf.number(1)}
         if target.addresses is not None:
-            changes[Field.HERE] = Leaf.number(0)
+            changes[PacketField.HERE] = Leaf.number(0)
             addresses = target.addresses or self._own_addresses()
-            changes[Field.DESTINATION] = self._free(rule, progress, Field.DESTINATION, addresses)
+            changes[PacketField.DESTINATION] = self._free(rule, progress, PacketField.DESTINATION, addresses)
         if target.ports is not None:
-            changes[Field.DPORT] = self._free(rule, progress, Field.DPORT, target.ports)
+            changes[PacketField.DPORT] = self._free(rule, progress, PacketField.DPORT, target.ports)
         self.change(progress, both(progress.live, matches), changes)
         self.accept(rule, progress, matches)
 
@@ -260,65 +260,65 @@ class TableWalk:
         numbers = of_numbers(address for _, address in self.known.addresses)
         return numbers or self.known.own or ()
 
-    def ask_program(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def ask_program(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Leave the packets that match to a program, which accepts or drops them."""
         hit, accepted = both(progress.live, matches), self._answer(rule, progress, "accept")
         progress.ends.accept.append(both(hit, accepted))
         progress.ends.drop.append(without(hit, accepted))
         progress.live = without(progress.live, matches)
 
-    def do_anything(self, rule: ReadRule, progress: _Progress, matches: Formula) -> None:
+    def do_anything(self, rule: ModelledRule, progress: _Progress, matches: Formula) -> None:
         """Do what is not known: accept, drop or neither, and perhaps change the mark."""
         hit = both(progress.live, matches)
         self.free_mark(rule, progress, matches)
         returned = self._maybe(rule, progress, hit)
         progress.live = any_of((without(progress.live, matches), both(hit, returned)))
 
-    def _maybe(self, rule: ReadRule, progress: _Progress, hit: Formula) -> Formula:
+    def _maybe(self, rule: ModelledRule, progress: _Progress, hit: Formula) -> Formula:
         """Accept or drop the packets of a hit, or neither; when neither is done."""
         accepted, dropped = self._answer(rule, progress, "accept"), self._answer(rule, progress, "drop")
         progress.ends.accept.append(both(hit, accepted))
         progress.ends.drop.append(all_of((hit, negation(accepted), dropped)))
         return negation(any_of((accepted, dropped)))
 
-    def _answer(self, rule: ReadRule, progress: _Progress, what: str) -> Formula:
+    def _answer(self, rule: ModelledRule, progress: _Progress, what: str) -> Formula:
         """Whether the target of a rule does this."""
         part = FreePart(f"-j {rule.meaning.target.name}", rule.rule.origin)
         return self.scope.maybe(f"{what} @{self.table}.{self.hook} {_identity(rule, progress)}", part)
 
 
-_EFFECTS: Final[Mapping[Effect, Callable[[TableWalk, ReadRule, _Progress, Formula], None]]] = {
-    Effect.CONTINUE: TableWalk.go_on,
-    Effect.ACCEPT: TableWalk.accept,
-    Effect.DROP: TableWalk.drop,
-    Effect.REJECT: TableWalk.reject,
-    Effect.RETURN: TableWalk.go_back,
-    Effect.JUMP: TableWalk.jump,
-    Effect.GOTO: TableWalk.go_to,
-    Effect.MARK: TableWalk.mark,
-    Effect.FREE_MARK: TableWalk.free_mark,
-    Effect.NOTRACK: TableWalk.notrack,
-    Effect.DNAT: TableWalk.translate,
-    Effect.PROGRAM: TableWalk.ask_program,
-    Effect.UNKNOWN: TableWalk.do_anything,
+_EFFECTS: Final[Mapping[RuleEffect, Callable[[TableWalk, ModelledRule, _Progress, Formula], None]]] = {
+    RuleEffect.CONTINUE: TableWalk.go_on,
+    RuleEffect.ACCEPT: TableWalk.accept,
+    RuleEffect.DROP: TableWalk.drop,
+    RuleEffect.REJECT: TableWalk.reject,
+    RuleEffect.RETURN: TableWalk.go_back,
+    RuleEffect.JUMP: TableWalk.jump,
+    RuleEffect.GOTO: TableWalk.go_to,
+    RuleEffect.MARK: TableWalk.mark,
+    RuleEffect.FREE_MARK: TableWalk.free_mark,
+    RuleEffect.NOTRACK: TableWalk.notrack,
+    RuleEffect.DNAT: TableWalk.translate,
+    RuleEffect.PROGRAM: TableWalk.ask_program,
+    RuleEffect.UNKNOWN: TableWalk.do_anything,
 }
 
 
-def named(rule: ReadRule) -> str:
+def named(rule: ModelledRule) -> str:
     """A name of a rule that it has in another ruleset too, where other rules stand before it."""
     return f"#{rule.number}: {rule.rule.text}"
 
 
-def _identity(rule: ReadRule, progress: _Progress) -> str:
+def _identity(rule: ModelledRule, progress: _Progress) -> str:
     """What tells an answer of this rule from those of all others, and from those at other visits."""
     return " > ".join((*progress.visit.path, named(rule)))
 
 
 def changed(
-    scope: Scope, known: Surroundings, fields: Fields, condition: Formula, changes: Mapping[Field, Leaf]
+    scope: Scope, known: HostFacts, fields: Fields, condition: Formula, changes: Mapping[PacketField, Leaf]
 ) -> Fields:
     """The fields, with other values for the packets of a condition."""
-    values: dict[Field, Leaf] = {}
+    values: dict[PacketField, Leaf] = {}
     for name, value in changes.items():
         values[name] = scope.chosen(name.value, width_of(name, known.family), condition, value, fields[name])
     return fields.changed(values)

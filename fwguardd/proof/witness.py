@@ -23,11 +23,11 @@ from fwguardd.proof.fields import (
     TCP,
     UDP,
     UNTRACKED,
-    Field,
+    PacketField,
     packet_variables,
 )
 from fwguardd.proof.formulas import both
-from fwguardd.proof.parts import Effect
+from fwguardd.proof.parts import RuleEffect
 from fwguardd.proof.traversal import traverse
 from fwguardd.ruleset.model import Family
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from fwguardd.proof.answers import Values
-    from fwguardd.proof.fields import Surroundings
+    from fwguardd.proof.fields import HostFacts
     from fwguardd.proof.formulas import Variable
     from fwguardd.proof.packet_sets import PacketSet
     from fwguardd.proof.reading import ReadTables
@@ -59,26 +59,26 @@ def protocol_text(number: int, family: Family) -> str:
     return _ICMP.get((family, number)) or _PROTOCOLS.get(number) or str(number)
 
 
-def packet_of(fields: Mapping[Field, int], known: Surroundings, direction: Direction) -> Packet:
+def packet_of(fields: Mapping[PacketField, int], known: HostFacts, direction: Direction) -> Packet:
     """The packet with these numbers in its fields. One whose state is INVALID is made as a new one: the kernel sees
     itself that it can belong to no connection."""
-    protocol = fields[Field.PROTOCOL]
+    protocol = fields[PacketField.PROTOCOL]
     name = protocol_text(protocol, known.family)
     has_ports = protocol in _PROTOCOLS
     return Packet(
         known.family,
         name,
-        _address(fields[Field.SOURCE], known.family),
-        _address(fields[Field.DESTINATION], known.family),
-        _if(has_ports, fields[Field.SPORT]),
-        _if(has_ports, fields[Field.DPORT]),
+        _address(fields[PacketField.SOURCE], known.family),
+        _address(fields[PacketField.DESTINATION], known.family),
+        _if(has_ports, fields[PacketField.SPORT]),
+        _if(has_ports, fields[PacketField.DPORT]),
         *_interfaces(fields, known, direction),
-        _STATES[fields[Field.STATE]],
-        _if(name in _ICMP.values(), fields[Field.TYPE]),
-        fields[Field.CODE] * (name in _ICMP.values()),
-        _flags(fields[Field.FLAGS]),
+        _STATES[fields[PacketField.STATE]],
+        _if(name in _ICMP.values(), fields[PacketField.TYPE]),
+        fields[PacketField.CODE] * (name in _ICMP.values()),
+        _flags(fields[PacketField.FLAGS]),
         *_owner(fields, direction),
-        mark=fields[Field.MARK],
+        mark=fields[PacketField.MARK],
     )
 
 
@@ -95,11 +95,11 @@ def _address(number: int, family: Family) -> IPv4Address | IPv6Address:
 
 
 def _interfaces(
-    fields: Mapping[Field, int], known: Surroundings, direction: Direction
+    fields: Mapping[PacketField, int], known: HostFacts, direction: Direction
 ) -> tuple[str | None, str | None]:
     """The interfaces by which the packet comes in and leaves."""
     names = known.interfaces.names
-    came_in, leaves = names[fields[Field.IN]], names[fields[Field.OUT]]
+    came_in, leaves = names[fields[PacketField.IN]], names[fields[PacketField.OUT]]
     if direction is Direction.INBOUND:
         return came_in, None
     if direction is Direction.OUTBOUND:
@@ -111,10 +111,10 @@ def _flags(bits: int) -> frozenset[str]:
     return frozenset(name for place, name in enumerate(TCP_FLAGS) if bits >> place & 1)
 
 
-def _owner(fields: Mapping[Field, int], direction: Direction) -> tuple[int | None, int | None]:
+def _owner(fields: Mapping[PacketField, int], direction: Direction) -> tuple[int | None, int | None]:
     if direction is not Direction.OUTBOUND:
         return None, None
-    return tuple(_if(fields[name] < NO_OWNER, fields[name]) for name in (Field.UID, Field.GID))  # type: ignore[return-value]
+    return tuple(_if(fields[name] < NO_OWNER, fields[name]) for name in (PacketField.UID, PacketField.GID))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +161,13 @@ class Witness:
         return words
 
 
-def witness_of(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Witness:
+def witness_of(rules: ReadTables, packets: PacketSet, values: Values, known: HostFacts) -> Witness:
     """The packet with these values, with what a ruleset does with it if the free parts are as they are there."""
     packet = packet_of(values.fields, known, packets.direction)
-    return Witness(packet, values.fields[Field.STATE] == INVALID, decided(rules, packets, values, known))
+    return Witness(packet, values.fields[PacketField.STATE] == INVALID, decided(rules, packets, values, known))
 
 
-def decided(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Decided:
+def decided(rules: ReadTables, packets: PacketSet, values: Values, known: HostFacts) -> Decided:
     """What a ruleset does with a packet, if the free parts are as they are in these values. Free parts that have none
     there are taken as 0."""
     outcome = _point_outcome(rules, packets, values, known)
@@ -181,7 +181,7 @@ def decided(rules: ReadTables, packets: PacketSet, values: Values, known: Surrou
     raise AssertionError("a packet with all its values has a verdict")
 
 
-def _point_outcome(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Outcome:
+def _point_outcome(rules: ReadTables, packets: PacketSet, values: Values, known: HostFacts) -> Outcome:
     """What becomes of one packet: each formula of it is True or False."""
     variables = packet_variables(known.family)
     point: dict[Variable, int] = {variables[name]: number for name, number in values.fields.items()}
@@ -190,7 +190,7 @@ def _point_outcome(rules: ReadTables, packets: PacketSet, values: Values, known:
     return traverse(rules, packets.direction, scope, known)
 
 
-def rules_met(rules: ReadTables, packets: PacketSet, values: Values, known: Surroundings) -> Iterator[Decided]:
+def rules_met(rules: ReadTables, packets: PacketSet, values: Values, known: HostFacts) -> Iterator[Decided]:
     """The rules that match a packet, in the order in which it meets them, whatever they do with it. The verdict is that
     of the packet in the end."""
     verdict = decided(rules, packets, values, known).verdict
@@ -213,11 +213,11 @@ def _by(verdict: Verdict, outcome: Outcome) -> Decided:
 
 
 _VERDICTS: Final = {
-    Effect.ACCEPT: (Verdict.ACCEPT,),
-    Effect.DNAT: (Verdict.ACCEPT,),
-    Effect.DROP: (Verdict.DROP,),
-    Effect.REJECT: (Verdict.REJECT,),
-    **dict.fromkeys((Effect.PROGRAM, Effect.UNKNOWN), (Verdict.ACCEPT, Verdict.DROP)),
+    RuleEffect.ACCEPT: (Verdict.ACCEPT,),
+    RuleEffect.DNAT: (Verdict.ACCEPT,),
+    RuleEffect.DROP: (Verdict.DROP,),
+    RuleEffect.REJECT: (Verdict.REJECT,),
+    **dict.fromkeys((RuleEffect.PROGRAM, RuleEffect.UNKNOWN), (Verdict.ACCEPT, Verdict.DROP)),
 }
 """What a rule that a packet meets may have done with it. Of the last two the verdict of the packet says which."""
 

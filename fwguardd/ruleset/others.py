@@ -39,7 +39,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RuleOrChain:
     """A rule, or with the text None a user-defined chain with all that is in it."""
 
     family: Family
@@ -73,7 +73,7 @@ class OtherRule:
     it was found, in seconds since 1970."""
 
     number: int
-    place: Place
+    place: RuleOrChain
     who: str
     when: float
     standing: Standing
@@ -83,26 +83,26 @@ Others = tuple[OtherRule, ...]
 """What is remembered, in order of the numbers."""
 
 
-def additions(differences: Iterable[Difference]) -> tuple[Place, ...]:
+def additions(differences: Iterable[Difference]) -> tuple[RuleOrChain, ...]:
     """What another program has added, each once."""
-    chains: dict[Place, None] = {}
-    rules: dict[Place, None] = {}
+    chains: dict[RuleOrChain, None] = {}
+    rules: dict[RuleOrChain, None] = {}
     for difference in differences:
         if difference.kind is ChangeKind.CHAIN_ADDED:
-            chains[Place(difference.family, difference.table, difference.chain)] = None
+            chains[RuleOrChain(difference.family, difference.table, difference.chain)] = None
         elif difference.kind is ChangeKind.ADDED:
-            rules[Place(difference.family, difference.table, difference.chain, difference.text)] = None
+            rules[RuleOrChain(difference.family, difference.table, difference.chain, difference.text)] = None
     return (*chains, *(rule for rule in rules if not _belongs_to(rule, chains)))
 
 
-def _belongs_to(rule: Place, chains: Iterable[Place]) -> bool:
+def _belongs_to(rule: RuleOrChain, chains: Iterable[RuleOrChain]) -> bool:
     """Whether a rule stands in one of these chains, or jumps to one."""
     target = jump_target(rule.text or "")
     names = [name for name in (rule.chain, target) if name is not None]
-    return any(Place(rule.family, rule.table, name) in chains for name in names)
+    return any(RuleOrChain(rule.family, rule.table, name) in chains for name in names)
 
 
-def remember(others: Others, places: Sequence[Place], who: str, when: float, standing: Standing) -> Others:
+def remember(others: Others, places: Sequence[RuleOrChain], who: str, when: float, standing: Standing) -> Others:
     """What was remembered and these places, with the next numbers; one that was remembered gets the new standing."""
     number = max((other.number for other in others), default=0)
     known = [other for other in others if other.place not in places]
@@ -117,7 +117,7 @@ def without_vanished(others: Others, live: Mapping[Family, Ruleset]) -> Others:
     return tuple(other for other in others if other.standing is not Standing.UNDECIDED or _is_in(other.place, live))
 
 
-def _is_in(place: Place, live: Mapping[Family, Ruleset]) -> bool:
+def _is_in(place: RuleOrChain, live: Mapping[Family, Ruleset]) -> bool:
     """Whether a place is there. Those of a family that was not read count as there."""
     ruleset = live.get(place.family)
     if ruleset is None:

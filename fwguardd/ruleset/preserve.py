@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table, texts_of
-from fwguardd.ruleset.others import Place, Standing
+from fwguardd.ruleset.others import RuleOrChain, Standing
 from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.values import dataclass
@@ -54,7 +54,7 @@ class Preserve:
     made: re.Pattern[str]
     loaded: tuple[Mapping[Family, Ruleset], ...] = ()
     theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
-    remembered: frozenset[Place] = frozenset()
+    remembered: frozenset[RuleOrChain] = frozenset()
     plain: dict[tuple[Family, str, str], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -248,7 +248,7 @@ class _LiveChain:
         return Counter(filter(kept.__contains__, texts_of(self.chain.rules)))
 
     def _is_remembered(self, preserve: Preserve, text: str) -> bool:
-        if Place(self.family, self.table, self.chain.name, text) in preserve.remembered:
+        if RuleOrChain(self.family, self.table, self.chain.name, text) in preserve.remembered:
             return True
         return jump_target(text) in self.kept
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.conditions import TERMINAL_TARGETS
 from fwguardd.ruleset.read_rules import without_repeated_kinds
-from fwguardd.ruleset.sample_packets import Answer, matches
+from fwguardd.ruleset.sample_packets import Certainty, matches
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _usual_end(chains: ReadChains, name: str, packet: SamplePacket, known: dict[
 
 def _follow(chains: ReadChains, name: str, packet: SamplePacket, known: dict[str, End | None]) -> End | None:
     for rule in chains[name]:
-        if matches(rule.kind, packet) < Answer.USUALLY:
+        if matches(rule.kind, packet) < Certainty.USUALLY:
             continue
         result = _usual_result(chains, rule, packet, known)
         if result:
@@ -87,10 +87,10 @@ class _Way:
     """What is known of the packets that get to a place: how many of the kind do, and whether a rule on the way was
     meant for packets of the kind."""
 
-    answer: Answer = Answer.ALWAYS
+    answer: Certainty = Certainty.ALWAYS
     is_meant: bool = False
 
-    def through(self, rule: ReadRule, packet: SamplePacket, answer: Answer) -> _Way:
+    def through(self, rule: ReadRule, packet: SamplePacket, answer: Certainty) -> _Way:
         """The way behind a rule that matches with this answer."""
         meant = self.is_meant or any(packet.is_sign(condition) for condition in rule.kind.conditions)
         return _Way(min(self.answer, answer), meant)
@@ -98,14 +98,14 @@ class _Way:
     @property
     def counts(self) -> bool:
         """Whether to accept here is to accept packets of the kind."""
-        return self.is_meant or self.answer >= Answer.USUALLY
+        return self.is_meant or self.answer >= Certainty.USUALLY
 
 
 def may_accept(chains: ReadChains, chain: Chain, packet: SamplePacket) -> bool:
     """Whether packets of a kind are accepted in a built-in chain: by a rule of it or of the chains that it leads to, or
     by its policy."""
     returned = _Search(chains, packet).visit(chain.name, _Way())
-    return returned is None or (returned >= Answer.USUALLY and chain.policy != "DROP")
+    return returned is None or (returned >= Certainty.USUALLY and chain.policy != "DROP")
 
 
 @dataclass(slots=True)
@@ -114,32 +114,32 @@ class _Search:
 
     chains: ReadChains
     packet: SamplePacket
-    visited: dict[tuple[str, _Way], Answer | None] = field(default_factory=dict)
+    visited: dict[tuple[str, _Way], Certainty | None] = field(default_factory=dict)
 
-    def visit(self, name: str, way: _Way) -> Answer | None:
+    def visit(self, name: str, way: _Way) -> Certainty | None:
         """How many of the packets return from a chain; None where one is accepted."""
         if (name, way) not in self.visited:
             self.visited[name, way] = way.answer  # Of a chain that leads to itself.
             self.visited[name, way] = self._search(name, way)
         return self.visited[name, way]
 
-    def _search(self, name: str, way: _Way) -> Answer | None:
-        returned = Answer.NEVER
+    def _search(self, name: str, way: _Way) -> Certainty | None:
+        returned = Certainty.NEVER
         for rule in self.chains[name]:
             answer = matches(rule.kind, self.packet)
-            if answer is Answer.NEVER:
+            if answer is Certainty.NEVER:
                 continue
             onward = self._apply(rule, way.through(rule, self.packet, answer))
             if onward is None:
                 return None
             if returns(rule):
-                returned, onward = max(returned, onward), Answer.NEVER
+                returned, onward = max(returned, onward), Certainty.NEVER
             way = replace(way, answer=max(onward, min(way.answer, answer.negated())))
-            if way.answer is Answer.NEVER:
+            if way.answer is Certainty.NEVER:
                 return returned
         return max(returned, way.answer)
 
-    def _apply(self, rule: ReadRule, way: _Way) -> Answer | None:
+    def _apply(self, rule: ReadRule, way: _Way) -> Certainty | None:
         """How many of the packets that a rule matches go on behind it; None where one is accepted."""
         if rule.kind.target in self.chains:
             return self.visit(rule.kind.target, way)
@@ -147,7 +147,7 @@ class _Search:
         if result in ("ACCEPT", "QUEUE") and way.counts:
             return None
         if result:
-            return Answer.NEVER
+            return Certainty.NEVER
         return way.answer
 
 

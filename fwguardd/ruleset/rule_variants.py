@@ -52,14 +52,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BuiltInChain:
     """A built-in chain of a table."""
 
     table: str
     chain: str
 
 
-PLACES = tuple(Place(table, chain) for table, chains in BUILTIN_CHAINS.items() for chain in chains)
+PLACES = tuple(BuiltInChain(table, chain) for table, chains in BUILTIN_CHAINS.items() for chain in chains)
 """All built-in chains of all tables."""
 
 
@@ -157,7 +157,7 @@ def _chains_leading_to(table: Table, chain: str) -> set[str]:
     return leading
 
 
-def rule_in(family: Family, place: Place, text: str) -> Ruleset:
+def rule_in(family: Family, place: BuiltInChain, text: str) -> Ruleset:
     """A ruleset with this rule alone, in a built-in chain."""
     chains: dict[str, Chain] = {}
     for name in BUILTIN_CHAINS[place.table]:
@@ -166,12 +166,12 @@ def rule_in(family: Family, place: Place, text: str) -> Ruleset:
     return Ruleset(family, {place.table: Table(place.table, chains)})
 
 
-def shown_places(places: list[Place]) -> str:
+def shown_places(places: list[BuiltInChain]) -> str:
     """Built-in chains for a sentence: "PREROUTING and OUTPUT of table nat"."""
     return "; ".join(_shown_chains(table, places) for table in dict.fromkeys(place.table for place in places))
 
 
-def _shown_chains(table: str, places: list[Place]) -> str:
+def _shown_chains(table: str, places: list[BuiltInChain]) -> str:
     names = [place.chain for place in places if place.table == table]
     return f"{listed_words(names, 'and')} of table {table}"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.values import Network
 
 
-class Answer(IntEnum):
+class Certainty(IntEnum):
     """Whether the packets of a kind meet a condition."""
 
     NEVER = 0
@@ -32,15 +32,15 @@ class Answer(IntEnum):
     USUALLY = 2
     ALWAYS = 3
 
-    def negated(self) -> Answer:
+    def negated(self) -> Certainty:
         """The answer to the opposite condition."""
-        return Answer(Answer.ALWAYS - self)
+        return Certainty(Certainty.ALWAYS - self)
 
 
-def _yes_or_no(yes: object) -> Answer:
+def _yes_or_no(yes: object) -> Certainty:
     if yes:
-        return Answer.ALWAYS
-    return Answer.NEVER
+        return Certainty.ALWAYS
+    return Certainty.NEVER
 
 
 _EPHEMERAL = PortRange(32_768, 60_999)
@@ -74,17 +74,17 @@ class SamplePacket:
         return self.state == "ESTABLISHED"
 
 
-def matches(kind: RuleKind, packet: SamplePacket) -> Answer:
+def matches(kind: RuleKind, packet: SamplePacket) -> Certainty:
     """Whether these packets meet all conditions of the rules of a kind."""
-    answer = Answer.ALWAYS
+    answer = Certainty.ALWAYS
     for condition in kind.conditions:
         answer = min(answer, meets(condition, packet))
-        if answer is Answer.NEVER:
+        if answer is Certainty.NEVER:
             break
     return answer
 
 
-def meets(condition: Condition, packet: SamplePacket) -> Answer:
+def meets(condition: Condition, packet: SamplePacket) -> Certainty:
     """Whether the packets of this kind meet one condition."""
     if condition.name == "--mac-source":
         return _from_ethernet(packet)
@@ -94,20 +94,20 @@ def meets(condition: Condition, packet: SamplePacket) -> Answer:
     return answer
 
 
-def _from_ethernet(packet: SamplePacket) -> Answer:
+def _from_ethernet(packet: SamplePacket) -> Certainty:
     """The match ``mac`` fails for loopback, negated or not (net/netfilter/xt_mac.c). One address elsewhere may be that
     of the gateway, from which all packets come."""
     if packet.is_loopback:
-        return Answer.NEVER
-    return Answer.RARELY
+        return Certainty.NEVER
+    return Certainty.RARELY
 
 
-def _special(_condition: Condition, _packet: SamplePacket) -> Answer:
+def _special(_condition: Condition, _packet: SamplePacket) -> Certainty:
     """A condition that is not known here is one for special packets."""
-    return Answer.RARELY
+    return Certainty.RARELY
 
 
-def _protocol(condition: Condition, packet: SamplePacket) -> Answer:
+def _protocol(condition: Condition, packet: SamplePacket) -> Certainty:
     return _yes_or_no(condition.value == packet.protocol)
 
 
@@ -116,16 +116,16 @@ def _matches_loopback(interface: str) -> bool:
     return interface == "lo" or (interface.endswith("+") and "lo".startswith(interface[:-1]))
 
 
-def _interface(condition: Condition, packet: SamplePacket) -> Answer:
+def _interface(condition: Condition, packet: SamplePacket) -> Certainty:
     name = condition.value
     if name == "+":
-        return Answer.ALWAYS
+        return Certainty.ALWAYS
     is_loopback = _matches_loopback(name)
     if packet.is_loopback:
         return _yes_or_no(is_loopback)
     if is_loopback:
-        return Answer.NEVER
-    return Answer.RARELY
+        return Certainty.NEVER
+    return Certainty.RARELY
 
 
 def is_loopback_network(network: Network) -> bool:
@@ -135,40 +135,40 @@ def is_loopback_network(network: Network) -> bool:
     return network.base.startswith("127.") and network.bits >= 8
 
 
-def _address(condition: Condition, packet: SamplePacket) -> Answer:
+def _address(condition: Condition, packet: SamplePacket) -> Certainty:
     networks = condition.networks
     if not networks:
-        return Answer.RARELY  # A host name.
+        return Certainty.RARELY  # A host name.
     return max(_in_network(network, packet) for network in networks)
 
 
-def _in_network(network: Network, packet: SamplePacket) -> Answer:
+def _in_network(network: Network, packet: SamplePacket) -> Certainty:
     if network.is_everything:
-        return Answer.ALWAYS
+        return Certainty.ALWAYS
     if packet.is_loopback:
         return _yes_or_no(is_loopback_network(network))
-    return min(Answer.RARELY, _yes_or_no(not is_loopback_network(network)))
+    return min(Certainty.RARELY, _yes_or_no(not is_loopback_network(network)))
 
 
-def _destination_port(condition: Condition, packet: SamplePacket) -> Answer:
+def _destination_port(condition: Condition, packet: SamplePacket) -> Certainty:
     if _has_all_ports(condition):
-        return Answer.ALWAYS
+        return Certainty.ALWAYS
     if packet.is_reply:
         return _yes_or_no(_covers_ephemeral(condition))
-    return Answer.RARELY
+    return Certainty.RARELY
 
 
-def _source_port(condition: Condition, packet: SamplePacket) -> Answer:
+def _source_port(condition: Condition, packet: SamplePacket) -> Certainty:
     if _has_all_ports(condition):
-        return Answer.ALWAYS
+        return Certainty.ALWAYS
     if packet.is_reply:
-        return min(Answer.RARELY, _yes_or_no(_has_service_port(condition)))
+        return min(Certainty.RARELY, _yes_or_no(_has_service_port(condition)))
     if _covers_ephemeral(condition):
-        return Answer.USUALLY
-    return Answer.RARELY
+        return Certainty.USUALLY
+    return Certainty.RARELY
 
 
-def _either_port(condition: Condition, packet: SamplePacket) -> Answer:
+def _either_port(condition: Condition, packet: SamplePacket) -> Certainty:
     return max(_destination_port(condition, packet), _source_port(condition, packet))
 
 
@@ -184,75 +184,75 @@ def _has_service_port(condition: Condition) -> bool:
     return any(ports.first == ports.last or ports.first <= _LAST_PRIVILEGED for ports in read_ports(condition.value))
 
 
-def _state(condition: Condition, packet: SamplePacket) -> Answer:
+def _state(condition: Condition, packet: SamplePacket) -> Certainty:
     states = states_of(condition.value)
     if packet.state in states:
-        return Answer.ALWAYS
+        return Certainty.ALWAYS
     if states <= _REAL_STATES:
-        return Answer.NEVER
-    return Answer.RARELY
+        return Certainty.NEVER
+    return Certainty.RARELY
 
 
 _NEW_FLAGS = frozenset({"SYN"})
 _REPLY_FLAGS = (frozenset({"SYN", "ACK"}), frozenset({"ACK"}), frozenset({"PSH", "ACK"}))
 
 
-def _flags(condition: Condition, packet: SamplePacket) -> Answer:
+def _flags(condition: Condition, packet: SamplePacket) -> Certainty:
     """--tcp-flags MASK SET, of the first packet of a connection or of replies."""
     if len(condition.values) < 2:
-        return Answer.RARELY
+        return Certainty.RARELY
     mask, wanted = frozenset(condition.values[0].split(",")), frozenset(condition.values[1].split(","))
     if not packet.is_reply:
         return _yes_or_no(_NEW_FLAGS & mask == wanted & mask)
     return _flags_of_replies(mask, wanted)
 
 
-def _flags_of_replies(mask: frozenset[str], wanted: frozenset[str]) -> Answer:
+def _flags_of_replies(mask: frozenset[str], wanted: frozenset[str]) -> Certainty:
     found = {flags & mask == wanted & mask for flags in _REPLY_FLAGS}
     if len(found) > 1:
-        return Answer.RARELY
+        return Certainty.RARELY
     return _yes_or_no(found == {True})
 
 
-def _icmp_type(condition: Condition, packet: SamplePacket) -> Answer:
+def _icmp_type(condition: Condition, packet: SamplePacket) -> Certainty:
     if not packet.icmp_types:
-        return Answer.RARELY
+        return Certainty.RARELY
     value = condition.value.lower()
     if value.partition("/")[0] in packet.icmp_types:
-        return Answer.ALWAYS
+        return Certainty.ALWAYS
     return _yes_or_no(len(value) > 2 and any(name.startswith(value) for name in packet.icmp_types))
 
 
-def _hop_limit(condition: Condition, packet: SamplePacket) -> Answer:
+def _hop_limit(condition: Condition, packet: SamplePacket) -> Certainty:
     """Packets of neighbour discovery have the hop limit 255 (RFC 4861, 7.1)."""
     if not packet.icmp_types:
-        return Answer.RARELY
+        return Certainty.RARELY
     return _yes_or_no(condition.value == "255")
 
 
-def _address_type(condition: Condition, packet: SamplePacket) -> Answer:
+def _address_type(condition: Condition, packet: SamplePacket) -> Certainty:
     """Kinds of addresses: packets here are for this host, and from it only on loopback."""
     kind = condition.value.upper()
     if condition.name == "--src-type" and kind == "LOCAL":
         return _yes_or_no(packet.is_loopback)
     if kind == "UNICAST" or (kind == "LOCAL" and condition.name == "--dst-type"):
-        return Answer.USUALLY
-    return Answer.RARELY
+        return Certainty.USUALLY
+    return Certainty.RARELY
 
 
-def _packet_type(condition: Condition, _packet: SamplePacket) -> Answer:
+def _packet_type(condition: Condition, _packet: SamplePacket) -> Certainty:
     if condition.value in ("host", "unicast"):
-        return Answer.USUALLY
-    return Answer.RARELY
+        return Certainty.USUALLY
+    return Certainty.RARELY
 
 
-def _policy(condition: Condition, _packet: SamplePacket) -> Answer:
+def _policy(condition: Condition, _packet: SamplePacket) -> Certainty:
     if condition.value == "none":
-        return Answer.USUALLY
-    return Answer.RARELY
+        return Certainty.USUALLY
+    return Certainty.RARELY
 
 
-_KINDS: Mapping[str, Callable[[Condition, SamplePacket], Answer]] = {
+_KINDS: Mapping[str, Callable[[Condition, SamplePacket], Certainty]] = {
     "-p": _protocol,
     **dict.fromkeys(("-i", "-o"), _interface),
     **dict.fromkeys(("-s", "-d"), _address),
@@ -266,5 +266,5 @@ _KINDS: Mapping[str, Callable[[Condition, SamplePacket], Answer]] = {
     **dict.fromkeys(("--src-type", "--dst-type"), _address_type),
     "--pkt-type": _packet_type,
     "--pol": _policy,
-    "--dir": lambda _condition, _packet: Answer.ALWAYS,
+    "--dir": lambda _condition, _packet: Certainty.ALWAYS,
 }

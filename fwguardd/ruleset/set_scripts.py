@@ -130,18 +130,18 @@ def read_live(saved: str) -> LiveSet | None:
     return LiveSet(created[1], int(timeout[1]), entries, added)
 
 
-def differences(file: SetFile, family: Family, live: LiveSet) -> Differences:
+def differences(file: SetFile, family: Family, live: LiveSet) -> SetDifference:
     """How the kernel's set differs from the file. Entries are compared as ipset(8) prints them."""
     wanted = set(file.entries[family])
     missing, extra = wanted - set(live.entries), set(live.entries) - wanted
     if missing and extra:
         missing, extra = _in_one_spelling(missing, file), _in_one_spelling(extra, file)
         missing, extra = missing - extra, extra - missing
-    return Differences(len(missing), len(extra))
+    return SetDifference(len(missing), len(extra))
 
 
 @dataclass(frozen=True, slots=True)
-class Differences:
+class SetDifference:
     """The entries of a file that the kernel lacks, and those that it has beside them."""
 
     missing: int = 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ruleset.model import Family, Finding, Severity
 from fwguardd.ruleset.reachability import result_of, returns
 from fwguardd.ruleset.read_rules import RuleReader
-from fwguardd.ruleset.sample_packets import Answer, SamplePacket, meets
+from fwguardd.ruleset.sample_packets import Certainty, SamplePacket, meets
 from fwguardd.ruleset.values import PortRange, read_ports
 from fwguardd.values import dataclass
 
@@ -146,16 +146,16 @@ class _Walk:
         may_have_returned = False
         for rule in self.chains[name]:
             answer = self._matches(rule)
-            if answer is Answer.NEVER:
+            if answer is Certainty.NEVER:
                 continue
             if self._accepts(rule):
                 return True
-            certain = answer is Answer.ALWAYS and not may_have_returned
+            certain = answer is Certainty.ALWAYS and not may_have_returned
             self._deny(name, rule, certain=certain)
             if self.denied is not None:
                 return False
             if returns(rule):
-                if answer is Answer.ALWAYS:
+                if answer is Certainty.ALWAYS:
                     return False
                 may_have_returned = True
         return False
@@ -182,20 +182,20 @@ class _Walk:
         elif result_of(self.chains, rule) == "DROP":
             self.denied = _Closed(name, rule, rule.rule.origin)
 
-    def _matches(self, rule: ReadRule) -> Answer:
-        answer = Answer.ALWAYS
+    def _matches(self, rule: ReadRule) -> Certainty:
+        answer = Certainty.ALWAYS
         for condition in rule.conditions:
             answer = min(answer, self._meets(condition))
         return answer
 
-    def _meets(self, condition: Condition) -> Answer:
+    def _meets(self, condition: Condition) -> Certainty:
         """Whether the connection meets a condition: NEVER, ALWAYS, or what may be."""
         known = self._known(condition)
         if known is None:
             return meets(condition, _SAMPLE)
         if known is not condition.negated:
-            return Answer.ALWAYS
-        return Answer.NEVER
+            return Certainty.ALWAYS
+        return Certainty.NEVER
 
     def _known(self, condition: Condition) -> bool | None:
         """Whether its addresses and its port are those of a condition, apart from a negation; None for others."""

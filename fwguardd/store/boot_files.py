@@ -34,16 +34,7 @@ from fwguardd.store.durable import (
     sync_directory,
     write_new,
 )
-from fwguardd.store.model import (
-    DamagedError,
-    Fault,
-    FaultKind,
-    Kept,
-    NotKept,
-    Revision,
-    RevisionKind,
-    Unreadable,
-)
+from fwguardd.store.model import DamagedError, Fault, FaultKind, Kept, NotKept, Revision, RevisionKind, Unreadable
 from fwguardd.store.sealed_files import revision_number
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.model import Chain, Family, Origin, Rule, RuleFile, Ruleset, Table
-from fwguardd.ruleset.others import OtherRule, Place, Standing
+from fwguardd.ruleset.others import OtherRule, RuleOrChain, Standing
 from fwguardd.store.model import (
     DamagedError,
     FileChange,
@@ -179,7 +179,7 @@ def _plain_other(other: OtherRule) -> Mapping[str, object]:
 
 def _other(value: object) -> OtherRule:
     fields = _Fields(value)
-    place = Place(
+    place = RuleOrChain(
         _family(fields.text("family")), fields.text("table"), fields.text("chain"), fields.text_or_none("text")
     )
     try:

@@ -12,7 +12,7 @@ from fwguardd.kernel.z3_solver import Solver
 from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
-from fwguardd.proof.reading import RuleReader
+from fwguardd.proof.reading import RuleModeller
 from fwguardd.proof.told_changes import told
 from tests.bench.test_invariant_speed import random_ruleset
 from tests.proofs import HOST, ruleset
@@ -41,7 +41,7 @@ def with_rule(rules: Ruleset, rule: str) -> Ruleset:
 def compared(before: Ruleset, after: Ruleset) -> list[ToldClass]:
     """The classes, from the rules as text to the words."""
     known = surroundings(before.family, [before, after], HOST)
-    reader = RuleReader(known)
+    reader = RuleModeller(known)
     models = Model.of(before, known, reader), Model.of(after, known, reader)
     with Solver(time.monotonic() + 600) as solver:
         return told(differences(*models, solver), *models)

@@ -13,7 +13,7 @@ import pytest
 from fwguardd.enforce.invariants import check_invariants
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.packets.keys import Accounts
-from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_results import PolicyOutcome
 from fwguardd.packets.tests_file import read_policy_tests
 from fwguardd.ruleset.model import Family, RuleFile
 from tests.proofs import HOST, ruleset
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 DATABASE: Final = 5432
 OUTSIDE: Final = "proto: tcp, not_from: 10.0.0.0/8, family: ipv4"
 INVARIANTS: Final = {
-    "proved: no database from outside": (f"{{to_port: {DATABASE}, {OUTSIDE}}}", Standing.PASSED),
-    "violated: nothing from outside": (f"{{{OUTSIDE}}}", Standing.FAILED),
+    "proved: no database from outside": (f"{{to_port: {DATABASE}, {OUTSIDE}}}", PolicyOutcome.PASSED),
+    "violated: nothing from outside": (f"{{{OUTSIDE}}}", PolicyOutcome.FAILED),
 }
 
 

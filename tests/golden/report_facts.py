@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd import events
 from fwguardd.ctl.exposure import Exposure
 from fwguardd.ctl.report.account import Account
-from fwguardd.ctl.report.facts import Facts, SetFact, Unknown
+from fwguardd.ctl.report.facts import Facts, MissingPart, SetFact
 from fwguardd.packets.clients import ANYWHERE
 from fwguardd.packets.endpoints import ListeningSocket, Program
 from fwguardd.packets.exposure import ExposedSocket, OpenRule, Reach
@@ -264,7 +264,7 @@ def example() -> Facts:
 
 def quiet() -> Facts:
     """A week in which nothing happened, seen by a user who is not root."""
-    no_root = Unknown("only root may read the rules in force and send packets through them")
+    no_root = MissingPart("only root may read the rules in force and send packets through them")
     history: HistoryDocument = {"revisions": HISTORY["revisions"][-1:], "damaged": []}
     status: StatusDocument = {**STATUS, "set_problems": []}
     return Facts("gate.example", "0.1.0", SINCE, NOW, status, history, [], (), Account(), no_root)
@@ -272,7 +272,7 @@ def quiet() -> Facts:
 
 def unknown() -> Facts:
     """No daemon runs, and the journal may not be read."""
-    daemon = Unknown("fwguardd is not running, or its control socket is not /run/fwguard/control.sock")
-    journal = Unknown("the journal: not permitted; run it as root or in the group systemd-journal")
-    no_root = Unknown("only root may read the rules in force and send packets through them")
+    daemon = MissingPart("fwguardd is not running, or its control socket is not /run/fwguard/control.sock")
+    journal = MissingPart("the journal: not permitted; run it as root or in the group systemd-journal")
+    no_root = MissingPart("only root may read the rules in force and send packets through them")
     return Facts("gate.example", "0.1.0", SINCE, NOW, daemon, daemon, daemon, daemon, journal, no_root)

@@ -18,7 +18,7 @@ from fwguardd.kernel.z3_solver import Solver
 from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
-from fwguardd.proof.reading import RuleReader
+from fwguardd.proof.reading import RuleModeller
 from fwguardd.proof.told_changes import of_both_families, told
 from fwguardd.ruleset.model import FAMILIES, RuleFile, Ruleset
 from fwguardd.settings import Settings
@@ -59,7 +59,7 @@ def classes_of(before: str, after: str, solver: Asker) -> list[ToldClass]:
     for family in FAMILIES:
         first, second = (each.get(family, Ruleset(family, {})) for each in (one, other))
         known = surroundings(family, [first, second], HOST)
-        reader = RuleReader(known)
+        reader = RuleModeller(known)
         models = Model.of(first, known, reader), Model.of(second, known, reader)
         found += told(differences(*models, solver), *models)
     return of_both_families(found)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.enforce.confirmation import CHANGED
-from fwguardd.enforce.context import Context, Done, Host, Outcome
+from fwguardd.enforce.context import Context, Done, Outcome, RecordedHost
 from fwguardd.enforce.recall import recall, recall_again
 from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
 from fwguardd.enforce.record import Cause
@@ -125,7 +125,7 @@ class Bench:
         self.pool = NamespacePool()
         self._rehearsed: list[tuple[Candidate, Canonical | RehearsalRefused]] = []
         self._validator = Validator(self.rehearse, LintContext((), Preserve.from_patterns([])))
-        self.host = Host(find_tool(self.backend), kernel_release(), boot_id())
+        self.host = RecordedHost(find_tool(self.backend), kernel_release(), boot_id())
 
     def rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """A rehearsal on the real kernel, once for each candidate."""

@@ -20,16 +20,7 @@ from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Extent, Meaning, Tcp, Udp, Watched
 from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.kmsg import After, KernelLog, Lost, Record, StaleSequenceError, Start
-from tests.netns.frames import (
-    Device,
-    LogFromEveryNamespace,
-    host_with_device,
-    ipv4,
-    ipv6,
-    packet_frame,
-    tcp,
-    udp,
-)
+from tests.netns.frames import Device, LogFromEveryNamespace, host_with_device, ipv4, ipv6, packet_frame, tcp, udp
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:

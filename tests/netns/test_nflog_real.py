@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from fwguardd.denials.line_parser import LineReader
-from fwguardd.denials.model import Denial, Extent, Meaning, Owner, Watched
+from fwguardd.denials.model import Denial, Extent, Meaning, SocketOwner, Watched
 from fwguardd.denials.packets import PacketReader
 from fwguardd.denials.sentences import sentence
 from fwguardd.kernel.kmsg import KernelLog, Lost, Record, Start
@@ -193,7 +193,7 @@ def test_the_way_through_the_host_owner_and_mark_are_the_same(host: CopiedHost, 
         (line,) = gather_lines(kernel_log, host.watched.prefix, 1)
     (denial,) = denials_of(host, names, [packet])
     assert replace(denial, text=line) == LineReader([host.watched]).read(line)
-    assert (denial.devices.outgoing, denial.mark, denial.owner) == ("eth0", 0xBEEF, Owner(65534, 65534))
+    assert (denial.devices.outgoing, denial.mark, denial.owner) == ("eth0", 0xBEEF, SocketOwner(65534, 65534))
 
 
 def test_bridge_ports_are_the_same(host: CopiedHost, names: DeviceNames) -> None:

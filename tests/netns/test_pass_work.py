@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.enforce import known_lines
-from fwguardd.enforce.context import Done, Failed, Host, Outcome
+from fwguardd.enforce.context import Done, Failed, Outcome, RecordedHost
 from fwguardd.enforce.guard import DIFFERS
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
@@ -94,7 +94,7 @@ def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     def emit(kind: EventKind, message: str, /, **_: Any) -> None:
         events.append((kind.name, message))
 
-    host = Host(find_tool(Backend(backend)), kernel_release(), boot_id())
+    host = RecordedHost(find_tool(Backend(backend)), kernel_release(), boot_id())
     made = Bench(Worker(settings, host, emit, Progress()), Orders(settings), events)
     rehearse, look = Rehearsals.rehearse, LiveKernel.look
 

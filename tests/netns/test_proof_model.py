@@ -15,13 +15,13 @@ from fwguardd.kernel.bed import Beds
 from fwguardd.kernel.namespaces import NamespaceMethod, NamespacePool
 from fwguardd.kernel.z3_solver import Solver
 from fwguardd.packets.host import Host, Interface, Route, Sysctls
-from fwguardd.packets.invariants import Kind
+from fwguardd.packets.invariants import InvariantKind
 from fwguardd.packets.keys import Accounts
 from fwguardd.packets.model import Direction, Journey, Verdict
 from fwguardd.packets.tests_file import read_policy_tests
 from fwguardd.proof.answers import Counterexample
 from fwguardd.proof.concrete import set_of
-from fwguardd.proof.fields import NEW, SCTP, TCP, UDP, Field
+from fwguardd.proof.fields import NEW, SCTP, TCP, UDP, PacketField
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.intervals import of_numbers, single
 from fwguardd.proof.model import Model
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fwguardd.packets.model import Packet, Undecided
-    from fwguardd.packets.policy_results import Standing
+    from fwguardd.packets.policy_results import PolicyOutcome
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.traversal import Outcome
 
@@ -155,13 +155,18 @@ def witnesses(model: Model, direction: Direction) -> Iterator[tuple[Packet, Verd
     the router can have."""
     family = model.known.family
     own = of_numbers(int(ip_address(address)) for address in ADDRESSES[family].values())
-    limits = {Field.STATE: single(NEW), Field.PROTOCOL: of_numbers((TCP, UDP, SCTP)), Field.MARK: single(0)}
+    limits = {
+        PacketField.STATE: single(NEW),
+        PacketField.PROTOCOL: of_numbers((TCP, UDP, SCTP)),
+        PacketField.MARK: single(0),
+    }
     eth0, eth1 = (model.known.interfaces.matching(name) for name in ("eth0", "eth1"))
     ways = {
-        Direction.INBOUND: {Field.IN: eth0, Field.SOURCE: OUTSIDE[family], Field.DESTINATION: own},
-        Direction.OUTBOUND: {Field.OUT: eth0, Field.SOURCE: own, Field.DESTINATION: OUTSIDE[family]},
+        Direction.INBOUND: {PacketField.IN: eth0, PacketField.SOURCE: OUTSIDE[family], PacketField.DESTINATION: own},
+        Direction.OUTBOUND: {PacketField.OUT: eth0, PacketField.SOURCE: own, PacketField.DESTINATION: OUTSIDE[family]},
         Direction.FORWARDED: {
-            Field.IN: eth0, Field.OUT: eth1, Field.SOURCE: OUTSIDE[family], Field.DESTINATION: INSIDE[family],
+            PacketField.IN: eth0, PacketField.OUT: eth1,
+            PacketField.SOURCE: OUTSIDE[family], PacketField.DESTINATION: INSIDE[family],
         },
     }  # fmt: skip
     packets = all_packets(model.known, direction).narrowed({**limits, **ways[direction]})
@@ -194,7 +199,7 @@ def random_invariant(chance: random.Random) -> str:
     if chance.random() < 0.2:
         keys["state"] = chance.choice(("established", "untracked", "related", "[new, established]"))
     written = ", ".join(f"{key}: {value}" for key, value in keys.items())
-    return f"- {chance.choice(tuple(Kind))}: {{{written}}}"
+    return f"- {chance.choice(tuple(InvariantKind))}: {{{written}}}"
 
 
 def test_the_kernel_confirms_every_violation_of_random_invariants(backend: str, pool: NamespacePool) -> None:
@@ -202,7 +207,7 @@ def test_the_kernel_confirms_every_violation_of_random_invariants(backend: str, 
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     accounts = Accounts(dict[str, int]().get, dict[str, int]().get)
-    standings: Counter[Standing] = Counter()
+    standings: Counter[PolicyOutcome] = Counter()
     for number in range(scaled(2, 200)):
         chance = random.Random(seed + number)
         direction = chance.choice(list(Direction))

@@ -16,7 +16,15 @@ from fwguardd.kernel.ipset_program import SetsNotLoadedError, destroy_set, resto
 from fwguardd.kernel.set_file_copies import copies_of_files
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.set_files import SetFile, kernel_name, read_set_file
-from fwguardd.ruleset.set_scripts import Differences, LiveSet, boot_script, differences, load_script, matches, read_live
+from fwguardd.ruleset.set_scripts import (
+    LiveSet,
+    SetDifference,
+    boot_script,
+    differences,
+    load_script,
+    matches,
+    read_live,
+)
 from tests.netns.conftest import output
 from tests.netns.test_whole_directory import ctl
 from tests.waiting import wait_until
@@ -179,7 +187,7 @@ def _kernel_has(kind: str) -> bool:
 def _assert_loaded(file: SetFile) -> None:
     live = _live_sets(file)
     assert matches(file, live)
-    assert [differences(file, family, live[family]) for family in FAMILIES] == [Differences()] * 2
+    assert [differences(file, family, live[family]) for family in FAMILIES] == [SetDifference()] * 2
 
 
 def _assert_copied(file: SetFile) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.context import Context, Done, Failed, Host, Outcome
+from fwguardd.enforce.context import Context, Done, Failed, Outcome, RecordedHost
 from fwguardd.kernel.iptables import Backend, find_tool
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.progress import Progress
@@ -44,7 +44,7 @@ def worker(orders: Orders, emitted: Emitted) -> Iterator[Worker]:
     def emit(kind: EventKind, message: str, /, **fields: Any) -> None:
         emitted.append((kind.name, message, fields))
 
-    host = Host(find_tool(Backend.NFT), kernel_release(), boot_id())
+    host = RecordedHost(find_tool(Backend.NFT), kernel_release(), boot_id())
     made = Worker(orders.settings, host, emit, Progress())
     yield made
     made.close(orders)

@@ -24,7 +24,7 @@ from fwguardd.enforce.recall import recall, recall_again, settle_disk
 from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.rollback import confirm, expire, rollback
-from fwguardd.enforce.unknown import Unknown
+from fwguardd.enforce.unknown import UnknownState
 from fwguardd.kernel import processes
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError
@@ -332,7 +332,7 @@ def test_files_are_not_applied_while_a_pending_confirmation_cannot_be_read(
     disk.unreadable = {bench.state / "pending.json"}
     context, state = opened()
     outcome = run_pass(context, state, CHANGED)
-    assert Unknown.PENDING in outcome.state.unknown
+    assert UnknownState.PENDING in outcome.state.unknown
     assert "cannot be read" in outcome.state.sentence
     assert tables(saved) == b
     assert isinstance(reload_files(context, outcome.state, RELOAD, None), Done)

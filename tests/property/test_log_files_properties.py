@@ -15,7 +15,7 @@ from fwguardd.ctl.denials.event import Event, from_entry
 from fwguardd.ctl.denials.filters import Filters
 from fwguardd.ctl.denials.formats import ecs, last_piece, pieces
 from fwguardd.ctl.denials.log_files import LogFileReader
-from fwguardd.ctl.denials.table import Table
+from fwguardd.ctl.denials.table import TextTable
 from fwguardd.ctl.denials.times import StampReader, time_spec
 from fwguardd.ctl.denials.top import Top
 from fwguardd.denials.grammar import TCP_FLAGS
@@ -84,7 +84,7 @@ def test_every_line_is_counted_and_shown_safely(lines: list[bytes], flows_only: 
     assert len(events) == counts.ours + counts.unparsed
     top = Top()
     top.add(events)
-    for line in [*Table(AnswerPainter(colours=True)).lines(events), *top.lines(9, AnswerPainter(colours=True))]:
+    for line in [*TextTable(AnswerPainter(colours=True)).lines(events), *top.lines(9, AnswerPainter(colours=True))]:
         assert OURS.sub("", line).isprintable()
     assert len(json.loads("".join(pieces(events)) + last_piece(old.account()))["denials"]) == len(events)
     for event in events:

@@ -9,7 +9,7 @@ from fwguardd.ruleset.conditions import read_conditions
 from fwguardd.ruleset.model import Rule
 from fwguardd.ruleset.read_rules import ReadRule, RuleReader
 from fwguardd.ruleset.rule_view import RuleView
-from fwguardd.ruleset.sample_packets import Answer, SamplePacket, matches, meets
+from fwguardd.ruleset.sample_packets import Certainty, SamplePacket, matches, meets
 
 ADDRESSES = ("10.0.0.1", "10.0.0.1/32", "10.0.0.0/8", "127.0.0.1", "0177.0.0.1", "126.0.0.0/7", "0.0.0.0/0", "::1")
 MORE_ADDRESSES = ("2001:db8::1", "2001:db8::/32", "::/0", "0::1", "10.0.0.1,10.0.0.2", "example.org", "1.2.3")
@@ -56,4 +56,4 @@ def test_all_rules_of_a_kind_match_the_same_packets(texts: list[str]) -> None:
     for rule in _read(texts):
         for packet in PACKETS:
             answers = [meets(condition, packet) for condition in rule.conditions]
-            assert matches(rule.kind, packet) == min(answers, default=Answer.ALWAYS)
+            assert matches(rule.kind, packet) == min(answers, default=Certainty.ALWAYS)

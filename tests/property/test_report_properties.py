@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fwguardd import events
 from fwguardd.ctl.report.account import NAMES, Account
-from fwguardd.ctl.report.facts import SetFact, Unknown
+from fwguardd.ctl.report.facts import MissingPart, SetFact
 from fwguardd.escaping import printable
 from tests.golden import report_facts
 from tests.golden.reports import as_html, as_json, as_text
@@ -68,12 +68,12 @@ def any_facts(draw: st.DrawFn) -> Facts:
     return replace(
         facts,
         host=draw(TEXTS),
-        status=draw(st.sampled_from([status, Unknown(draw(TEXTS))])),
-        history=draw(st.sampled_from([history, Unknown(draw(TEXTS))])),
+        status=draw(st.sampled_from([status, MissingPart(draw(TEXTS))])),
+        history=draw(st.sampled_from([history, MissingPart(draw(TEXTS))])),
         rules=[rule],
         sets=(SetFact(draw(TEXTS), 3, draw(st.sampled_from([None, 0.0, 1e18])), draw(st.none() | st.just(60.0))),),
         account=account,
-        exposure=Unknown(draw(TEXTS)),
+        exposure=MissingPart(draw(TEXTS)),
         users={"33": draw(TEXTS)},
     )
 

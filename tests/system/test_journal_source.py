@@ -14,7 +14,7 @@ import pytest
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Watched
 from fwguardd.denials.sources import JournalLine, JournalSource
-from fwguardd.kernel.journal_reader import Entry, Journal, JournalError, JournalReader
+from fwguardd.kernel.journal_reader import Journal, JournalError, JournalReader, KernelMessage
 from fwguardd.kernel.kmsg import Lost
 from tests.corpus.test_denial_corpus import SHAPES
 from tests.system.journals import BOOT, GrowingJournal
@@ -56,7 +56,7 @@ def gather(log: JournalReader | JournalSource, wanted: int) -> list[Kept | Journ
 
 def messages(kept: list[Kept | JournalLine]) -> list[bytes]:
     """The messages among them."""
-    return [item.message for item in kept if isinstance(item, Entry)]
+    return [item.message for item in kept if isinstance(item, KernelMessage)]
 
 
 def test_messages_of_the_kernel_are_followed(growing: GrowingJournal) -> None:
@@ -66,7 +66,7 @@ def test_messages_of_the_kernel_are_followed(growing: GrowingJournal) -> None:
         assert messages(gather(log, 2)) == [b"one", b"two"]
         growing.kernel("three")
         (third,) = gather(log, 1)
-    assert isinstance(third, Entry)
+    assert isinstance(third, KernelMessage)
     assert abs(third.when - time.time()) < 60.0
 
 
@@ -91,7 +91,7 @@ def test_what_journald_missed_is_a_loss_in_its_place(growing: GrowingJournal) ->
     growing.kernel("after")
     with follow(growing) as log:
         before, lost, after = gather(log, 3)
-    assert isinstance(before, Entry) and isinstance(after, Entry)
+    assert isinstance(before, KernelMessage) and isinstance(after, KernelMessage)
     assert lost == Lost(4711)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -298,6 +299,16 @@ def test_names_say_what_a_thing_is() -> None:
         for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 assert not node.name.endswith(("Manager", "Handler", "Util", "Utils", "Helper")), node.name
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """No two modules define a public class of the same name: a reader who meets the name knows which one it is."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(path.relative_to(PACKAGE)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_the_top_level_is_what_it_is_meant_to_be() -> None:

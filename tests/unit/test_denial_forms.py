@@ -12,7 +12,7 @@ import pytest
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials.event import Event, KernelLine, from_denial, from_unparsed
 from fwguardd.ctl.denials.formats import ecs, event_object, last_piece, pieces
-from fwguardd.ctl.denials.table import Table
+from fwguardd.ctl.denials.table import TextTable
 from fwguardd.ctl.denials.top import BoundedCount, Top
 from fwguardd.denials.line_parser import LineReader
 from fwguardd.denials.model import Denial, Meaning, Unparsed, Watched
@@ -91,13 +91,13 @@ TIME                 MEANING      IN → OUT          PROTOCOL                SO
 
 def test_table() -> None:
     """Columns as wide as the first events need, an event a line, and nothing that could move a terminal's cursor."""
-    assert list(Table(AnswerPainter(colours=False)).lines(EVENTS)) == TABLE.strip().split("\n")
+    assert list(TextTable(AnswerPainter(colours=False)).lines(EVENTS)) == TABLE.strip().split("\n")
 
 
 def test_a_live_table_has_its_head_at_once() -> None:
     """The heading is printed before the first event comes; a table without events has no heading."""
-    assert next(Table(AnswerPainter(colours=False)).live_lines(iter([]))).startswith("TIME ")
-    assert list(Table(AnswerPainter(colours=False)).lines([])) == []
+    assert next(TextTable(AnswerPainter(colours=False)).live_lines(iter([]))).startswith("TIME ")
+    assert list(TextTable(AnswerPainter(colours=False)).lines([])) == []
 
 
 def test_only_our_own_escape_sequences_reach_a_terminal() -> None:
@@ -106,7 +106,7 @@ def test_only_our_own_escape_sequences_reach_a_terminal() -> None:
     bad = [Event("denied", "m", hostile, THEN), Event("denials.unparsed", "\x1b[2J", {}, THEN)]
     top = Top()
     top.add(bad)
-    for line in [*Table(AnswerPainter(colours=True)).lines(bad), *top.lines(10, AnswerPainter(colours=True))]:
+    for line in [*TextTable(AnswerPainter(colours=True)).lines(bad), *top.lines(10, AnswerPainter(colours=True))]:
         plain = line
         for colour in ("[1m", "[2m", "[32m", "[33m", "[1;31m", "[0m"):
             plain = plain.replace(f"\x1b{colour}", "")

@@ -24,8 +24,8 @@ from fwguardd.denials.model import (
     IPv6,
     Meaning,
     OptionsHeader,
-    Owner,
     PacketFamily,
+    SocketOwner,
     Tcp,
     Unparsed,
     Watched,
@@ -322,7 +322,7 @@ def test_wrapped_size_is_none_at_all(size: str) -> None:
 def test_pipeline() -> None:
     """Owner and mark of the packet, in the order of the kernel's."""
     found = denial(f"[Output Log] IN= OUT=eth0 {IP}{TCP}UID=1000 GID=100 MARK=0xff ")
-    assert (found.owner, found.mark) == (Owner(1000, 100), 255)
+    assert (found.owner, found.mark) == (SocketOwner(1000, 100), 255)
     assert denial_fields(found)["uid"] == 1000
 
 

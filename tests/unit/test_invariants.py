@@ -16,10 +16,10 @@ from fwguardd.ctl.terminal import Painter
 from fwguardd.enforce.invariants import CheckedInvariants, check_invariants
 from fwguardd.kernel import z3_solver
 from fwguardd.kernel.namespaces import NamespaceError
-from fwguardd.packets.invariants import KEYS, Kind
+from fwguardd.packets.invariants import KEYS, InvariantKind
 from fwguardd.packets.keys import Accounts
 from fwguardd.packets.model import Journey, Verdict
-from fwguardd.packets.policy_results import Standing
+from fwguardd.packets.policy_results import PolicyOutcome
 from fwguardd.packets.tests_file import PolicyTests, read_policy_tests
 from fwguardd.ruleset.model import FAMILIES, Family, RuleFile, Ruleset
 from tests.proofs import CLOSED, HOST, ruleset
@@ -91,7 +91,7 @@ def check(
     return check_invariants(found.invariants, rulesets, HOST, beds, undecided_fails=fails, seconds=seconds)
 
 
-def standings(rules: Ruleset, *lines: str) -> list[Standing]:
+def standings(rules: Ruleset, *lines: str) -> list[PolicyOutcome]:
     """The standing of each invariant."""
     return [result.standing for result in check(rules, *lines).results]
 
@@ -101,7 +101,7 @@ def test_the_invariants_of_the_issue_are_read() -> None:
     found = read(ISSUE)
     assert found.findings == ()
     never, always = found.invariants
-    assert (never.kind, always.kind) == (Kind.NEVER, Kind.ALWAYS)
+    assert (never.kind, always.kind) == (InvariantKind.NEVER, InvariantKind.ALWAYS)
     assert (never.origin.line, always.origin.line) == (2, 3)
     assert never.to_port == ((5432, 5432),)
     assert never.family == FAMILIES
@@ -153,8 +153,8 @@ def test_never_and_always_are_about_all_packets() -> None:
         "always: {from: 10.0.0.0/7, proto: tcp, dport: 5432}",
         "always: {from: 10.0.0.0/8, proto: tcp, dport: 5432, state: established}",
     ) == [
-        *(Standing.PASSED, Standing.FAILED, Standing.PASSED, Standing.PASSED, Standing.FAILED),
-        *(Standing.PASSED, Standing.FAILED, Standing.PASSED),
+        *(PolicyOutcome.PASSED, PolicyOutcome.FAILED, PolicyOutcome.PASSED, PolicyOutcome.PASSED, PolicyOutcome.FAILED),
+        *(PolicyOutcome.PASSED, PolicyOutcome.FAILED, PolicyOutcome.PASSED),
     ]
 
 
@@ -162,11 +162,11 @@ def test_never_is_about_forwarded_packets_too() -> None:
     """A packet that this host forwards gets to a port as well; with out, only those that leave so."""
     rules = ruleset(*CLOSED, "-A FORWARD -i eth0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT")
     lines = ("never: {proto: tcp, dport: 80}", "never: {in: docker0, out: eth0, proto: tcp}", "never: {in: docker0}")
-    assert standings(rules, *lines) == [Standing.FAILED, Standing.PASSED, Standing.PASSED]
+    assert standings(rules, *lines) == [PolicyOutcome.FAILED, PolicyOutcome.PASSED, PolicyOutcome.PASSED]
     always = "always: {in: eth0, proto: tcp, dport: 80, family: ipv4}"
     assert standings(rules, always, always.replace("in: eth0", "in: eth0, out: docker0")) == [
-        Standing.FAILED,
-        Standing.PASSED,
+        PolicyOutcome.FAILED,
+        PolicyOutcome.PASSED,
     ]
 
 
@@ -185,8 +185,8 @@ def test_to_port_is_the_port_behind_nat() -> None:
         "never: {proto: tcp, dport: 80, to: 192.0.2.1}",
     )
     assert [result.standing for result in check(rules, *lines, beds=NoBeds()).results] == [
-        Standing.FAILED,
-        Standing.PASSED,
+        PolicyOutcome.FAILED,
+        PolicyOutcome.PASSED,
     ]
 
 
@@ -196,8 +196,8 @@ def test_an_address_that_the_host_lacks_is_assumed() -> None:
     rules = ruleset(*CLOSED, "-A INPUT -m addrtype --dst-type LOCAL -j ACCEPT")
     lines = ("always: {to: 203.0.113.77, proto: tcp, dport: 22}", "never: {to: 203.0.113.77, proto: tcp, dport: 22}")
     assert [result.standing for result in check(rules, *lines, beds=NoBeds()).results] == [
-        Standing.PASSED,
-        Standing.FAILED,
+        PolicyOutcome.PASSED,
+        PolicyOutcome.FAILED,
     ]
 
 
@@ -210,11 +210,11 @@ def test_packets_of_this_host_are_asked_about_with_out() -> None:
     line = "never: {out: eth0, proto: tcp, dport: 26, family: ipv4}"
     lines = (line, line.replace("26", "25"))
     assert [result.standing for result in check(rules, *lines, beds=NoBeds()).results] == [
-        Standing.PASSED,
-        Standing.FAILED,
+        PolicyOutcome.PASSED,
+        PolicyOutcome.FAILED,
     ]
     assert standings(rules, "always: {out: eth0, proto: tcp, dport: 25, uid: www-data, family: ipv4}") == [
-        Standing.PASSED
+        PolicyOutcome.PASSED
     ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fwguardd.denials.grammar import kernel_escaped
 from fwguardd.denials.sources import escaped
-from fwguardd.kernel.journal_reader import Entry, read_document
+from fwguardd.kernel.journal_reader import KernelMessage, read_document
 from fwguardd.kernel.kmsg import Lost
 
 KERNEL: Final[dict[str, Any]] = {
@@ -32,9 +32,9 @@ values = st.one_of(scalars, st.lists(scalars), st.dictionaries(st.text(), scalar
 
 def test_a_message_has_its_bytes_and_its_time() -> None:
     """Text is UTF-8; what is not printable comes as a list of numbers; the time is in microseconds."""
-    assert read_document(KERNEL) == Entry(b"hello", 1_700_000_000.5)
-    assert read_document({**KERNEL, "MESSAGE": "h\u00e9"}) == Entry(b"h\xc3\xa9", 1_700_000_000.5)
-    assert read_document({**KERNEL, "MESSAGE": [104, 0, 255]}) == Entry(b"h\x00\xff", 1_700_000_000.5)
+    assert read_document(KERNEL) == KernelMessage(b"hello", 1_700_000_000.5)
+    assert read_document({**KERNEL, "MESSAGE": "h\u00e9"}) == KernelMessage(b"h\xc3\xa9", 1_700_000_000.5)
+    assert read_document({**KERNEL, "MESSAGE": [104, 0, 255]}) == KernelMessage(b"h\x00\xff", 1_700_000_000.5)
 
 
 def test_a_loss_counts_only_if_journald_reports_it() -> None:

@@ -13,8 +13,8 @@ from fwguardd.denials.model import (
     Incomplete,
     IPv4,
     Meaning,
-    Owner,
     PacketFamily,
+    SocketOwner,
     Tcp,
     Watched,
 )
@@ -69,7 +69,7 @@ def test_names_of_devices_are_spelled_safely() -> None:
 def test_owner_and_mark_are_read_where_the_kernel_gives_them() -> None:
     """User 0 and mark 0 are values, not absence; an owner needs both its halves."""
     denial = read(copied(SYN, uid=0, gid=0, mark=7))
-    assert (denial.owner, denial.mark) == (Owner(0, 0), 7)
+    assert (denial.owner, denial.mark) == (SocketOwner(0, 0), 7)
     assert read(copied(SYN, uid=0)).owner is None
 
 

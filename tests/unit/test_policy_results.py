@@ -18,7 +18,7 @@ from fwguardd.packets.keys import Accounts
 from fwguardd.packets.lockout import denied_packets, guarded_packets, listed_sessions, lockout_finding, lost_by_change
 from fwguardd.packets.model import Journey, Packet, Step, Undecided, Verdict
 from fwguardd.packets.policy_cases import cases_of
-from fwguardd.packets.policy_results import Standing, findings_of, results_of
+from fwguardd.packets.policy_results import PolicyOutcome, findings_of, results_of
 from fwguardd.packets.tests_file import read_policy_tests
 from fwguardd.packets.written_tests import probes, written
 from fwguardd.ruleset.error_reasons import may_pass_later
@@ -115,11 +115,11 @@ def test_a_packet_that_leaves_by_another_interface_fails() -> None:
     """An accepted packet passes only by the way that the test names; a published port of a container is pointed out."""
     out = Step("filter", "OUTPUT", None, "accept")
     result = the_result("expect: accept, out: eth1, to: 203.0.113.9, proto: icmp", (Verdict.ACCEPT, out, "eth0"))
-    assert (result.standing, "it leaves by eth0" in result.sentence) == (Standing.FAILED, True)
+    assert (result.standing, "it leaves by eth0" in result.sentence) == (PolicyOutcome.FAILED, True)
     (misrouted,) = findings_of([result], undecided_fails=False)
     assert (misrouted.code, may_pass_later(misrouted)) == ("misrouted-test", True)
     chosen = the_result("expect: accept, out: eth+, to: 203.0.113.9, proto: icmp", *[(Verdict.ACCEPT, out, "eth0")] * 2)
-    assert (chosen.standing, "it leaves by eth0" in chosen.sentence) == (Standing.UNDECIDED, True)
+    assert (chosen.standing, "it leaves by eth0" in chosen.sentence) == (PolicyOutcome.UNDECIDED, True)
     published = the_result(
         "expect: drop, in: eth0, proto: tcp, dport: 80, family: 4",
         (Verdict.ACCEPT, Step("filter", "FORWARD", None, "accept"), "docker0"),
@@ -131,11 +131,11 @@ def test_an_undecided_test_never_passes() -> None:
     """It is a warning that names the rule to blame, or an error where the settings say so; a failed packet comes
     first."""
     result = the_result(TO_SSH, ACCEPTED, "quota counts packets")
-    assert result.standing is Standing.UNDECIDED
+    assert result.standing is PolicyOutcome.UNDECIDED
     (warning,), (error,) = (findings_of([result], undecided_fails=fails) for fails in (False, True))
     assert (warning.code, warning.severity, error.severity) == ("undecided-test", Severity.WARNING, Severity.ERROR)
     assert 'cannot be decided by packets: quota counts packets, in "-A INPUT -m quota -j DROP" at' in warning.message
-    assert the_result(TO_SSH, DROPPED, "quota counts packets").standing is Standing.FAILED
+    assert the_result(TO_SSH, DROPPED, "quota counts packets").standing is PolicyOutcome.FAILED
 
 
 def test_results_are_junit_xml() -> None:

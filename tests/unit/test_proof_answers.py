@@ -11,7 +11,7 @@ from fwguardd.kernel import z3_solver
 from fwguardd.kernel.z3_solver import Solver, SolverFailedError, SolverMissingError, SolverTimeoutError
 from fwguardd.packets.model import Verdict
 from fwguardd.proof.answers import Counterexample, Possible, Proved
-from fwguardd.proof.fields import Field
+from fwguardd.proof.fields import PacketField
 from fwguardd.proof.formulas import differ
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.intervals import complement
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fwguardd.proof.formulas import Formula, Scope
     from fwguardd.proof.traversal import Outcome
 
-OUTSIDE = {Field.SOURCE: complement(((0x0A00_0000, 0x0AFF_FFFF),), 32)}
+OUTSIDE = {PacketField.SOURCE: complement(((0x0A00_0000, 0x0AFF_FFFF),), 32)}
 """All addresses but those of 10.0.0.0/8."""
 DATABASE = "-A INPUT -p tcp -m tcp --dport 5432"
 
@@ -41,7 +41,7 @@ def test_what_holds_for_all_packets_is_proved() -> None:
             *(f"{DATABASE} -j db", "-A db ! -s 10.0.0.0/8 -j RETURN", "-A db -j ACCEPT"),
         )
     )
-    packets = new_tcp(model, 5432).narrowed({**OUTSIDE, Field.IN: model.known.interfaces.matching("eth0")})
+    packets = new_tcp(model, 5432).narrowed({**OUTSIDE, PacketField.IN: model.known.interfaces.matching("eth0")})
     assert find(model, packets, accepted) == Proved()
 
 
@@ -81,7 +81,7 @@ def test_an_answer_looks_for_a_packet_that_depends_on_nothing() -> None:
     model = model_of(ruleset(*CLOSED, timed, "-A INPUT -p tcp -m tcp --dport 7000 -j ACCEPT"))
     answer = find(model, new_tcp(model), accepted)
     assert isinstance(answer, Counterexample)
-    assert answer.values.fields[Field.DPORT] == 7000
+    assert answer.values.fields[PacketField.DPORT] == 7000
 
 
 def test_two_rulesets_are_compared_for_all_packets() -> None:
@@ -105,7 +105,7 @@ def test_two_rulesets_are_compared_for_all_packets() -> None:
     assert differs(1) == Proved()
     answer = differs(2)
     assert isinstance(answer, Counterexample)
-    assert 80 < answer.values.fields[Field.DPORT] < 443
+    assert 80 < answer.values.fields[PacketField.DPORT] < 443
 
 
 def test_a_mark_and_nat_are_part_of_a_proof() -> None:

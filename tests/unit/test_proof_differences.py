@@ -13,11 +13,11 @@ from fwguardd.proof.changes import regions
 from fwguardd.proof.concrete import set_of
 from fwguardd.proof.dead_rules import dead_rules
 from fwguardd.proof.differences import are_equal, differences
-from fwguardd.proof.fields import Field
+from fwguardd.proof.fields import PacketField
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.intervals import contains, intersection
 from fwguardd.proof.model import Model
-from fwguardd.proof.reading import RuleReader
+from fwguardd.proof.reading import RuleModeller
 from tests.proofs import CLOSED, HOST, ruleset, tcp
 from tests.waiting import LONGEST
 
@@ -39,7 +39,7 @@ TARGETS = ("ACCEPT", "DROP", "REJECT", "two", "RETURN")
 def models(one: Ruleset, other: Ruleset) -> tuple[Model, Model]:
     """The models of two rulesets that are compared."""
     known = surroundings(one.family, [one, other], HOST, interfaces=["eth0", "eth1", "wan"])
-    reader = RuleReader(known)
+    reader = RuleModeller(known)
     return Model.of(one, known, reader), Model.of(other, known, reader)
 
 
@@ -111,7 +111,7 @@ def test_only_packets_of_changed_rules_are_asked_about() -> None:
     lines = [f"-A INPUT -p tcp -m tcp --dport {port} -j ACCEPT" for port in range(1, 60)]
     before, after = models(ruleset(*CLOSED, *lines), ruleset(*CLOSED, *lines[:20], *lines[21:]))
     (region,) = regions(before.rules, after.rules, with_nat=False)
-    assert region[Field.DPORT] == ((21, 21),)
+    assert region[PacketField.DPORT] == ((21, 21),)
     opened, _ = models(ruleset(":INPUT ACCEPT", *lines), ruleset(*CLOSED))
     assert regions(before.rules, opened.rules, with_nat=False) == [{}]
 
@@ -124,7 +124,7 @@ def test_what_is_not_modelled_is_named() -> None:
     ).classes
     ((part, matches),) = each.depends
     assert (part.words, matches) == ("-m limit --limit 5/min", False)
-    assert contains(each.limits[Field.DPORT], 22)
+    assert contains(each.limits[PacketField.DPORT], 22)
 
 
 def test_equality_includes_what_rules_log_and_count() -> None:
@@ -142,7 +142,7 @@ def test_a_witness_is_a_packet_of_its_class() -> None:
     (each,) = compared(ruleset(*CLOSED), ruleset(*CLOSED, "-A INPUT -p tcp -m tcp --dport 90:99 -j ACCEPT")).classes
     fields = each.values.fields
     assert all(contains(values, fields[name]) for name, values in each.limits.items())
-    assert (fields[Field.SOURCE], fields[Field.SPORT]) == (int(ip_address("198.51.100.7")), 49152)
+    assert (fields[PacketField.SOURCE], fields[PacketField.SPORT]) == (int(ip_address("198.51.100.7")), 49152)
 
 
 def dead(*lines: str) -> dict[int, list[int]]:

@@ -21,10 +21,10 @@ from fwguardd.ctl.report.changes import changes_of, open_periods, user
 from fwguardd.ctl.report.command import since_of
 from fwguardd.ctl.report.contents import outline_of
 from fwguardd.ctl.report.episodes import episodes_of
-from fwguardd.ctl.report.facts import Unknown
+from fwguardd.ctl.report.facts import MissingPart
 from fwguardd.ctl.report.html_form import html_of
 from fwguardd.ctl.report.knocks import timeline_of
-from fwguardd.ctl.report.outline import Mark, MarkKind, Timeline, Tone
+from fwguardd.ctl.report.outline import MarkKind, Timeline, TimelineMark, Tone
 from fwguardd.ctl.report.page_file import PageNotWrittenError, write_page
 from fwguardd.ctl.report.page_style import STYLE
 from fwguardd.ctl.report.plots import NARROW, WIDE, axis_top, short, time_plot
@@ -170,7 +170,9 @@ def test_a_revision_and_its_event_are_one_change() -> None:
         "revision 40: changed files",
         "rules applied",
     ]
-    assert [change.what for change in changes_of(Unknown("no daemon"), account.changes, SINCE)] == ["rules applied"] * 2
+    assert [change.what for change in changes_of(MissingPart("no daemon"), account.changes, SINCE)] == [
+        "rules applied"
+    ] * 2
 
 
 def test_a_time_in_which_the_firewall_was_open_has_an_end() -> None:
@@ -232,7 +234,7 @@ def test_the_axis_ends_at_a_round_number_above_the_bars(highest: int) -> None:
 @pytest.mark.parametrize("counts", [{}, {MONDAY: 1}, {MONDAY + n * HOUR: n * n for n in range(168)}])
 def test_a_plot_is_a_drawing_within_its_frame(size: Any, counts: dict[int, int]) -> None:
     """Well-formed SVG with a title and a description; every bar is within the frame, and has a title of its own."""
-    marks = (Mark(MONDAY - DAY, MarkKind.OPEN, "<&>"), Mark(MONDAY + 9 * DAY, MarkKind.DRIFT, "sh"))
+    marks = (TimelineMark(MONDAY - DAY, MarkKind.OPEN, "<&>"), TimelineMark(MONDAY + 9 * DAY, MarkKind.DRIFT, "sh"))
     root = ET.fromstring(time_plot(Timeline(MONDAY, MONDAY + 7 * DAY, counts, marks), size).text)
     labelled = root.attrib["aria-labelledby"].split()
     assert [root.find(f"*[@id='{name}']") is not None for name in labelled] == [True, True]

@@ -8,7 +8,7 @@ from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_variants import (
-    Place,
+    BuiltInChain,
     extensions_of,
     listed_words,
     only_this_rule,
@@ -64,6 +64,6 @@ def test_a_rule_is_tried_alone_with_the_jumps_that_lead_to_it() -> None:
 
 def test_places_and_words_make_a_sentence() -> None:
     """Chains are listed by table."""
-    places = [Place("raw", "OUTPUT"), Place("nat", "INPUT"), Place("nat", "OUTPUT")]
+    places = [BuiltInChain("raw", "OUTPUT"), BuiltInChain("nat", "INPUT"), BuiltInChain("nat", "OUTPUT")]
     assert shown_places(places) == "OUTPUT of table raw; INPUT and OUTPUT of table nat"
     assert listed_words(["a", "b", "c"], "or") == "a, b or c"

@@ -15,7 +15,7 @@ from fwguardd.enforce.state import EMERGENCY_CAUSE, InForce, State
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import Family, Ruleset, Table
-from fwguardd.ruleset.others import OtherRule, Place, Standing, without_vanished
+from fwguardd.ruleset.others import OtherRule, RuleOrChain, Standing, without_vanished
 from fwguardd.store.model import RevisionKind
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_what_the_boot_loader_reports_is_told_apart(outcome: str, tmp_path: Path
 
 def test_a_rule_to_be_decided_about_is_forgotten_once_it_is_gone() -> None:
     """Not one that is kept, as the program may add it again, and not one of a family that was not read."""
-    gone = Place(Family.IPV4, "filter", "INPUT", "-p udp -j ACCEPT")
+    gone = RuleOrChain(Family.IPV4, "filter", "INPUT", "-p udp -j ACCEPT")
     unread = replace(gone, family=Family.IPV6)
     others = tuple(
         OtherRule(number, place, "", 0.0, standing)

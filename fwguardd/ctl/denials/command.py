@@ -20,7 +20,7 @@ from fwguardd.ctl.denials.histogram import AUTOMATIC, step
 from fwguardd.ctl.denials.log_files import LogFileReader
 from fwguardd.ctl.denials.network_database import NAME_KEYS, Database, DatabaseError, NetworkNames
 from fwguardd.ctl.denials.old_lines import OldFiles, prefix
-from fwguardd.ctl.denials.output_forms import Account, Form, Kind, pieces
+from fwguardd.ctl.denials.output_forms import Account, Form, OutputForm, pieces
 from fwguardd.ctl.denials.times import time_spec
 from fwguardd.ctl.denials.top import SHOWN
 from fwguardd.ctl.journal_query import Query, TimeSpecError, entries_in_journal
@@ -227,11 +227,11 @@ def _refuse_prefixes(options: argparse.Namespace) -> None:
 
 
 def _form(options: argparse.Namespace) -> Form:
-    kind = Kind(options.format)
+    kind = OutputForm(options.format)
     if options.json:
-        kind = Kind.JSON
+        kind = OutputForm.JSON
     if options.csv:
-        kind = Kind.CSV
+        kind = OutputForm.CSV
     form = Form(kind, options.follow, options.top, options.by, options.unique, options.histogram, _names(options))
     if form.counts:
         _check_counts(form)
@@ -270,7 +270,7 @@ def _check_counts(form: Form) -> None:
     option = _count_option(form)
     if form.histogram is not None and (form.by or form.unique or form.top):
         raise _WrongUsageError("--histogram excludes --top, --by and --unique")
-    if form.kind in (Kind.ECS, Kind.JSON_LINES):
+    if form.kind in (OutputForm.ECS, OutputForm.JSON_LINES):
         raise _WrongUsageError(f"{option} and --format {form.kind.value} exclude each other; use {option} --json")
     if form.live:
         raise _WrongUsageError(f"{option} and -f exclude each other: -f has no end at which to print counts")

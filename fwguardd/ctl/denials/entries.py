@@ -18,7 +18,7 @@ from fwguardd.ctl.denials.event import KernelLine
 from fwguardd.ctl.denials.other_heads import ProgramLine
 from fwguardd.ctl.journal_fields import as_number, as_text
 from fwguardd.denials.grammar import kernel_escaped
-from fwguardd.kernel.journal_reader import Entry, read_document
+from fwguardd.kernel.journal_reader import KernelMessage, read_document
 from fwguardd.kernel.kmsg import Lost
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def decoded(line: bytes) -> dict[str, Any] | None:
 def read_journal(entry: dict[str, Any]) -> KernelLine | ProgramLine | Lost:
     """An entry of the journal. User space can write to the kernel log, but not as facility 0 (kernel)."""
     found = read_document(entry)
-    if isinstance(found, Entry):
+    if isinstance(found, KernelMessage):
         host = as_text(entry.get("_HOSTNAME")) or None
         return KernelLine(kernel_escaped(found.message), round(found.when * 1_000_000), None, host)
     if isinstance(found, Lost):

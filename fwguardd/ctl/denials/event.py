@@ -55,7 +55,7 @@ class KernelLine(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LossReport:
     """Messages that a log does not have: the program that reports it or that lost them, the number (None where the
     report has none), and the text of the report."""
 
@@ -164,7 +164,7 @@ def _lost(count: int | None) -> str:
     return f"{count} messages were lost"
 
 
-def from_loss(loss: Loss) -> Event:
+def from_loss(loss: LossReport) -> Event:
     """The event of a report of lost messages."""
     found: dict[str, Any] = {"source": loss.source}
     if loss.count is not None:

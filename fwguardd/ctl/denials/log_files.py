@@ -25,7 +25,15 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.denials import entries, reports
 from fwguardd.ctl.denials.counts import Counts
-from fwguardd.ctl.denials.event import KernelLine, Loss, from_denial, from_flow, from_loss, from_notice, from_unparsed
+from fwguardd.ctl.denials.event import (
+    KernelLine,
+    LossReport,
+    from_denial,
+    from_flow,
+    from_loss,
+    from_notice,
+    from_unparsed,
+)
 from fwguardd.ctl.denials.file_scans import FileScans
 from fwguardd.ctl.denials.kernel_lines import read_line
 from fwguardd.ctl.denials.line_heads import UPTIME, spelled
@@ -168,14 +176,14 @@ class LogFileReader:
             missing = gaps.missing(line)
             if missing and shown < _GAPS_SHOWN:
                 shown += 1
-                yield from self._loss(Loss("kmsg", missing, _FILTERED))
+                yield from self._loss(LossReport("kmsg", missing, _FILTERED))
             else:
                 hidden += missing
             yield from self._events_of_lines((line,))
         if hidden:
-            yield from self._loss(Loss("kmsg", hidden, _FILTERED))
+            yield from self._loss(LossReport("kmsg", hidden, _FILTERED))
 
-    def _loss(self, loss: Loss) -> tuple[Event, ...]:
+    def _loss(self, loss: LossReport) -> tuple[Event, ...]:
         """The event of lost messages, unless it is not wanted."""
         self.counts.lost += loss.count or 0
         if self._wanted.by_packet or not self._takes_time_of(loss.realtime):
@@ -196,7 +204,9 @@ class LogFileReader:
         if isinstance(line, KernelLine):
             return self._event_of(line)
         if isinstance(line, Lost):
-            return self._event_of_loss(Loss("systemd-journald", line.count, f"Missed {line.count} kernel messages"))
+            return self._event_of_loss(
+                LossReport("systemd-journald", line.count, f"Missed {line.count} kernel messages")
+            )
         if isinstance(line, Wrapped):
             return self._event_of_wrapped(data, line)
         if isinstance(line, ProgramLine):
@@ -259,11 +269,13 @@ class LogFileReader:
             return self._repeated(report, number)
         found = reports.loss(report.program, report.text)
         if found is not None:
-            return self._event_of_loss(Loss(report.program, found.count, report.text, report.realtime, report.host))
+            return self._event_of_loss(
+                LossReport(report.program, found.count, report.text, report.realtime, report.host)
+            )
         self._count_ignored(data)
         return None
 
-    def _event_of_loss(self, loss: Loss) -> Event | None:
+    def _event_of_loss(self, loss: LossReport) -> Event | None:
         for event in self._loss(loss):
             return event
         return None
@@ -333,7 +345,7 @@ class LogFileReader:
             return self._event_of(line._replace(text=line.text[doubled.end() :]))
         found = reports.loss("kernel", line.text)
         if found is not None:
-            return self._event_of_loss(Loss("kernel", found.count, line.text, line.realtime, line.host))
+            return self._event_of_loss(LossReport("kernel", found.count, line.text, line.realtime, line.host))
         self.counts.left_out += _LEFT_OUT.fullmatch(line.text) is not None
         self._count_other_prefix(line.text)
         return None

@@ -11,7 +11,7 @@ from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials import csv_form, formats
 from fwguardd.ctl.denials.groups import TIME_KEYS, Groups
 from fwguardd.ctl.denials.histogram import Histogram
-from fwguardd.ctl.denials.table import Table
+from fwguardd.ctl.denials.table import TextTable
 from fwguardd.ctl.denials.top import SHOWN, Top
 from fwguardd.values import dataclass
 
@@ -25,7 +25,7 @@ Account: TypeAlias = "Callable[[], Mapping[str, object]]"
 """Gives what became of the lines, after all are read."""
 
 
-class Kind(Enum):
+class OutputForm(Enum):
     """The forms that can be chosen."""
 
     TABLE = "table"
@@ -40,7 +40,7 @@ class Form:
     """What the command line asks for. ``live`` means that each event is printed as it comes; ``histogram`` is in
     seconds."""
 
-    kind: Kind
+    kind: OutputForm
     live: bool
     top: int | None = None
     by: tuple[str, ...] = ()
@@ -67,15 +67,15 @@ def pieces(events: Iterable[Event], form: Form, account: Account | None) -> Iter
         yield from _counted(events, form, account)
         return
     match form.kind:
-        case Kind.ECS:
+        case OutputForm.ECS:
             yield from _json_lines(events, formats.ecs)
-        case Kind.JSON_LINES:
+        case OutputForm.JSON_LINES:
             yield from _json_lines(events, formats.event_object)
-        case Kind.CSV:
+        case OutputForm.CSV:
             yield from csv_form.rows(events)
-        case Kind.JSON:
+        case OutputForm.JSON:
             yield from _json(events, account, live=form.live)
-        case Kind.TABLE:
+        case OutputForm.TABLE:
             yield from _table(events, live=form.live)
 
 
@@ -94,7 +94,7 @@ def _json_lines(events: Iterable[Event], as_object: Callable[[Event], dict[str, 
 
 
 def _table(events: Iterable[Event], *, live: bool) -> Iterator[str]:
-    table = Table(AnswerPainter())
+    table = TextTable(AnswerPainter())
     lines = table.lines(events)
     if live:
         lines = table.live_lines(events)
@@ -115,12 +115,12 @@ def _counted(events: Iterable[Event], form: Form, account: Account | None) -> It
         yield from _top(events, form, account)
 
 
-def _histogram(events: Iterable[Event], seconds: int, kind: Kind, account: Account | None) -> Iterator[str]:
+def _histogram(events: Iterable[Event], seconds: int, kind: OutputForm, account: Account | None) -> Iterator[str]:
     histogram = Histogram(seconds)
     histogram.add(events)
-    if kind is Kind.JSON:
+    if kind is OutputForm.JSON:
         yield _document(histogram.document(), account)
-    elif kind is Kind.CSV:
+    elif kind is OutputForm.CSV:
         yield from csv_form.table(*histogram.table())
     else:
         yield from _text(histogram.lines(shutil.get_terminal_size().columns, _bar(), AnswerPainter()))
@@ -136,9 +136,9 @@ def _bar() -> str:
 def _groups(events: Iterable[Event], form: Form, account: Account | None) -> Iterator[str]:
     groups = Groups(form.by, form.unique, form.names)
     groups.add(events)
-    if form.kind is Kind.JSON:
+    if form.kind is OutputForm.JSON:
         yield _document(groups.document(form.rows), account)
-    elif form.kind is Kind.CSV:
+    elif form.kind is OutputForm.CSV:
         yield from csv_form.table(*groups.table(form.rows))
     else:
         yield from _text(groups.lines(form.rows, AnswerPainter()))
@@ -148,9 +148,9 @@ def _top(events: Iterable[Event], form: Form, account: Account | None) -> Iterat
     top = Top()
     top.add(events)
     number = form.top or SHOWN
-    if form.kind is Kind.JSON:
+    if form.kind is OutputForm.JSON:
         yield _document(top.document(number), account)
-    elif form.kind is Kind.CSV:
+    elif form.kind is OutputForm.CSV:
         yield from csv_form.table(*top.table(number))
     else:
         yield from _text(top.lines(number, AnswerPainter()))

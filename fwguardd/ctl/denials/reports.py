@@ -43,7 +43,7 @@ def may_report(line: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostCount:
     """Lost messages; the number is None where the report has none."""
 
     count: int | None
@@ -59,7 +59,7 @@ def repeats(program: str, message: str) -> int | None:
     return int(match[1])
 
 
-def loss(program: str, message: str) -> Lost | None:
+def loss(program: str, message: str) -> LostCount | None:
     """The loss that a program or the kernel (``kernel``) reports in a message."""
     # rsyslogd prints the number of the error behind its name, as in rsyslogd-2177.
     name = program.rstrip("0123456789").rstrip("-")
@@ -68,18 +68,18 @@ def loss(program: str, message: str) -> Lost | None:
     if name not in _LOSERS:
         return None
     if _OVERRUN.fullmatch(message):
-        return Lost(None)
+        return LostCount(None)
     for form in _LOST_BY_PROGRAM:
         match = form.fullmatch(message)
         if match is not None:
-            return Lost(int(match[1]))
+            return LostCount(int(match[1]))
     return None
 
 
-def _counted(count: int | None) -> Lost | None:
+def _counted(count: int | None) -> LostCount | None:
     if count is None:
         return None
-    return Lost(count)
+    return LostCount(count)
 
 
 _RECORD: Final = re.compile(rb"[0-9]{1,10},([0-9]{1,20}),[0-9]{1,20},[^;\n]*;")

@@ -30,7 +30,7 @@ _LIVE_WIDTHS: Final = (19, 7, 8, 10, 21, 21, 0)
 """The widths for events that come one by one: room for IPv4 addresses with ports."""
 
 
-class Table:
+class TextTable:
     """The lines of a table, the heading first."""
 
     def __init__(self, ink: AnswerPainter) -> None:

@@ -34,7 +34,7 @@ _Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class TopEntry:
     """One entry of the top: its key, its packets, and their share of all packets in percent."""
 
     key: str
@@ -103,9 +103,9 @@ class Top:
             if key:
                 self._counts[kind].add(key, weight)
 
-    def places(self, kind: str, number: int) -> list[Ranking]:
+    def places(self, kind: str, number: int) -> list[TopEntry]:
         """The highest of a kind."""
-        return [Ranking(key, count, 100 * count / self.total) for key, count in self._counts[kind].highest(number)]
+        return [TopEntry(key, count, 100 * count / self.total) for key, count in self._counts[kind].highest(number)]
 
     def error(self, kind: str) -> int:
         """By how much a number of a kind may be too small."""

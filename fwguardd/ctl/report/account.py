@@ -69,7 +69,7 @@ class Happening:
     fields: Mapping[str, Any]
 
 
-class Direction:
+class DeniedByDirection:
     """Denied packets of one direction, by several keys."""
 
     def __init__(self, *groups: tuple[str, str | None]) -> None:
@@ -101,8 +101,8 @@ class Account:
 
     def __init__(self) -> None:
         self.hours = Histogram(_HOUR)
-        self.incoming = Direction(("src", "dport"), ("net", "src"), ("dport", "src"), ("rule", "src"))
-        self.outgoing = Direction(("dst", "dport"), ("dport", "dst"), ("uid", "dst"))
+        self.incoming = DeniedByDirection(("src", "dport"), ("net", "src"), ("dport", "src"), ("rule", "src"))
+        self.outgoing = DeniedByDirection(("dst", "dport"), ("dport", "dst"), ("uid", "dst"))
         self.sources = UniqueCount()
         self.scans: BoundedCount[tuple[str, str]] = BoundedCount(MOST_GROUPS)
         """By source and kind of event, how many ports or hosts."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fwguardd import events
 from fwguardd.ctl.report.changes import OpenPeriod, open_periods, revisions_since, user
 from fwguardd.ctl.report.episodes import episodes_of
-from fwguardd.ctl.report.facts import Unknown
+from fwguardd.ctl.report.facts import MissingPart
 from fwguardd.ctl.report.outline import Fact, Notice, Tone
 from fwguardd.ctl.report.spans import ago, minute
 from fwguardd.wording import counted, span
@@ -42,7 +42,7 @@ _FILES: Final = {
 
 def state_of(facts: Facts) -> str:
     """The state of the firewall in one word."""
-    if isinstance(facts.status, Unknown):
+    if isinstance(facts.status, MissingPart):
         return UNKNOWN_STATE
     return facts.status.get("state", UNKNOWN_STATE)
 
@@ -54,9 +54,9 @@ def tone_of(state: str) -> Tone:
 
 def headline_of(facts: Facts) -> str:
     """The state in a sentence; where the daemon does not answer, what an event said last, which may be over."""
-    if not isinstance(facts.status, Unknown):
+    if not isinstance(facts.status, MissingPart):
         return facts.status["sentence"].partition(": ")[2] or facts.status["sentence"]
-    if isinstance(facts.account, Unknown) or facts.account.last_state is None:
+    if isinstance(facts.account, MissingPart) or facts.account.last_state is None:
         return "What the kernel holds is not known."
     when, state = facts.account.last_state
     return f"What the kernel holds is not known. The last event that says it is of {minute(when)}: {state}."
@@ -80,7 +80,7 @@ _WHY: Final = "not known"
 
 
 def _revision(facts: Facts) -> Fact:
-    if isinstance(facts.status, Unknown):
+    if isinstance(facts.status, MissingPart):
         return Fact("Revision", _NOT_KNOWN, _WHY, Tone.WARN)
     loaded = facts.status["in_force"]
     if loaded is None:
@@ -93,7 +93,7 @@ def _revision(facts: Facts) -> Fact:
 
 
 def _files(facts: Facts) -> Fact:
-    if isinstance(facts.status, Unknown):
+    if isinstance(facts.status, MissingPart):
         return Fact("Rule files", _NOT_KNOWN, _WHY, Tone.WARN)
     files = facts.status.get("files", UNKNOWN_STATE)
     tone = Tone.WARN
@@ -105,11 +105,11 @@ def _files(facts: Facts) -> Fact:
 def _changes(facts: Facts) -> Fact:
     refused = 0
     applied = len(revisions_since(facts.history, facts.since))
-    if not isinstance(facts.account, Unknown):
+    if not isinstance(facts.account, MissingPart):
         refused = facts.account.total(events.REJECTED)
-        if isinstance(facts.history, Unknown):
+        if isinstance(facts.history, MissingPart):
             applied = facts.account.total(events.APPLIED)
-    elif isinstance(facts.history, Unknown):
+    elif isinstance(facts.history, MissingPart):
         return Fact("Changes", _NOT_KNOWN, _WHY, Tone.WARN)
     words = "none refused"
     if refused:
@@ -118,7 +118,7 @@ def _changes(facts: Facts) -> Fact:
 
 
 def _drift(facts: Facts) -> Fact:
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Fact("Drift", _NOT_KNOWN, _WHY, Tone.WARN)
     count, left = facts.account.total(events.DRIFT), not_repaired(facts.account)
     if not count:
@@ -137,7 +137,7 @@ def not_repaired(account: Account) -> int:
 
 
 def _denied(facts: Facts) -> Fact:
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Fact("Denied packets", _NOT_KNOWN, _WHY, Tone.WARN)
     about = ""
     if not facts.account.sources.is_exact:
@@ -150,14 +150,14 @@ def _denied(facts: Facts) -> Fact:
 
 
 def _scans(facts: Facts) -> Fact:
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Fact("Scans", _NOT_KNOWN, _WHY, Tone.WARN)
     scans, sweeps = facts.account.total(events.SCAN), facts.account.total(events.SWEEP)
     return Fact("Scans", f"{scans + sweeps:,}", f"{scans:,} of ports, {sweeps:,} of hosts")
 
 
 def _lost(facts: Facts) -> Fact:
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Fact("Lost", _NOT_KNOWN, _WHY, Tone.WARN)
     lost = facts.account.total(*LOST)
     if not lost:
@@ -173,7 +173,7 @@ def notices_of(facts: Facts) -> tuple[Notice, ...]:
 
 def _of_status(facts: Facts) -> Iterator[Notice]:
     status = facts.status
-    if isinstance(status, Unknown):
+    if isinstance(status, MissingPart):
         yield Notice(Tone.WARN, f"The state is not known: {status.reason}")
         return
     state = status.get("state", "")
@@ -216,7 +216,7 @@ def _of_period(facts: Facts) -> Iterator[Notice]:
     for period in open_periods(facts.history, facts.since):
         yield Notice(Tone.BAD, open_in_words(period, facts.now))
     account = facts.account
-    if isinstance(account, Unknown):
+    if isinstance(account, MissingPart):
         return
     faults = account.total(events.FAULT, events.BROKEN)
     if faults:
@@ -245,7 +245,7 @@ def open_in_words(period: OpenPeriod, now: float) -> str:
 def _of_gaps(facts: Facts) -> Iterator[Notice]:
     """What the report does not know."""
     account = facts.account
-    if isinstance(account, Unknown):
+    if isinstance(account, MissingPart):
         yield Notice(Tone.WARN, f"Events and denials are not known: {account.reason}")
     elif account.incomplete:
         yield Notice(Tone.WARN, f"The journal was not read to its end: {account.incomplete}")

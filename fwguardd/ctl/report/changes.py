@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd import events
 from fwguardd.ctl.report.authors import author
-from fwguardd.ctl.report.facts import Unknown
+from fwguardd.ctl.report.facts import MissingPart
 from fwguardd.ctl.report.outline import Tone
 from fwguardd.values import dataclass
 from fwguardd.wording import counted
@@ -29,7 +29,7 @@ LONGEST: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ReportedChange:
     """Something that changed: when, in seconds since 1970, what, by whom ("" if that is not known), and details."""
 
     when: float
@@ -72,18 +72,20 @@ def user(by: str | None) -> str:
     return name
 
 
-def revisions_since(history: HistoryDocument | Unknown, since: float) -> list[RevisionDocument]:
+def revisions_since(history: HistoryDocument | MissingPart, since: float) -> list[RevisionDocument]:
     """The revisions of the period, newest first; none where they are not known."""
-    if isinstance(history, Unknown):
+    if isinstance(history, MissingPart):
         return []
     return [revision for revision in history["revisions"] if revision["when"] >= since]
 
 
-def changes_of(history: HistoryDocument | Unknown, happenings: Iterable[Happening], since: float) -> list[Change]:
+def changes_of(
+    history: HistoryDocument | MissingPart, happenings: Iterable[Happening], since: float
+) -> list[ReportedChange]:
     """All changes of the period, newest first."""
     found = list(_of_revisions(history, since))
     known: set[int] = set()
-    if not isinstance(history, Unknown):
+    if not isinstance(history, MissingPart):
         known.update(revision["revision"] for revision in history["revisions"])
     found += map(_of_happening, itertools.filterfalse(lambda one: _is_known(one, known), happenings))
     found.sort(key=lambda change: change.when, reverse=True)
@@ -95,8 +97,8 @@ def _is_known(happening: Happening, revisions: set[int]) -> bool:
     return happening.name == events.APPLIED.name and happening.fields.get("revision") in revisions
 
 
-def _of_revisions(history: HistoryDocument | Unknown, since: float) -> Iterator[Change]:
-    if isinstance(history, Unknown):
+def _of_revisions(history: HistoryDocument | MissingPart, since: float) -> Iterator[ReportedChange]:
+    if isinstance(history, MissingPart):
         return
     revisions = history["revisions"]
     before: Sequence[RevisionDocument | None] = [*revisions[1:], None]
@@ -105,14 +107,16 @@ def _of_revisions(history: HistoryDocument | Unknown, since: float) -> Iterator[
             yield _of_revision(revision, earlier)
 
 
-def _of_revision(revision: RevisionDocument, earlier: RevisionDocument | None) -> Change:
+def _of_revision(revision: RevisionDocument, earlier: RevisionDocument | None) -> ReportedChange:
     cause = _CAUSES.get(revision["cause"], revision["cause"])
     tone = Tone.PLAIN
     detail = _rules(revision, earlier)
     if revision["kind"] == "open":
         tone, detail = Tone.BAD, ""
     details = tuple(filter(None, (detail, files_in_words(revision))))
-    return Change(revision["when"], f"revision {revision['revision']}: {cause}", user(revision["by"]), details, tone)
+    return ReportedChange(
+        revision["when"], f"revision {revision['revision']}: {cause}", user(revision["by"]), details, tone
+    )
 
 
 def _rule_count(revision: RevisionDocument) -> int:
@@ -169,7 +173,7 @@ _TITLES: Final = {
 """What each event is called in the table of changes."""
 
 
-def _of_happening(happening: Happening) -> Change:
+def _of_happening(happening: Happening) -> ReportedChange:
     title, tone = _TITLES.get(happening.name, (happening.name, Tone.PLAIN))
     fields = happening.fields
     if happening.name == events.BOOT_REPORT.name and fields.get("state"):
@@ -178,7 +182,7 @@ def _of_happening(happening: Happening) -> Change:
     findings = fields.get("finding")
     if isinstance(findings, tuple) and findings:
         detail = tuple(map(shortened, findings[:MOST_FINDINGS]))
-    return Change(happening.when, title, author(fields), detail, tone)
+    return ReportedChange(happening.when, title, author(fields), detail, tone)
 
 
 def shortened(text: str) -> str:
@@ -188,9 +192,9 @@ def shortened(text: str) -> str:
     return f"{text[:LONGEST]}…"
 
 
-def open_periods(history: HistoryDocument | Unknown, since: float) -> list[OpenPeriod]:
+def open_periods(history: HistoryDocument | MissingPart, since: float) -> list[OpenPeriod]:
     """When everything was accepted within the period, oldest first."""
-    if isinstance(history, Unknown):
+    if isinstance(history, MissingPart):
         return []
     oldest_first = history["revisions"][::-1]
     ends: list[float | None] = [revision["when"] for revision in oldest_first[1:]]

@@ -14,7 +14,7 @@ from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.denials.times import time_spec
 from fwguardd.ctl.report.contents import outline_of
 from fwguardd.ctl.report.document import document_of
-from fwguardd.ctl.report.facts import Facts, Unknown
+from fwguardd.ctl.report.facts import Facts, MissingPart
 from fwguardd.ctl.report.gathering import gather
 from fwguardd.ctl.report.html_form import html_of
 from fwguardd.ctl.report.page_file import write_page
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _exit_code(facts: Facts) -> int:
     """A report that neither the daemon nor the journal has a part in is none."""
-    if isinstance(facts.status, Unknown) and isinstance(facts.account, Unknown):
+    if isinstance(facts.status, MissingPart) and isinstance(facts.account, MissingPart):
         return FAILED
     return DONE
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from fwguardd.ctl.report.answers import notices_of, state_of
 from fwguardd.ctl.report.changes import changes_of, open_periods, revisions_since
 from fwguardd.ctl.report.episodes import Episode, episodes_of
-from fwguardd.ctl.report.facts import Unknown
+from fwguardd.ctl.report.facts import MissingPart
 from fwguardd.ctl.report.holdings import unused_rules
 
 if TYPE_CHECKING:
     from fwguardd.ctl.counters_verb import Line
     from fwguardd.ctl.report.account import Account
-    from fwguardd.ctl.report.changes import Change
+    from fwguardd.ctl.report.changes import ReportedChange
     from fwguardd.ctl.report.facts import Facts
     from fwguardd.ctl.report.outline import Notice
 
@@ -29,7 +29,7 @@ def document_of(facts: Facts) -> dict[str, Any]:
     unknown: dict[str, str] = {}
     for part in ("status", "history", "rules", "sets", "account", "exposure"):
         value = getattr(facts, part)
-        if isinstance(value, Unknown):
+        if isinstance(value, MissingPart):
             unknown[_NAMES.get(part, part)] = value.reason
     return {
         "host": facts.host,
@@ -51,7 +51,7 @@ _NAMES: Final = {"history": "revisions", "account": "journal"}
 
 
 def _known(value: object) -> object:
-    if isinstance(value, Unknown):
+    if isinstance(value, MissingPart):
         return None
     return value
 
@@ -62,9 +62,9 @@ def _notice(notice: Notice) -> dict[str, str]:
 
 def _changes(facts: Facts) -> dict[str, Any]:
     revisions = None
-    if not isinstance(facts.history, Unknown):
+    if not isinstance(facts.history, MissingPart):
         revisions = revisions_since(facts.history, facts.since)
-    happenings = () if isinstance(facts.account, Unknown) else facts.account.changes
+    happenings = () if isinstance(facts.account, MissingPart) else facts.account.changes
     return {
         "revisions": revisions,
         "changes": list(map(_change, changes_of(facts.history, happenings, facts.since))),
@@ -72,12 +72,12 @@ def _changes(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: ReportedChange) -> dict[str, Any]:
     return {"when": change.when, "what": change.what, "by": change.by, "detail": list(change.detail)}
 
 
-def _of_journal(account: Account | Unknown) -> dict[str, Any]:
-    if isinstance(account, Unknown):
+def _of_journal(account: Account | MissingPart) -> dict[str, Any]:
+    if isinstance(account, MissingPart):
         return {"drift": None, "denials": None, "events": None, "incomplete": ""}
     scans = account.scans.highest(SHOWN)
     return {
@@ -98,11 +98,11 @@ def _of_journal(account: Account | Unknown) -> dict[str, Any]:
 
 def _of_host(facts: Facts) -> dict[str, Any]:
     exposure = unused = sets = None
-    if not isinstance(facts.exposure, Unknown):
+    if not isinstance(facts.exposure, MissingPart):
         exposure = facts.exposure.document()
-    if not isinstance(facts.rules, Unknown):
+    if not isinstance(facts.rules, MissingPart):
         unused = list(map(_line, unused_rules(facts.rules, facts.now)))
-    if not isinstance(facts.sets, Unknown):
+    if not isinstance(facts.sets, MissingPart):
         sets = list(map(asdict, facts.sets))
     return {"exposure": exposure, "unused_rules": unused, "sets": sets}
 

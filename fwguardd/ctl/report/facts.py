@@ -1,6 +1,6 @@
 """What a report is made of: the answers of the daemon, what the journal has, and what packets have shown.
 
-A part that could not be had is `Unknown`, with the reason: a report never takes it for empty.
+A part that could not be had is `MissingPart`, with the reason: a report never takes it for empty.
 
 This module is pure.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class MissingPart:
     """A part that could not be had, and why."""
 
     reason: str
@@ -55,11 +55,11 @@ class Facts:
     version: str
     since: float
     now: float
-    status: StatusDocument | Unknown
-    history: HistoryDocument | Unknown
-    rules: Rules | Unknown
-    sets: tuple[SetFact, ...] | Unknown
-    account: Account | Unknown
-    exposure: Exposure | Unknown
+    status: StatusDocument | MissingPart
+    history: HistoryDocument | MissingPart
+    rules: Rules | MissingPart
+    sets: tuple[SetFact, ...] | MissingPart
+    account: Account | MissingPart
+    exposure: Exposure | MissingPart
     journal_begins: float | None = None
     users: Mapping[str, str] = field(default_factory=dict)

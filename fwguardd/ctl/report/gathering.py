@@ -1,6 +1,6 @@
 """Asks the daemon, the journal and the kernel for what a report says.
 
-What cannot be had is `Unknown`, with the reason.
+What cannot be had is `MissingPart`, with the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fwguardd.ctl.exposure import examine
 from fwguardd.ctl.journal_query import Query, entries_in_journal, oldest_time
 from fwguardd.ctl.offline_verbs import input_of
 from fwguardd.ctl.report.account import FIELDS, NAMES, Account
-from fwguardd.ctl.report.facts import Facts, SetFact, Unknown
+from fwguardd.ctl.report.facts import Facts, MissingPart, SetFact
 from fwguardd.ctl.ruleset_sources import may_read_kernel, rules_in_force
 from fwguardd.errors import ReportedError
 from fwguardd.kernel.accounts import user_name
@@ -40,7 +40,7 @@ _Part = TypeVar("_Part")
 def gather(options: argparse.Namespace, since: float) -> Facts:
     """All facts of the period from ``since`` on, which is in seconds since 1970. Raises SettingsError."""
     socket, now = socket_path_of(options), time.time()
-    status: StatusDocument | Unknown = _part(lambda: _status(socket))
+    status: StatusDocument | MissingPart = _part(lambda: _status(socket))
     account, begins = _journal(options.journal_dir, since)
     return Facts(
         os.uname().nodename,
@@ -58,10 +58,10 @@ def gather(options: argparse.Namespace, since: float) -> Facts:
     )
 
 
-def _users(account: Account | Unknown) -> dict[str, str]:
+def _users(account: Account | MissingPart) -> dict[str, str]:
     """The names of the user ids in the account."""
     found: dict[str, str] = {}
-    if isinstance(account, Unknown):
+    if isinstance(account, MissingPart):
         return found
     for group in account.outgoing.highest("uid", MOST_USERS)["groups"]:
         name = user_name(int(group["uid"])) if group["uid"].isdecimal() else None
@@ -74,16 +74,16 @@ def _status(socket: Path) -> StatusDocument:
     return cast("StatusDocument", ask(socket, "status"))
 
 
-def _part(get: Callable[[], _Part]) -> _Part | Unknown:
+def _part(get: Callable[[], _Part]) -> _Part | MissingPart:
     try:
         return get()
     except ReportedError as error:
-        return Unknown(str(error))
+        return MissingPart(str(error))
 
 
 def _answer(status: object, get: Callable[[], Any]) -> Any:
     """Another answer of the daemon, if it has answered before."""
-    if isinstance(status, Unknown):
+    if isinstance(status, MissingPart):
         return status
     return _part(get)
 
@@ -105,13 +105,13 @@ def _set(name: str, entries: int, values: Mapping[str, Mapping[str, float]]) -> 
     return SetFact(name, entries, values[SET_WRITTEN].get(name), values[LIST_INTERVAL].get(name))
 
 
-def _journal(directory: Path | None, since: float) -> tuple[Account | Unknown, float | None]:
+def _journal(directory: Path | None, since: float) -> tuple[Account | MissingPart, float | None]:
     """What the journal says of the period, and when it begins if that is later."""
     account = Account()
     try:
         entries = entries_in_journal(Query(NAMES, directory, f"@{since:.0f}", fields=FIELDS))
     except ReportedError as error:
-        return Unknown(str(error)), None
+        return MissingPart(str(error)), None
     try:
         account.add(entries)
     except ReportedError as error:
@@ -122,10 +122,10 @@ def _journal(directory: Path | None, since: float) -> tuple[Account | Unknown, f
     return account, begins
 
 
-def _exposure(options: argparse.Namespace, socket: Path) -> Exposure | Unknown:
+def _exposure(options: argparse.Namespace, socket: Path) -> Exposure | MissingPart:
     """What packets show, if this process may read the rules in the kernel."""
     if not may_read_kernel():
-        return Unknown("only root may read the rules in force and send packets through them")
+        return MissingPart("only root may read the rules in force and send packets through them")
     return _part(lambda: _examined(options, socket))
 
 

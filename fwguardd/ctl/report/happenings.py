@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fwguardd import events
-from fwguardd.ctl.report.changes import Change, changes_of
+from fwguardd.ctl.report.changes import ReportedChange, changes_of
 from fwguardd.ctl.report.episodes import Episode, by_author, episodes_of
-from fwguardd.ctl.report.facts import NO_JOURNAL, Unknown
-from fwguardd.ctl.report.outline import Column, Place, Ranking, Row, Section, Sentence, Table, Tone
+from fwguardd.ctl.report.facts import NO_JOURNAL, MissingPart
+from fwguardd.ctl.report.outline import Column, RankedPlace, Ranking, ReportTable, Row, Section, Sentence, Tone
 from fwguardd.ctl.report.spans import minute
 from fwguardd.wording import counted, span
 
@@ -33,12 +33,12 @@ _CHANGE_COLUMNS: Final = (Column("When"), Column("By"), Column("What"))
 def changes_section(facts: Facts) -> Section:
     """What changed, and by whom."""
     happenings: list[Happening] = []
-    if not isinstance(facts.account, Unknown):
+    if not isinstance(facts.account, MissingPart):
         happenings += facts.account.changes
     unknown, changes = _unknown(facts), changes_of(facts.history, happenings, facts.since)
     blocks: list[Block] = []
     if changes:
-        blocks.append(Table("Changes", _CHANGE_COLUMNS, _change_rows(changes), _left_out(len(changes))))
+        blocks.append(ReportTable("Changes", _CHANGE_COLUMNS, _change_rows(changes), _left_out(len(changes))))
     lead = counted(len(changes), "change")
     if not changes:
         lead = "Nothing was changed."
@@ -49,9 +49,9 @@ def changes_section(facts: Facts) -> Section:
 
 def _unknown(facts: Facts) -> list[Sentence]:
     sentences: list[Sentence] = []
-    if isinstance(facts.history, Unknown):
+    if isinstance(facts.history, MissingPart):
         sentences.append(Sentence("The revisions are not known, because the daemon did not answer.", Tone.WARN))
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         text = "Refusals and other events are not known, because the journal could not be read."
         sentences.append(Sentence(text, Tone.WARN))
     return sentences
@@ -63,30 +63,30 @@ def _left_out(count: int) -> str:
     return f"{count - MOST_SHOWN:,} older ones are left out; fwguardctl watch --since shows all"
 
 
-def _change_rows(changes: Sequence[Change]) -> tuple[Row, ...]:
+def _change_rows(changes: Sequence[ReportedChange]) -> tuple[Row, ...]:
     return tuple(map(_change_row, changes[:MOST_SHOWN]))
 
 
-def _change_row(change: Change) -> Row:
+def _change_row(change: ReportedChange) -> Row:
     return Row((minute(change.when), change.by, change.what), change.detail, change.tone)
 
 
 def drift_section(facts: Facts) -> Section:
     """What other programs changed, and what was repaired."""
     title = "Drift and repairs"
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Section("drift", title, NO_JOURNAL)
     episodes = episodes_of(facts.account.drift)
     if not episodes:
         return Section("drift", title, "No other program changed the rules.")
     columns = (Column("When"), Column("Repaired"), Column("By"), Column("Differences", number=True))
     rows = tuple(map(_episode_row, episodes[: -MOST_SHOWN - 1 : -1]))
-    table = Table("Drift", columns, rows, _left_out(len(episodes)))
+    table = ReportTable("Drift", columns, rows, _left_out(len(episodes)))
     return Section("drift", title, _drift_lead(facts, episodes), (_authors(episodes), table))
 
 
 def _drift_lead(facts: Facts, episodes: Sequence[Episode]) -> str:
-    assert not isinstance(facts.account, Unknown)
+    assert not isinstance(facts.account, MissingPart)
     repairs, fights = facts.account.total(events.REPAIRED), facts.account.total(events.FIGHT)
     lead = f"{counted(len(episodes), 'time')}, {counted(repairs, 'repair')}"
     if fights:
@@ -95,9 +95,9 @@ def _drift_lead(facts: Facts, episodes: Sequence[Episode]) -> str:
 
 
 def _authors(episodes: Sequence[Episode]) -> Ranking:
-    places: list[Place] = []
+    places: list[RankedPlace] = []
     for name, count in by_author(episodes)[:MOST_AUTHORS]:
-        places.append(Place(name, count))
+        places.append(RankedPlace(name, count))
     return Ranking("Authors", tuple(places), len(episodes), unit="times")
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd import events
 from fwguardd.ctl.counters_verb import Line, lines_of, unused
-from fwguardd.ctl.report.facts import NO_DAEMON, NO_JOURNAL, Unknown
-from fwguardd.ctl.report.outline import Column, Row, Section, Sentence, Table, Tone
+from fwguardd.ctl.report.facts import NO_DAEMON, NO_JOURNAL, MissingPart
+from fwguardd.ctl.report.outline import Column, ReportTable, Row, Section, Sentence, Tone
 from fwguardd.ctl.report.spans import minute
 from fwguardd.ruleset.list_sources import STALE_AFTER
 from fwguardd.wording import counted, span
@@ -29,7 +29,7 @@ def exposure_section(facts: Facts) -> Section:
     """The listening sockets, and from where each is reached."""
     key, title = "exposure", "What is exposed"
     found = facts.exposure
-    if isinstance(found, Unknown):
+    if isinstance(found, MissingPart):
         return Section(key, title, f"Not examined: {found.reason}")
     open_to_all = sum(one.open_to_all for one in found.sockets)
     lead = f"{counted(len(found.sockets), 'listening socket')}, {open_to_all} reachable from anywhere."
@@ -39,7 +39,7 @@ def exposure_section(facts: Facts) -> Section:
     if shown:
         left = len(found.sockets) - len(shown)
         note = f"{left:,} more: fwguardctl exposure" if left else ""
-        blocks.append(Table("Listening sockets", columns, tuple(map(_socket_row, shown)), note))
+        blocks.append(ReportTable("Listening sockets", columns, tuple(map(_socket_row, shown)), note))
     blocks += map(_open_rule, found.open_rules)
     blocks += map(_note, found.notes)
     return Section(key, title, lead, tuple(blocks))
@@ -82,7 +82,7 @@ def _open_rule(one: OpenRule) -> Sentence:
 def rules_section(facts: Facts) -> Section:
     """The lines of the rule files that have never matched a packet."""
     key, title = "rules", "Rules never hit"
-    if isinstance(facts.rules, Unknown):
+    if isinstance(facts.rules, MissingPart):
         return Section(key, title, NO_DAEMON)
     if not facts.rules:
         return Section(key, title, "No rules are in force.")
@@ -95,7 +95,7 @@ def rules_section(facts: Facts) -> Section:
     note = ""
     if len(lines) > MOST_RULES:
         note = f"{len(lines) - MOST_RULES:,} more: fwguardctl counters --unused"
-    return Section(key, title, lead, (Table("Rules", columns, tuple(rows), note),))
+    return Section(key, title, lead, (ReportTable("Rules", columns, tuple(rows), note),))
 
 
 def _rule_row(now: float, line: Line) -> Row:
@@ -115,7 +115,7 @@ def _is_rule(line: Line) -> bool:
 def sets_section(facts: Facts) -> Section:
     """Sets and lists, with their age."""
     key, title = "sets", "Sets and lists"
-    if isinstance(facts.sets, Unknown):
+    if isinstance(facts.sets, MissingPart):
         return Section(key, title, NO_DAEMON)
     if not facts.sets:
         return Section(key, title, "There are none.")
@@ -123,7 +123,7 @@ def sets_section(facts: Facts) -> Section:
     rows = tuple(map(partial(_set_row, facts.now), facts.sets))
     stale = sum(row.tone is Tone.WARN for row in rows)
     lead = f"{counted(len(rows), 'set')}, {stale} stale."
-    return Section(key, title, lead, (Table("Sets", columns, rows),))
+    return Section(key, title, lead, (ReportTable("Sets", columns, rows),))
 
 
 def _set_row(now: float, one: SetFact) -> Row:
@@ -157,13 +157,13 @@ def losses_section(facts: Facts) -> Section:
     """What is not in the counts of this report."""
     key, title = "losses", "Losses"
     account = facts.account
-    if isinstance(account, Unknown):
+    if isinstance(account, MissingPart):
         return Section(key, title, NO_JOURNAL)
     rows = tuple(_loss_rows(account))
     if not rows:
         return Section(key, title, "No loss is known: every line that was read of the kernel log is counted.")
     columns = (Column("Number", number=True), Column("What"))
-    return Section(key, title, "What is not in the counts above.", (Table("Losses", columns, rows),))
+    return Section(key, title, "What is not in the counts above.", (ReportTable("Losses", columns, rows),))
 
 
 def _loss_rows(account: Account) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.report.markup import Markup, element, joined
-from fwguardd.ctl.report.outline import MarkKind, Ranking, Sentence, Table, Timeline
+from fwguardd.ctl.report.outline import MarkKind, Ranking, ReportTable, Sentence, Timeline
 from fwguardd.ctl.report.page_style import STYLE
 from fwguardd.ctl.report.plots import NARROW, WIDE, legend_mark, share_bar, time_plot
 from fwguardd.ctl.report.timeline import DAY, WEEK, interval_in_words, series, step_for
@@ -18,7 +18,7 @@ from fwguardd.ctl.report.timeline import DAY, WEEK, interval_in_words, series, s
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fwguardd.ctl.report.outline import Block, Column, Fact, Notice, Outline, Place, Row, Section
+    from fwguardd.ctl.report.outline import Block, Column, Fact, Notice, Outline, RankedPlace, Row, Section
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """A browser fetches and runs nothing for this page, whatever is in it."""
@@ -104,7 +104,7 @@ def _blocks(blocks: Sequence[Block]) -> Iterator[Markup]:
         match block:
             case Sentence():
                 yield element("p", block.text, class_=f"note {block.tone.value}")
-            case Table():
+            case ReportTable():
                 yield _table(block)
             case Timeline():
                 yield _timeline(block)
@@ -117,7 +117,7 @@ def _caption(text: str) -> Markup:
 # Tables.
 
 
-def _table(table: Table) -> Markup:
+def _table(table: ReportTable) -> Markup:
     heads = map(_head, table.columns)
     body = map(partial(_row, table.columns), table.rows)
     rows = element("table", _caption(table.title), element("thead", element("tr", *heads)), element("tbody", *body))
@@ -182,7 +182,7 @@ def _title(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _place(highest: int, total: int, place: Place) -> Markup:
+def _place(highest: int, total: int, place: RankedPlace) -> Markup:
     name = element("th", element("span", place.name), share_bar(place.count, highest), scope="row")
     share = f"{100 * place.count / max(total, 1):.1f}%"
     count = element("td", f"{place.count:,}", element("span", share, class_="percent"), class_="number")

@@ -10,8 +10,8 @@ from fwguardd.ctl.denials.groups import NOTHING
 from fwguardd.ctl.denials.histogram import local_begin
 from fwguardd.ctl.report.changes import revisions_since
 from fwguardd.ctl.report.episodes import episodes_of
-from fwguardd.ctl.report.facts import NO_JOURNAL, Unknown
-from fwguardd.ctl.report.outline import Mark, MarkKind, Place, Ranking, Section, Timeline
+from fwguardd.ctl.report.facts import NO_JOURNAL, MissingPart
+from fwguardd.ctl.report.outline import MarkKind, RankedPlace, Ranking, Section, Timeline, TimelineMark
 from fwguardd.ctl.report.timeline import DAY, interval_in_words, series, step_for, unit_of
 from fwguardd.wording import counted
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fwguardd.control.documents import RevisionDocument
-    from fwguardd.ctl.report.account import Account, Direction
+    from fwguardd.ctl.report.account import Account, DeniedByDirection
     from fwguardd.ctl.report.facts import Facts
 
 SHOWN: Final = 10
@@ -30,7 +30,7 @@ _MOST_INTERVALS: Final = 200
 def time_section(facts: Facts) -> Section:
     """Denials over time."""
     key, title = "time", "Denials over time"
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Section(key, title, NO_JOURNAL)
     timeline = timeline_of(facts, facts.account)
     if not timeline.total:
@@ -58,26 +58,26 @@ def _local(seconds: float) -> int:
     return local_begin(round(seconds * 1_000_000), 1) or DAY
 
 
-def _marks(facts: Facts, account: Account) -> Iterator[Mark]:
+def _marks(facts: Facts, account: Account) -> Iterator[TimelineMark]:
     for revision in revisions_since(facts.history, facts.since)[:MOST_MARKS]:
         yield _mark_of(revision)
     for episode in episodes_of(account.drift)[-MOST_MARKS:]:
         if episode.name == events.DRIFT.name:
-            yield Mark(_local(episode.when), MarkKind.DRIFT, f"drift, by {episode.author}")
+            yield TimelineMark(_local(episode.when), MarkKind.DRIFT, f"drift, by {episode.author}")
 
 
-def _mark_of(revision: RevisionDocument) -> Mark:
+def _mark_of(revision: RevisionDocument) -> TimelineMark:
     kind = MarkKind.REVISION
     if revision["kind"] == "open":
         kind = MarkKind.OPEN
-    return Mark(_local(revision["when"]), kind, f"revision {revision['revision']}: {revision['cause']}")
+    return TimelineMark(_local(revision["when"]), kind, f"revision {revision['revision']}: {revision['cause']}")
 
 
 def knocks_section(facts: Facts) -> Section:
     """Who was denied: sources, networks, ports, rules, and scans."""
     key, title = "sources", "Who knocked"
     account = facts.account
-    if isinstance(account, Unknown):
+    if isinstance(account, MissingPart):
         return Section(key, title, NO_JOURNAL)
     incoming = account.incoming
     if not incoming.packets:
@@ -96,7 +96,7 @@ def knocks_section(facts: Facts) -> Section:
 def outgoing_section(facts: Facts) -> Section:
     """What programs of this host were denied to send."""
     key, title = "outgoing", "Denied on the way out"
-    if isinstance(facts.account, Unknown):
+    if isinstance(facts.account, MissingPart):
         return Section(key, title, NO_JOURNAL)
     outgoing = facts.account.outgoing
     if not outgoing.packets:
@@ -110,9 +110,9 @@ def outgoing_section(facts: Facts) -> Section:
     return Section(key, title, lead, blocks)
 
 
-def _ranking(direction: Direction, by: str, title: str, unique: str) -> Ranking:
+def _ranking(direction: DeniedByDirection, by: str, title: str, unique: str) -> Ranking:
     found = direction.highest(by, SHOWN)
-    places = [Place(_name(str(group[by])), group["count"], _unique(group)) for group in found["groups"]]
+    places = [RankedPlace(_name(str(group[by])), group["count"], _unique(group)) for group in found["groups"]]
     note = ""
     if found["count_error"]:
         note = f"every number may be too small by up to {found['count_error']:,}"
@@ -141,9 +141,9 @@ _TARGETS: Final = {events.SCAN.name: "ports", events.SWEEP.name: "hosts"}
 
 
 def _scans(account: Account) -> Iterator[Ranking]:
-    places: list[Place] = []
+    places: list[RankedPlace] = []
     total = sum(count for _, count in account.scans.highest(None))
     for (source, name), targets in account.scans.highest(SHOWN):
-        places.append(Place(source, targets, _TARGETS.get(name, name)))
+        places.append(RankedPlace(source, targets, _TARGETS.get(name, name)))
     if places:
         yield Ranking("Scans and sweeps", tuple(places), total, "of", unit="targets")

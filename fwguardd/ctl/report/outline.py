@@ -65,7 +65,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """A table; ``left_out`` says what is not in it."""
 
     title: str
@@ -75,7 +75,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankedPlace:
     """One place of a ranking, and a short text beside it."""
 
     name: str
@@ -89,7 +89,7 @@ class Ranking:
     ``unit`` of the counts."""
 
     title: str
-    places: tuple[Place, ...]
+    places: tuple[RankedPlace, ...]
     total: int
     beside: str = ""
     note: str = ""
@@ -105,7 +105,7 @@ class MarkKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TimelineMark:
     """Something that happened at a time, to be shown with the denials."""
 
     when: int
@@ -121,7 +121,7 @@ class Timeline:
     since: int
     until: int
     counts: Mapping[int, int]
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[TimelineMark, ...] = ()
 
     @property
     def total(self) -> int:
@@ -137,7 +137,7 @@ class Sentence:
     tone: Tone = Tone.PLAIN
 
 
-Block: TypeAlias = Table | Ranking | Timeline | Sentence
+Block: TypeAlias = ReportTable | Ranking | Timeline | Sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from fwguardd.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fwguardd.ctl.report.outline import Mark, Timeline
+    from fwguardd.ctl.report.outline import Timeline, TimelineMark
     from fwguardd.ctl.report.timeline import Series
 
 
@@ -167,7 +167,7 @@ _MARKS: Final = {
 """The shape of each kind of mark, and its class: shapes differ, for those who do not see the colours."""
 
 
-def _mark(canvas: _Canvas, mark: Mark) -> Markup:
+def _mark(canvas: _Canvas, mark: TimelineMark) -> Markup:
     shape, name = _MARKS[mark.kind]
     words = f"{moment(mark.when).strftime('%a %Y-%m-%d %H:%M')}: {mark.text}"
     place = f"translate({canvas.x(mark.when):.1f} {canvas.base + 3})"

@@ -6,7 +6,7 @@ import textwrap
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.ctl.report.outline import Fact, Notice, Ranking, Sentence, Table, Timeline, Tone
+from fwguardd.ctl.report.outline import Fact, Notice, Ranking, ReportTable, Sentence, Timeline, Tone
 from fwguardd.ctl.report.timeline import DAY, HOUR, WEEK, begin_of, moment, series
 from fwguardd.escaping import printable
 from fwguardd.values import dataclass
@@ -119,7 +119,7 @@ def _block(block: Block, ink: AnswerPainter, ramp: Ramp) -> Iterator[str]:
     match block:
         case Sentence():
             yield from map(_paint_of(block.tone, ink), _wrapped(block.text, "  ", "    "))
-        case Table():
+        case ReportTable():
             yield ""
             yield from _table(block, ink)
         case Ranking():
@@ -133,7 +133,7 @@ def _block(block: Block, ink: AnswerPainter, ramp: Ramp) -> Iterator[str]:
 # Tables: columns are as wide as their cells, and the last one has the rest of the line.
 
 
-def _table(table: Table, ink: AnswerPainter) -> Iterator[str]:
+def _table(table: ReportTable, ink: AnswerPainter) -> Iterator[str]:
     widths = _widths(table)
     heads = map(attrgetter("title"), table.columns)
     yield from map(ink.dim, _lines_of(tuple(map(str.upper, heads)), table.columns, widths))
@@ -146,7 +146,7 @@ def _table(table: Table, ink: AnswerPainter) -> Iterator[str]:
         yield ink.dim(f"  {printable(table.left_out)}")
 
 
-def _widths(table: Table) -> list[int]:
+def _widths(table: ReportTable) -> list[int]:
     """The widths of the columns: as wide as their cells, and the widest ones less until they fit together."""
     cells = [map(printable, row.cells) for row in table.rows]
     heads = map(attrgetter("title"), table.columns)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.context import Done, Host
+from fwguardd.enforce.context import Done, RecordedHost
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.kernel.iptables import Backend, find_tool
@@ -45,7 +45,7 @@ class Passes:
         (self._rules / "a.rules").write_text(f"-P INPUT DROP\n-A INPUT -p tcp --dport 22 -j ACCEPT\n{lines}")
         peers = (ip_address("198.51.100.2"),)
         self._settings = Settings(self._rules, folder / "state", folder / "run", lockout_peers=peers)
-        host = Host(find_tool(Backend(backend)), "test", "test")
+        host = RecordedHost(find_tool(Backend(backend)), "test", "test")
         self._worker = Worker(self._settings, host, lambda *_args, **_fields: None, Progress())
         self._number = 0
 
