@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,10 +26,13 @@ import pytest
 
 from fwguardd.control import client
 from fwguardd.control.client import ask
+from fwguardd.enforce import proof
 from fwguardd.kernel import iptables
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
+from fwguardd.kernel.ssh_sessions import ssh_sessions
 from tests.netns.fault_bench import PROGRAM_SECONDS, FaultBench
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
+from tests.netns.small_host import small_host
 from tests.processes import end, ended_on_error
 from tests.unit.emitted import check_json
 from tests.waiting import LONGEST, wait_until
@@ -393,6 +397,8 @@ def fault_bench(backend: str, saved: Saved, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("XTABLES_LOCKFILE", f"{folder}/lock")
         monkeypatch.setattr(iptables, "LOOK_SECONDS", PROGRAM_SECONDS)
         monkeypatch.setattr(iptables, "PROGRAM_SECONDS", PROGRAM_SECONDS)
+        root = small_host(Path(folder, "host"))
+        monkeypatch.setattr(proof, "ssh_sessions", partial(ssh_sessions, root))
         made = FaultBench(Path(folder), backend, saved)
         yield made
         made.close()

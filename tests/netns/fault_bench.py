@@ -11,7 +11,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import Candidate
     from tests.netns.crashing import Saved, Tables
-    from tests.netns.system_calls import Call, Reports
+    from tests.netns.system_calls import Reports
 
     Act = Callable[[Worker, Orders], Report]
     Note = Callable[[str, Any], None]
@@ -121,6 +120,11 @@ class Trial:
         """What the step was reported to have come to."""
         claim = self.claims.get("step")
         return "ended" if claim is None else claim.outcome
+
+    @property
+    def events(self) -> frozenset[str]:
+        """What was reported until the end."""
+        return frozenset(event for claim in self.claims.values() for event in claim.events)
 
 
 class BenchWorker(Worker):
@@ -227,7 +231,8 @@ class FaultBench:
         self.load(step.state, step.files, step.kernel)
 
         def work(reports: Reports) -> None:
-            self._work(step, reports.send)
+            worker, report = reports.exposed(lambda: self._exposed(step, reports.send))
+            self._end(worker, report, reports.send)
 
         faulty = Faulty(work, fault, lambda name, value: self._note(trial, name, value))
         if fault.kills and not trial.claims:
@@ -246,7 +251,8 @@ class FaultBench:
                 note(name)
             self._note(trial, name, value)
 
-        self._work(step, noted)
+        worker, report = self._exposed(step, noted)
+        self._end(worker, report, noted)
         return trial
 
     def start(self) -> Trial:
@@ -264,8 +270,8 @@ class FaultBench:
         if name == "passes":
             trial.passes = value
 
-    def _work(self, step: Step, note: Note) -> None:
-        """A step, and what follows it. The worker is made where it works: it may have threads."""
+    def _exposed(self, step: Step, note: Note) -> tuple[Worker | None, Report | None]:
+        """A step, during which calls can fail. The worker is made where it works: it may have threads."""
         self._events.clear()
         worker: Worker | None = None
         report: Report | None = None
@@ -280,6 +286,10 @@ class FaultBench:
             assert step.act is None, "only a start may fail as a whole"
             self._events.append(f"cannot start: {error}")
         note(END, None)
+        return worker, report
+
+    def _end(self, worker: Worker | None, report: Report | None, note: Note) -> None:
+        """What follows a step."""
         note("step", self._claim(report))
         self._settle(worker, report, note)
 
@@ -343,12 +353,12 @@ class FaultBench:
                 return name
         return "a mixture"
 
-    def without_fault(self, step: Step) -> list[Call]:
-        """Do a step without a fault, and check that it leads where it should; its calls."""
+    def without_fault(self, step: Step) -> tuple[Trial, Faulty]:
+        """Do a step without a fault, and check that it leads where it should."""
         trial, faulty = self.trial(step, NO_FAULT)
         assert list(self.broken_promises(step, trial)) == []
         assert self.name_of(trial.found["step"]) == step.target, trial.claims
-        return faulty.calls
+        return trial, faulty
 
     def broken_promises(self, step: Step, trial: Trial) -> Iterator[str]:
         """The promises that a step with a fault did not keep."""
@@ -383,28 +393,6 @@ def _without_idle_chains(found: Tables) -> Tables:
             idle = not any(rules for _, rules in builtin.values())
             left[family][name] = builtin if idle else chains
     return left
-
-
-@dataclass(slots=True)
-class Table:
-    """What was injected, what held, and what was reported: the lines of a table."""
-
-    injected: Counter[str] = field(default_factory=Counter)
-    held: Counter[str] = field(default_factory=Counter)
-    reported: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def add(self, name: str, outcome: str, *, held: bool) -> None:
-        """Count a trial."""
-        self.injected[name] += 1
-        self.held[name] += held
-        self.reported.setdefault(name, Counter())[outcome] += 1
-
-    def __str__(self) -> str:
-        lines = [f"{'step':<28}{'injected':>9}{'held':>7}  reported"]
-        for name, number in self.injected.items():
-            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.reported[name].most_common())
-            lines.append(f"{name:<28}{number:>9}{self.held[name]:>7}  {outcomes}")
-        return "\n".join(lines)
 
 
 def _output(program: str) -> str:

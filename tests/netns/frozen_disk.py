@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Final
 
-from tests.netns.system_calls import answer, fetch_descriptor, install_filter, receive
+from tests.netns.stopped_calls import answer, fetch_descriptor, install_filter, receive
 
 WRITING: Final = frozenset(
     {"fsync", "mkdir", "mkdirat", "rename", "renameat", "renameat2"}

@@ -1,8 +1,9 @@
 """Failing the system calls of a process and of all programs that it starts, by number: a real fault at any call.
 
-A seccomp(2) filter with SECCOMP_RET_USER_NOTIF stops the process at each call that is listed in `ERRORS`, and the test
+A seccomp(2) filter with SECCOMP_RET_USER_NOTIF stops a thread at each call that is listed in `ERRORS`, and the test
 decides whether the kernel executes it or whether it fails with an error. So calls are counted over the whole tree of
-processes in the order in which they are made, and nothing in the program has to be prepared for it.
+threads and programs that this thread starts, in the order in which they are made, and nothing in the program has to be
+prepared for it. Where it is known which call fails, only calls of its name are stopped: a trial is faster for it.
 
 The process reports to the test through a socket with the descriptor `REPORTS`; calls on that descriptor never fail.
 """
@@ -10,113 +11,31 @@ The process reports to the test through a socket with the descriptor `REPORTS`; 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import fcntl
+import gc
 import os
 import pickle
-import platform
 import select
 import signal
 import socket
-import struct
 import traceback
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tests.netns.crashing import children
-from tests.waiting import LONGEST, wait_until
+from tests.netns.stopped_calls import ERRORS, REPORTS, answer, fetch_descriptor, install_filter, receive, wake_at_once
+from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
-REPORTS: Final = 1000
-"""The descriptor of the process's end of the socket."""
+Result = TypeVar("Result")
+
 
 MESSAGE: Final = 1 << 20
 """Bytes of the longest report."""
-
-
-class Listed(NamedTuple):
-    """A system call that can fail: its number on x86_64 and on aarch64 (-1: there is none), and its error."""
-
-    x86_64: int
-    aarch64: int
-    error: int
-
-
-ERRORS: Final = {
-    "read": Listed(0, 63, errno.EIO),
-    "write": Listed(1, 64, errno.ENOSPC),
-    "open": Listed(2, -1, errno.EIO),
-    "stat": Listed(4, -1, errno.EIO),
-    "fstat": Listed(5, 80, errno.EIO),
-    "lstat": Listed(6, -1, errno.EIO),
-    "poll": Listed(7, -1, errno.ENOMEM),
-    "lseek": Listed(8, 62, errno.EIO),
-    "mmap": Listed(9, 222, errno.ENOMEM),
-    "pread64": Listed(17, 67, errno.EIO),
-    "access": Listed(21, -1, errno.EACCES),
-    "dup": Listed(32, 23, errno.EMFILE),
-    "dup2": Listed(33, -1, errno.EMFILE),
-    "socket": Listed(41, 198, errno.EMFILE),
-    "sendto": Listed(44, 206, errno.ENOBUFS),
-    "recvfrom": Listed(45, 207, errno.ENOBUFS),
-    "sendmsg": Listed(46, 211, errno.ENOBUFS),
-    "recvmsg": Listed(47, 212, errno.ENOBUFS),
-    "bind": Listed(49, 200, errno.EADDRINUSE),
-    "setsockopt": Listed(54, 208, errno.ENOMEM),
-    "getsockopt": Listed(55, 209, errno.ENOMEM),
-    "clone": Listed(56, 220, errno.EAGAIN),
-    "fork": Listed(57, -1, errno.EAGAIN),
-    "vfork": Listed(58, -1, errno.EAGAIN),
-    "execve": Listed(59, 221, errno.ENOMEM),
-    "flock": Listed(73, 32, errno.ENOLCK),
-    "fsync": Listed(74, 82, errno.EIO),
-    "rename": Listed(82, -1, errno.EROFS),
-    "mkdir": Listed(83, -1, errno.ENOSPC),
-    "rmdir": Listed(84, -1, errno.EROFS),
-    "unlink": Listed(87, -1, errno.EROFS),
-    "symlink": Listed(88, -1, errno.ENOSPC),
-    "readlink": Listed(89, -1, errno.EIO),
-    "getdents64": Listed(217, 61, errno.EIO),
-    "openat": Listed(257, 56, errno.EIO),
-    "mkdirat": Listed(258, 34, errno.ENOSPC),
-    "newfstatat": Listed(262, 79, errno.EIO),
-    "unlinkat": Listed(263, 35, errno.EROFS),
-    "renameat": Listed(264, 38, errno.EROFS),
-    "symlinkat": Listed(266, 36, errno.ENOSPC),
-    "readlinkat": Listed(267, 78, errno.EIO),
-    "faccessat": Listed(269, 48, errno.EACCES),
-    "ppoll": Listed(271, 73, errno.ENOMEM),
-    "dup3": Listed(292, 24, errno.EMFILE),
-    "renameat2": Listed(316, 276, errno.EROFS),
-    "memfd_create": Listed(319, 279, errno.ENOMEM),
-    "statx": Listed(332, 291, errno.EIO),
-    "pidfd_open": Listed(434, 434, errno.EMFILE),
-    "clone3": Listed(435, 435, errno.EAGAIN),
-    "faccessat2": Listed(439, 439, errno.EACCES),
-}
-"""The calls that fail, each with an error that a host without room, memory, processes or a disk gives. Those that end
-or wait for something (close, munmap, wait4, exit, futex) have no error that a program could meet."""
-
-_NUMBERS: Final = {
-    numbered: name for name, listed in ERRORS.items() if (numbered := getattr(listed, platform.machine())) >= 0
-}
-_ARCHITECTURE: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[platform.machine()]
-_SECCOMP: Final = {"x86_64": 317, "aarch64": 277}[platform.machine()]
-_PIDFD_GETFD: Final = 438
-
-_SET_MODE_FILTER, _NEW_LISTENER = 1, 1 << 3
-_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
-_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
-_RECEIVE, _SEND = 0xC0502100, 0xC0182101
-_CONTINUE: Final = 1
-_NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
-_ANSWER: Final = struct.Struct("=QqiI")
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Call(NamedTuple):
@@ -131,39 +50,67 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Which calls fail: the one with this number, from 0, or from it on all calls of the same name.
+    """Which calls fail: of those that are equal to ``call`` the one with this number, from 0, and ``for_good`` all
+    calls of its name from then on. Without ``call`` none fails.
 
     One that ``kills`` ends the process before this call, with the programs that it runs or without them.
     """
 
-    at: int
+    call: Call | None
+    number: int
     for_good: bool = False
     kills: bool = False
     with_programs: bool = False
 
     def __str__(self) -> str:
         if self.kills:
-            return f"killed before call {self.at}"
-        return f"{'from call' if self.for_good else 'call'} {self.at}{' on' if self.for_good else ''}"
+            return f"killed before {self.call} {self.number}"
+        return f"{'from ' if self.for_good else ''}{self.call} {self.number}{' on' if self.for_good else ''}"
 
 
-NO_FAULT: Final = Fault(-1)
+NO_FAULT: Final = Fault(None, 0)
+
+
+def fault_at(calls: Sequence[Call], place: int, *, for_good: bool = False) -> Fault:
+    """The fault of the call at a place of all that were made."""
+    return Fault(calls[place], calls[:place].count(calls[place]), for_good)
+
+
+def kill_at(calls: Sequence[Call], place: int, *, with_programs: bool) -> Fault:
+    """A kill before the call at a place of all that were made."""
+    return Fault(calls[place], calls[:place].count(calls[place]), kills=True, with_programs=with_programs)
 
 
 class Reports:
     """The process's end: what it reports, and when calls can fail."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, names: Collection[str]) -> None:
+        self._connection, self._names = connection, names
 
     def send(self, name: str, value: Any = None) -> None:
         """Report a value, and wait until the test has noted it."""
         self._connection.sendall(pickle.dumps((name, value)))
         assert self._connection.recv(1) == b"."
 
+    def exposed(self, work: Callable[[], Result]) -> Result:
+        """Do work in a thread whose calls can fail, and those of the threads and programs that it starts; the thread
+        that asks for it is not affected. Possible once."""
+        with ThreadPoolExecutor(1, initializer=self._install_filter) as pool:
+            return pool.submit(work).result()
+
+    def _install_filter(self) -> None:
+        lowest = os.dup(0)
+        os.close(lowest)
+        self.send(LISTENER, lowest)
+        assert install_filter(self._names) == lowest
+        self.send(INSTALLED)
+
 
 BEGIN, END = "begin", "end"
 """The reports between which calls are counted and fail."""
+
+LISTENER, INSTALLED = "listener", "installed"
+"""The reports of the number of the descriptor on which calls will be announced, and that it is there."""
 
 
 class Faulty:
@@ -172,27 +119,30 @@ class Faulty:
 
     def __init__(self, work: Callable[[Reports], None], fault: Fault, reported: Callable[[str, Any], None]) -> None:
         self.calls: list[Call] = []
-        """The calls between `BEGIN` and `END`."""
+        """The calls between `BEGIN` and `END`; where there is a fault, those of the name of its call."""
+        self.runs: list[tuple[int, bytes]] = []
+        """For each of them the program that made it, as process and command line; none where there is a fault."""
         self.failed: Counter[Call] = Counter()
         """Those that failed."""
         self._fault, self._reported = fault, reported
+        self._equal_calls = 0
         self._counting = False
-        self._name = ""
+        self._listener = -1
         self._ends = select.poll()
         self._running: set[int] = set()
         self._threads: set[int] = set()
-        with _forked(work) as (self._pid, self._connection):
-            self._listener = _listener(self._pid, self._connection)
+        names = ERRORS if fault.call is None else {fault.call.name}
+        with _forked(work, names) as (self._pid, self._connection):
             try:
                 self._serve()
             finally:
-                os.close(self._listener)
+                if self._listener >= 0:
+                    os.close(self._listener)
 
     def _serve(self) -> None:
         """Answer until the process has ended, and what it left when it was killed."""
         self._watch(os.pidfd_open(self._pid))
-        for end in (self._listener, self._connection.fileno()):
-            self._ends.register(end, select.POLLIN)
+        self._ends.register(self._connection, select.POLLIN)
         try:
             while self._running:
                 ready = dict(self._ends.poll(LONGEST * 1000))
@@ -230,6 +180,12 @@ class Faulty:
             return False
         name, value = pickle.loads(data)
         self._counting = name != END and (name == BEGIN or self._counting)
+        if name == LISTENER:
+            self._connection.sendall(b".")
+            self._listener = fetch_descriptor(self._pid, value)
+            wake_at_once(self._listener)
+            self._ends.register(self._listener, select.POLLIN)
+            return True
         self._reported(name, value)
         self._connection.sendall(b".")
         return True
@@ -240,7 +196,12 @@ class Faulty:
         if received is None:
             return
         call_id, pid, name = received
-        failure = self._decide(Call(name, not self._is_own(pid))) if self._counting else 0
+        failure = 0
+        if self._counting:
+            call = Call(name, not self._is_own(pid))
+            if self._fault == NO_FAULT:
+                self.runs.append(_run(pid, call))
+            failure = self._decide(call)
         answer(self._listener, call_id, failure)
 
     def _is_own(self, thread: int) -> bool:
@@ -251,34 +212,42 @@ class Faulty:
 
     def _decide(self, call: Call) -> int:
         """The error that a call fails with, or 0."""
-        number = len(self.calls)
         self.calls.append(call)
-        if number == self._fault.at:
-            self._name = call.name
-            if self._fault.kills:
-                self._kill()
-                return 0
-        elif not self._fault.for_good or call.name != self._name:
+        number = self._equal_calls
+        self._equal_calls += call == self._fault.call
+        chosen = call == self._fault.call and number == self._fault.number
+        if chosen and self._fault.kills:
+            self._kill()
+            return 0
+        if not chosen and not (self._fault.for_good and self.failed):
             return 0
         self.failed[call] += 1
         return ERRORS[call.name].error
 
 
+def _run(pid: int, call: Call) -> tuple[int, bytes]:
+    """The program that makes a call; the same for all calls of the process itself."""
+    if not call.in_program:
+        return 0, b""
+    return pid, Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 @contextlib.contextmanager
-def _forked(work: Callable[[Reports], None]) -> Iterator[tuple[int, socket.socket]]:
-    """A process that waits for its filter, and then does the work; its id, and the test's end of the socket. At the end
-    it has ended, with what it has started."""
+def _forked(work: Callable[[Reports], None], names: Collection[str]) -> Iterator[tuple[int, socket.socket]]:
+    """A process that does the work; its id, and the test's end of the socket. At the end it has ended, with what it has
+    started."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if not pid:
         ours.close()
-        _do(work, theirs)
+        _do(work, theirs, names)
     theirs.close()
     try:
         yield pid, ours
     finally:
         ours.close()
-        left = children(pid)
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        left = [] if ended else children(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -287,98 +256,15 @@ def _forked(work: Callable[[Reports], None]) -> Iterator[tuple[int, socket.socke
                 os.kill(child, signal.SIGKILL)
 
 
-def _do(work: Callable[[Reports], None], connection: socket.socket) -> None:
+def _do(work: Callable[[Reports], None], connection: socket.socket, names: Collection[str]) -> None:
     """In the process."""
     code = 1
+    gc.disable()  # A collection would copy the memory that the two processes share.
     try:
         os.dup2(connection.fileno(), REPORTS)
-        reports = Reports(socket.socket(fileno=REPORTS))
-        _install_whole_filter(reports)
-        work(reports)
+        work(Reports(socket.socket(fileno=REPORTS), names))
         code = 0
     except BaseException:  # noqa: BLE001 - whatever happens, this process ends here.
         traceback.print_exc()
     finally:
         os._exit(code)
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-
-def _filter(names: Collection[str]) -> bytes:
-    """The classic BPF program: calls of these names, but those on `REPORTS`, wait for the test."""
-    numbers = sorted(number for number, name in _NUMBERS.items() if name in names)
-    to_allow = len(numbers) + 1
-    code = [
-        (_LOAD, 0, 0, 4),  # seccomp_data.arch
-        (_EQUAL, 0, to_allow + 2, _ARCHITECTURE),
-        (_LOAD, 0, 0, 16),  # The lower half of the first argument.
-        (_EQUAL, to_allow, 0, REPORTS),
-        (_LOAD, 0, 0, 0),  # seccomp_data.nr
-        *((_EQUAL, len(numbers) - place, 0, number) for place, number in enumerate(numbers)),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _NOTIFY),
-    ]
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
-
-
-def install_filter(names: Collection[str]) -> int:
-    """From here on calls of these names wait for the test; the descriptor on which they are announced, which is the
-    lowest that is free."""
-    code = ctypes.create_string_buffer(_filter(names))
-    program = _Program((len(code) - 1) // 8, ctypes.addressof(code))
-    listener: int = _libc.syscall(_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(program))
-    if listener < 0:
-        raise OSError(ctypes.get_errno(), "seccomp")
-    return listener
-
-
-def _install_whole_filter(reports: Reports) -> None:
-    lowest = os.dup(0)
-    os.close(lowest)
-    reports.send("listener", lowest)
-    assert install_filter(ERRORS) == lowest
-
-
-def _listener(pid: int, connection: socket.socket) -> int:
-    """The descriptor on which the calls of the process are announced, as soon as it has installed its filter."""
-    data = connection.recv(MESSAGE)
-    assert data, "the process ended before its filter was installed"
-    _, number = pickle.loads(data)
-    connection.sendall(b".")
-    return fetch_descriptor(pid, number)
-
-
-def fetch_descriptor(pid: int, number: int) -> int:
-    """A copy of a descriptor of another process (pidfd_getfd(2)), as soon as it has one of this number."""
-    process, found = os.pidfd_open(pid), [-1]
-
-    def fetched() -> bool:
-        found[0] = _libc.syscall(_PIDFD_GETFD, process, number, 0)
-        return found[0] >= 0
-
-    try:
-        wait_until(fetched, "the listener")
-    finally:
-        os.close(process)
-    return found[0]
-
-
-def receive(listener: int) -> tuple[int, int, str] | None:
-    """The next call that waits: its id, the thread that makes it, and its name; None where the thread was killed."""
-    buffer = bytearray(_NOTIFICATION.size)
-    try:
-        fcntl.ioctl(listener, _RECEIVE, buffer)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINTR):
-            return None
-        raise
-    call_id, pid, _, number, *_ = _NOTIFICATION.unpack(buffer)
-    return call_id, pid, _NUMBERS[number]
-
-
-def answer(listener: int, call_id: int, failure: int = 0) -> None:
-    """Let a call that waits be executed, or fail with an error."""
-    with contextlib.suppress(FileNotFoundError):  # The thread was killed.
-        fcntl.ioctl(listener, _SEND, _ANSWER.pack(call_id, 0, -failure, 0 if failure else _CONTINUE))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.fault_bench import STEPS, FaultBench
-from tests.netns.system_calls import Fault
+from tests.netns.system_calls import kill_at
 from tests.scale import scaled
 
 KILLS = scaled(gate=1, long=60)
@@ -33,11 +33,11 @@ def test_killed_before_a_system_call(fault_bench: FaultBench, seed: int) -> None
     bench, chance = fault_bench, random.Random(f"{seed} {fault_bench.bench.backend}")
     broken: list[str] = []
     for name, step in STEPS.items():
-        calls = bench.without_fault(step)
+        calls = bench.without_fault(step)[1].calls
         ends: Counter[str] = Counter()
         numbers = chance.sample(range(len(calls)), min(2 * KILLS, len(calls)))
         for place, number in enumerate(numbers):
-            fault = Fault(number, kills=True, with_programs=bool(place % 2))
+            fault = kill_at(calls, number, with_programs=bool(place % 2))
             trial, _ = bench.trial(step, fault)
             found = list(bench.broken_promises(step, trial))
             if name == "reload --confirm":

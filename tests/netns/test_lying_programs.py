@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from fwguardd.kernel import iptables, processes
-from tests.netns.fault_bench import STEPS, Table
+from tests.netns.fault_bench import STEPS
+from tests.netns.fault_table import Table
 from tests.netns.system_calls import BEGIN
 from tests.scale import scaled
 

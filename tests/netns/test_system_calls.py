@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.netns.system_calls import BEGIN, END, NO_FAULT, Call, Fault, Faulty
+from tests.netns.system_calls import BEGIN, END, NO_FAULT, Call, Faulty, fault_at
 
 if TYPE_CHECKING:
     from tests.netns.system_calls import Reports
@@ -25,6 +25,10 @@ def _say(reports: Reports, *words: bytes) -> None:
     reports.send("arrived", os.read(reading, 100))
 
 
+def _say_three_words(reports: Reports) -> None:
+    reports.exposed(lambda: _say(reports, b"one", b"two", b"three"))
+
+
 ONE_LESS = frozenset({b"twothree", b"onethree", b"onetwo"})
 """What arrives where one of three writes fails. On a busy machine Python makes a call more or less before them, so the
 one that is counted is the one before or after it."""
@@ -38,13 +42,13 @@ def test_the_call_that_is_chosen_fails(for_good: bool, arrived: frozenset[bytes]
     """A fault is injected into a program that the process runs, at the call that was counted, and nowhere else."""
     reported: dict[str, Any] = {}
     # The first of all compiles modules, which takes calls that the others do not make.
-    Faulty(lambda reports: _say(reports, b"one", b"two", b"three"), NO_FAULT, reported.__setitem__)
-    whole = Faulty(lambda reports: _say(reports, b"one", b"two", b"three"), NO_FAULT, reported.__setitem__)
+    Faulty(_say_three_words, NO_FAULT, reported.__setitem__)
+    whole = Faulty(_say_three_words, NO_FAULT, reported.__setitem__)
     assert reported["arrived"] == b"onetwothree"
     assert not whole.failed
     writes = [number for number, call in enumerate(whole.calls) if call == Call("write", in_program=True)]
     assert len(writes) == 3
-    fault = Fault(writes[1], for_good)
-    failed = Faulty(lambda reports: _say(reports, b"one", b"two", b"three"), fault, reported.__setitem__).failed
+    fault = fault_at(whole.calls, writes[1], for_good=for_good)
+    failed = Faulty(_say_three_words, fault, reported.__setitem__).failed
     assert reported["arrived"] in arrived
     assert failed[Call("write", in_program=True)] >= 1
