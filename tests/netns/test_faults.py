@@ -71,7 +71,9 @@ def test_system_calls_fail(fault_bench: FaultBench, seed: int, names: list[str])
     broken: list[str] = []
     try:
         for name in names:
-            broken += _broken_in(name, bench, table, random.Random(f"{seed} {bench.bench.backend} {name}"))
+            for what in _broken_in(name, bench, table, random.Random(f"{seed} {bench.bench.backend} {name}")):
+                print(what, flush=True)
+                broken.append(what)
     finally:
         print(f"{bench.bench.backend.value}\n{table}")
     assert not broken, "\n".join(broken)
