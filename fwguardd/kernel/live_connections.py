@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.conntrack_entries import Connections, ConntrackEntry
-from fwguardd.kernel.ssh_sessions import TCP_ESTABLISHED, TCP_LISTEN, TCP_TABLES, address_in_table
+from fwguardd.kernel.tcp_sockets import listening_ports, tcp_sockets
 from fwguardd.packets.frames import NUMBERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator
+
+    from fwguardd.kernel.tcp_sockets import Address, TcpSocket
 
 SLASH: Final = Path("/")
 MOST: Final = 4096
@@ -41,32 +43,21 @@ def track_live_connections(root: Path = SLASH) -> int:
 
 
 def live_connections(root: Path = SLASH) -> Iterator[ConntrackEntry]:
-    """The established TCP connections with other hosts. Raises OSError."""
-    for name in TCP_TABLES:
-        path = root / name
-        if path.exists():  # There is no tcp6 where IPv6 is disabled.
-            yield from connections_in(path.read_text("utf-8", "replace"))
+    """The established TCP connections with other hosts."""
+    return connections_in(tcp_sockets(root))
 
 
-def connections_in(table: str) -> Iterator[ConntrackEntry]:
-    """Those in the text of /proc/net/tcp or tcp6 (proc(5))."""
-    sockets = [line.split()[1:4] for line in table.splitlines()[1:]]
-    listening = {_port(local) for local, _, state in sockets if state == TCP_LISTEN}
-    for local, peer, state in sockets:
-        if state == TCP_ESTABLISHED:
-            ends = (local, peer)
-            if _port(local) in listening:
-                ends = (peer, local)
-            yield from _entry(ends)
+def connections_in(sockets: Collection[TcpSocket]) -> Iterator[ConntrackEntry]:
+    """Those among these sockets."""
+    listening = listening_ports(sockets)
+    for one in sockets:
+        if one.listens or one.local.is_loopback or one.peer.is_loopback:
+            continue
+        if one.port in listening:
+            yield _entry(one.peer, one.local, (one.peer_port, one.port))
+        else:
+            yield _entry(one.local, one.peer, (one.port, one.peer_port))
 
 
-def _entry(ends: Sequence[str]) -> Iterator[ConntrackEntry]:
-    """The entry of a connection between two ends; none for one within this host."""
-    source, destination = (address_in_table(end.partition(":")[0]) for end in ends)
-    if not source.is_loopback:
-        ports = (_port(ends[0]), _port(ends[1]))
-        yield ConntrackEntry(_FAMILIES[source.version], NUMBERS["tcp"], source, destination, ports)
-
-
-def _port(end: str) -> int:
-    return int(end.partition(":")[2], 16)
+def _entry(source: Address, destination: Address, ports: tuple[int, int]) -> ConntrackEntry:
+    return ConntrackEntry(_FAMILIES[source.version], NUMBERS["tcp"], source, destination, ports)

@@ -1,4 +1,4 @@
-"""The ssh sessions of this host: established TCP connections to the ports of sshd, from /proc/net/tcp (proc(5)).
+"""The ssh sessions of this host: established TCP connections to the ports of sshd.
 
 The ports of sshd are 22, those that sshd_config(5) names, and those on which a running sshd listens. Of a file that
 cannot be read nothing is taken.
@@ -9,33 +9,26 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.sockets import tcp_ports_in
+from fwguardd.kernel.tcp_sockets import tcp_sockets
 from fwguardd.ruleset.ssh_sessions import SshSession
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
-    from fwguardd.ruleset.ssh_sessions import Address
+    from fwguardd.kernel.tcp_sockets import TcpSocket
 
 SLASH = Path("/")
-_ORDER = {"little": -1, "big": 1}[sys.byteorder]
 SSH_SERVERS = frozenset({"sshd", "dropbear"})
 """The names of ssh servers (proc(5), comm)."""
 
 SSH_UNITS = ("ssh.service", "sshd.service", "dropbear.service")
 """The units of ssh servers."""
 
-TCP_ESTABLISHED, TCP_LISTEN = "01", "0A"
-"""States in /proc/net/tcp (include/net/tcp_states.h)."""
-
-TCP_TABLES = ("proc/net/tcp", "proc/net/tcp6")
-"""The files with the TCP sockets of each family (proc(5))."""
-
+_LONGEST_NAME = 64
 _IN_USE = re.compile(r"^TCP6?: inuse ([0-9]+)", re.MULTILINE)
 _PORT = re.compile(r"^[ \t]*Port[ \t=]+([0-9]{1,5})[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
@@ -48,11 +41,10 @@ def ssh_sessions(root: Path = SLASH, ports: frozenset[int] = frozenset()) -> tup
 def ports_and_sessions(
     root: Path = SLASH, ports: frozenset[int] = frozenset()
 ) -> tuple[frozenset[int], tuple[SshSession, ...]]:
-    """The ports and the sessions. For each table the kernel goes through all its hash buckets, which takes it 6 ms on a
-    host with 24 GB, so each is read once."""
-    tables = [_text(root / name) for name in TCP_TABLES]
-    ports = ports or ssh_ports(root, tables)
-    return ports, tuple(session for table in tables for session in sessions_in(table, ports))
+    """The ports and the sessions."""
+    sockets = tcp_sockets(root)
+    ports = ports or ssh_ports(root, sockets)
+    return ports, tuple(sessions_in(sockets, ports))
 
 
 def may_have_sessions(root: Path = SLASH) -> bool:
@@ -62,31 +54,24 @@ def may_have_sessions(root: Path = SLASH) -> bool:
     return not counts or any(map(int, counts))
 
 
-def ssh_ports(root: Path = SLASH, tables: Sequence[str] = ()) -> frozenset[int]:
-    """The ports that sshd listens on, by these texts of /proc/net/tcp and tcp6, those that it is configured to listen
-    on, and 22."""
-    ports = {22, *_listening_ports(root, tables), *_ports_of_units(root)}
+def ssh_ports(root: Path = SLASH, sockets: Iterable[TcpSocket] = ()) -> frozenset[int]:
+    """The ports of those of these sockets on which sshd listens, those that it is configured to listen on, and 22."""
+    ports = {22, *_listening_ports(root, sockets), *_ports_of_units(root)}
     folder = root / "etc/ssh"
     for path in (folder / "sshd_config", *sorted(folder.glob("sshd_config.d/*.conf"))):
         ports.update(map(int, _PORT.findall(_text(path))))
     return frozenset(ports)
 
 
-def _listening_ports(root: Path, tables: Sequence[str]) -> Iterator[int]:
+def _listening_ports(root: Path, sockets: Iterable[TcpSocket]) -> Iterator[int]:
     """The ports of the listening sockets of running ssh servers, as far as their descriptors can be read."""
-    sockets = frozenset(_sockets_of_servers(root))
-    if not sockets:
+    listening = [one for one in sockets if one.listens]
+    if not listening:
         return
-    for table in tables:
-        yield from _ports_of_sockets(table, sockets)
-
-
-def _ports_of_sockets(table: str, sockets: frozenset[str]) -> Iterator[int]:
-    """The ports of listening sockets with these inodes in the text of /proc/net/tcp or tcp6."""
-    for line in table.splitlines()[1:]:
-        _, local, _, state, *others = line.split()
-        if state == TCP_LISTEN and sockets.intersection(others[5:6]):
-            yield int(local.partition(":")[2], 16)
+    inodes = frozenset(_sockets_of_servers(root))
+    for one in listening:
+        if one.inode in inodes:
+            yield one.port
 
 
 def _ports_of_units(root: Path) -> frozenset[int]:
@@ -103,40 +88,36 @@ def _ports_of_units(root: Path) -> frozenset[int]:
         return frozenset()
 
 
-def _sockets_of_servers(root: Path) -> Iterator[str]:
-    """The inodes of the sockets that ssh servers hold (proc(5), fd)."""
-    for comm in root.glob("proc/[0-9]*/comm"):
-        if _text(comm).rstrip() not in SSH_SERVERS:
-            continue
+def _sockets_of_servers(root: Path) -> Iterator[int]:
+    """The inode numbers of the sockets that ssh servers hold (proc(5), fd)."""
+    for process in _ssh_servers(root):
         with contextlib.suppress(OSError):
-            for descriptor in (comm.parent / "fd").iterdir():
+            for descriptor in (process / "fd").iterdir():
                 link = os.readlink(descriptor)
                 if link.startswith("socket:["):
-                    yield link[8:-1]
+                    yield int(link[8:-1])
 
 
-def _is_established(fields: Sequence[str]) -> bool:
-    return len(fields) > 3 and fields[3] == TCP_ESTABLISHED
+def _ssh_servers(root: Path) -> Iterator[Path]:
+    """The directories of the processes of ssh servers. Hosts have thousands of processes: only names are read."""
+    processes = root / "proc"
+    for name in filter(str.isdecimal, os.listdir(processes)):  # noqa: PTH208 - as above.
+        if _name_of(f"{processes}/{name}/comm") in SSH_SERVERS:
+            yield processes / name
 
 
-def sessions_in(table: str, ports: Collection[int]) -> Iterator[SshSession]:
-    """The established connections to these local ports in the text of /proc/net/tcp or tcp6."""
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if not _is_established(fields):
-            continue
-        local, _, port = fields[1].partition(":")
-        if int(port, 16) in ports:
-            yield SshSession(address_in_table(fields[2].partition(":")[0]), address_in_table(local), int(port, 16))
+def _name_of(comm: str) -> str:
+    """The name of a process; "" of one that has ended."""
+    with contextlib.suppress(OSError), open(comm, "rb", buffering=0) as file:  # noqa: PTH123 - it is faster.
+        return file.read(_LONGEST_NAME).decode("utf-8", "replace").rstrip()
+    return ""
 
 
-def address_in_table(text: str) -> Address:
-    """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
-    data = b"".join(bytes.fromhex(text[at : at + 8])[::_ORDER] for at in range(0, len(text), 8))
-    if len(data) == 4:
-        return IPv4Address(data)
-    address = IPv6Address(data)
-    return address.ipv4_mapped or address
+def sessions_in(sockets: Iterable[TcpSocket], ports: Collection[int]) -> Iterator[SshSession]:
+    """The sessions among these sockets: those that are connected at one of these local ports."""
+    for one in sockets:
+        if not one.listens and one.port in ports:
+            yield SshSession(one.peer, one.local, one.port)
 
 
 def _text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fwguardd.kernel.live_connections import connections_in
+from fwguardd.kernel.tcp_sockets import sockets_in
 
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -17,5 +18,7 @@ TABLE = """\
 
 def test_connections_begin_where_they_were_opened() -> None:
     """A session of sshd begins at the peer, a connection of this host here; others get no entry."""
-    found = [(str(entry.source), str(entry.destination), entry.ports) for entry in connections_in(TABLE)]
+    found = [
+        (str(entry.source), str(entry.destination), entry.ports) for entry in connections_in(list(sockets_in(TABLE)))
+    ]
     assert found == [("192.0.2.2", "192.0.2.1", (40000, 22)), ("192.0.2.1", "192.0.2.2", (40001, 443))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.kernel.ssh_sessions import may_have_sessions, sessions_in, ssh_ports
+from fwguardd.kernel.tcp_sockets import sockets_in
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.save_format import read_saved
 from fwguardd.ruleset.ssh_sessions import SshSession, closed_sessions
@@ -40,10 +41,10 @@ def rulesets(policy: str, *rules: str) -> dict[Family, Ruleset]:
 
 def test_sessions_are_established_connections_to_ssh_ports() -> None:
     """Listening sockets, other ports and connections that are closing are none; IPv4 over an IPv6 socket is IPv4."""
-    assert list(sessions_in(TABLE, {22})) == [SESSION]
+    assert list(sessions_in(sockets_in(TABLE), {22})) == [SESSION]
     six = SshSession(ip_address("2001:db8::7"), ip_address("2001:db8::1"), 22)
-    assert list(sessions_in(TABLE6, {22})) == [SESSION, six]
-    assert list(sessions_in("", {22})) == []
+    assert list(sessions_in(sockets_in(TABLE6), {22})) == [SESSION, six]
+    assert list(sessions_in(sockets_in(""), {22})) == []
 
 
 def test_the_ports_on_which_sshd_listens(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_the_ports_on_which_sshd_listens(tmp_path: Path) -> None:
         "   4: 00000000:08AE 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3 1 0\n"
         "   5: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4 1 0\n"
     )
-    assert ssh_ports(tmp_path, [table]) == {22, 2222}
+    assert ssh_ports(tmp_path, list(sockets_in(table))) == {22, 2222}
 
 
 def test_the_ports_of_sshd(tmp_path: Path) -> None:
