@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fwguardd.enforce.prover import ProtectedPeers, Prover
 from fwguardd.kernel.bed import Beds, LoadedBed
 from fwguardd.kernel.host_network import read_host
+from fwguardd.kernel.kept_bed import KeptBed
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.ssh_sessions import may_have_sessions, ports_and_sessions
 from fwguardd.packets.lockout import listed_sessions
@@ -31,26 +32,24 @@ class MarkingBeds:
     """Beds of the worker thread: each load and each part of the packets sets a mark first."""
 
     def __init__(self, backend: str, progress: Progress) -> None:
-        self._pool = NamespacePool(spares=1, for_beds=True)
-        self._beds = Beds(backend, self._pool)
+        self._pool = NamespacePool(spares=0)
+        self._beds = KeptBed(Beds(backend, self._pool))
         self._progress = progress
-        self._used = False
 
     @contextlib.contextmanager
     def prove(self, rulesets: Mapping[Family, Ruleset], host: Host) -> Iterator[_MarkingBed]:
         """A bed with these rulesets. Raises NamespaceError."""
-        self._used = True
         self._progress.mark("loading rules to send packets through them")
         with self._beds.prove(rulesets, host) as bed:
             yield _MarkingBed(bed, self._progress)
 
     def refill(self) -> None:
-        """Start a namespace for the next bed, once there was one. Raises NamespaceError."""
-        if self._used:
-            self._pool.refill()
+        """End the namespaces that are no longer used; one is kept."""
+        self._pool.refill()
 
     def close(self) -> None:
         """End the namespaces."""
+        self._beds.close()
         self._pool.close()
 
 

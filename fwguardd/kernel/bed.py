@@ -14,8 +14,10 @@ from fwguardd.kernel.ipset_copies import read_copies
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import objects_named
 from fwguardd.kernel.rehearsal import steps_to_load
+from fwguardd.packets.bed_change import change_between, changes_sets
 from fwguardd.packets.bed_rules import Owner, bed_rules, translates_addresses
 from fwguardd.packets.documents import packet_document
+from fwguardd.packets.host import Host
 from fwguardd.packets.model import Direction
 from fwguardd.packets.traces import read_journey
 from fwguardd.ruleset.model import Candidate
@@ -26,17 +28,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.kernel.ipset_copies import Copy
+    from fwguardd.kernel.named_objects import NamedObject
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.packets.bed_rules import BedRules
-    from fwguardd.packets.host import Host
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.ruleset.model import Family, Ruleset
+
+    Step = dict[str, Any]
 
 PACKETS_PER_REQUEST: Final = 500
 """Packets that are sent to the worker at once."""
 
 
 ROOT: Final = Owner(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What rules name: sets with their entries, sets of which only the family is known, and other objects."""
+
+    copies: Mapping[str, Copy] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
+    objects: Sequence[NamedObject] = ()
+
+    def request(self) -> dict[str, Any]:
+        """The part of the request that makes them (`fwguardd.kernel.worker`)."""
+        return {"set_copies": self.copies, "sets": self.others, "objects": list(self.objects)}
+
+
+_NOTHING_NAMED: Final = _Named()
 
 
 class LoadedBed:
@@ -48,7 +68,8 @@ class LoadedBed:
     ) -> None:
         self._backend, self._given_sets = backend, sets
         self._scratch = scratch
-        self._rulesets = rulesets
+        self._rulesets = dict(rulesets)
+        self._host, self._named = Host(), _NOTHING_NAMED
         self._sets: frozenset[str] = frozenset()
         self._rules: dict[Family, BedRules] = {}
         self._owner = ROOT
@@ -56,20 +77,52 @@ class LoadedBed:
 
     def make(self, host: Host) -> None:
         """Rebuild the network of the host, and load the rules. Raises NamespaceError."""
-        candidate = Candidate(self._rulesets)
-        named, _ = objects_named(candidate)
-        copies = read_copies(named.sets) | self._given(candidate)
-        self._sets = frozenset(copies)
+        self._host, self._named = host, self._named_by(self._rulesets)
+        self._sets = frozenset(self._named.copies)
         self._rules = self._rules_for(ROOT)
-        request: dict[str, Any] = {"bed": host.document(), "set_copies": copies}
-        others = {name: family for name, family in named.sets.items() if name not in copies}
-        request |= {"sets": others, "objects": list(named.objects)}
-        answer = self._load(request)
+        answer = self._load({"bed": host.document(), **self._named.request()})
         self.left_out = tuple(answer["left_out"])
         if answer["empty_sets"]:
             self._sets -= set(answer["empty_sets"])
             self._rules = self._rules_for(ROOT)
             self._load({})
+
+    def change(self, rulesets: Mapping[Family, Ruleset], host: Host) -> bool:
+        """Load these rulesets in place of those of the same families, where this is a bed of that host and the change
+        is small; False where nothing was changed, since that needs another bed. Raises NamespaceError.
+
+        The rulesets are such as iptables-save prints.
+        """
+        wanted = {**self._rulesets, **rulesets}
+        if host != self._host or self._named_by(wanted) != self._named or any(map(changes_sets, wanted.values())):
+            return False
+        self._become(ROOT)
+        rules = {family: self._bed_rules(ruleset, ROOT) for family, ruleset in rulesets.items()}
+        steps = {family: self._steps_to(one) for family, one in rules.items()}
+        if None in steps.values():
+            return False
+        self._rulesets, self._rules = wanted, {**self._rules, **rules}
+        self._request_load({}, {family: some for family, some in steps.items() if some})
+        return True
+
+    def _steps_to(self, rules: BedRules) -> list[Step] | None:
+        """The steps that make these rules of those that are loaded; None where there is no short way."""
+        loaded = self._rules.get(rules.proved.family)
+        if loaded is None:
+            return None
+        texts = change_between(loaded.loaded, rules.loaded)
+        if texts is None:
+            return None
+        return [{"restore": text, "noflush": True} for text in texts]
+
+    def _named_by(self, rulesets: Mapping[Family, Ruleset]) -> _Named:
+        """What these rulesets name, as it is on this host now."""
+        candidate = Candidate(rulesets)
+        named, _ = objects_named(candidate)
+        copies = read_copies(named.sets) | self._given(candidate)
+        return _Named(
+            copies, {name: family for name, family in named.sets.items() if name not in copies}, named.objects
+        )
 
     def _given(self, candidate: Candidate) -> dict[str, Copy]:
         """The sets that rules name and that the bed was given."""
@@ -118,16 +171,21 @@ class LoadedBed:
         self._owner = owner
 
     def _rules_for(self, owner: Owner) -> dict[Family, BedRules]:
-        found: dict[Family, BedRules] = {}
-        for family, ruleset in self._rulesets.items():
-            found[family] = bed_rules(ruleset, self._sets, _other_than_root(owner))
-        return found
+        return {family: self._bed_rules(ruleset, owner) for family, ruleset in self._rulesets.items()}
+
+    def _bed_rules(self, ruleset: Ruleset, owner: Owner) -> BedRules:
+        return bed_rules(ruleset, self._sets, _other_than_root(owner))
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
-        loads: list[dict[str, Any]] = []
+        """Load all rules. Raises NamespaceError."""
+        steps: dict[Family, list[Step]] = {}
         for family, rules in self._rules.items():
-            steps = steps_to_load(self._backend, self._scratch, rules.loaded)
-            loads.append({"family": family.number, "steps": steps})
+            steps[family] = steps_to_load(self._backend, self._scratch, rules.loaded)
+        return self._request_load(request, steps)
+
+    def _request_load(self, request: dict[str, Any], steps: Mapping[Family, Sequence[Step]]) -> dict[str, Any]:
+        """Let these steps run in the bed, as a part of a request. Raises NamespaceError."""
+        loads = [{"family": family.number, "steps": some} for family, some in steps.items()]
         translates = any(map(translates_addresses, self._rulesets.values()))
         self._scratch.request(request | {"backend": self._backend, "loads": loads, "translates": translates})
         answer = self._scratch.answer()

@@ -90,6 +90,22 @@ def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
     return values
 
 
+def first_attributes(data: bytes, offset: int, last: int) -> list[bytes] | None:
+    """The values of the attributes up to the first one of the type ``last``; None without one. The kernel writes those
+    that name an object first, and the rest of a large one is not read."""
+    values: list[bytes] = []
+    end = len(data)
+    while end - offset >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if not _ATTRIBUTE.size <= length <= end - offset:
+            return None
+        values.append(data[offset + 4 : offset + length])
+        if kind & _TYPE_MASK == last:
+            return values
+        offset += aligned(length)
+    return None
+
+
 def interrupted(data: bytes) -> bool:
     """Whether a part of a dump reports that the dumped objects changed meanwhile (NLM_F_DUMP_INTR)."""
     return len(data) >= HEADER.size and bool(HEADER.unpack_from(data)[2] & NLM_F_DUMP_INTR)

@@ -19,19 +19,21 @@ from fwguardd.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SOL_NETLINK,
+    first_attributes,
     messages,
     open_socket,
     read_attributes,
     receive,
 )
-from fwguardd.kernel.nft_tables import dump, open_requester
+from fwguardd.kernel.nft_tables import open_requester
+from fwguardd.kernel.rtnetlink import dump_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 NFNLGRP_NFTRACE: Final = 9
 _TRACE: Final = 0x0A11
-_NEWRULE, _GETRULE = 0x0A06, 0x0A07
+_GETRULE: Final = 0x0A07
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _TABLE, _CHAIN, _HANDLE, _VERDICT, _ID = 1, 2, 3, 5, 6
 _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _POLICY = 8, 9, 10, 12, 14, 16
@@ -90,7 +92,7 @@ class NftTraces:
         enlarge(self._socket)
         self._socket.bind((0, 0))
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
-        self._positions: dict[tuple[str, str, bytes], int] = {}
+        self._positions: dict[tuple[int, bytes, bytes], dict[bytes, int]] = {}
         self._packets: dict[bytes, tuple[int, View]] = {}
 
     def fileno(self) -> int:
@@ -100,21 +102,22 @@ class NftTraces:
     def learn_rules(self) -> None:
         """Read the handles of all rules of iptables. Raises OSError."""
         self._positions.clear()
+        self._packets.clear()
         requester = open_requester()
         if requester is None:
             return
         with requester:
             for family in _FAMILIES:
-                self._learn(family, requester)
+                for body in dump_objects(requester, _GETRULE, FAMILY_HEADER.pack(family, 0, 0)):
+                    self._learn(family, body)
 
-    def _learn(self, family: int, requester: socket.socket) -> None:
-        counts: dict[tuple[bytes, bytes], int] = {}
-        for _, attributes in dump(requester, _GETRULE, _NEWRULE, family):
-            place = (attributes[_TABLE], attributes[_CHAIN])
-            counts[place] = counts.get(place, 0) + 1
-            # A handle is unique in its table, and a table in its family; families have tables of equal names.
-            key = (f"{family}{_text(attributes, _TABLE)}", _text(attributes, _CHAIN), attributes[_HANDLE])
-            self._positions[key] = counts[place]
+    def _learn(self, family: int, body: bytes) -> None:
+        """Remember the rule of a message, which begins with its table, chain and handle (nf_tables_fill_rule_info() in
+        net/netfilter/nf_tables_api.c)."""
+        names = first_attributes(body, FAMILY_HEADER.size, _HANDLE)
+        if names is not None:
+            positions = self._positions.setdefault((family, names[0], names[1]), {})
+            positions[names[-1]] = len(positions) + 1
 
     def read(self) -> list[TraceMessage]:
         """What has arrived. Raises OverrunError if messages were lost."""
@@ -137,7 +140,8 @@ class NftTraces:
         if _POLICY in attributes:
             yield TraceMessage(*packet, table, chain, None, _CODES.get(_signed(attributes[_POLICY]), ""))
         elif _HANDLE in attributes:
-            position = self._positions.get((f"{body[0]}{table}", chain, attributes[_HANDLE]), 0)
+            positions = self._positions.get((body[0], attributes.get(_TABLE, b""), attributes.get(_CHAIN, b"")), {})
+            position = positions.get(attributes[_HANDLE], 0)
             yield TraceMessage(*packet, table, chain, position, _outcome(attributes.get(_VERDICT, b"")))
 
     def _packet(self, attributes: Mapping[int, bytes]) -> tuple[int, View]:
