@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import LiveKernel
+from fwguardd.kernel.last_looks import present
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -89,3 +90,16 @@ class MarkingKernel(LiveKernel):
         """As in the base class."""
         self._progress.mark("loading rules into the kernel")
         super().restore(family, text)
+
+    def learn_handles(self) -> None:
+        """Learn which rule has which handle, so that a rule which another program removes is known from a notice."""
+        self._last.learn(present(self.backend.value))
+
+    def defects(self) -> tuple[str, ...]:
+        """What a look has shown to be otherwise than notices said, each once."""
+        found, self._last.wrong = tuple(self._last.wrong), []
+        return found
+
+    def close(self) -> None:
+        """Let go of the notices."""
+        self._last.stop_following()

@@ -223,11 +223,13 @@ class Worker:
         self._guarded("looking for other tables", lambda: self._other_tables.update(hidden))
 
     def read_counters(self, orders: Orders) -> None:
-        """Count packets by the counters of the last look, and report log lines that limits have suppressed."""
+        """Count packets by the counters of the last look, and report log lines that limits have suppressed. Then, as
+        nothing waits for it, learn the handles of rules."""
         if self._state.in_force is not None:
             rulesets, shown = self._state.in_force.canonical.rulesets, self._kernel.shown
             prefixes = {each.prefix: (each.name, each.meaning.value) for each in orders.settings.prefixes}
             self._guarded("reading counters", lambda: self._counting.read(rulesets, shown, prefixes))
+            self._guarded("learning the handles of rules", self._kernel.learn_handles)
 
     def counters(self, _orders: Orders) -> Sequence[Counted]:
         """What each rule in force has counted until now. Raises KernelError, StoreError."""
@@ -249,6 +251,7 @@ class Worker:
         """End the spare namespaces, and give a slow disk a moment for what waits to be written."""
         self._pool.close()
         self._beds.close()
+        self._kernel.close()
         self._guarded("keeping counters", self._counting.keep)
         self._store.close(LAST_WRITES_WITHIN)
 
@@ -290,6 +293,8 @@ class Worker:
         if isinstance(outcome, (Failed, Broken)):
             self._lines.forget()
         self._state, self._repaired_ahead = outcome.state, frozenset()
+        for defect in self._kernel.defects():
+            self._emit(events.FAULT, f"{defect}; fwguardd continues with what iptables-save shows", traceback="")
         end_emergency(self._boot_report, before, self._state)
         if isinstance(outcome, Broken) and orders.settings.emergency_dir is not None:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))

@@ -228,7 +228,8 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     state = _reverted(context, state, snapshot, current)
     if snapshot.digest == current.digest:
         state = replace(state, blocked="")
-    outcome = enforce(context, state, request.authors, anew=request.why.cause != Due.CHANGE.value)
+    anew = request.why.cause not in (Due.CHANGE.value, Due.NOTICE.value)
+    outcome = enforce(context, state, request.authors, anew=anew)
     if request.why.cause == STARTED and isinstance(outcome, Done):
         _report_unchanged(context, outcome, current)
     return outcome

@@ -70,6 +70,8 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
             _report_news(context, state, in_force, drift, authors, look)
             state = replace(state, last_look=look)
         state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
+        if drift and not anew and not context.repair:  # It is compared with the tables as iptables-save shows them.
+            return _compare_and_repair(context, state, in_force, authors, anew=True)
         if not drift or not (context.repair or undo_delayed):
             return Done(report_verified(context, state, as_wanted=not drift))
     except UnknownContentError as error:

@@ -1,25 +1,32 @@
 """What looks at the live tables have shown, and whether they still show it.
 
 The kernel counts the commits to nf_tables: the generation. A look that no commit fell into, at a generation that is
-still the current one, shows what the kernel holds now, but for counters, and iptables-save need not run again. Tables
-of legacy iptables have no such number, and tables that no packet traverses (dormant ones) are always read.
+still the current one, shows what the kernel holds now, but for counters, and iptables-save need not run again. Where
+each commit since has only removed rules whose handles are known, or set policies, what it holds now is known too
+(`fwguardd.kernel.rule_notices`). The next look is compared with that. Tables of legacy iptables have no such number,
+and tables that no packet traverses (dormant ones) are always read.
 
 iptables prints the same rules in other words after an upgrade, so a look counts only while the programs are the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.generations import GenerationNoticesError, current_generation
 from fwguardd.kernel.program_stamp import program_stamp
+from fwguardd.kernel.rule_handles import forget, learn, patched
+from fwguardd.kernel.rule_notices import RuleNotices, family_of
+from fwguardd.ruleset.model import FAMILIES
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from fwguardd.kernel.program_stamp import Stamp
+    from fwguardd.kernel.rule_handles import Handles
+    from fwguardd.kernel.rule_notices import Change
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.save_format import Saved
 
@@ -50,6 +57,12 @@ class LastLooks:
     moments: dict[Family, Moment] = field(default_factory=dict)
     written: set[Family] = field(default_factory=set)
     """The families that were written here since: they may show less, because that is wanted."""
+    notices: RuleNotices | None = None
+    handles: Handles = field(default_factory=dict)
+    followed: set[Family] = field(default_factory=set)
+    """The families whose last look is known from notices, and was not compared with the kernel yet."""
+    wrong: list[str] = field(default_factory=list)
+    """What a look has shown to be otherwise than it was known from notices: a defect."""
 
     @property
     def hidden(self) -> frozenset[tuple[Family, str]]:
@@ -78,18 +91,100 @@ class LastLooks:
 
     def keep(self, saved: Mapping[Family, Saved], began: Moment | None, ended: Moment | None) -> None:
         """Keep a look that began and ended at these moments; None where they are not known."""
+        if began != ended:
+            began = None
+        if began is not None:
+            self.catch_up(began)
         for family, found in saved.items():
-            self.looks[family] = found
-            self.written.discard(family)
-            self.moments.pop(family, None)
-            if began is not None and began == ended and not found.dormant:
-                self.moments[family] = began
+            if family in self.followed and began == self.moments.get(family):
+                self._compare(self.looks[family], found)
+            self._keep(found, began)
+
+    def _keep(self, found: Saved, taken: Moment | None) -> None:
+        family = found.shown.family
+        self.looks[family] = found
+        self.written.discard(family)
+        self.followed.discard(family)
+        self.moments.pop(family, None)
+        if taken is not None and not found.dormant:
+            self.moments[family] = taken
+
+    def _compare(self, known: Saved, found: Saved) -> None:
+        """Compare what was known from notices with what a look has shown at the same generation."""
+        if (known.shown, known.hidden) != (found.shown, found.hidden):
+            self.handles.clear()
+            self.wrong.append(
+                f"the {found.shown.family.value} tables are otherwise than the notices of nf_tables have said"
+            )
 
     def at(self, families: Collection[Family], now: Moment | None) -> Mapping[Family, Saved] | None:
         """What a look at these families would show at this moment; None where that is not known."""
+        if now is None:
+            return None
+        self.catch_up(now)
         known: dict[Family, Saved] = {}
         for family in families:
-            if now is None or self.moments.get(family) != now:
+            if self.moments.get(family) != now:
                 return None
             known[family] = self.looks[family]
         return known
+
+    def catch_up(self, now: Moment) -> None:
+        """Follow what was changed until this moment, as far as that is known."""
+        if self.notices is None or self.notices.at == now.generation:
+            return
+        before = replace(now, generation=self.notices.at)
+        try:
+            changes = self.notices.changes_until(now.generation)
+        except (GenerationNoticesError, OSError):
+            self.stop_following()
+        else:
+            self._take(changes, before, now)
+
+    def _take(self, changes: Sequence[Change] | None, before: Moment, now: Moment) -> None:
+        """Take in all changes between two moments; None if they are not known."""
+        if changes is None:
+            self.handles.clear()
+            return
+        for family in FAMILIES:
+            of_family = [change for change in changes if family_of(change) is family]
+            if self.moments.get(family) == before:
+                self._follow(family, of_family, now)
+            else:
+                forget(of_family, self.handles)
+
+    def _follow(self, family: Family, changes: Sequence[Change], now: Moment) -> None:
+        saved = patched(self.looks[family], changes, self.handles)
+        if saved is None:
+            forget(changes, self.handles)
+            return
+        self.looks[family], self.moments[family] = saved, now
+        if changes:
+            self.followed.add(family)
+
+    def learn(self, now: Moment | None) -> None:
+        """Learn which handle each rule has that the last look has shown, so that the next changes can be followed."""
+        if now is None:
+            return
+        try:
+            self._learn(now)
+        except (GenerationNoticesError, OSError):
+            self.stop_following()
+
+    def _learn(self, now: Moment) -> None:
+        """The same. Raises GenerationNoticesError and OSError."""
+        if self.notices is None:
+            self.notices = RuleNotices()
+        self.catch_up(now)
+        for family, moment in self.moments.items():
+            if moment == now:
+                learn(self.looks[family].shown, self.handles)
+        if current_generation() != now.generation:
+            self.handles.clear()
+
+    def stop_following(self) -> None:
+        """Know only what looks have shown."""
+        self.handles.clear()
+        if self.notices is not None:
+            self.notices.close()
+        self.notices = None

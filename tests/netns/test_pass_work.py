@@ -224,3 +224,41 @@ def test_a_wrong_result_is_found_at_the_next_tick(
     assert "-A INPUT -s 192.0.2.7/32 -p tcp -m tcp --dport 80 -j ACCEPT" in saved()["ipv4"]
     assert isinstance(bench.run(Due.TIMER), Done)
     assert bench.rehearsed == []
+
+
+@nft_only
+def test_a_rule_that_another_program_removes_is_known_from_its_notice(
+    bench: Bench, saved: Callable[[], dict[str, list[str]]]
+) -> None:
+    """It is reported before the kernel is read, and repaired; the repair is verified by a look."""
+    before = saved()
+    bench.worker.read_counters(bench.orders)
+    subprocess.run(["iptables-nft", "-D", "INPUT", "3"], check=True)
+    looked: list[int] = []
+
+    def emit(kind: EventKind, message: str, /, **_: Any) -> None:
+        bench.events.append((kind.name, message))
+        looked.append(bench.looks)
+
+    bench.worker._emit = emit
+    assert isinstance(bench.run(Due.NOTICE), Done)
+    assert (bench.names, looked, bench.looks) == (["drift.detected", "drift.repaired"], [0, 1], 1)
+    assert "192.0.2.2/32" in bench.events[0][1]
+    assert saved() == before
+
+
+@nft_only
+def test_drift_that_is_left_alone_is_looked_at_behind_its_notice(bench: Bench) -> None:
+    """What was known from the notice, and reported, is compared with what iptables-save shows; a difference is a
+    defect."""
+    bench.orders = replace(bench.orders, why_not="on_drift is report")
+    bench.worker.read_counters(bench.orders)
+    subprocess.run(["iptables-nft", "-D", "INPUT", "3"], check=True)
+    assert isinstance(bench.run(Due.NOTICE), Done)
+    assert (bench.names, bench.looks) == (["drift.detected"], 1)
+    for numbers in bench.worker._kernel._last.handles.values():
+        numbers.reverse()
+    bench.worker.read_counters(bench.orders)
+    subprocess.run(["iptables-nft", "-D", "INPUT", "3"], check=True)
+    assert isinstance(bench.run(Due.NOTICE), Done)
+    assert bench.names == ["drift.detected", "drift.detected", "daemon.fault"]
