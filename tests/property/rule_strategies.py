@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import permutations
+
 from hypothesis import strategies as st
 
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Counters, Family, Rule, Ruleset, Table
@@ -151,22 +154,42 @@ _PLAIN = ("-s 10.0.0.{}/32 -j ACCEPT", "-p tcp -m tcp --dport {} -j DROP", "-m m
 _PLAIN6 = ("-s 2001:db8::{}/128 -j ACCEPT", "-p tcp -m tcp --dport {} -j DROP", "-m mark --mark 0x{} -j RETURN")
 PRESERVED = ("DOCKER-USER", "f2b-sshd", "KUBE-X")
 OURS = ("web", "log_drop", "chain-3")
-COUNTERS = st.builds(Counters, st.integers(0, 9), st.integers(0, 900))
+_PACKETS = 10
+"""Values of a counter. Each draw is dear to hypothesis, so a rule and its counters are one number."""
 
 
-@st.composite
-def _rules(draw: st.DrawFn, family: Family, jumps: tuple[str, ...], most: int) -> tuple[Rule, ...]:
+def _counters(number: int) -> Counters:
+    return Counters(number, 90 * number)
+
+
+COUNTERS = st.integers(0, _PACKETS - 1).map(_counters)
+
+
+def _ordered_subsets(names: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.sampled_from([some for size in range(len(names) + 1) for some in permutations(names, size)])
+
+
+_SOME_OF_OURS, _SOME_PRESERVED = _ordered_subsets(OURS), _ordered_subsets(PRESERVED)
+
+
+@cache
+def _rules(family: Family, jumps: tuple[str, ...], most: int) -> st.SearchStrategy[tuple[Rule, ...]]:
     plain = _PLAIN if family is Family.IPV4 else _PLAIN6
     texts = [text.format(number) for text in plain for number in range(1, 4)] + [f"-j {chain}" for chain in jumps]
-    drawn = draw(st.lists(st.tuples(st.sampled_from(texts), COUNTERS), max_size=most))
-    return tuple(Rule(text, None, counters) for text, counters in drawn)
+
+    def rule(number: int) -> Rule:
+        counted, place = divmod(number, len(texts))
+        return Rule(texts[place], None, _counters(counted))
+
+    rules = st.integers(0, _PACKETS * len(texts) - 1).map(rule)
+    return st.lists(rules, max_size=most).map(tuple)
 
 
 @st.composite
 def kernel_tables(draw: st.DrawFn, name: str, family: Family, *, others: bool) -> Table:
     """A table without loops: built-in chains jump anywhere, others only to chains of the same owner."""
-    ours = tuple(draw(st.lists(st.sampled_from(OURS), unique=True)))
-    theirs = tuple(draw(st.lists(st.sampled_from(PRESERVED), unique=True))) if others else ()
+    ours = draw(_SOME_OF_OURS)
+    theirs = draw(_SOME_PRESERVED) if others else ()
     chains: dict[str, Chain] = {}
     for chain in BUILTIN_CHAINS[name]:
         policy = draw(st.sampled_from(("ACCEPT", "DROP"))) if name == "filter" else "ACCEPT"
