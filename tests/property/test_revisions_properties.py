@@ -33,7 +33,7 @@ from fwguardd.store.revisions import (
     evaluate_pending,
 )
 from tests.property.unreliable_disk import MemoryDisk, StoppedError, Tapped, failing_at, stopping_at
-from tests.scale import examples, thinned
+from tests.scale import examples, sampled, scaled, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -132,6 +132,7 @@ def test_only_the_time_since_boot_decides(pending: PendingConfirmation, boot: st
 # What follows plays the same scene on unreliable disks: a store with a history, and one change to it.
 
 
+@functools.cache
 def _revision(number: int, *, kind: RevisionKind = RevisionKind.RULES) -> Revision:
     """A revision like no other number's, long enough to be written in several calls."""
     path = "/etc/fwguard.d/10-\udcff.rules"
@@ -177,6 +178,10 @@ CHANGES: Mapping[str, Callable[[RevisionStore], None]] = {
     "release": lambda store: store.release(),
 }
 """What is done to the store. It keeps 2 revisions, and what boot files and a pending confirmation need."""
+
+
+POWER_CUTS = scaled(gate=1, long=90)
+"""Times that the power is cut before each call; what the disk makes of it is random."""
 
 
 def _history(state: Path, system: System) -> None:
@@ -261,7 +266,12 @@ def _assert_boot_files_whole(disk: MemoryDisk) -> None:
     """The set that the symlink leads to is, byte for byte, that of one revision."""
     directory = STATE / disk.readlink(STATE / "boot")
     found = {path.name: disk.data(path) for path in disk.files(directory)}
-    assert found in [boot_texts(_revision(number)) for number in (3, 4)]
+    assert found in [_boot_texts(number) for number in (3, 4)]
+
+
+@functools.cache
+def _boot_texts(number: int) -> Mapping[str, bytes]:
+    return boot_texts(_revision(number))
 
 
 def _stop(change: str, system: System, number: int) -> bool:
@@ -273,15 +283,14 @@ def _stop(change: str, system: System, number: int) -> bool:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=examples(3))
-@given(random=st.randoms(use_true_random=False))
-def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, random: Random) -> None:
+def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, seed: int) -> None:
     """Cut the power before any call of opening the store and changing it: whatever the disk then makes of what was
     not forced, the next boot finds a store that opens, nothing damaged in it, each thing old or new, and the boot
     files one whole set. What came to its end is there.
     """
     before, after = _before_and_after(change)
-    for number in thinned(range(_calls_of(change) + 1)):
+    random = Random(f"{seed} {change}")
+    for number in thinned([*range(_calls_of(change) + 1)] * POWER_CUTS):
         disk = _scene()
         ended = _stop(change, disk, number)
         found = disk.after_power_cut(random.randrange)
@@ -292,14 +301,13 @@ def test_a_power_cut_before_any_call_leaves_the_old_or_the_new(change: str, rand
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=examples(3))
-@given(random=st.randoms(use_true_random=False))
-def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random: Random) -> None:
+def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, seed: int) -> None:
     """The same, where first the process is killed, and the power is cut while the next one opens the store, or after
     it has said what is there: what it said is what the next boot finds.
     """
     before, after = _before_and_after(change)
-    for number in thinned(range(_calls_of(change))):
+    random = Random(f"{seed} {change}")
+    for number in thinned([*range(_calls_of(change))] * POWER_CUTS):
         disk = _scene()
         _stop(change, disk, number)
         disk = disk.after_kill()
@@ -316,10 +324,10 @@ def test_a_power_cut_after_a_kill_leaves_the_old_or_the_new(change: str, random:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_kill_on_the_real_system_leaves_the_old_or_the_new(change: str, tmp_path: Path) -> None:
+def test_a_kill_on_the_real_system_leaves_the_old_or_the_new(change: str, tmp_path: Path, seed: int) -> None:
     """Kill a real process with SIGKILL before any call that it makes: each thing is old or new, nothing is damaged."""
     before, after = _before_and_after(change)
-    for number in thinned(range(_calls_of(change))):
+    for number in sampled(range(_calls_of(change)), seed, 4):
         state = tmp_path / str(number)
         _history(state, _Unforced())
         child = os.fork()
@@ -339,6 +347,10 @@ class _Unforced(HostSystem):
         assert fd >= 0
 
 
+REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EIO)
+"""Codes of a call that fails."""
+
+
 def _killing_at(number: int) -> Callable[[int, str], None]:
     def reached(call: int, _name: str) -> None:
         if call == number:
@@ -347,27 +359,28 @@ def _killing_at(number: int) -> Callable[[int, str], None]:
     return reached
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("code", REFUSALS)
 @pytest.mark.parametrize("for_good", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_refusal_of_any_call_is_a_store_error(change: str, code: int, for_good: bool) -> None:  # noqa: FBT001
+def test_a_refusal_of_any_call_is_a_store_error(change: str, code: int, for_good: bool, seed: int) -> None:  # noqa: FBT001
     """Let any call of a change fail, once or from then on: the change is made, or a StoreError names the place and the
     fault. Either way the store tells what the next process finds, a power cut leaves the old or the new, and the
-    change can be made once the fault is gone.
+    change can be made once the fault is gone. Each run meets each call, with one of the codes.
     """
     before, after = _before_and_after(change)
     tapped = Tapped(_scene(), stopping_at(None))
     store = _open(tapped)
     opening = len(tapped.calls)
     CHANGES[change](store)
-    for number in thinned(range(opening, len(tapped.calls))):
+    calls = range(opening, len(tapped.calls))
+    for number in sampled(calls, seed + REFUSALS.index(code), len(REFUSALS)):
         disk = _scene()
         faulty = Tapped(disk, failing_at(number, code, for_good=for_good))
         store = _open(faulty)
         refusal = _refusal(change, store)
         assert refusal is None or (os.strerror(code) in refusal and str(STATE) in refusal)
-        for seed in range(10):
-            _assert_boot_files_whole(disk.after_power_cut(Random(seed).randrange))
+        for cut in range(10):
+            _assert_boot_files_whole(disk.after_power_cut(Random(cut).randrange))
         _assert_whole(_open(disk.after_power_cut(Random(number).randrange)), before, after)
         contents = _contents(_open(disk.after_kill()))
         faulty._reached = stopping_at(None)
