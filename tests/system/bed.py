@@ -29,11 +29,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Bed:
     """A machine: off when made, so that files can be put in place; `boot` starts it, and leaving the block ends it."""
 
-    def __init__(self, root: Path, shared: Path) -> None:
-        """Set up its file system on top of ``root``. ``shared`` is an empty folder, seen inside as /shared."""
+    def __init__(self, root: Path, shared: Path, *layers: Path) -> None:
+        """Set up its file system on top of ``root``, and of the layers above it, the topmost first. ``shared`` is an
+        empty folder, seen inside as /shared."""
         self._cgroup = _own_cgroup(f"fwguardd-bed-{os.getpid()}-{time.monotonic_ns()}")
         join = f'echo $$ >"{self._cgroup}/cgroup.procs"; exec "$@"'
-        machine = [sys.executable, "-I", "-S", str(MACHINE), str(root), str(shared)]
+        machine = [sys.executable, "-I", "-S", str(MACHINE), ":".join(map(str, (*layers, root))), str(shared)]
         self._console = (shared / "console").open("wb")
         self._machine = subprocess.Popen(
             ["sh", "-c", join, "sh", "unshare", "--mount", "--propagation", "private", "--", *machine],
@@ -46,6 +47,11 @@ class Bed:
             self._said("ready")
         self.tree = Path(f"/proc/{self._machine.pid}/root{shared}/machine/root")
         self.leader = 0
+
+    @property
+    def written(self) -> Path:
+        """What was written on its disk: a layer for other beds with the same root."""
+        return self.tree.with_name("upper")
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.netns.namespaces import OUTSIDE, SYSCTL
 from tests.scale import SCALE
 from tests.system.bed import Bed, Guarded
-from tests.system.packaged import built_package
+from tests.system.installed import installed_layer
 from tests.system.roots import pristine_root
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ if SCALE != "long":
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A bed with fwguardd installed as its package would, not yet booted: nothing is enabled or started."""
-    with Bed(pristine_root(), tmp_path_factory.mktemp("bed")) as bed:
-        shutil.copyfile(built_package(), bed.file("/var/tmp/fwguardd.deb"))
-        bed.prepare("dpkg --install /var/tmp/fwguardd.deb")
+    with Bed(pristine_root(), tmp_path_factory.mktemp("bed"), installed_layer()) as bed:
         yield bed
 
 

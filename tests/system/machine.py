@@ -2,9 +2,10 @@
 
     machine.py ROOT SHARED
 
-ROOT is the lower layer of an overlay whose upper layer is a tmpfs: all that is written lives as long as this process,
-over reboots too. SHARED is a directory that both sides see. Says "ready" when the file system is there, waits for a
-line, then says "booted PID" for each boot. Ends when systemd powers off, or when its standard input is closed.
+ROOT is the lower layer of an overlay, or several with colons between them. Its upper layer is a tmpfs: all that is
+written lives as long as this process, over reboots too. SHARED is a directory that both sides see. Says "ready" when
+the file system is there, waits for a line, then says "booted PID" for each boot. Ends when systemd powers off, or when
+its standard input is closed.
 """
 
 from __future__ import annotations
