@@ -11,6 +11,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
+from fwguardd.errors import failure_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,9 +47,9 @@ def in_thread(work: Callable[[], _Result]) -> Future[_Result]:
 
 def finish(future: Future[_Result], work: Callable[[], _Result]) -> None:
     """Do some work, and give its result or its error to whoever asks the future for it."""
-    try:
-        result = work()
-    except BaseException as error:  # noqa: BLE001 - it is raised again where the result is asked for.
-        future.set_exception(error)
+    results: list[_Result] = []
+    failure = failure_of(lambda: results.append(work()))
+    if failure is None:
+        future.set_result(results[0])
     else:
-        future.set_result(result)
+        future.set_exception(failure)

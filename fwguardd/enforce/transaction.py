@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.look import Kernel, Look, look_at, look_before_write, look_of
+from fwguardd.errors import failure_of
 from fwguardd.kernel.iptables import (
     IptablesNotPermittedError,
     KernelBusyError,
@@ -132,26 +133,14 @@ def put_in_force(
             return Unchanged()
         preserve = preserve.with_theirs(before.live, before.own)
         with reserve_for_undo() as reserve:
-            failure = _failure_of(lambda: _write_and_verify(kernel, before, preserve))
+            # A defect, or a lack of memory, in the middle of a write must not leave one family new and the other old.
+            failure = failure_of(lambda: _write_and_verify(kernel, before, preserve))
             if isinstance(failure, _LookFailedError):
                 return Unverified(before.changes(), str(failure))
             if failure is not None:
                 reserve.give_back()
                 _undo(kernel, before, preserve, failure)
     return Applied(before.changes())
-
-
-def _failure_of(step: Callable[[], None]) -> BaseException | None:
-    """What a step of a transaction raised, whatever that is; None where it succeeded.
-
-    It catches everything: a defect, or a lack of memory, in the middle of a write must not leave one family new and the
-    other old. What it caught is raised again after the undo.
-    """
-    try:
-        step()
-    except BaseException as failure:  # noqa: BLE001 - see above.
-        return failure
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +256,12 @@ def _undo(kernel: Kernel, before: Look, preserve: Preserve, failure: BaseExcepti
     """Bring back what the written tables held before. Always raises: a defect itself, once it is undone."""
     earlier = Canonical.from_kernel(before.own, before.wanted).rulesets
     preserve = preserve.owning(before.wanted)
-    second = _failure_of(lambda: _restore(kernel, earlier, preserve))
+    second = failure_of(lambda: _restore(kernel, earlier, preserve))
     for wait in RETRY_WAITS:
         if second is None or isinstance(second.__cause__ or second, KernelStarvedError):
             break
         time.sleep(wait)
-        second = _failure_of(lambda: _restore(kernel, earlier, preserve))
+        second = failure_of(lambda: _restore(kernel, earlier, preserve))
     if second is None:
         if isinstance(failure, KernelError):
             raise RolledBackError(str(failure)) from failure
