@@ -22,7 +22,7 @@ from fwguardd.enforce.context import Broken, Done, nobody, to_look_at, unfinishe
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.reports import report_boot
-from fwguardd.enforce.schedule import Due, Schedule, Unfinished
+from fwguardd.enforce.schedule import MAY_BE_KNOWN, Due, Schedule, Unfinished
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.event_loop import asyncio
@@ -199,10 +199,10 @@ class Daemon:
         elif due is not None:
             watch.renew()
             self._control.renew()
-            await self._pass(due.value, look_only=due in {Due.NOTICE, Due.TIMER})
+            await self._pass(due.value, look_only=due in {Due.NOTICE, Due.AGAIN, Due.TIMER})
 
     async def _pass(self, cause: str, *, look_only: bool = False) -> None:
-        self._timetable.pass_begins(time.monotonic(), look_only=look_only)
+        self._timetable.pass_begins(time.monotonic(), look_only=look_only, may_be_known=cause in MAY_BE_KNOWN)
         report = await self._supervisor.run_pass(cause, self._authors(), look_only=look_only)
         outcome = report.outcome
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:

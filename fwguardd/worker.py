@@ -136,8 +136,8 @@ class Worker:
 
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
         """A pass; but first a revision that was not confirmed in time is undone. A pass that the timer causes checks
-        what was rehearsed in parts since the last one."""
-        if request.why.cause == Due.TIMER.value and self._lines.is_unchecked:
+        what was rehearsed in parts since the last one, and so does one that looks again after a write."""
+        if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_unchecked:
             self._keep_guarded(
                 self._guarded("a whole rehearsal", lambda: check_lines(self._context(orders), self._state, self._lines))
             )

@@ -43,7 +43,7 @@ from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import listed, load_failed, pass_failed
 from fwguardd.enforce.rule_files import Snapshot, take_snapshot
-from fwguardd.enforce.schedule import Due
+from fwguardd.enforce.schedule import MAY_BE_KNOWN, Due
 from fwguardd.enforce.state import RefusedFiles, State
 from fwguardd.enforce.unknown import UnknownState
 from fwguardd.enforce.validate import Invalid
@@ -228,8 +228,7 @@ def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: 
     state = _reverted(context, state, snapshot, current)
     if snapshot.digest == current.digest:
         state = replace(state, blocked="")
-    anew = request.why.cause not in (Due.CHANGE.value, Due.NOTICE.value)
-    outcome = enforce(context, state, request.authors, anew=anew)
+    outcome = enforce(context, state, request.authors, anew=request.why.cause not in MAY_BE_KNOWN)
     if request.why.cause == STARTED and isinstance(outcome, Done):
         _report_unchanged(context, outcome, current)
     return outcome

@@ -69,7 +69,12 @@ class Due(Enum):
     CHANGE = "change"
     RETRY = "retry"
     NOTICE = "notice"
+    AGAIN = "after a write"
     TIMER = "timer"
+
+
+MAY_BE_KNOWN = frozenset({Due.CHANGE.value, Due.NOTICE.value, Due.AGAIN.value})
+"""Causes of passes in which the kernel is not read where it is certain what it holds. They do not put off the timer."""
 
 
 class Unfinished(Enum):
@@ -102,7 +107,8 @@ class Schedule:
         self.set_durations(settle, settle_max, interval)
         self._first_notice: float | None = None
         self._last_notice = 0.0
-        self._next_look = 0.0
+        self._next_look: float | None = 0.0
+        self._look_again: float | None = None
         self._looks_left: tuple[float, ...] = ()
         self._retry_wait = FIRST_RETRY / 2
         self._retry_at: float | None = None
@@ -141,14 +147,16 @@ class Schedule:
         """The changes until now are being validated ahead."""
         self._validated = True
 
-    def pass_begins(self, now: float, *, look_only: bool = False) -> None:
+    def pass_begins(self, now: float, *, look_only: bool = False, may_be_known: bool = False) -> None:
         """A pass begins. It covers all changes of the files until now, and is a retry, unless it only looks at the
-        kernel."""
+        kernel. One that may not read it, because it ``may_be_known`` what it holds, does not put off the timer."""
         if not look_only:
             self._first_notice = None
             self._retry_at = None
         self._kernel_pass_at = None
-        self._began, self._look_only = now, look_only
+        self._began, self._look_only, self._look_again = now, look_only, None
+        if not may_be_known:
+            self._next_look = None
 
     def pass_ended(self, now: float, *, wrote: bool, again: frozenset[Unfinished], undo: bool = False) -> None:
         """A pass ended.
@@ -158,16 +166,16 @@ class Schedule:
         """
         if wrote:
             self._looks_left = LOOK_AGAIN
-        wait = self._interval
         if self._looks_left:
             wait, *left = self._looks_left
-            self._looks_left = tuple(left)
+            self._looks_left, self._look_again = tuple(left), now + min(wait, self._interval)
         self._spent = max(0.0, self._spent - LOOK_SHARE * (now - max(self._ended, 0.0)))
         if self._look_only and not wrote:
             self._spent += now - self._began
         self._ended, self._look_only = now, False
         self._wait_for_pause = Unfinished.UNVERIFIED in again
-        self._next_look = now + min(wait, self._interval)
+        if self._next_look is None:
+            self._next_look = now + self._interval
         longest = LONGEST_RETRY
         if undo:
             longest = LONGEST_UNDO_RETRY
@@ -212,6 +220,7 @@ class Schedule:
             (Due.RETRY, self._retry_at),
             (Due.NOTICE, self._kernel_pass_at),
             (Due.VALIDATE_AHEAD, self._quiet_at()),
+            (Due.AGAIN, self._look_again),
             (Due.TIMER, self._next_look),
         )
 

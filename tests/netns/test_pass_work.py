@@ -262,3 +262,20 @@ def test_drift_that_is_left_alone_is_looked_at_behind_its_notice(bench: Bench) -
     subprocess.run(["iptables-nft", "-D", "INPUT", "3"], check=True)
     assert isinstance(bench.run(Due.NOTICE), Done)
     assert bench.names == ["drift.detected", "drift.detected", "daemon.fault"]
+
+
+@nft_only
+def test_a_look_soon_after_a_write_reads_nothing_if_nobody_has_written(
+    bench: Bench, saved: Callable[[], dict[str, list[str]]]
+) -> None:
+    """A program that undoes a write is found by the number of commits; what it has done is read, and repaired."""
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    assert isinstance(bench.run(), Done)
+    before = saved()
+    assert isinstance(bench.run(Due.AGAIN), Done)
+    bench.run(Due.AGAIN)
+    assert (bench.looks, bench.names) == (0, [])
+    subprocess.run(["iptables-nft", "-I", "INPUT", "-j", "ACCEPT"], check=True)
+    assert isinstance(bench.run(Due.AGAIN), Done)
+    assert bench.names == ["drift.detected", "drift.repaired"]
+    assert saved() == before

@@ -8,6 +8,7 @@ from fwguardd.enforce.schedule import (
     LONGEST_RETRY,
     LONGEST_UNDO_RETRY,
     LOOK_SHARE,
+    MAY_BE_KNOWN,
     NOTICE_GAP,
     PAUSE,
     Due,
@@ -61,17 +62,30 @@ def test_the_files_are_judged_ahead_once_in_each_quiet() -> None:
 
 
 def test_after_a_write_it_looks_again_soon() -> None:
-    """After a write the kernel is looked at after 1, 2 and 4 seconds, then once in an interval."""
+    """After a write the kernel is looked at after 1, 2 and 4 seconds, then by the timer, which they do not put off:
+    where nobody has written since the last look, they read nothing."""
     timetable = _after_a_pass(wrote=True)
     waits = []
     now = 100.0
-    for _ in range(4):
+    for due in (Due.AGAIN, Due.AGAIN, Due.AGAIN, Due.TIMER):
         waits.append(timetable.wait(now))
         now += waits[-1]
-        assert timetable.due(now) is Due.TIMER
-        timetable.pass_begins(now)
+        assert timetable.due(now) is due
+        timetable.pass_begins(now, may_be_known=due.value in MAY_BE_KNOWN)
         timetable.pass_ended(now, wrote=False, again=NOTHING)
-    assert waits == [1.0, 2.0, 4.0, 60.0]
+    assert waits == [1.0, 2.0, 4.0, 53.0]
+    assert timetable.wait(now) == 60.0
+
+
+def test_notices_do_not_put_off_the_timer() -> None:
+    """However often other programs change what is known from notices, the kernel is read once in an interval."""
+    timetable = _after_a_pass(wrote=False)
+    for second in range(60):
+        timetable.kernel_changed(100.0 + second)
+        timetable.pass_begins(100.0 + second, look_only=True, may_be_known=True)
+        timetable.pass_ended(100.0 + second, wrote=False, again=NOTHING)
+    assert timetable.due(159.9) is None
+    assert timetable.due(160.0) is Due.TIMER
 
 
 def test_failures_that_may_pass_are_tried_again_with_growing_waits() -> None:
