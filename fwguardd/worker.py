@@ -65,6 +65,7 @@ from fwguardd.proving import MarkingBeds, prover_of
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
+from fwguardd.store.before_load import BeforeLoad
 from fwguardd.worker_report import Opened, Orders, Report
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ class Worker:
             kernel_changed=self._signals.kernel_changed,
             drift_interval=orders.settings.drift_interval,
             track_connections=track_live_connections,
+            before_load=BeforeLoad(orders.settings.runtime_dir),
         )
 
     def _act(self, what: str, orders: Orders, step: Step, cause: str = "") -> Report:

@@ -11,6 +11,7 @@ from fwguardd.enforce.confirmation import CHANGED, RELOAD, Promise, after_the_lo
 from fwguardd.enforce.context import Context, Done, Outcome, loaded_before, still_in_force
 from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.interrupted import put_recoverably
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import look_of
 from fwguardd.enforce.others import Newcomers, record, without_removed
@@ -26,7 +27,7 @@ from fwguardd.enforce.reports import (
 )
 from fwguardd.enforce.state import InForce, State
 from fwguardd.enforce.tracking import track_before
-from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified, put_in_force
+from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
@@ -105,7 +106,7 @@ def apply_files(
     preserve = context.preserve.owning(loaded_before(state.in_force))
     drift = _DriftBefore(context, state, authors, preserve)
     try:
-        outcome = put_in_force(context.kernel, new.canonical, preserve, release, drift)
+        outcome = put_recoverably(context, state, new.canonical, preserve, release, drift)
     except LOAD_ERRORS as error:
         _forget_attempt(context, drift.state, error)
         return load_failed(context, drift.state, error)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Family, Findings, Ruleset
     from fwguardd.ruleset.preserve import Preserve
+    from fwguardd.store.before_load import BeforeLoad
     from fwguardd.store.revisions import RevisionStore
 
 
@@ -108,7 +109,7 @@ class Context:
     before they are loaded; with None nothing is sent. ``kernel_changed`` is set at each notice of a change by another
     program. ``drift_interval`` is the longest time in seconds between two comparisons of the kernel.
     ``track_connections`` has the kernel track the connections that exist, as rules that are about to be loaded need it;
-    it raises OSError.
+    it raises OSError. ``before_load`` keeps what the kernel held before a load, where no revision says it.
     """
 
     rules_dir: Path
@@ -132,6 +133,7 @@ class Context:
     kernel_changed: Event = field(default_factory=Event)
     drift_interval: float = 60.0
     track_connections: Callable[[], int] = _nothing
+    before_load: BeforeLoad | None = None
 
     def by_now(self, authors: Authors) -> Authors:
         """The authors of a difference: these, with those noticed since; if there are none, those noticed late in the

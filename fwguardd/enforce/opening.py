@@ -80,6 +80,7 @@ def _put(context: Context, state: State, opened: InForce, why: Cause, *, for_boo
         state,
         in_force=opened,
         touched=Owned(),
+        interrupted=None,
         refused=None,
         blocked="",
         unrecorded=unrecorded,

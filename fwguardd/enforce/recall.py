@@ -13,9 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.enforce.before_load import recall_before_load
 from fwguardd.enforce.confirmation import INTERRUPTED, UNFINISHED, hold
 from fwguardd.enforce.earlier import files_before_opening
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.interrupted import undo_interrupted
 from fwguardd.enforce.record import (
     Cause,
     earlier_revision,
@@ -48,20 +50,23 @@ def recall(context: Context) -> State:
 
     With another tool or kernel the files are validated again, since what these accept may differ.
     """
-    touched, others = context.store.touched(), context.store.others()
-    return _read(context, State(touched=touched, unknown=frozenset(UnknownState), others=others))
+    touched, others, interrupted = context.store.touched(), context.store.others(), recall_before_load(context)
+    return _read(
+        context, State(touched=touched, unknown=frozenset(UnknownState), others=others, interrupted=interrupted)
+    )
 
 
 def recall_again(context: Context, state: State) -> State:
     """The state after another try to read what could not be read before; to be called before each step.
 
-    Where the newest revision still cannot be read, what the kernel holds is kept in its place.
+    Where the newest revision still cannot be read, what the kernel holds is kept in its place. A load that did not end
+    is undone.
     """
     if state.unknown:
         state = _read(context, state)
     if UnknownState.REVISION in state.unknown:
         state = _keep_kernel(context, state)
-    return state
+    return undo_interrupted(context, state)
 
 
 def _read(context: Context, state: State) -> State:
@@ -198,9 +203,11 @@ def _read_held(context: Context, state: State) -> State:
 
 
 def _with_interrupted(context: Context, state: State, held: HeldFiles) -> State:
-    """The state after a rollback during which fwguardd ended: what its load left, if it was not recorded, is undone,
-    also where everything is accepted."""
+    """The state after a rollback during which fwguardd ended: what its load left, if it was not recorded, is undone.
+    Where everything is accepted, `undo_interrupted` does that."""
     state = hold(context, state, held.digest, f"{held.reason} by the end of fwguardd")
+    if state.is_open:
+        return state
     return replace(state, unverified=UnverifiedState.UNDO, unverified_why=held.reason)
 
 

@@ -185,7 +185,7 @@ def reload_files(
     anew = replace(armed.to_validate_again(), held=None)
     outcome = _validate_and_apply(context, anew, snapshot, request)
     if isinstance(outcome, Failed):
-        outcome = replace(outcome, state=_state_before(armed, outcome.state, snapshot.digest))
+        outcome = replace(outcome, state=armed.after_failure(outcome.state, snapshot.digest))
     if isinstance(outcome, Done) or armed.held is None:
         return outcome
     return replace(outcome, state=_still_held(context, outcome.state, armed.held, confirm_within))
@@ -197,27 +197,6 @@ def _still_held(context: Context, state: State, held: HeldFiles, confirm_within:
         return replace(state, held=held)
     # The reason of a failure is in its event and in the answer to the reload.
     return hold(context, state, held.digest, "a reload to be confirmed failed")
-
-
-def _state_before(state: State, left: State, digest: str) -> State:
-    """The state before a reload of files with this digest that failed, with what the failure left."""
-    blocked = left.blocked
-    if state.knows(digest):
-        blocked = ""
-    return replace(
-        state,
-        touched=left.touched,
-        unverified=left.unverified,
-        unverified_why=left.unverified_why,
-        drift=left.drift,
-        compared=left.compared,
-        differs_since=left.differs_since,
-        repair_failure=left.repair_failure,
-        emergency=left.emergency,
-        blocked=blocked,
-        others=left.others,
-        held=left.held or state.held,
-    )
 
 
 def _enforce_known(context: Context, state: State, snapshot: Snapshot, request: PassRequest) -> Outcome:

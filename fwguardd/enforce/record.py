@@ -83,6 +83,14 @@ def end(context: Context) -> None:
     if context.store.touched():
         with store_errors_reported(context):
             context.store.touch(Owned())
+    forget_before_load(context)
+
+
+def forget_before_load(context: Context) -> None:
+    """Keep no longer what the kernel held before a load. A note that stays is replaced by the next load."""
+    if context.before_load is not None:
+        with contextlib.suppress(OSError):
+            context.before_load.forget()
 
 
 def in_force_of(revision: Revision) -> InForce:

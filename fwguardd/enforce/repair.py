@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from fwguardd import events
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.interrupted import put_recoverably
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import known_look, look_at, look_of
 from fwguardd.enforce.others import recognize, record
-from fwguardd.enforce.record import Cause, end
+from fwguardd.enforce.record import Cause, end, forget_before_load
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
     load_failed,
@@ -51,6 +52,8 @@ def enforce(context: Context, state: State, authors: Authors, *, anew: bool = Tr
     that it holds what the last look has shown.
     """
     in_force = state.in_force
+    if state.interrupted is not None:
+        return Failed(state, state.unverified_why, retry=True)
     if in_force is None:
         return _with_nothing_in_force(context, replace(state, unverified=None))
     if state.is_open and state.unverified is None:
@@ -186,13 +189,14 @@ def repair(context: Context, state: State, in_force: InForce, authors: Authors =
     if state.emergency:
         release = state.release(in_force.owned)
     try:
-        outcome = put_in_force(context.kernel, in_force.canonical, context.preserve, release)
+        outcome = put_recoverably(context, state, in_force.canonical, context.preserve, release)
     except RolledBackError as error:
         return _repair_refused(context, state, in_force, error, authors)
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
+    forget_before_load(context)
     return _repaired(context, state, in_force, outcome, authors)
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.enforce.before_load import recall_before_load
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
@@ -127,7 +128,8 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         context.emit(events.BROKEN, message, revision=state.revision, state=state.kernel_state.value)
         return Broken(state, message)
     if isinstance(error, UndoDelayedError):
-        state = replace(state, touched=state.touched | context.store.touched())
+        touched, interrupted = state.touched | context.store.touched(), recall_before_load(context)
+        state = replace(state, touched=touched, interrupted=interrupted)
         state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
         return Failed(state, str(error), retry=True)
     message = f"nothing was changed: {error}. {still_in_force(state)}"
@@ -259,6 +261,8 @@ def after_boot(path: Path, state: State) -> State:
     report = read_boot_report(path)
     if report is None or state.is_open:
         return state
+    if report.emergency and state.unverified is UnverifiedState.UNDO and state.interrupted is None:
+        state = replace(state, unverified=None, unverified_why="")  # A rollback that had loaded nothing yet.
     return replace(state, emergency=report.emergency)
 
 

@@ -26,6 +26,7 @@ from fwguardd.enforce.context import (
 from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.file_changes import changes_between
 from fwguardd.enforce.found import found_in_kernel
+from fwguardd.enforce.interrupted import put_recoverably
 from fwguardd.enforce.others import Newcomers
 from fwguardd.enforce.record import (
     Cause,
@@ -41,7 +42,7 @@ from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import EMERGENCY_CAUSE, State
-from fwguardd.enforce.transaction import RolledBackError, Unchanged, put_in_force
+from fwguardd.enforce.transaction import RolledBackError, Unchanged
 from fwguardd.enforce.unknown import UnknownState
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -293,7 +294,8 @@ def put_recorded(
     preserve = context.preserve.owning(loaded_before(state.in_force))
     newcomers = Newcomers(context, state, preserve)
     try:
-        applied = put_in_force(context.kernel, new.canonical, preserve, state.release(new.owned), newcomers)
+        release = state.release(new.owned)
+        applied = put_recoverably(context, state, new.canonical, preserve, release, newcomers)
     except RolledBackError as error:
         return _not_put(context, state, error)
     except LOAD_ERRORS as error:
@@ -304,6 +306,7 @@ def put_recorded(
     state = replace(
         state.seen((), time.time()),
         touched=Owned(),
+        interrupted=None,
         in_force=new,
         refused=None,
         blocked="",

@@ -106,6 +106,7 @@ class State:
     ``compared`` is when the kernel was compared last, and ``differs_since`` when drift was found first, in seconds
     since 1970. ``emergency`` says why the emergency set is loaded, "" if it is not. ``others`` are the rules of other
     programs in owned tables that are remembered. ``last_look`` is what the kernel held when it was compared last.
+    ``interrupted`` is what the kernel held before a load that did not end, and that is not undone yet.
     """
 
     in_force: InForce | None = None
@@ -126,6 +127,7 @@ class State:
     blocked: str = ""
     others: Others = ()
     last_look: Look | None = None
+    interrupted: InForce | None = None
 
     @property
     def owned(self) -> Owned:
@@ -181,6 +183,27 @@ class State:
         if not drift:
             return replace(self, drift=(), compared=now, differs_since=None, repair_failure="", emergency="")
         return replace(self, drift=drift, compared=now, differs_since=self.differs_since or now)
+
+    def after_failure(self, left: State, digest: str) -> State:
+        """The state before a reload of files with this digest that failed, with what the failure has left."""
+        blocked = left.blocked
+        if self.knows(digest):
+            blocked = ""
+        return replace(
+            self,
+            touched=left.touched,
+            interrupted=left.interrupted,
+            unverified=left.unverified,
+            unverified_why=left.unverified_why,
+            drift=left.drift,
+            compared=left.compared,
+            differs_since=left.differs_since,
+            repair_failure=left.repair_failure,
+            emergency=left.emergency,
+            blocked=blocked,
+            others=left.others,
+            held=left.held or self.held,
+        )
 
     @property
     def sentence(self) -> str:

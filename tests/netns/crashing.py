@@ -14,6 +14,7 @@ from fwguardd.enforce.context import Context, Done, Outcome, RecordedHost
 from fwguardd.enforce.recall import recall, recall_again
 from fwguardd.enforce.reconcile import STARTED, PassRequest, reconcile, reload_files
 from fwguardd.enforce.record import Cause
+from fwguardd.enforce.reports import after_boot
 from fwguardd.enforce.rollback import expire
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Validator
@@ -23,6 +24,7 @@ from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.preserve import Preserve
+from fwguardd.store.before_load import BeforeLoad
 from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import UnreadableNote
 from fwguardd.store.revisions import HeldFiles, PendingConfirmation, RevisionStore
@@ -32,6 +34,7 @@ from tests.waiting import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fwguardd.enforce.state import State
     from fwguardd.events import EventKind
     from fwguardd.kernel.rehearsal import RehearsalRefused
     from fwguardd.ruleset.canonical import Canonical
@@ -118,8 +121,9 @@ class Bench:
     """A rules directory and a state directory, which processes that are killed work on one after the other."""
 
     def __init__(self, folder: Path, backend: str) -> None:
-        self.rules, self.state = folder / "rules", folder / "state"
+        self.rules, self.state, self.run = folder / "rules", folder / "state", folder / "run"
         self.rules.mkdir()
+        self.run.mkdir()
         self.backend = Backend(backend)
         self.emitted: list[str] = []
         self.pool = NamespacePool()
@@ -150,9 +154,11 @@ class Bench:
         if tripwire is not None:
             kernel, tripwire.armed = TrippedKernel(self.backend, tripwire), True
         nobody = Preserve.from_patterns([])
+        note = BeforeLoad(self.run)
         return Context(
-            self.rules, self._validator, kernel, nobody, repair=True, store=store, host=self.host, emit=self._emit
-        )
+            self.rules, self._validator, kernel, nobody, repair=True, store=store, host=self.host, emit=self._emit,
+            before_load=note,
+        )  # fmt: skip
 
     def _emit(self, kind: EventKind, _message: str, /, **_fields: Any) -> None:
         self.emitted.append(kind.name)
@@ -200,20 +206,28 @@ def put(folder: Path, files: dict[str, str]) -> None:
             path.unlink()
 
 
+def recalled(context: Context) -> State:
+    """What a daemon that starts now goes on with."""
+    state = recall(context)
+    if context.before_load is not None:
+        state = after_boot(context.before_load.path.with_name("boot"), state)
+    return recall_again(context, state)
+
+
 def start(context: Context) -> Outcome:
     """The first pass of a daemon."""
-    state = recall_again(context, recall(context))
+    state = recalled(context)
     return expire(context, state) or reconcile(context, state, PassRequest(Cause(STARTED)))
 
 
 def change(context: Context) -> Outcome:
     """The pass after a change."""
-    return reconcile(context, recall_again(context, recall(context)), PassRequest(Cause(CHANGED)))
+    return reconcile(context, recalled(context), PassRequest(Cause(CHANGED)))
 
 
 def reload_to_confirm(context: Context, seconds: float = CONFIRM) -> Outcome:
     """The pass of ``reload --confirm``."""
-    return reload_files(context, recall_again(context, recall(context)), Cause("reload", "somebody"), seconds)
+    return reload_files(context, recalled(context), Cause("reload", "somebody"), seconds)
 
 
 def pending_in(state: Path) -> PendingConfirmation | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -66,11 +67,12 @@ def loaded(backend: str) -> Loaded:
     return found
 
 
-def canonical(backend: str, texts: dict[str, str]) -> Loaded:
-    """What iptables-save prints once these texts were loaded: in a namespace of its own, with the ipset."""
+@cache
+def canonical(backend: str, texts: tuple[tuple[str, str], ...]) -> Loaded:
+    """What iptables-save prints once these texts were loaded, by family: in a namespace of its own, with the ipset."""
     with fresh_namespace():
         subprocess.run(CREATE_SET.split(), check=True)
-        for family, text in texts.items():
+        for family, text in texts:
             argv = [f"{PROGRAMS[family]}-{backend}-restore", "-w", "60"]
             subprocess.run(argv, input=text, text=True, check=True)
         return loaded(backend)
@@ -83,7 +85,8 @@ class Model:
     ``in_force`` are the rules that were accepted last, None before any were. ``left`` is what another program left
     while repairs are paused or fail. ``known`` are the rules of each revision that was in force at a quiet moment;
     None stands for an open one. ``readable`` says whether the kernel can be read, ``added`` is the port of a rule of
-    another program that stays, and ``undecided`` says whether an administrator has to decide about it.
+    another program that stays, and ``undecided`` says whether an administrator has to decide about it. ``by_hand`` is a
+    rule that somebody has added while everything is accepted.
     """
 
     backend: str
@@ -98,6 +101,7 @@ class Model:
     readable: bool = True
     added: int | None = None
     undecided: bool = False
+    by_hand: str | None = None
     known: dict[int, Rules | None] = field(default_factory=dict)
 
     def loadable(self, rules: Rules | None) -> bool:
@@ -118,7 +122,7 @@ class Model:
 
     def puts(self, rules: Rules | None) -> None:
         """These rules are put in force as a whole; None opens the firewall."""
-        self.is_open, self.emergency, self.left = rules is None, False, None
+        self.is_open, self.emergency, self.left, self.by_hand = rules is None, False, None, None
         if rules is not None:
             self.in_force = rules
 
@@ -166,11 +170,14 @@ class Model:
         """What the kernel should hold."""
         if self.emergency:
             names = {"ipv4": "emergency.v4.rules", "ipv6": "emergency.v6.rules"}
-            return canonical(self.backend, {family: (EMERGENCY / name).read_text() for family, name in names.items()})
+            texts = tuple((family, (EMERGENCY / name).read_text()) for family, name in names.items())
+            return canonical(self.backend, texts)
+        if self.is_open and self.by_hand is not None:
+            return canonical(self.backend, (("ipv4", f"*filter\n{self.by_hand}\nCOMMIT\n"),))
         if self.is_open or (self.in_force is None and self.left is None):
             return NOTHING
         if self.left is not None or self.in_force is None:
             return self.left or NOTHING
         without_set = not self.loadable(self.in_force)
-        texts = {family: self.in_force.restore_text(family, without_set=without_set) for family in PROGRAMS}
+        texts = tuple((family, self.in_force.restore_text(family, without_set=without_set)) for family in PROGRAMS)
         return canonical(self.backend, texts)

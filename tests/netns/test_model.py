@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +33,7 @@ SEQUENCES: Final = scaled(gate=6, long=150)
 ACTIONS: Final = scaled(gate=3, long=12)
 """In each sequence."""
 
-SETTINGS: Final = "settle: 50ms\ndrift_interval: 1s\n"
+SETTINGS: Final = "settle: 50ms\ndrift_interval: 250ms\n"
 
 FAILS: Final = """#!/bin/sh
 flag={folder}/${{0##*-}}-fails
@@ -42,6 +43,9 @@ exec /usr/sbin/{name} "$@"
 """A program that fails in one network namespace while a file names that namespace."""
 
 KINDS: Final = Path(__file__).with_name("author_kinds.py")
+
+ADDED: Final = "ipv4 filter -A INPUT -p udp -m udp --dport {port} -j ACCEPT"
+"""A rule that another program adds, as events name it."""
 
 MEASURED: Final = frozenset({"in-force", "drifted"})
 """States that are the result of a comparison."""
@@ -53,6 +57,7 @@ class Sequence:
     def __init__(self, folder: Path, backend: str, chance: random.Random) -> None:
         self._folder, self._backend, self._chance = folder, backend, chance
         self.done: list[str] = []
+        self.kinds: Counter[str] = Counter()
         self._port = 1000
         # With keep-services, what a service adds stays, and so does what an unknown process adds.
         self._foreign = chance.choice(["remove", "keep-services"])
@@ -96,9 +101,12 @@ class Sequence:
             self._change_of_the_set, self._kill, self._restart, self._boot, self._open, self._open_for, self._rollback,
             self._rollback, self._reload, self._reload, self._confirm, self._expire, self._pause, self._fail_to_load,
             self._fail_to_read, self._add_rule, self._fight, self._kill_in_rollback,
+            self._kill_in_reload, self._add_while_open,
         ]  # fmt: skip
         chosen = self._chance.choice(actions)
-        self._settle(chosen())
+        what = chosen()
+        self.kinds["nothing" if what == "nothing" else chosen.__name__.strip("_")] += 1
+        self._settle(what)
 
     # What is done. Each returns a word for the list, and leaves the model as the daemon should be after it.
 
@@ -187,6 +195,7 @@ class Sequence:
         if self.model.has_set and self._chance.random() < 0.5:
             self._run(f"ipset destroy {SET}")
             self.model.has_set = False
+        self.model.by_hand = None
         argv = [str(ROOT / "packaging" / "fwguardd-boot"), "--state-dir", str(self._folder / "state")]
         argv += ["--runtime-dir", str(self._folder / "run"), "--emergency-dir", str(ROOT / "packaging" / "emergency")]
         subprocess.run(argv, check=False, capture_output=True)
@@ -317,7 +326,7 @@ class Sequence:
             process.stdin.write(f"*filter\n-A INPUT -p udp --dport {self._port} -j ACCEPT\nCOMMIT\n")
             process.stdin.flush()  # It commits now, and can be looked at until its input ends.
             if known:
-                self._daemon.event("drift.kept")
+                self._daemon.event("drift.kept", others=[ADDED.format(port=self._port)])
             process.stdin.close()
         self._settle(f"another program adds a rule, known: {known}")
         (self._folder / "kind").write_text("unknown")
@@ -359,7 +368,26 @@ class Sequence:
             return "nothing"
         before = self._ask("status")["in_force"]["revision"]
         number = self._chance.choice(sorted(self.model.known))
-        asking = threading.Thread(target=self._ask_until_the_end, args=("rollback", number))
+        status = self._killed_while("rollback", revision=number)
+        if status["in_force"]["revision"] != before and status["in_force"]["cause"].startswith("rollback"):
+            assert status["held"] is not None, status
+            self.model.puts(self.model.known[number])
+        self._take_held(status)
+        return f"rollback {number}, kill"
+
+    def _kill_in_reload(self) -> str:
+        """The daemon is killed at any instant of a reload: the files are in force, or what was in force before is."""
+        before = self._ask("status")["in_force"]
+        status = self._killed_while("reload")
+        now = status["in_force"]
+        if now is not None and (before is None or now["revision"] != before["revision"]):
+            self.model.puts(self.model.directory)
+        self._take_held(status)
+        return "reload, kill"
+
+    def _killed_while(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Kill the daemon at any instant of a verb, and start it again; the status after its first pass."""
+        asking = threading.Thread(target=self._ask_until_the_end, args=(verb,), kwargs=arguments)
         asking.start()
         time.sleep(self._chance.random() * 0.3)
         kill(self._daemon.process.pid, with_children=self._chance.random() < 0.5)
@@ -369,14 +397,22 @@ class Sequence:
         self.model.is_open = was_open
         wait_until(self._answers, "the daemon", pause=0.05)
         self._ask("drift")
-        status = self._ask("status")
-        if status["in_force"]["revision"] != before and status["in_force"]["cause"].startswith("rollback"):
-            assert status["held"] is not None, status
-            self.model.puts(self.model.known[number])
+        return self._ask("status")
+
+    def _take_held(self, status: dict[str, Any]) -> None:
+        """After a kill: files are held or not, whichever it was; those that are not are applied."""
         self.model.held = status["held"] is not None or self.model.is_open
         if not self.model.is_open:
             self.model.files_changed()
-        return f"rollback {number}, kill"
+
+    def _add_while_open(self) -> str:
+        """While everything is accepted, somebody adds a rule by hand, which stays until other rules are loaded."""
+        if not self.model.is_open or self.model.by_hand is not None:
+            return "nothing"
+        self._port += 1
+        self.model.by_hand = f"-A OUTPUT -p udp --dport {self._port} -j RETURN"
+        self._run(f"iptables-{self._backend} -w 60 {self.model.by_hand}")
+        return "a rule by hand, while open"
 
     def _answers(self) -> bool:
         try:
@@ -385,9 +421,9 @@ class Sequence:
             return False
         return True
 
-    def _ask_until_the_end(self, verb: str, number: int) -> None:
+    def _ask_until_the_end(self, verb: str, **arguments: Any) -> None:
         with contextlib.suppress(DaemonUnreachableError, RequestRefusedError):
-            self._ask(verb, revision=number)
+            self._ask(verb, **arguments)
 
     # How it is done.
 
@@ -445,15 +481,20 @@ class Sequence:
 def test_status_says_what_the_kernel_holds(tmp_path: Path, backend: str, seed: int) -> None:
     """After edits, changes by other programs, missing sets, loads that fail, kills, restarts, boots, open, rollback,
     confirm and pause, in any order: the state and the kernel are those of the model."""
+    moments, kinds = 0, Counter[str]()
     for number in range(SEQUENCES):
         folder = tmp_path / str(number)
         folder.mkdir()
         chance = random.Random(f"{seed} {backend} {number}")
         with fresh_namespace():
-            _sequence(folder, backend, chance)
+            sequence = _sequence(folder, backend, chance)
+        moments += len(sequence.done)
+        kinds += sequence.kinds
+    print(f"{backend}: {SEQUENCES} sequences, {moments} quiet moments compared, actions: {dict(kinds.most_common())}")
 
 
-def _sequence(folder: Path, backend: str, chance: random.Random) -> None:
+def _sequence(folder: Path, backend: str, chance: random.Random) -> Sequence:
+    """Go through one sequence; it is printed where it fails."""
     sequence = Sequence(folder, backend, chance)
     try:
         for _ in range(ACTIONS):
@@ -463,3 +504,4 @@ def _sequence(folder: Path, backend: str, chance: random.Random) -> None:
         raise
     finally:
         sequence.close()
+    return sequence

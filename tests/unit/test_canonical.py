@@ -22,7 +22,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fwguardd"
 CALLERS = {
     "Canonical.rehearsed": {"kernel/rehearsal.py", "enforce/known_lines.py _put_together"},
     "Canonical.from_revision": {"enforce/record.py in_force_of"},
-    "Canonical.from_kernel": {"enforce/found.py found_in_kernel", "enforce/transaction.py _undo"},
+    "Canonical.from_kernel": {
+        "enforce/before_load.py keep_before_load",
+        "enforce/found.py found_in_kernel",
+        "enforce/transaction.py _undo",
+    },
     "Canonical.emptied": {
         "enforce/opening.py open_firewall",
         "enforce/transaction.py _with_released",
