@@ -5,6 +5,8 @@ the packet, so legacy iptables traces it too. Only packets of the bed are traced
 of local sockets by their priority. What comes to the end of the last hook was accepted. It is dropped there, before
 anything receives it, before it is confirmed as a connection, and before it leaves the namespace.
 
+Where the kernel reports no trace, other chains log each packet at the start and at the end of the hooks.
+
 The numbers are those of linux/netfilter/nf_tables.h.
 """
 
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 TABLE: Final = "fwguard_bed"
 START, OUTPUT, BEFORE_ROUTING, LOCAL_END, OUT_END = "start", "output", "before-routing", "local-end", "out-end"
 """The chains: at the start of PREROUTING and of OUTPUT, at the end of PREROUTING, INPUT and POSTROUTING."""
+INPUT_START, FORWARD_START = "input-start", "forward-start"
+"""Two more where the chains log: at the start of INPUT and FORWARD."""
+BARRIER: Final = "barrier"
+"""The prefix with which the frame that is sent last is logged."""
 
 BARRIER_MAC: Final = b"\x02\xfa\0"
 PLAIN_MAC: Final = b"\x02\xfa\1"
@@ -52,9 +58,9 @@ _INGRESS: Final = 0
 _FIRST, _LAST = -(1 << 31), (1 << 31) - 3
 """The connection is confirmed at the last priority of all for IPv4 (NF_IP_PRI_CONNTRACK_CONFIRM), and at the one before
 it for IPv6 (ipv6_conntrack_ops in net/netfilter/nf_conntrack_proto.c)."""
-_PREROUTING, _INPUT, _OUTPUT, _POSTROUTING = 0, 1, 3, 4
+_PREROUTING, _INPUT, _FORWARD, _OUTPUT, _POSTROUTING = 0, 1, 2, 3, 4
 _DROP, _ACCEPT = 0, 1
-_NEWTABLE, _NEWCHAIN, _NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (0, 3, 6))
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (0, 2, 3, 6))
 _CHAINS: Final = (
     (START, _PREROUTING, _FIRST, _ACCEPT),
     (BEFORE_ROUTING, _PREROUTING, _LAST, _ACCEPT),
@@ -62,6 +68,16 @@ _CHAINS: Final = (
     (OUTPUT, _OUTPUT, _FIRST, _ACCEPT),
     (OUT_END, _POSTROUTING, _LAST, _DROP),
 )
+_LOGGING_CHAINS: Final = (
+    (START, _PREROUTING, _FIRST, _ACCEPT),
+    (BEFORE_ROUTING, _PREROUTING, _LAST, _ACCEPT),
+    (INPUT_START, _INPUT, _FIRST, _ACCEPT),
+    (LOCAL_END, _INPUT, _LAST, _DROP),
+    (FORWARD_START, _FORWARD, _FIRST, _ACCEPT),
+    (OUTPUT, _OUTPUT, _FIRST, _DROP),
+    (OUT_END, _POSTROUTING, _LAST, _DROP),
+)
+"""Of what this host sends, only packets of the bed come to the rules: an answer of REJECT would move counters too."""
 _REG: Final = 1
 _META_PRIORITY, _META_NFTRACE, _META_PKTTYPE = 2, 12, 19
 _NESTED: Final = 0x8000
@@ -70,6 +86,12 @@ _NESTED: Final = 0x8000
 def install_hooks() -> None:
     """Make the table in the network namespace of this process. Raises OSError."""
     _commit(_messages())
+
+
+def log_at_hooks(group: int) -> None:
+    """Replace the chains by such as log each packet to a group of nfnetlink_log, with the name of the chain as prefix:
+    where the kernel reports no trace. Raises OSError."""
+    _commit([(_DELTABLE, 0, _NFPROTO_INET, 0, _text(1, TABLE)), *_logging_messages(group)])
 
 
 def install_passage(device: str) -> None:
@@ -117,16 +139,33 @@ _END: Final = (NFNL_MSG_BATCH_END, NLM_F_ACK, socket.AF_UNSPEC, NFNL_SUBSYS_NFTA
 
 def _messages() -> Iterator[_Message]:
     """Type, flags, family, resource and content of each message of the transaction."""
+    yield from _table(_CHAINS)
+    yield _rule(START, _frames_from(BARRIER_MAC), _trace(), _ends(_DROP))
+    yield _rule(START, _frames_from(PLAIN_MAC), _trace(), _ends(_ACCEPT))
+    yield _rule(START, _frames_from(UNTRACKED_MAC), _trace(), _notrack(), _ends(_ACCEPT))
+    yield _rule(OUTPUT, _priority(PLAIN_PRIORITY), _trace(), _ends(_ACCEPT))
+    yield _rule(OUTPUT, _priority(UNTRACKED_PRIORITY), _trace(), _notrack(), _ends(_ACCEPT))
+
+
+def _logging_messages(group: int) -> Iterator[_Message]:
+    """The same where each chain logs."""
+    yield from _table(_LOGGING_CHAINS)
+    yield _rule(START, _frames_from(BARRIER_MAC), _log(group, BARRIER), _ends(_DROP))
+    yield _rule(START, _frames_from(PLAIN_MAC), _log(group, START), _ends(_ACCEPT))
+    yield _rule(START, _frames_from(UNTRACKED_MAC), _log(group, START), _notrack(), _ends(_ACCEPT))
+    yield _rule(OUTPUT, _priority(PLAIN_PRIORITY), _log(group, OUTPUT), _ends(_ACCEPT))
+    yield _rule(OUTPUT, _priority(UNTRACKED_PRIORITY), _log(group, OUTPUT), _notrack(), _ends(_ACCEPT))
+    for name in (BEFORE_ROUTING, INPUT_START, LOCAL_END, FORWARD_START, OUT_END):
+        yield _rule(name, _log(group, name))
+
+
+def _table(chains: Iterable[tuple[str, int, int, int]]) -> Iterator[_Message]:
+    """The table, and chains by name, hook, priority and policy."""
     yield _NEWTABLE, NLM_F_CREATE, _NFPROTO_INET, 0, _text(1, TABLE)
-    for name, hook, priority, policy in _CHAINS:
+    for name, hook, priority, policy in chains:
         place = _nested(4, attribute(1, struct.pack(">I", hook)) + attribute(2, struct.pack(">i", priority)))
         chain = _text(1, TABLE) + _text(3, name) + place + attribute(5, struct.pack(">I", policy)) + _text(7, "filter")
         yield _NEWCHAIN, NLM_F_CREATE, _NFPROTO_INET, 0, chain
-    yield _rule(START, _frames_from(BARRIER_MAC), _trace(), _ends(_DROP))
-    yield _rule(START, _frames_from(PLAIN_MAC), _trace(), _ends(_ACCEPT))
-    yield _rule(START, _frames_from(UNTRACKED_MAC), _trace(), _expression("notrack", b""), _ends(_ACCEPT))
-    yield _rule(OUTPUT, _priority(PLAIN_PRIORITY), _trace(), _ends(_ACCEPT))
-    yield _rule(OUTPUT, _priority(UNTRACKED_PRIORITY), _trace(), _expression("notrack", b""), _ends(_ACCEPT))
 
 
 def _rule(chain: str, *expressions: bytes) -> _Message:
@@ -156,6 +195,15 @@ def _equals(value: bytes) -> bytes:
 def _trace() -> bytes:
     """``meta nftrace set 1``."""
     return _load(b"\1") + _expression("meta", _number(2, _META_NFTRACE) + _number(3, _REG))
+
+
+def _log(group: int, prefix: str) -> bytes:
+    """``log group NUMBER prefix NAME``."""
+    return _expression("log", attribute(1, struct.pack(">H", group)) + _text(2, prefix))
+
+
+def _notrack() -> bytes:
+    return _expression("notrack", b"")
 
 
 def _load(value: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 Each interface becomes one end of a veth pair with its name, addresses and settings; frames are sent into the other end.
 Bridges, tunnels and physical devices are told apart by their names alone in rules and routes, so a veth pair serves for
-all of them. Routes and policy rules are copied as they are, so the kernel routes as it does on the host.
+all of them, but for a VRF. Routes and policy rules are copied as they are, so the kernel routes as it does on the host.
 
 Settings go by netlink where that can set them, since /proc/sys may not be writable.
 """
@@ -46,7 +46,7 @@ from fwguardd.kernel.rtnetlink import (
     open_route_socket,
     request_all,
 )
-from fwguardd.packets.host import LOOPBACK, Interface, RoutingRule
+from fwguardd.packets.host import LOOPBACK, VRF, Interface, RoutingRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -152,6 +152,14 @@ class BedNetwork:
         if interface is None:
             return ""
         return interface.master
+
+    def vrf_of(self, name: str) -> str:
+        """The VRF that an interface is or belongs to; "" for none."""
+        for one in (name, self.master(name)):
+            interface = self._host.interface(one)
+            if interface is not None and interface.kind == VRF:
+                return one
+        return ""
 
     def forwards(self, name: str, version: int) -> bool:
         """Whether the host forwards packets of IPv4 or IPv6 that come in by this interface."""

@@ -87,9 +87,13 @@ class Sender:
         return ""
 
     def _raise_for_ports(self, names: Iterable[str | None]) -> None:
-        """Raise NotSentError for an interface whose packets the kernel shows as those of another one."""
+        """Raise NotSentError for an interface whose packets the kernel shows as those of another one, and for a VRF,
+        whose packets meet the rules twice and have routes of their own."""
         for name in names:
             master = self._network.master(name or "")
+            vrf = self._network.vrf_of(name or "")
+            if vrf:
+                raise NotSentError(f"{name} has the routes of the VRF {vrf}, which a bed does not have")
             if master:
                 raise NotSentError(f"{name} belongs to {master}: send the packet by that interface")
 

@@ -3,6 +3,9 @@
 It is a part of the rehearsal worker (`fwguardd.kernel.worker`) and ends with it. Packets are sent in batches. A
 frame behind the last one shows that all of them have been processed. Packets that need an entry in the connection
 table are in batches of their own, so that no packet meets the connection of another one.
+
+Where the kernel reports no trace, of its own or of legacy iptables, packets are sent one by one, and the counters of
+the rules are read after each (`fwguardd.kernel.bed_counters`).
 """
 
 from __future__ import annotations
@@ -17,7 +20,17 @@ import time
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fwguardd.kernel.bed_hooks import BEFORE_ROUTING, LOCAL_END, OUT_END, OUTPUT, START, TABLE, install_hooks
+from fwguardd.kernel.bed_counters import HOOKS, HookLog, RuleCounters, is_traced
+from fwguardd.kernel.bed_hooks import (
+    BEFORE_ROUTING,
+    INPUT_START,
+    LOCAL_END,
+    OUT_END,
+    OUTPUT,
+    START,
+    TABLE,
+    install_hooks,
+)
 from fwguardd.kernel.bed_network import BedNetwork
 from fwguardd.kernel.bed_sender import NotSentError, Sender
 from fwguardd.kernel.conntrack_entries import Connections, NoEntryError, entries_for
@@ -32,7 +45,7 @@ from fwguardd.packets.model import SYN, ConnectionState
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fwguardd.kernel.nft_trace import TraceMessage, View
     from fwguardd.packets.model import Packet
@@ -44,7 +57,9 @@ _BARRIER_SECONDS: Final = 10.0
 _LATE_SECONDS: Final = 0.05
 """How long an unfinished packet of a batch may be late: only where the process cannot stay on one processor."""
 _TIMEOUT: Final = "the kernel did not finish with the packets in time"
-_NO_TRACE: Final = "the kernel reports no trace of packets in nf_tables, so what becomes of them cannot be seen"
+_FIRST_SECONDS: Final = 2.0
+"""How long the first frame may take before the kernel counts as one that reports no trace."""
+_NO_TRACE: Final = "the kernel neither traces nor logs packets in nf_tables, so what becomes of them cannot be seen"
 _LOST: Final = "the trace has more messages than the kernel could keep"
 
 
@@ -55,6 +70,7 @@ class _Sent:
     packet: Packet
     number: int
     messages: list[TraceMessage] = field(default_factory=list)
+    counted: list[list[str | int]] = field(default_factory=list)
     undecided: str = ""
     unsent: str = ""
 
@@ -62,38 +78,41 @@ class _Sent:
 class BedWorker:
     """The bed of this process's network namespace."""
 
-    def __init__(
-        self,
-        host: Mapping[str, Any],
-        backend: str,
-        traces: Callable[[], NftTraces] = NftTraces,
-        within: float = _BARRIER_SECONDS,
-    ) -> None:
+    def __init__(self, host: Mapping[str, Any], backend: str, within: float = _FIRST_SECONDS) -> None:
         """Rebuild the network of the host that a document describes, and start to trace.
 
-        Raises OSError, also where no trace comes ``within`` so many seconds; HostError, and
+        Raises OSError, also where neither a trace nor a log comes ``within`` so many seconds; HostError, and
         `fwguardd.kernel.nflog.PacketLogError`.
         """
         self._network = BedNetwork(Host.of(host))
+        self._backend = backend
         install_hooks()
-        self._nft, self._within = traces(), within
+        self._hooks: NftTraces | HookLog = NftTraces()
         self._legacy: LegacyTraces | None = None
-        if backend == "legacy":
-            self._legacy = LegacyTraces()
+        self._counters: RuleCounters | None = None
         self._connections = Connections()
         self._sender = Sender(self._network)
-        self._check_trace()
-        self._pinned = _stay_on_this_processor()
         self._number = 0
         self._translates = False
         self._translations: dict[Packet, View] = {}
         """How the first packet of a connection looked at its last hook."""
+        if not self._passes_barrier(within):
+            self._count()
+            if not self._passes_barrier(within):
+                raise OSError(errno.ENODATA, _NO_TRACE)
+        elif backend == "legacy":
+            self._legacy = LegacyTraces()
+        self._pinned = _stay_on_this_processor()
 
-    def _check_trace(self) -> None:
-        """Raise OSError if this kernel reports no trace: of each packet it would be said that it took too long."""
+    def _passes_barrier(self, within: float) -> bool:
+        """Whether the frame that is sent last is seen in time."""
         self._sender.send_barrier()
-        if not self._read_up_to_barrier({}):
-            raise OSError(errno.ENODATA, _NO_TRACE)
+        return self._read_up_to_barrier({}, within)
+
+    def _count(self) -> None:
+        """Go on without a trace. Raises OSError, PacketLogError."""
+        self._legacy = None
+        self._hooks, self._counters = HookLog(), RuleCounters(self._backend)
 
     @property
     def left_out(self) -> list[str]:
@@ -103,8 +122,12 @@ class BedWorker:
     def learn_rules(self, *, translates: bool) -> None:
         """Read the rules, after they were loaded. ``translates`` says whether they have NAT. Raises OSError."""
         self._translates = translates
-        if self._legacy is None:
-            self._nft.learn_rules()
+        if self._legacy is not None and not is_traced(self._send_together):
+            self._count()
+        if self._counters is not None:
+            self._counters.forget()
+        elif self._legacy is None and isinstance(self._hooks, NftTraces):
+            self._hooks.learn_rules()
 
     def send(self, documents: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """What became of each packet. Raises OSError."""
@@ -125,9 +148,15 @@ class BedWorker:
 
     def _send_in_batches(self, packets: Sequence[Packet]) -> list[_Sent]:
         results: dict[int, _Sent] = {}
-        for batch in _batches(packets):
+        for batch in _batches(packets, self._at_once):
             results |= zip(batch, self._send_batch([packets[place] for place in batch]), strict=True)
         return [results[place] for place in range(len(packets))]
+
+    @property
+    def _at_once(self) -> int:
+        if self._counters is not None:
+            return 1
+        return BATCH
 
     def _send_batch(self, packets: Sequence[Packet]) -> list[_Sent]:
         """Send a batch; one by one if the trace of all was too long."""
@@ -146,12 +175,24 @@ class BedWorker:
         """Send packets and read their traces. Raises OverrunError, OSError."""
         sent = [_Sent(packet, self._next_number()) for packet in packets]
         try:
-            for one in sent:
-                self._send_one(one)
-            self._collect({one.number: one for one in sent})
+            with self._counted(sent):
+                for one in sent:
+                    self._send_one(one)
+                self._collect({one.number: one for one in sent})
         finally:
             self._connections.remove_all()
         return sent
+
+    @contextlib.contextmanager
+    def _counted(self, sent: Sequence[_Sent]) -> Iterator[None]:
+        """Without a trace, give the one packet that is sent meanwhile the counters that it has moved."""
+        if self._counters is None:
+            yield
+            return
+        version = sent[0].packet.source.version
+        self._counters.begin(version)
+        yield
+        sent[0].counted = self._counters.moved(version)
 
     def _send_one(self, one: _Sent) -> None:
         try:
@@ -166,16 +207,16 @@ class BedWorker:
     def _collect(self, sent: Mapping[int, _Sent]) -> None:
         """Give each packet its messages. Raises OverrunError."""
         self._sender.send_barrier()
-        passed = self._read_up_to_barrier(sent)
+        passed = self._read_up_to_barrier(sent, _BARRIER_SECONDS)
         if not self._pinned:
             self._wait_for_late(sent)
         if not passed:
             for one in sent.values():
                 one.undecided = one.undecided or _TIMEOUT
 
-    def _read_up_to_barrier(self, sent: Mapping[int, _Sent]) -> bool:
-        """Whether the barrier came before the timeout. Raises OverrunError."""
-        end = time.monotonic() + self._within
+    def _read_up_to_barrier(self, sent: Mapping[int, _Sent], within: float) -> bool:
+        """Whether the barrier came within so many seconds. Raises OverrunError."""
+        end = time.monotonic() + within
         while time.monotonic() < end:
             if self._read(sent):
                 return True
@@ -190,12 +231,12 @@ class BedWorker:
             self._read(sent)
 
     def _wait(self, seconds: float) -> None:
-        select.select([self._nft], [], [], max(seconds, 0))
+        select.select([self._hooks], [], [], max(seconds, 0))
 
     def _read(self, sent: Mapping[int, _Sent]) -> bool:
         """Read what has arrived; whether the barrier is among it. Raises OverrunError."""
         passed = False
-        messages = self._nft.read()
+        messages = self._hooks.read()
         if self._legacy is not None:
             # The trace of legacy iptables comes between that of the first and the last chain.
             messages = _in_order(messages, self._legacy.read())
@@ -234,7 +275,16 @@ class BedWorker:
             else:
                 view = views.setdefault(message.view, len(views))
                 steps.append([message.table, message.chain, message.position, message.outcome, view])
+        if self._counters is not None:
+            return self._counted_result(one, ends)
         return {"steps": steps, "views": list(map(self._view, views)), **self._end(one, ends)}
+
+    def _counted_result(self, one: _Sent, ends: Mapping[str, TraceMessage]) -> dict[str, Any]:
+        """The same without a trace: counters in place of steps, and a view for each hook."""
+        starts = [chain for chain in ends if chain in HOOKS]
+        hooks = {HOOKS[chain]: place for place, chain in enumerate(starts)}
+        views = [self._view(ends[chain].view) for chain in starts]
+        return {"counted": one.counted, "hooks": hooks, "views": views, **self._end(one, ends)}
 
     def _end(self, one: _Sent, ends: Mapping[str, TraceMessage]) -> dict[str, Any]:
         """Whether the packet came to the end of the last hook, and where routing sent it."""
@@ -251,7 +301,7 @@ class BedWorker:
         for message in reversed(one.messages):
             if message.view.oif:
                 return self._network.name(message.view.oif)
-            if message.chain == "INPUT":
+            if message.chain in ("INPUT", INPUT_START):
                 return "local"
         if BEFORE_ROUTING in ends:
             return self._why_not_routed(one.packet, ends[BEFORE_ROUTING].view)
@@ -283,9 +333,9 @@ def _finished(one: _Sent) -> bool:
     return last.chain in (LOCAL_END, OUT_END) or last.outcome == "drop"
 
 
-def _batches(packets: Sequence[Packet]) -> Iterator[list[int]]:
-    """The places of the packets of each batch. Those with entries come after the others, one by one if they share a
-    connection."""
+def _batches(packets: Sequence[Packet], size: int) -> Iterator[list[int]]:
+    """The places of the packets of each batch, which has at most so many. Those with entries come after the others,
+    one by one if they share a connection."""
     plain: list[int] = []
     stateful: list[int] = []
     for place, packet in enumerate(packets):
@@ -293,17 +343,17 @@ def _batches(packets: Sequence[Packet]) -> Iterator[list[int]]:
             plain.append(place)
         else:
             stateful.append(place)
-    for start in range(0, len(plain), BATCH):
-        yield plain[start : start + BATCH]
-    yield from _without_shared_connections(packets, stateful)
+    for start in range(0, len(plain), size):
+        yield plain[start : start + size]
+    yield from _without_shared_connections(packets, stateful, size)
 
 
-def _without_shared_connections(packets: Sequence[Packet], places: Sequence[int]) -> Iterator[list[int]]:
+def _without_shared_connections(packets: Sequence[Packet], places: Sequence[int], size: int) -> Iterator[list[int]]:
     batch: list[int] = []
     taken: set[object] = set()
     for place in places:
         keys = _connection_keys(packets[place])
-        if len(batch) == BATCH or taken & keys:
+        if len(batch) == size or taken & keys:
             yield batch
             batch, taken = [], set()
         batch.append(place)

@@ -73,11 +73,12 @@ def _message(packet: LoggedPacket) -> Iterator[TraceMessage]:
     place, _, position = prefix[len(_PREFIX) :].decode("utf-8", "surrogateescape").strip().rpartition(":")
     place, _, _ = place.rpartition(":")
     table, _, chain = place.partition(":")
-    yield TraceMessage(*_headers(packet, payload), table, chain, int(position), "")
+    yield TraceMessage(*headers_of(packet), table, chain, int(position), "")
 
 
-def _headers(packet: LoggedPacket, payload: bytes) -> tuple[int, View]:
-    size = _IPV6_HEADER
+def headers_of(packet: LoggedPacket) -> tuple[int, View]:
+    """The number of a packet that was copied with its headers, and its view."""
+    payload, size = packet.payload, _IPV6_HEADER
     if payload[0] >> 4 == 4:
         size = 4 * (payload[0] & 0xF)
     iif, oif, _, _ = packet.devices

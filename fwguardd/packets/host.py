@@ -24,6 +24,7 @@ _Part = TypeVar("_Part", "Interface", "Hop", "Route", "RoutingRule", "Sysctls")
 
 LOOPBACK = "loopback"
 BRIDGE = "bridge"
+VRF = "vrf"
 
 
 class HostError(ValueError):

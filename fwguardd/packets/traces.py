@@ -1,6 +1,7 @@
 """What the kernel's trace of a packet says, as a `Journey`: rules by their position in the ruleset, and the verdict.
 
 The trace of nf_tables has the outcome of each rule, that of legacy iptables does not: there the rule's target says it.
+Where there is no trace, the counters of the rules do (`fwguardd.packets.counted`).
 
 This module is pure.
 """
@@ -12,32 +13,25 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.packets.bed_rules import bed_rules
+from fwguardd.packets.counted import CountedWay
 from fwguardd.packets.model import Journey, PacketView, Step, Undecided, Verdict
-from fwguardd.ruleset.model import BUILTIN_CHAINS, VERDICTS, Ruleset
-from fwguardd.ruleset.rule_view import RuleView, target_of
+from fwguardd.packets.outcomes import outcome_of
+from fwguardd.ruleset.model import BUILTIN_CHAINS, Ruleset
+from fwguardd.ruleset.rule_view import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fwguardd.packets.bed_rules import BedRules, Stand
     from fwguardd.packets.model import Packet
-    from fwguardd.ruleset.model import Rule
 
-_OUTCOMES: Final[Mapping[str | None, str]] = {
-    **{verdict: verdict.lower() for verdict in VERDICTS},
-    **dict.fromkeys(("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SAME", "DNPT", "SNPT"), "accept"),
-}
-"""What targets of legacy iptables do; after those of NAT a packet traverses no other rule of its table."""
-_SAID_BY_TARGET: Final[Mapping[str | None, str]] = {
-    "REJECT": "reject",
-    **dict.fromkeys(("QUEUE", "NFQUEUE", "SYNPROXY", "TPROXY", "TARPIT", "CLUSTERIP"), "queue"),
-}
-"""Targets for which the trace of nf_tables says less. The latter leave the verdict to something that a bed does not
-have: a program, a socket, another host."""
 _SEEN: Final = {
     True: "the kernel dropped the packet, and no rule did",
     False: "the packet did not arrive at the first hook",
 }
+NOT_CERTAIN: Final = "the kernel reports no trace of packets, and the counters of the rules do not say which it met"
+NOT_ROUTED: Final = frozenset({"no route", "forwarding is off", "invalid address", "reverse path"})
+"""What `Journey.routed` says of packets that routing ends."""
 _ENDINGS: Final = {"drop": Verdict.DROP, "reject": Verdict.REJECT}
 
 
@@ -48,9 +42,33 @@ def read_journey(packet: Packet, result: Mapping[str, Any], rules: BedRules | No
     if rules is None:
         rules = bed_rules(Ruleset(packet.family, {}))
     reading = _Reading(rules, list(map(_view, result["views"])))
+    if "counted" in result:
+        return _counted_journey(packet, result, reading, rules)
     for step in result["steps"]:
         reading.add(*step)
     return _journey(packet, result, reading)
+
+
+def _counted_journey(
+    packet: Packet, result: Mapping[str, Any], reading: _Reading, rules: BedRules
+) -> Journey | Undecided:
+    """The journey of a packet that no trace shows. Where it arrived has to be what the rules say that it met."""
+    way = CountedWay(rules, result["counted"], result["hooks"])
+    for step in way.steps:
+        reading.add(*step)
+    journey = _journey(packet, result, reading)
+    ended = any(step.outcome in _ENDINGS for step in reading.steps)
+    if isinstance(journey, Journey) and not (way.is_certain and _agrees(result, ended=ended)):
+        return Undecided(packet, NOT_CERTAIN)
+    return journey
+
+
+def _agrees(result: Mapping[str, Any], *, ended: bool) -> bool:
+    """Whether a packet arrived if no rule ended it, and only then. Routing may end it between the hooks."""
+    accepted = bool(result["accepted"])
+    if ended or accepted:
+        return ended != accepted
+    return result["routed"] in NOT_ROUTED
 
 
 class _Reading:
@@ -84,24 +102,8 @@ class _Reading:
             return
         rule = self._rules.rule(table, chain, stand.position)
         if rule is not None:
-            outcome = self._outcome(table, rule, outcome)
+            outcome = outcome_of(self._rules, table, rule, outcome)
         self.steps.append(replace(step, outcome=outcome or "continue"))
-
-    def _outcome(self, table: str, rule: Rule, traced: str) -> str:
-        target = target_of(rule.text)
-        if target in _SAID_BY_TARGET:
-            return _SAID_BY_TARGET[target]
-        return traced or self._outcome_of_target(table, rule, target)
-
-    def _outcome_of_target(self, table: str, rule: Rule, target: str | None) -> str:
-        """What a target of legacy iptables does."""
-        if target in _OUTCOMES:
-            return _OUTCOMES[target]
-        if target is None or not self._rules.has_chain(table, target):
-            return "continue"
-        if RuleView.of(rule.text).is_goto:
-            return f"goto {target}"
-        return f"jump {target}"
 
     def question_about(self, packet: Packet, verdict: Verdict) -> tuple[Step, Stand] | None:
         """The first question on which the verdict depends; None if it depends on none."""

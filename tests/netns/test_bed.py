@@ -232,6 +232,54 @@ def test_a_port_of_a_bridge_has_no_packets_of_its_own(pool: NamespacePool, backe
     assert found == "undecided: eth2 belongs to br0: send the packet by that interface"
 
 
+WITH_VRF = replace(ROUTER, interfaces=(*ROUTER.interfaces, Interface("blue", "vrf"), Interface("eth3", master="blue")))
+
+
+def test_a_vrf_is_undecided(pool: NamespacePool, backend: str) -> None:
+    """Packets of a VRF and of its interfaces would meet rules and routes that a bed does not have; others do not."""
+    text = "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\nCOMMIT\n"
+    packets = [
+        packet("198.51.100.7", "192.0.2.1", 22, "eth3"),
+        packet("198.51.100.7", "192.0.2.1", 22, "blue"),
+        packet("198.51.100.7", "10.0.0.9", 22, "eth0", "eth3"),
+        packet("198.51.100.7", "192.0.2.1", 22),
+    ]
+    assert sent(pool, backend, text, packets, WITH_VRF) == [
+        "undecided: eth3 has the routes of the VRF blue, which a bed does not have",
+        "undecided: blue has the routes of the VRF blue, which a bed does not have",
+        "undecided: eth3 has the routes of the VRF blue, which a bed does not have",
+        "accept, local, INPUT None",
+    ]
+
+
+LACKED = {
+    "-m physdev --physdev-in eth2 -j DROP": "-m physdev",
+    "-m policy --dir in --pol ipsec -j ACCEPT": "-m policy",
+    "-m mac --mac-source 02:00:00:00:00:01 -j DROP": "-m mac",
+    "-m time --timestart 08:00:00 --timestop 18:00:00 -j DROP": "-m time",
+    "-m statistic --mode random --probability 0.5 -j DROP": "-m statistic",
+    "-m helper --helper ftp -j DROP": "-m helper",
+    "-m physdev --physdev-in eth2 -j ACCEPT": "",
+    "-s 203.0.113.9/32 -m policy --dir in --pol ipsec -j DROP": "",
+}
+"""Rules, and the match for which a packet that meets them is undecided; "" where they make no difference."""
+
+
+def test_a_match_that_a_bed_does_not_have_is_named(pool: NamespacePool, backend: str) -> None:
+    """A port of a bridge, IPsec, a hardware address and others: undecided by name, where the rule would turn the
+    verdict."""
+    for text, match in LACKED.items():
+        policy = "ACCEPT"
+        if "policy" in match:
+            policy = "DROP"
+        rule = f"*filter\n:INPUT {policy}\n-A INPUT {text}\nCOMMIT\n"
+        (found,) = sent(pool, backend, rule, [packet("198.51.100.7", "192.0.2.1", 22)])
+        expected = "accept, local, INPUT None"
+        if match:
+            expected = f"undecided: whether the rule matches depends on {match}, which a bed does not have"
+        assert found == expected, text
+
+
 FRAGMENTS = """*raw
 :PREROUTING ACCEPT
 -A PREROUTING -f -j DROP
@@ -304,19 +352,18 @@ def test_states_owners_and_marks(pool: NamespacePool, backend: str) -> None:
 
 
 DEAF = """
-from fwguardd.kernel.bed_worker import BedWorker
-from fwguardd.kernel.nft_trace import NftTraces
+from fwguardd.kernel import bed_worker
 from fwguardd.packets.host import Host
-class Deaf(NftTraces):
-    def read(self): return []
+bed_worker.NftTraces.read = bed_worker.HookLog.read = lambda _self: []
 try:
-    BedWorker(Host().document(), "nft", Deaf, within=0.05)
+    bed_worker.BedWorker(Host().document(), "nft", within=0.05)
 except OSError as error:
     print(error.strerror)
 """
 
 
-def test_a_kernel_without_a_trace_is_told() -> None:
-    """Where no trace of packets comes, there is no bed, and the reason is said once; no packet is said to be slow."""
+def test_a_kernel_that_shows_no_packets_is_told() -> None:
+    """Where neither a trace of packets comes nor a log, there is no bed, and the reason is said once; no packet is said
+    to be slow."""
     done = subprocess.run([sys.executable, "-c", DEAF], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("the kernel reports no trace of packets in nf_tables")
+    assert done.stdout.startswith("the kernel neither traces nor logs packets in nf_tables")
