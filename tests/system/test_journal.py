@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,28 @@ def test_a_denied_packet_is_found_by_its_fields(peered: Guarded, kernel_log_of_n
     assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"]) == ("4", "fwguardd")
     assert "→ 198.51.100.1:7007 in wan0" in entry["MESSAGE"]
     assert peered.bed.show("fwguardd", "StatusText").startswith("in-force: revision ")
+
+
+def test_a_change_shows_which_denied_packets_it_lets_in(
+    peered: Guarded, kernel_log_of_namespaces: Callable[[], None]
+) -> None:
+    """Of the denials of the last hour, as the journal has them, impact and diff list those that a draft lets in, with
+    the rule, and not the others."""
+    bed = peered.bed
+    kernel_log_of_namespaces()
+    peered.peer_sends(7008, 2)
+    bed.event("denied", "FWGUARD_DPT=7009")
+    bed.run("cp -r /etc/fwguard.d /var/tmp/draft")
+    bed.file("/var/tmp/draft/60-app.rules").write_text("-A INPUT -p udp --dport 7008 -j ACCEPT\n")
+    shown = bed.run("fwguardctl impact --rules-dir /var/tmp/draft --json", check=False)
+    (turned,) = json.loads(shown.stdout)["let_in"]
+    assert turned["packet"]["source"] == "198.51.100.2"
+    assert (turned["packet"]["destination_port"], turned["file"]) == (7008, "/var/tmp/draft/60-app.rules")
+    for verb in ("impact", "diff"):
+        text = bed.run(f"fwguardctl {verb} --rules-dir /var/tmp/draft", check=False).stdout
+        (line,) = [line for line in text.splitlines() if line.startswith("let in ")]
+        assert "198.51.100.2" in line
+        assert "1 denied packet would be let in" in text
 
 
 def test_the_catalog_explains_it(peered: Guarded) -> None:
