@@ -7,9 +7,7 @@ longer to import than most verbs take to run. Such a module has the functions of
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Protocol, cast
-
-from fwguardd.values import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     import argparse
@@ -25,8 +23,7 @@ class VerbModule(Protocol):
         """Run the verb; the exit code. Raises ReportedError."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandVerb:
+class CommandVerb(NamedTuple):
     """A verb: its name, its line in the help of fwguardctl, its module in `fwguardd.ctl`, and whether its output may
     be longer than a screen."""
 

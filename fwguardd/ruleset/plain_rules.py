@@ -9,7 +9,7 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
+from fwguardd.patterns import pattern
 
 _ADDRESS = r"(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f]*:[0-9a-f:]*)(?:/[0-9]+)?"
 _PORTS = r"[0-9]+(?::[0-9]+)?"
@@ -33,8 +33,8 @@ _PARTS = (
 )
 _END = rf"-j (?:ACCEPT|DROP|RETURN|REJECT(?: --reject-with [a-z0-9-]+)?|LOG(?: --log-(?:prefix|level) {_WORD})*)"
 _BEGINNING = rf"(?:(?:! )?(?:{'|'.join(_PARTS)})(?: (?=.)|$))*"
-_PLAIN = re.compile(rf"{_BEGINNING}(?:{_END})?")
-_JUMP = re.compile(rf"{_BEGINNING}-[jg] [^ -][^ ]*")
+_PLAIN = pattern(rf"{_BEGINNING}(?:{_END})?")
+_JUMP = pattern(rf"{_BEGINNING}-[jg] [^ -][^ ]*")
 
 
 def is_plain(text: str) -> bool:
