@@ -107,7 +107,7 @@ class Schedule:
         self.set_durations(settle, settle_max, interval)
         self._first_notice: float | None = None
         self._last_notice = 0.0
-        self._next_look: float | None = 0.0
+        self._next_look, self._puts_off = 0.0, True
         self._look_again: float | None = None
         self._looks_left: tuple[float, ...] = ()
         self._retry_wait = FIRST_RETRY / 2
@@ -155,8 +155,8 @@ class Schedule:
             self._retry_at = None
         self._kernel_pass_at = None
         self._began, self._look_only, self._look_again = now, look_only, None
-        if not may_be_known:
-            self._next_look = None
+        # The timer stays set until the pass has ended: the event loop goes on while a verb runs a pass.
+        self._puts_off = self._puts_off or not may_be_known
 
     def pass_ended(self, now: float, *, wrote: bool, again: frozenset[Unfinished], undo: bool = False) -> None:
         """A pass ended.
@@ -174,8 +174,8 @@ class Schedule:
             self._spent += now - self._began
         self._ended, self._look_only = now, False
         self._wait_for_pause = Unfinished.UNVERIFIED in again
-        if self._next_look is None:
-            self._next_look = now + self._interval
+        if self._puts_off:
+            self._next_look, self._puts_off = now + self._interval, False
         longest = LONGEST_RETRY
         if undo:
             longest = LONGEST_UNDO_RETRY

@@ -77,6 +77,15 @@ def test_after_a_write_it_looks_again_soon() -> None:
     assert timetable.wait(now) == 60.0
 
 
+def test_the_event_loop_can_wait_while_a_verb_runs_a_pass() -> None:
+    """A reload runs its pass beside the event loop, which goes on asking how long to wait."""
+    timetable = _after_a_pass()
+    timetable.pass_begins(101.0)
+    assert timetable.wait(101.0) == 59.0
+    timetable.pass_ended(102.0, wrote=False, again=NOTHING)
+    assert timetable.wait(102.0) == 60.0
+
+
 def test_notices_do_not_put_off_the_timer() -> None:
     """However often other programs change what is known from notices, the kernel is read once in an interval."""
     timetable = _after_a_pass(wrote=False)
