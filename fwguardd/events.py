@@ -2,9 +2,7 @@
 
 Names, ids and fields are a contract: administrators filter by them, and the message catalog and the manual explain
 them. An event has those of its fields for which there is a value. Priorities are those of syslog(3). No event about
-packets is above warning: journald syncs its files to disk for each message at critical or above.
-
-This module is pure.
+packets is above warning: journald syncs its files to disk for each message at critical or above. This module is pure.
 """
 
 from __future__ import annotations
@@ -289,6 +287,9 @@ WATCH_REFUSED = EventKind(
     WARNING,
     "The rules directory cannot be watched; changes of its files are found by the timer.",
     (REASON,),
+)
+UNTRACKED = EventKind(
+    "rules.untracked", "c59f0a4f5f9d4d3c8d0b7c21e6a94f18", WARNING, "Older connections could not be tracked.", (REASON,)
 )
 DENIED = EventKind(
     "denied", "07242b5be33a42b685615e71d6680c85", WARNING, "The kernel logged a packet that a rule denied.", PACKET

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -23,6 +23,7 @@ from fwguardd.kernel.processes import Command, ProgramMissingError, ProgramTimeo
 from fwguardd.ruleset.ssh_sessions import session_of
 from fwguardd.shown_revision import ExitCode
 from fwguardd.store.model import DamagedError
+from fwguardd.threads import InOrder, ThreadNotStartedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -52,6 +53,9 @@ MOST_READS_OF_A_USER = 2
 
 PAUSE_WITHIN = 10.0
 """Seconds that pause waits at most for a pass that has begun before it."""
+
+CLOSE_WITHIN = 5.0
+"""Seconds that the end of the daemon waits for reads of revisions."""
 
 READ_SECONDS = 60.0
 """The longest that a process may take to read a revision."""
@@ -96,8 +100,7 @@ class RevisionReader:
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._root = ThreadPoolExecutor(max_workers=1, thread_name_prefix="revisions-root")
-        self._others = ThreadPoolExecutor(max_workers=1, thread_name_prefix="revisions")
+        self._root, self._others = InOrder(), InOrder()
         self._reads: Counter[int] = Counter()
 
     async def show(self, number: int, uid: int = 0) -> EncodedAnswer:
@@ -105,29 +108,29 @@ class RevisionReader:
 
         Raises DamagedError, and RequestError where it cannot be read, or where too many requests are waiting.
         """
-        executor, most = self._root, MOST_READS
+        queue, most = self._root, MOST_READS
         if uid != 0:
-            executor, most = self._others, MOST_READS_OF_A_USER
+            queue, most = self._others, MOST_READS_OF_A_USER
         if self._reads[uid] >= most:
             raise RequestError(Code.BUSY, f"{self._reads[uid]} revisions are being read; try again in a moment")
         self._reads[uid] += 1
         try:
-            finished = await asyncio.get_running_loop().run_in_executor(executor, self._read, number)
-        except (ProgramMissingError, ProgramTimeoutError, OSError) as error:
+            finished = await asyncio.wrap_future(queue.submit(partial(self._read, number)))
+        except (ProgramMissingError, ProgramTimeoutError, ThreadNotStartedError, OSError) as error:
             raise RequestError(Code.FAILED, f"revision {number} cannot be read: {error}") from error
         finally:
             self._reads[uid] -= 1
         return _shown(number, finished)
 
     def _read(self, number: int) -> Finished:
-        """In a thread of the reader, which only waits for the process."""
+        """In a thread of a queue, which only waits for the process."""
         argv = [sys.executable, "-I", "-S", "-B", "-c", _SHOW, str(self._state_dir), str(number)]
         return run(Command(argv), READ_SECONDS)
 
     def close(self) -> None:
-        """End the threads, after the reads that have begun."""
-        for executor in (self._root, self._others):
-            executor.shutdown(cancel_futures=True)
+        """Drop the reads that have not begun, and wait a moment for those that have."""
+        for queue in (self._root, self._others):
+            queue.close(CLOSE_WITHIN)
 
 
 def _shown(number: int, finished: Finished) -> EncodedAnswer:

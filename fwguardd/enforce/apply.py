@@ -28,7 +28,7 @@ from fwguardd.enforce.reports import (
 from fwguardd.enforce.state import InForce, State
 from fwguardd.enforce.tracking import track_before
 from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, UndoFailedError, Unverified
-from fwguardd.enforce.unknown import UnverifiedState
+from fwguardd.enforce.unknown import OF_FILES, UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.store.revisions import RevisionKind, StoreError
@@ -120,7 +120,9 @@ def apply_files(
     end(context)
     _report_promise(context, state, promise)
     others = _forget_removed(context, drift.state.others)
-    after = replace(_with_promise(new, promise), unrecorded=unrecorded, others=others).seen((), time.time())
+    unknown = drift.state.unknown - OF_FILES
+    after = replace(_with_promise(new, promise), unrecorded=unrecorded, others=others, unknown=unknown)
+    after = after.seen((), time.time())
     return _with_repair(context, new, outcome, drift, _applied(context, after, new, outcome, why))
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.answering import answered
+from fwguardd.kernel.local_users import local_user
 from fwguardd.store.model import FileChange, FileChangeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fwguardd.ruleset.model import RuleFile
 
@@ -41,9 +44,23 @@ def changes_between(before: Digests, after: Digests) -> tuple[FileChange, ...]:
     return tuple(changes[:MOST_CHANGES])
 
 
-def with_owners(changes: Iterable[FileChange]) -> tuple[FileChange, ...]:
-    """The same with the owner of each file that is there (stat(2)). The owner of a removed file is not known."""
-    return tuple(replace(change, owner=_owner(change.name)) for change in changes)
+def with_owners(changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
+    """The same with the owner of each file that is there (stat(2)).
+
+    The owner of a removed file is not known, and none is where the directory does not answer.
+    """
+    if not changes:
+        return ()
+    directory = Path(changes[0].name).parent
+    try:
+        owners = answered(directory, partial(_owners, [change.name for change in changes]))
+    except OSError:
+        return tuple(changes)
+    return tuple(replace(change, owner=owner) for change, owner in zip(changes, owners, strict=True))
+
+
+def _owners(paths: Iterable[str]) -> list[str]:
+    return list(map(_owner, paths))
 
 
 def _owner(path: str) -> str:
@@ -51,12 +68,4 @@ def _owner(path: str) -> str:
         uid = os.stat(path).st_uid  # noqa: PTH116 - Path() would not take every name that the directory can hold.
     except OSError:
         return ""
-    return user_name(uid)
-
-
-def user_name(uid: int) -> str:
-    """The name of a user; the number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return local_user(uid) or str(uid)

@@ -17,7 +17,7 @@ from fwguardd.enforce.reports import LOAD_ERRORS, pass_failed
 from fwguardd.enforce.rollback import files_held, put_recorded
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.transaction import put_in_force
-from fwguardd.enforce.unknown import UnverifiedState
+from fwguardd.enforce.unknown import OF_FILES, UnverifiedState
 from fwguardd.kernel.iptables import KernelError, UnknownContentError
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import FAMILIES
@@ -61,7 +61,8 @@ def _open_for(context: Context, state: State, opened: InForce, why: Cause, secon
         restore_pending(context, state)
         return outcome
     promise = after_the_load(context, promise, seconds) or promise
-    opening = replace(outcome.state, pending=promise.pending, fallback=promise.fallback, unknown=frozenset())
+    unknown = outcome.state.unknown - OF_FILES
+    opening = replace(outcome.state, pending=promise.pending, fallback=promise.fallback, unknown=unknown)
     return replace(outcome, state=opening)
 
 

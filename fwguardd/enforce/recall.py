@@ -18,6 +18,7 @@ from fwguardd.enforce.confirmation import INTERRUPTED, UNFINISHED, hold
 from fwguardd.enforce.earlier import files_before_opening
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.interrupted import undo_interrupted
+from fwguardd.enforce.recalled_notes import read_others, read_touched
 from fwguardd.enforce.record import (
     Cause,
     earlier_revision,
@@ -50,10 +51,7 @@ def recall(context: Context) -> State:
 
     With another tool or kernel the files are validated again, since what these accept may differ.
     """
-    touched, others, interrupted = context.store.touched(), context.store.others(), recall_before_load(context)
-    return _read(
-        context, State(touched=touched, unknown=frozenset(UnknownState), others=others, interrupted=interrupted)
-    )
+    return _read(context, State(unknown=frozenset(UnknownState), interrupted=recall_before_load(context)))
 
 
 def recall_again(context: Context, state: State) -> State:
@@ -70,7 +68,7 @@ def recall_again(context: Context, state: State) -> State:
 
 
 def _read(context: Context, state: State) -> State:
-    unknown = state.unknown
+    unknown, state = state.unknown, read_touched(context, read_others(context, state))
     if UnknownState.REVISION in unknown:
         state = _read_revision(context, state)
     if UnknownState.PENDING in unknown:

@@ -12,7 +12,7 @@ from fwguardd.enforce.context import boottime
 from fwguardd.enforce.file_changes import digests_of
 from fwguardd.enforce.state import InForce
 from fwguardd.ruleset.canonical import Canonical, Owned
-from fwguardd.store.model import Kept
+from fwguardd.store.model import Kept, UnreadableNote
 from fwguardd.store.revisions import FaultKind, Revision, RevisionKind, StoreError
 from fwguardd.values import dataclass
 
@@ -67,20 +67,28 @@ def write_boot_files(context: Context, number: int) -> None:
             context.store.write_boot_files(reading.revision)
 
 
+def touched_before(context: Context) -> Owned:
+    """The tables that a write which has not ended was about to touch, as far as that can be read."""
+    touched = context.store.touched()
+    if isinstance(touched, UnreadableNote):
+        return Owned()
+    return touched
+
+
 def begin(context: Context, state: State, new: InForce) -> None:
     """Record which tables are about to be written for the first time.
 
     If this process is killed before the revision is recorded, the next one empties them. A disk that fails is reported.
     """
     touched = new.owned - state.owned | state.touched
-    if touched != context.store.touched():
+    if touched != touched_before(context):
         with store_errors_reported(context):
             context.store.touch(touched)
 
 
 def end(context: Context) -> None:
     """Record that the write which was begun has ended: its revision is recorded, or it was undone."""
-    if context.store.touched():
+    if touched_before(context):
         with store_errors_reported(context):
             context.store.touch(Owned())
     forget_before_load(context)

@@ -19,6 +19,7 @@ from fwguardd import events
 from fwguardd.enforce.before_load import recall_before_load
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
 from fwguardd.enforce.kernel_state import KernelState
+from fwguardd.enforce.record import touched_before
 from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -128,7 +129,7 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         context.emit(events.BROKEN, message, revision=state.revision, state=state.kernel_state.value)
         return Broken(state, message)
     if isinstance(error, UndoDelayedError):
-        touched, interrupted = state.touched | context.store.touched(), recall_before_load(context)
+        touched, interrupted = state.touched | touched_before(context), recall_before_load(context)
         state = replace(state, touched=touched, interrupted=interrupted)
         state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
         return Failed(state, str(error), retry=True)

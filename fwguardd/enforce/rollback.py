@@ -43,7 +43,7 @@ from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, repo
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import EMERGENCY_CAUSE, State
 from fwguardd.enforce.transaction import RolledBackError, Unchanged
-from fwguardd.enforce.unknown import UnknownState
+from fwguardd.enforce.unknown import OF_FILES, UnknownState
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
@@ -355,5 +355,5 @@ def files_held(context: Context, outcome: Done | Failed, digest: str, reason: st
     if state.pending is not None or context.store.pending() is not None:
         with store_errors_reported(context):
             context.store.clear_pending()
-    state = replace(state, pending=None, fallback=None, unknown=frozenset())
+    state = replace(state, pending=None, fallback=None, unknown=state.unknown - OF_FILES)
     return replace(outcome, state=hold(context, state, digest, reason))

@@ -4,10 +4,12 @@ the time, and leaves the interpreter to others.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Generic, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent import futures
     from types import TracebackType
 
 Arguments = ParamSpec("Arguments")
@@ -15,14 +17,13 @@ Result = TypeVar("Result")
 
 
 class RunBeside(Generic[Result]):
-    """A function that runs while the body of a ``with`` statement does; `result` is what it has returned or raised."""
+    """A function that runs while the body of a ``with`` statement does; `result` is what it has returned or raised.
+
+    Where the host has no thread for it, it runs before the body.
+    """
 
     def __init__(self, function: Callable[Arguments, Result], /, *args: Arguments.args, **kw: Arguments.kwargs) -> None:
-        # Programs that validate nothing do without this module, which takes a tenth of their start.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-        self._executor = ThreadPoolExecutor(1, "beside")
-        self._work = self._executor.submit(function, *args, **kw)
+        self._work = _begun(partial(function, *args, **kw))
 
     def __enter__(self) -> Self:
         return self
@@ -31,8 +32,22 @@ class RunBeside(Generic[Result]):
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Wait for the end of the function."""
-        self._executor.shutdown()
+        self._work.exception()
 
     def result(self) -> Result:
         """What the function has returned. Raises what it has raised."""
         return self._work.result()
+
+
+def _begun(work: Callable[[], Result]) -> futures.Future[Result]:
+    # Programs that validate nothing do without these modules, which take a tenth of their start.
+    from concurrent.futures import Future  # noqa: PLC0415
+
+    from fwguardd.threads import ThreadNotStartedError, finish, in_thread  # noqa: PLC0415
+
+    try:
+        return in_thread(work)
+    except ThreadNotStartedError:
+        future: Future[Result] = Future()
+        finish(future, work)
+        return future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,9 +26,11 @@ class SetCopies:
     """One file for each set. Belongs to the worker thread, which does not wait for the disk."""
 
     def __init__(self, state_dir: Path, later: Later) -> None:
-        """Read which copies there are."""
+        """Read which copies there are; none where that cannot be read, and then they stay until they are written."""
         self._directory, self._later = state_dir / "sets", later
-        self.names = {path.name.removesuffix(_ENDING) for path in self._directory.glob(f"*{_ENDING}")}
+        self.names: set[str] = set()
+        with contextlib.suppress(OSError):
+            self.names = {path.name.removesuffix(_ENDING) for path in self._directory.glob(f"*{_ENDING}")}
 
     def write(self, name: str, script: str) -> None:
         """Replace the copy of a set. Raises OSError."""
@@ -46,5 +49,5 @@ class SetCopies:
 
     def remove(self, name: str) -> None:
         """Remove the copy of a set. Raises OSError."""
-        self.names.discard(name)
         self._later(f"set {name}", partial((self._directory / f"{name}{_ENDING}").unlink, missing_ok=True))
+        self.names.discard(name)

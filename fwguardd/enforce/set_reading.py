@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fwguardd.enforce.answering import answered
 from fwguardd.enforce.rule_files import read_fetched_file, read_rule_file
 from fwguardd.ruleset.model import Finding, RuleFile
 from fwguardd.ruleset.set_files import SetFile, bad_name, read_set_file
@@ -29,6 +30,17 @@ def set_files_in(directory: Path) -> list[Path] | None:
     except OSError:
         return None
     return [directory / name for name in names if is_set_file(name)]
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no file of this name. One that cannot be looked at is there: reading it says what is wrong."""
+    try:
+        answered(path.parent, path.lstat)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_sets(paths: Iterable[Path], *, draft: bool) -> tuple[list[SetFile], list[Finding]]:

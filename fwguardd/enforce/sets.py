@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.answering import answered
-from fwguardd.enforce.set_reading import read_set, set_files_in
+from fwguardd.enforce.set_reading import is_missing, read_set, set_files_in
 from fwguardd.kernel.ipset_program import (
     SetFacts,
     SetsNotLoadedError,
@@ -146,7 +146,7 @@ class Sets:
             path = lists.path_of(source)
             if source.name in own:
                 self._refuse(source.name, str(path), f"list {source.name} is not used: a set file has the same name")
-            elif path.exists():
+            elif not is_missing(path):
                 paths.append(path)
                 self._intervals[source.name] = source.every
                 self._report_stale(source, path)

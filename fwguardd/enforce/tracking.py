@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
+
+from fwguardd import events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +20,19 @@ _STATES = ("--ctstate ", "--state ")
 def track_before(context: Context, look: Look) -> None:
     """Have the kernel track the connections that exist, if it holds no rule that needs that yet and gets one now.
 
-    Where that fails nothing is lost but what is said in `fwguardd.kernel.live_connections`.
+    Where that fails it is reported, and the load goes on: `fwguardd.kernel.live_connections` says what is lost.
     """
-    if asks_for_states(look.wanted) and not asks_for_states(look.live):
-        with contextlib.suppress(OSError):
-            context.track_connections()
+    if not asks_for_states(look.wanted) or asks_for_states(look.live):
+        return
+    try:
+        context.track_connections()
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        message = (
+            f"connections that exist could not be entered in the kernel's connection table: {reason}. Rules for "
+            "ESTABLISHED accept such a connection once its other end has sent a packet; connect again where it hangs"
+        )
+        context.emit(events.UNTRACKED, message, reason=reason)
 
 
 def asks_for_states(rulesets: Mapping[Family, Ruleset]) -> bool:

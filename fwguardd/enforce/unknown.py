@@ -37,3 +37,13 @@ class UnknownState(Enum):
 
     HELD = "held"
     """Which files are held: those that were there at the start are."""
+
+    TOUCHED = "touched"
+    """Which tables an interrupted write had begun to fill: they stay as they are."""
+
+    OTHERS = "others"
+    """Which rules of other programs an administrator has decided about: those that are there are reported again."""
+
+
+OF_FILES = frozenset({UnknownState.REVISION, UnknownState.PENDING, UnknownState.HELD})
+"""What an opening and a rollback decide anew: after them it is known."""

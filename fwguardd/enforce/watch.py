@@ -100,7 +100,20 @@ class DirectoryWatch:
                     os.eventfd_read(self._wake)
 
     def _follow(self) -> None:
-        """Watch the path as it is now, and the directory at its end if it is another one than before."""
+        """Watch the path as it is now, and report why that was refused, if it was for another reason than before."""
+        try:
+            refusal = self._watch_anew()
+        except OSError as error:
+            refusal = reason_of(error)
+        except (MemoryError, RuntimeError) as error:  # The library found no memory, or no thread.
+            refusal = f"{type(error).__name__}: {error}"
+        if refusal and refusal != self._refusal:
+            self._on_refused(refusal)
+        self._refusal = refusal
+
+    def _watch_anew(self) -> str:
+        """Watch the path, and the directory at its end if it is another one than before; why that was refused, ""
+        if it was not. Raises OSError, RuntimeError, MemoryError."""
         refusal = self._path.renew()
         here = _identity(self._directory)
         if here != self._watched:
@@ -108,9 +121,7 @@ class DirectoryWatch:
             refusal = self._watch(here) or refusal
             if changed:
                 self._on_change()
-        if refusal and refusal != self._refusal:
-            self._on_refused(refusal)
-        self._refusal = refusal
+        return refusal
 
     def _watch(self, here: tuple[int, int] | None) -> str:
         """Watch the directory; why it was refused, "" if it was not."""
@@ -119,7 +130,8 @@ class DirectoryWatch:
         if here is None:
             return ""
         try:
-            self._observer.schedule(self._notice, str(self._directory))
+            # The library does not follow a symbolic link.
+            self._observer.schedule(self._notice, os.path.realpath(self._directory))
         except FileNotFoundError:
             return ""  # It was removed just now, which wakes this thread again.
         except OSError as error:

@@ -15,11 +15,10 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import asdict, field, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwguardd.kernel.cgroups import ProcessKind, kind_of, unit_of
+from fwguardd.kernel.local_users import local_user
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ _INTERNAL: Final = frozenset({"kind", "started"})
 
 _READ_BYTES: Final = 16_384
 """Bytes read of a file in /proc: a command line may have megabytes."""
-_USERS: Final = Path("/etc/passwd")
-_USERS_BYTES: Final = 1 << 20
 """Bytes read of /etc/passwd."""
 
 
@@ -261,7 +258,7 @@ class _Process(NamedTuple):
         """The name of the user that it runs as."""
         if self.status is None:
             return None
-        return _user_name(self.status.uid)
+        return local_user(self.status.uid)
 
 
 def _read_process(pid: int) -> _Process:
@@ -351,25 +348,3 @@ def _command_line(data: bytes) -> str | None:
     if len(text) > COMMAND_LENGTH:
         return text[: COMMAND_LENGTH - 1] + "…"
     return text
-
-
-def _user_name(uid: int) -> str | None:
-    """The local user with this id; None if /etc/passwd has none.
-
-    getpwuid(3) may query a directory server over the network, which would hang while the firewall blocks it.
-    """
-    try:
-        status = _USERS.stat()
-    except OSError:
-        return None
-    return _user_name_in(uid, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
-
-
-@lru_cache(maxsize=64)
-def _user_name_in(uid: int, _version: tuple[int, ...]) -> str | None:
-    """The name in this version of the file: reading it takes longer than all files of a process."""
-    for line in _read(None, str(_USERS), _USERS_BYTES).split(b"\n"):
-        fields = line.split(b":")
-        if len(fields) > 2 and fields[2] == b"%d" % uid:
-            return _decode(fields[0])
-    return None

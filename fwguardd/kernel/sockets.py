@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pwd
 import re
 import socket
 import struct
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.cgroups import unit_of
+from fwguardd.kernel.local_users import local_user
 from fwguardd.kernel.netlink import open_socket, read_attributes
 from fwguardd.kernel.rtnetlink import dump_objects
 from fwguardd.packets.endpoints import ListeningSocket, Program
@@ -140,10 +140,7 @@ def _with_program(holders: Mapping[int, Program], found: _Found) -> ListeningSoc
 
 
 def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    return local_user(uid) or f"uid {uid}"
 
 
 def _holders(inodes: set[int], proc: Path = PROC) -> dict[int, Program]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.threads import InOrder, ThreadNotStartedError
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 WRITE_GAP = 5.0
 """Seconds from a change to the write that has it, so that many changes are one write."""
 
+CLOSE_WITHIN = 5.0
+"""Seconds that the end of the daemon waits for the disk of the file."""
+
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,13 +39,13 @@ class TextFile:
         self._loop, self._document, self._emit = loop, document, emit
         self._path: Path | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+        self._writer = InOrder()
         self._reported = ""
 
     def use(self, path: Path | None) -> None:
         """From now on write to this file; None writes none."""
         if path != self._path and self._path is not None:
-            self._writer.submit(remove, self._path)
+            self._do(self._path, partial(remove, self._path))
         self._path = path
         self._schedule()
 
@@ -57,8 +61,8 @@ class TextFile:
         if self._timer is not None:
             self._timer.cancel()
         if path is not None:
-            self._writer.submit(remove, path)
-        self._writer.shutdown(wait=False)
+            self._do(path, partial(remove, path))
+        self._writer.finish(CLOSE_WITHIN)
 
     def _schedule(self) -> None:
         if self._path is not None and self._timer is None:
@@ -67,7 +71,14 @@ class TextFile:
     def _begin(self) -> None:
         self._timer = None
         if self._path is not None:
-            self._writer.submit(self._write, self._path, self._document())
+            self._do(self._path, partial(self._write, self._path, self._document()))
+
+    def _do(self, path: Path, work: Callable[[], None]) -> None:
+        """Have the thread do some work."""
+        try:
+            self._writer.submit(work)
+        except ThreadNotStartedError as error:
+            self._report(path, str(error))
 
     def _write(self, path: Path, document: MetricsDocument) -> None:
         """In the thread of the writer."""

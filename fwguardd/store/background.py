@@ -87,8 +87,8 @@ class _Known:
     summaries: tuple[RevisionSummary, ...] = ()
     pending: Pending = None
     held: Held = None
-    touched: Owned = frozenset()
-    others: Others = ()
+    touched: Owned | UnreadableNote = frozenset()
+    others: Others | UnreadableNote = ()
 
 
 class BackgroundStore(RevisionStore):
@@ -178,11 +178,11 @@ class BackgroundStore(RevisionStore):
         """As in the base class; what waits to be written counts."""
         return self._read(super().held, lambda: self._coming("held", self._known.held))
 
-    def touched(self) -> Owned:
+    def touched(self) -> Owned | UnreadableNote:
         """As in the base class; what waits to be written counts."""
         return self._read(super().touched, lambda: self._coming("touched", self._known.touched))
 
-    def others(self) -> Others:
+    def others(self) -> Others | UnreadableNote:
         """As in the base class; what waits to be written counts."""
         return self._read(super().others, lambda: self._coming("others", self._known.others))
 
@@ -369,11 +369,14 @@ class BackgroundStore(RevisionStore):
         """What the store says now. Where it cannot be read, that is what it said before."""
         if job.name == _OPEN:
             return self._known
-        try:
-            return self._read_all()
-        except (OSError, MemoryError, StoreError) as error:
-            self._report(Fault(FaultKind.INACCESSIBLE, f"the state directory {self._directory}: {error}"))
-            return self._known
+        known: Future[_Known] = Future()
+        finish(known, self._read_all)
+        error = known.exception()
+        if error is None:
+            return known.result()
+        what = str(error) or type(error).__name__
+        self._report(Fault(FaultKind.INACCESSIBLE, f"the state directory {self._directory}: {what}"))
+        return self._known
 
     def _end(self, job: _Job[Any], known: _Known) -> None:
         self._known = known

@@ -242,9 +242,9 @@ class RevisionStore:
             self._prepare()
             self._held.remove()
 
-    def touched(self) -> Owned:
+    def touched(self) -> Owned | UnreadableNote:
         """The tables that an unfinished write was about to touch for the first time."""
-        return self._value_of(self._touched, frozenset())
+        return self._note(self._touched) or frozenset()
 
     def touch(self, tables: Owned) -> None:
         """Record which tables a write is about to touch; none once it has ended. Raises StoreError."""
@@ -253,9 +253,9 @@ class RevisionStore:
             self._prepare()
             self._touched.keep(tables)
 
-    def others(self) -> Others:
+    def others(self) -> Others | UnreadableNote:
         """The rules of other programs that are remembered."""
-        return self._value_of(self._others, ())
+        return self._note(self._others) or ()
 
     def remember_others(self, others: Others) -> None:
         """Remember these rules of other programs, and no others. Raises StoreError."""
@@ -265,18 +265,14 @@ class RevisionStore:
 
     def counters(self) -> CounterHistory:
         """What rules counted, as far as it was kept."""
-        return self._value_of(self._notes.counters, CounterHistory())
+        value = self._note(self._notes.counters)
+        return CounterHistory() if isinstance(value, UnreadableNote | None) else value
 
     def keep_counters(self, history: CounterHistory) -> None:
         """Keep what rules counted. Raises StoreError."""
         with writing("the counts of rules cannot be kept", self._notes.counters.path, "after a reboot they are lower"):
             self._prepare()
             self._notes.counters.write(history)
-
-    def _value_of(self, note: SealedValue[Value], otherwise: Value) -> Value:
-        """What a small file says; another value where there is none or it cannot be read."""
-        value = self._note(note)
-        return otherwise if isinstance(value, UnreadableNote | None) else value
 
     def _note(self, note: SealedValue[Value]) -> Value | UnreadableNote | None:
         """What a small file says; one that the disk could not read is read again."""

@@ -17,6 +17,7 @@ import pickle
 import select
 import signal
 import socket
+import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,10 @@ LISTENER, INSTALLED = "listener", "installed"
 """The reports of the number of the descriptor on which calls will be announced, and that it is there."""
 
 
+class HangError(Exception):
+    """A process with a fault does not end."""
+
+
 class Faulty:
     """A process that is forked to do some work, with a fault in it. ``reported`` is called with each of its reports,
     while it waits."""
@@ -143,10 +148,12 @@ class Faulty:
         """Answer until the process has ended, and what it left when it was killed."""
         self._watch(os.pidfd_open(self._pid))
         self._ends.register(self._connection, select.POLLIN)
+        end = time.monotonic() + LONGEST
         try:
             while self._running:
                 ready = dict(self._ends.poll(LONGEST * 1000))
-                assert ready, f"{self._fault}: nothing was done for {LONGEST:g} s after {self.calls[-1:]}"
+                if not ready or time.monotonic() > end:
+                    raise HangError(f"{self._fault}: it did not end within {LONGEST:g} s, after {self.calls[-1:]}")
                 if ready.get(self._listener, 0) & select.POLLIN:
                     self._answer()
                     continue

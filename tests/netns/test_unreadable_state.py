@@ -28,6 +28,9 @@ from fwguardd.enforce.unknown import UnknownState
 from fwguardd.kernel import processes
 from fwguardd.kernel.iptables import LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError
+from fwguardd.ruleset.canonical import Owned
+from fwguardd.ruleset.model import Family
+from fwguardd.ruleset.others import RuleOrChain, Standing, remember
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.model import Kept, Unreadable
 from fwguardd.store.revisions import RevisionStore
@@ -667,3 +670,26 @@ def test_a_state_directory_that_was_removed_is_written_anew(
     assert context.store.read_boot_revision() == 1
     assert isinstance(run_pass(context, again, STARTED), Done)
     assert tables(saved) == before
+
+
+def test_notes_that_cannot_be_read_for_a_while_are_not_forgotten(
+    bench: Bench, saved: Saved, disk: FailingDisk, opened: Opened
+) -> None:
+    """Which tables an interrupted write had begun to fill, and what an administrator has decided about rules of other
+    programs, is read again: such a table is emptied then, and such a rule stays."""
+    argv = [f"iptables-{bench.backend.value}", "-t", "raw", "-A", "PREROUTING", "-s", "203.0.113.1", "-j", "DROP"]
+    subprocess.run(argv, check=True)
+    store = RevisionStore(bench.state)
+    store.touch(Owned({(Family.IPV4, "raw")}))
+    place = RuleOrChain(Family.IPV4, "filter", "INPUT", "-s 203.0.113.2/32 -j DROP")
+    decided = remember((), [place], "somebody", 1.0, Standing.KEPT)
+    store.remember_others(decided)
+    disk.unreadable = {bench.state / "touched.json", bench.state / "others.json"}
+    context, state = opened()
+    state = run_pass(context, state, STARTED).state
+    assert state.unknown == {UnknownState.TOUCHED, UnknownState.OTHERS}
+    assert "raw" in tables(saved)["ipv4"]
+    disk.unreadable = set()
+    state = run_pass(context, state).state
+    assert (state.unknown, state.others) == (frozenset(), decided)
+    assert "raw" not in tables(saved)["ipv4"]

@@ -59,7 +59,8 @@ def test_a_directory_that_is_replaced_is_read_at_once(start_daemon: Start, repla
 
 
 def test_a_link_on_the_path_that_is_replaced_is_noticed(start_daemon: Start, tmp_path: Path) -> None:
-    """A directory that is deployed by replacing a symbolic link above it is read at once, each time."""
+    """A directory that is deployed by replacing a symbolic link above it is read at once, each time, and so are changes
+    of files in the directory that a link leads to."""
     (tmp_path / "one" / "deep").mkdir(parents=True)
     (tmp_path / "two").mkdir()
     (tmp_path / "one" / "deep" / "10.rules").write_text(RULES)
@@ -71,6 +72,9 @@ def test_a_link_on_the_path_that_is_replaced_is_noticed(start_daemon: Start, tmp
         (tmp_path / "next").symlink_to(target)
         (tmp_path / "next").rename(tmp_path / "current")
         daemon.event("rules.applied", revision=revision)
+    daemon.end_pass()
+    daemon.drop("10.rules", OTHER)
+    daemon.event("rules.applied", revision=4)
 
 
 def test_a_mount_over_the_directory_is_noticed(start_daemon: Start, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import TYPE_CHECKING
 
@@ -202,3 +203,28 @@ def test_a_store_that_cannot_be_read_for_a_moment_goes_on(
     store.record(revision(3))
     assert [summary.number for summary in store.summaries()] == [1, 2, 3]
     assert not store.hangs
+
+
+class Failing(HostSystem):
+    """A system on which a file cannot be opened, with the errors that are given, one after the other."""
+
+    def __init__(self, name: str, *errors: Exception) -> None:
+        self._name, self._errors = name, list(errors)
+
+    def open(self, path: Path, flags: int, mode: int) -> int:
+        """As ever, or an error."""
+        if path.name == self._name and self._errors:
+            raise self._errors.pop(0)
+        return super().open(path, flags, mode)
+
+
+def test_a_defect_while_the_store_reads_is_reported(tmp_path: Path) -> None:
+    """Whatever is raised when the store reads after a write what it could not read before, its thread goes on."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    RevisionStore(tmp_path / "state").hold("digest", "reason")
+    eio = OSError(errno.EIO, "Input/output error")
+    system = Failing("held.json", eio, eio, RuntimeError("a defect"))
+    store = BackgroundStore(tmp_path / "state", system=system, within=LONGEST)
+    store.touch(TABLES)
+    assert [fault.message.rpartition(": ")[2] for fault in store.take_faults()][1:] == ["a defect"]
+    assert (store.touched(), store.held()) == (TABLES, HeldFiles("digest", "reason"))

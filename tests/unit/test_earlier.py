@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fwguardd.enforce import answering
 from fwguardd.enforce.earlier import earlier_rules
 from fwguardd.enforce.file_changes import changes_between, digests_of, with_owners
 from fwguardd.enforce.record import in_force_of
@@ -69,3 +71,12 @@ def test_changed_files_and_their_owners(tmp_path: Path) -> None:
         FileChange(two, FileChangeKind.CHANGED, owner),
         FileChange(three, FileChangeKind.ADDED),
     )
+
+
+def test_owners_in_a_directory_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load that is recorded does not wait for the rules directory: the owners of its files stay unknown."""
+    monkeypatch.setitem(answering._unanswered, str(tmp_path), Future())
+    changes = changes_between((), digests_of([RuleFile(str(tmp_path / "1.rules"), b"a")]))
+    (tmp_path / "1.rules").touch()
+    assert with_owners(changes) == changes
+    assert with_owners(()) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import pytest
 from fwguardd import events
 from fwguardd.enforce.sets import SetInUse
 from fwguardd.metrics.counts import MOST_SERIES, OTHER, EventCounts
-from fwguardd.metrics.textfile import replace
+from fwguardd.metrics.textfile import TextFile, replace
 
 if TYPE_CHECKING:
     from fwguardd.events import EventKind
@@ -121,3 +123,22 @@ def test_each_alert_fires_for_its_reason_and_for_no_other() -> None:
     """The alerts are run by promtool on invented series: see the file."""
     tested = subprocess.run(["promtool", "test", "rules", ALERTS], capture_output=True, text=True, check=False)
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_a_file_of_metrics_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host that has no thread to spare that the file cannot be removed is an event, and nothing waits or fails."""
+    emitted: list[str] = []
+
+    def refused(_run: object, _args: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    def emit(kind: EventKind, _message: str, /, **_fields: Any) -> None:
+        emitted.append(kind.name)
+
+    monkeypatch.setattr(_thread, "start_new_thread", refused)
+    loop = asyncio.new_event_loop()
+    file = TextFile(loop, lambda: {"families": []}, emit)
+    file.use(tmp_path / "metrics.prom")
+    file.close()
+    loop.close()
+    assert emitted == ["metrics.failed"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import _thread
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fwguardd import threads
-from fwguardd.threads import ThreadNotStartedError, in_thread
+from fwguardd.enforce.run_beside import RunBeside
+from fwguardd.threads import InOrder, ThreadNotStartedError, in_thread
 from tests.waiting import LONGEST, must_end
 
 if TYPE_CHECKING:
@@ -50,3 +52,48 @@ def test_a_thread_that_begins_too_late_does_nothing(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ThreadNotStartedError):
         in_thread(pytest.fail)
     late[0]()
+
+
+def test_work_is_done_in_its_order() -> None:
+    """Pieces of work are done one after the other, one that fails as well; what waits can be cancelled, and later work
+    is done by a new thread."""
+    queue, done, goes_on = InOrder(), list[int](), threading.Event()
+    first = queue.submit(partial(goes_on.wait, LONGEST))
+    futures = [queue.submit(partial(done.append, number)) for number in range(3)]
+    failing = queue.submit(lambda: 1 // 0)
+    goes_on.set()
+    assert first.result(LONGEST)
+    assert [future.result(LONGEST) for future in futures] == [None] * 3
+    assert done == [0, 1, 2]
+    assert isinstance(failing.exception(LONGEST), ZeroDivisionError)
+    queue.finish(LONGEST)
+    waits = threading.Event()
+    running, waiting = queue.submit(partial(waits.wait, LONGEST)), queue.submit(pytest.fail)
+    queue.close(0)
+    assert waiting.cancelled()
+    waits.set()
+    assert running.result(LONGEST)
+
+
+@pytest.mark.parametrize("start", [_ends_silently, _refused])
+def test_a_queue_without_a_thread(monkeypatch: pytest.MonkeyPatch, start: Any) -> None:
+    """Where no thread can be started the caller is told so, the work is not done later either, and the next piece of
+    work finds a thread if there is one again."""
+    queue = InOrder()
+    with monkeypatch.context() as refused:
+        refused.setattr(_thread, "start_new_thread", start)
+        refused.setattr(threads, "BEGINS_WITHIN", 0.01)
+        with must_end("the start"), pytest.raises(ThreadNotStartedError):
+            queue.submit(pytest.fail)
+    assert queue.submit(lambda: 7).result(LONGEST) == 7
+
+
+@pytest.mark.parametrize("start", [_ends_silently, _refused])
+def test_what_runs_beside_runs_before_where_there_is_no_thread(monkeypatch: pytest.MonkeyPatch, start: Any) -> None:
+    """A rehearsal needs no second thread: without one it is done first, and what it raises is raised later."""
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    monkeypatch.setattr(threads, "BEGINS_WITHIN", 0.01)
+    with must_end("the start"), RunBeside(lambda: 7) as seven, RunBeside(lambda: 1 // 0) as failing:
+        assert seven.result() == 7
+        with pytest.raises(ZeroDivisionError):
+            failing.result()

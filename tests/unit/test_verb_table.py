@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
@@ -76,3 +77,22 @@ def test_the_reader_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(DamagedError):
         asyncio.run(ask())
     assert path.read_text() == "torn"
+
+
+def test_a_revision_is_not_shown_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host that has no thread to spare the request fails, the event loop goes on, and the next request is served
+    once there is one."""
+
+    def refused(_run: object, _args: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> list[Code]:
+        reader = RevisionReader(tmp_path)
+        with monkeypatch.context() as starved:
+            starved.setattr(_thread, "start_new_thread", refused)
+            first = await asyncio.gather(reader.show(1), return_exceptions=True)
+        second = await asyncio.gather(reader.show(1), return_exceptions=True)
+        reader.close()
+        return [answer.code for answer in (*first, *second) if isinstance(answer, RequestError)]
+
+    assert asyncio.run(ask()) == [Code.FAILED, Code.NOT_FOUND]
