@@ -2,7 +2,9 @@
 
 Names, ids and fields are a contract: administrators filter by them, and the message catalog and the manual explain
 them. An event has those of its fields for which there is a value. Priorities are those of syslog(3). No event about
-packets is above warning: journald syncs its files to disk for each message at critical or above. This module is pure.
+packets is above warning: journald syncs its files to disk for each message at critical or above.
+
+This module is pure.
 """
 
 from __future__ import annotations
@@ -395,6 +397,4 @@ FAULT = EventKind(
     (TRACEBACK,),
 )
 
-ALL_EVENTS: Mapping[str, EventKind] = {
-    kind.name: kind for kind in tuple(globals().values()) if isinstance(kind, EventKind)
-}
+ALL_EVENTS: Mapping[str, EventKind] = {one.name: one for one in tuple(globals().values()) if isinstance(one, EventKind)}

@@ -673,5 +673,7 @@ def test_damage_to_the_touched_tables_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "state" / "touched.json"
     path.write_bytes(path.read_bytes()[:-3])
     store = RevisionStore(tmp_path / "state")
-    assert store.touched() == frozenset()
+    touched = store.touched()
+    assert isinstance(touched, UnreadableNote)
+    assert touched.lost
     assert any("touched.json" in fault.message for fault in store.take_faults())
