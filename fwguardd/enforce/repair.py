@@ -211,7 +211,7 @@ def _repair_refused(
     refused = None
     if isinstance(error.__cause__, RestoreRefusedError):
         with contextlib.suppress(NamespaceError):
-            refused = context.validator.refused_rules(in_force.canonical)
+            refused = context.validator.refused_rules.of(in_force.revision, in_force.canonical)
     if state.is_emergency:
         return _repair_failed(context, state, _first_reason(error, refused))
     if refused is None or not refused.rules:
@@ -272,6 +272,8 @@ def _repair_rest(
         outcome, refused = _put_rest(context, in_force, refused)
         missing = find_drift(context.kernel, in_force.canonical, context.preserve)
     except RolledBackError as error:
+        if context.validator.refused_rules.search_all():
+            return _repair_refused(context, state, in_force, error, authors)
         return _repair_failed(context, state, str(error))
     except KernelError as error:
         return _not_comparable(context, state, error, authors)

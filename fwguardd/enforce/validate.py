@@ -9,6 +9,7 @@ from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, Protocol
 
+from fwguardd.enforce.refused_rules import RefusedRules
 from fwguardd.enforce.rule_files import tests_files, without_tests
 from fwguardd.enforce.run_beside import RunBeside
 from fwguardd.kernel.accounts import ACCOUNTS
@@ -83,6 +84,7 @@ class Validator:
         self._early: tuple[str, Validation] | None = None
         self._lint_memory = LintMemory()
         self._composed: _Composed | None = None
+        self.refused_rules = RefusedRules(rehearse)
 
     def validate(self, snapshot: Snapshot) -> Validation:
         """Read, compose, lint and rehearse a snapshot. Raises NamespaceError where no rehearsal is possible.
@@ -130,16 +132,6 @@ class Validator:
         if self._sets_come:
             return replace(candidate, sets=kernel_sets(snapshot.sets | self._context.lists))
         return candidate
-
-    def refused_rules(self, canonical: Canonical) -> RehearsalRefused | None:
-        """The rules of a ruleset that was accepted before and that the kernel refuses now; None if it takes all.
-
-        Raises NamespaceError where no rehearsal is possible.
-        """
-        outcome = self._rehearse(Candidate(canonical.rulesets, accepted_before=True))
-        if isinstance(outcome, RehearsalRefused):
-            return outcome
-        return None
 
     def keep_early(self, snapshot: Snapshot, result: Validation) -> None:
         """Keep the result of a snapshot that was validated before a burst of changes has settled."""

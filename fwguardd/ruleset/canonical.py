@@ -20,7 +20,7 @@ from fwguardd.ruleset.preserve import without_copies
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from fwguardd.ruleset.copies import Rulesets
     from fwguardd.ruleset.preserve import Preserve
@@ -171,9 +171,16 @@ class Canonical:
 
     def without_rules(self, unwanted: Collection[RulePlace]) -> Canonical:
         """The same without these rules."""
+        return self._chosen(lambda place: place not in unwanted)
+
+    def with_only(self, wanted: Collection[RulePlace]) -> Canonical:
+        """The same chains, with these of the rules."""
+        return self._chosen(lambda place: place in wanted)
+
+    def _chosen(self, wanted: Callable[[RulePlace], bool]) -> Canonical:
         rulesets: dict[Family, Ruleset] = {}
         for family, ruleset in self.rulesets.items():
-            tables = {name: _table_without(unwanted, family, table) for name, table in ruleset.tables.items()}
+            tables = {name: _table_with(wanted, family, table) for name, table in ruleset.tables.items()}
             rulesets[family] = replace(ruleset, tables=tables)
         return replace(self, rulesets=rulesets)
 
@@ -193,11 +200,11 @@ def _with_tables(rulesets: Rulesets) -> dict[Family, Ruleset]:
     return {family: ruleset for family, ruleset in rulesets.items() if ruleset.tables}
 
 
-def _table_without(unwanted: Collection[RulePlace], family: Family, table: Table) -> Table:
-    """A table without these rules."""
+def _table_with(wanted: Callable[[RulePlace], bool], family: Family, table: Table) -> Table:
+    """A table with the rules that are wanted."""
     chains: dict[str, Chain] = {}
     for name, chain in table.chains.items():
-        kept = tuple(rule for rule in chain.rules if RulePlace(family, table.name, name, rule.text) not in unwanted)
+        kept = tuple(rule for rule in chain.rules if wanted(RulePlace(family, table.name, name, rule.text)))
         chains[name] = replace(chain, rules=kept)
     return replace(table, chains=chains)
 

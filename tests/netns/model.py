@@ -126,6 +126,16 @@ class Model:
         if rules is not None:
             self.in_force = rules
 
+    def rules(self) -> Rules | None:
+        """The rules of the revision in force; None for an open one."""
+        if self.is_open:
+            return None
+        return self.in_force
+
+    def is_other(self, revision: int) -> bool:
+        """Whether a revision is known to hold other rules than those in force."""
+        return revision in self.known and self.known[revision] != self.rules()
+
     def state(self) -> str:
         """The state that status should name."""
         if self.is_open:

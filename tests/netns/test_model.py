@@ -459,8 +459,7 @@ class Sequence:
             assert time.monotonic() < end, f"{problem}\n{self.model}\nstatus: {status}\n{self._daemon.seen}"
             time.sleep(0.05)
         if status["in_force"] is not None:
-            rules = None if self.model.is_open else self.model.in_force
-            self.model.known[status["in_force"]["revision"]] = rules
+            self.model.known[status["in_force"]["revision"]] = self.model.rules()
 
     def _mismatch(self, acted: float, expected: Loaded) -> tuple[str, dict[str, Any]]:
         """How the kernel, and what status says of it, differ from the model; "" if they do not."""
@@ -472,6 +471,8 @@ class Sequence:
             return "it was not compared yet", status
         if status["state"] != self.model.state() or status["files"] not in self.model.files():
             return f"expected {self.model.state()}, files {self.model.files()}", status
+        if status["in_force"] is not None and self.model.is_other(status["in_force"]["revision"]):
+            return f"it names another revision than that of {self.model.rules()}", status
         live = self.model.without_added(loaded(self._backend))
         if live != expected:
             return f"the kernel holds {live}\nexpected {expected}", status

@@ -57,8 +57,8 @@ def _open_by_hand(backend: str, families: tuple[str, ...] = ("iptables", "ip6tab
             subprocess.run([f"{family}-{backend}", "-w", "60", *arguments], check=True)
 
 
-def _without_set(loaded: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {family: [line for line in lines if "match-set" not in line] for family, lines in loaded.items()}
+def _without_set(loaded: dict[str, list[str]], name: str = "") -> dict[str, list[str]]:
+    return {family: [line for line in lines if f"match-set {name}" not in line] for family, lines in loaded.items()}
 
 
 def test_all_but_a_rule_without_its_set_is_repaired(
@@ -95,6 +95,33 @@ def test_all_but_a_rule_without_its_set_is_repaired(
     _wait_for(tmp_path, "in-force", "applied")
     messages = [event["message"] for event in daemon.events_until_its_end("rules.failed")]
     assert len(messages) == len(set(messages))
+
+
+def test_a_rule_comes_back_with_its_set_while_another_set_is_missing(
+    start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """Of two rules whose sets were destroyed, the one whose set is back is repaired, and the other is named."""
+    rule = "-4 -A INPUT -m set --match-set {} src -j ACCEPT\n"
+    for name in ("allow", "backup"):
+        output(f"ipset create {name} hash:net")
+    daemon = start_daemon({"10.rules": WITH_SET + rule.format("backup")}, FAST)
+    daemon.event("rules.applied")
+    daemon.end_pass()
+    before = saved()
+    ask(tmp_path / "run" / "control.sock", "pause", {"seconds": 600.0})
+    _open_by_hand(backend, ("iptables",))
+    for name in ("allow", "backup"):
+        output(f"ipset destroy {name}")
+    daemon.ask("resume")
+    daemon.event("rules.failed", state="drifted")
+    output("ipset create backup hash:net")
+    wait_until(lambda: saved() == _without_set(before, "allow"), "the rule whose set is back", pause=0.05)
+    daemon.end_pass()
+    assert _status(tmp_path) == ("drifted", "applied", 1)
+    assert 'there is no ipset "allow"' in daemon.ask("status")["sentence"]
+    output("ipset create allow hash:net")
+    daemon.event("drift.repaired", state="in-force")
+    assert saved() == before
 
 
 def test_a_set_that_comes_late_is_waited_for(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
