@@ -15,7 +15,7 @@ from fwguardd.ctl.answers import AnswerPainter, escaped
 from fwguardd.ctl.beds import HostBeds, add_host, beds_of
 from fwguardd.ctl.control_socket import socket_path_of
 from fwguardd.ctl.denial_lookup import DenialNotFoundError, denied_packet
-from fwguardd.ctl.explain_lines import journey_lines, remedy_lines, verdict_lines, wrapped
+from fwguardd.ctl.explain_lines import journey_lines, remedy_lines, straight_lines, verdict_lines, wrapped
 from fwguardd.ctl.offline_verbs import input_of, print_findings
 from fwguardd.ctl.ruleset_sources import RulesetSource, rules_after_reload, rules_in_force
 from fwguardd.ctl.terminal import Painter, as_json
@@ -26,6 +26,7 @@ from fwguardd.packets.journeys import journey_document, reply_to
 from fwguardd.packets.model import Journey, Packet, Undecided, Verdict
 from fwguardd.packets.packet_words import PacketWords, PacketWordsError, read_packet_words
 from fwguardd.packets.remedy import Remedy, find_remedy
+from fwguardd.packets.straight_answer import StraightAnswer, straight_answer
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -43,17 +44,19 @@ LAST: Final = "last"
 
 @dataclass(frozen=True, slots=True)
 class ExplainedPacket:
-    """The journey of a packet, that of the answer to it, and what would have to be added for the two to be accepted."""
+    """The journey of a packet, that of the answer to it, and what would have to be added for the two to be accepted.
+    ``straight`` is an answer that does not come back through this host, once the packet is accepted."""
 
     journey: Journey | Undecided
     reply: Journey | Undecided | None
     remedy: Remedy | None
     reply_remedy: Remedy | None
+    straight: StraightAnswer | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether the packet and the answer to it are accepted."""
-        return _is_accepted(self.journey) and (self.reply is None or _is_accepted(self.reply))
+        """Whether the packet and the answer to it are accepted, and the answer comes back."""
+        return self.straight is None and _is_accepted(self.journey) and (self.reply is None or _is_accepted(self.reply))
 
 
 def _is_accepted(journey: Journey | Undecided) -> bool:
@@ -163,7 +166,22 @@ def explain(packet: Packet, rules: RulesetSource, beds: HostBeds) -> ExplainedPa
         reply = None
         if answer is not None:
             (reply,) = bed.send([answer])
-    return ExplainedPacket(journey, reply, _remedy(journey, rules, beds), _remedy(reply, rules, beds))
+    remedy = _remedy(journey, rules, beds)
+    straight = _straight(journey, remedy, rules, beds)
+    if straight is not None:
+        reply = None
+    return ExplainedPacket(journey, reply, remedy, _remedy(reply, rules, beds), straight)
+
+
+def _straight(
+    journey: Journey | Undecided, remedy: Remedy | None, rules: RulesetSource, beds: HostBeds
+) -> StraightAnswer | None:
+    """The answer that does not come back to a packet that is accepted, if only with what has to be added."""
+    if remedy is not None and remedy.proven:
+        journey = remedy.journey
+    if isinstance(journey, Undecided) or journey.verdict is not Verdict.ACCEPT:
+        return None
+    return straight_answer(journey, rules.rulesets, beds.routes)
 
 
 def _remedy(journey: Journey | Undecided | None, rules: RulesetSource, beds: HostBeds) -> Remedy | None:
@@ -203,6 +221,8 @@ def _lines(explanation: ExplainedPacket, rules: RulesetSource, ink: AnswerPainte
         yield from remedy_lines(explanation.remedy, rules.rulesets, ink)
     if explanation.reply is not None:
         yield from _reply_lines(explanation, explanation.reply, rules, ink)
+    if explanation.straight is not None:
+        yield from straight_lines(explanation.straight, ink)
     for note in rules.notes:
         yield from wrapped(f"note: {note}", "")
 
@@ -234,6 +254,9 @@ def explanation_document(explanation: ExplainedPacket, rules: RulesetSource) -> 
     if explanation.reply is not None:
         reply = journey_document(explanation.reply, rules.rulesets)
         document["reply"] = {**reply, "add": _remedy_document(explanation.reply_remedy)}
+    document["straight_answer"] = None
+    if explanation.straight is not None:
+        document["straight_answer"] = explanation.straight.document()
     return {**document, "notes": list(rules.notes)}
 
 

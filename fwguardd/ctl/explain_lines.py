@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fwguardd.ctl.answers import AnswerPainter
     from fwguardd.packets.journeys import Met
     from fwguardd.packets.remedy import Remedy
+    from fwguardd.packets.straight_answer import StraightAnswer
     from fwguardd.ruleset.model import Family, Ruleset
 
     Rulesets = Mapping[Family, Ruleset]
@@ -99,6 +100,13 @@ def remedy_lines(remedy: Remedy, rulesets: Rulesets, ink: AnswerPainter) -> Iter
         yield ink.good("With this the packet was accepted in a rehearsal.")
     else:
         yield from wrapped(f"Even then it is {verdict_in_words(remedy.journey, rulesets)}.", "", ink.warn)
+
+
+def straight_lines(straight: StraightAnswer, ink: AnswerPainter) -> Iterator[str]:
+    """Why the answer does not come back, and the rule that brings it back."""
+    yield from wrapped(straight.sentence, "", ink.bad)
+    yield "To bring it back, add:"
+    yield f"  {ink.bold(escaped(straight.rule))}"
 
 
 def wrapped(text: str, indent: str, paint: Paint = str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from fwguardd.ctl.answers import AnswerPainter, escaped
 from fwguardd.ctl.beds import HostBeds, add_host, beds_of
 from fwguardd.ctl.control_socket import socket_path_of
 from fwguardd.ctl.explain import ExplainedPacket, explain, explanation_document, refuse, with_notes
-from fwguardd.ctl.explain_lines import wrapped
+from fwguardd.ctl.explain_lines import straight_lines, wrapped
 from fwguardd.ctl.offline_verbs import input_of
 from fwguardd.ctl.ruleset_sources import RulesetSource, may_read_kernel, rules_after_reload, rules_in_force
 from fwguardd.ctl.verb_options import add_rules, add_socket, describe
@@ -218,6 +218,8 @@ def answer_lines(answer: PortAnswer, rules: RulesetSource, ink: AnswerPainter) -
     yield from _remedy_lines(explanation.remedy, ink)
     if explanation.reply is not None:
         yield from _reply_lines(explanation, explanation.reply, rules, ink)
+    if explanation.straight is not None:
+        yield from straight_lines(explanation.straight, ink)
     if answer.listening is not None:
         for sentence in _listening_sentences(answer.listening, answer.arriving):
             yield from wrapped(sentence, "")

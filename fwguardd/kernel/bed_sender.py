@@ -95,7 +95,9 @@ class Sender:
             if vrf:
                 raise NotSentError(f"{name} has the routes of the VRF {vrf}, which a bed does not have")
             if master:
-                raise NotSentError(f"{name} belongs to {master}: send the packet by that interface")
+                raise NotSentError(
+                    f"{name} belongs to {master}, and rules see its packets as those of {master}: name {master}"
+                )
 
     def send_barrier(self) -> None:
         """Send a frame that arrives behind all others, and that the first chain drops. Raises OSError."""

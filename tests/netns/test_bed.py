@@ -229,7 +229,7 @@ def test_a_port_of_a_bridge_has_no_packets_of_its_own(pool: NamespacePool, backe
     (found,) = sent(
         pool, backend, "*filter\n:INPUT ACCEPT\nCOMMIT\n", [packet("198.51.100.7", "192.0.2.1", 22, "eth2")]
     )
-    assert found == "undecided: eth2 belongs to br0: send the packet by that interface"
+    assert found == "undecided: eth2 belongs to br0, and rules see its packets as those of br0: name br0"
 
 
 WITH_VRF = replace(ROUTER, interfaces=(*ROUTER.interfaces, Interface("blue", "vrf"), Interface("eth3", master="blue")))

@@ -148,6 +148,40 @@ def test_why_names_the_rule_and_the_program(verbs: Verbs) -> None:
         assert "With this it was accepted in a rehearsal." in text
 
 
+HAIRPIN = (
+    "-P FORWARD DROP\n-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT\n"
+    "*nat\n-A PREROUTING -d 198.51.100.1 -p tcp --dport 443 -j DNAT --to-destination 10.0.0.5\n{nat}COMMIT\n"
+    "*filter\n{accept}"
+)
+FORWARDED = "-4 -A FORWARD -i lan0 -p tcp --dport 443 -j ACCEPT\n"
+HOME_ROUTER = """
+interfaces:
+- {name: guard0, addresses: [198.51.100.1/24], forwarding: true}
+- {name: lan0, addresses: [10.0.0.1/24], forwarding: true}
+routes:
+- {to: 198.51.100.0/24, dev: guard0, scope: 253}
+- {to: 10.0.0.0/24, dev: lan0, scope: 253}
+"""
+
+
+@pytest.mark.parametrize("accept", ["", FORWARDED])
+def test_a_hairpin_that_loses_its_way_is_told(verbs: Verbs, tmp_path: Path, accept: str) -> None:
+    """A client asks the public address for a server of its own network: the server answers it straight. Explain says
+    so, also of a packet that the rules drop as yet, and the rule that it gives brings the answer back."""
+    (tmp_path / "host.yaml").write_text(HOME_ROUTER)
+    packet = ("explain", "--host", str(tmp_path / "host.yaml"), "in", "lan0", "tcp", "10.0.0.9", "198.51.100.1:443")
+    rules = verbs.rules / "10.rules"
+    rules.write_text(HAIRPIN.format(nat="", accept=accept))
+    code, text = verbs.text(*packet)
+    assert (code, "The answer is" in text) == (1, False)
+    assert "The answer does not come back through this host: 10.0.0.5 sends it straight to\n10.0.0.9" in text
+    rule = verbs.document(*packet)[1]["straight_answer"]["rule"]
+    assert rule == "-t nat -A POSTROUTING -s 10.0.0.0/24 -d 10.0.0.5 -p tcp --dport 443 -j MASQUERADE"
+    rules.write_text(HAIRPIN.format(nat=f"{rule.removeprefix('-t nat ')}\n", accept=FORWARDED))
+    code, document = verbs.document(*packet)
+    assert (code, document["straight_answer"]) == (0, None)
+
+
 def test_sockets_are_shown_with_those_who_reach_them(verbs: Verbs) -> None:
     """From the network of an interface, from one that a rule names, and rules for ports without a program."""
     with servers(2222, 5432, 9000):
