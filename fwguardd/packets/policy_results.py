@@ -45,17 +45,19 @@ class PolicyOutcome(Enum):
 class Deciding:
     """What ended the journey of a packet, in a clause, and where it is written; None for what no file says.
 
-    ``by_routes``: the interfaces and routes of this host.
+    ``by_routes``: the interfaces and routes of this host. ``besides`` is a clause about what follows from it.
     """
 
     words: str
     origin: Origin | None = None
     by_routes: bool = False
+    besides: str = ""
 
     def __str__(self) -> str:
-        if self.origin is None:
-            return self.words
-        return f"{self.words} at {self.origin}"
+        place = ""
+        if self.origin is not None:
+            place = f" at {self.origin}"
+        return f"{self.words}{place}{self.besides}"
 
 
 _SENTENCES = {
@@ -205,10 +207,11 @@ def deciding_of(journey: Journey, rulesets: Rulesets) -> Deciding:
         return Deciding(f"it is {verdict_in_words(journey, rulesets)}", by_routes=by_routes)
     ruleset = rulesets[journey.packet.family]
     words = f"{_words(journey.deciding, ruleset)} {_VERBS[journey.verdict]}"
+    besides = ""
     if _is_published(journey):
-        way = f"it is forwarded to {journey.routed}, so that INPUT does not see it: filter it in FORWARD or DOCKER-USER"
-        words = f"{words}; {way}"
-    return Deciding(words, origin_of(journey.deciding, ruleset))
+        way = f"it is forwarded to {journey.routed}, so that INPUT does not see it"
+        besides = f"; {way}: filter it in FORWARD or DOCKER-USER"
+    return Deciding(words, origin_of(journey.deciding, ruleset), besides=besides)
 
 
 def _is_published(journey: Journey) -> bool:

@@ -75,7 +75,7 @@ MISTAKES = {
     "-s mistyped": ("-A INPUT -s 198.15.100.0/24 -p tcp --dport 22 -j ACCEPT\n", TO_SSH, "policy of INPUT drops it"),
     "a published port that INPUT does not guard": (
         DOCKER, "expect: drop, in: eth0, from: 198.51.100.7, to: 192.0.2.1, proto: tcp, dport: 8080",
-        "accepts it; it is forwarded to docker0, so that INPUT does not see it",
+        "a.rules:8; it is forwarded to docker0, so that INPUT does not see it: filter it in FORWARD or DOCKER-USER",
     ),
     "a hairpin that loses its way": (
         HAIRPIN, "expect: accept, in: lan0, from: 10.0.0.9, out: lan0, to: 192.0.2.1, proto: tcp, dport: 443",
