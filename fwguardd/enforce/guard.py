@@ -20,6 +20,7 @@ from fwguardd.enforce.context import Broken, repaired_in
 from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Validator
+from fwguardd.errors import failure_of
 from fwguardd.kernel.attribution import NO_AUTHORS
 from fwguardd.kernel.iptables import KernelShortError
 from fwguardd.kernel.namespaces import NamespaceError
@@ -96,9 +97,16 @@ class Guard:
             raise KernelShortError(str(error)) from error
         work.add_done_callback(lambda _: self.context.kernel_changed.set())
         wait([work], SHORT)
+        failure: BaseException | None = None
         while not work.done() and self.broken is None:
-            self._enforce_after_notice(work)
-        return work.result()
+            found = failure_of(lambda: self._enforce_after_notice(work))
+            if found is not None:
+                failure = found
+                wait([work], GAP)
+        result = work.result()
+        if failure is not None:
+            raise failure  # Not before the end of the work: two threads must not validate at the same time.
+        return result
 
     def _enforce_after_notice(self, work: Future[_Result]) -> None:
         """Wait for a change of the kernel or the end of the work; then enforce, and leave some time to the work."""

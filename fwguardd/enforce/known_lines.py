@@ -84,10 +84,11 @@ class KnownLines:
 
         That is a defect, and nothing is remembered after it. Raises NamespaceError.
         """
-        unchecked, self._unchecked = self._unchecked, None
+        unchecked = self._unchecked
         if unchecked is None:
             return False
         whole = self._rehearse(unchecked.candidate)
+        self._unchecked = None
         if isinstance(whole, Canonical) and whole == unchecked.canonical:
             return False
         self.forget()

@@ -16,7 +16,7 @@ from fwguardd.enforce.prover import ProofRequest, ProtectedPeers, Prover, needed
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
-from fwguardd.packets.invariants import NO_NETWORK, not_checked
+from fwguardd.packets.invariants import NO_NETWORK, NO_SETS, not_checked
 from fwguardd.packets.lockout import denied_packets, guarded_packets, lockout_finding, lost_by_change
 from fwguardd.packets.policy_cases import cases_of
 from fwguardd.packets.policy_results import findings_of, results_of
@@ -93,10 +93,12 @@ def broken_invariants(context: Context, prover: Prover, accepted: Valid, loaded:
     if not accepted.invariants:
         return NO_FINDINGS
     from fwguardd.enforce.invariants import check_invariants  # noqa: PLC0415 - most hosts do without the model.
-    from fwguardd.enforce.set_reading import read_sets, set_files_in  # noqa: PLC0415 - as above.
+    from fwguardd.enforce.set_reading import sets_beside  # noqa: PLC0415 - as above.
 
-    sets, _ = read_sets(set_files_in(context.rules_dir) or (), draft=False)
     fails = prover.undecided_fails
+    sets = sets_beside(context.rules_dir)
+    if sets is None:
+        return not_checked(accepted.invariants, NO_SETS, undecided_fails=fails)
     checked = check_invariants(accepted.invariants, loaded, host, prover.beds, sets, undecided_fails=fails)
     return checked.findings
 

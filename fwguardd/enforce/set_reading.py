@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.answering import answered
@@ -30,6 +31,21 @@ def set_files_in(directory: Path) -> list[Path] | None:
     except OSError:
         return None
     return [directory / name for name in names if is_set_file(name)]
+
+
+def sets_beside(directory: Path) -> Sequence[SetFile] | None:
+    """The sets of the set files of a directory that can be used; None where it cannot be read, or does not answer."""
+    try:
+        return answered(directory, partial(_usable_sets, directory))
+    except OSError:
+        return None
+
+
+def _usable_sets(directory: Path) -> Sequence[SetFile] | None:
+    paths = set_files_in(directory)
+    if paths is None:
+        return None
+    return read_sets(paths, draft=False)[0]
 
 
 def is_missing(path: Path) -> bool:

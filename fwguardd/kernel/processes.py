@@ -111,6 +111,7 @@ class Running:
         """Start it. Raises ProgramMissingError and ProgramNotStartedError."""
         self.argv = command.argv
         self._files: list[int] = []
+        self._status: int | None = None
         with contextlib.ExitStack() as unless_started:
             unless_started.callback(self._close)
             try:
@@ -144,24 +145,29 @@ class Running:
         Raises ProgramTimeoutError after killing it, and ProgramOutputError.
         """
         seconds = max(0.0, deadline - time.monotonic())
-        status = self._wait(deadline)
-        ended = status is not None
-        if status is None:
-            os.kill(self.pid, signal.SIGKILL)  # It is a child that was not reaped: no other process has its id.
-            _, status = os.waitpid(self.pid, 0)
-        stdout, stderr = self._take_output()
-        if not ended:
-            raise ProgramTimeoutError(self.argv, seconds)
+        try:
+            status = self._status = self._wait(deadline)
+            if status is None:
+                raise ProgramTimeoutError(self.argv, seconds)
+            stdout, stderr = self._read_output()
+        finally:
+            self.end()
         return Finished(self.argv, os.waitstatus_to_exitcode(status), stdout, stderr)
 
-    def _take_output(self) -> tuple[str, str]:
-        """What it printed; its files are closed then. Raises ProgramOutputError."""
+    def end(self) -> None:
+        """Kill it if it was not waited for, whatever prevented that: a load must not go on while it is undone. A second
+        call does nothing."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)  # It is a child that was not reaped: no other process has its id.
+            _, self._status = os.waitpid(self.pid, 0)
+        self._close()
+
+    def _read_output(self) -> tuple[str, str]:
+        """What it printed. Raises ProgramOutputError."""
         try:
             return _read_all(self._files[1]), _read_all(self._files[2])
         except OSError as error:
             raise ProgramOutputError(f"cannot read what {self.argv[0]} printed: {error.strerror}") from error
-        finally:
-            self._close()
 
     def _wait(self, deadline: float) -> int | None:
         """Its exit status; None if it has not ended at the deadline.
@@ -243,31 +249,15 @@ def _untouched(size: int) -> mmap.mmap:
 def run_all(commands: Sequence[Command], timeout: float) -> list[Finished]:
     """Run all commands at the same time and wait for all of them, at most ``timeout`` seconds.
 
-    Raises what `Running` does, after all programs that were started have ended.
+    Raises what `Running` does; the other programs are killed then.
     """
     deadline = time.monotonic() + timeout
-    running: list[Running] = []
-    try:
+    with contextlib.ExitStack() as started:
+        running: list[Running] = []
         for command in commands:
-            running.append(Running(command))  # noqa: PERF401 - after an error those that were started must be reaped.
-    except ProgramError:
-        _finish_all(running, deadline)
-        raise
-    return _finish_all(running, deadline)
-
-
-def _finish_all(running: Sequence[Running], deadline: float) -> list[Finished]:
-    """Wait for all programs, then raise the first error of them."""
-    finished: list[Finished] = []
-    failure: ProgramError | None = None
-    for program in running:
-        try:
-            finished.append(program.finish(deadline))
-        except ProgramError as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
-    return finished
+            running.append(Running(command))
+            started.callback(running[-1].end)
+        return [program.finish(deadline) for program in running]
 
 
 def run(command: Command, timeout: float) -> Finished:

@@ -43,6 +43,7 @@ KEYS: Final = (
 NOT_CHECKED: Final = "no-proof"
 """The code of the finding that invariants were not checked."""
 NO_NETWORK: Final = "the network of this host, or the rules, could not be read"
+NO_SETS: Final = "the set files beside the rules could not be read"
 
 
 class InvariantKind(StrEnum):

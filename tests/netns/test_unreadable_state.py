@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from fwguardd.enforce.record import Cause
 from fwguardd.enforce.rollback import confirm, expire, rollback
 from fwguardd.enforce.unknown import UnknownState
 from fwguardd.kernel import processes
-from fwguardd.kernel.iptables import LiveKernel
+from fwguardd.kernel.iptables import Backend, LiveKernel
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.model import Family
@@ -38,12 +39,13 @@ from tests.netns.crashing import A, B, Bench, Unforced, held_in, pending_in, tab
 from tests.waiting import LONGEST, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from fwguardd.enforce.context import Context, Outcome
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.state import State
     from fwguardd.enforce.validate import Validation, Validator
+    from fwguardd.ruleset import save_format
     from fwguardd.ruleset.operations import Plan
     from tests.netns.crashing import Saved
 
@@ -92,6 +94,24 @@ def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     made.start()
     yield made
     made.pool.close()
+
+
+class Failing(LiveKernel):
+    """A kernel whose reads fail for want of memory, in the interpreter itself."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self._failed = 0
+
+    def has_failed(self, times: int) -> bool:
+        """Whether so many reads have failed."""
+        return self._failed >= times
+
+    def look(self, families: Collection[Family]) -> Mapping[Family, save_format.Saved]:
+        """Not possible."""
+        assert families
+        self._failed += 1
+        raise MemoryError
 
 
 @pytest.fixture
@@ -641,6 +661,26 @@ def test_the_guard_goes_on_during_a_validation(bench: Bench, saved: Saved, opene
     assert outcome.repaired
     assert outcome.state.revision == 2
     assert tables(saved) != a
+
+
+@pytest.mark.parametrize("backend", ["nft"])
+def test_a_defect_of_the_guard_waits_for_the_validation(bench: Bench, opened: Opened) -> None:
+    """Where a comparison fails while files are validated, whatever it raises, the next ones are made all the same. The
+    failure is raised once the validation has ended: two must not run at the same time."""
+    context, state = opened()
+    slow, looks = SlowValidator(context.validator), Failing(bench.backend)
+    context = replace(context, validator=slow, kernel=looks)  # type: ignore[arg-type]
+    bench.put(B)
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(run_pass, context, state, CHANGED)
+        assert slow.begun.wait(LONGEST)
+        for number in (1, 2):
+            context.kernel_changed.set()
+            wait_until(partial(looks.has_failed, number), "a comparison that fails")
+        assert not ended.done()
+        slow.go_on.set()
+        with pytest.raises(MemoryError):
+            ended.result(LONGEST)
 
 
 # A state directory that is removed.

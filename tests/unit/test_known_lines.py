@@ -8,6 +8,7 @@ import pytest
 
 from fwguardd.enforce import known_lines
 from fwguardd.enforce.known_lines import KnownLines
+from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.compose import compose
@@ -199,3 +200,24 @@ def test_any_number_of_edits_gives_the_result_of_a_whole_rehearsal(kernel: Kerne
                 lines.insert(place, f"-A {chance.choice(['INPUT', 'WEB'])} -s 10.1.{number}.1 -j ACCEPT")
         assert with_origins(known.rehearse(candidate(lines))) == with_origins(Kernel().rehearse(candidate(lines)))
     assert max(kernel.loaded[1:]) <= 2
+
+
+def test_a_check_that_was_not_possible_is_made_later(kernel: Kernel) -> None:
+    """Where no rehearsal is possible at the moment the result that was put together stays unchecked."""
+    fails: list[bool] = [False]
+
+    def rehearse(rehearsed: Candidate, /) -> Canonical | RehearsalRefused:
+        if fails[0]:
+            raise NamespaceError("the host is short of memory")
+        return kernel.rehearse(rehearsed)
+
+    known = KnownLines(rehearse, "nft")
+    known.rehearse(candidate(BASE))
+    known.rehearse(candidate([*BASE, NEW]))
+    fails[0] = True
+    with pytest.raises(NamespaceError):
+        known.differs()
+    assert known.is_unchecked
+    fails[0] = False
+    assert not known.differs()
+    assert not known.is_unchecked
