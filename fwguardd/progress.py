@@ -9,10 +9,11 @@ each rule: the search for the faulty rules of a file loads all of them many time
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.iptables import LiveKernel
+from fwguardd.kernel.iptables import KernelError, LiveKernel
 from fwguardd.kernel.last_looks import present
 from fwguardd.values import dataclass
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from fwguardd.kernel.iptables import Backend
+    from fwguardd.kernel.rehearsed_rules import RehearsedRules
     from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.save_format import Saved
 
@@ -77,8 +79,8 @@ class Progress:
 class MarkingKernel(LiveKernel):
     """The live kernel; each run of a program of iptables sets a mark first."""
 
-    def __init__(self, backend: Backend, progress: Progress) -> None:
-        super().__init__(backend)
+    def __init__(self, backend: Backend, progress: Progress, rehearsed: RehearsedRules | None = None) -> None:
+        super().__init__(backend, rehearsed)
         self._progress = progress
 
     def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
@@ -94,6 +96,13 @@ class MarkingKernel(LiveKernel):
     def learn_handles(self) -> None:
         """Learn which rule has which handle, so that a rule which another program removes is known from a notice."""
         self._last.learn(present(self.backend.value))
+
+    def read_what_was_said(self) -> None:
+        """Read the tables of which it is only known what the kernel has said since the last look. A difference is one
+        of the `defects`. Where they cannot be read, a later look does."""
+        if self._last.followed:
+            with contextlib.suppress(KernelError):
+                self.look(tuple(self._last.followed))
 
     def defects(self) -> tuple[str, ...]:
         """What a look has shown to be otherwise than notices said, each once."""

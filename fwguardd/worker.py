@@ -116,7 +116,7 @@ class Worker:
         self._lines = KnownLines(self._rehearse, host.tool.backend.value)
         self._validator = Validator(self._lines.rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
-        self._kernel = MarkingKernel(host.tool.backend, progress)
+        self._kernel = MarkingKernel(host.tool.backend, progress, self._rehearsals.rehearsed)
         self._counting = Counting(self._store, emit, host.boot_id)
         self._other_tables = OtherTablesReport(host.tool.backend, emit)
         self._sets = Sets(settings.rules_dir, SetCopies(settings.state_dir, self._store.later), emit)
@@ -138,6 +138,8 @@ class Worker:
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
         """A pass; but first a revision that was not confirmed in time is undone. A pass that the timer causes checks
         what was rehearsed in parts since the last one, and so does one that looks again after a write."""
+        if request.why.cause == Due.AGAIN.value:
+            self._guarded("reading the tables", self._kernel.read_what_was_said)
         if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_unchecked:
             self._keep_guarded(
                 self._guarded("a whole rehearsal", lambda: check_lines(self._context(orders), self._state, self._lines))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from fwguardd.enforce.look import Kernel, Look, look_at, look_before_write, look_of
+from fwguardd.enforce.look import Kernel, Look, known_look, look_at, look_before_write, look_of
 from fwguardd.errors import failure_of
 from fwguardd.kernel.iptables import (
     IptablesNotPermittedError,
@@ -236,8 +236,14 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
 
 
 def _look_after_write(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
-    """What the kernel holds after a write. Where that is less than what was written, it is looked at twice."""
+    """What the kernel holds after a write. Where that is less than what was written, it is looked at twice.
+
+    An edit over netlink has been answered by the kernel with what it did, so what it holds then is known.
+    """
     try:
+        look = known_look(kernel, wanted, preserve)
+        if look is not None and not look.differences():
+            return look
         look = look_at(kernel, wanted, preserve)
         if any(difference.kind in _LESS for difference in look.differences()):
             look = look_at(kernel, wanted, preserve)

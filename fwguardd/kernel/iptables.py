@@ -7,7 +7,6 @@ caller. Standard error is kept apart from standard output: warnings are printed 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from fwguardd.errors import NotPermittedError, ReportedError
 from fwguardd.kernel import nft_tables
 from fwguardd.kernel.last_looks import LastLooks, present
+from fwguardd.kernel.nft_edits import ChangedMeanwhileError, LiveEdits
 from fwguardd.kernel.processes import (
     TRANSIENT,
     Command,
@@ -33,7 +33,8 @@ from fwguardd.kernel.processes import (
     run_all,
     save_argv,
 )
-from fwguardd.kernel.xtables_lock import LockHeldError, lock_path, xtables_lock
+from fwguardd.kernel.rehearsed_rules import RehearsedRules
+from fwguardd.kernel.xtables_lock import LockHeldError, lock_for_programs, lock_path, xtables_lock
 from fwguardd.ruleset.operations import render_plan
 from fwguardd.ruleset.save_format import IncompleteSaveError, UnreadableSaveError, read_saved
 from fwguardd.values import dataclass
@@ -157,11 +158,13 @@ def find_tool(wanted: Backend | None) -> Tool:
 class LiveKernel:
     """The tables of the network namespace that this process is in."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, rehearsed: RehearsedRules | None = None) -> None:
+        """``rehearsed`` has what new rules are made of, for edits over netlink."""
         self.backend = backend
         self._holds_lock = False
         self._own: deque[int] = deque(maxlen=REMEMBERED_WRITERS)
         self._last = LastLooks()
+        self._edits = LiveEdits(rehearsed or RehearsedRules(), self._own.append)
 
     @property
     def hidden(self) -> frozenset[tuple[Family, str]]:
@@ -222,7 +225,13 @@ class LiveKernel:
         return self._last.at(families, present(self.backend.value))
 
     def commit(self, plans: Sequence[Plan]) -> None:
-        """Carry out plans, one after the other. Raises as `restore` does."""
+        """Carry out plans: an edit of few rules among many over netlink, or one after the other. Raises as `restore`
+        does."""
+        try:
+            if self._edits.carry_out(plans, self._last, present(self.backend.value)):
+                return
+        except ChangedMeanwhileError as error:
+            raise StalePlaceError(str(error)) from error
         commit_plans(self.restore, plans)
 
     def restore(self, family: Family, text: str) -> None:
@@ -237,7 +246,8 @@ class LiveKernel:
             with _system_errors("nothing can be loaded"):
                 nft_tables.remove_hookless_chains(family, tables)
         argv = restore_argv(self.backend.value, family.number, noflush=True, lock_seconds=LOCK_SECONDS)
-        with self._lock_file() as (path, descriptors):
+        in_memory = _system_errors("no file in memory can be made")
+        with in_memory, lock_for_programs(is_held=self._holds_lock) as (path, descriptors):
             try:
                 writer = Running(Command(argv, text, {"XTABLES_LOCKFILE": path}, descriptors))
                 self._own.append(writer.pid)
@@ -251,22 +261,6 @@ class LiveKernel:
         if self.backend is Backend.NFT:
             with _system_errors("a dormant table cannot be activated"):
                 nft_tables.activate_tables(family, tables)
-
-    @contextlib.contextmanager
-    def _lock_file(self) -> Iterator[tuple[str, dict[int, int]]]:
-        """The file that a program has to lock, and the descriptors that it inherits for that.
-
-        While this process holds the real lock, that is another file, in memory.
-        """
-        if not self._holds_lock:
-            yield str(lock_path()), {}
-            return
-        with _system_errors("no file in memory can be made"):
-            lock = os.memfd_create("xtables.lock")
-        try:
-            yield "/proc/self/fd/3", {3: lock}
-        finally:
-            os.close(lock)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from fwguardd.kernel.generations import GenerationNoticesError, current_generati
 from fwguardd.kernel.program_stamp import program_stamp
 from fwguardd.kernel.rule_handles import forget, learn, patched
 from fwguardd.kernel.rule_notices import RuleNotices, family_of
+from fwguardd.ruleset.chain_edits import with_edit
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.values import dataclass
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.program_stamp import Stamp
     from fwguardd.kernel.rule_handles import Handles
-    from fwguardd.kernel.rule_notices import Change
+    from fwguardd.kernel.rule_notices import Change, Place
+    from fwguardd.ruleset.chain_edits import ChainEdit
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.save_format import Saved
 
@@ -37,6 +39,11 @@ class Moment:
 
     generation: int
     programs: Stamp
+
+    @property
+    def next_generation(self) -> int:
+        """The number that the next commit begins: 0 is none (nf_tables_commit() in net/netfilter/nf_tables_api.c)."""
+        return (self.generation + 1) % (1 << 32) or 1
 
 
 def present(backend: str) -> Moment | None:
@@ -60,7 +67,7 @@ class LastLooks:
     notices: RuleNotices | None = None
     handles: Handles = field(default_factory=dict)
     followed: set[Family] = field(default_factory=set)
-    """The families whose last look is known from notices, and was not compared with the kernel yet."""
+    """The families whose last look is known from what the kernel said since, and was not compared with it yet."""
     wrong: list[str] = field(default_factory=list)
     """What a look has shown to be otherwise than it was known from notices: a defect."""
 
@@ -113,9 +120,7 @@ class LastLooks:
         """Compare what was known from notices with what a look has shown at the same generation."""
         if (known.shown, known.hidden) != (found.shown, found.hidden):
             self.handles.clear()
-            self.wrong.append(
-                f"the {found.shown.family.value} tables are otherwise than the notices of nf_tables have said"
-            )
+            self.wrong.append(f"the {found.shown.family.value} tables are otherwise than nf_tables has said")
 
     def at(self, families: Collection[Family], now: Moment | None) -> Mapping[Family, Saved] | None:
         """What a look at these families would show at this moment; None where that is not known."""
@@ -161,6 +166,28 @@ class LastLooks:
         self.looks[family], self.moments[family] = saved, now
         if changes:
             self.followed.add(family)
+
+    def edited(self, edits: Mapping[Place, ChainEdit], handles: Handles, now: Moment) -> None:
+        """Keep what the kernel holds after edits that were all of the commit that followed this moment, with the
+        handles that the rules of the chains have then. What was known of other chains at this moment holds on."""
+        after = replace(now, generation=now.next_generation)
+        self._pass_over(after)
+        for place, edit in edits.items():
+            saved = self.looks[place.family]
+            self.looks[place.family] = replace(saved, shown=with_edit(saved.shown, edit))
+            self.followed.add(place.family)
+        for family, moment in self.moments.items():
+            if moment == now:
+                self.moments[family] = after
+        self.handles.update(handles)
+
+    def _pass_over(self, after: Moment) -> None:
+        """The notices until this moment are about what is known."""
+        try:
+            if self.notices is not None and self.notices.changes_until(after.generation) is None:
+                self.handles.clear()
+        except (GenerationNoticesError, OSError):
+            self.stop_following()
 
     def learn(self, now: Moment | None) -> None:
         """Learn which handle each rule has that the last look has shown, so that the next changes can be followed."""

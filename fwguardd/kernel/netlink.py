@@ -77,7 +77,15 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
     """Each attribute's value by its type, the last one of a type as in the kernel; None if they do not fit."""
-    values: dict[int, bytes] = {}
+    attributes = list_attributes(data, offset)
+    if attributes is None:
+        return None
+    return dict(attributes)
+
+
+def list_attributes(data: bytes, offset: int = 0) -> list[tuple[int, bytes]] | None:
+    """Type and value of each attribute, in order; None if they do not fit."""
+    found: list[tuple[int, bytes]] = []
     end = len(data)
     while offset < end:
         if end - offset < 4:
@@ -85,9 +93,9 @@ def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
         if not 4 <= length <= end - offset:
             return None
-        values[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
+        found.append((kind & _TYPE_MASK, data[offset + 4 : offset + length]))
         offset += aligned(length)
-    return values
+    return found
 
 
 def first_attributes(data: bytes, offset: int, last: int) -> list[bytes] | None:

@@ -9,13 +9,16 @@ that one check reports all mistakes.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import field, replace
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
 from fwguardd.kernel.refusal_search import all_refused, first_refused, first_rules, places_of, without_rule
 from fwguardd.kernel.refusal_trials import Trials
+from fwguardd.kernel.rehearsed_rules import MOST_RULES, RehearsedRules
+from fwguardd.kernel.rule_bytes import RuleBytes
 from fwguardd.ruleset.canonical import Canonical, RulePlace
 from fwguardd.ruleset.chain_graph import loop_closed_by
 from fwguardd.ruleset.iptables_errors import RestoreError, explain, read_restore_error
@@ -77,6 +80,8 @@ class Rehearsals:
 
     backend: str
     pool: NamespacePool
+    rehearsed: RehearsedRules = field(default_factory=RehearsedRules)
+    """What the rules are made of in the kernel."""
 
     def rehearse(self, candidate: Candidate) -> Canonical | RehearsalRefused:
         """Load the candidate, each family in a namespace of its own at the same time, and read back its canonical form.
@@ -95,7 +100,16 @@ class Rehearsals:
                     refusals += _all_refusals(stage, ruleset, result, candidate)
         if refusals:
             return _refused(refusals)
-        return Canonical.rehearsed(_read_back(rulesets, results), warnings)
+        return Canonical.rehearsed(self._read_back(rulesets, results), warnings)
+
+    def _read_back(self, rulesets: list[Ruleset], results: list[dict[str, Any]]) -> dict[Family, Ruleset]:
+        """The canonical form of each ruleset that was loaded. Raises NamespaceError."""
+        self.rehearsed.forget()
+        read: dict[Family, Ruleset] = {}
+        for ruleset, result in zip(rulesets, results, strict=True):
+            read[ruleset.family] = canonical = _canonical(ruleset, result)
+            self.rehearsed.keep(canonical, list(starmap(RuleBytes.of_hex, result.get("rules") or ())))
+        return read
 
 
 def _load_together(stages: list[_Stage], rulesets: list[Ruleset]) -> list[dict[str, Any]]:
@@ -103,12 +117,6 @@ def _load_together(stages: list[_Stage], rulesets: list[Ruleset]) -> list[dict[s
     for stage, ruleset in zip(stages, rulesets, strict=True):
         stage.begin(ruleset)
     return [stage.results()[-1] for stage in stages]
-
-
-def _read_back(rulesets: list[Ruleset], results: list[dict[str, Any]]) -> dict[Family, Ruleset]:
-    """The canonical form of each ruleset that was loaded. Raises NamespaceError."""
-    loaded = zip(rulesets, results, strict=True)
-    return {ruleset.family: _canonical(ruleset, result) for ruleset, result in loaded}
 
 
 def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
@@ -155,7 +163,8 @@ class _Stage:
         return _text(ruleset, small_commits=_in_small_commits(self.backend, self.scratch, ruleset))
 
     def _steps(self, ruleset: Ruleset) -> list[dict[str, Any]]:
-        return [*steps_to_load(self.backend, self.scratch, ruleset), {"save": True}]
+        save = {"save": True, "rules": self.backend == "nft" and ruleset.rule_count <= MOST_RULES}
+        return [*steps_to_load(self.backend, self.scratch, ruleset), save]
 
 
 def steps_to_load(backend: str, scratch: ScratchNamespace, ruleset: Ruleset) -> list[dict[str, Any]]:

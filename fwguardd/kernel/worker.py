@@ -6,11 +6,12 @@ iptables, and makes empty ipsets and other objects that rules name. It ends when
 namespace ends with it.
 
 The protocol: one JSON document a line. A request is ``{"backend": "nft"|"legacy", "family": 4|6, "steps": [STEP, …]}``,
-a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; no step runs after one that failed. A request may
-have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwguardd.kernel.ipsets`), and ``"objects"``,
-a list of `fwguardd.kernel.named_objects.NamedObject`. The answer is
-``{"results": [RESULT, …]}`` with a ``{"code": n, "stdout": "…", "stderr": "…", "save": bool}`` for each step
-that ran, or ``{"error": "…"}``.
+a step ``{"restore": TEXT, "noflush": bool}`` or ``{"save": true}``; no step runs after one that failed. With
+``"rules": true`` in a step its result has ``"rules"``, what nf_tables has then (`fwguardd.kernel.rule_bytes`).
+
+A request may have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the first step (`fwguardd.kernel.ipsets`), and
+``"objects"``, a list of `fwguardd.kernel.named_objects.NamedObject`. The answer is ``{"results": [RESULT, …]}`` with a
+``{"code": n, "stdout": "…", "stderr": "…", "save": bool}`` for each step that ran, or ``{"error": "…"}``.
 
 A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first.
 ``"set_copies"`` are ipsets with entries (`fwguardd.kernel.ipset_copies`); those that could not be copied are in
@@ -34,6 +35,7 @@ from fwguardd.kernel.ipset_copies import make_copies_of_sets
 from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
 from fwguardd.kernel.named_objects import NamedObject, make_copies
 from fwguardd.kernel.processes import Command, ProgramError, Running, restore_argv, save_argv
+from fwguardd.kernel.rule_bytes import RuleBytes, rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +150,9 @@ def _make_named(request: dict[str, Any]) -> None:
 def _run_steps(backend: str, family: int, steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for step in steps:
         finished = _start(backend, family, step).finish(time.monotonic() + STEP_SECONDS)
-        result = {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
+        result: dict[str, Any] = {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
+        if step.get("rules") and finished.code == 0:
+            result["rules"] = list(map(RuleBytes.as_hex, rules_of(family) or ()))
         yield result | {"save": bool(step.get("save"))}
         if finished.code != 0:
             return

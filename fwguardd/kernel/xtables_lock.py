@@ -49,6 +49,20 @@ def xtables_lock(seconds: float) -> Iterator[None]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def lock_for_programs(*, is_held: bool) -> Iterator[tuple[str, dict[int, int]]]:
+    """The file that a program has to lock, and the descriptors that it inherits for that. While this process holds the
+    real lock (``is_held``), that is another file, in memory. Raises OSError where it cannot be made."""
+    if not is_held:
+        yield str(lock_path()), {}
+        return
+    lock = os.memfd_create("xtables.lock")
+    try:
+        yield "/proc/self/fd/3", {3: lock}
+    finally:
+        os.close(lock)
+
+
 def holder(path: Path) -> str:
     """The process that holds a lock on the file, by id and name, from /proc/locks (proc(5))."""
     try:

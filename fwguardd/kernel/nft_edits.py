@@ -1,0 +1,128 @@
+"""A change of few rules among many, written to nf_tables over netlink in one transaction for both families.
+
+iptables-nft-restore reads a chain whole before it puts a rule into the middle of it: 0.2 s of 10,000 rules. Here a rule
+is removed by its handle, and a new one is put before the rule with a handle, made of the expressions that iptables made
+of it in the rehearsal (`fwguardd.kernel.rule_bytes`).
+
+The transaction names the generation that the plan was made for, and the kernel refuses it if anybody has written since
+(nf_tables_valid_genid() in net/netfilter/nf_tables_api.c). Only if its answer is exactly what was wanted, and the next
+generation, are the rules known without another look.
+"""
+
+from __future__ import annotations
+
+import threading
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from fwguardd.kernel.netlink import NETLINK_NETFILTER, open_socket
+from fwguardd.kernel.nft_batches import BatchOutcome, ChainChange, handles_after, outcome_of, transaction
+from fwguardd.kernel.rule_notices import Place
+from fwguardd.ruleset.chain_edits import NoEditError, chain_edits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from fwguardd.kernel.last_looks import LastLooks, Moment
+    from fwguardd.kernel.rehearsed_rules import RehearsedRules
+    from fwguardd.ruleset.chain_edits import ChainEdit
+    from fwguardd.ruleset.model import Family
+    from fwguardd.ruleset.operations import Plan
+    from fwguardd.ruleset.save_format import Saved
+
+MANY = 200
+"""From so many rules on, in the families that change, an edit over netlink takes less time than iptables."""
+
+MOST_CHANGES = 128
+"""Rules that come or go in an edit. The answers to it, 400 bytes each, have to fit into the buffer of a socket."""
+
+_BUFFER: Final = 1 << 16
+
+
+class ChangedMeanwhileError(Exception):
+    """Somebody has written to nf_tables since the plan was made, or it is not clear whether it was carried out."""
+
+
+class LiveEdits:
+    """Edits of the live rules.
+
+    ``rehearsed`` has the expressions of new rules. ``writes`` is called with the id of the thread that is about to
+    write, as the notice of the kernel will name it.
+    """
+
+    def __init__(self, rehearsed: RehearsedRules, writes: Callable[[int], None]) -> None:
+        self._rehearsed, self._writes = rehearsed, writes
+        self._usable = True
+
+    def carry_out(self, plans: Sequence[Plan], last: LastLooks, now: Moment | None) -> bool:
+        """Carry out plans together, and remember what the kernel then holds; False if this is left to iptables.
+
+        Raises ChangedMeanwhileError where other plans have to be made.
+        """
+        if now is None or not self._usable:
+            return False
+        try:
+            _check_that_rules_are_many(last.at(list(map(attrgetter("family"), plans)), now))
+            return self._write(self._changes(plans, last, now), last, now)
+        except NoEditError:
+            return False
+        except OSError as error:
+            self._usable = False
+            raise ChangedMeanwhileError(f"nf_tables cannot be changed over netlink: {error.strerror}") from error
+
+    def _changes(self, plans: Sequence[Plan], last: LastLooks, now: Moment) -> list[ChainChange]:
+        """The changes of all chains. Raises NoEditError where they are left to iptables, and OSError."""
+        edits: dict[Place, ChainEdit] = {}
+        for plan in plans:
+            for edit in chain_edits(plan, last.looks[plan.family].shown):
+                edits[Place(plan.family, edit.table, edit.chain)] = edit
+        _check_that_changes_are_few(edits.values())
+        if not edits.keys() <= last.handles.keys():
+            last.learn(now)
+        return [self._change(place, edit, last) for place, edit in edits.items()]
+
+    def _change(self, place: Place, edit: ChainEdit, last: LastLooks) -> ChainChange:
+        """An edit with what the kernel needs for it. Raises NoEditError where that is not known."""
+        expressions = [self._rehearsed.expressions(place.family, rule.text) for rule in edit.added]
+        rules = last.looks[place.family].shown.tables[edit.table].chains[edit.chain].rules
+        handles = last.handles.get(place, ())
+        if not all(expressions) or len(handles) != len(rules):
+            raise NoEditError
+        return ChainChange(place, edit, handles, expressions)
+
+    def _write(self, changes: Sequence[ChainChange], last: LastLooks, now: Moment) -> bool:
+        """Write changes of what the kernel holds at this moment; whether it took them. Raises OSError."""
+        self._writes(threading.get_native_id())
+        answers = _answers_to(transaction(now.generation, changes))
+        became = outcome_of(answers)
+        if became is BatchOutcome.STALE:
+            raise ChangedMeanwhileError("another program has changed nf_tables since the tables were read")
+        handles = handles_after(answers, changes, now.next_generation)
+        # Without them a look will show what the kernel holds.
+        if became is BatchOutcome.DONE and handles is not None:
+            last.edited({change.place: change.edit for change in changes}, handles, now)
+        return became is BatchOutcome.DONE
+
+
+def _check_that_rules_are_many(saved: Mapping[Family, Saved] | None) -> None:
+    """Raises NoEditError where what the kernel holds is not known, or is little."""
+    if saved is None or sum(each.shown.rule_count for each in saved.values()) < MANY:
+        raise NoEditError
+
+
+def _check_that_changes_are_few(edits: Iterable[ChainEdit]) -> None:
+    """Raises NoEditError where they are many."""
+    if sum(map(attrgetter("size"), edits)) > MOST_CHANGES:
+        raise NoEditError
+
+
+def _answers_to(transaction: bytes) -> list[bytes]:
+    """What the kernel answers, all of which it has sent before sendto() returns. Raises OSError."""
+    answers: list[bytes] = []
+    with open_socket(NETLINK_NETFILTER) as requester:
+        requester.sendto(transaction, (0, 0))
+        while True:
+            try:
+                answers.append(requester.recv(_BUFFER))
+            except BlockingIOError:
+                return answers
