@@ -33,7 +33,6 @@ from fwguardd.kernel.processes import (
     run_all,
     save_argv,
 )
-from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_for_programs, lock_path, xtables_lock
 from fwguardd.ruleset.operations import render_plan
 from fwguardd.ruleset.save_format import IncompleteSaveError, UnreadableSaveError, read_saved
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from fwguardd.kernel.processes import Finished
+    from fwguardd.kernel.rehearsed_rules import RehearsedRules
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.save_format import Saved
@@ -164,7 +164,7 @@ class LiveKernel:
         self._holds_lock = False
         self._own: deque[int] = deque(maxlen=REMEMBERED_WRITERS)
         self._last = LastLooks()
-        self._edits = LiveEdits(rehearsed or RehearsedRules(), self._own.append)
+        self._edits = LiveEdits(rehearsed, self._own.append)
 
     @property
     def hidden(self) -> frozenset[tuple[Family, str]]:

@@ -174,7 +174,9 @@ def handles_after(answers: Sequence[bytes], changes: Sequence[ChainChange], gene
 
 
 def _handles_of(changes: Sequence[ChainChange], answers: Iterable[RuleBytes] | None) -> Handles | None:
-    left = iter(answers or ())
+    if answers is None:
+        return None
+    left = iter(answers)
     found = without_none(change.handles_after(left) for change in changes)
     if found is None:
         return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.netlink import NETLINK_NETFILTER, open_socket
 from fwguardd.kernel.nft_batches import BatchOutcome, ChainChange, handles_after, outcome_of, transaction
+from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_notices import Place
 from fwguardd.ruleset.chain_edits import NoEditError, chain_edits
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fwguardd.kernel.last_looks import LastLooks, Moment
-    from fwguardd.kernel.rehearsed_rules import RehearsedRules
     from fwguardd.ruleset.chain_edits import ChainEdit
     from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.operations import Plan
@@ -46,19 +46,21 @@ class ChangedMeanwhileError(Exception):
 class LiveEdits:
     """Edits of the live rules.
 
-    ``rehearsed`` has the expressions of new rules. ``writes`` is called with the id of the thread that is about to
-    write, as the notice of the kernel will name it.
+    ``rehearsed`` has the expressions of new rules; without it all is left to iptables. ``writes`` is called with the id
+    of the thread that is about to write, as the notice of the kernel will name it. After a look has shown something
+    else than was known without one, and after an error of the socket, all is left to iptables too.
     """
 
-    def __init__(self, rehearsed: RehearsedRules, writes: Callable[[int], None]) -> None:
-        self._rehearsed, self._writes = rehearsed, writes
-        self._usable = True
+    def __init__(self, rehearsed: RehearsedRules | None, writes: Callable[[int], None]) -> None:
+        self._rehearsed, self._writes = rehearsed or RehearsedRules(), writes
+        self._usable = rehearsed is not None
 
     def carry_out(self, plans: Sequence[Plan], last: LastLooks, now: Moment | None) -> bool:
         """Carry out plans together, and remember what the kernel then holds; False if this is left to iptables.
 
         Raises ChangedMeanwhileError where other plans have to be made.
         """
+        self._usable = self._usable and not last.wrong
         if now is None or not self._usable:
             return False
         try:

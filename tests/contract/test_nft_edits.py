@@ -103,6 +103,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         made = Bench(pool, [rule.format(number) for number in range(3, 6) for rule in PLAIN])
         made.apply()
         yield made
+        made.kernel._last.stop_following()
     pool.close()
 
 
