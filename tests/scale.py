@@ -18,6 +18,11 @@ if SCALE not in SCALES:
     raise ValueError(f"{VARIABLE}: expected one of {', '.join(SCALES)}, found {SCALE!r}")
 
 
+PART_VARIABLE: Final = "FWGUARD_TEST_PART"
+"""The environment variable that has the longest of the long forms run in parts: "3/8" is the third of eight."""
+
+PART, PARTS = (int(number) for number in os.environ.get(PART_VARIABLE, "1/1").split("/"))
+
 Size = TypeVar("Size", int, float)
 Item = TypeVar("Item")
 
@@ -41,6 +46,11 @@ def thinned(items: Sequence[Item]) -> Sequence[Item]:
     if SCALE == "quick":
         return items[::10]
     return items
+
+
+def part_of(items: Sequence[Item]) -> Sequence[Item]:
+    """The items of the part that is run, spread over all of them."""
+    return items[PART - 1 :: PARTS]
 
 
 def sampled(items: Sequence[Item], seed: int, every: int) -> Sequence[Item]:
