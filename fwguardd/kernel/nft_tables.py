@@ -201,15 +201,17 @@ def list_tables(requester: socket.socket, family: int = socket.AF_UNSPEC) -> lis
 
 
 def dump(requester: socket.socket, kind: int, answers: int, family: int) -> _Objects:
-    """Family and attributes of each object in a dump, which is repeated if a change interrupted it. Raises OSError."""
-    found: _Objects = []
+    """Family and attributes of each object in a dump, which is repeated if a change interrupted it.
+
+    Raises OSError, with EAGAIN where each try was interrupted: such a dump may lack objects.
+    """
     for _ in range(_TRIES):
         header = HEADER.pack(HEADER.size + FAMILY_HEADER.size, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
         requester.sendto(header + FAMILY_HEADER.pack(family, 0, 0), (0, 0))
         found, whole = _read_dump(requester, answers)
         if whole:
-            break
-    return found
+            return found
+    raise OSError(errno.EAGAIN, "another program changed nf_tables each time that they were listed")
 
 
 def _read_dump(requester: socket.socket, answers: int) -> tuple[_Objects, bool]:
@@ -224,15 +226,15 @@ def _read_dump(requester: socket.socket, answers: int) -> tuple[_Objects, bool]:
             if kind == NLMSG_ERROR:
                 raise OSError(error_number(body), "cannot list the tables of nf_tables")
             if kind == answers:
-                found += _object_in(body)
+                found.append(_object_in(body))
 
 
-def _object_in(body: bytes) -> _Objects:
-    """The family and the attributes in a message; nothing if they cannot be read."""
+def _object_in(body: bytes) -> tuple[int, dict[int, bytes]]:
+    """The family and the attributes in a message. Raises OSError if they cannot be read."""
     attributes = read_attributes(body[FAMILY_HEADER.size :])
     if attributes is None:
-        return []
-    return [(body[0], attributes)]
+        raise OSError(errno.EBADMSG, "nf_tables listed what cannot be read")
+    return body[0], attributes
 
 
 def text_attribute(attributes: Mapping[int, bytes], kind: int) -> str:
