@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from fwguardd.enforce.context import Context
     from fwguardd.enforce.look import Look
-    from fwguardd.enforce.state import State
+    from fwguardd.enforce.state import InForce, State
     from fwguardd.enforce.transaction import Applied
     from fwguardd.ruleset.canonical import Canonical, Emptying
     from fwguardd.ruleset.preserve import Preserve
@@ -83,16 +83,31 @@ def undo_interrupted(context: Context, state: State) -> State:
     before = state.interrupted
     if before is None or UnknownState.REVISION in state.unknown:
         return state
-    if before.revision != state.revision or not needs_note(state) or _has_ended(context, state):
+    if not _is_needed(before, state) or _has_ended(context, state):
         forget_before_load(context)
         return replace(state, interrupted=None)
-    preserve = context.preserve.owning(loaded_before(state.in_force)).owning(before.canonical.rulesets)
     try:
-        outcome = put_in_force(context.kernel, before.canonical, preserve)
+        outcome = _put_back(context, state, before)
     except LOAD_ERRORS as error:
         return report_unverified(context, state, UnverifiedState.UNDO, str(error))
     if isinstance(outcome, Unverified):
         return report_unverified(context, state, UnverifiedState.UNDO, outcome.reason)
+    return _undone(context, state, outcome)
+
+
+def _is_needed(before: InForce, state: State) -> bool:
+    """Whether no revision that was recorded since says what is in force."""
+    return before.revision == state.revision and needs_note(state)
+
+
+def _put_back(context: Context, state: State, before: InForce) -> Applied | Unverified | Unchanged:
+    """Load what the kernel held before. Raises `LOAD_ERRORS`."""
+    preserve = context.preserve.owning(loaded_before(state.in_force)).owning(before.canonical.rulesets)
+    return put_in_force(context.kernel, before.canonical, preserve)
+
+
+def _undone(context: Context, state: State, outcome: Applied | Unchanged) -> State:
+    """The state after the undo, which is reported if there was anything to undo."""
     end(context)
     state = replace(state, interrupted=None, touched=Owned(), unverified=None, unverified_why="")
     if not isinstance(outcome, Unchanged):

@@ -235,6 +235,7 @@ class State:
         """What the kernel held when it was compared last, in one word."""
         conditions = (
             (UnknownState.REVISION in self.unknown or self.unverified is not None, KernelState.UNVERIFIED),
+            (self.interrupted is not None, KernelState.UNVERIFIED),
             (self.is_emergency, KernelState.EMERGENCY),
             (self.in_force is None, KernelState.UNMANAGED),
             (self.is_open, KernelState.OPEN),
@@ -287,6 +288,8 @@ class State:
     def _not_known(self) -> str:
         if UnknownState.REVISION in self.unknown:
             return "the newest revision cannot be read; what the kernel holds is kept"
+        if self.interrupted is not None and self.unverified is None:
+            return "fwguardd ended during a load, and whether that has left anything is not known yet"
         if self.unverified is None:
             return f"the kernel has not been compared with revision {self.revision} yet"
         what = "what the kernel holds"

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce.confirmation import CHANGED, INTERRUPTED
+from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.kernel_state import KernelState
-from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.recall import recall
 from fwguardd.enforce.reconcile import PassRequest, reconcile
 from fwguardd.enforce.record import Cause
@@ -145,22 +144,6 @@ def test_drift_whose_repair_fails_is_verified_once_it_is_seen(bench: Bench) -> N
     outcome = _pass(context, state)
     assert isinstance(outcome, Failed)
     assert outcome.state.kernel_state is KernelState.DRIFTED
-
-
-def test_a_rollback_that_was_interrupted_while_everything_was_accepted_is_undone(bench: Bench, saved: Saved) -> None:
-    """The next start does not claim that everything is accepted before that is so; a later one has nothing to undo."""
-    context = bench.context()
-    open_firewall(context, recall(context), "a test")
-    opened = tables(saved)
-    context.store.hold("digest", f"a rollback to revision 1{INTERRUPTED}")
-    subprocess.run(
-        [f"iptables-{bench.backend.value}", "-w", "60", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT"], check=True
-    )
-    state = recall(context)
-    assert state.kernel_state is KernelState.UNVERIFIED
-    assert _pass(context, state).state.kernel_state is KernelState.OPEN
-    assert tables(saved) == opened
-    assert recall(context).kernel_state is KernelState.OPEN
 
 
 def test_a_look_that_cannot_be_had_is_reported_once(bench: Bench) -> None:
