@@ -43,12 +43,12 @@ def _chosen(whole: Faulty, chance: random.Random) -> Iterator[tuple[int, bool]]:
     """The places of the calls that fail, and whether that is from then on."""
     own = [place for place, call in enumerate(whole.calls) if not call.in_program]
     theirs = [chance.choice(places) for places in _same_calls(whole).values()]
-    for place in sorted(chance.sample(own, min(OWN_CALLS, len(own)))):
-        yield place, False
-        yield place, True
-    first = chance.random() < 0.5
-    for number, place in enumerate(sorted(chance.sample(theirs, min(PROGRAM_CALLS, len(theirs))))):
-        yield place, (number % 2 == 0) == first
+    own = sorted(chance.sample(own, min(OWN_CALLS, len(own))))
+    for for_good in (False, True):
+        for place in own:
+            yield place, for_good
+    for place in sorted(chance.sample(theirs, min(PROGRAM_CALLS, len(theirs)))):
+        yield place, chance.random() < 0.5
 
 
 def _same_calls(whole: Faulty) -> dict[tuple[object, ...], list[int]]:
