@@ -33,6 +33,7 @@ from fwguardd.denials.model import (
     Watched,
 )
 from fwguardd.denials.sentences import sentence
+from tests.each import each
 
 HERE: Final = Path(__file__).parent / "denials"
 KERNELS_OWN_CHOICE: Final = {"id", "flow_label", "window"}
@@ -66,10 +67,8 @@ FORGED: Final = read_jsonl("forged-lines.jsonl")
 PREFIXES: Final = json.loads((HERE / "prefixes.json").read_text(encoding="ascii"))
 READER: Final = LineReader(Watched(name, prefix, Meaning(meaning)) for name, prefix, meaning in PREFIXES)
 
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-every_packet = pytest.mark.parametrize(
-    "shape", [shape for shape in SHAPES if shape.packet], ids=lambda shape: shape.name
-)
+every_shape = each(SHAPES, lambda shape: shape.name)
+every_packet = each([shape for shape in SHAPES if shape.packet], lambda shape: shape.name)
 
 
 def parsed(text: str) -> Denial:

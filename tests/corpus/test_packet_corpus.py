@@ -12,6 +12,7 @@ from fwguardd.denials.packets import PacketReader
 from fwguardd.kernel.nflog_message import COPIED
 from tests.corpus.denials.copied import copied
 from tests.corpus.test_denial_corpus import SHAPES, Shape, parsed
+from tests.each import each
 
 if TYPE_CHECKING:
     from fwguardd.denials.model import Denial
@@ -55,7 +56,7 @@ def copied_shape(shape: Shape, line: Denial) -> LoggedPacket:
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES_WITH_PACKETS, ids=lambda shape: shape.name)
+@each(SHAPES_WITH_PACKETS, lambda shape: shape.name)
 def test_a_packet_has_all_fields_of_its_line(shape: Shape) -> None:
     """Every field of the line's denial is in the packet's, with the same value."""
     line = parsed(shape.text)

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
+from tests.each import each
 from tests.unit.syntax import nodes
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fwguardd"
 FILES = sorted(PACKAGE.rglob("*.py"))
+every_file = each(FILES, lambda path: str(path.relative_to(PACKAGE)))
 
 _BELOW = {
     "ruleset",
@@ -144,7 +144,7 @@ def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return node.end_lineno - node.lineno + 1
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@every_file
 def test_imports_go_one_way(path: Path) -> None:
     """A package imports only from the packages below it, as the docstring of fwguardd lists them."""
     package = path.relative_to(PACKAGE).with_suffix("").parts[0]
@@ -197,7 +197,7 @@ def _called_names(path: Path) -> set[str]:
 PURE_FILES = [path for path in FILES if _is_marked_pure(path)]
 
 
-@pytest.mark.parametrize("path", PURE_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@each(PURE_FILES, lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_marked_as_pure_is_pure(path: Path) -> None:
     """A pure module imports only the deterministic part of the standard library and other pure modules.
 
@@ -273,7 +273,7 @@ def test_statements_are_plain() -> None:
     assert 1000 * comprehensions / lines <= 12
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@every_file
 def test_files_are_short(path: Path) -> None:
     """No file is over 400 lines."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
