@@ -19,6 +19,7 @@ from fwguardd.enforce.context import Broken, Done, Failed, Refused, boottime, to
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.unknown import UnverifiedState
+from fwguardd.kernel.iptables import Backend
 from fwguardd.progress import Progress
 from fwguardd.ruleset.save_format import render
 from fwguardd.settings import Foreign, Settings
@@ -27,9 +28,10 @@ from fwguardd.worker import Worker
 from fwguardd.worker_report import Orders, Report
 from tests.netns.crashing import A, B, Bench, letters, parse_tables, reload_to_confirm, tables
 from tests.netns.system_calls import BEGIN, END, NO_FAULT, Fault, Faulty
+from tests.scale import sampled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from fwguardd.enforce.context import Context
@@ -164,6 +166,11 @@ class FaultBench:
         self._texts: dict[str, dict[str, str]] = {}
         self.rulesets: dict[str, Tables] = {}
         self._make_situations()
+
+    def its_share(self, names: Iterable[str], seed: int) -> Sequence[str]:
+        """Of situations that both backends are tried in, half of them for each as a rule, chosen by the seed; with
+        packaging/test --long all."""
+        return sampled(list(names), seed + list(Backend).index(self.bench.backend), 2)
 
     def close(self) -> None:
         """End the namespaces of the rehearsals."""

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
-RANDOM_INSTANTS = scaled(gate=12, long=1000)
+RANDOM_INSTANTS = scaled(gate=8, long=1000)
 """At random, for each backend, once with iptables outliving the daemon and once with it dying too."""
 
 STEP = scaled(gate=3, long=1)

@@ -71,7 +71,7 @@ def test_system_calls_fail(fault_bench: FaultBench, seed: int, names: list[str])
     bench, table = fault_bench, Table()
     broken: list[str] = []
     try:
-        for name in names:
+        for name in bench.its_share(names, seed):
             for what in _broken_in(name, bench, table, random.Random(f"{seed} {bench.bench.backend} {name}")):
                 print(what, flush=True)
                 broken.append(what)

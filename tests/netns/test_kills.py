@@ -32,7 +32,8 @@ def test_killed_before_a_system_call(fault_bench: FaultBench, seed: int) -> None
     in force either."""
     bench, chance = fault_bench, random.Random(f"{seed} {fault_bench.bench.backend}")
     broken: list[str] = []
-    for name, step in STEPS.items():
+    for name in bench.its_share(STEPS, seed):
+        step = STEPS[name]
         calls = bench.without_fault(step)[1].calls
         ends: Counter[str] = Counter()
         numbers = chance.sample(range(len(calls)), min(2 * KILLS, len(calls)))
