@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 TESTS: Final = Path(__file__).parent
-DEFAULT_EXAMPLES: Final = 100
+DEFAULT_EXAMPLES: Final = 60
 """Those of a property that does not say how many it wants."""
 
 MARKS: Final = {"netns": ("root",), "system": ("root", "systems"), "bench": ("bench",), "property": ("long",)}

@@ -35,10 +35,10 @@ def scaled(gate: Size, long: Size) -> Size:
 
 
 def examples(gate: int) -> int:
-    """A number of hypothesis examples: as given; a tenth of it for --quick; 30 times it for --long."""
+    """A number of hypothesis examples: as given; a tenth of it for --quick; 50 times it for --long."""
     if SCALE == "quick":
         return max(1, gate // 10)
-    return scaled(gate, 30 * gate)
+    return scaled(gate, 50 * gate)
 
 
 def thinned(items: Sequence[Item]) -> Sequence[Item]:

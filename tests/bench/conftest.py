@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MEASURING: Final = os.environ.get("FWGUARD_BENCH") == "1"
 """Whether the figures are wanted (packaging/bench), or only that the benches run."""
 
+SIZES: Final = (1_000, 5_000, 10_000) if MEASURING else (1_000,)
+"""Numbers of rules."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

@@ -14,6 +14,7 @@ from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
 from fwguardd.proof.reading import RuleModeller
 from fwguardd.proof.told_changes import told
+from tests.bench.conftest import SIZES
 from tests.bench.test_invariant_speed import random_ruleset
 from tests.proofs import HOST, ruleset
 
@@ -48,7 +49,7 @@ def compared(before: Ruleset, after: Ruleset) -> list[ToldClass]:
 
 
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("count", [1_000, 5_000, 10_000])
+@pytest.mark.parametrize("count", SIZES)
 def test_a_rule_more(count: int, name: str, record: Recorder, rounds: Callable[[int], int]) -> None:
     """Two rulesets that differ in one rule are compared, from the rules as text to the words."""
     before = random_ruleset(count)

@@ -16,6 +16,7 @@ from fwguardd.packets.keys import Accounts
 from fwguardd.packets.policy_results import PolicyOutcome
 from fwguardd.packets.tests_file import read_policy_tests
 from fwguardd.ruleset.model import Family, RuleFile
+from tests.bench.conftest import SIZES
 from tests.proofs import HOST, ruleset
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _rule(chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize("name", INVARIANTS)
-@pytest.mark.parametrize("count", [1_000, 5_000, 10_000])
+@pytest.mark.parametrize("count", SIZES)
 def test_an_invariant(count: int, name: str, record: Recorder, rounds: Callable[[int], int]) -> None:
     """One invariant over rulesets of several sizes, from the rules as text to the result."""
     text, standing = INVARIANTS[name]

@@ -12,7 +12,7 @@ from tests.scale import examples
 @pytest.mark.parametrize("run", [1, 2])
 def test_fuzzing_rule_files_breaks_no_promise(seed: int, run: int) -> None:
     """Broken rule files are read, composed and rendered as promised, and most kinds of findings occur."""
-    figures = fuzz(examples(4000), seed + run)
+    figures = fuzz(examples(2500), seed + run)
     assert len(figures.codes) > 10
 
 
@@ -24,5 +24,5 @@ def test_an_input_that_breaks_a_promise_is_made_small() -> None:
 
 def test_fuzzing_denials_breaks_no_promise(seed: int) -> None:
     """Broken kernel lines and packets are read and reported as promised, and many are denials all the same."""
-    figures = fuzz_denials.fuzz(examples(15_000), seed)
+    figures = fuzz_denials.fuzz(examples(9000), seed)
     assert figures.denials > figures.plain > 0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ONE_LINE = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=60)
 LINE_LIKE = st.text(st.sampled_from("-AIPN4 \t\"\\#'*:[]INPUTjs10.,!=xé–"), max_size=40)
-modest = settings(max_examples=examples(100))
+modest = settings(max_examples=examples(60))
 
 
 def read_all(files: Mapping[str, bytes]) -> list[Reading]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.settings import Settings
+from tests.scale import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,15 +200,18 @@ def test_a_step_that_does_not_happen_fails_the_demo(
     assert THE_END not in run.stdout
 
 
-@pytest.mark.parametrize("moment", [STEPS[0], STEPS[1], STEPS[3], STEPS[5]])
-def test_an_interrupted_demo_cleans_up(tmp_path: Path, moment: str) -> None:
+@pytest.mark.long
+def test_an_interrupted_demo_cleans_up(tmp_path: Path, seed: int) -> None:
     """Whenever it is asked to end, the demo takes away all that it made and puts back all that it changed."""
-    demo = Demo(tmp_path)
-    demo.wait_for(moment)
-    demo.send(signal.SIGTERM)
-    run = demo.finish()
-    assert (run.code, run.traces) == (143, []), run.stdout
-    assert run.stderr.endswith(": terminated\n")
+    for moment in sampled((STEPS[0], STEPS[1], STEPS[3], STEPS[5]), seed, 2):
+        folder = tmp_path / moment[0]
+        folder.mkdir()
+        demo = Demo(folder)
+        demo.wait_for(moment)
+        demo.send(signal.SIGTERM)
+        run = demo.finish()
+        assert (run.code, run.traces) == (143, []), run.stdout
+        assert run.stderr.endswith(": terminated\n")
 
 
 def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
