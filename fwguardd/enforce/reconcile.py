@@ -287,7 +287,7 @@ def _apply(
     elif why_held and not _makes_what_is_in_force(state, result):
         outcome = _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
     else:
-        outcome = _applied(context, state, snapshot, result, request)
+        outcome = _applied(context, guard, snapshot, result, request)
     return outcome
 
 
@@ -296,11 +296,18 @@ def _report_warnings(context: Context, snapshot: Snapshot, warnings: Sequence[Fi
         context.emit(events.FINDING, str(warning), code=warning.code, file=str(warning.origin or snapshot.directory))
 
 
-def _applied(context: Context, state: State, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
-    """Put valid files in force; where that fails, they are tried again."""
-    if request.confirm_within is not None:
-        report_impact(context, state, result)
-    outcome = apply_files(context, state, snapshot, result, request.why, request.confirm_within, request.authors)
+def _applied(context: Context, guard: Guard, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
+    """Put valid files in force; where that fails, they are tried again. What a change that has to be confirmed does to
+    this host is measured first, and what is in force is guarded meanwhile."""
+    within = request.confirm_within
+    try:
+        if within is not None:
+            guard.during(report_impact, context, guard.state, result)
+    except KernelError as error:
+        return guard.broken or load_failed(context, guard.state, error)
+    if guard.broken is not None:
+        return guard.broken
+    outcome = apply_files(context, guard.state, snapshot, result, request.why, within, request.authors)
     if isinstance(outcome, Failed):
         return replace(outcome, state=replace(outcome.state, blocked=outcome.reason))
     return outcome

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fwguardd.enforce import reconcile as reconcile_module
 from fwguardd.enforce.confirmation import CHANGED
 from fwguardd.enforce.context import Done, Failed, Refused, boottime
 from fwguardd.enforce.kernel_state import KernelState
@@ -660,6 +661,36 @@ def test_the_guard_goes_on_during_a_validation(bench: Bench, saved: Saved, opene
     assert isinstance(outcome, Done)
     assert outcome.repaired
     assert outcome.state.revision == 2
+    assert tables(saved) != a
+
+
+@pytest.mark.parametrize("backend", ["nft"])
+def test_the_guard_goes_on_while_the_impact_is_measured(
+    bench: Bench, saved: Saved, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a change to be confirmed would do to the host takes seconds to measure on a busy one; what is in force is
+    repaired meanwhile, and the change is put in force after it."""
+    a = tables(saved)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def measured(*_arguments: object) -> None:
+        begun.set()
+        assert go_on.wait(LONGEST)
+
+    monkeypatch.setattr(reconcile_module, "report_impact", measured)
+    context, state = opened()
+    bench.put(B)
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(reload_files, context, state, RELOAD, 3600.0)
+        assert begun.wait(LONGEST)
+        flush(bench.backend.value)
+        context.kernel_changed.set()
+        wait_until(lambda: tables(saved) == a, "the repair", pause=0.1)
+        go_on.set()
+        outcome = ended.result(LONGEST)
+    assert isinstance(outcome, Done)
+    assert outcome.repaired
+    assert outcome.state.pending is not None
     assert tables(saved) != a
 
 
