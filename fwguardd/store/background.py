@@ -12,6 +12,7 @@ is as `fwguardd.store.revisions` says. Otherwise the disk counts as hanging unti
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -106,7 +107,7 @@ class BackgroundStore(RevisionStore):
         self._hang = ""
         self._thread = 0
         try:
-            in_thread(self._work)
+            self._running = in_thread(self._work)
         except ThreadNotStartedError as error:
             raise StoreError(str(error)) from error
         job = self._submit(_OPEN, partial(self._open_first, partial(super().__init__, state_dir, keep, system=system)))
@@ -293,6 +294,9 @@ class BackgroundStore(RevisionStore):
                     break
             self._jobs.append(job)
             self._changed.notify()
+        if self._running.done():  # It has ended for want of memory.
+            with contextlib.suppress(ThreadNotStartedError):
+                self._running = in_thread(self._work)
         return job
 
     def _ended(self, job: _Job[Result]) -> bool:
@@ -346,12 +350,14 @@ class BackgroundStore(RevisionStore):
             return job
 
     def _work(self) -> None:
-        """In the thread of the store, which ends only if the store cannot be opened: its callers wait for it."""
+        """In the thread of the store, which ends only if the store cannot be opened, or for want of memory: then the
+        next job starts another one."""
         self._thread = threading.get_ident()
         is_open = True
         while is_open:
             job = self._begin_next()
-            finish(job.outcome, job.call)
+            if not job.outcome.done():
+                finish(job.outcome, job.call)
             known = self._known_after(job)
             is_open = job.name != _OPEN or job.error is None
             with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -228,3 +229,24 @@ def test_a_defect_while_the_store_reads_is_reported(tmp_path: Path) -> None:
     store.touch(TABLES)
     assert [fault.message.rpartition(": ")[2] for fault in store.take_faults()][1:] == ["a defect"]
     assert (store.touched(), store.held()) == (TABLES, HeldFiles("digest", "reason"))
+
+
+def test_a_thread_that_found_no_memory_is_replaced(store: BackgroundStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the thread of the store ends for want of memory, after it has done a job, the next call starts another one:
+    the job is not done twice, and what was recorded meanwhile is on the disk."""
+
+    def fails(_job: object) -> None:
+        raise MemoryError
+
+    store._within = LONGEST
+    done: list[int] = []
+    with monkeypatch.context() as starved:
+        starved.setattr(store, "_known_after", fails)
+        store._within = 0.05
+        store.later("something", partial(done.append, 1))
+        wait_until(store._running.done, "the end of the thread")
+    store._within = LONGEST
+    store.touch(TABLES)
+    wait_until(lambda: not store.hangs, "the disk to catch up")
+    assert (store.touched(), done) == (TABLES, [1])
+    assert RevisionStore(store._directory).touched() == TABLES
