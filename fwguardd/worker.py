@@ -40,6 +40,7 @@ from fwguardd.enforce.context import (
     with_repairs,
 )
 from fwguardd.enforce.counting import Counting
+from fwguardd.enforce.ends import end_rules, next_end
 from fwguardd.enforce.former_backend import former_of, leave_backend
 from fwguardd.enforce.guard import Guard, check_lines, validate_ahead
 from fwguardd.enforce.known_lines import KnownLines
@@ -146,7 +147,8 @@ class Worker:
             )
 
         def step(context: Context, state: State) -> Outcome:
-            return expire(context, state, request.authors) or reconcile(context, state, request)
+            outcome = expire(context, state, request.authors) or reconcile(context, state, request)
+            return end_rules(context, outcome)
 
         return self._act("a pass", orders, step, request.why.cause)
 
@@ -305,9 +307,10 @@ class Worker:
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
         self._guarded("preparing namespaces", self._prepare_namespaces)
+        rules_end = next_end(self._rules_end[-1], self._state.in_force, time.time())
         kept = self._store.summaries(), self._store.faults(), self._store.hangs
         return Report(
-            before, outcome, self._state, *kept, self._late.all, self._rules_end[-1], cause, seconds,
+            before, outcome, self._state, *kept, self._late.all, rules_end, cause, seconds,
             self._sets.in_use(), self._sets.problems(),
         )  # fmt: skip
 

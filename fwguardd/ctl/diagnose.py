@@ -284,15 +284,10 @@ def _ignores_ipv6(disabled: str, backend: str) -> bool:
     return disabled == "sysctl" or (bool(disabled) and backend == "nft")
 
 
-def notes(ipv6_disabled: str, backend: str, version: str) -> Iterator[str]:
+def notes(ipv6_disabled: str, backend: str) -> Iterator[str]:
     """Facts that need no action."""
     if _ignores_ipv6(ipv6_disabled, backend):
         yield "IPv6 is disabled on this host; its rules are loaded all the same"
-    if backend == "nft" and version == "1.8.9":
-        yield (
-            "iptables-nft 1.8.9: -R after -A in one input crashes it, and a rehearsal without root has to load rules in"
-            " small commits; fwguardd avoids both"
-        )
 
 
 def _warning(code: str, message: str, hint: str) -> Finding:

@@ -154,7 +154,7 @@ def _examine_tools(chosen: Backend | None) -> tuple[Diagnosis, Tool | None]:
         legacy_kernel=backend == "nft" or host.has_legacy(kernel_release()),
     )
     ipv6 = host.ipv6_switched_off()
-    notes = diagnose.notes(ipv6, backend, tool.version)
+    notes = diagnose.notes(ipv6, backend)
     return Diagnosis((*findings, *diagnose.check_ipv6(ipv6, backend)), notes=tuple(notes)), tool
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fwguardd.control.client import ask
 from fwguardd.ctl.entry_reports import EntryChange, EntryReport, report_for
 from fwguardd.ctl.judged_files import judged_snapshot
-from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, preview
+from fwguardd.ctl.offline_verbs import ANSWER_IS_NO, DONE, forwarding_findings, preview
 from fwguardd.ctl.one_file import FileEdit, apply_change, check_that_files_are_applied, content_of, locked, with_change
 from fwguardd.ctl.rules_swap import SwapError
 from fwguardd.ctl.service_table import names_of
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from fwguardd.ctl.whole_directory import Destination
     from fwguardd.enforce.rule_files import Snapshot
+    from fwguardd.enforce.validate import Valid
+    from fwguardd.ruleset.model import Finding
 
 _OPPOSITE = {"allow": "deny", "deny": "allow"}
 _EXIT_CODES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO}
@@ -134,7 +136,8 @@ class RulesDirectory:
             report.refused(change, result, tool)
             return ANSWER_IS_NO
         changes = preview(result, tool, target.source, guarded=judged.guard.has_run)
-        changes = replace(changes, warnings=(*judged.guard.findings, *changes.warnings))
+        warnings = (*judged.guard.findings, *_without_forwarding(change, result), *changes.warnings)
+        changes = replace(changes, warnings=warnings)
         report.preview(change, changes)
         if self._dry_run:
             report.dry_run(change, result, changes)
@@ -149,6 +152,13 @@ class RulesDirectory:
         else:
             self._report.failed(change, result)
         return code
+
+
+def _without_forwarding(change: EntryChange, result: Valid) -> tuple[Finding, ...]:
+    """A warning about a port forward on a host whose kernel does not forward."""
+    if change.entry.verb != "forward" or change.removed:
+        return ()
+    return forwarding_findings(result.rehearsed.rulesets)
 
 
 def _exit_code(result: Mapping[str, Any]) -> int:

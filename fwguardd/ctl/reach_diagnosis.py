@@ -5,6 +5,7 @@ Packets are sent through the rules in force in a temporary network namespace, as
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ctl.beds import beds_of
@@ -19,7 +20,7 @@ from fwguardd.wording import counted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fwguardd.packets.exposure import ExposedSocket
 
@@ -61,15 +62,27 @@ def check_ssh(sockets: Iterable[ExposedSocket]) -> Iterator[Finding]:
 
 def notes_about(sockets: Iterable[ExposedSocket]) -> Iterator[str]:
     """Where sshd is reached, and which other sockets the rules keep all others from."""
-    closed: list[str] = []
-    for socket in sockets:
-        program = socket.listening.program.name
-        if socket.closed and program != SSHD:
-            closed.append(f"{socket.listening} ({program or 'unknown program'})")
-        elif program == SSHD and socket.reach.others and not socket.loopback_only:
-            yield f"sshd at {socket.listening} is reached by other hosts"
+    known = list(sockets)
+    yield from dict.fromkeys(chain.from_iterable(map(_reached, known)))  # IPv4 and IPv6 are one line.
+    yield from _closed_note(list(chain.from_iterable(map(_closed, known))))
+
+
+def _reached(socket: ExposedSocket) -> Iterator[str]:
+    """That other hosts reach an sshd, if they do."""
+    if socket.listening.program.name == SSHD and socket.reach.others and not socket.loopback_only:
+        yield f"sshd at {socket.listening} is reached by other hosts"
+
+
+def _closed(socket: ExposedSocket) -> Iterator[str]:
+    """A socket of another program that the rules keep all other hosts from."""
+    program = socket.listening.program.name or "unknown program"
+    if socket.closed and program != SSHD:
+        yield f"{socket.listening} ({program})"
+
+
+def _closed_note(closed: Sequence[str]) -> Iterator[str]:
+    named = ", ".join(closed[:MOST_NAMED])
+    if len(closed) > MOST_NAMED:
+        named += f" and {len(closed) - MOST_NAMED} more"
     if closed:
-        named = ", ".join(closed[:MOST_NAMED])
-        if len(closed) > MOST_NAMED:
-            named += f" and {len(closed) - MOST_NAMED} more"
         yield f"{counted(len(closed), 'socket')} that only this host reaches by the rules in force: {named}"

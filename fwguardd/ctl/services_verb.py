@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fwguardd.ctl.service_table import known_services
+from fwguardd.ctl.terminal import Painter
 from fwguardd.ctl.verb_options import add_json, describe
 from fwguardd.escaping import printable
 from fwguardd.ruleset.services import ServiceError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.services import Service
 
 _DONE, _FAILED = 0, 5
+_ABOUT = 39
+"""The column in which the words about a service begin."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, _verb: str) -> None:
@@ -54,9 +57,10 @@ def _document(service: Service) -> dict[str, object]:
 
 
 def _print_table(services: Iterable[Service]) -> None:
+    painter = Painter()
     for service in sorted(services, key=_name):
         ports = " ".join(dict.fromkeys(map(str, service.ports))) or "icmp, icmpv6"
-        print(printable(f"{service.name:17} {ports:20} {service.about}".rstrip()))
+        print(painter.fit(printable(f"{service.name:17} {ports:20} {service.about}".rstrip()), indent=_ABOUT))
 
 
 def _name(service: Service) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.ctl.answers import AnswerPainter, escaped
 from fwguardd.ctl.beds import HostBeds, add_host, beds_of
 from fwguardd.ctl.control_socket import socket_path_of
+from fwguardd.ctl.diagnose_host import SYSCTLS
 from fwguardd.ctl.explain import ExplainedPacket, explain, explanation_document, refuse, with_notes
 from fwguardd.ctl.explain_lines import straight_lines, wrapped
 from fwguardd.ctl.offline_verbs import input_of
 from fwguardd.ctl.ruleset_sources import RulesetSource, may_read_kernel, rules_after_reload, rules_in_force
 from fwguardd.ctl.verb_options import add_rules, add_socket, describe
+from fwguardd.ctl.why_command import command_to_allow, command_to_remove
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.sockets import listening_sockets
 from fwguardd.packets.host_routes import completed
@@ -42,11 +46,13 @@ _PORT: Final = re.compile(r"(?P<port>[0-9]{1,5}|[a-z][a-z0-9-]*)(?:/(?P<protocol
 @dataclass(frozen=True, slots=True)
 class PortAnswer:
     """Whether a port can be reached: what became of the packet, the packet as it arrives, with the destination that NAT
-    has given it, and which programs listen; None for another host."""
+    has given it, and which programs listen; None for another host. ``command`` lets the packet through, "" where none
+    does."""
 
     explanation: ExplainedPacket
     arriving: Packet
     listening: tuple[ListeningSocket, ...] | None
+    command: str = ""
 
     @property
     def yes(self) -> bool:
@@ -108,9 +114,37 @@ def _run(options: argparse.Namespace, packet: Packet, beds: HostBeds) -> int:
     listening = None
     if options.host is None and not _is_sent_on(explanation.journey):
         listening = _listening(arriving)
-    answer = PortAnswer(explanation, arriving, listening)
+    command = _command(explanation, arriving, rules, options)
+    answer = PortAnswer(explanation, arriving, listening, command)
     _print(answer, with_notes(rules, packet, beds), options)
     return int(not answer.yes)
+
+
+def _command(explanation: ExplainedPacket, arriving: Packet, rules: RulesetSource, options: argparse.Namespace) -> str:
+    """The command that lets the packet through; "" where none does, as for a draft and for another host."""
+    if options.host is not None or options.rules_dir is not None:
+        return ""
+    step = _ended_by(explanation.journey)
+    if step is None:
+        return ""
+    origin = origin_of(step, rules.rulesets[arriving.family])
+    return _removal(origin) or command_to_allow(arriving, step, origin, explanation.remedy)
+
+
+def _ended_by(journey: Journey | Undecided) -> Step | None:
+    """The rule or policy that does not let the packet through."""
+    if isinstance(journey, Undecided) or journey.verdict is Verdict.ACCEPT:
+        return None
+    return journey.deciding
+
+
+def _removal(origin: Origin | None) -> str:
+    """The command that takes out the entry of a line; "" where it is no entry, or cannot be read."""
+    if origin is None:
+        return ""
+    with contextlib.suppress(OSError, UnicodeError):
+        return command_to_remove(Path(origin.path).read_text(encoding="utf-8"), origin.line)
+    return ""
 
 
 def _rules(options: argparse.Namespace) -> RulesetSource | Invalid:
@@ -205,7 +239,8 @@ def _document(answer: PortAnswer, rules: RulesetSource) -> dict[str, Any]:
     programs = None
     if answer.listening is not None:
         programs = [str(one.program) for one in answer.listening]
-    return {"reachable": answer.yes, "listening": programs, **explanation_document(answer.explanation, rules)}
+    answered = {"reachable": answer.yes, "listening": programs, "command": answer.command or None}
+    return {**answered, **explanation_document(answer.explanation, rules)}
 
 
 def answer_lines(answer: PortAnswer, rules: RulesetSource, ink: AnswerPainter) -> Iterator[str]:
@@ -215,16 +250,18 @@ def answer_lines(answer: PortAnswer, rules: RulesetSource, ink: AnswerPainter) -
     if answer.arriving != explanation.journey.packet:
         yield from wrapped(_translation(answer.arriving), "")
     yield from wrapped(_reason(explanation.journey, rules), "")
-    yield from _remedy_lines(explanation.remedy, ink)
+    yield from _remedy_lines(explanation.remedy, ink, answer.command)
     if explanation.reply is not None:
         yield from _reply_lines(explanation, explanation.reply, rules, ink)
     if explanation.straight is not None:
         yield from straight_lines(explanation.straight, ink)
-    if answer.listening is not None:
-        for sentence in _listening_sentences(answer.listening, answer.arriving):
-            yield from wrapped(sentence, "")
+    for sentence in (*_listening_sentences(answer), *_notes(rules)):
+        yield from wrapped(sentence, "")
+
+
+def _notes(rules: RulesetSource) -> Iterator[str]:
     for note in rules.notes:
-        yield from wrapped(f"note: {note}", "")
+        yield f"note: {note}"
 
 
 def _paint(answer: PortAnswer, ink: AnswerPainter) -> Any:
@@ -278,13 +315,25 @@ def _place(deciding: Step, origin: Origin | None) -> str:
 def _without_rule(journey: Journey, rules: RulesetSource) -> str:
     if journey.verdict is Verdict.ACCEPT:
         return "No rule is in its way."
-    return f"The packet is {verdict_in_words(journey, rules.rulesets)}; no rule helps."
+    advice = "no rule helps"
+    if journey.routed == "forwarding is off":
+        advice = f"to forward packets: sysctl -w {SYSCTLS[journey.packet.family]}=1"
+    return f"The packet is {verdict_in_words(journey, rules.rulesets)}; {advice}."
 
 
-def _remedy_lines(remedy: Remedy | None, ink: AnswerPainter) -> Iterator[str]:
-    if remedy is None or not remedy.additions:
-        return
-    yield "To allow it, add:"
+def _remedy_lines(remedy: Remedy | None, ink: AnswerPainter, command: str = "") -> Iterator[str]:
+    """The command that lets the packet through, and the rules that would have to be added."""
+    heading = "To allow it, add:"
+    if command:
+        yield "To allow it:"
+        yield f"  {ink.bold(escaped(command))}"
+        heading = "Or add:"
+    if remedy is not None and remedy.additions:
+        yield from _addition_lines(remedy, heading, ink)
+
+
+def _addition_lines(remedy: Remedy, heading: str, ink: AnswerPainter) -> Iterator[str]:
+    yield heading
     for addition in remedy.additions:
         yield f"  {ink.bold(escaped(addition.line))}"
         yield f"  {escaped(addition.place)}"
@@ -302,12 +351,24 @@ def _reply_lines(
     yield from _remedy_lines(explanation.reply_remedy, ink)
 
 
-def _listening_sentences(listening: Sequence[ListeningSocket], packet: Packet) -> Iterator[str]:
-    """Which program listens, and whether it takes packets to this address."""
+def _listening_sentences(answer: PortAnswer) -> Iterator[str]:
+    """Which program listens, and whether it takes packets to this address; nothing for another host."""
+    if answer.listening is not None:
+        yield from _programs_in_words(answer.listening, answer.arriving)
+
+
+def _programs_in_words(listening: Sequence[ListeningSocket], packet: Packet) -> Iterator[str]:
     if not listening:
         yield f"No program of this host listens on port {packet.destination_port}/{packet.protocol}."
-    for one in listening:
-        words = "listens there"
-        if not one.takes(packet.destination):
-            words = f"listens on {one.address} only"
-        yield f"The program {one.program} {words}."
+    taking = [one for one in listening if one.takes(packet.destination)]
+    yield from map(_listens_there, taking)
+    if not taking:
+        yield from map(_listens_elsewhere, listening)
+
+
+def _listens_there(one: ListeningSocket) -> str:
+    return f"The program {one.program} listens there."
+
+
+def _listens_elsewhere(one: ListeningSocket) -> str:
+    return f"The program {one.program} listens on {one.address} only."

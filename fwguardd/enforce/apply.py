@@ -31,6 +31,7 @@ from fwguardd.enforce.transaction import Applied, Unchanged, UndoDelayedError, U
 from fwguardd.enforce.unknown import OF_FILES, UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
+from fwguardd.ruleset.expiry import ends_of
 from fwguardd.store.revisions import RevisionKind, StoreError
 from fwguardd.wording import counted
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.look import Look
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.validate import Valid
+    from fwguardd.ruleset.expiry import Ends
     from fwguardd.ruleset.others import Others
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.store.model import FileChange
@@ -92,7 +94,7 @@ def apply_files(
         return Done(state, files_changed=True)  # The reload that waits applies them, as a change to be confirmed.
     try:
         before = _before(context, state, accepted, why, confirm_within)
-        new = replace(_named(context, before, snapshot.digest, accepted, why), file_digests=digests_of(snapshot.files))
+        new = _named(context, before, snapshot, accepted, why)
         if why.cause != RELOAD and _is_promised(state, before, new):
             confirm_within = None
         promise = make_promise(context, state, before, new, confirm_within)
@@ -222,18 +224,22 @@ def _applied(
     return Done(state, len(outcome.changes))
 
 
-def _named(context: Context, before: InForce | None, digest: str, accepted: Valid, why: Cause) -> InForce:
-    """What was accepted, under its number: a new one only if it is another ruleset than the one before, or the other
-    backend loaded that."""
-    if before is not None and _is_same(context, before, accepted):
-        return replace(before, digest=digest, canonical=accepted.rehearsed)
-    return new_in_force(context, digest, accepted.rehearsed, why)
+def _named(context: Context, before: InForce | None, snapshot: Snapshot, accepted: Valid, why: Cause) -> InForce:
+    """What was accepted, under its number: a new one only if it is another ruleset than the one before, or ends at
+    other times, or the other backend loaded that."""
+    ends, digests = ends_of(snapshot.files), digests_of(snapshot.files)
+    if before is not None and _is_same(context, before, accepted, ends):
+        new = replace(before, digest=snapshot.digest, canonical=accepted.rehearsed)
+    else:
+        new = new_in_force(context, snapshot.digest, accepted.rehearsed, why)
+    return replace(new, file_digests=digests, ends=ends)
 
 
-def _is_same(context: Context, before: InForce, accepted: Valid) -> bool:
-    """Whether a revision is the ruleset that was accepted, loaded by this backend."""
+def _is_same(context: Context, before: InForce, accepted: Valid, ends: Ends) -> bool:
+    """Whether a revision is the ruleset that was accepted, loaded by this backend, and ends when that does."""
     is_here = before.backend in (None, context.host.tool.backend)
-    return is_here and before.kind is RevisionKind.RULES and before.canonical == accepted.rehearsed
+    at_same_times = [end.until for end in before.ends] == [end.until for end in ends]
+    return is_here and at_same_times and before.kind is RevisionKind.RULES and before.canonical == accepted.rehearsed
 
 
 def _found(context: Context, accepted: Valid) -> InForce:

@@ -6,6 +6,7 @@ rollback begins there, so it never goes forward again to a revision that was rol
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.file_changes import digests_of
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
 def earlier_rules(store: RevisionStore, current: InForce | None) -> Reading | None:
     """The newest earlier revision that held rules, and other rules than those in force; None if there is none.
 
-    If all earlier ones held the rules in force, it is the newest of them. A revision that cannot be read is not passed
-    over: the result says so.
+    Rules that have ended since do not count. If all earlier ones held the rules in force, it is the newest of them. A
+    revision that cannot be read is not passed over: the result says so.
     """
     same: Reading | None = None
+    now = time.time()
     for summary in _earlier(store.summaries(), current):
         reading = store.get(summary.number)
         if not isinstance(reading, Kept):
             return reading
-        canonical = in_force_of(reading.revision).canonical
+        canonical = in_force_of(reading.revision).without_ended(now).canonical
         if not canonical.restricts:
             continue
         if current is None or not canonical.same_tables(current.canonical):

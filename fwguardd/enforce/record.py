@@ -12,6 +12,7 @@ from fwguardd.enforce.context import boottime
 from fwguardd.enforce.file_changes import digests_of
 from fwguardd.enforce.state import InForce
 from fwguardd.ruleset.canonical import Canonical, Owned
+from fwguardd.ruleset.expiry import ends_of
 from fwguardd.store.model import Kept, UnreadableNote
 from fwguardd.store.revisions import FaultKind, Revision, RevisionKind, StoreError
 from fwguardd.values import dataclass
@@ -114,6 +115,7 @@ def in_force_of(revision: Revision) -> InForce:
         restored=revision.restored,
         file_digests=digests_of(revision.files),
         backend=revision.backend,
+        ends=ends_of(revision.files),
     )
 
 

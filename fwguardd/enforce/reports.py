@@ -213,13 +213,15 @@ _EMERGENCY_OUTCOMES = ("emergency", "minimal")
 class BootReport:
     """What the boot loader put in force: the outcome, the revision, and why it is not that of the last revision.
 
-    ``over``: the revision came in force since, so that an emergency is over.
+    ``over``: the revision came in force since, so that an emergency is over. Rules that had ended at the time ``when``,
+    in seconds since 1970, were left out; 0 where it is not known.
     """
 
     outcome: str
     revision: str
     reason: str
     over: bool
+    when: float = 0.0
 
     @property
     def emergency(self) -> str:
@@ -254,7 +256,14 @@ def read_boot_report(path: Path) -> BootReport | None:
     except OSError:
         return None
     outcome, revision, reason = (fields.get(name, "") for name in ("outcome", "revision", "reason"))
-    return BootReport(outcome, revision, reason, "over" in fields)
+    return BootReport(outcome, revision, reason, "over" in fields, _seconds(fields.get("when", "")))
+
+
+def _seconds(text: str) -> float:
+    """Seconds that a shell script has written; 0 for anything else."""
+    if text.isdecimal():
+        return float(text)
+    return 0.0
 
 
 def after_boot(path: Path, state: State) -> State:
@@ -264,7 +273,15 @@ def after_boot(path: Path, state: State) -> State:
         return state
     if report.emergency and state.unverified is UnverifiedState.UNDO and state.interrupted is None:
         state = replace(state, unverified=None, unverified_why="")  # A rollback that had loaded nothing yet.
-    return replace(state, emergency=report.emergency)
+    return replace(_without_ended_at_boot(state, report), emergency=report.emergency)
+
+
+def _without_ended_at_boot(state: State, report: BootReport) -> State:
+    """The state without the rules that the boot loader has left out of the revision."""
+    in_force = state.in_force
+    if in_force is None or report.revision != str(in_force.revision):
+        return state
+    return replace(state, in_force=in_force.without_ended(report.when))
 
 
 def end_emergency(path: Path, before: State, after: State) -> None:

@@ -24,7 +24,7 @@ from fwguardd.enforce.context import (
     still_in_force,
 )
 from fwguardd.enforce.earlier import earlier_rules
-from fwguardd.enforce.file_changes import changes_between
+from fwguardd.enforce.file_changes import changes_between, digests_of
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.interrupted import put_recoverably
 from fwguardd.enforce.others import Newcomers
@@ -49,6 +49,7 @@ from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
+from fwguardd.ruleset.expiry import files_without_ended
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.store.model import Kept, NotKept, Unreadable
 from fwguardd.store.revisions import Expired, RevisionKind, StoreError, evaluate_pending
@@ -273,11 +274,12 @@ def load_emergency_set(context: Context, state: State, directory: Path) -> Outco
 
 
 def _put_back(context: Context, state: State, revision: Revision, why: Cause) -> Outcome:
-    """Put a kept revision in force."""
-    earlier = in_force_of(revision)
+    """Put a kept revision in force, without its rules that have ended since."""
+    now = time.time()
+    earlier, files = in_force_of(revision).without_ended(now), files_without_ended(revision.files, now)
     restored = new_in_force(context, revision.digest, earlier.canonical, why, revision.kind)
-    restored = replace(restored, restored=revision.number, file_digests=earlier.file_digests)
-    return put_recorded(context, state, restored, why, revision.files)
+    restored = replace(restored, restored=revision.number, file_digests=digests_of(files), ends=earlier.ends)
+    return put_recorded(context, state, restored, why, files)
 
 
 def put_recorded(

@@ -24,7 +24,7 @@ from fwguardd.enforce.answering import HANGS, NotAnsweringError, answered
 from fwguardd.enforce.trusted_path import TrustedPlace, UntrustedPathError, distrust, trusted_place
 from fwguardd.escaping import printable_name
 from fwguardd.kernel.processes import TRANSIENT
-from fwguardd.ruleset.expiry import without_ended
+from fwguardd.ruleset.expiry import WithoutEnded, without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 from fwguardd.ruleset.set_names import is_set_file, names_of_sets
 from fwguardd.values import dataclass
@@ -184,16 +184,19 @@ def _code(error: OSError, code: str) -> str:
 def _without_ended(snapshot: Snapshot, now: float) -> Snapshot:
     """The snapshot without the rules that have ended. One in which no rules end is returned as it is."""
     parts = [without_ended(file.path, file.data, now) for file in snapshot.files]
-    ends = [part.until for part in parts if part.until is not None]
+    if any(part.has_ends for part in parts):
+        return _of_parts(snapshot, parts)
+    return snapshot
+
+
+def _of_parts(snapshot: Snapshot, parts: list[WithoutEnded]) -> Snapshot:
+    files = [RuleFile(file.path, part.data) for file, part in zip(snapshot.files, parts, strict=True)]
     findings = list(snapshot.findings)
     for part in parts:
         findings += part.findings
-    any_ended = any(part.any_ended for part in parts)
-    if not (ends or any_ended or len(findings) > len(snapshot.findings)):
-        return snapshot
-    files = [RuleFile(file.path, part.data) for file, part in zip(snapshot.files, parts, strict=True)]
     left = _snapshot(snapshot.directory, files, findings, snapshot.sets)
-    return replace(left, until=min(ends, default=None), any_ended=any_ended)
+    until = min((part.until for part in parts if part.until is not None), default=None)
+    return replace(left, until=until, any_ended=any(part.any_ended for part in parts))
 
 
 def _snapshot(

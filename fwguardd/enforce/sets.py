@@ -167,9 +167,11 @@ class Sets:
         """Rules that name a list can be loaded before it was fetched; what the boot loader has loaded stays."""
         if kernel_name(source.name, Family.IPV4) in facts:
             return
-        advice = "to fetch it: systemctl enable --now fwguardd-lists.timer"
+        advice = "fwguardd-lists.timer fetches it, if it is enabled; for errors see: journalctl -u fwguardd-lists"
+        empty = SetFile(source.name, dict.fromkeys(FAMILIES, ()))
         try:
-            restore_sets(boot_script(SetFile(source.name, dict.fromkeys(FAMILIES, ()))))
+            restore_sets(boot_script(empty))
+            self._keep_for_boot(empty)  # The boot loader would refuse the rules that name it.
         except SetsNotLoadedError as error:
             advice = str(error)
         message = f"list {source.name} has not been fetched yet, and its set is empty; {advice}"
@@ -177,8 +179,7 @@ class Sets:
 
     def _was_just_looked_at(self, own: Sequence[Path], lists: Lists) -> bool:
         """Whether nothing has changed since a moment ago: on a busy host one pass follows the other."""
-        seen = (lists, tuple((path, _signature_of(path)) for path in own))
-        now = time.monotonic()
+        seen, now = (lists, tuple((path, _signature_of(path)) for path in own)), time.monotonic()
         if seen == self._seen and now < self._look_at:
             return True
         self._seen, self._look_at = seen, now + LOOK_GAP
@@ -188,8 +189,8 @@ class Sets:
         """The sets that are loaded, with their entries of IPv4 and IPv6 together."""
         found: dict[str, SetInUse] = {}
         for name, loaded in self._loaded.items():
-            written = loaded.signature[0] / 1e9
-            found[name] = SetInUse(sum(loaded.counts.values()), written, self._intervals.get(name))
+            count = sum(loaded.counts.values())
+            found[name] = SetInUse(count, loaded.signature[0] / 1e9, self._intervals.get(name))
         return found
 
     def problems(self) -> tuple[str, ...]:
@@ -323,7 +324,8 @@ class Sets:
         except (SetsNotLoadedError, OSError):
             return
         self._loaded.pop(name, None)
-        self._reported.pop(name, None)
+        for key in (name, f"stale {name}"):
+            self._reported.pop(key, None)
 
 
 def _has(facts: Mapping[str, SetFacts], name: str, family: Family, known: Loaded) -> bool:

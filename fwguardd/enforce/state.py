@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.look import Look
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.diff import Difference
+    from fwguardd.ruleset.expiry import Ends
     from fwguardd.store.revisions import HeldFiles, PendingConfirmation, Revision
 
 
@@ -33,7 +34,8 @@ class InForce:
     ``loaded_at`` in seconds of CLOCK_BOOTTIME; None if another process put it in force. ``by`` is the user that asked
     for it, "" for none. ``restored`` is the number of the revision that it put in force again, None for a new ruleset.
     ``file_digests`` are the rule files that it was made of, each with a digest of its bytes; while everything is open,
-    those of the revision before. ``backend`` is the one that loaded it first, None if this process did.
+    those of the revision before. ``backend`` is the one that loaded it first, None if this process did. ``ends`` are
+    its rules that end at a time.
     """
 
     revision: int
@@ -47,6 +49,19 @@ class InForce:
     restored: int | None = None
     file_digests: tuple[tuple[str, str], ...] = ()
     backend: Backend | None = None
+    ends: Ends = ()
+
+    def without_ended(self, now: float) -> InForce:
+        """The same without the rules that have ended at this time, in seconds since 1970; itself if none have."""
+        ended = frozenset(end.origin for end in self.ends if end.until <= now)
+        if not ended:
+            return self
+        left = tuple(end for end in self.ends if end.until > now)
+        return replace(self, canonical=self.canonical.without_origins(ended), ends=left)
+
+    def next_end(self, now: float) -> float | None:
+        """When the next rules end, after this time; None where none do."""
+        return min((end.until for end in self.ends if end.until > now), default=None)
 
     @property
     def owned(self) -> Owned:

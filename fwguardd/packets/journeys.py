@@ -207,7 +207,14 @@ def _without_rule(journey: Journey) -> str:
     if journey.verdict is Verdict.ACCEPT:
         return ", as no rule or policy is in its way"
     reason = _REASONS.get(journey.routed, ", but not by a rule of iptables")
-    return reason.format(source=packet.source, destination=packet.destination, way=packet.in_interface)
+    return reason.format(source=packet.source, destination=_destination(journey), way=packet.in_interface)
+
+
+def _destination(journey: Journey) -> str:
+    """Where the packet is going. The trace does not show what a last rule of NAT has made of its destination."""
+    if journey.steps and journey.steps[-1].table == "nat" and journey.steps[-1].position is not None:
+        return "the destination that NAT has given it"
+    return str(last_view(journey).destination or journey.packet.destination)
 
 
 _REASONS: Final = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from fwguardd.ruleset.copies import Rulesets
+    from fwguardd.ruleset.model import Origin
     from fwguardd.ruleset.preserve import Preserve
 
 Owned = frozenset[tuple[Family, str]]
@@ -184,6 +185,14 @@ class Canonical:
             rulesets[family] = replace(ruleset, tables=tables)
         return replace(self, rulesets=rulesets)
 
+    def without_origins(self, ended: Collection[Origin]) -> Canonical:
+        """The same without the rules, and the policies, of these lines of rule files."""
+        rulesets: dict[Family, Ruleset] = {}
+        for family, ruleset in self.rulesets.items():
+            tables = {name: _table_without_origins(ended, table) for name, table in ruleset.tables.items()}
+            rulesets[family] = replace(ruleset, tables=tables)
+        return replace(self, rulesets=rulesets)
+
 
 def owned_tables(rulesets: Mapping[Family, Ruleset]) -> Owned:
     """The tables that these rulesets name."""
@@ -206,6 +215,18 @@ def _table_with(wanted: Callable[[RulePlace], bool], family: Family, table: Tabl
     for name, chain in table.chains.items():
         kept = tuple(rule for rule in chain.rules if wanted(RulePlace(family, table.name, name, rule.text)))
         chains[name] = replace(chain, rules=kept)
+    return replace(table, chains=chains)
+
+
+def _table_without_origins(ended: Collection[Origin], table: Table) -> Table:
+    """A table without what these lines say. A policy that one of them stated is not stated any more."""
+    chains: dict[str, Chain] = {}
+    for name, chain in table.chains.items():
+        policy = chain.policy
+        if policy is not None and chain.origin in ended:
+            policy = NOT_STATED
+        kept = tuple(rule for rule in chain.rules if rule.origin not in ended)
+        chains[name] = replace(chain, policy=policy, rules=kept)
     return replace(table, chains=chains)
 
 

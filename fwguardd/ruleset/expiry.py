@@ -8,12 +8,17 @@ This module is pure.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Finding, Origin
+from fwguardd.ruleset.model import Finding, Origin, RuleFile
 from fwguardd.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MARK = b"until"
 _UNTIL = re.compile(rb"[ \t]*#[ \t]*fwguardd?:[ \t]*until\b[ \t]*(.*?)[ \t\r]*")
@@ -24,17 +29,35 @@ ENDED = b"# ended: "
 
 
 @dataclass(frozen=True, slots=True)
+class RuleEnd:
+    """When the rule of a line ends, in seconds since 1970."""
+
+    origin: Origin
+    until: float
+
+
+Ends = tuple[RuleEnd, ...]
+"""The rules of a ruleset that end, and have not ended yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class WithoutEnded:
     """A rule file without the rules that have ended.
 
     ``until`` is when the next ones end, in seconds since 1970; None where no others do. ``any_ended`` says whether some
-    have.
+    have. ``ends`` are the lines of rules that end later.
     """
 
     data: bytes
     until: float | None = None
     any_ended: bool = False
     findings: tuple[Finding, ...] = ()
+    ends: Ends = ()
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether the file says of any rules when they end."""
+        return self.until is not None or self.any_ended or bool(self.findings)
 
 
 def written_until(seconds: float) -> str:
@@ -60,7 +83,20 @@ def without_ended(path: str, data: bytes, now: float) -> WithoutEnded:
     reading = _Reading(path, now)
     lines = [reading.line(number, line) for number, line in enumerate(data.split(b"\n"), 1)]
     following = min(reading.following, default=None)
-    return WithoutEnded(b"\n".join(lines), following, reading.any_ended, tuple(reading.findings))
+    return WithoutEnded(b"\n".join(lines), following, reading.any_ended, tuple(reading.findings), tuple(reading.ends))
+
+
+def ends_of(files: Iterable[RuleFile]) -> Ends:
+    """The rules of these files that end. What had ended when they were read is a comment in them."""
+    ends: list[RuleEnd] = []
+    for file in files:
+        ends += without_ended(file.path, file.data, -math.inf).ends
+    return tuple(ends)
+
+
+def files_without_ended(files: Iterable[RuleFile], now: float) -> tuple[RuleFile, ...]:
+    """The files as they are to be read at this time."""
+    return tuple(RuleFile(file.path, without_ended(file.path, file.data, now).data) for file in files)
 
 
 @dataclass(slots=True)
@@ -73,6 +109,7 @@ class _Reading:
     any_ended: bool = False
     following: list[float] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    ends: list[RuleEnd] = field(default_factory=list)
 
     def line(self, number: int, line: bytes) -> bytes:
         """The line as it is to be read."""
@@ -80,13 +117,16 @@ class _Reading:
             self.until = None
         elif line.lstrip().startswith(b"#"):
             self._read_comment(number, line)
-        elif self._has_ended(line):
-            self.any_ended = True
-            return ENDED + line
+        elif self.until is not None and _NO_RULE.match(line) is None:
+            return self._rule_with_end(number, line, self.until)
         return line
 
-    def _has_ended(self, line: bytes) -> bool:
-        return self.until is not None and self.until <= self.now and _NO_RULE.match(line) is None
+    def _rule_with_end(self, number: int, line: bytes, until: float) -> bytes:
+        if until <= self.now:
+            self.any_ended = True
+            return ENDED + line
+        self.ends.append(RuleEnd(Origin(self.path, number), until))
+        return line
 
     def _read_comment(self, number: int, line: bytes) -> None:
         try:

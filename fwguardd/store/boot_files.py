@@ -11,6 +11,9 @@ be put together again from the boot files where its own file is damaged::
     cd /var/lib/fwguard/boot || exit 1
     [ "$(sed '$d' manifest | sha256sum)" = "$(sed -n '$s/^seal=//p' manifest)  -" ] || exit 1
     sed -n 's/^sha256=//p' manifest | sha256sum -c --quiet || exit 1
+
+Before each rule that ends stands a comment with its end, ``# until 1795870410``, and for each of these times there is
+a line ``# ends 1795870410`` behind the last table: the boot loader leaves out what has ended.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.iptables import Backend
+from fwguardd.ruleset.expiry import ends_of
 from fwguardd.ruleset.model import FAMILIES, NOT_STATED, Ruleset, Table
 from fwguardd.ruleset.save_format import UnreadableSaveError, read_saved, render
 from fwguardd.store.durable import (
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
+    from fwguardd.ruleset.expiry import Ends
     from fwguardd.ruleset.model import Family
     from fwguardd.store.durable import System
     from fwguardd.store.model import Reading
@@ -198,9 +203,26 @@ def boot_texts(revision: Revision) -> dict[str, bytes]:
     """The boot files of a revision, by name. A family without rules has an empty file, which changes nothing."""
     files = dict.fromkeys(RULES.values(), b"")
     for family, ruleset in revision.rulesets.items():
-        text = render(ruleset).text + "".join(f"{line}\n" for line in _unstated_policies(ruleset))
+        text = _rules(ruleset, ends_of(revision.files)) + "".join(f"{line}\n" for line in _unstated_policies(ruleset))
         files[RULES[family]] = text.encode("utf-8", "surrogateescape")
     return {**files, MANIFEST: _manifest(revision, files)}
+
+
+def _rules(ruleset: Ruleset, ends: Ends) -> str:
+    """The rules as iptables-restore takes them; those that end behind a comment that says when."""
+    rendered = render(ruleset)
+    if not ends:
+        return rendered.text
+    until = {end.origin: f"{end.until:.0f}" for end in ends}
+    lines: list[str] = []
+    found: set[str] = set()
+    for line, origin in zip(rendered.text.splitlines(), rendered.origins, strict=True):
+        if origin in until and line.startswith("-A "):
+            lines.append(f"# until {until[origin]}")
+            found.add(until[origin])
+        lines.append(line)
+    lines += (f"# ends {end}" for end in sorted(found))
+    return "\n".join(lines) + "\n"
 
 
 def _unstated_policies(ruleset: Ruleset) -> Iterator[str]:

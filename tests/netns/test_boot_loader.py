@@ -20,10 +20,12 @@ import pytest
 
 from fwguardd.kernel.iptables import Backend
 from fwguardd.ruleset.compose import compose
+from fwguardd.ruleset.expiry import written_until
+from fwguardd.ruleset.model import RuleFile
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.store.boot_files import BootFiles
 from fwguardd.store.durable import HostSystem
-from fwguardd.store.model import Revision
+from fwguardd.store.model import Kept, Revision
 from tests.scale import scaled
 from tests.waiting import LONGEST
 
@@ -36,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOADER = ROOT / "packaging" / "fwguardd-boot"
 EMERGENCY = ROOT / "packaging" / "emergency"
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"]}
-BOOT_TOOLS = ("sh", "dash", "sed", "wc", "stat", "id", "sha256sum", "mkdir", "mv", "date", "cat")
+BOOT_TOOLS = ("sh", "dash", "sed", "wc", "stat", "id", "sha256sum", "mkdir", "mv", "rm", "date", "cat")
 RESTORES = tuple(f"{family}-{backend}-restore" for family in ("iptables", "ip6tables") for backend in ("nft", "legacy"))
 
 POLICIES = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n"
@@ -209,6 +211,30 @@ def test_what_the_daemon_writes_is_what_the_loader_reads(loader: Loader, saved: 
         assert loader.report()["revision"] == str(number)
         for lines in saved().values():
             assert loaded_lines(lines) == [f"-A INPUT -p tcp -m tcp --dport {port} -j ACCEPT", ":INPUT DROP"]
+
+
+def test_rules_that_have_ended_are_left_out(loader: Loader, saved: Saved) -> None:
+    """Of rules with an end only those are loaded whose end has not come, in both families; the report has the time that
+    decided. The file of the store reads as the whole revision."""
+    ends = {8080: 1, 8081: int(time.time()) + 3600, 8082: 2, 8083: int(time.time()) + 36_000}
+    text = "-P INPUT DROP\n-A INPUT -p tcp --dport 80 -j ACCEPT\n\n"
+    for port, until in ends.items():
+        text += f"{written_until(until)}\n-A INPUT -p tcp --dport {port} -j ACCEPT\n\n"
+    file = read_rules("10.rules", text.encode())
+    rulesets = compose([file]).candidate.rulesets
+    loader.state.mkdir()
+    files = (RuleFile("10.rules", text.encode()),)
+    revision = Revision(7, 0.0, "boot", "", Backend(loader.backend), "1.8.9", "6.1", "", files, rulesets)
+    store = BootFiles(HostSystem(), loader.state)
+    store.write(revision)
+    copy = store.copy()
+    assert isinstance(copy, Kept)
+    assert copy.revision.rulesets == rulesets
+    assert (loader.run().returncode, loader.report()["outcome"]) == (0, "revision")
+    assert int(loader.report()["when"]) >= 2
+    rules = [f"-A INPUT -p tcp -m tcp --dport {port} -j ACCEPT" for port in (80, 8081, 8083)]
+    for lines in saved().values():
+        assert loaded_lines(lines) == [*rules, ":INPUT DROP"]
 
 
 def test_a_first_boot_gets_the_emergency_set(loader: Loader, saved: Saved) -> None:

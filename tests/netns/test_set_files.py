@@ -104,6 +104,8 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp
     daemon = start_daemon({"a.rules": rules}, f"drift_interval: 300ms\n{lists}")
     assert "has not been fetched yet, and its set is empty" in daemon.event("set.refused")["message"]
     daemon.event("rules.applied")
+    for_boot = tmp_path / "state" / "sets" / "scanners.ipset"
+    wait_until(for_boot.exists, "the empty set for the boot loader, which would refuse rules that name no set")
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "scanners.set").write_text("192.0.2.0/24\n2001:db8::/32\n")
     daemon.event("set.loaded", set="scanners")
@@ -120,6 +122,14 @@ def test_a_set_with_its_file(start_daemon: Callable[..., Any], saved: Saved, tmp
     assert "a.rules:1" in ctl(daemon, "explain", "--config", str(daemon.config), "--live", *packet)
     ctl(daemon, "remove", "ssh", "--from", "office")
     (daemon.rules / "office.set").unlink()
+    daemon.config.write_text(
+        daemon.config.read_text().replace("lists: [", "lists: [{name: other, hosts: [x.example]}, ")
+    )
+    ctl(daemon, "reload")
+    assert "list other has not been fetched" in str(daemon.ask("status")["set_problems"])
+    daemon.config.write_text(daemon.config.read_text().replace("{name: other, hosts: [x.example]}, ", ""))
+    ctl(daemon, "reload")
+    assert "list other" not in str(daemon.ask("status")["set_problems"])
     daemon.repair()
     daemon.end_pass()
     assert output("ipset list -n").split() == ["scanners", "scanners-v6"]
