@@ -205,13 +205,14 @@ class LiveKernel:
         """All tables of these families, with counters, and which of them iptables cannot show.
 
         What is printed has to be whole: each table that the kernel has is there, with its end. A read that fails inside
-        iptables-save can leave out the rules of a chain all the same, so the first look is taken twice, and so is one
-        that shows less than the look before where nothing was written here since; the fuller one counts. Raises
-        LookIncompleteError where it is not whole, and KernelError for all else.
+        iptables-save can leave out the rules of a chain all the same, so the first look, and one that shows less than
+        the look before where nothing was written here since, is compared with the number of rules that nf_tables lists;
+        on legacy, and where that differs, it is taken twice, and the fuller one counts. Raises LookIncompleteError
+        where it is not whole, and KernelError for all else.
         """
         began = present(self.backend.value)
         saved = dict(_look_patiently(self.backend, families, self._last.before))
-        doubtful = [family for family, found in saved.items() if self._last.is_doubtful(found)]
+        doubtful = self._last.to_take_again(saved, began)
         if doubtful:
             for family, again in _look_patiently(self.backend, doubtful, self._last.before).items():
                 if not again.shows_less_than(saved[family].shown):

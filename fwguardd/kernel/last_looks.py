@@ -11,12 +11,13 @@ iptables prints the same rules in other words after an upgrade, so a look counts
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.generations import GenerationNoticesError, current_generation
 from fwguardd.kernel.program_stamp import program_stamp
-from fwguardd.kernel.rule_handles import forget, learn, patched
+from fwguardd.kernel.rule_handles import forget, learn, patched, shows_all
 from fwguardd.kernel.rule_notices import RuleNotices, family_of
 from fwguardd.ruleset.chain_edits import with_edit
 from fwguardd.ruleset.model import FAMILIES
@@ -89,12 +90,21 @@ class LastLooks:
         return saved.shown
 
     def is_doubtful(self, found: Saved) -> bool:
-        """Whether a look has to be taken twice: it is the first one of its family, or it shows less than the last."""
+        """Whether a look may lack rules: it is the first one of its family, or it shows less than the last."""
         family = found.shown.family
         last = self.looks.get(family)
         if last is None:
             return True
         return family not in self.written and found.shows_less_than(last.shown)
+
+    def to_take_again(self, saved: Mapping[Family, Saved], now: Moment | None) -> tuple[Family, ...]:
+        """The families that are to be looked at again: the look is doubtful, and nf_tables does not list as many rules
+        in each chain."""
+        doubtful = [found for found in saved.values() if self.is_doubtful(found)]
+        if now is not None:
+            with suppress(OSError):
+                doubtful = [found for found in doubtful if not shows_all(found)]
+        return tuple(found.shown.family for found in doubtful)
 
     def keep(self, saved: Mapping[Family, Saved], began: Moment | None, ended: Moment | None) -> None:
         """Keep a look that began and ended at these moments; None where they are not known."""

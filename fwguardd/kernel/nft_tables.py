@@ -79,6 +79,19 @@ class NftTable(NamedTuple):
     dormant: bool
 
 
+class NftChain(NamedTuple):
+    """A chain of nf_tables: its table, its name, and whether packets come to it from a hook."""
+
+    table: str
+    name: str
+    hooked: bool
+
+    @property
+    def lacks_hook(self) -> bool:
+        """Whether it has the name of a built-in chain of iptables and no hook."""
+        return not self.hooked and self.name in BUILTIN_CHAINS.get(self.table, ())
+
+
 def open_requester() -> socket.socket | None:
     """A socket for dumps of nf_tables; None where the kernel has no nf_tables. Raises OSError for all else."""
     try:
@@ -122,7 +135,7 @@ def remove_hookless_chains(family: Family, tables: Collection[str]) -> None:
 
     Raises OSError, whose text is a message with advice where a rule jumps to such a chain.
     """
-    for table, chain in _hookless_chains(family, tables):
+    for table, chain, _ in _hookless_chains(family, tables):
         content = attribute(NFTA_CHAIN_TABLE, table.encode() + b"\0")
         content += attribute(NFTA_CHAIN_NAME, chain.encode() + b"\0")
         try:
@@ -134,19 +147,24 @@ def remove_hookless_chains(family: Family, tables: Collection[str]) -> None:
             raise OSError(error.errno, f"{what}; {advice}") from error
 
 
-def _hookless_chains(family: Family, tables: Collection[str]) -> list[tuple[str, str]]:
-    """Table and name of each. Raises OSError."""
+def list_chains(family: Family) -> list[NftChain]:
+    """The chains of all tables of a family. Raises OSError."""
     requester = open_requester()
     if requester is None:
         return []
     with requester:
         objects = dump(requester, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, _FAMILIES[family.number])
-    found: list[tuple[str, str]] = []
-    for _, attributes in objects:
-        table, chain = text_attribute(attributes, NFTA_CHAIN_TABLE), text_attribute(attributes, NFTA_CHAIN_NAME)
-        if NFTA_CHAIN_HOOK not in attributes and table in tables and chain in BUILTIN_CHAINS[table]:
-            found.append((table, chain))
-    return found
+    return [_chain_of(attributes) for _, attributes in objects]
+
+
+def _chain_of(attributes: Mapping[int, bytes]) -> NftChain:
+    table, name = text_attribute(attributes, NFTA_CHAIN_TABLE), text_attribute(attributes, NFTA_CHAIN_NAME)
+    return NftChain(table, name, NFTA_CHAIN_HOOK in attributes)
+
+
+def _hookless_chains(family: Family, tables: Collection[str]) -> list[NftChain]:
+    """Raises OSError."""
+    return [chain for chain in list_chains(family) if chain.lacks_hook and chain.table in tables]
 
 
 def _activate(family: int, name: str) -> None:

@@ -1,4 +1,5 @@
-"""Which handle each rule of a look has, so that a rule that the kernel says is gone is known without another look.
+"""Which handle each rule of a look has, so that a rule that the kernel says is gone is known without another look; and
+whether a look has all rules.
 
 nf_tables numbers the rules of a table; the number, the handle, stays with a rule. A dump lists the rules of a chain in
 the order in which iptables-save prints them. `patched` is pure.
@@ -25,6 +26,7 @@ from fwguardd.kernel.netlink import (
     open_socket,
     read_attributes,
 )
+from fwguardd.kernel.nft_tables import list_chains
 from fwguardd.kernel.rule_notices import (
     NFPROTOS,
     NFT_MSG_NEWRULE,
@@ -37,14 +39,14 @@ from fwguardd.kernel.rule_notices import (
     TableChanged,
     text_of,
 )
-from fwguardd.ruleset.model import POLICIES, Ruleset, Table
+from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, Ruleset, Table
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 
     from fwguardd.kernel.rule_notices import Change
-    from fwguardd.ruleset.model import Chain, Family
+    from fwguardd.ruleset.model import Chain, Family, Rule
     from fwguardd.ruleset.save_format import Saved
 
     Handles = MutableMapping[Place, array[int]]
@@ -131,7 +133,7 @@ def _with_chain(saved: Saved, place: Place, chain: Chain) -> Saved:
 def learn(shown: Ruleset, handles: Handles) -> None:
     """Learn the handles of the rules of the chains that are shown and not known. A chain that has another number of
     rules stays unknown. What was committed meanwhile is not noticed. Raises OSError."""
-    rules = {Place(shown.family, table.name, chain.name): chain.rules for table, chain in shown.chains()}
+    rules = _rules(shown)
     unknown = rules.keys() - handles.keys()
     if not unknown:
         return
@@ -140,11 +142,32 @@ def learn(shown: Ruleset, handles: Handles) -> None:
             handles[place] = numbers
 
 
+def shows_all(saved: Saved) -> bool:
+    """Whether a look has each chain that the kernel lists, with as many rules, but for hidden tables.
+
+    iptables-save also shows built-in chains that are not there. Raises OSError.
+    """
+    numbers = _read(saved.shown.family, ())
+    for chain in list_chains(saved.shown.family):
+        numbers.setdefault(Place(saved.shown.family, chain.table, chain.name), array("Q"))
+    listed = {place: len(found) for place, found in numbers.items() if _may_be_shown(place, saved)}
+    shown = {place: len(rules) for place, rules in _rules(saved.shown).items()}
+    return listed.items() <= shown.items() and sum(listed.values()) == sum(shown.values())
+
+
+def _rules(shown: Ruleset) -> dict[Place, tuple[Rule, ...]]:
+    return {Place(shown.family, table.name, chain.name): chain.rules for table, chain in shown.chains()}
+
+
+def _may_be_shown(place: Place, saved: Saved) -> bool:
+    return place.table in BUILTIN_CHAINS and place.table not in saved.hidden
+
+
 def _read(family: Family, places: Collection[Place]) -> dict[Place, array[int]]:
-    """The handles of the rules of these chains, and of others. Raises OSError."""
+    """The handles of the rules of these chains, or of all, and perhaps of others. Raises OSError."""
     found = {place: array("Q") for place in places}
     asked = [_named(place) for place in places]
-    if len(asked) > _MOST_CHAINS:
+    if not 0 < len(asked) <= _MOST_CHAINS:
         asked = [b""]
     with open_socket(NETLINK_NETFILTER) as requester:
         requester.settimeout(_SECONDS)

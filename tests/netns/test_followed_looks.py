@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import random
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fwguardd.kernel.iptables import Backend, LiveKernel
+from fwguardd.kernel.rule_handles import shows_all
 from fwguardd.kernel.rule_notices import Place
 from fwguardd.progress import MarkingKernel, Progress
 from fwguardd.ruleset.model import FAMILIES, Family
@@ -190,3 +192,30 @@ def test_without_notices_nothing_is_followed(kernel: Kernel) -> None:
     run("iptables-nft -D INPUT 1")
     assert kernel.last_look(FAMILIES) is None
     assert shown(kernel.look(FAMILIES)) == truth()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nft add chain ip filter D",
+        "nft add rule ip filter B accept",
+        "nft delete table ip mangle",
+        "nft add table ip raw",
+    ],
+)
+def test_a_look_has_all_that_the_kernel_lists(kernel: Kernel, command: str) -> None:
+    """Whatever the tables hold, a look is whole; one without a rule, or without an empty chain, is not."""
+    run("iptables-nft -N empty")
+    run(command)
+    saved = kernel.look(FAMILIES)[Family.IPV4]
+    assert shows_all(saved)
+    if "filter" in saved.hidden:
+        return
+    table = saved.shown.tables["filter"]
+    for name in ("B", "empty", "INPUT"):
+        chains = dict(table.chains)
+        chain = chains.pop(name)
+        if chain.rules:
+            chains[name] = replace(chain, rules=chain.rules[1:])
+        tables = {**saved.shown.tables, "filter": replace(table, chains=chains)}
+        assert not shows_all(replace(saved, shown=replace(saved.shown, tables=tables)))

@@ -130,16 +130,18 @@ def test_an_undo_does_not_restore_emptiness(liar: Liar, backend: str, lie: str) 
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_the_first_look_of_all_is_taken_twice(liar: Liar, backend: str, first: int) -> None:
-    """One that leaves out the rules of a chain, as a read that failed inside iptables-save does, is no drift."""
+def test_the_first_look_of_all_is_checked(liar: Liar, backend: str, first: int) -> None:
+    """One that leaves out the rules of a chain, as a read that failed inside iptables-save does, is no drift: it is
+    taken twice, on nf_tables only where the kernel lists another number of rules."""
     put_in_force(LiveKernel(Backend(backend)), FIRST, PRESERVE)
     liar.lie("{program} \"$@\" | sed '/-A INPUT/d'", first=first, times=1)
     assert find_drift(LiveKernel(Backend(backend)), FIRST, PRESERVE) == ()
-    assert liar.runs == 2
+    assert liar.runs == {("nft", 2): 1}.get((backend, first), 2)
 
 
-def test_fewer_rules_than_at_the_last_look_are_looked_at_twice(liar: Liar, backend: str) -> None:
-    """One look that shows fewer rules is no drift; where the second shows the same, it is believed."""
+def test_fewer_rules_than_at_the_last_look_are_checked(liar: Liar, backend: str) -> None:
+    """One look that shows fewer rules is no drift; where the second shows the same, or the kernel lists as many, it is
+    believed."""
     kernel = LiveKernel(Backend(backend))
     put_in_force(kernel, FIRST, PRESERVE)
     liar.lie("{program} \"$@\" | sed '/ lo /d'", times=1)
@@ -148,7 +150,7 @@ def test_fewer_rules_than_at_the_last_look_are_looked_at_twice(liar: Liar, backe
     subprocess.run([f"iptables-{backend}", "-F", "INPUT"], check=True)
     assert len(find_drift(kernel, FIRST, PRESERVE)) == 1
     assert len(find_drift(kernel, FIRST, PRESERVE)) == 1
-    assert liar.runs == 5
+    assert liar.runs == {"nft": 4, "legacy": 5}[backend]
 
 
 def test_what_is_not_there_is_absent(backend: str) -> None:
