@@ -107,16 +107,16 @@ class CounterHistory:
 def counted_rules(wanted: Mapping[Family, Ruleset], live: Mapping[Family, Ruleset]) -> Iterator[CountedRule]:
     """The rules and policies in force, in their order, with the counters of the live ones. What is missing in the
     kernel is left out."""
-    for family, ruleset in wanted.items():
-        if family not in live:
-            continue
-        for table in ruleset.tables.values():
-            live_table = live[family].tables.get(table.name)
-            if live_table is None:
-                continue
-            for chain in table.chains.values():
-                if chain.name in live_table.chains:
-                    yield from _of_chain(family, table.name, chain, live_table.chains[chain.name])
+    for family in wanted:
+        if family in live:
+            yield from _of_family(wanted[family], live[family])
+
+
+def _of_family(wanted: Ruleset, live: Ruleset) -> Iterator[CountedRule]:
+    for table, chain in wanted.chains():
+        live_table = live.tables.get(table.name)
+        if live_table is not None and chain.name in live_table.chains:
+            yield from _of_chain(wanted.family, table.name, chain, live_table.chains[chain.name])
 
 
 def _of_chain(family: Family, table: str, chain: Chain, live: Chain) -> Iterator[CountedRule]:

@@ -6,7 +6,7 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.services import IPV4, IPV6, Peers, Ports, ServiceError
@@ -44,16 +44,26 @@ class Server:
 def read_server(text: str) -> Server:
     """An address, with a port or without: 192.0.2.5:443, [2001:db8::5]:443. Raises ServiceError."""
     match = _TARGET.fullmatch(text)
-    address, port = text, None
-    if match is not None:
-        address, port = match["v6"] or match["v4"], match["port6"] or match["port4"]
+    if match is None:
+        return Server(_address(text, text), None)
+    return Server(_address(match["v6"] or match["v4"], text), _port(match["port6"] or match["port4"], text))
+
+
+def _port(port: str | None, text: str) -> int | None:
+    """A port, which is a part of the text. Raises ServiceError."""
+    if port is None:
+        return None
+    if not 0 < int(port) <= 65535:
+        raise ServiceError(f"{text!r}: ports are numbers from 1 to 65535")
+    return int(port)
+
+
+def _address(address: str, text: str) -> str:
+    """An address, which is a part of the text, as iptables prints it. Raises ServiceError."""
     try:
-        read = ip_address(address)
+        return str(ip_address(address))
     except ValueError as error:
         raise ServiceError(f"{text!r} is not an address; write it as 192.0.2.5:443 or [2001:db8::5]:443") from error
-    if port is not None and not 0 < int(port) <= 65535:
-        raise ServiceError(f"{text!r}: ports are numbers from 1 to 65535")
-    return Server(str(IPv6Address(read) if read.version == 6 else read), None if port is None else int(port))
 
 
 def forward_rules(ports: Ports, server: Server, peers: Sequence[Peers], command: str) -> list[str]:

@@ -52,15 +52,18 @@ def lint_chains(
             read.append((table, chains, ruleset.family))
             if table.name == "filter":
                 filters.append(ReadRuleset.of(ruleset.family, table.chains, chains))
-    off = frozenset(name for name in BUILTIN_CHAINS["filter"] if is_turned_off(filters, name))
     for table, chains, family in read:
-        turned_off: Collection[str] = ()
-        if family is Family.IPV6 and table.name == "filter":
-            turned_off = off
-        yield from _lint_table(table, chains, family, preserve, turned_off)
+        yield from _lint_table(table, chains, family, preserve, _turned_off(table, family, filters))
     yield from _lint_unused_chains(candidate, preserve)
     yield from lint_ftp(filters, candidate.rulesets.values())
     yield from lint_closed_chains(filters, inserted, preserve)
+
+
+def _turned_off(table: Table, family: Family, filters: Sequence[ReadRuleset]) -> Collection[str]:
+    """The chains of a table that are turned off for IPv6."""
+    if family is not Family.IPV6 or table.name != "filter":
+        return ()
+    return frozenset(name for name in BUILTIN_CHAINS["filter"] if is_turned_off(filters, name))
 
 
 def _lint_table(

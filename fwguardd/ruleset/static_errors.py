@@ -119,8 +119,14 @@ def _complaints(view: RuleView, table: Table) -> Iterator[str]:
         if look is not None and not _is_cut(option, view):
             yield from look(option)
     known = _known_options(view, table)
+    if known:
+        yield from _unknown_options(view, known)
+
+
+def _unknown_options(view: RuleView, known: tuple[str, ...]) -> Iterator[str]:
+    """What iptables would say about long options that are no beginning of a known one."""
     for option in view.options:
-        if known and option.name.startswith("--") and not any(each.startswith(option.name) for each in known):
+        if option.name.startswith("--") and not any(each.startswith(option.name) for each in known):
             yield f'unknown option "{option.name}"'
 
 
