@@ -72,7 +72,7 @@ def _overlay(place: Path, root: str) -> Path:
     for name in ("upper", "work", "root"):
         (place / name).mkdir()
     layers = f"lowerdir={root},upperdir={place}/upper,workdir={place}/work"
-    _mount("overlay", place / "root", "-t", "overlay", "-o", f"{layers},index=off,xino=off")
+    _mount("overlay", place / "root", "-t", "overlay", "-o", f"{layers},index=off,xino=off,redirect_dir=on")
     return place / "root"
 
 
