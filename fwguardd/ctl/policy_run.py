@@ -132,7 +132,7 @@ def run_policy(
         with beds.prove(needed, with_assumptions(host, cases.assumptions)) as bed:
             run.left_out = bed.left_out
             for case in cases.cases:
-                run.results += _timed(bed, case, rulesets)
+                run.results += _timed(bed, case, rulesets, host)
     of_results = findings_of([timed.result for timed in run.results], undecided_fails=undecided_fails)
     run.about_tests, run.findings = cases.findings, Findings((*cases.findings, *of_results))
     run.seconds = time.monotonic() - begun
@@ -154,12 +154,12 @@ def run_all(beds: Beds, rulesets: Rulesets, result: Valid, host: Host, *, undeci
     return run
 
 
-def _timed(bed: Bed, case: Case, rulesets: Rulesets) -> Iterator[TimedResult]:
+def _timed(bed: Bed, case: Case, rulesets: Rulesets, host: Host) -> Iterator[TimedResult]:
     """The result of a case; none for one without packets."""
     before = time.monotonic()
     outcomes = bed.send(case.packets)
     took = time.monotonic() - before
-    for result in results_of([case], outcomes, rulesets):
+    for result in results_of([case], outcomes, rulesets, host):
         yield TimedResult(result, len(case.packets), took)
 
 

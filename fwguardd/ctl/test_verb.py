@@ -128,6 +128,9 @@ def lines_of(timed: TimedResult, paint: Painter) -> Iterator[str]:
         first, *others = wrapped(f"{word}  {place}  {_decided(result)} {details}", "")
         yield first.replace(word, paint.good(word), 1)
         yield from others
+        if result.straight is not None:
+            yield from wrapped(f"no connection comes of it: {result.straight.sentence}", "    ", paint.dim)
+            yield f"    add: {result.straight.rule}"
         return
     yield f"{paint.bad(word)}  {printable(place)}  {details}"
     yield from wrapped(result.sentence, "    ")

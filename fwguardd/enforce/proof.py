@@ -195,7 +195,7 @@ class _Work:
         sent = [*packets, *(each.packet for each in self.guarded)]
         with self.prover.beds.prove(needed_for(sent, loaded), self.host) as bed:
             outcomes = bed.send(sent)
-        results = results_of(self.cases.cases, outcomes[: len(packets)], loaded)
+        results = results_of(self.cases.cases, outcomes[: len(packets)], loaded, self.host)
         findings = [*self.cases.findings, *findings_of(results, undecided_fails=self.prover.undecided_fails)]
         denied = denied_packets(self.guarded, outcomes[len(packets) :])
         lost = self._lost(denied, live)

@@ -10,6 +10,7 @@ This module is pure.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import starmap
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.packets.outcomes import outcome_of
@@ -55,11 +56,11 @@ class CountedWay:
     @property
     def is_certain(self) -> bool:
         """Whether the counters say the way: each has moved as often as the packet came by."""
-        for place, moved in self._moved.items():
-            for position, packets in moved.items():
-                if packets != self._visits[place] or packets != self._passed[(*place, position)]:
-                    return False
-        return True
+        return all(starmap(self._is_certain_in, self._moved.items()))
+
+    def _is_certain_in(self, place: tuple[str, str], moved: Mapping[int, int]) -> bool:
+        expected = {self._visits[place]}
+        return all({packets, self._passed[(*place, position)]} == expected for position, packets in moved.items())
 
     def _follow(self, hooks: Mapping[str, int]) -> None:
         for hook, self._view in hooks.items():
@@ -73,13 +74,16 @@ class CountedWay:
     def _table(self, table: str, chain: str) -> str:
         """Follow the packet through a built-in chain; what became of it there. Packets of connections that have begun
         traverse no rule of the table nat, so nothing is said of its policy where no rule has matched."""
-        if not self._rules.has_chain(table, chain) or (table == "nat" and (table, chain) not in self._moved):
+        if not self._is_traversed(table, chain):
             return ""
         outcome = self._chain(table, chain)
         if not outcome:
             outcome = self._rules.policy(table, chain).lower()
             self.steps.append((table, chain, None, outcome, self._view))
         return outcome
+
+    def _is_traversed(self, table: str, chain: str) -> bool:
+        return self._rules.has_chain(table, chain) and (table != "nat" or (table, chain) in self._moved)
 
     def _chain(self, table: str, chain: str) -> str:
         """Follow the packet through a chain; "" where it comes to its end or returns from it."""

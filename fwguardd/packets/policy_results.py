@@ -8,12 +8,15 @@ This module is pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
+from fwguardd.packets.host_routes import host_routes
 from fwguardd.packets.journeys import origin_of, rule_of, verdict_in_words
 from fwguardd.packets.model import Direction, Journey, Undecided, Verdict
 from fwguardd.packets.packet_words import packet_in_words
+from fwguardd.packets.straight_answer import straight_answer, turns_back
 from fwguardd.ruleset.model import Finding, Findings, Origin, Severity
 from fwguardd.values import dataclass
 from fwguardd.wording import counted
@@ -21,9 +24,11 @@ from fwguardd.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from fwguardd.packets.host import Host
     from fwguardd.packets.model import Packet, Step
     from fwguardd.packets.policy_cases import Case
     from fwguardd.packets.policy_tests import PolicyTest
+    from fwguardd.packets.straight_answer import StraightAnswer
     from fwguardd.ruleset.model import Family, Ruleset
 
     Rulesets = Mapping[Family, Ruleset]
@@ -71,7 +76,8 @@ _SENTENCES = {
 class PolicyResult:
     """A test, what became of it, and the first packet that says so with what decided about it.
 
-    ``differing`` is the number of packets that did not meet the verdict, or could not be decided.
+    ``differing`` is the number of packets that did not meet the verdict, or could not be decided. ``straight`` is the
+    answer to a packet of a test that passed, if it does not come back through this host.
     """
 
     case: Case
@@ -80,6 +86,12 @@ class PolicyResult:
     verdict: Verdict | None
     deciding: Deciding
     differing: int = 0
+    straight: StraightAnswer | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether all packets were accepted, as they should."""
+        return self.standing is PolicyOutcome.PASSED and self.verdict is Verdict.ACCEPT
 
     @property
     def packet_words(self) -> str:
@@ -95,22 +107,48 @@ class PolicyResult:
         return text
 
 
-def results_of(cases: Iterable[Case], outcomes: Sequence[Outcome], rulesets: Rulesets) -> list[PolicyResult]:
-    """The result of each case, where ``outcomes`` are those of all packets, in order, under these rulesets."""
+def results_of(
+    cases: Iterable[Case], outcomes: Sequence[Outcome], rulesets: Rulesets, host: Host | None = None
+) -> list[PolicyResult]:
+    """The result of each case, where ``outcomes`` are those of all packets, in order, under these rulesets. With the
+    ``host`` it is known which answers do not come back through it."""
     results: list[PolicyResult] = []
     first = 0
     for case in cases:
         after = first + len(case.packets)
         if case.packets:
-            results.append(_result(case, outcomes[first:after], rulesets))
+            result = _result(case, outcomes[first:after], rulesets)
+            straight = _straight(result, outcomes[first:after], rulesets, host)
+            results.append(replace(result, straight=straight))
         first = after
     return results
 
 
 def findings_of(results: Iterable[PolicyResult], *, undecided_fails: bool) -> Findings:
     """The findings about results; with ``undecided_fails`` an undecided test is an error."""
-    others = [result for result in results if result.standing is not PolicyOutcome.PASSED]
-    return Findings(_finding(result, undecided_fails=undecided_fails) for result in others)
+    findings: list[Finding] = []
+    for result in results:
+        if result.standing is not PolicyOutcome.PASSED:
+            findings.append(_finding(result, undecided_fails=undecided_fails))
+        elif result.straight is not None:
+            findings.append(result.straight.finding(result.packet_words, result.case.test.origin))
+    return Findings(findings)
+
+
+def _straight(
+    result: PolicyResult, outcomes: Sequence[Outcome], rulesets: Rulesets, host: Host | None
+) -> StraightAnswer | None:
+    """The first answer to a packet of a test that expects it to be accepted which does not come back. The routes are
+    read only where a packet turns back."""
+    turning = list(filter(_turns_back, outcomes))
+    if host is None or not result.is_accepted or not turning:
+        return None
+    routes = host_routes(host)
+    return next(filter(None, (straight_answer(journey, rulesets, routes) for journey in turning)), None)
+
+
+def _turns_back(outcome: Outcome) -> TypeGuard[Journey]:
+    return isinstance(outcome, Journey) and turns_back(outcome)
 
 
 def _finding(result: PolicyResult, *, undecided_fails: bool) -> Finding:

@@ -8,20 +8,25 @@ This module is pure.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.packets.journeys import ends_at, last_view, met_in
 from fwguardd.packets.packet_words import WITH_PORTS
+from fwguardd.ruleset.model import Finding, Severity
 from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fwguardd.packets.host_routes import HostRoutes, Network
     from fwguardd.packets.journeys import Ends, Met
     from fwguardd.packets.model import Journey
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Family, Origin, Ruleset
+
+STRAIGHT_ANSWER: Final = "straight-answer"
+"""The code of the warning."""
 
 _CHANGES_SOURCE: Final = frozenset({"SNAT", "MASQUERADE", "NETMAP", "SAME"})
 
@@ -45,6 +50,11 @@ class StraightAnswer:
             f"network, and {client} drops what does not come from {self.asked}."
         )
 
+    def finding(self, packet: str, origin: Origin) -> Finding:
+        """A warning about a test that expects such a packet to be accepted."""
+        message = f"{packet}: it is accepted, and no connection comes of it. {self.sentence.removesuffix('.')}"
+        return Finding(STRAIGHT_ANSWER, message, origin, Severity.WARNING, f'add "{self.rule}"')
+
     @property
     def rule(self) -> str:
         """The rule that brings the answers back."""
@@ -61,15 +71,37 @@ class StraightAnswer:
 
 def straight_answer(journey: Journey, rulesets: Mapping[Family, Ruleset], routes: HostRoutes) -> StraightAnswer | None:
     """The answer to an accepted packet, if it does not come back through this host; None if it does."""
-    packet, ends = journey.packet, ends_at(last_view(journey), journey.packet)
-    if packet.in_interface is None or journey.routed != packet.in_interface or ends.destination == packet.destination:
+    if not _has_another_destination(journey) or any(map(_changes_source, met_in(journey, rulesets))):
         return None
-    if any(map(_changes_source, met_in(journey, rulesets))):
-        return None
-    for interface, network in routes.networks(packet.source.version):
-        if interface == journey.routed and ends.source in network and ends.destination in network:
-            return StraightAnswer(ends, packet.destination, packet.protocol, network)
-    return None
+    packet, ends = journey.packet, _ends(journey)
+    shared = filter(partial(_has_both, ends), _networks_of(journey, routes))
+    return next((StraightAnswer(ends, packet.destination, packet.protocol, network) for network in shared), None)
+
+
+def _ends(journey: Journey) -> Ends:
+    """The addresses and ports with which the packet leaves, but for those that NAT of the source changes."""
+    return ends_at(last_view(journey), journey.packet)
+
+
+def _has_another_destination(journey: Journey) -> bool:
+    """Whether NAT has sent a packet back to where it came from."""
+    return turns_back(journey) and _ends(journey).destination != journey.packet.destination
+
+
+def _networks_of(journey: Journey, routes: HostRoutes) -> Iterator[Network]:
+    """The networks of the interface by which the packet leaves."""
+    for interface, network in routes.networks(journey.packet.source.version):
+        if interface == journey.routed:
+            yield network
+
+
+def _has_both(ends: Ends, network: Network) -> bool:
+    return ends.source in network and ends.destination in network
+
+
+def turns_back(journey: Journey) -> bool:
+    """Whether a packet leaves by the interface that it came in by."""
+    return journey.packet.in_interface is not None and journey.routed == journey.packet.in_interface
 
 
 def _changes_source(met: Met) -> bool:

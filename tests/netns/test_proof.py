@@ -22,6 +22,7 @@ from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.ruleset.lint import LintContext
+from fwguardd.ruleset.model import Severity
 from fwguardd.ruleset.preserve import STRICT, Preserve
 from tests.netns.conftest import ROOT, SHIPPED
 from tests.unit.test_policy_tests import with_examples
@@ -119,6 +120,19 @@ def test_classic_mistakes_are_shown(try_out: Callable[[str, str], PolicyRun]) ->
         code = CODES.get(mistake, "failed-test")
         assert [(each.code, each.place.line) for each in findings] == [(code, 2)], mistake
         assert words in findings[0].message, mistake
+
+
+def test_an_accepted_hairpin_without_a_way_back_gets_a_warning(try_out: Callable[[str, str], PolicyRun]) -> None:
+    """The packet is accepted, so its test passes; that the server answers its neighbour straight is a warning at the
+    test, with the rule that brings the answers back, and with that rule there is none."""
+    accept = "-4 -A FORWARD -i lan0 -o lan0 -p tcp --dport 443 -j ACCEPT\n"
+    test = f"tests:\n- {{{MISTAKES['a hairpin that loses its way'][1]}}}\n"
+    (finding,) = try_out(BASE + HAIRPIN + accept, test).findings
+    assert (finding.code, finding.severity, finding.place.line) == ("straight-answer", Severity.WARNING, 2)
+    assert "no connection comes of it. The answer does not come back through this host: 10.0.0.5" in finding.message
+    rule = "-t nat -A POSTROUTING -s 10.0.0.0/24 -d 10.0.0.5 -p tcp --dport 443 -j MASQUERADE"
+    assert finding.hint == f'add "{rule}"'
+    assert list(try_out(f"{BASE}{HAIRPIN}{accept}{rule}\n", test).findings) == []
 
 
 def test_rules_of_other_programs_are_around_the_candidate(try_out: Callable[..., PolicyRun], backend: str) -> None:
