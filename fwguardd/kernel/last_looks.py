@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import field, replace
+from functools import partial
+from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.generations import GenerationNoticesError, current_generation
 from fwguardd.kernel.program_stamp import program_stamp
 from fwguardd.kernel.rule_handles import forget, learn, patched, shows_all
-from fwguardd.kernel.rule_notices import RuleNotices, family_of
+from fwguardd.kernel.rule_notices import RuleNotices, concerns
 from fwguardd.ruleset.chain_edits import with_edit
 from fwguardd.ruleset.model import FAMILIES
 from fwguardd.values import dataclass
@@ -100,10 +102,10 @@ class LastLooks:
     def to_take_again(self, saved: Mapping[Family, Saved], now: Moment | None) -> tuple[Family, ...]:
         """The families that are to be looked at again: the look is doubtful, and nf_tables does not list as many rules
         in each chain."""
-        doubtful = [found for found in saved.values() if self.is_doubtful(found)]
+        doubtful = list(filter(self.is_doubtful, saved.values()))
         if now is not None:
             with suppress(OSError):
-                doubtful = [found for found in doubtful if not shows_all(found)]
+                doubtful = list(filterfalse(shows_all, doubtful))
         return tuple(found.shown.family for found in doubtful)
 
     def keep(self, saved: Mapping[Family, Saved], began: Moment | None, ended: Moment | None) -> None:
@@ -162,7 +164,7 @@ class LastLooks:
             self.handles.clear()
             return
         for family in FAMILIES:
-            of_family = [change for change in changes if family_of(change) is family]
+            of_family = list(filter(partial(concerns, family), changes))
             if self.moments.get(family) == before:
                 self._follow(family, of_family, now)
             else:

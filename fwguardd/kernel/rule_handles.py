@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from array import array
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.netlink import (
@@ -147,26 +148,26 @@ def shows_all(saved: Saved) -> bool:
 
     iptables-save also shows built-in chains that are not there. Raises OSError.
     """
-    numbers = _read(saved.shown.family, ())
+    numbers, rules = _read(saved.shown.family, ()), _rules(saved.shown)
     for chain in list_chains(saved.shown.family):
         numbers.setdefault(Place(saved.shown.family, chain.table, chain.name), array("Q"))
-    listed = {place: len(found) for place, found in numbers.items() if _may_be_shown(place, saved)}
-    shown = {place: len(rules) for place, rules in _rules(saved.shown).items()}
-    return listed.items() <= shown.items() and sum(listed.values()) == sum(shown.values())
+    listed = list(filter(partial(_may_be_shown, saved), numbers))
+    same = all(place in rules and len(numbers[place]) == len(rules[place]) for place in listed)
+    return same and sum(map(len, map(numbers.__getitem__, listed))) == sum(map(len, rules.values()))
 
 
 def _rules(shown: Ruleset) -> dict[Place, tuple[Rule, ...]]:
     return {Place(shown.family, table.name, chain.name): chain.rules for table, chain in shown.chains()}
 
 
-def _may_be_shown(place: Place, saved: Saved) -> bool:
+def _may_be_shown(saved: Saved, place: Place) -> bool:
     return place.table in BUILTIN_CHAINS and place.table not in saved.hidden
 
 
 def _read(family: Family, places: Collection[Place]) -> dict[Place, array[int]]:
     """The handles of the rules of these chains, or of all, and perhaps of others. Raises OSError."""
     found = {place: array("Q") for place in places}
-    asked = [_named(place) for place in places]
+    asked = list(map(_named, places))
     if not 0 < len(asked) <= _MOST_CHAINS:
         asked = [b""]
     with open_socket(NETLINK_NETFILTER) as requester:
@@ -178,8 +179,11 @@ def _read(family: Family, places: Collection[Place]) -> dict[Place, array[int]]:
 
 def _named(place: Place) -> bytes:
     """What asks for the rules of one chain."""
-    table, chain = (name.encode("utf-8", "surrogateescape") + b"\0" for name in (place.table, place.chain))
-    return attribute(NFTA_RULE_TABLE, table) + attribute(NFTA_RULE_CHAIN, chain)
+    return _text(NFTA_RULE_TABLE, place.table) + _text(NFTA_RULE_CHAIN, place.chain)
+
+
+def _text(kind: int, name: str) -> bytes:
+    return attribute(kind, name.encode("utf-8", "surrogateescape") + b"\0")
 
 
 def _dump(requester: socket.socket, family: Family, asked: bytes, found: dict[Place, array[int]]) -> None:

@@ -95,11 +95,11 @@ class TableChanged:
 Change: TypeAlias = RuleGone | PolicySet | ChainChanged | TableChanged
 
 
-def family_of(change: Change) -> Family:
-    """The family that was changed."""
+def concerns(family: Family, change: Change) -> bool:
+    """Whether this family was changed."""
     if isinstance(change, TableChanged):
-        return change.family
-    return change.place.family
+        return change.family is family
+    return change.place.family is family
 
 
 @dataclass(frozen=True, slots=True)
