@@ -22,6 +22,7 @@ from fwguardd.ctl.offline_verbs import (
     print_findings,
     snapshot_of,
     validated,
+    what_a_reload_does,
 )
 from fwguardd.ctl.terminal import Painter, as_json
 from fwguardd.ctl.verb_options import add_rules, describe
@@ -206,7 +207,7 @@ def _print_static(checked: _Checked) -> None:
     errors, warnings = len(checked.findings.errors), len(checked.findings.warnings)
     totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
     if not checked.ok:
-        print(f"{totals}. A reload would change nothing.")
+        print(paint.fit(f"{totals}. {what_a_reload_does(checked.findings.errors)}"))
         return
     rules = ", ".join(f"{number} {family}" for family, number in checked.rules.items())
     missing = "errors that only iptables, the kernel or packets find are missing"

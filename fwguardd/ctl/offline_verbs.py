@@ -203,6 +203,17 @@ def _is_draft(path: Path, rules_dir: Path) -> bool:
     return os.path.realpath(rules_dir) not in (os.path.realpath(path), os.path.realpath(path.parent))
 
 
+def what_a_reload_does(errors: Iterable[Finding]) -> str:
+    """What a reload does with errors like these: those of a set file concern its set alone."""
+    if all(map(_is_of_a_set, errors)):
+        return "A reload applies the rules, and leaves the sets of these files as they are."
+    return "A reload would change nothing."
+
+
+def _is_of_a_set(error: Finding) -> bool:
+    return error.origin is not None and is_set_file(error.origin.path)
+
+
 def print_findings(result: Validation, tool: Tool, paint: Painter) -> None:
     """Findings as compilers print them, and a last line that sums up."""
     for finding in result.findings:
@@ -210,7 +221,7 @@ def print_findings(result: Validation, tool: Tool, paint: Painter) -> None:
     errors, warnings = len(result.findings.errors), len(result.findings.warnings)
     totals = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
     if isinstance(result, Invalid):
-        print(f"{totals}. A reload would change nothing.")
+        print(paint.fit(f"{totals}. {what_a_reload_does(result.findings.errors)}"))
         return
     rules = ", ".join(f"{number} {family}" for family, number in _rule_counts(result).items())
     print(paint.fit(f"{paint.good('ok')}: {rules} rules, rehearsed with {tool}; {totals}"))

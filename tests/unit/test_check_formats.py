@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fwguardd.ctl.finding_formats import github_annotations, sarif
+from fwguardd.ctl.offline_verbs import what_a_reload_does
 from fwguardd.ruleset.model import Family, Finding, Findings, Origin, Severity
 from tests.waiting import LONGEST
 
@@ -137,3 +138,10 @@ def test_a_document_lists_so_many_findings(tmp_path: Path) -> None:
     document = json.loads(text)
     assert len(document["findings"]) == 1_000
     assert document["errors"] + document["warnings"] > 1_000
+
+
+def test_an_error_in_a_set_file_concerns_its_set_alone() -> None:
+    """The last line says what a reload does: errors of set files leave the sets as they are, others everything."""
+    of_set = Finding("bad-set", "no address", Origin("/etc/fwguard.d/bad.set", 3))
+    assert "applies the rules" in what_a_reload_does([of_set])
+    assert what_a_reload_does([of_set, ODD]) == what_a_reload_does([ODD]) == "A reload would change nothing."
