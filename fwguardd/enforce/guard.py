@@ -30,7 +30,7 @@ from fwguardd.threads import ThreadNotStartedError, in_thread
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from fwguardd.enforce.context import Context
@@ -97,16 +97,19 @@ class Guard:
             raise KernelShortError(str(error)) from error
         work.add_done_callback(lambda _: self.context.kernel_changed.set())
         wait([work], SHORT)
-        failure: BaseException | None = None
-        while not work.done() and self.broken is None:
-            found = failure_of(lambda: self._enforce_after_notice(work))
-            if found is not None:
-                failure = found
-                wait([work], GAP)
+        failures = [failure for failure in self._enforced_during(work) if failure is not None]
         result = work.result()
-        if failure is not None:
+        for failure in failures:
             raise failure  # Not before the end of the work: two threads must not validate at the same time.
         return result
+
+    def _enforced_during(self, work: Future[_Result]) -> Iterator[BaseException | None]:
+        """Enforce until the work has ended; what was raised each time."""
+        while not work.done() and self.broken is None:
+            failure = failure_of(lambda: self._enforce_after_notice(work))
+            if failure is not None:
+                wait([work], GAP)
+            yield failure
 
     def _enforce_after_notice(self, work: Future[_Result]) -> None:
         """Wait for a change of the kernel or the end of the work; then enforce, and leave some time to the work."""

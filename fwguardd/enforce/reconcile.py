@@ -300,17 +300,23 @@ def _applied(context: Context, guard: Guard, snapshot: Snapshot, result: Valid, 
     """Put valid files in force; where that fails, they are tried again. What a change that has to be confirmed does to
     this host is measured first, and what is in force is guarded meanwhile."""
     within = request.confirm_within
-    try:
-        if within is not None:
-            guard.during(report_impact, context, guard.state, result)
-    except KernelError as error:
-        return guard.broken or load_failed(context, guard.state, error)
-    if guard.broken is not None:
-        return guard.broken
+    if within is not None:
+        failed = _impact_not_measured(context, guard, result)
+        if failed is not None:
+            return failed
     outcome = apply_files(context, guard.state, snapshot, result, request.why, within, request.authors)
     if isinstance(outcome, Failed):
         return replace(outcome, state=replace(outcome.state, blocked=outcome.reason))
     return outcome
+
+
+def _impact_not_measured(context: Context, guard: Guard, result: Valid) -> Outcome | None:
+    """Report what a change does to this host; the outcome where the guard could not go on meanwhile."""
+    try:
+        guard.during(report_impact, context, guard.state, result)
+    except KernelError as error:
+        return guard.broken or load_failed(context, guard.state, error)
+    return guard.broken
 
 
 def _not_rehearsed(context: Context, state: State, reason: str, authors: Authors) -> Outcome:

@@ -27,12 +27,15 @@ def track_before(context: Context, look: Look) -> None:
     try:
         context.track_connections()
     except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        message = (
-            f"connections that exist could not be entered in the kernel's connection table: {reason}. Rules for "
-            "ESTABLISHED accept such a connection once its other end has sent a packet; connect again where it hangs"
-        )
-        context.emit(events.UNTRACKED, message, reason=reason)
+        _report(context, getattr(error, "strerror", None) or type(error).__name__)
+
+
+def _report(context: Context, reason: str) -> None:
+    message = (
+        f"connections that exist could not be entered in the kernel's connection table: {reason}. Rules for "
+        "ESTABLISHED accept such a connection once its other end has sent a packet; connect again where it hangs"
+    )
+    context.emit(events.UNTRACKED, message, reason=reason)
 
 
 def asks_for_states(rulesets: Mapping[Family, Ruleset]) -> bool:

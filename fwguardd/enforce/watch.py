@@ -101,15 +101,19 @@ class DirectoryWatch:
 
     def _follow(self) -> None:
         """Watch the path as it is now, and report why that was refused, if it was for another reason than before."""
-        try:
-            refusal = self._watch_anew()
-        except OSError as error:
-            refusal = reason_of(error)
-        except (MemoryError, RuntimeError) as error:  # The library found no memory, or no thread.
-            refusal = f"{type(error).__name__}: {error}"
+        refusal = self._refusal_to_watch()
         if refusal and refusal != self._refusal:
             self._on_refused(refusal)
         self._refusal = refusal
+
+    def _refusal_to_watch(self) -> str:
+        """Try to watch; why that was refused, "" if it was not."""
+        try:
+            return self._watch_anew()
+        except OSError as error:
+            return reason_of(error)
+        except (MemoryError, RuntimeError) as error:  # The library found no memory, or no thread.
+            return f"{type(error).__name__}: {error}"
 
     def _watch_anew(self) -> str:
         """Watch the path, and the directory at its end if it is another one than before; why that was refused, ""

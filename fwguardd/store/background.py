@@ -294,10 +294,14 @@ class BackgroundStore(RevisionStore):
                     break
             self._jobs.append(job)
             self._changed.notify()
-        if self._running.done():  # It has ended for want of memory.
+        self._keep_running()
+        return job
+
+    def _keep_running(self) -> None:
+        """Start the thread again if it has ended for want of memory."""
+        if self._running.done():
             with contextlib.suppress(ThreadNotStartedError):
                 self._running = in_thread(self._work)
-        return job
 
     def _ended(self, job: _Job[Result]) -> bool:
         """Wait for a job, but not if the disk hangs already. Whether it has ended."""
