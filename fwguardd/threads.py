@@ -77,7 +77,7 @@ class InOrder:
 
     def close(self, seconds: float) -> None:
         """Cancel what has not begun, and wait so long for what has."""
-        for future in self._taken():
+        for future, _ in self._taken():
             future.cancel()
         self.finish(seconds)
 
@@ -90,15 +90,15 @@ class InOrder:
         try:
             self._thread = in_thread(self._work)
         except ThreadNotStartedError as error:
-            for future in self._taken(ends=True):
+            for future, _ in self._taken(ends=True):
                 if future.set_running_or_notify_cancel():
                     future.set_exception(error)
             raise
 
-    def _taken(self, *, ends: bool = False) -> list[Future[Any]]:
+    def _taken(self, *, ends: bool = False) -> list[tuple[Future[Any], Callable[[], Any]]]:
         """What waits, which is taken out of the queue."""
         with self._lock:
-            taken = [future for future, _ in self._waiting]
+            taken = list(self._waiting)
             self._waiting.clear()
             self._goes_on = self._goes_on and not ends
         return taken

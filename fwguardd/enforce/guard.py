@@ -97,7 +97,7 @@ class Guard:
             raise KernelShortError(str(error)) from error
         work.add_done_callback(lambda _: self.context.kernel_changed.set())
         wait([work], SHORT)
-        failures = [failure for failure in self._enforced_during(work) if failure is not None]
+        failures = list(filter(None, self._enforced_during(work)))
         result = work.result()
         for failure in failures:
             raise failure  # Not before the end of the work: two threads must not validate at the same time.
