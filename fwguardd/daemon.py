@@ -116,8 +116,10 @@ class Daemon:
             await self._first_pass()
             while self._end is None:
                 await self._next_pass(watch)
-            self._systemd.notify(STOPPING=1, STATUS="stopping; the rules stay in force")
-        self._emit(events.STOPPING, f"fwguardd stops; the rules stay in force ({self._supervisor.state.sentence})")
+            self._systemd.notify(STOPPING=1, STATUS="stopping; what the kernel holds stays as it is")
+        self._emit(
+            events.STOPPING, f"fwguardd stops; what the kernel holds stays as it is ({self._supervisor.state.sentence})"
+        )
         return self._end
 
     def _watch_directory(self, loop: asyncio.AbstractEventLoop) -> DirectoryWatch:

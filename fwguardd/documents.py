@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.counter_history import CountedRule, RuleCount
     from fwguardd.ruleset.diff import Difference
     from fwguardd.ruleset.model import Finding
-    from fwguardd.ruleset.others import OtherRule
+    from fwguardd.ruleset.others import OtherRule, Others
     from fwguardd.store.model import FileChange
     from fwguardd.store.revisions import Fault, HeldFiles, PendingConfirmation, Revision, RevisionSummary
 
@@ -229,9 +229,13 @@ def _other(other: OtherRule) -> OtherRuleDocument:
     }
 
 
-def drift(differences: Sequence[Difference]) -> DriftDocument:
-    """How the kernel differs from the revision in force."""
-    return {"count": len(differences), "differences": [str(difference) for difference in differences]}
+def drift(differences: Sequence[Difference], undecided: Others) -> DriftDocument:
+    """How the kernel differs from the revision in force, and the rules that stay until an administrator decides."""
+    return {
+        "count": len(differences),
+        "differences": [str(difference) for difference in differences],
+        "undecided": [str(other.place) for other in undecided],
+    }
 
 
 def _word(done: Outcome, before: State) -> str:

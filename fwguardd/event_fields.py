@@ -199,7 +199,7 @@ BOOT: Final = (
 SUPPRESSED: Final = (
     text("family", "The kind of packet: ipv4, ipv6, arp or other."),
     text("place", "Family, table and chain of the rule."),
-    number("count", "The number of lines that were suppressed."),
+    number("count", "Of a limited rule, the number of lines that were suppressed."),
     number("reached", "The number of packets that reached the rule."),
     number("logged", "The number of them that it logged."),
 )

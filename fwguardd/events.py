@@ -322,14 +322,26 @@ SCAN = EventKind(
     "016a84b632fb4b92a9e5c9cffc84508f",
     WARNING,
     "One source was denied at many ports within a short time; its address may be forged.",
-    (FLOW[2], number("count", "The number of ports."), list_of("ports", "One port, such as tcp/23."), SPOOFABLE, TIME),
+    (
+        FLOW[2],
+        number("count", "Of a scan, the number of ports."),
+        list_of("ports", "One port, such as tcp/23."),
+        SPOOFABLE,
+        TIME,
+    ),
 )
 SWEEP = EventKind(
     "denials.sweep",
     "97c4a6c550a747b7bd68f4a86a40e34f",
     WARNING,
     "One source was denied at many hosts within a short time; its address may be forged.",
-    (FLOW[2], number("count", "The number of hosts."), list_of("hosts", "One destination address."), SPOOFABLE, TIME),
+    (
+        FLOW[2],
+        number("count", "Of a sweep, the number of hosts."),
+        list_of("hosts", "One destination address."),
+        SPOOFABLE,
+        TIME,
+    ),
 )
 DENIALS_READING = EventKind(
     "denials.reading",
@@ -350,7 +362,7 @@ DENIALS_LOST = EventKind(
     "743a2c27b37545aab09ca9caf242edd3",
     WARNING,
     "Kernel records or copied packets were lost before they could be read; their number is exact.",
-    (SOURCE, number("count", "The number of records or packets that were lost.")),
+    (SOURCE, number("count", "Of lost denials, the number of records or packets that were lost.")),
 )
 DENIALS_SUPPRESSED = EventKind(
     "denials.suppressed",
@@ -387,7 +399,7 @@ DROPPED = EventKind(
     "76c60437edc64a7380755f3fd8456c8f",
     WARNING,
     "Events were dropped because the log did not accept them for too long.",
-    (number("count", "The number of events that were dropped."),),
+    (number("count", "Of dropped events, the number of events that were dropped."),),
 )
 FAULT = EventKind(
     "daemon.fault",

@@ -91,8 +91,8 @@ class Supervisor:
     ) -> None:
         """Start the worker thread. Raises StoreError where the state directory cannot be trusted.
 
-        ``noticed`` are the processes that are known to have changed the kernel since the last pass began; it is called
-        in the worker thread.
+        ``noticed`` returns the processes that are known to have changed the kernel since the last pass began, and waits
+        at most the given seconds for a late notice. It is called in the worker thread.
         """
         self._settings, self._emit = settings, emit
         self._paused_until: float | None = None
@@ -297,7 +297,7 @@ class Supervisor:
         """The result of the verb status."""
         unverified = self.state.unverified
         drift: DriftStateDocument = {
-            **documents.drift(self.state.drift),
+            **documents.drift(self.state.drift, self.state.undecided),
             "repair": self.repairs(),
             "unseen": unverified.value if unverified is not None else None,
             "paused_seconds": self.paused(),

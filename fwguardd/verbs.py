@@ -187,7 +187,7 @@ class ControlVerbs:
             raise RequestError(Code.FAILED, str(error)) from error
         if found:
             self._passes.drift_found()
-        return documents.drift(found)
+        return documents.drift(found, self._supervisor.state.undecided)
 
     async def _pause(self, request: Request, _caller: Caller) -> PauseDocument:
         answer = self._set_pause(request.seconds("seconds"))

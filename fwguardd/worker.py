@@ -287,7 +287,12 @@ class Worker:
         )
 
     def _act(self, what: str, orders: Orders, step: Step, cause: str = "") -> Report:
-        """One step; then fresh namespaces are prepared for the next. ``cause`` is that of a pass."""
+        """Run one step and report it. ``cause`` is that of a pass.
+
+        In this order: run it, and after a defect enforce what is in force; keep the state; report what the kernel was
+        known to hold and did not; end an emergency; load the emergency set after `Broken`; prepare namespaces for the
+        next step.
+        """
         begun = time.monotonic()
         self._noticed_before = self._late.found or NO_AUTHORS
         before, self._late = self._state, LateAuthors(self._noticed)

@@ -59,10 +59,15 @@ class RepairsDocument(TypedDict):
 
 
 class DriftDocument(TypedDict):
-    """How the kernel differs from the revision in force: the number of differences, and each in words."""
+    """How the kernel differs from the revision in force: the number of differences, and each in words.
+
+    ``undecided`` are rules of unknown processes, in words, that stay until an administrator decides. They are no
+    differences.
+    """
 
     count: int
     differences: list[str]
+    undecided: NotRequired[list[str]]
 
 
 class DriftStateDocument(DriftDocument):

@@ -212,15 +212,27 @@ def _section(title: str, text: str, ink: AnswerPainter) -> list[str]:
 
 def drift(result: DriftDocument, ink: AnswerPainter) -> list[str]:
     """Every difference between the kernel and the revision in force."""
-    count = result["count"]
-    if not count:
+    count, undecided = result["count"], result.get("undecided", [])
+    if not count and not undecided:
         return [f"{ink.good('no drift')}: the kernel holds the revision in force"]
     lines = [difference_line(text, ink) for text in result["differences"]]
     left = count - len(lines)
     if left > 0:
         lines.append(ink.dim(f"… and {left} more"))
-    lines.append(ink.bad(counted(count, "difference")))
+    if count:
+        lines.append(ink.bad(counted(count, "difference")))
+    if undecided:
+        lines += [difference_line(f"+ {text}", ink) for text in undecided]
+        lines.append(ink.fit(f"{ink.bad(undecided_words(len(undecided)))}: fwguardctl adopt"))
     return lines
+
+
+def undecided_words(number: int) -> str:
+    """What is to be said of rules of unknown processes."""
+    stay = "stays"
+    if number > 1:
+        stay = "stay"
+    return f"{counted(number, 'rule')} of an unknown process {stay} until you decide"
 
 
 def difference_line(text: str, ink: AnswerPainter) -> str:

@@ -47,8 +47,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
         return _exit_code(_verb(options), result)
+    lines_of = _LINES[_verb(options)]
     try:
-        lines = _LINES[_verb(options)](result, answers.AnswerPainter(), socket_path)
+        lines = lines_of(result, answers.AnswerPainter(), socket_path)
     except (KeyError, TypeError) as error:
         # While an upgrade is under way, the daemon may be of another version than this program.
         return _fail(f"the answer of fwguardd does not have the expected form ({error!r}); --json prints it", FAILED)
@@ -172,7 +173,7 @@ _LINES: Mapping[str, _Lines] = {
 
 def _exit_code(verb: str, result: Mapping[str, Any]) -> int:
     if verb == "drift":
-        return ANSWER_IS_NO if result.get("count") else DONE
+        return ANSWER_IS_NO if result.get("count") or result.get("undecided") else DONE
     if verb == "status":
         return _status_code(result)
     if verb in _CHANGES:

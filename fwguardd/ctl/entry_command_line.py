@@ -98,7 +98,7 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
         ("fwguardctl remove https", "what fwguardctl allow https has written"),
         ("fwguardctl remove deny ssh --from 198.51.100.0/24", "with the addresses as they were given"),
     )
-    describe(parser, f"Take out what allow, deny or block has written. {_APPLY}", examples)
+    describe(parser, f"Take out what allow, deny, block or forward has written. {_APPLY}", examples)
     _add_peers(parser)
     help_text = "the service or the address; with allow, deny or block before it where several are there; or forward …"
     parser.add_argument("entry", nargs="+", metavar="ENTRY", help=help_text)

@@ -14,6 +14,7 @@ from fwguardd.ctl.answers import (
     row,
     rule_counts,
     tool_name,
+    undecided_words,
 )
 from fwguardd.wording import counted, local_time, local_time_of_day, span
 
@@ -63,7 +64,7 @@ _ALARMS = frozenset({"drifted", "emergency", "open", "unmanaged"})
 def _is_guarded(result: StatusDocument) -> bool:
     """Whether the rules of a revision are in force, without drift, and nothing has to be done."""
     in_force, drift = result["in_force"], result["drift"]
-    if in_force is None or in_force["kind"] != "rules":
+    if in_force is None or in_force["kind"] != "rules" or result.get("state", "in-force") != "in-force":
         return False
     to_be_done = (result["pending"], result["held"], result["last_refusal"], result.get("damaged"))
     return not any((*to_be_done, _settings_are_refused(result), drift["count"], drift.get("unseen")))
@@ -194,6 +195,8 @@ def _drift(result: StatusDocument, ink: AnswerPainter) -> str:
     count = "none"
     if drift["count"]:
         count = ink.bad(counted(drift["count"], "difference"))
+    if undecided := drift.get("undecided"):
+        count = f"{count}; {ink.bad(undecided_words(len(undecided)))}: fwguardctl adopt"
     return f"{count}; {_repairs(drift, ink)}"
 
 

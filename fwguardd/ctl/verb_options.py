@@ -65,7 +65,7 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_config(parser)
     parser.add_argument("--rules-dir", type=Path, metavar="D", help="rules directory; the daemon uses its own")
-    parser.add_argument("--backend", choices=BACKEND_NAMES, help="iptables backend to rehearse with")
+    parser.add_argument("--backend", choices=BACKEND_NAMES, help="iptables backend (default: that of this host)")
 
 
 def add_confirm(parser: argparse.ArgumentParser, *, always: bool = False) -> None:

@@ -201,8 +201,8 @@ class Pipeline:
                 self._take_line(item, moment)
 
     def _are_live(self, items: Sequence[SourceItem], now: float) -> bool:
-        """Whether the oldest of these lines has just been made, so that none needs a date. From the newest of lines
-        that were waited for the clock learns how far it is behind."""
+        """Whether even the oldest of these lines is new, so that the time of reading is the time of all. Where the last
+        read found nothing, the newest line also shows how far the clock of the kernel log is behind."""
         oldest, newest = items[0], items[-1]
         if isinstance(oldest, (Lost, Denial, Unparsed)) or isinstance(newest, (Lost, Denial, Unparsed)):
             return False

@@ -54,8 +54,8 @@ GAP = 0.3
 
 
 DIFFERS = (
-    "the kernel spells rules differently if all are rehearsed, and not only those that changed, because of a bug in "
-    "fwguardd; the rule files are validated again"
+    "a rehearsal of all rules has shown another text than rehearsals of the changed rules alone, which is a bug in "
+    "fwguardd; the rule files are validated again. Please report it"
 )
 """The message about a difference that `check_lines` has found."""
 

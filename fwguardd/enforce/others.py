@@ -124,9 +124,10 @@ def record(context: Context, others: Others) -> None:
 
 def _report_kept(context: Context, places: Sequence[RuleOrChain], authors: Authors) -> None:
     settings = "; ".join(place.setting for place in places[:MOST_LISTED])
+    found = _count_and_first(places, "of another program is kept", "of another program are kept")
     message = (
-        f"{_rules(places)} of another program is kept: {places[0]}, added by {authors}. It is not reported again. To "
-        f"preserve such rules whichever process adds them, write into preserve: in fwguardd.yaml: {settings}"
+        f"{found}, added by {authors}; not reported again. To preserve such rules whichever process adds them, write "
+        f"into preserve: in fwguardd.yaml: {settings}"
     )
     context.emit(events.OTHERS_KEPT, message, others=_listed(places), **authors.fields())
 
@@ -136,16 +137,17 @@ def _report_undecided(context: Context, places: Sequence[RuleOrChain], authors: 
     if authors:
         who = f"by {authors}, which is not known to be a service"
     message = (
-        f"{_rules(places)} was added: {places[0]}, {who}. It stays until you decide: fwguardctl adopt lists it, "
-        "fwguardctl adopt N keeps it, and fwguardctl adopt --remove N removes it"
+        f"{_count_and_first(places, 'was added', 'were added')}, {who}. An administrator has to decide: fwguardctl "
+        "adopt lists what was added, fwguardctl adopt N keeps number N, and fwguardctl adopt --remove N removes it"
     )
     context.emit(events.OTHERS_UNDECIDED, message, others=_listed(places), **authors.fields())
 
 
-def _rules(places: Sequence[RuleOrChain]) -> str:
+def _count_and_first(places: Sequence[RuleOrChain], one: str, more: str) -> str:
+    """How many rules it is about, what is said of one or of more, and the first."""
     if len(places) == 1:
-        return "1 rule"
-    return f"each of {len(places)} rules"
+        return f"1 rule {one}: {places[0]}"
+    return f"{len(places)} rules {more}, the first: {places[0]}"
 
 
 def _listed(places: Sequence[RuleOrChain]) -> list[str]:

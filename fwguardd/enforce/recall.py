@@ -127,14 +127,14 @@ def _believed(context: Context, revision: Revision, copy: Revision) -> Revision:
     own, other = in_force_of(revision), in_force_of(copy)
     if own.canonical.same_tables(other.canonical):
         return revision
-    believed, name = revision, "its own file is"
+    believed, used = revision, "the file in the state directory is used"
     try:
         drifted = find_drift(context.kernel, own.canonical, context.preserve)
         if drifted and not find_drift(context.kernel, other.canonical, context.preserve):
-            believed, name = copy, "the boot files are"
+            believed, used = copy, "the copy is used, which is what the kernel holds"
     except KernelError as error:
-        name = f"the kernel cannot be read ({error}), and its own file is"
-    message = f"revision {revision.number} and its copy in the boot files disagree; {name} believed"
+        used = f"the kernel cannot be read ({error}), and the file in the state directory is used"
+    message = f"the file of revision {revision.number} and its copy in the boot files differ; {used}"
     context.emit(events.STATE_DAMAGED, message)
     with store_errors_reported(context):
         context.store.write_boot_files(believed)

@@ -1,7 +1,9 @@
 """One pass: from the rules directory to the kernel, as plain blocking code read top to bottom.
 
-A pass is the same whatever caused it. It reads the directory; if the files changed since they were validated last, it
-validates them; then it makes the kernel hold the newest ruleset that was accepted. Files with errors change nothing:
+A pass reads the directory; if the files changed since they were validated last, it validates them; then it makes the
+kernel hold the newest ruleset that was accepted. The cause of a pass decides only whether files that wait for something
+are validated again (a retry, a notice), whether the last look counts where the kernel certainly still holds what it
+showed (`schedule.MAY_BE_KNOWN`), and whether a reload that waits goes first. Files with errors change nothing:
 the revision in force stays, and is still enforced. The same holds where the files cannot be judged, because no
 rehearsal is possible. Passes never overlap.
 """

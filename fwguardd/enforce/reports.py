@@ -133,7 +133,10 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         state = replace(state, touched=touched, interrupted=interrupted)
         state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
         return Failed(state, str(error), retry=True)
-    message = f"nothing was changed: {error}. {still_in_force(state)}"
+    fact = "nothing was changed"
+    if isinstance(error, RolledBackError):
+        fact = "the load failed, and what it had changed is undone"
+    message = f"{fact}: {error}. {still_in_force(state)}"
     if isinstance(error, KernelError) and not isinstance(error, UnknownContentError):
         # Not even the first look succeeded, so whether that revision is still there is not known.
         state = report_unverified(context, state, state.unverified or UnverifiedState.LOOK, str(error))
@@ -160,7 +163,8 @@ def listed(items: Sequence[Finding] | Sequence[Difference]) -> list[str]:
 _UNVERIFIED = {
     UnverifiedState.LOOK: "It is not known whether the kernel still holds {revision}",
     UnverifiedState.WRITTEN: "{revision} was loaded without an error, but could not be verified",
-    UnverifiedState.UNDO: "It is not known whether a load that failed left anything; if it did, {revision} is restored",
+    UnverifiedState.UNDO: "A load failed, and its undo could not be verified; {revision} is restored as soon as the "
+    "kernel can be read",
     UnverifiedState.HIDDEN: "It is not known whether the kernel still holds {revision}, and nothing is repaired",
 }
 _RETRIED = "fwguardd tries again until the kernel can be read"

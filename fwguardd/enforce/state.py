@@ -346,12 +346,12 @@ class State:
         return of_standing(self.others, Standing.UNDECIDED)
 
     def _undecided_facts(self) -> str:
-        count = len(self.undecided)
-        return f"{counted(count, 'rule')} of an unknown process: fwguardctl adopt lists what to decide about"
+        added = counted(len(self.undecided), "rule was", "rules were")
+        return f"{added} added by an unknown process, decide about that: fwguardctl adopt"
 
     def _drift_facts(self, why_not: str) -> str:
         if not self.drift:
-            return f"{self._undecided_facts()}; all else is revision {self.revision}"
+            return f"{self._undecided_facts()}; all other rules are those of revision {self.revision}"
         facts = self._own_drift_facts(why_not)
         if self.undecided:
             facts = f"{facts}; {self._undecided_facts()}"

@@ -6,7 +6,7 @@ whole, or those from before whole. Two exceptions say that neither could be achi
 has to be tried again later, and `UndoFailedError`, where that would not help.
 
 A write that failed may have been committed for some tables, so no text is loaded twice: the kernel is looked at again,
-and what is left is planned anew. What an undo needs is had before the first write, as far as it can be.
+and what is left is planned anew. Memory and descriptors that an undo may need are reserved before the first write.
 
 A write that succeeded and cannot be read back is not undone: what was written is most likely in force, and an undo
 without a look could only make things worse. The outcome is `Unverified`.
@@ -49,7 +49,7 @@ RETRY_WAITS = (0.05, 0.2, 0.8)
 and between tries of an undo."""
 
 MOST_LOOKS = len(RETRY_WAITS) + 1
-"""How often a write is planned, and how often what it did is moved to its place, before it is given up."""
+"""The most plans of one write, and after it the most corrections of the order of rules."""
 
 _PERMANENT = (RestoreRefusedError, UnknownContentError, IptablesNotPermittedError)
 """Why an undo fails for good: iptables refuses what the kernel held, or there is no permission."""
@@ -57,8 +57,9 @@ _PERMANENT = (RestoreRefusedError, UnknownContentError, IptablesNotPermittedErro
 _LESS = (ChangeKind.MISSING, ChangeKind.CHAIN_MISSING)
 
 _MANY_OPERATIONS = 500
-"""From this many operations on, a load that ran out of time may have been too large. A smaller one was kept from
-ending by other programs, and is not tried again at once: passes and verbs wait meanwhile."""
+"""From this many operations on, a load that ran out of time may have been too large, and is tried in another way. A
+smaller one ran out of time because other programs kept committing; it is not tried again at once, since passes and
+verbs would wait meanwhile."""
 
 _MOST_SHOWN = 3
 """Differences that the message about a failed load spells out."""
@@ -119,8 +120,10 @@ def put_in_force(
 ) -> Applied | Unverified | Unchanged:
     """Make the kernel hold these rulesets, and empty the tables that are released.
 
-    ``before_write`` is called with what the kernel held before, and returns what is to be preserved of it. Raises
-    RolledBackError, UndoFailedError, UndoDelayedError, or KernelError where the first look failed.
+    ``preserve`` says which live rules belong to other programs and stay. ``release`` are tables that fwguardd owned
+    until now and that are emptied. ``before_write`` is called with what the kernel held before, and returns what is to
+    be preserved of it; what it raises prevents the write. Raises RolledBackError, UndoFailedError, UndoDelayedError, or
+    KernelError where the first look failed. A defect of fwguardd is raised again after the undo.
     """
     wanted = _with_released(canonical, release, preserve)
     with kernel.exclusive():

@@ -59,9 +59,9 @@ RULES_PER_COMMIT = 150
 class RehearsalRefused:
     """A candidate that the kernel refuses, and why: at least one finding.
 
-    ``rules`` are the refused rules. Each has a finding, up to a limit; of a candidate that was accepted before, those
-    beyond it are known too. A refusal that no rule causes has none. ``undeclared`` are those of them that jump to a
-    chain which the candidate does not declare.
+    ``rules`` are the refused rules; there are none if no single rule is the cause. At most `MOST_FINDINGS` of them have
+    a finding each. If the candidate was accepted before, the others are in ``rules`` too, since a repair loads all
+    rules but those. ``undeclared`` are the refused rules that jump to a chain which the candidate does not declare.
     """
 
     findings: Findings

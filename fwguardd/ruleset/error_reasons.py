@@ -301,8 +301,8 @@ _REASONS = (
     _Reason(
         r"Message too long|No buffer space|Cannot allocate memory",
         "too-large",
-        "the kernel has not enough memory for so many rules in one transaction",
-        "try again; for root the limit is higher",
+        "these are too many rules for one transaction: the kernel limits its size, for other users more than for root",
+        "run this as root",
     ),
 )
 """The known errors. The first pattern that matches counts. Messages and hints may name the groups of the match."""

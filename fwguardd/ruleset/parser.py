@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REPORTED_ONCE = {"no-table": frozenset({"no-table"}), FOREIGN_SYNTAX: frozenset({FOREIGN_SYNTAX, "not-a-rule"})}
-"""The faults that are reported at their first line only, each with the faults that need no report after it: lines after
-a COMMIT (until the next table), and the lines of a script."""
+"""Faults of lines that mostly come in numbers, after a COMMIT (until the next table) and in scripts: the code -> the
+codes that are not reported again in this file once it was."""
 
 # What nearly all lines are: one append, or insertion at the head, in plain ASCII, without backslash and comment.
 # No possessive quantifiers: those of Python 3.11.2, which Debian 12 has, take what they must not (cpython#106052).

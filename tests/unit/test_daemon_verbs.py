@@ -370,6 +370,19 @@ def test_drift_ends_with_1(ctl: Ctl, canned: Canned) -> None:
     assert "… and 1 more\n3 differences\n" in ctl("drift")[1]
 
 
+def test_rules_to_decide_about_are_no_agreement(ctl: Ctl, canned: Canned) -> None:
+    """Rules of unknown processes are listed by drift, which ends with 1, and status says so in the row of drift."""
+    undecided = ["ipv4 filter -A INPUT -j ACCEPT"]
+    canned.results["drift"] = {"count": 0, "differences": [], "undecided": undecided}
+    code, out, _ = ctl("drift")
+    assert code == 1
+    advice = "1 rule of an unknown process stays until you decide: fwguardctl adopt"
+    assert out == f"+ ipv4 filter -A INPUT -j ACCEPT\n{advice}\n"
+    drift = {**STATUS["drift"], "count": 0, "differences": [], "undecided": undecided}
+    canned.results["status"] = {**STATUS, "state": "drifted", "drift": drift}
+    assert f"none; {advice}" in " ".join(ctl("status")[1].split())
+
+
 def test_a_pause_says_when_it_ends(ctl: Ctl) -> None:
     """A pause says how long it lasts and how to end it."""
     code, out, _ = ctl("pause", "15m")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fwguardd
+from fwguardd.ruleset.known_programs import KNOWN_PROGRAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fwguardd"
@@ -25,6 +26,13 @@ def _layout() -> list[str]:
     assert fwguardd.__doc__ is not None
     block = fwguardd.__doc__.split("exact list::\n\n")[1].split("\n\n")[0]
     return block.splitlines()
+
+
+def test_the_readme_counts_the_known_programs() -> None:
+    """The README names three known programs and the number of the others."""
+    named = re.search(r"Docker, Kubernetes, fail2ban and (\d+) other programs", (ROOT / "README.md").read_text())
+    assert named is not None
+    assert int(named[1]) + 3 == len(KNOWN_PROGRAMS)
 
 
 @pytest.mark.parametrize("page", PAGES)
