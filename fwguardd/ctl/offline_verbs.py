@@ -207,7 +207,7 @@ def what_a_reload_does(errors: Iterable[Finding]) -> str:
     """What a reload does with errors like these: those of a set file concern its set alone."""
     if all(map(_is_of_a_set, errors)):
         return "A reload applies the rules, and leaves the sets of these files as they are."
-    return "A reload would change nothing."
+    return "A reload would be refused, and the firewall would stay as it is."
 
 
 def _is_of_a_set(error: Finding) -> bool:
