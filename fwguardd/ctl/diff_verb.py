@@ -78,7 +78,7 @@ def _owned(options: argparse.Namespace) -> Owned:
 
 
 def diff(source: OfflineInput, *, with_packets: bool = False) -> int:
-    """Print what a reload would change. Exit code 1: the files have errors, so a reload would change nothing.
+    """Print what a reload would change. Exit code 1: the files have errors, so a reload would be refused.
 
     Raises IptablesNotPermittedError, KernelError, NamespaceError.
     """

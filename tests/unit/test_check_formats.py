@@ -144,4 +144,5 @@ def test_an_error_in_a_set_file_concerns_its_set_alone() -> None:
     """The last line says what a reload does: errors of set files leave the sets as they are, others everything."""
     of_set = Finding("bad-set", "no address", Origin("/etc/fwguard.d/bad.set", 3))
     assert "applies the rules" in what_a_reload_does([of_set])
-    assert what_a_reload_does([of_set, ODD]) == what_a_reload_does([ODD]) == "A reload would change nothing."
+    refused = "A reload would be refused, and the firewall would stay as it is."
+    assert what_a_reload_does([of_set, ODD]) == what_a_reload_does([ODD]) == refused
