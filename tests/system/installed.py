@@ -21,7 +21,7 @@ def installed_layer() -> Path:
     To install it anew for each bed would take longer than to boot the bed.
     """
     package, root = built_package(), pristine_root()
-    kept = package.parent / f"installed-{root.name}"
+    kept = package.parent / f"installed-{root.name}-{root.stat().st_mtime_ns}"  # A root that was made anew is another.
     with (ROOT / "build" / "installed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.is_dir():
