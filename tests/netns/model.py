@@ -108,6 +108,11 @@ class Model:
         """Whether the kernel would take these rules now."""
         return rules is None or self.has_set or not rules.with_set
 
+    def is_certain(self) -> bool:
+        """Whether it is known what the kernel holds. While it cannot be read, a try to load the rest of a revision may
+        have been cut off, which is undone once it can be read."""
+        return self.readable or (not self.emergency and self.loadable(self.in_force))
+
     def applies_files(self) -> None:
         """The files of the directory are put in force, if they can be."""
         if self.directory.bad or not self.loadable(self.directory):

@@ -467,16 +467,22 @@ class Sequence:
             status = self._ask("status")
         except DaemonUnreachableError as error:
             return str(error), {}
-        if status["state"] in MEASURED and (status["compared"] or 0.0) < acted:
-            return "it was not compared yet", status
-        if status["state"] != self.model.state() or status["files"] not in self.model.files():
-            return f"expected {self.model.state()}, files {self.model.files()}", status
-        if status["in_force"] is not None and self.model.is_other(status["in_force"]["revision"]):
-            return f"it names another revision than that of {self.model.rules()}", status
+        problem = self._mismatch_of_status(acted, status)
+        if problem or not self.model.is_certain():
+            return problem, status
         live = self.model.without_added(loaded(self._backend))
         if live != expected:
             return f"the kernel holds {live}\nexpected {expected}", status
         return "", status
+
+    def _mismatch_of_status(self, acted: float, status: dict[str, Any]) -> str:
+        if status["state"] in MEASURED and (status["compared"] or 0.0) < acted:
+            return "it was not compared yet"
+        if status["state"] != self.model.state() or status["files"] not in self.model.files():
+            return f"expected {self.model.state()}, files {self.model.files()}"
+        if status["in_force"] is not None and self.model.is_other(status["in_force"]["revision"]):
+            return f"it names another revision than that of {self.model.rules()}"
+        return ""
 
 
 def test_status_says_what_the_kernel_holds(tmp_path: Path, backend: str, seed: int) -> None:
