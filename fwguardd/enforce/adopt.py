@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.enforce.confirmation import hold
 from fwguardd.enforce.context import Done, Failed
 from fwguardd.enforce.others import MOST_LISTED, record, remembering, undecided
 from fwguardd.enforce.reconcile import reload_files
@@ -44,9 +45,12 @@ def _stay_or_go(context: Context, state: State, numbers: Sequence[int], by: str,
     others = with_standing(state.others, numbers, standing)
     _decided(context, others, numbers, by, standing)
     state = replace(state, others=others)
-    if state.in_force is None and state.held is not None and numbers and not state.undecided:
-        return reload_files(remembering(context, others), state, Cause("adopt", by), None)
-    return Done(state)
+    if state.in_force is not None or state.held is None or not numbers:
+        return Done(state)
+    if state.undecided:
+        left = counted(len(state.undecided), "rule is", "rules are")
+        return Done(hold(context, state, state.held.digest, f"{left} still to be decided about"))
+    return reload_files(remembering(context, others), state, Cause("adopt", by), None)
 
 
 def _removed(context: Context, state: State, numbers: frozenset[int]) -> Outcome:

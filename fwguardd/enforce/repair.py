@@ -70,9 +70,8 @@ def _compare_and_repair(context: Context, state: State, in_force: InForce, autho
         drift = look.differences()
         if not undo_delayed:  # What a failed load left is no drift, and of no other program.
             context, state, drift = _recognized(context, state, look, authors)
-            _report_news(context, state, in_force, drift, authors, look)
-            state = replace(state, last_look=look)
-        state = _still_emergency(context, state, in_force, drift).seen(drift, time.time())
+        state = _still_emergency(context, state, in_force, drift)
+        state = _report_news(context, state, in_force, drift, authors, look).seen(drift, time.time())
         if drift and not anew and not context.repair:  # It is compared with the tables as iptables-save shows them.
             return _compare_and_repair(context, state, in_force, authors, anew=True)
         if not drift or not (context.repair or undo_delayed):
@@ -138,8 +137,10 @@ def _losses(state: State, look: Look, drift: tuple[Difference, ...]) -> tuple[Lo
 
 def _report_news(
     context: Context, state: State, in_force: InForce, drift: tuple[Difference, ...], authors: Authors, look: Look
-) -> None:
+) -> State:
     """Report drift that was not reported before, and a repair that could not be verified when it was loaded."""
+    if state.unverified is UnverifiedState.UNDO:
+        return state
     # Compared as sets: one more copy of a rule that was reported is not news.
     if drift and frozenset(drift) != frozenset(state.drift):
         authors = context.by_now(authors)
@@ -149,6 +150,7 @@ def _report_news(
         report_drift(context, in_force, drift, authors, action, _losses(state, look, drift))
     if not drift and state.drift and state.unverified is UnverifiedState.WRITTEN:
         report_repaired(context, in_force, len(state.drift))
+    return replace(state, last_look=look)
 
 
 def _with_nothing_in_force(context: Context, state: State) -> Outcome:
@@ -176,7 +178,7 @@ def _still_emergency(context: Context, state: State, in_force: InForce, drift: t
         unchanged = _restricts(context, in_force.owned)
     if unchanged:
         return state
-    return replace(state, emergency="")
+    return replace(state, emergency="", repair_failure="")
 
 
 def _restricts(context: Context, tables: Owned) -> bool:

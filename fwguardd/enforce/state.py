@@ -303,8 +303,6 @@ class State:
     def _not_known(self) -> str:
         if UnknownState.REVISION in self.unknown:
             return "the newest revision cannot be read; what the kernel holds is kept"
-        if self.interrupted is not None and self.unverified is None:
-            return "fwguardd ended during a load, and whether that has left anything is not known yet"
         if self.unverified is None:
             return f"the kernel has not been compared with revision {self.revision} yet"
         what = "what the kernel holds"
@@ -317,12 +315,13 @@ class State:
         return f"{what} is not known: {reason}; {advice}"
 
     def _emergency_facts(self) -> str:
-        loaded = "the emergency set is loaded, which accepts ssh, DHCP and little else"
+        loaded, what = "the emergency set is loaded, which accepts ssh, DHCP and little else", "it"
         if self.in_force is not None and self.in_force.cause != EMERGENCY_CAUSE:
-            loaded = f"{loaded}, in place of revision {self.revision}"
+            what = f"revision {self.revision}"
+            loaded = f"{loaded}, in place of {what}"
         reason = self.emergency
         if self.repair_failure:
-            reason = f"it cannot be loaded: {self.repair_failure}"
+            reason = f"{what} cannot be loaded: {self.repair_failure}"
         return "; ".join(filter(None, [loaded, reason, "fwguardd tries again"]))
 
     def _opened(self) -> str:

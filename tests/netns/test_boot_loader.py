@@ -402,7 +402,7 @@ def test_refused_in_one_family_is_the_emergency_set_in_both(
     finished = loader.run()
     report = loader.report()
     assert (finished.returncode, report["outcome"]) == (1, "emergency")
-    assert f"IPv{family[-1]} refused the revision set: ip" in report["reason"]
+    assert f"IPv{family[-1]} refused revision 41: ip" in report["reason"]
     assert_emergency(saved)
 
 

@@ -296,6 +296,7 @@ def test_before_the_first_load_nothing_is_removed(
     assert saved() == before
     first, second = owners.ask("others")["rules"]
     assert owners.ask("adopt", numbers=(first["number"],), remove=True)["outcome"] == "unchanged"
+    assert owners.ask("status")["files_why"].startswith("1 rule is still to be decided about; ")
     assert saved() == before
     assert owners.ask("adopt", numbers=(second["number"],))["state"] == "in-force"
     assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT"]

@@ -216,6 +216,7 @@ def test_an_emergency_set_that_is_gone_is_not_claimed(start_daemon: Start, saved
     output("ipset destroy allow")
     (tmp_path / "run" / "boot").write_text("outcome=emergency\nreason=a test\n")
     daemon = start_daemon(settings=FAST)
+    assert "the emergency set" not in daemon.event("drift.detected")["message"]
     assert daemon.event("rules.failed")["state"] == "drifted"
     daemon.end_pass()
     assert saved() == _without_set(before)
