@@ -199,3 +199,13 @@ def test_exit_codes_are_told(name: str, codes: str | None) -> None:
     """Every exit code of the two programs."""
     wanted = {*codes} if codes else {"0", "1", "2", "77", "78"}
     assert set(re.findall(r"^\.It (\d+)$", _section(name, "EXIT STATUS"), re.MULTILINE)) == wanted
+
+
+@pytest.mark.parametrize("firewall", ["IPTABLES-PERSISTENT", "UFW", "FIREWALLD"])
+def test_the_daemon_runs_before_its_verbs_on_a_host_that_had_another_firewall(firewall: str) -> None:
+    """Each chapter about moving from another firewall starts fwguardd, before it uses a verb that needs the daemon."""
+    commands = re.findall(
+        r"^(?:fwguardctl|systemctl) .*$", _section("fwguard-cookbook.7", f"MOVING FROM {firewall}"), re.MULTILINE
+    )
+    needing = [place for place, command in enumerate(commands) if re.match("fwguardctl (allow|deploy|adopt)", command)]
+    assert commands.index("systemctl enable --now fwguardd") < min(needing)
