@@ -324,7 +324,7 @@ class Supervisor:
     ) -> Report:
         self._give_orders()
         self._recent = None
-        report = await asyncio.wrap_future(self._worker.submit(step, *args, **kwargs))
+        report = await asyncio.wrap_future(self._worker.act(step, *args, **kwargs))
         self.state, self.revisions, self.faults = report.state, report.revisions, report.faults
         if self._hangs and not report.hangs:
             self._emit(events.ANSWERS, "the state directory answers again, and what waited for it is written")

@@ -290,8 +290,7 @@ class Worker:
         """Run one step and report it. ``cause`` is that of a pass.
 
         In this order: run it, and after a defect enforce what is in force; keep the state; report what the kernel was
-        known to hold and did not; end an emergency; load the emergency set after `Broken`; prepare namespaces for the
-        next step.
+        known to hold and did not; end an emergency; load the emergency set after `Broken`.
         """
         begun = time.monotonic()
         self._noticed_before = self._late.found or NO_AUTHORS
@@ -311,7 +310,6 @@ class Worker:
             self._load_emergency_set(orders, Path(orders.settings.emergency_dir))
         self._guarded("writing to the state directory again", lambda: self._settle_disk(orders))
         self._guarded("reporting damaged files", lambda: report_faults(self._context(orders)))
-        self._guarded("preparing namespaces", self._prepare_namespaces)
         rules_end = next_end(self._rules_end[-1], self._state.in_force, time.time())
         kept = self._store.summaries(), self._store.faults(), self._store.hangs
         return Report(
@@ -343,8 +341,12 @@ class Worker:
         if loaded is not None:
             self._state = loaded.state
 
+    def prepare_namespaces(self, _orders: Orders) -> None:
+        """Prepare fresh namespaces for the next step, once the last one was answered: the kernel needs 10 to 100 ms to
+        take down those that were used."""
+        self._guarded("preparing namespaces", self._prepare_namespaces)
+
     def _prepare_namespaces(self) -> None:
-        self._progress.mark("preparing namespaces")
         with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
             self._pool.refill()
             self._beds.refill()

@@ -53,6 +53,18 @@ class WorkerThread:
 
         return self._executor.submit(self._run, step.__name__, call)
 
+    def act(
+        self,
+        step: Callable[Concatenate[Worker, Orders, Arguments], Result],
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Future[Result]:
+        """Queue a step that may rehearse; what it used up is prepared anew behind it, when nobody waits."""
+        result = self.submit(step, *args, **kwargs)
+        self.submit(Worker.prepare_namespaces)
+        return result
+
     def _run(self, name: str, step: Callable[[Worker], Result]) -> Result:
         """In the worker thread."""
         worker = self._worker.result()

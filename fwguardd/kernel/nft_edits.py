@@ -75,10 +75,10 @@ class LiveEdits:
     def _changes(self, plans: Sequence[Plan], last: LastLooks, now: Moment) -> list[ChainChange]:
         """The changes of all chains. Raises NoEditError where they are left to iptables, and OSError."""
         edits: dict[Place, ChainEdit] = {}
+        _check_that_changes_are_few(plans)
         for plan in plans:
             for edit in chain_edits(plan, last.looks[plan.family].shown):
                 edits[Place(plan.family, edit.table, edit.chain)] = edit
-        _check_that_changes_are_few(edits.values())
         if not edits.keys() <= last.handles.keys():
             last.learn(now)
         return [self._change(place, edit, last) for place, edit in edits.items()]
@@ -112,9 +112,9 @@ def _check_that_rules_are_many(saved: Mapping[Family, Saved] | None) -> None:
         raise NoEditError
 
 
-def _check_that_changes_are_few(edits: Iterable[ChainEdit]) -> None:
+def _check_that_changes_are_few(plans: Iterable[Plan]) -> None:
     """Raises NoEditError where they are many."""
-    if sum(map(attrgetter("size"), edits)) > MOST_CHANGES:
+    if sum(len(plan.operations) for plan in plans) > MOST_CHANGES:
         raise NoEditError
 
 

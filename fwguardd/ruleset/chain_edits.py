@@ -39,11 +39,6 @@ class ChainEdit:
     removed: tuple[int, ...]
 
     @property
-    def size(self) -> int:
-        """How many rules go and come."""
-        return len(self.removed) + len(self.added)
-
-    @property
     def added(self) -> tuple[Rule, ...]:
         """The new rules, in order."""
         return tuple(each for each in self.final if isinstance(each, Rule))

@@ -182,3 +182,13 @@ def test_a_policy_that_no_file_states_is_not_written() -> None:
     assert lines(ruleset("DROP", INPUT=""), ruleset(NOT_STATED, INPUT="")) == []
     (text,) = lines(Ruleset(Family.IPV4, {}), ruleset(NOT_STATED, INPUT="a"))
     assert text == [":INPUT ACCEPT [0:0]", "[0:0] -A INPUT a"]
+
+
+def test_of_a_long_chain_of_which_little_stays_all_is_written_anew_after_a_flush() -> None:
+    """What stays keeps its counters. Where a rule in it belongs to another program, ours are deleted one by one."""
+    old, new = ("a" + ";".join(f";{letter}{number}" for number in range(3000)) for letter in "bc")
+    (text,) = lines(ruleset(INPUT=old), ruleset(INPUT=new.replace(";;", ";")))
+    assert text[:3] == ["-F INPUT", "[1:0] -A INPUT a", "[0:0] -A INPUT c0"]
+    assert len(text) == 3002
+    (text,) = lines(ruleset(INPUT=f"-j DOCKER-USER;{old}", **{"DOCKER-USER": "x"}), ruleset(INPUT=new), DOCKER)
+    assert text[0] == "-D INPUT b0"
