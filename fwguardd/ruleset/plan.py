@@ -61,7 +61,7 @@ _MOST_STEPS = 20_000_000
 """Steps from rule to rule that insertions by number in one chain may take, at 17 ns each (measured)."""
 
 _MOST_DELETIONS = 2_000
-"""Rules that are replaced one by one where less than a tenth of a chain stays; 10,000 take 0.5 s longer than a flush."""
+"""Rules that are replaced one by one where a tenth of a chain stays; 10,000 take 0.5 s longer than a flush."""
 
 _DROPPING = ("-j DROP", "-j REJECT")
 
