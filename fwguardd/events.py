@@ -322,26 +322,14 @@ SCAN = EventKind(
     "016a84b632fb4b92a9e5c9cffc84508f",
     WARNING,
     "One source was denied at many ports within a short time; its address may be forged.",
-    (
-        FLOW[2],
-        number("count", "Of a scan, the number of ports."),
-        list_of("ports", "One port, such as tcp/23."),
-        SPOOFABLE,
-        TIME,
-    ),
+    (FLOW[2], number("count", "Of a scan, the ports."), list_of("ports", "One port, such as tcp/23."), SPOOFABLE, TIME),
 )
 SWEEP = EventKind(
     "denials.sweep",
     "97c4a6c550a747b7bd68f4a86a40e34f",
     WARNING,
     "One source was denied at many hosts within a short time; its address may be forged.",
-    (
-        FLOW[2],
-        number("count", "Of a sweep, the number of hosts."),
-        list_of("hosts", "One destination address."),
-        SPOOFABLE,
-        TIME,
-    ),
+    (FLOW[2], number("count", "Of a sweep, the hosts."), list_of("hosts", "One destination address."), SPOOFABLE, TIME),
 )
 DENIALS_READING = EventKind(
     "denials.reading",
