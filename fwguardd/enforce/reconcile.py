@@ -289,6 +289,9 @@ def _apply(
     elif why_held and not _makes_what_is_in_force(state, result):
         outcome = _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
     else:
+        if guard.state.in_force is None and not unknown:  # The files have what was to be decided about.
+            guard.state = remember_found(context, guard.state, ())
+            context = remembering(context, guard.state.others)
         outcome = _applied(context, guard, snapshot, result, request)
     return outcome
 

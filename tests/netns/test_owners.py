@@ -315,6 +315,22 @@ def test_a_reload_may_take_the_tables_over(start_daemon: Start, saved: Saved, tm
     assert owners.ask("others")["rules"] == []
 
 
+def test_files_that_have_what_is_loaded_leave_nothing_to_decide(
+    start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """After a move from a tool that had loaded the same rules: the rules were unknown beside the first files, and are
+    those of fwguardd once the files have them. Nothing is loaded twice, and the state is in-force."""
+    run(f"iptables-{backend} -w 60 -A INPUT -s 192.0.2.7/32 -j ACCEPT")
+    owners = Owners(start_daemon, tmp_path)
+    owners.daemon.event("rules.unmanaged")
+    owners.daemon.end_pass()
+    (tmp_path / "rules" / "20-moved.v4.rules").write_text("-A INPUT -s 192.0.2.7/32 -j ACCEPT\n")
+    result = owners.ask("reload")
+    assert (result["outcome"], result["state"]) == ("applied", "in-force")
+    assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT", "-s 192.0.2.7/32 -j ACCEPT"]
+    assert owners.ask("others")["rules"] == []
+
+
 def test_what_other_programs_lose_is_named(start_daemon: Start, saved: Saved, backend: str) -> None:
     """A person flushes INPUT with fail2ban's jump in it: the drift event names the program, what it lost, and the
     command that makes it put that back. What a program removes itself is no loss."""
