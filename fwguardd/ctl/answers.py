@@ -229,10 +229,8 @@ def drift(result: DriftDocument, ink: AnswerPainter) -> list[str]:
 
 def undecided_words(number: int) -> str:
     """What is to be said of rules of unknown processes."""
-    stay = "stays"
-    if number > 1:
-        stay = "stay"
-    return f"{counted(number, 'rule')} of an unknown process {stay} until you decide"
+    rules = counted(number, "rule of an unknown process stays", "rules of an unknown process stay")
+    return f"{rules} until you decide"
 
 
 def difference_line(text: str, ink: AnswerPainter) -> str:

@@ -289,9 +289,6 @@ def _apply(
     elif why_held and not _makes_what_is_in_force(state, result):
         outcome = _held(context, replace(state, refused=None), snapshot, why_held, request.authors)
     else:
-        if guard.state.in_force is None and not unknown:  # The files have what was to be decided about.
-            guard.state = remember_found(context, guard.state, ())
-            context = remembering(context, guard.state.others)
         outcome = _applied(context, guard, snapshot, result, request)
     return outcome
 
@@ -304,6 +301,9 @@ def _report_warnings(context: Context, snapshot: Snapshot, warnings: Sequence[Fi
 def _applied(context: Context, guard: Guard, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
     """Put valid files in force; where that fails, they are tried again. What a change that has to be confirmed does to
     this host is measured first, and what is in force is guarded meanwhile."""
+    if guard.state.in_force is None:  # What was to be decided about is in the files, or is to be removed.
+        guard.state = remember_found(context, guard.state, ())
+        context = remembering(context, guard.state.others)
     within = request.confirm_within
     if within is not None:
         failed = _impact_not_measured(context, guard, result)
