@@ -241,7 +241,7 @@ def test_rules_of_a_service_stay_over_many_reloads(guarded: Guarded) -> None:
     assert [(rule["chain"], rule["rule"], rule["standing"]) for rule in listed] == [("OPENER", None, "kept")]
     messages = [str(entry["MESSAGE"]) for entry in bed.journal("_SYSTEMD_UNIT=fwguardd.service")]
     about = [message for message in messages if "OPENER" in message]
-    assert ["It stays until you decide" in message for message in about] == [True, False]
+    assert ["An administrator has to decide" in message for message in about] == [True, False]
     bed.run(f"fwguardctl adopt --remove {listed[0]['number']}")
     assert "OPENER" not in guarded.saved()
     guarded.remove("50-app.rules")
