@@ -20,8 +20,10 @@ from fwguardd.kernel.nft_batches import BatchOutcome, ChainChange, handles_after
 from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_notices import Place
 from fwguardd.ruleset.chain_edits import NoEditError, chain_edits
+from fwguardd.threads import ThreadNotStartedError, in_thread
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fwguardd.kernel.last_looks import LastLooks, Moment
@@ -121,10 +123,22 @@ def _check_that_changes_are_few(plans: Iterable[Plan]) -> None:
 def _answers_to(transaction: bytes) -> list[bytes]:
     """What the kernel answers, all of which it has sent before sendto() returns. Raises OSError."""
     answers: list[bytes] = []
-    with open_socket(NETLINK_NETFILTER) as requester:
+    requester = open_socket(NETLINK_NETFILTER)
+    try:
         requester.sendto(transaction, (0, 0))
         while True:
             try:
                 answers.append(requester.recv(_BUFFER))
             except BlockingIOError:
                 return answers
+    finally:
+        _close(requester)
+
+
+def _close(requester: socket.socket) -> None:
+    """Close a socket after a transaction. The kernel lets that wait for milliseconds, until it has freed what the
+    transaction removed (nft_rcv_nl_event() in net/netfilter/nf_tables_api.c), so a thread of its own waits."""
+    try:
+        in_thread(requester.close)
+    except ThreadNotStartedError:
+        requester.close()

@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.operations import (
     Append,
     Delete,
@@ -25,7 +25,7 @@ from fwguardd.ruleset.operations import (
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ def _delete(rules: list[Rule], operation: Delete | DeleteNumber) -> None:
     if isinstance(operation, DeleteNumber):
         del rules[operation.number - 1]
     else:
-        rules.remove(Rule(operation.text))
+        del rules[texts_of(rules).index(operation.text)]
 
 
 def _with_origins(table: Table, wanted: Table | None) -> Table:
@@ -95,8 +95,14 @@ def _with_origins(table: Table, wanted: Table | None) -> Table:
     return Table(table.name, chains)
 
 
-def _placed(rules: Iterable[Rule], wanted: Iterable[Rule]) -> Iterable[Rule]:
+def _placed(rules: Sequence[Rule], wanted: Sequence[Rule]) -> Iterable[Rule]:
     """The rules, each with the origin of the first wanted rule of the same text that has not given its own yet."""
+    if texts_of(rules) == texts_of(wanted):
+        return wanted
+    return _placed_singly(rules, wanted)
+
+
+def _placed_singly(rules: Iterable[Rule], wanted: Iterable[Rule]) -> Iterator[Rule]:
     left: Mapping[str, deque[Rule]] = defaultdict(deque)
     for rule in wanted:
         left[rule.text].append(rule)

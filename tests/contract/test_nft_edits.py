@@ -22,6 +22,7 @@ from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import STRICT
+from fwguardd.threads import ThreadNotStartedError
 from tests.netns.namespaces import fresh_namespace
 from tests.scale import scaled
 
@@ -121,6 +122,16 @@ def test_an_edit_runs_no_program_on_the_live_tables(bench: Bench) -> None:
     bench.rules[3:5] = ["-A WEB -p udp --dport 8 -j DROP", "-A WEB -p udp --dport 9 -j DROP"]
     assert bench.apply() == (0, 0)
     assert bench.holds()
+
+
+def test_without_a_thread_the_socket_is_closed_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started that waits for the end of a transaction, the edit is made all the same."""
+
+    def no_thread(_work: object) -> None:
+        raise ThreadNotStartedError
+
+    monkeypatch.setattr(nft_edits, "in_thread", no_thread)
+    test_an_edit_runs_no_program_on_the_live_tables(bench)
 
 
 def test_random_edits_lead_where_iptables_would(bench: Bench) -> None:
