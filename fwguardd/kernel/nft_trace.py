@@ -19,6 +19,7 @@ from fwguardd.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SOL_NETLINK,
+    aligned,
     first_attributes,
     messages,
     open_socket,
@@ -29,11 +30,13 @@ from fwguardd.kernel.nft_tables import open_requester
 from fwguardd.kernel.rtnetlink import dump_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 NFNLGRP_NFTRACE: Final = 9
 _TRACE: Final = 0x0A11
 _GETRULE: Final = 0x0A07
+_ATTRIBUTE_HEADER, _HANDLE_SIZE = 4, 8
+"""Bytes: struct nlattr of linux/netlink.h, and a 64-bit number."""
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _TABLE, _CHAIN, _HANDLE, _VERDICT, _ID = 1, 2, 3, 5, 6
 _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _POLICY = 8, 9, 10, 12, 14, 16
@@ -94,6 +97,8 @@ class NftTraces:
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
         self._positions: dict[tuple[int, bytes, bytes], dict[bytes, int]] = {}
         self._packets: dict[bytes, tuple[int, View]] = {}
+        # It stays open: after a load the kernel lets close() wait until it has freed what was removed.
+        self._requester: socket.socket | None = None
 
     def fileno(self) -> int:
         """The descriptor, readable while there are messages."""
@@ -103,21 +108,24 @@ class NftTraces:
         """Read the handles of all rules of iptables. Raises OSError."""
         self._positions.clear()
         self._packets.clear()
-        requester = open_requester()
-        if requester is None:
-            return
-        with requester:
+        self._requester = self._requester or open_requester()
+        if self._requester is not None:
             for family in _FAMILIES:
-                for body in dump_objects(requester, _GETRULE, FAMILY_HEADER.pack(family, 0, 0)):
-                    self._learn(family, body)
+                self._learn(family, dump_objects(self._requester, _GETRULE, FAMILY_HEADER.pack(family, 0, 0)))
 
-    def _learn(self, family: int, body: bytes) -> None:
-        """Remember the rule of a message, which begins with its table, chain and handle (nf_tables_fill_rule_info() in
-        net/netfilter/nf_tables_api.c)."""
-        names = first_attributes(body, FAMILY_HEADER.size, _HANDLE)
-        if names is not None:
-            positions = self._positions.setdefault((family, names[0], names[1]), {})
-            positions[names[-1]] = len(positions) + 1
+    def _learn(self, family: int, rules: Iterable[bytes]) -> None:
+        """Remember the rules of messages, which begin with table, chain and handle (nf_tables_fill_rule_info() in
+        net/netfilter/nf_tables_api.c). Nearly every rule begins as the one before: only its handle is read then."""
+        start, positions = b"no rule yet", dict[bytes, int]()
+        for body in rules:
+            if not body.startswith(start):
+                names = first_attributes(body, FAMILY_HEADER.size, _HANDLE)
+                if names is None:
+                    continue
+                positions = self._positions.setdefault((family, names[0], names[1]), {})
+                before = sum(aligned(_ATTRIBUTE_HEADER + len(name)) for name in names[:-1])
+                start = body[: FAMILY_HEADER.size + before + _ATTRIBUTE_HEADER]
+            positions[body[len(start) : len(start) + _HANDLE_SIZE]] = len(positions) + 1
 
     def read(self) -> list[TraceMessage]:
         """What has arrived. Raises OverrunError if messages were lost."""
