@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.control.client import ask
+from fwguardd.enforce.schedule import NOTICE_GAP
 from tests.bench.sizes.place import ROOT, Place, PlaceError
 from tests.bench.sizes.rules import CHAINS, Rules, rule_files
 
@@ -105,6 +106,7 @@ class Guard:
     def foreign_change(self) -> tuple[float, float]:
         """Another program empties a chain; the seconds until the event that reports it, and until the repair."""
         ask(self._control, "drift")
+        time.sleep(2 * NOTICE_GAP)  # A change right after a pass waits for that time.
         self._read_all()
         self._changes += 1
         begun = time.perf_counter()
