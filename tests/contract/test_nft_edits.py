@@ -84,9 +84,11 @@ class Bench:
 
     def apply(self) -> tuple[int, int]:
         """Put the rules in force; how many texts were loaded, and how often the kernel was looked at."""
-        self.wanted = self.rehearse()
+        before, self.wanted = self.wanted, self.rehearse()
         self.kernel.restores = self.kernel.looks = 0
-        assert isinstance(put_in_force(self.kernel, self.wanted, STRICT), Applied)
+        outcome = put_in_force(self.kernel, self.wanted, STRICT)
+        # A rule that went and came again at its place is no change.
+        assert isinstance(outcome, Applied) or (isinstance(outcome, Unchanged) and before == self.wanted)
         return self.kernel.restores, self.kernel.looks
 
     def holds(self) -> bool:
@@ -146,7 +148,7 @@ def test_random_edits_lead_where_iptables_would(bench: Bench) -> None:
         texts += bench.apply()[0]
         assert bench.holds()
         assert bench.kernel._last.wrong == []
-    assert texts < 16
+    assert texts < scaled(gate=16, long=1200)
 
 
 def test_rules_that_stay_keep_what_they_have_counted(bench: Bench) -> None:
