@@ -301,7 +301,8 @@ def _report_warnings(context: Context, snapshot: Snapshot, warnings: Sequence[Fi
 def _applied(context: Context, guard: Guard, snapshot: Snapshot, result: Valid, request: PassRequest) -> Outcome:
     """Put valid files in force; where that fails, they are tried again. What a change that has to be confirmed does to
     this host is measured first, and what is in force is guarded meanwhile."""
-    if guard.state.in_force is None:  # What was to be decided about is in the files, or is to be removed.
+    if guard.state.in_force is None and not guard.state.touched:
+        # What was to be decided about is in the files, or is to be removed. After a load that did not end it stays.
         guard.state = remember_found(context, guard.state, ())
         context = remembering(context, guard.state.others)
     within = request.confirm_within

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.control.client import ask
+from fwguardd.ruleset.canonical import Owned
+from fwguardd.ruleset.model import Family
+from fwguardd.store.revisions import RevisionStore
 from tests.scale import scaled
 from tests.waiting import wait_until
 
@@ -329,6 +332,24 @@ def test_files_that_have_what_is_loaded_leave_nothing_to_decide(
     assert (result["outcome"], result["state"]) == ("applied", "in-force")
     assert rules_of(saved, "INPUT") == ["-i lo -j ACCEPT", "-s 192.0.2.7/32 -j ACCEPT"]
     assert owners.ask("others")["rules"] == []
+
+
+def test_after_a_load_that_did_not_end_what_is_undecided_stays(
+    start_daemon: Start, saved: Saved, backend: str, tmp_path: Path
+) -> None:
+    """After a kill in a load before the first revision what the tables hold cannot be told from what that has
+    left, so the next load does not remove the rules that an administrator has to decide about."""
+    run(f"iptables-{backend} -w 60 -A INPUT -s 192.0.2.7/32 -j ACCEPT")
+    owners = Owners(start_daemon, tmp_path)
+    owners.daemon.event("rules.unmanaged")
+    owners.daemon.end_pass()
+    owners.daemon.stop()
+    RevisionStore(tmp_path / "state").touch(Owned({(Family.IPV4, "filter")}))
+    owners.start().event("denials.reading")
+    wait_until((tmp_path / "run" / "control.sock").exists, "the control socket")
+    owners.ask("reload")
+    assert "-s 192.0.2.7/32 -j ACCEPT" in rules_of(saved, "INPUT")
+    assert [rule["standing"] for rule in owners.ask("others")["rules"]] == ["undecided"]
 
 
 def test_what_other_programs_lose_is_named(start_daemon: Start, saved: Saved, backend: str) -> None:
