@@ -12,6 +12,8 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_QUOTE = 80
 _LONG_UNITS = {**_UNITS, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$")
+_CALLER = re.compile(r"uid ([0-9]+), pid [0-9]+(?: \((.*)\))?", re.DOTALL)
+_OWNER = " (owner of the changed files)"
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:
@@ -68,3 +70,18 @@ def span(seconds: float) -> str:
             large, small = whole // unit, whole % unit // below
             return f"{large} {name} {small} {below_name}" if small else f"{large} {name}"
     return f"{whole} s"
+
+
+def words_for_caller(by: str | None) -> str:
+    """Who asked for a revision, in few words: the process has ended since, so its number says nothing."""
+    if not by:
+        return ""
+    caller = _CALLER.fullmatch(by)
+    if caller is None:
+        return by.replace(_OWNER, ", who owns the files")
+    name = f"uid {caller[1]}"
+    if caller[1] == "0":
+        name = "root"
+    if caller[2]:
+        name += f", with {caller[2]}"
+    return name

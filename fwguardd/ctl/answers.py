@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fwguardd.ctl.terminal import Painter
 from fwguardd.escaping import printable
 from fwguardd.ruleset.model import Family, Finding, Origin, Severity
-from fwguardd.wording import counted, local_time, local_time_of_day, span
+from fwguardd.wording import counted, local_time, local_time_of_day, span, words_for_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -169,7 +169,7 @@ def _revision(revision: RevisionDocument) -> tuple[str, ...]:
         ipv6,
         str(revision["files"]),
         escaped(revision["cause"]),
-        escaped(revision["by"] or ""),
+        escaped(words_for_caller(revision["by"])),
     )
 
 

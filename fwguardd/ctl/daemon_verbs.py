@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from fwguardd.control.client import ControlNotPermittedError, DaemonUnreachableError, RequestRefusedError, ask
-from fwguardd.ctl import answers, daemon_verb_arguments, status_answer
-from fwguardd.ctl.control_socket import confirm_command, socket_path_of
-from fwguardd.ctl.others_answer import others
+from fwguardd.ctl import answers, daemon_verb_table
+from fwguardd.ctl.control_socket import socket_path_of
+from fwguardd.ctl.daemon_verb_table import (
+    DAEMON_VERBS,
+    FAILED,
+    NOT_PERMITTED,
+    UNREACHABLE,
+    WRONG_USAGE,
+    arguments_of,
+)
 from fwguardd.ctl.reload_request import ask_for_reload
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fwguardd.control.protocol import Value
 
-    _Lines = Callable[[Any, answers.AnswerPainter, Path], list[str]]
-
-DONE, ANSWER_IS_NO, WRONG_USAGE, UNREACHABLE, NOT_PERMITTED, FAILED = 0, 1, 2, 3, 4, 5
-_CHANGES = frozenset({"reload", "rollback", "open", "confirm", "hold", "adopt"})
-_OUTCOMES = {"applied": DONE, "unchanged": DONE, "refused": ANSWER_IS_NO, "failed": FAILED}
-
-add_arguments = daemon_verb_arguments.add_arguments
+add_arguments = daemon_verb_table.add_arguments
 """Part of `fwguardd.ctl.verb_table.VerbModule`."""
 
 
@@ -38,23 +38,23 @@ def run(options: argparse.Namespace) -> int:
     """Send the request, print the answer, and return the exit code. Raises SettingsError for a wrong --config."""
     if getattr(options, "restore_files", False):
         return _restore_files(options)
-    socket_path = socket_path_of(options)
+    socket_path, sent = socket_path_of(options), _sent_verb(options)
     try:
         _show_impact(options, socket_path)
-        result = _ask(socket_path, _verb(options), _arguments(options))
+        result = _ask(socket_path, sent, arguments_of(options, sent))
     except (DaemonUnreachableError, ControlNotPermittedError, RequestRefusedError) as error:
         return _no_result(options, error)
+    verb = DAEMON_VERBS[options.verb]
     if options.json:
         print(json.dumps(result))
-        return _exit_code(_verb(options), result)
-    lines_of = _LINES[_verb(options)]
+        return verb.code(result)
     try:
-        lines = lines_of(result, answers.AnswerPainter(), socket_path)
+        lines = verb.lines(result, answers.AnswerPainter(), socket_path)
     except (KeyError, TypeError) as error:
         # While an upgrade is under way, the daemon may be of another version than this program.
         return _fail(f"the answer of fwguardd does not have the expected form ({error!r}); --json prints it", FAILED)
     print("\n".join(lines))
-    return _exit_code(_verb(options), result)
+    return verb.code(result)
 
 
 def _show_impact(options: argparse.Namespace, socket_path: Path) -> None:
@@ -84,7 +84,7 @@ def _restore_files(options: argparse.Namespace) -> int:
     return directory_verbs.run(options)
 
 
-def _verb(options: argparse.Namespace) -> str:
+def _sent_verb(options: argparse.Namespace) -> str:
     """The verb of the protocol: adopt without a number lists what there is to adopt."""
     if options.verb != "adopt" or options.numbers or options.all:
         return str(options.verb)
@@ -124,68 +124,6 @@ def _open_without_daemon(options: argparse.Namespace) -> int:
         return _fail("fwguardd is not running, and only root can open the firewall: run it as root", NOT_PERMITTED)
     except (RunningAlreadyError, StoreError) as error:
         return _fail(error, FAILED)
-
-
-def _arguments(options: argparse.Namespace) -> dict[str, Value]:
-    names = ("confirm_seconds", "revision", "limit", "seconds", "take_over", "force", "remove")
-    given = {name: getattr(options, name, None) for name in names}
-    # What is not given is left out: a daemon of an earlier version refuses an argument that it does not know.
-    arguments: dict[str, Value] = {name: value for name, value in given.items() if value is not None}
-    if getattr(options, "numbers", ()):
-        arguments["numbers"] = tuple(options.numbers)
-    return arguments
-
-
-def _status_lines(result: Any, ink: answers.AnswerPainter, _socket_path: Path) -> list[str]:
-    return status_answer.status(result, ink, time.time())
-
-
-def _change_lines(result: Any, ink: answers.AnswerPainter, socket_path: Path) -> list[str]:
-    return answers.change(result, ink, confirm_command(socket_path))
-
-
-def _confirm_lines(result: Any, ink: answers.AnswerPainter, socket_path: Path) -> list[str]:
-    return answers.confirmed(result, ink, confirm_command(socket_path))
-
-
-def _plain(lines: Callable[[Any, answers.AnswerPainter], list[str]]) -> _Lines:
-    """The lines of a verb that do not depend on the socket."""
-    return lambda result, ink, _socket_path: lines(result, ink)
-
-
-_LINES: Mapping[str, _Lines] = {
-    "status": _status_lines,
-    "reload": _change_lines,
-    "confirm": _confirm_lines,
-    "rollback": _change_lines,
-    "history": _plain(answers.history),
-    "show": _plain(answers.show),
-    "open": _change_lines,
-    "hold": _change_lines,
-    "drift": _plain(answers.drift),
-    "pause": _plain(answers.pause),
-    "resume": _plain(answers.pause),
-    "others": _plain(others),
-    "adopt": _change_lines,
-}
-"""The function that turns the result of each verb into lines."""
-
-
-def _exit_code(verb: str, result: Mapping[str, Any]) -> int:
-    if verb == "drift":
-        return ANSWER_IS_NO if result.get("count") or result.get("undecided") else DONE
-    if verb == "status":
-        return _status_code(result)
-    if verb in _CHANGES:
-        return _OUTCOMES.get(result.get("outcome", ""), FAILED)
-    return DONE
-
-
-def _status_code(result: Mapping[str, Any]) -> int:
-    """Whether the kernel holds the revision in force. A daemon of an earlier version names no state."""
-    if result.get("state", "in-force") == "in-force":
-        return DONE
-    return ANSWER_IS_NO
 
 
 def _fail(reason: object, code: int) -> int:

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fwguardd.control.client import ask
-from fwguardd.ctl import daemon_verb_arguments, daemon_verbs
+from fwguardd.ctl import daemon_verb_table, daemon_verbs
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.control_socket import socket_path_of
 from fwguardd.ctl.status_answer import status
@@ -51,7 +51,7 @@ _FACTS = ("state", "files", "files_why", "in_force", "held", "settings", "damage
 
 def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     """Add the help and the options."""
-    daemon_verb_arguments.add_arguments(parser, verb)
+    daemon_verb_table.add_arguments(parser, verb)
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--check", action="store_true",

@@ -326,7 +326,7 @@ def test_history_is_a_table(ctl: Ctl, canned: Canned) -> None:
     assert code == 0
     assert out.splitlines() == [
         "   REVISION  WHEN                 IPV4  IPV6  FILES  CAUSE  BY",
-        "*        42  2026-05-28 21:26:40  open  open      0  open   uid 0, pid 812 (fwguardctl)",
+        "*        42  2026-05-28 21:26:40  open  open      0  open   root, with fwguardctl",
         "          9  2026-05-28 20:26:40    17    33      4  files",
         "damaged: revisions/8",
     ]

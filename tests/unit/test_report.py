@@ -17,7 +17,7 @@ from fwguardd.ctl.report import account as accounts
 from fwguardd.ctl.report.account import Account
 from fwguardd.ctl.report.answers import facts_of, headline_of, notices_of
 from fwguardd.ctl.report.authors import author
-from fwguardd.ctl.report.changes import changes_of, open_periods, user
+from fwguardd.ctl.report.changes import changes_of, open_periods
 from fwguardd.ctl.report.command import since_of
 from fwguardd.ctl.report.contents import outline_of
 from fwguardd.ctl.report.episodes import episodes_of
@@ -30,6 +30,7 @@ from fwguardd.ctl.report.page_style import STYLE
 from fwguardd.ctl.report.plots import NARROW, WIDE, axis_top, short, time_plot
 from fwguardd.ctl.report.text_form import ASCII, BLOCKS
 from fwguardd.ctl.report.timeline import DAY, HOUR, WEEK, moment, series, step_for
+from fwguardd.wording import words_for_caller
 from tests.golden import report_facts
 from tests.golden.report_facts import NOW, SINCE, entry
 from tests.golden.reports import as_html, as_text, utc
@@ -152,7 +153,7 @@ def test_an_author_is_named_in_few_words(fields: dict[str, Any], words: str) -> 
 )
 def test_a_user_is_named_in_few_words(by: str | None, words: str) -> None:
     """The number of a process that has ended says nothing."""
-    assert user(by) == words
+    assert words_for_caller(by) == words
 
 
 def test_a_revision_and_its_event_are_one_change() -> None:

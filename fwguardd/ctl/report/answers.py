@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fwguardd import events
-from fwguardd.ctl.report.changes import OpenPeriod, open_periods, revisions_since, user
+from fwguardd.ctl.report.changes import OpenPeriod, open_periods, revisions_since
 from fwguardd.ctl.report.episodes import episodes_of
 from fwguardd.ctl.report.facts import MissingPart
 from fwguardd.ctl.report.outline import Fact, Notice, Tone
 from fwguardd.ctl.report.spans import ago, minute
-from fwguardd.wording import counted, span
+from fwguardd.wording import counted, span, words_for_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ def _revision(facts: Facts) -> Fact:
         return Fact("Revision", "none", "nothing was loaded", Tone.BAD)
     rules = counted(sum((loaded["rules"]["ipv4"], loaded["rules"]["ipv6"])), "rule")
     since = f"loaded {ago(facts.now, loaded['since'])}"
-    by = user(loaded.get("by"))
+    by = words_for_caller(loaded.get("by"))
     words = ", ".join(filter(None, (rules, since, by and f"by {by}")))
     return Fact("Revision", str(loaded["revision"]), words)
 

@@ -6,7 +6,6 @@ This module is pure.
 from __future__ import annotations
 
 import itertools
-import re
 from typing import TYPE_CHECKING, Final
 
 from fwguardd import events
@@ -14,7 +13,7 @@ from fwguardd.ctl.report.authors import author
 from fwguardd.ctl.report.facts import MissingPart
 from fwguardd.ctl.report.outline import Tone
 from fwguardd.values import dataclass
-from fwguardd.wording import counted
+from fwguardd.wording import counted, words_for_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,23 +52,6 @@ _CAUSES: Final = {
     "start": "start of the daemon",
     "opened": "opened, everything is accepted",
 }
-_CALLER: Final = re.compile(r"uid ([0-9]+), pid [0-9]+(?: \((.*)\))?", re.DOTALL)
-_OWNER: Final = " (owner of the changed files)"
-
-
-def user(by: str | None) -> str:
-    """The user that asked for a revision, in few words: the process has ended since, so its number says nothing."""
-    if not by:
-        return ""
-    caller = _CALLER.fullmatch(by)
-    if caller is None:
-        return by.replace(_OWNER, ", who owns the files")
-    name = f"uid {caller[1]}"
-    if caller[1] == "0":
-        name = "root"
-    if caller[2]:
-        name += f", with {caller[2]}"
-    return name
 
 
 def revisions_since(history: HistoryDocument | MissingPart, since: float) -> list[RevisionDocument]:
@@ -115,7 +97,7 @@ def _of_revision(revision: RevisionDocument, earlier: RevisionDocument | None) -
         tone, detail = Tone.BAD, ""
     details = tuple(filter(None, (detail, files_in_words(revision))))
     return ReportedChange(
-        revision["when"], f"revision {revision['revision']}: {cause}", user(revision["by"]), details, tone
+        revision["when"], f"revision {revision['revision']}: {cause}", words_for_caller(revision["by"]), details, tone
     )
 
 
@@ -201,5 +183,5 @@ def open_periods(history: HistoryDocument | MissingPart, since: float) -> list[O
     found: list[OpenPeriod] = []
     for revision, ended in zip(oldest_first, [*ends, None], strict=False):
         if revision["kind"] == "open" and (ended is None or ended >= since):
-            found.append(OpenPeriod(revision["when"], ended, user(revision["by"])))
+            found.append(OpenPeriod(revision["when"], ended, words_for_caller(revision["by"])))
     return found
