@@ -43,9 +43,11 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
 
 Pipeline 1, rule files -> kernel, is one pass (`enforce.reconcile`): take a snapshot of the directory, parse, compose,
 lint, rehearse, read the live tables, write the smallest change, verify. If a step fails, the ruleset that was in force
-before is in force afterwards: the change is rolled back, and that is verified too. A rehearsal (`kernel.rehearsal`)
-loads the candidate with the host's iptables into the running kernel, in a temporary network namespace; what
-iptables-save prints there is the canonical text, which the live tables are compared with from then on.
+before is in force afterwards: the load is undone, and the undo is verified as a load is (`enforce.transaction`;
+`enforce.rollback` is the verb, and what was not confirmed in time). A rehearsal (`kernel.rehearsal`) loads the candidate
+with the host's iptables into the running kernel, in a temporary network namespace; what iptables-save prints there is
+the canonical text, which the live tables are compared with from then on. What belongs to another program in an owned
+table is decided by pattern in `ruleset.preserve`, else by its author in `enforce.others`.
 
 Pipeline 2, kernel log -> events (`denials.pipeline`): read records, keep LOG lines with a watched prefix, parse,
 aggregate by flow, emit. Every line that was read is part of an event or of a count, and every lost record is counted.
@@ -64,13 +66,13 @@ going on is an exception.
 
 Glossary::
 
+    author               the process that changed the rules; events have it in the fields culprit_*
     bed                  a rehearsal namespace with the interfaces, addresses and routes of a host, for packets
     candidate            a composed ruleset that has not been rehearsed
     canonical text       rules in the spelling of iptables-save
     checkpoint           the position in the source of denials, with the counts that are not reported yet
-    counter              the packets and bytes that a rule or policy has matched
     denial               a packet that a rule with a watched prefix has logged
-    drift                a difference between the live tables and the ruleset in force
+    drift                a difference between the live tables and the ruleset in force that is not preserved
     emergency set        rules that are loaded when no revision can be: ssh, DHCP and little else
     fight                repeated drift in the same chains; repairs stop for a while
     finding              an error or a warning about rule files: code, file, line, message, advice
@@ -80,6 +82,7 @@ Glossary::
     journey              what the kernel did with one packet in a bed: the rules that it met, and the verdict
     known program        a program whose chains and rules are recognized, such as Docker
     origin               file and line of a rule
+    other rules          rules of other programs in owned tables: kept (a systemd service added them), undecided, or removed
     owned table          a table that a rule file names; fwguardd decides about all rules in it that are not preserved
     pass                 one run of pipeline 1
     pending confirmation a revision that is rolled back unless it is confirmed in time
@@ -91,7 +94,6 @@ Glossary::
     sink                 a destination of events
     source               where denials are read from: kmsg, journal or nflog
     suppression          the comment `# fwguard: allow CODE`, which silences a warning
-    tag                  packet counters that a rule is rehearsed with, to find its origin in the canonical text
     transaction          loading both families so that either all tables change or none do
     unverified           the kernel could not be read, so whether the ruleset is in force is not known
 """

@@ -56,7 +56,10 @@ def remembering(context: Context, others: Others) -> Context:
 
 
 def recognize(context: Context, others: Others, drift: Iterable[Difference], authors: Authors) -> Recognized:
-    """Decide about what was added to the owned tables, report and remember what stays."""
+    """Decide about what was added to the owned tables, report and remember what stays.
+
+    What does not stay is still drift, and `enforce.repair` removes it.
+    """
     places = additions(drift)
     if not places or not context.keep_services:
         return Recognized(context, others, found=False)
@@ -78,7 +81,8 @@ def recognize(context: Context, others: Others, drift: Iterable[Difference], aut
 @dataclass(slots=True)
 class Newcomers:
     """Recognizes what other programs have added before another ruleset is written; ``others`` is what is remembered
-    then. ``preserve`` is what the write preserves in any case."""
+    then. ``preserve`` is what the write preserves in any case. It is called between the look and the write
+    (``before_write`` of `enforce.transaction.put_in_force`)."""
 
     context: Context
     state: State

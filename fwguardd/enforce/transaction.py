@@ -239,7 +239,8 @@ def _verify(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
 
 
 def _look_after_write(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
-    """What the kernel holds after a write. Where that is less than what was written, it is looked at twice.
+    """What the kernel holds after a write. Where that is less than what was written, it is looked at twice: a program
+    that could not print all does not always say so.
 
     An edit over netlink has been answered by the kernel with what it did, so what it holds then is known.
     """

@@ -1,8 +1,8 @@
 """Which process changed the rules: what /proc still contains about a process that a commit notice names.
 
 The process has often ended before /proc can be read, so every field may be missing, and nothing waits for one. It may
-also be hostile: it chooses its own name and command line. So nothing here is evidence, and no decision may depend on
-it; it is there for people to read.
+also be hostile: it chooses its own name and command line, so these are for people to read. The one decision that is
+made from an author, whether a rule stays (`enforce.others`), uses only ``kind``, which comes from its control group.
 
 All files are read below one open /proc/PID directory, which stays with its process, so the fields of two processes are
 never mixed. A process whose name is not the one in the notice is a later one with the same id, and is not reported.

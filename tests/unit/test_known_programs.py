@@ -165,6 +165,11 @@ def test_what_an_administrator_writes_is_nobodys(line: str) -> None:
     assert not everybody.keeps_rule(Rule(text), table, chain)
 
 
+def test_every_known_program_has_examples() -> None:
+    """Chains or rules of each known program are checked, so that a pattern that matches nothing is noticed."""
+    assert {*CHAINS, *(line.split()[0] for line in RULES)} == set(BY_NAME)
+
+
 def test_every_known_program_names_its_source() -> None:
     """A name that cannot be a chain's, tables that iptables has, and the file of a project for each line."""
     assert len(BY_NAME) == len(KNOWN_PROGRAMS)
