@@ -44,10 +44,10 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
 Pipeline 1, rule files -> kernel, is one pass (`enforce.reconcile`): take a snapshot of the directory, parse, compose,
 lint, rehearse, read the live tables, write the smallest change, verify. If a step fails, the ruleset that was in force
 before is in force afterwards: the load is undone, and the undo is verified as a load is (`enforce.transaction`;
-`enforce.rollback` is the verb, and what was not confirmed in time). A rehearsal (`kernel.rehearsal`) loads the candidate
-with the host's iptables into the running kernel, in a temporary network namespace; what iptables-save prints there is
-the canonical text, which the live tables are compared with from then on. What belongs to another program in an owned
-table is decided by pattern in `ruleset.preserve`, else by its author in `enforce.others`.
+`enforce.rollback` is the verb, and what was not confirmed in time). A rehearsal (`kernel.rehearsal`) loads the
+candidate with the host's iptables into the running kernel, in a temporary network namespace; what iptables-save prints
+there is the canonical text, which the live tables are compared with from then on. What belongs to another program in
+an owned table is decided by pattern in `ruleset.preserve`, else by its author in `enforce.others`.
 
 Pipeline 2, kernel log -> events (`denials.pipeline`): read records, keep LOG lines with a watched prefix, parse,
 aggregate by flow, emit. Every line that was read is part of an event or of a count, and every lost record is counted.
@@ -82,7 +82,7 @@ Glossary::
     journey              what the kernel did with one packet in a bed: the rules that it met, and the verdict
     known program        a program whose chains and rules are recognized, such as Docker
     origin               file and line of a rule
-    other rules          rules of other programs in owned tables: kept (a systemd service added them), undecided, or removed
+    other rules          rules of other programs in owned tables: kept (added by a systemd service), undecided, removed
     owned table          a table that a rule file names; fwguardd decides about all rules in it that are not preserved
     pass                 one run of pipeline 1
     pending confirmation a revision that is rolled back unless it is confirmed in time
