@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from fwguardd.kernel.iptables import UnknownContentError
 from fwguardd.ruleset.diff import ChangeKind, Difference, changes, compare
 from fwguardd.ruleset.model import BUILTIN_CHAINS, ZERO, Ruleset, Table
-from fwguardd.ruleset.operations import Plan, SetPolicy, writes_again
+from fwguardd.ruleset.operations import Plan, SetPolicy, with_counters, writes_policy, written_again
 from fwguardd.ruleset.plan import Way, make_plan
 from fwguardd.ruleset.preserve import own_part
 from fwguardd.ruleset.save_format import IncompatibleTableError
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from fwguardd.ruleset.model import Family
-    from fwguardd.ruleset.operations import Operation
+    from fwguardd.ruleset.model import Counters, Family
+    from fwguardd.ruleset.operations import LiveRule, Operation
     from fwguardd.ruleset.preserve import Preserve
     from fwguardd.ruleset.save_format import Saved
 
@@ -35,6 +35,9 @@ class Kernel(Protocol):
 
     def last_look(self, families: Collection[Family]) -> Mapping[Family, Saved] | None:
         """The last look at these families, if it is certain that nobody has written since; its counters are old."""
+
+    def recounted(self, rules: Mapping[Family, Sequence[LiveRule]]) -> Mapping[Family, Saved] | None:
+        """The same, with what these rules of it have counted by now; None where that is not known."""
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Carry out plans, one after the other.
@@ -97,9 +100,28 @@ class Look:
             self.found[way] = self._make_plans(way)
         return self.found[way]
 
-    def writes_again(self) -> bool:
-        """Whether a plan may write what is there already, with what it has counted."""
-        return any(writes_again(plan, self.saved[plan.family].shown) for plan in self.plans())
+    def writes_policies(self) -> bool:
+        """Whether a plan writes a policy, with what it has counted."""
+        return any(map(writes_policy, self.plans()))
+
+    def written_again(self) -> Mapping[Family, Sequence[LiveRule]]:
+        """The live rules of each family that a plan may write again, with what they have counted."""
+        rules: dict[Family, Sequence[LiveRule]] = dict.fromkeys(self.wanted, ())
+        for plan in self.plans():
+            rules[plan.family] = written_again(plan, self.saved[plan.family].shown)
+        return rules
+
+    def recounted(self, saved: Mapping[Family, Saved], rules: Mapping[Family, Sequence[LiveRule]]) -> Look:
+        """The same after these rules were counted anew, with the same plans but for the counters."""
+        look = Look(self.wanted, saved, self.own).without_counters_of_policies()
+        plans: list[Plan] = []
+        for plan in self.plans():
+            counters = _counters_of(saved[plan.family].shown, rules[plan.family])
+            if len(counters) < len(rules[plan.family]):
+                return look  # Where a text stands twice in a chain, a new plan says which of the two is written.
+            plans.append(with_counters(plan, counters))
+        look.found[Way.BY_TEXT] = tuple(plans)
+        return look
 
     def _make_plans(self, way: Way) -> tuple[Plan, ...]:
         plans: list[Plan] = []
@@ -141,14 +163,28 @@ def known_look(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Prese
 
 
 def look_before_write(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
-    """What the kernel holds, for a write. Rules that are written again keep what they have counted, and so does a chain
-    whose policy changes: there a look that is known already does not do. Raises as `look_at` does."""
+    """What the kernel holds, for a write. Rules that are written again keep what they have counted: of a look that is
+    known already they are counted anew. A chain whose policy changes keeps that too: there such a look does not do.
+    Raises as `look_at` does."""
     look = known_look(kernel, wanted, preserve)
     if look is not None:
-        look = look.without_counters_of_policies()
-        if not look.writes_again():
-            return look
+        counted = _counted_anew(kernel, look.without_counters_of_policies())
+        if counted is not None:
+            return counted
     return look_at(kernel, wanted, preserve)
+
+
+def _counted_anew(kernel: Kernel, look: Look) -> Look | None:
+    """A known look with the present counters of the rules that its plans write again; None where they are not known."""
+    if look.writes_policies():
+        return None
+    again = look.written_again()
+    if not any(again.values()):
+        return look
+    saved = kernel.recounted(again)
+    if saved is None:
+        return None
+    return look.recounted(saved, again)
 
 
 def look_of(saved: Mapping[Family, Saved], wanted: Mapping[Family, Ruleset], preserve: Preserve) -> Look:
@@ -161,6 +197,14 @@ def look_of(saved: Mapping[Family, Saved], wanted: Mapping[Family, Ruleset], pre
             raise UnknownContentError(str(error)) from error
         own[family] = own_part(live, preserve, ruleset)
     return Look(wanted, saved, own)
+
+
+def _counters_of(shown: Ruleset, rules: Sequence[LiveRule]) -> Mapping[tuple[str, str, str], Counters]:
+    counters: dict[tuple[str, str, str], Counters] = {}
+    for rule in rules:
+        found = shown.tables[rule.table].chains[rule.chain].rules[rule.number]
+        counters[rule.table, rule.chain, rule.text] = found.counters
+    return counters
 
 
 def _uncounted(shown: Ruleset) -> Ruleset:

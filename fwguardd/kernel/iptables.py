@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fwguardd.kernel.processes import Finished
     from fwguardd.kernel.rehearsed_rules import RehearsedRules
     from fwguardd.ruleset.model import Family, Ruleset
-    from fwguardd.ruleset.operations import Plan
+    from fwguardd.ruleset.operations import LiveRule, Plan
     from fwguardd.ruleset.save_format import Saved
 
     _Before = Callable[[Family], Ruleset | None]
@@ -224,6 +224,10 @@ class LiveKernel:
         """The last look at these families, with the counters of then, if nobody has written to nf_tables since, and the
         programs are the same; None where that is not known."""
         return self._last.at(families, present(self.backend.value))
+
+    def recounted(self, rules: Mapping[Family, Sequence[LiveRule]]) -> Mapping[Family, Saved] | None:
+        """The same, with what these rules have counted by now; None where that is not known, or they are many."""
+        return self._last.recounted(rules, present(self.backend.value))
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Carry out plans: an edit of few rules among many over netlink, or one after the other. Raises as `restore`

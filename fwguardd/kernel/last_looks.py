@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.generations import GenerationNoticesError, current_generation
 from fwguardd.kernel.program_stamp import program_stamp
+from fwguardd.kernel.rule_counters import MOST_RULES, counters_of
 from fwguardd.kernel.rule_handles import forget, learn, patched, shows_all
-from fwguardd.kernel.rule_notices import RuleNotices, concerns
+from fwguardd.kernel.rule_notices import Place, RuleNotices, concerns
 from fwguardd.ruleset.chain_edits import with_edit
-from fwguardd.ruleset.model import FAMILIES
+from fwguardd.ruleset.model import FAMILIES, Ruleset, Table
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -30,10 +31,15 @@ if TYPE_CHECKING:
 
     from fwguardd.kernel.program_stamp import Stamp
     from fwguardd.kernel.rule_handles import Handles
-    from fwguardd.kernel.rule_notices import Change, Place
+    from fwguardd.kernel.rule_notices import Change
     from fwguardd.ruleset.chain_edits import ChainEdit
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Counters, Family
+    from fwguardd.ruleset.operations import LiveRule
     from fwguardd.ruleset.save_format import Saved
+
+
+BACKEND = "nft"
+"""The backend that counts its commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Moment:
 
 def present(backend: str) -> Moment | None:
     """The present moment; None where the backend ("nft", "legacy") has no generations, or they cannot be read."""
-    if backend != "nft":
+    if backend != BACKEND:
         return None
     try:
         return Moment(current_generation(), program_stamp(backend))
@@ -146,6 +152,25 @@ class LastLooks:
             known[family] = self.looks[family]
         return known
 
+    def recounted(
+        self, rules: Mapping[Family, Sequence[LiveRule]], now: Moment | None
+    ) -> Mapping[Family, Saved] | None:
+        """What `at` says of these families, with what these rules have counted by now; None where that is not known,
+        or they are many."""
+        known = self.at(tuple(rules), now)
+        if known is None or sum(map(len, rules.values())) > MOST_RULES:
+            return None
+        handles, recounted = dict(self.handles), dict(known)
+        try:
+            for family, saved in known.items():
+                learn(saved.shown, handles)
+                recounted[family] = _recounted(saved, rules[family], handles)
+        except (LookupError, OSError):
+            return None
+        if now != present(BACKEND):
+            return None
+        return recounted
+
     def catch_up(self, now: Moment) -> None:
         """Follow what was changed until this moment, as far as that is known."""
         if self.notices is None or self.notices.at == now.generation:
@@ -227,3 +252,32 @@ class LastLooks:
         if self.notices is not None:
             self.notices.close()
         self.notices = None
+
+
+def _recounted(saved: Saved, rules: Sequence[LiveRule], handles: Handles) -> Saved:
+    """A look with what these rules of it have counted by now. Raises LookupError and OSError."""
+    asked = map(partial(_place_and_handle, saved.shown, handles), rules)
+    for rule, counters in zip(rules, counters_of(asked), strict=True):
+        saved = replace(saved, shown=_with_counters(saved.shown, rule, counters))
+    return saved
+
+
+def _place_and_handle(shown: Ruleset, handles: Handles, rule: LiveRule) -> tuple[Place, int]:
+    """What the kernel calls a rule. Raises LookupError where that is not known."""
+    place = Place(shown.family, rule.table, rule.chain)
+    numbers = handles[place]
+    if len(numbers) != len(shown.tables[rule.table].chains[rule.chain].rules):
+        raise LookupError
+    return place, numbers[rule.number]
+
+
+def _with_counters(shown: Ruleset, rule: LiveRule, counters: Counters) -> Ruleset:
+    tables = dict(shown.tables)
+    chain = tables[rule.table].chains[rule.chain]
+    rules = (
+        *chain.rules[: rule.number],
+        replace(chain.rules[rule.number], counters=counters),
+        *chain.rules[rule.number + 1 :],
+    )
+    tables[rule.table] = Table(rule.table, {**tables[rule.table].chains, rule.chain: replace(chain, rules=rules)})
+    return Ruleset(shown.family, tables)

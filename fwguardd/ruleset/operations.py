@@ -8,15 +8,16 @@ This module is pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fwguardd.ruleset.model import ZERO, Counters, Family, Ruleset, texts_of
+from fwguardd.ruleset.model import ZERO, Counters, Family, Ruleset
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +107,52 @@ class Plan:
     operations: tuple[Operation, ...]
 
 
-def writes_again(plan: Plan, live: Ruleset) -> bool:
-    """Whether a plan may write a rule or a policy that is there already, which has to keep what it has counted."""
-    texts: dict[tuple[str, str], frozenset[str]] = {}
+class LiveRule(NamedTuple):
+    """A rule that the kernel holds: its chain, its place there, counted from 0, and its text."""
+
+    table: str
+    chain: str
+    number: int
+    text: str
+
+
+def writes_policy(plan: Plan) -> bool:
+    """Whether a plan writes a policy, which has to keep what it has counted."""
+    return any(isinstance(operation, SetPolicy) for operation in plan.operations)
+
+
+def written_again(plan: Plan, live: Ruleset) -> tuple[LiveRule, ...]:
+    """The rules that are there already and that a plan may write again: they have to keep what they have counted."""
+    written: dict[tuple[str, str], set[str]] = {}
     for operation in plan.operations:
-        match operation:
-            case SetPolicy():
-                return True
-            case Append(table, chain, text) | Insert(table, chain, _, text):
-                if (table, chain) not in texts:
-                    texts[table, chain] = _texts(live, table, chain)
-                if text in texts[table, chain]:
-                    return True
-    return False
+        if isinstance(operation, (Append, Insert)):
+            written.setdefault((operation.table, operation.chain), set()).add(operation.text)
+    found: list[LiveRule] = []
+    for (table, chain), texts in written.items():
+        found += _rules_with(texts, live, table, chain)
+    return tuple(found)
 
 
-def _texts(live: Ruleset, table: str, chain: str) -> frozenset[str]:
+def _rules_with(texts: Collection[str], live: Ruleset, table: str, chain: str) -> Iterator[LiveRule]:
     if table not in live.tables or chain not in live.tables[table].chains:
-        return frozenset()
-    return frozenset(texts_of(live.tables[table].chains[chain].rules))
+        return
+    for number, rule in enumerate(live.tables[table].chains[chain].rules):
+        if rule.text in texts:
+            yield LiveRule(table, chain, number, rule.text)
+
+
+def with_counters(plan: Plan, counters: Mapping[tuple[str, str, str], Counters]) -> Plan:
+    """The plan with other counters for the rules that it writes of these tables, chains and texts."""
+    return replace(plan, operations=tuple(_counting(operation, counters) for operation in plan.operations))
+
+
+def _counting(operation: Operation, counters: Mapping[tuple[str, str, str], Counters]) -> Operation:
+    if not isinstance(operation, (Append, Insert)):
+        return operation
+    counted = counters.get((operation.table, operation.chain, operation.text))
+    if counted is None:
+        return operation
+    return replace(operation, counters=counted)
 
 
 def render_plan(plan: Plan) -> tuple[str, ...]:

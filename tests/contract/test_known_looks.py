@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from array import array
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,7 @@ def kernel() -> Iterator[Counted]:
         assert isinstance(put_in_force(made, FIRST, STRICT), Applied)
         made.looks = 0
         yield made
+        made._last.stop_following()
 
 
 def run(command: str) -> None:
@@ -115,14 +117,52 @@ def test_a_new_version_of_iptables_is_noticed(kernel: Counted, monkeypatch: pyte
 
 
 def test_rules_that_are_written_again_keep_what_they_have_counted_since_the_last_look(kernel: Counted) -> None:
-    """The counters of a known look are old, those that are zero too, so a plan that writes a rule again looks first."""
+    """The counters of a known look are old, those that are zero too: the rules that a plan writes again are counted
+    anew, one by one, and no look is taken before the write."""
     send_to_port_9()
-    assert isinstance(put_in_force(kernel, TURNED, STRICT), Applied)
-    assert counted(kernel, "--dport 9") == 1
-    assert isinstance(put_in_force(kernel, FIRST, STRICT), Applied)
+    for wanted in (TURNED, FIRST):
+        kernel.looks = 0
+        assert isinstance(put_in_force(kernel, wanted, STRICT), Applied)
+        assert (kernel.looks, counted(kernel, "--dport 9")) == (1, 1)
     send_to_port_9()
     assert isinstance(put_in_force(kernel, TURNED, STRICT), Applied)
     assert counted(kernel, "--dport 9") == 2
+
+
+def test_each_of_two_equal_rules_keeps_what_it_has_counted(kernel: Counted) -> None:
+    """Where a text stands twice in a chain, the plan is made anew with the present counters of both."""
+    twice = "-P INPUT ACCEPT\n-A INPUT -i lo -p udp -m udp --dport 9 -j LOG\n{}-A INPUT -i lo -j ACCEPT\n"
+    again = "-A INPUT -i lo -p udp -m udp --dport 9 -j LOG\n"
+    put_in_force(kernel, rehearsed(twice.format(again)), STRICT)
+    send_to_port_9()
+    kernel.looks = 0
+    turned = "-P INPUT ACCEPT\n-A INPUT -i lo -j ACCEPT\n" + 2 * again
+    assert isinstance(put_in_force(kernel, rehearsed(turned), STRICT), Applied)
+    assert kernel.looks == 1
+    chain = kernel.look(FAMILIES)[Family.IPV4].shown.tables["filter"].chains["INPUT"]
+    assert [rule.counters.packets for rule in chain.rules if "LOG" in rule.text] == [1, 1]
+
+
+@pytest.mark.parametrize("unknown", ["gone", "fewer"])
+def test_where_rules_cannot_be_counted_anew_the_kernel_is_read(kernel: Counted, unknown: str) -> None:
+    """A handle that the kernel has not given, or another number of handles than rules, is a reason for a look."""
+    kernel._last.learn(last_looks.present("nft"))
+    for place, numbers in kernel._last.handles.items():
+        if unknown == "gone":
+            kernel._last.handles[place] = array("Q", [number + 1000 for number in numbers])
+        else:
+            del numbers[:1]
+    send_to_port_9()
+    kernel.looks = 0
+    assert isinstance(put_in_force(kernel, TURNED, STRICT), Applied)
+    assert kernel.looks == 2
+    assert counted(kernel, "--dport 9") == 1
+
+
+def test_a_policy_that_changes_keeps_what_it_has_counted(kernel: Counted) -> None:
+    """Where a policy is written the kernel is read before."""
+    assert isinstance(put_in_force(kernel, rehearsed("-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n"), STRICT), Applied)
+    assert kernel.looks == 2
 
 
 def test_policies_that_stay_keep_their_counters(kernel: Counted) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from fwguardd.ruleset.operations import Plan
+    from fwguardd.ruleset.operations import LiveRule, Plan
 
 pytestmark = pytest.mark.root
 
@@ -70,6 +70,10 @@ class FakeKernel:
 
     def last_look(self, _families: Collection[Family]) -> Mapping[Family, Saved] | None:
         """Whether anything was written is not known, as with legacy iptables."""
+        return None
+
+    def recounted(self, _rules: Mapping[Family, Sequence[LiveRule]]) -> Mapping[Family, Saved] | None:
+        """Nor what rules have counted since."""
         return None
 
     def _hidden_tables(self, family: Family) -> frozenset[str]:
