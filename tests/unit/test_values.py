@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -157,3 +157,28 @@ def test_a_class_of_one_field_and_one_of_none() -> None:
     empty: Any = ours(frozen=True, slots=True)(Empty)
     assert one(1) == one(1) != one(2) and len({one(1), one(1)}) == 1
     assert empty() == empty() and len({empty(), empty()}) == 1
+
+
+@made_by
+def test_what_belongs_to_the_class_is_no_field(dataclass: Decorator) -> None:
+    """A ClassVar is an attribute of the class, and neither an argument nor compared."""
+
+    class Named:
+        kind: ClassVar[str] = "tcp"
+        number: int
+
+    made: Any = dataclass(frozen=True, slots=True)(Named)
+    assert made.kind == made(1).kind == "tcp" and made(1) == made(1)
+    assert [each.name for each in dataclasses.fields(made)] == ["number"]
+
+
+@made_by
+def test_a_class_derived_from_one(dataclass: Decorator) -> None:
+    """Its own __init__ may call that of the dataclass, also for the first object of all, and stays its own."""
+    point: Any = _point(dataclass)
+
+    class Double(point):  # type: ignore[misc]
+        def __init__(self, x: int) -> None:
+            super().__init__(2 * x)
+
+    assert (Double(2).x, Double(3).x, point(4).x) == (4, 6, 4)
