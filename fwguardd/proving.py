@@ -7,17 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.prover import ProtectedPeers, Prover
-from fwguardd.kernel.bed import Beds, LoadedBed
-from fwguardd.kernel.host_network import read_host
 from fwguardd.kernel.kept_bed import KeptBed
 from fwguardd.kernel.namespaces import NamespacePool
-from fwguardd.kernel.ssh_sessions import may_have_sessions, ports_and_sessions
-from fwguardd.packets.lockout import listed_sessions
+from fwguardd.kernel.tcp_in_use import may_have_sessions
 from fwguardd.settings import OnUndecided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from fwguardd.kernel.bed import LoadedBed
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.progress import Progress
@@ -32,16 +30,23 @@ class MarkingBeds:
     """Beds of the worker thread: each load and each part of the packets sets a mark first."""
 
     def __init__(self, backend: str, progress: Progress) -> None:
+        self._backend, self._progress = backend, progress
         self._pool = NamespacePool(spares=0)
-        self._beds = KeptBed(Beds(backend, self._pool))
-        self._progress = progress
+        self._beds: KeptBed | None = None
 
     @contextlib.contextmanager
     def prove(self, rulesets: Mapping[Family, Ruleset], host: Host) -> Iterator[_MarkingBed]:
         """A bed with these rulesets. Raises NamespaceError."""
         self._progress.mark("loading rules to send packets through them")
-        with self._beds.prove(rulesets, host) as bed:
+        with self._kept().prove(rulesets, host) as bed:
             yield _MarkingBed(bed, self._progress)
+
+    def _kept(self) -> KeptBed:
+        """Made when the first packets are to be sent."""
+        from fwguardd.kernel.bed import Beds  # noqa: PLC0415 - most hosts send none.
+
+        self._beds = self._beds or KeptBed(Beds(self._backend, self._pool))
+        return self._beds
 
     def refill(self) -> None:
         """End the namespaces that are no longer used; one is kept."""
@@ -49,7 +54,8 @@ class MarkingBeds:
 
     def close(self) -> None:
         """End the namespaces."""
-        self._beds.close()
+        if self._beds is not None:
+            self._beds.close()
         self._pool.close()
 
 
@@ -70,7 +76,14 @@ class _MarkingBed:
 def prover_of(beds: MarkingBeds, settings: Settings, shown: Callable[[], Mapping[Family, Ruleset]]) -> Prover:
     """What sends packets through accepted files, as the settings want it."""
     may_watch = partial(_may_watch, settings)
-    return Prover(beds, read_host, settings.undecided is OnUndecided.FAIL, watched_of(settings), shown, may_watch)
+    return Prover(beds, _read_host, settings.undecided is OnUndecided.FAIL, watched_of(settings), shown, may_watch)
+
+
+def _read_host() -> Host:
+    """The network of this host. Raises OSError."""
+    from fwguardd.kernel.host_network import read_host  # noqa: PLC0415 - as above.
+
+    return read_host()
 
 
 def _may_watch(settings: Settings) -> bool:
@@ -87,5 +100,8 @@ def watched_of(settings: Settings) -> Callable[[Host], ProtectedPeers] | None:
 
 def _watched(settings: Settings, host: Host) -> ProtectedPeers:
     """Who must not be locked out of this host."""
+    from fwguardd.kernel.ssh_sessions import ports_and_sessions  # noqa: PLC0415 - as above.
+    from fwguardd.packets.lockout import listed_sessions  # noqa: PLC0415
+
     ports, sessions = ports_and_sessions(ports=frozenset(settings.lockout_ports))
     return ProtectedPeers(sessions, listed_sessions(settings.lockout_peers, ports, host))

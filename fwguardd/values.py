@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 __all__ = ("dataclass",)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from dataclasses import dataclass
 
     Field = dataclasses.Field[Any]
@@ -69,18 +69,26 @@ _PARAMETERS = vars(_Sample)["__dataclass_params__"]
 
 
 def _methods(names: tuple[str, ...], values: Mapping[str, object], *, frozen: bool) -> Mapping[str, object]:
-    special = {name: value for name, value in values.items() if isinstance(value, dataclasses.Field)}
-    getter = _values_of(tuple(name for name in names if name not in special or special[name].compare))
+    written = [(name, value) for name, value in values.items() if isinstance(value, dataclasses.Field)]
+    getter = _values_of(_marked("compare", names, written))
     methods: dict[str, object] = {
         "__init__": _init_at_first,
         "__eq__": _equality(getter),
         "__hash__": None,
-        "__repr__": _representation(tuple(name for name in names if name not in special or special[name].repr)),
-        "__match_args__": tuple(name for name in names if name not in special or special[name].init),
+        "__repr__": _representation(_marked("repr", names, written)),
+        "__match_args__": _marked("init", names, written),
     }
     if frozen:
         methods |= {"__setattr__": _refuse, "__delattr__": _refuse, "__hash__": lambda self: hash(getter(self))}
     return methods
+
+
+def _marked(mark: str, names: tuple[str, ...], written: Sequence[tuple[str, Field]]) -> tuple[str, ...]:
+    """The names of the fields that have a mark: all but those that are written with `dataclasses.field` without it."""
+    unmarked = [name for name, field in written if not getattr(field, mark)]
+    if not unmarked:
+        return names
+    return tuple(name for name in names if name not in unmarked)
 
 
 def _values_of(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:

@@ -58,7 +58,6 @@ from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
-from fwguardd.kernel.live_connections import track_live_connections
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
@@ -282,7 +281,7 @@ class Worker:
             rules_end=self._rules_end.append,
             kernel_changed=self._signals.kernel_changed,
             drift_interval=orders.settings.drift_interval,
-            track_connections=track_live_connections,
+            track_connections=_track_live_connections,
             before_load=BeforeLoad(orders.settings.runtime_dir),
         )
 
@@ -367,3 +366,9 @@ class Worker:
             message = f"{what} failed because of a bug in fwguardd: {type(error).__name__}: {error}; fwguardd continues"
             self._emit(events.FAULT, message, traceback=traceback.format_exc()[-LONGEST_TRACEBACK:])
             return None
+
+
+def _track_live_connections() -> int:
+    from fwguardd.kernel.live_connections import track_live_connections  # noqa: PLC0415 - only a load needs it.
+
+    return track_live_connections()

@@ -7,12 +7,12 @@ sent through it, and those of the lockout guard. A failed test or a lost ssh ses
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.context import loaded_before
 from fwguardd.enforce.look import look_at, look_of
-from fwguardd.enforce.prover import ProofRequest, ProtectedPeers, Prover, needed_for
+from fwguardd.enforce.prover import Proof, ProofRequest, ProtectedPeers, Prover, needed_for
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.kernel.ssh_sessions import ssh_sessions
 from fwguardd.packets.assumed_host import interfaces_of, reached_by, with_assumptions
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from fwguardd.packets.lockout import Denied, Guarded
     from fwguardd.packets.model import Journey, Undecided
     from fwguardd.packets.policy_cases import Cases
-    from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.ssh_sessions import SshSession
@@ -50,28 +49,11 @@ NO_PACKETS = "no-packets"
 """The code of the finding that no packets could be sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What packets have shown. ``guarded`` says whether the lockout guard has sent its packets, or needed none;
-    ``tried`` is the number of connections that it tried."""
+def prove(context: Context, prover: Prover, state: State, accepted: Valid, request: ProofRequest) -> Proof:
+    """Send the packets of tests and guard through accepted files as they will be in force. Raises KernelError.
 
-    findings: Findings = NO_FINDINGS
-    results: tuple[PolicyResult, ...] = ()
-    guarded: bool = False
-    tried: int = 0
-
-    def and_findings(self, findings: Findings) -> Proof:
-        """The same with these findings too."""
-        return replace(self, findings=Findings((*self.findings, *findings)))
-
-
-def prove(context: Context, state: State, accepted: Valid, request: ProofRequest) -> Proof:
-    """Send the packets of tests and guard through accepted files as they will be in force. Raises KernelError."""
-    prover = context.prover
-    if prover is None:
-        return Proof()
-    if not (accepted.tests or accepted.invariants or request.session or prover.may_watch()):
-        return Proof(guarded=prover.watched is not None)
+    `fwguardd.enforce.proof_needed` is asked first.
+    """
     fails = prover.undecided_fails
     found = not_checked(accepted.invariants, NO_NETWORK, undecided_fails=fails)
     try:
@@ -112,11 +94,9 @@ def guard_alone(prover: Prover, loaded: Rulesets, live: Rulesets, request: Proof
     return work.proof(loaded, live)
 
 
-def closed_by_reading(state: State, accepted: Valid, proof: Proof) -> tuple[Finding, ...]:
+def closed_by_reading(state: State, accepted: Valid) -> tuple[Finding, ...]:
     """Warnings about live ssh sessions whose peers could not open a new one under the accepted files, by reading the
-    rules, where no packets have shown it."""
-    if proof.guarded:
-        return ()
+    rules."""
     return closed_sessions(loaded_before(state.in_force), accepted.rehearsed.rulesets, ssh_sessions())
 
 

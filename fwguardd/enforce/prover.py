@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from fwguardd.ruleset.model import NO_FINDINGS, Findings
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from fwguardd.packets.bed import Bed
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Packet
+    from fwguardd.packets.policy_results import PolicyResult
     from fwguardd.ruleset.model import Family, Ruleset
     from fwguardd.ruleset.ssh_sessions import SshSession
 
@@ -62,6 +65,21 @@ class ProofRequest:
 
 NOT_FORCED = ProofRequest()
 """Nobody asks: a file was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What packets have shown. ``guarded`` says whether the lockout guard has sent its packets, or needed none;
+    ``tried`` is the number of connections that it tried."""
+
+    findings: Findings = NO_FINDINGS
+    results: tuple[PolicyResult, ...] = ()
+    guarded: bool = False
+    tried: int = 0
+
+    def and_findings(self, findings: Findings) -> Proof:
+        """The same with these findings too."""
+        return replace(self, findings=Findings((*self.findings, *findings)))
 
 
 def needed_for(packets: Sequence[Packet], rulesets: Rulesets) -> Rulesets:

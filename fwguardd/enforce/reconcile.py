@@ -30,7 +30,6 @@ from fwguardd.enforce.context import (
 )
 from fwguardd.enforce.copies import without_copies
 from fwguardd.enforce.guard import Guard
-from fwguardd.enforce.impact import report_impact
 from fwguardd.enforce.others import (
     MOST_LISTED,
     how_to_take_over,
@@ -39,7 +38,7 @@ from fwguardd.enforce.others import (
     take_over_reason,
     unknown_before_first_load,
 )
-from fwguardd.enforce.proof import closed_by_reading, prove
+from fwguardd.enforce.proof_needed import closed_by_reading, prove, report_impact
 from fwguardd.enforce.prover import NOT_FORCED, ProofRequest
 from fwguardd.enforce.record import store_errors_reported
 from fwguardd.enforce.repair import enforce

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from fwguardd.enforce.refused_rules import RefusedRules
 from fwguardd.enforce.rule_files import tests_files, without_tests
 from fwguardd.enforce.run_beside import RunBeside
-from fwguardd.kernel.accounts import ACCOUNTS
 from fwguardd.kernel.rehearsal import RehearsalRefused
-from fwguardd.packets.tests_file import NO_TESTS, PolicyTests, read_policy_tests
+from fwguardd.packets.tests_of_files import NO_TESTS, PolicyTests
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, LintMemory, lint, unsilenced
@@ -159,8 +158,18 @@ class Validator:
     def _read_tests(self, files: tuple[RuleFile, ...]) -> PolicyTests:
         """The policy tests of these files, read again only when their bytes have changed."""
         if self._tests[0] != files:
-            self._tests = files, read_policy_tests(files, ACCOUNTS)
+            self._tests = files, _policy_tests(files)
         return self._tests[1]
+
+
+def _policy_tests(files: tuple[RuleFile, ...]) -> PolicyTests:
+    """The policy tests of these files. What reads them is imported for the first: most hosts have none."""
+    if not files:
+        return NO_TESTS
+    from fwguardd.kernel.accounts import ACCOUNTS  # noqa: PLC0415
+    from fwguardd.packets.tests_file import read_policy_tests  # noqa: PLC0415
+
+    return read_policy_tests(files, ACCOUNTS)
 
 
 def compose_files(
@@ -175,7 +184,7 @@ def compose_files(
     ``sets`` the names of the set files. ``look_for_errors`` finds what iptables would surely refuse."""
     files = tuple(files)
     readings = [_read_file(file) for file in without_tests(files)]
-    tests = read_policy_tests(tests_files(files), ACCOUNTS)
+    tests = _policy_tests(tests_files(files))
     composition = _with_warnings(_compose(readings, findings, {*sets, *context.lists}), readings, context)
     composition = composition.and_findings(tests.findings)
     if look_for_errors:

@@ -29,7 +29,6 @@ SSH_UNITS = ("ssh.service", "sshd.service", "dropbear.service")
 """The units of ssh servers."""
 
 _LONGEST_NAME = 64
-_IN_USE = re.compile(r"^TCP6?: inuse ([0-9]+)", re.MULTILINE)
 _PORT = re.compile(r"^[ \t]*Port[ \t=]+([0-9]{1,5})[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -45,13 +44,6 @@ def ports_and_sessions(
     sockets = tcp_sockets(root)
     ports = ports or ssh_ports(root, sockets)
     return ports, tuple(sessions_in(sockets, ports))
-
-
-def may_have_sessions(root: Path = SLASH) -> bool:
-    """Whether any TCP socket is in use, by /proc/net/sockstat (proc(5)), which is read in no time. True where that
-    cannot be read."""
-    counts = _IN_USE.findall(_text(root / "proc/net/sockstat") + _text(root / "proc/net/sockstat6"))
-    return not counts or any(map(int, counts))
 
 
 def ssh_ports(root: Path = SLASH, sockets: Iterable[TcpSocket] = ()) -> frozenset[int]:

@@ -20,8 +20,9 @@ from fwguardd.packets.case_values import MOST_PACKETS, PORT_PROTOCOLS
 from fwguardd.packets.invariants import is_invariant, read_invariant
 from fwguardd.packets.keys import ONE_VALUE, Mistake, is_empty, mapping, read_values, readers_of
 from fwguardd.packets.policy_tests import BAD_TEST, FAMILY_NAMES, PolicyTest, family_of
+from fwguardd.packets.tests_of_files import PolicyTests
 from fwguardd.packets.yaml_tree import ListNode, Node, NotYamlError, read_tree
-from fwguardd.ruleset.model import FAMILIES, MOST_FINDINGS, NO_FINDINGS, Family, Finding, Findings, Origin
+from fwguardd.ruleset.model import FAMILIES, MOST_FINDINGS, Family, Finding, Findings, Origin
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -33,21 +34,9 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import RuleFile
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyTests:
-    """The tests of all files, in order, and the findings about the files. With an error there may be tests missing."""
-
-    tests: tuple[PolicyTest, ...]
-    findings: Findings
-    invariants: tuple[Invariant, ...] = ()
-
-
 _MOST_VALUES = 5 * MOST_PACKETS
 """Values of all tests of a file. Tests that may be sent have fewer; a small file can name more than there is memory
 for, such as all ports in each of a thousand tests."""
-
-NO_TESTS = PolicyTests((), NO_FINDINGS)
-
 
 _Values = dict[str, tuple[Any, ...]]
 _BOTH = frozenset(FAMILIES)

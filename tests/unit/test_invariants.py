@@ -20,7 +20,7 @@ from fwguardd.packets.invariants import KEYS, InvariantKind
 from fwguardd.packets.keys import Accounts
 from fwguardd.packets.model import Journey, Verdict
 from fwguardd.packets.policy_results import PolicyOutcome
-from fwguardd.packets.tests_file import PolicyTests, read_policy_tests
+from fwguardd.packets.tests_file import read_policy_tests
 from fwguardd.ruleset.model import FAMILIES, Family, RuleFile, Ruleset
 from tests.proofs import CLOSED, HOST, ruleset
 from tests.unit.simulated_bed import SimulatedBed, simulated
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Packet, Undecided
+    from fwguardd.packets.tests_of_files import PolicyTests
 
 ISSUE = """\
 tests:

@@ -19,13 +19,14 @@ from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.packets.keys import Accounts
 from fwguardd.packets.model import ConnectionState, Packet, Verdict
 from fwguardd.packets.policy_cases import Cases, cases_of
-from fwguardd.packets.tests_file import KEYS, PolicyTests, read_policy_tests
+from fwguardd.packets.tests_file import KEYS, read_policy_tests
 from fwguardd.ruleset.model import MOST_FINDINGS, Family, RuleFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fwguardd.packets.surroundings import Interfaces
+    from fwguardd.packets.tests_of_files import PolicyTests
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "packaging" / "policy.tests.schema.json").read_text())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.kernel.ssh_sessions import may_have_sessions, sessions_in, ssh_ports
+from fwguardd.kernel.ssh_sessions import sessions_in, ssh_ports
+from fwguardd.kernel.tcp_in_use import may_have_sessions
 from fwguardd.kernel.tcp_sockets import sockets_in
 from fwguardd.ruleset.model import Family
 from fwguardd.ruleset.save_format import read_saved
