@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SO_ATTACH_FILTER: Final = 26
 """asm-generic/socket.h; Python 3.11 does not define it."""
@@ -81,6 +81,11 @@ def read_attributes(data: bytes, offset: int = 0) -> dict[int, bytes] | None:
     if attributes is None:
         return None
     return dict(attributes)
+
+
+def text_of(attributes: Mapping[int, bytes], kind: int) -> str:
+    """The value of a text attribute; "" without it."""
+    return attributes.get(kind, b"").partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def list_attributes(data: bytes, offset: int = 0) -> list[tuple[int, bytes]] | None:

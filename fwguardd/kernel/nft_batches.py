@@ -26,17 +26,15 @@ from fwguardd.kernel.netlink import (
     messages,
 )
 from fwguardd.kernel.nft_tables import NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES
-from fwguardd.kernel.rule_bytes import (
+from fwguardd.kernel.rule_bytes import RuleBytes, rule_in, without_none
+from fwguardd.kernel.rule_dumps import (
     NFT_MSG_DELRULE,
     NFT_MSG_NEWRULE,
     NFTA_RULE_EXPRESSIONS,
     NFTA_RULE_HANDLE,
     NFTA_RULE_POSITION,
     PROTOCOLS,
-    RuleBytes,
     place_of,
-    rule_in,
-    without_none,
 )
 from fwguardd.ruleset.model import Rule
 from fwguardd.values import dataclass
@@ -48,11 +46,15 @@ if TYPE_CHECKING:
     from fwguardd.kernel.rule_notices import Place
     from fwguardd.ruleset.chain_edits import ChainEdit
 
+MOST_CHANGES: Final = 128
+"""Rules that come or go in an edit. The answers to it, 400 bytes each, have to fit into the buffer of a socket."""
+
 _NLM_F_ECHO: Final = 8
 _NLM_F_CREATE, _NLM_F_APPEND = 0x400, 0x800
 """linux/netlink.h."""
 _NLA_F_NESTED: Final = 0x8000
 _ABOUT_RULES: Final = (NFT_MSG_NEWRULE, NFT_MSG_DELRULE)
+_BUFFER: Final = 1 << 16
 _NFNL_BATCH_GENID: Final = 1
 """linux/netfilter/nfnetlink.h, enum nfnl_batch_attributes."""
 
@@ -139,6 +141,17 @@ def _echoed(number: int, message: tuple[int, int, bytes]) -> bytes:
 
 def _message(number: int, kind: int, flags: int, content: bytes) -> bytes:
     return HEADER.pack(HEADER.size + len(content), kind, NLM_F_REQUEST | flags, number, 0) + content
+
+
+def answers_to(requester: socket.socket, transaction: bytes) -> list[bytes]:
+    """What the kernel answers on a socket that never waits: it has sent all before sendto() returns. Raises OSError."""
+    answers: list[bytes] = []
+    requester.sendto(transaction, (0, 0))
+    while True:
+        try:
+            answers.append(requester.recv(_BUFFER))
+        except BlockingIOError:
+            return answers
 
 
 class BatchOutcome(Enum):

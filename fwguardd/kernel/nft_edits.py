@@ -13,10 +13,18 @@ from __future__ import annotations
 
 import threading
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fwguardd.kernel.netlink import NETLINK_NETFILTER, open_socket
-from fwguardd.kernel.nft_batches import BatchOutcome, ChainChange, handles_after, outcome_of, transaction
+from fwguardd.kernel.nft_batches import (
+    MOST_CHANGES,
+    BatchOutcome,
+    ChainChange,
+    answers_to,
+    handles_after,
+    outcome_of,
+    transaction,
+)
 from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_notices import Place
 from fwguardd.ruleset.chain_edits import NoEditError, chain_edits
@@ -34,11 +42,6 @@ if TYPE_CHECKING:
 
 MANY = 200
 """From so many rules on, in the families that change, an edit over netlink takes less time than iptables."""
-
-MOST_CHANGES = 128
-"""Rules that come or go in an edit. The answers to it, 400 bytes each, have to fit into the buffer of a socket."""
-
-_BUFFER: Final = 1 << 16
 
 
 class ChangedMeanwhileError(Exception):
@@ -121,16 +124,10 @@ def _check_that_changes_are_few(plans: Iterable[Plan]) -> None:
 
 
 def _answers_to(transaction: bytes) -> list[bytes]:
-    """What the kernel answers, all of which it has sent before sendto() returns. Raises OSError."""
-    answers: list[bytes] = []
+    """What the kernel answers, on a socket of its own. Raises OSError."""
     requester = open_socket(NETLINK_NETFILTER)
     try:
-        requester.sendto(transaction, (0, 0))
-        while True:
-            try:
-                answers.append(requester.recv(_BUFFER))
-            except BlockingIOError:
-                return answers
+        return answers_to(requester, transaction)
     finally:
         _close(requester)
 

@@ -8,41 +8,27 @@ Expressions that name something outside of the rule, or keep a state, are left t
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
-from fwguardd.kernel.netlink import (
-    FAMILY_HEADER,
-    HEADER,
-    NETLINK_NETFILTER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    attribute,
-    error_number,
-    interrupted,
-    list_attributes,
-    messages,
-    open_socket,
-    read_attributes,
+from fwguardd.kernel.netlink import FAMILY_HEADER, attribute, list_attributes, read_attributes, text_of
+from fwguardd.kernel.rule_dumps import (
+    NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_HANDLE,
+    NFTA_RULE_POSITION,
+    NFTA_RULE_TABLE,
+    listed_rules,
+    open_rule_socket,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable
 
-NFT_MSG_NEWRULE: Final = 0x0A06
-NFT_MSG_GETRULE: Final = 0x0A07
-NFT_MSG_DELRULE: Final = 0x0A08
-NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_POSITION = 1, 2, 3, 4, 6
-"""linux/netfilter/nf_tables.h, enum nft_rule_attributes."""
 _NFTA_LIST_ELEM: Final = 1
 _NFTA_EXPR_NAME, _NFTA_EXPR_DATA = 1, 2
 _EXTENSION_NAME: Final = 1
 """NFTA_MATCH_NAME and NFTA_TARGET_NAME."""
 _NFTA_COUNTER_BYTES, _NFTA_COUNTER_PACKETS = 1, 2
-PROTOCOLS: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-"""The families of nf_tables have the numbers of the address families (NFPROTO_IPV4, NFPROTO_IPV6)."""
 
 _ATTRIBUTES: Final = {NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_POSITION}
 _SAY_ALL: Final = frozenset(
@@ -51,10 +37,6 @@ _SAY_ALL: Final = frozenset(
 )
 """Expressions, and matches and targets of x_tables, that say all about themselves and keep no state. Those for one
 protocol need more than their bytes (NFTA_RULE_COMPAT), which the kernel does not show."""
-
-_BUFFER: Final = 1 << 16
-_SECONDS: Final = 1.0
-"""The timeout for one answer; the kernel answers at once."""
 
 Value = TypeVar("Value")
 
@@ -87,26 +69,8 @@ class RuleBytes(NamedTuple):
 def rules_of(number: int) -> list[RuleBytes] | None:
     """The rules of a family (4, 6) in the network namespace of the calling thread, in order; None where they could not
     be read whole. Raises OSError."""
-    body = FAMILY_HEADER.pack(PROTOCOLS[number], 0, 0)
-    header = HEADER.pack(HEADER.size + len(body), NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
-    with open_socket(NETLINK_NETFILTER) as requester:
-        requester.settimeout(_SECONDS)
-        requester.sendto(header + body, (0, 0))
-        return without_none(map(rule_in, _bodies_of_dump(requester)))
-
-
-def _bodies_of_dump(requester: socket.socket) -> Iterator[bytes]:
-    """The messages of a dump; an empty one where a change interrupted it. Raises OSError."""
-    while True:
-        data = requester.recv(_BUFFER)
-        if interrupted(data):
-            yield b""
-        for kind, body in messages(data):
-            if kind == NLMSG_DONE:
-                return
-            if kind == NLMSG_ERROR:
-                raise OSError(error_number(body), "cannot list the rules of nf_tables")
-            yield body
+    with open_rule_socket() as requester:
+        return without_none(map(rule_in, listed_rules(requester, number)))
 
 
 def without_none(values: Iterable[Value | None]) -> list[Value] | None:
@@ -119,11 +83,6 @@ def without_none(values: Iterable[Value | None]) -> list[Value] | None:
     return found
 
 
-def place_of(table: str, chain: str) -> bytes:
-    """The attributes that name a chain."""
-    return attribute(NFTA_RULE_TABLE, table.encode() + b"\0") + attribute(NFTA_RULE_CHAIN, chain.encode() + b"\0")
-
-
 def rule_in(body: bytes) -> RuleBytes | None:
     """The rule in a message; None where it cannot be parsed."""
     attributes = read_attributes(body, FAMILY_HEADER.size) or {}
@@ -132,13 +91,9 @@ def rule_in(body: bytes) -> RuleBytes | None:
     expressions = b""
     if attributes.keys() <= _ATTRIBUTES:
         expressions = _uncounted(attributes.get(NFTA_RULE_EXPRESSIONS, b""))
-    table, chain = _text(attributes, NFTA_RULE_TABLE), _text(attributes, NFTA_RULE_CHAIN)
+    table, chain = text_of(attributes, NFTA_RULE_TABLE), text_of(attributes, NFTA_RULE_CHAIN)
     handle, position = attributes[NFTA_RULE_HANDLE], attributes.get(NFTA_RULE_POSITION, b"")
     return RuleBytes(table, chain, int.from_bytes(handle, "big"), expressions, int.from_bytes(position, "big"))
-
-
-def _text(attributes: Mapping[int, bytes], kind: int) -> str:
-    return attributes.get(kind, b"").partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def _uncounted(expressions: bytes) -> bytes:
@@ -151,9 +106,9 @@ def _uncounted(expressions: bytes) -> bytes:
 
 def _uncounted_element(element: bytes) -> bytes:
     attributes = read_attributes(element) or {}
-    name, data = _text(attributes, _NFTA_EXPR_NAME), attributes.get(_NFTA_EXPR_DATA, b"")
+    name, data = text_of(attributes, _NFTA_EXPR_NAME), attributes.get(_NFTA_EXPR_DATA, b"")
     if name == "counter":
         return _NOTHING_COUNTED
     if name in ("match", "target"):
-        name = f"{name} {_text(read_attributes(data) or {}, _EXTENSION_NAME)}"
+        name = f"{name} {text_of(read_attributes(data) or {}, _EXTENSION_NAME)}"
     return element * (name in _SAY_ALL)

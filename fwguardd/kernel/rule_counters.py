@@ -20,7 +20,7 @@ from fwguardd.kernel.netlink import (
     read_attributes,
 )
 from fwguardd.kernel.nft_tables import NFNL_SUBSYS_NFTABLES
-from fwguardd.kernel.rule_bytes import NFT_MSG_GETRULE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, PROTOCOLS, place_of
+from fwguardd.kernel.rule_dumps import NFT_MSG_GETRULE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, PROTOCOLS, place_of
 from fwguardd.ruleset.model import Counters
 
 if TYPE_CHECKING:

@@ -7,43 +7,17 @@ the order in which iptables-save prints them. `patched` is pure.
 
 from __future__ import annotations
 
-import errno
 from array import array
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.kernel.netlink import (
-    FAMILY_HEADER,
-    HEADER,
-    NETLINK_NETFILTER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    attribute,
-    error_number,
-    messages,
-    open_socket,
-    read_attributes,
-)
 from fwguardd.kernel.nft_tables import list_chains
-from fwguardd.kernel.rule_notices import (
-    NFPROTOS,
-    NFT_MSG_NEWRULE,
-    NFTA_RULE_CHAIN,
-    NFTA_RULE_HANDLE,
-    NFTA_RULE_TABLE,
-    Place,
-    PolicySet,
-    RuleGone,
-    TableChanged,
-    text_of,
-)
+from fwguardd.kernel.rule_dumps import handles_in, listed_rules, open_rule_socket, place_of
+from fwguardd.kernel.rule_notices import Place, PolicySet, RuleGone, TableChanged
 from fwguardd.ruleset.model import BUILTIN_CHAINS, POLICIES, Ruleset, Table
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 
     from fwguardd.kernel.rule_notices import Change
@@ -52,11 +26,6 @@ if TYPE_CHECKING:
 
     Handles = MutableMapping[Place, array[int]]
 
-_NFT_MSG_GETRULE: Final = 0x0A07
-_NUMBERS: Final = {family: number for number, family in NFPROTOS.items()}
-_LARGEST: Final = 1 << 16
-_SECONDS: Final = 1.0
-"""The timeout for one answer; the kernel answers at once."""
 _MOST_CHAINS: Final = 8
 """Chains that are asked for one by one; of more, the rules of the whole family are."""
 _NO_TABLE: Final = Table("", {})
@@ -167,61 +136,17 @@ def _may_be_shown(saved: Saved, place: Place) -> bool:
 def _read(family: Family, places: Collection[Place]) -> dict[Place, array[int]]:
     """The handles of the rules of these chains, or of all, and perhaps of others. Raises OSError."""
     found = {place: array("Q") for place in places}
-    asked = list(map(_named, places))
+    asked = [place_of(place.table, place.chain) for place in places]
     if not 0 < len(asked) <= _MOST_CHAINS:
         asked = [b""]
-    with open_socket(NETLINK_NETFILTER) as requester:
-        requester.settimeout(_SECONDS)
-        for name in asked:
-            _dump(requester, family, name, found)
+    with open_rule_socket() as requester:
+        for names in asked:
+            # Interruptions, which are empty messages, are not looked at.
+            listed = handles_in(filter(None, listed_rules(requester, family.number, names)))
+            for (table, chain), handles in listed.items():
+                found[Place(family, _name(table), _name(chain))] = handles
     return found
 
 
-def _named(place: Place) -> bytes:
-    """What asks for the rules of one chain."""
-    return _text(NFTA_RULE_TABLE, place.table) + _text(NFTA_RULE_CHAIN, place.chain)
-
-
-def _text(kind: int, name: str) -> bytes:
-    return attribute(kind, name.encode("utf-8", "surrogateescape") + b"\0")
-
-
-def _dump(requester: socket.socket, family: Family, asked: bytes, found: dict[Place, array[int]]) -> None:
-    """Read the handles of all rules of a family, or of the chain that is asked for. Raises OSError."""
-    body = FAMILY_HEADER.pack(_NUMBERS[family], 0, 0) + asked
-    header = HEADER.pack(HEADER.size + len(body), _NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
-    requester.sendto(header + body, (0, 0))
-    while _read_part(requester.recv(_LARGEST), family, found):
-        continue
-
-
-def _read_part(data: bytes, family: Family, found: dict[Place, array[int]]) -> bool:
-    """Read a part of a dump; whether more follows. Raises OSError.
-
-    Nearly every rule begins as the one before it, with the same table and chain: only its handle is read then.
-    """
-    start, numbers = b"no rule yet", array("Q")
-    for kind, body in messages(data):
-        if kind == NFT_MSG_NEWRULE:
-            if not body.startswith(start):
-                place = _place(body, family)
-                start, numbers = _head(body, place), found.setdefault(place, array("Q"))
-            numbers.append(int.from_bytes(body[len(start) : len(start) + 8], "big"))
-        elif kind == NLMSG_DONE:
-            return False
-        elif kind == NLMSG_ERROR:
-            raise OSError(error_number(body), "cannot list the rules of nf_tables")
-    return True
-
-
-def _head(body: bytes, place: Place) -> bytes:
-    """What precedes the handle of a rule: family, table, chain. Raises OSError where that is in another order."""
-    head = body[: FAMILY_HEADER.size] + _named(place) + attribute(NFTA_RULE_HANDLE, bytes(8))[:4]
-    if not body.startswith(head):
-        raise OSError(errno.EBADMSG, "nf_tables lists the parts of a rule in an unknown order")
-    return head
-
-
-def _place(body: bytes, family: Family) -> Place:
-    attributes = read_attributes(body, FAMILY_HEADER.size) or {}
-    return Place(family, text_of(attributes, NFTA_RULE_TABLE), text_of(attributes, NFTA_RULE_CHAIN))
+def _name(name: bytes) -> str:
+    return name.removesuffix(b"\0").decode("utf-8", "surrogateescape")

@@ -28,21 +28,19 @@ from fwguardd.kernel.netlink import (
     open_socket,
     read_attributes,
     receive,
+    text_of,
 )
+from fwguardd.kernel.nft_tables import NFT_MSG_DELCHAIN, NFT_MSG_NEWCHAIN, NFTA_CHAIN_NAME
+from fwguardd.kernel.rule_dumps import NFT_MSG_DELRULE, NFT_MSG_NEWRULE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Family
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-NFT_MSG_NEWRULE: Final = 0x0A06
-NFT_MSG_DELRULE: Final = 0x0A08
-NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE = 1, 2, 3
 NFPROTOS: Final = {2: Family.IPV4, 10: Family.IPV6}
 """linux/netfilter.h."""
-_NFT_MSG_NEWCHAIN: Final = 0x0A03
-_NFT_MSG_DELCHAIN: Final = 0x0A05
-_NFTA_CHAIN_NAME, _NFTA_CHAIN_POLICY = 3, 5
+_NFTA_CHAIN_POLICY: Final = 5
 _NFTA_TABLE: Final = 1
 """linux/netfilter/nf_tables.h. The name of its table is attribute 1 of every kind of object."""
 _POLICIES: Final = {bytes(4): "DROP", b"\0\0\0\1": "ACCEPT"}
@@ -143,7 +141,7 @@ def _rule_gone(family: Family, attributes: Mapping[int, bytes]) -> Change:
 
 
 def _chain_gone(family: Family, attributes: Mapping[int, bytes]) -> Change:
-    return ChainChanged(_place(family, attributes, _NFTA_CHAIN_NAME))
+    return ChainChanged(_place(family, attributes, NFTA_CHAIN_NAME))
 
 
 def _chain_set(family: Family, attributes: Mapping[int, bytes]) -> Change:
@@ -151,14 +149,14 @@ def _chain_set(family: Family, attributes: Mapping[int, bytes]) -> Change:
     policy = _POLICIES.get(attributes.get(_NFTA_CHAIN_POLICY, b""))
     if policy is None:
         return _chain_gone(family, attributes)
-    return PolicySet(_place(family, attributes, _NFTA_CHAIN_NAME), policy)
+    return PolicySet(_place(family, attributes, NFTA_CHAIN_NAME), policy)
 
 
 _READERS: Final[Mapping[int, Callable[[Family, Mapping[int, bytes]], Change]]] = {
     NFT_MSG_NEWRULE: _rule_came,
     NFT_MSG_DELRULE: _rule_gone,
-    _NFT_MSG_NEWCHAIN: _chain_set,
-    _NFT_MSG_DELCHAIN: _chain_gone,
+    NFT_MSG_NEWCHAIN: _chain_set,
+    NFT_MSG_DELCHAIN: _chain_gone,
 }
 
 
@@ -168,11 +166,6 @@ def _place(family: Family, attributes: Mapping[int, bytes], name: int) -> Place:
 
 def _number(attributes: Mapping[int, bytes], kind: int) -> int:
     return int.from_bytes(attributes.get(kind, b""), "big")
-
-
-def text_of(attributes: Mapping[int, bytes], kind: int) -> str:
-    """The value of a text attribute; "" without it."""
-    return attributes.get(kind, b"").partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 class RuleNotices:

@@ -11,7 +11,7 @@ import pytest
 from fwguardd.kernel.generations import NFT_MSG_NEWGEN
 from fwguardd.kernel.netlink import FAMILY_HEADER, HEADER, NLMSG_ERROR, attribute, messages
 from fwguardd.kernel.nft_batches import BatchOutcome, ChainChange, handles_after, outcome_of, transaction
-from fwguardd.kernel.rule_bytes import (
+from fwguardd.kernel.rule_dumps import (
     NFT_MSG_DELRULE,
     NFT_MSG_NEWRULE,
     NFTA_RULE_EXPRESSIONS,
