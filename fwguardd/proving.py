@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fwguardd.kernel.bed import LoadedBed
+    from fwguardd.kernel.rehearsed_rules import RehearsedRules
     from fwguardd.packets.host import Host
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.progress import Progress
@@ -29,8 +30,9 @@ PACKETS_PER_MARK = 500
 class MarkingBeds:
     """Beds of the worker thread: each load and each part of the packets sets a mark first."""
 
-    def __init__(self, backend: str, progress: Progress) -> None:
-        self._backend, self._progress = backend, progress
+    def __init__(self, backend: str, progress: Progress, rehearsed: RehearsedRules) -> None:
+        """``rehearsed`` has what new rules are made of."""
+        self._backend, self._progress, self._rehearsed = backend, progress, rehearsed
         self._pool = NamespacePool(spares=0)
         self._beds: KeptBed | None = None
 
@@ -45,7 +47,7 @@ class MarkingBeds:
         """Made when the first packets are to be sent."""
         from fwguardd.kernel.bed import Beds  # noqa: PLC0415 - most hosts send none.
 
-        self._beds = self._beds or KeptBed(Beds(self._backend, self._pool))
+        self._beds = self._beds or KeptBed(Beds(self._backend, self._pool, rehearsed=self._rehearsed))
         return self._beds
 
     def refill(self) -> None:

@@ -112,7 +112,7 @@ class Worker:
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
-        self._beds = MarkingBeds(host.tool.backend.value, progress)
+        self._beds = MarkingBeds(host.tool.backend.value, progress, self._rehearsals.rehearsed)
         self._lines = KnownLines(self._rehearse, host.tool.backend.value)
         self._validator = Validator(self._lines.rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)

@@ -10,29 +10,35 @@ import contextlib
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from fwguardd.kernel.bed_edits import edit_documents
 from fwguardd.kernel.ipset_copies import read_copies
 from fwguardd.kernel.namespaces import NamespaceError, NamespaceMethod
 from fwguardd.kernel.objects_of_rules import objects_named
 from fwguardd.kernel.rehearsal import steps_to_load
+from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.packets.bed_change import change_between, changes_sets
 from fwguardd.packets.bed_rules import Owner, bed_rules, translates_addresses
 from fwguardd.packets.documents import packet_document
 from fwguardd.packets.host import Host
 from fwguardd.packets.model import Direction
 from fwguardd.packets.traces import read_journey
+from fwguardd.ruleset.chain_edits import NoEditError
 from fwguardd.ruleset.model import Candidate
+from fwguardd.ruleset.operations import render_plan
 from fwguardd.ruleset.references import named_sets
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from fwguardd.kernel.bed_edits import EditDocument
     from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.named_objects import NamedObject
     from fwguardd.kernel.namespaces import NamespacePool, ScratchNamespace
     from fwguardd.packets.bed_rules import BedRules
     from fwguardd.packets.model import Journey, Packet, Undecided
     from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.operations import Plan
 
     Step = dict[str, Any]
 
@@ -64,9 +70,14 @@ class LoadedBed:
     network the namespace lacks."""
 
     def __init__(
-        self, backend: str, scratch: ScratchNamespace, rulesets: Mapping[Family, Ruleset], sets: Mapping[str, Copy]
+        self,
+        backend: str,
+        scratch: ScratchNamespace,
+        rulesets: Mapping[Family, Ruleset],
+        sets: Mapping[str, Copy],
+        rehearsed: RehearsedRules,
     ) -> None:
-        self._backend, self._given_sets = backend, sets
+        self._backend, self._given_sets, self._rehearsed = backend, sets, rehearsed
         self._scratch = scratch
         self._rulesets = dict(rulesets)
         self._host, self._named = Host(), _NOTHING_NAMED
@@ -94,26 +105,48 @@ class LoadedBed:
         The rulesets are such as iptables-save prints.
         """
         wanted = {**self._rulesets, **rulesets}
-        if host != self._host or self._named_by(wanted) != self._named or any(map(changes_sets, wanted.values())):
+        if not self._may_hold(wanted, host):
             return False
         self._become(ROOT)
         rules = {family: self._bed_rules(ruleset, ROOT) for family, ruleset in rulesets.items()}
-        steps = {family: self._steps_to(one) for family, one in rules.items()}
-        if None in steps.values():
+        plans = self._plans_to(rules)
+        if plans is None:
             return False
+        edits = self._edits(plans)
         self._rulesets, self._rules = wanted, {**self._rules, **rules}
-        self._request_load({}, {family: some for family, some in steps.items() if some})
+        if plans:
+            self._request_load({"edits": edits}, {plan.family: _steps_of(plan) for plan in plans})
         return True
 
-    def _steps_to(self, rules: BedRules) -> list[Step] | None:
-        """The steps that make these rules of those that are loaded; None where there is no short way."""
-        loaded = self._rules.get(rules.proved.family)
-        if loaded is None:
-            return None
-        texts = change_between(loaded.loaded, rules.loaded)
-        if texts is None:
-            return None
-        return [{"restore": text, "noflush": True} for text in texts]
+    def _may_hold(self, wanted: Mapping[Family, Ruleset], host: Host) -> bool:
+        """Whether this is a bed of that host and has what these rulesets name, and no packet changes that."""
+        same = host == self._host and self._named_by(wanted) == self._named
+        return same and not any(map(changes_sets, wanted.values()))
+
+    def _plans_to(self, rules: Mapping[Family, BedRules]) -> list[Plan] | None:
+        """What makes these rules of those that are loaded; None where there is no short way."""
+        plans: list[Plan] = []
+        for family, wanted in rules.items():
+            loaded = self._rules.get(family)
+            if loaded is None:
+                return None
+            plan = change_between(loaded.loaded, wanted.loaded)
+            if plan is None:
+                return None
+            if plan.operations:
+                plans.append(plan)
+        return plans
+
+    def _edits(self, plans: Sequence[Plan]) -> list[EditDocument]:
+        """Plans for the rules that are loaded, as edits over netlink; none where they are left to iptables."""
+        try:
+            return edit_documents(plans, self._loaded, self._rehearsed)
+        except NoEditError:
+            return []
+
+    @property
+    def _loaded(self) -> dict[Family, Ruleset]:
+        return {family: rules.loaded for family, rules in self._rules.items()}
 
     def _named_by(self, rulesets: Mapping[Family, Ruleset]) -> _Named:
         """What these rulesets name, as it is on this host now."""
@@ -193,6 +226,11 @@ class LoadedBed:
         return answer
 
 
+def _steps_of(plan: Plan) -> list[Step]:
+    """The steps that carry out a plan."""
+    return [{"restore": text, "noflush": True} for text in render_plan(plan)]
+
+
 def _other_than_root(owner: Owner) -> Owner | None:
     if owner == ROOT:
         return None
@@ -202,11 +240,12 @@ def _other_than_root(owner: Owner) -> Owner | None:
 @dataclass(frozen=True, slots=True)
 class Beds:
     """Beds with one backend, in namespaces from one pool. ``sets`` are sets with their entries that take the place of
-    those of the host."""
+    those of the host. ``rehearsed`` has what new rules are made of, for edits over netlink."""
 
     backend: str
     pool: NamespacePool
     sets: Mapping[str, Copy] = field(default_factory=dict)
+    rehearsed: RehearsedRules = field(default_factory=RehearsedRules)
 
     @contextlib.contextmanager
     def prove(self, rulesets: Mapping[Family, Ruleset], host: Host) -> Iterator[LoadedBed]:
@@ -215,7 +254,7 @@ class Beds:
         Raises NamespaceError where there can be no bed, or the rules do not load.
         """
         with self.pool.acquire() as scratch:
-            bed = LoadedBed(self.backend, scratch, rulesets, self.sets)
+            bed = LoadedBed(self.backend, scratch, rulesets, self.sets, self.rehearsed)
             bed.make(host)
             yield bed
 

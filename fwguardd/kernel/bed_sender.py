@@ -31,7 +31,7 @@ from fwguardd.packets.model import ConnectionState, Direction, Packet
 from fwguardd.ruleset.model import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from ipaddress import IPv6Address
 
     from fwguardd.kernel.bed_network import BedNetwork
@@ -64,8 +64,8 @@ class NotSentError(Exception):
 class Sender:
     """Sends packets in the network namespace that the process is in."""
 
-    def __init__(self, network: BedNetwork) -> None:
-        """Raises OSError."""
+    def __init__(self, network: BedNetwork, committed: Callable[[], None]) -> None:
+        """``committed`` is called after each commit to nf_tables while packets are sent. Raises OSError."""
         self._network = network
         self._groups = _Groups()
         self._frames: PacketSocket | Tap
@@ -73,7 +73,7 @@ class Sender:
             self._frames = PacketSocket(network)
         except OSError:
             # The unit of the rehearsal worker allows no packet sockets.
-            self._frames = Tap(network)
+            self._frames = Tap(network, committed)
 
     def send(self, packet: Packet, number: int) -> str:
         """Send a packet. The answer is "", or "no route" where the kernel finds no way for it.
@@ -186,9 +186,9 @@ class PacketSocket:
 class Tap:
     """A TAP device (tuntap.rst of the kernel), whose frames nf_tables sends out of the interface in their address."""
 
-    def __init__(self, network: BedNetwork) -> None:
+    def __init__(self, network: BedNetwork, committed: Callable[[], None]) -> None:
         """Raises OSError."""
-        self._network = network
+        self._network, self._committed = network, committed
         self._device = _open_tun()
         fcntl.ioctl(self._device, _TUNSETIFF, struct.pack("16sH22x", _TAP_NAME.encode(), _IFF_TAP | _IFF_NO_PI))
         network.set_up(socket.if_nametoindex(_TAP_NAME))
@@ -201,6 +201,7 @@ class Tap:
             raise NotSentError("a packet from outside can have a mark only where packet sockets are allowed")
         if index not in self._known:
             add_passage(end_of_mac(index), self._network.end(index))
+            self._committed()
             self._known.add(index)
         os.write(self._device, frame)
 

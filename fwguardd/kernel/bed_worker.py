@@ -21,6 +21,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fwguardd.kernel.bed_counters import HOOKS, HookLog, RuleCounters, is_traced
+from fwguardd.kernel.bed_handles import BedHandles
 from fwguardd.kernel.bed_hooks import (
     BEFORE_ROUTING,
     INPUT_START,
@@ -38,6 +39,7 @@ from fwguardd.kernel.legacy_trace import LegacyTraces
 from fwguardd.kernel.netlink import OverrunError
 from fwguardd.kernel.nft_trace import NftTraces
 from fwguardd.kernel.route_query import NO_ROUTE, why_not_routed
+from fwguardd.packets.batches import batches
 from fwguardd.packets.documents import packet_of
 from fwguardd.packets.frames import LAST_NUMBER
 from fwguardd.packets.host import Host
@@ -47,6 +49,7 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from fwguardd.kernel.bed_edits import EditDocument
     from fwguardd.kernel.nft_trace import TraceMessage, View
     from fwguardd.packets.model import Packet
 
@@ -87,11 +90,12 @@ class BedWorker:
         self._network = BedNetwork(Host.of(host))
         self._backend = backend
         install_hooks()
-        self._hooks: NftTraces | HookLog = NftTraces()
+        self._handles = BedHandles()
+        self._hooks: NftTraces | HookLog = NftTraces(self._handles)
         self._legacy: LegacyTraces | None = None
         self._counters: RuleCounters | None = None
         self._connections = Connections()
-        self._sender = Sender(self._network)
+        self._sender = Sender(self._network, self._handles.pass_over_commit)
         self._number = 0
         self._translates = False
         self._translations: dict[Packet, View] = {}
@@ -127,7 +131,17 @@ class BedWorker:
         if self._counters is not None:
             self._counters.forget()
         elif self._legacy is None and isinstance(self._hooks, NftTraces):
-            self._hooks.learn_rules()
+            self._handles.learn()
+            self._hooks.forget_packets()
+
+    def edit(self, documents: Sequence[EditDocument], *, translates: bool) -> bool:
+        """Edit the rules over netlink; False where they have to be loaded by iptables, and nothing was changed. Raises
+        OSError where this bed must not be used any more."""
+        if self._legacy is not None or not isinstance(self._hooks, NftTraces) or not self._handles.edit(documents):
+            return False
+        self._translates = translates
+        self._hooks.forget_packets()
+        return True
 
     def send(self, documents: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """What became of each packet. Raises OSError."""
@@ -148,7 +162,7 @@ class BedWorker:
 
     def _send_in_batches(self, packets: Sequence[Packet]) -> list[_Sent]:
         results: dict[int, _Sent] = {}
-        for batch in _batches(packets, self._at_once):
+        for batch in batches(packets, self._at_once):
             results |= zip(batch, self._send_batch([packets[place] for place in batch]), strict=True)
         return [results[place] for place in range(len(packets))]
 
@@ -331,41 +345,6 @@ def _finished(one: _Sent) -> bool:
         return False
     last = one.messages[-1]
     return last.chain in (LOCAL_END, OUT_END) or last.outcome == "drop"
-
-
-def _batches(packets: Sequence[Packet], size: int) -> Iterator[list[int]]:
-    """The places of the packets of each batch, which has at most so many. Those with entries come after the others,
-    one by one if they share a connection."""
-    plain: list[int] = []
-    stateful: list[int] = []
-    for place, packet in enumerate(packets):
-        if packet.state in (ConnectionState.NEW, ConnectionState.UNTRACKED):
-            plain.append(place)
-        else:
-            stateful.append(place)
-    for start in range(0, len(plain), size):
-        yield plain[start : start + size]
-    yield from _without_shared_connections(packets, stateful, size)
-
-
-def _without_shared_connections(packets: Sequence[Packet], places: Sequence[int], size: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    taken: set[object] = set()
-    for place in places:
-        keys = _connection_keys(packets[place])
-        if len(batch) == size or taken & keys:
-            yield batch
-            batch, taken = [], set()
-        batch.append(place)
-        taken |= keys
-    if batch:
-        yield batch
-
-
-def _connection_keys(packet: Packet) -> set[object]:
-    """What two packets of one connection, in any direction, have in common."""
-    ends = frozenset({(packet.source, packet.source_port), (packet.destination, packet.destination_port)})
-    return {(packet.protocol, ends)}
 
 
 def _in_order(outer: list[TraceMessage], inner: list[TraceMessage]) -> list[TraceMessage]:

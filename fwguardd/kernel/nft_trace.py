@@ -1,6 +1,6 @@
 """The trace of nf_tables: a message for each rule that a traced packet matches, and for each policy (nft(8), "TRACE").
 
-A message names a rule by its handle; the positions of the handles come from a dump of the rules. Only the first message
+A message names a rule by its handle (`fwguardd.kernel.bed_handles` has the positions). Only the first message
 of a packet in a base chain has its headers (__nft_trace_packet() in net/netfilter/nf_tables_trace.c), so that the
 number of the packet (`fwguardd.packets.frames`) is kept by trace id for the others.
 
@@ -19,25 +19,20 @@ from fwguardd.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SOL_NETLINK,
-    aligned,
-    first_attributes,
     messages,
     open_socket,
     read_attributes,
     receive,
+    text_of,
 )
-from fwguardd.kernel.nft_tables import open_requester
-from fwguardd.kernel.rtnetlink import dump_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from fwguardd.kernel.bed_handles import BedHandles
 
 NFNLGRP_NFTRACE: Final = 9
 _TRACE: Final = 0x0A11
-_GETRULE: Final = 0x0A07
-_ATTRIBUTE_HEADER, _HANDLE_SIZE = 4, 8
-"""Bytes: struct nlattr of linux/netlink.h, and a 64-bit number."""
-_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _TABLE, _CHAIN, _HANDLE, _VERDICT, _ID = 1, 2, 3, 5, 6
 _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _POLICY = 8, 9, 10, 12, 14, 16
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
@@ -89,43 +84,22 @@ class TraceMessage(NamedTuple):
 class NftTraces:
     """The trace of the network namespace that the calling thread is in, from the opening on."""
 
-    def __init__(self) -> None:
-        """Raises OSError."""
+    def __init__(self, handles: BedHandles) -> None:
+        """``handles`` has the positions of the rules. Raises OSError."""
+        self._handles = handles
         self._socket = open_socket(NETLINK_NETFILTER)
         enlarge(self._socket)
         self._socket.bind((0, 0))
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
-        self._positions: dict[tuple[int, bytes, bytes], dict[bytes, int]] = {}
         self._packets: dict[bytes, tuple[int, View]] = {}
-        # It stays open: after a load the kernel lets close() wait until it has freed what was removed.
-        self._requester: socket.socket | None = None
 
     def fileno(self) -> int:
         """The descriptor, readable while there are messages."""
         return self._socket.fileno()
 
-    def learn_rules(self) -> None:
-        """Read the handles of all rules of iptables. Raises OSError."""
-        self._positions.clear()
+    def forget_packets(self) -> None:
+        """Other rules were loaded: no packet from before is on its way."""
         self._packets.clear()
-        self._requester = self._requester or open_requester()
-        if self._requester is not None:
-            for family in _FAMILIES:
-                self._learn(family, dump_objects(self._requester, _GETRULE, FAMILY_HEADER.pack(family, 0, 0)))
-
-    def _learn(self, family: int, rules: Iterable[bytes]) -> None:
-        """Remember the rules of messages, which begin with table, chain and handle (nf_tables_fill_rule_info() in
-        net/netfilter/nf_tables_api.c). Nearly every rule begins as the one before: only its handle is read then."""
-        start, positions = b"no rule yet", dict[bytes, int]()
-        for body in rules:
-            if not body.startswith(start):
-                names = first_attributes(body, FAMILY_HEADER.size, _HANDLE)
-                if names is None:
-                    continue
-                positions = self._positions.setdefault((family, names[0], names[1]), {})
-                before = sum(aligned(_ATTRIBUTE_HEADER + len(name)) for name in names[:-1])
-                start = body[: FAMILY_HEADER.size + before + _ATTRIBUTE_HEADER]
-            positions[body[len(start) : len(start) + _HANDLE_SIZE]] = len(positions) + 1
 
     def read(self) -> list[TraceMessage]:
         """What has arrived. Raises OverrunError if messages were lost."""
@@ -144,12 +118,12 @@ class NftTraces:
         if attributes is None:
             return
         packet = self._packet(attributes)
-        table, chain = _text(attributes, _TABLE), _text(attributes, _CHAIN)
+        table, chain = text_of(attributes, _TABLE), text_of(attributes, _CHAIN)
         if _POLICY in attributes:
             yield TraceMessage(*packet, table, chain, None, _CODES.get(_signed(attributes[_POLICY]), ""))
         elif _HANDLE in attributes:
-            positions = self._positions.get((body[0], attributes.get(_TABLE, b""), attributes.get(_CHAIN, b"")), {})
-            position = positions.get(attributes[_HANDLE], 0)
+            names = attributes.get(_TABLE, b""), attributes.get(_CHAIN, b"")
+            position = self._handles.position(body[0], *names, attributes[_HANDLE])
             yield TraceMessage(*packet, table, chain, position, _outcome(attributes.get(_VERDICT, b"")))
 
     def _packet(self, attributes: Mapping[int, bytes]) -> tuple[int, View]:
@@ -197,7 +171,7 @@ def _outcome(verdict: bytes) -> str:
     values = read_attributes(verdict) or {}
     code = _signed(values.get(_VERDICT_CODE, b""))
     if code in _JUMPS:
-        return f"{_JUMPS[code]} {_text(values, _VERDICT_CHAIN)}"
+        return f"{_JUMPS[code]} {text_of(values, _VERDICT_CHAIN)}"
     if code > 0:
         code &= 0xFF  # The upper bytes of a verdict are the number of a queue.
     return _CODES.get(code, "")
@@ -205,7 +179,3 @@ def _outcome(verdict: bytes) -> str:
 
 def _signed(value: bytes) -> int:
     return int.from_bytes(value, "big", signed=True)
-
-
-def _text(attributes: Mapping[int, bytes], kind: int) -> str:
-    return attributes.get(kind, b"").partition(b"\0")[0].decode("utf-8", "surrogateescape")

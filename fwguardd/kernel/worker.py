@@ -16,9 +16,10 @@ A request may have ``"sets": {NAME: FAMILY, …}``, ipsets to make before the fi
 A request with ``"bed": HOST``, a document of `fwguardd.packets.host`, rebuilds the network of that host first.
 ``"set_copies"`` are ipsets with entries (`fwguardd.kernel.ipset_copies`); those that could not be copied are in
 ``"empty_sets"`` of the answer. ``"loads"`` is a list of families with their steps, and may come again by itself;
-``"translates"`` says whether the rules have NAT. After it a request ``{"packets": [PACKET, …]}`` sends packets through
-the rules; the answer is ``{"journeys": [JOURNEY, …]}`` (`fwguardd.kernel.bed_worker`). ``{"prepare": "bed"}`` announces
-a bed, and has no answer.
+``"translates"`` says whether the rules have NAT. ``"edits"`` (`fwguardd.kernel.bed_edits`) do the same as the loads,
+which run only where the kernel refuses the edits. Otherwise the answer has ``"edited": true``. After it a request
+``{"packets": [PACKET, …]}`` sends packets through the rules; the answer is ``{"journeys": [JOURNEY, …]}``
+(`fwguardd.kernel.bed_worker`). ``{"prepare": "bed"}`` announces a bed, and has no answer.
 """
 
 from __future__ import annotations
@@ -131,11 +132,14 @@ def _bed_answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any
 
 
 def _load(request: dict[str, Any], bed: BedWorker) -> dict[str, Any]:
-    """Load rules into a bed."""
+    """Load rules into a bed: by an edit, if the kernel takes it."""
+    translates = request["translates"]
+    if request.get("edits") and bed.edit(request["edits"], translates=translates):
+        return {"results": [], "edited": True}
     results: list[dict[str, Any]] = []
     for load in request["loads"]:
         results += _run_steps(request["backend"], load["family"], load["steps"])
-    bed.learn_rules(translates=request["translates"])
+    bed.learn_rules(translates=translates)
     return {"results": results}
 
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.ruleset.model import NOT_STATED, Table
-from fwguardd.ruleset.operations import render_plan
 from fwguardd.ruleset.plan import Way, make_plan
 
 if TYPE_CHECKING:
     from fwguardd.ruleset.model import Chain, Ruleset
+    from fwguardd.ruleset.operations import Plan
 
 MOST_OPERATIONS: Final = 100
 """A larger change is not made: to load the ruleset whole takes about as long."""
 
 
-def change_between(loaded: Ruleset, wanted: Ruleset) -> tuple[str, ...] | None:
-    """The texts for ``iptables-restore --noflush --counters`` that make the wanted ruleset of the one that is loaded,
-    both as iptables-save prints them; None where it has to be loaded whole: the change is large, or something that is
-    loaded would stay that a fresh bed does not have."""
+def change_between(loaded: Ruleset, wanted: Ruleset) -> Plan | None:
+    """The plan that makes the wanted ruleset of the one that is loaded, both as iptables-save prints them.
+
+    None where it has to be loaded whole: the change is large, or something that is loaded would stay that a fresh bed
+    does not have.
+    """
     for name, table in loaded.tables.items():
         if name not in wanted.tables or _leaves_something(table, wanted.tables[name]):
             return None
@@ -29,7 +31,7 @@ def change_between(loaded: Ruleset, wanted: Ruleset) -> tuple[str, ...] | None:
     plan = make_plan(loaded, loaded, wanted, Way.BY_NUMBER)
     if len(plan.operations) > MOST_OPERATIONS:
         return None
-    return render_plan(plan)
+    return plan
 
 
 def _leaves_something(loaded: Table, wanted: Table) -> bool:

@@ -8,13 +8,16 @@ import random
 import signal
 import subprocess
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fwguardd.kernel.bed import Beds
 from fwguardd.kernel.kept_bed import KeptBed
-from fwguardd.kernel.namespaces import NamespaceMethod, NamespacePool
+from fwguardd.kernel.namespaces import NamespaceMethod, NamespacePool, ScratchNamespace
+from fwguardd.kernel.rehearsed_rules import RehearsedRules
+from fwguardd.kernel.rule_bytes import RuleBytes
 from fwguardd.packets.model import Direction
 from fwguardd.ruleset.model import FAMILIES, Family, Ruleset
 from tests.netns.random_rules import random_packets, random_rules
@@ -37,12 +40,13 @@ class Counted:
 
     backend: str
     made: int = 0
+    rehearsed: RehearsedRules = field(default_factory=RehearsedRules)
     pool: NamespacePool = field(init=False)
     kept: KeptBed = field(init=False)
 
     def __post_init__(self) -> None:
         self.pool = NamespacePool(self._method, spares=0)
-        self.kept = KeptBed(Beds(self.backend, self.pool))
+        self.kept = KeptBed(Beds(self.backend, self.pool, rehearsed=self.rehearsed))
 
     def _method(self) -> NamespaceMethod:
         self.made += 1
@@ -97,7 +101,8 @@ def test_a_kept_bed_answers_as_a_new_one(counted: Counted, backend: str) -> None
             direction = list(Direction)[number // 4 % 3]
             if number % 4 == 0:
                 texts = {family: random_rules(chance, family, direction) for family in FAMILIES}
-            rulesets = _canonical(backend, pool, {family: edited(chance, text) for family, text in texts.items()})
+            written = {family: edited(chance, text) for family, text in texts.items()}
+            rulesets = _canonical(backend, pool, written, counted.rehearsed)
             packets = [one for family in FAMILIES for one in random_packets(chance, family, direction, 20)]
             with counted.kept.prove(rulesets, ROUTER) as bed, Beds(backend, pool).prove(rulesets, ROUTER) as fresh:
                 for family in FAMILIES:
@@ -107,13 +112,19 @@ def test_a_kept_bed_answers_as_a_new_one(counted: Counted, backend: str) -> None
     assert counted.made < CHANGES
 
 
-def _canonical(backend: str, pool: NamespacePool, texts: dict[Family, str]) -> dict[Family, Ruleset]:
-    """Rulesets as iptables-save prints them after they were loaded."""
+def _canonical(
+    backend: str, pool: NamespacePool, texts: dict[Family, str], rehearsed: RehearsedRules
+) -> dict[Family, Ruleset]:
+    """Rulesets as iptables-save prints them after they were loaded; what their rules are made of is kept."""
     found: dict[Family, Ruleset] = {}
+    rehearsed.forget()
     with pool.acquire() as scratch:
         for family, text in texts.items():
-            scratch.send(backend, family.number, [{"restore": text, "noflush": False}, {"save": True}])
-            found[family] = rules(family, _without_counters(scratch.receive()[-1]["stdout"]))
+            save = {"save": True, "rules": backend == "nft"}
+            scratch.send(backend, family.number, [{"restore": text, "noflush": False}, save])
+            result = scratch.receive()[-1]
+            found[family] = rules(family, _without_counters(result["stdout"]))
+            rehearsed.keep(found[family], list(starmap(RuleBytes.of_hex, result.get("rules", ()))))
     return found
 
 
@@ -125,6 +136,54 @@ def _without_counters(text: str) -> str:
         else:
             lines.append(line.partition(" [")[0])
     return "\n".join(lines)
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The results of all programs of iptables that the workers in beds run."""
+    found: list[Any] = []
+    real = ScratchNamespace.answer
+
+    def answer(scratch: ScratchNamespace) -> dict[str, Any]:
+        document = real(scratch)
+        found.extend(document.get("results", ()))
+        return document
+
+    monkeypatch.setattr(ScratchNamespace, "answer", answer)
+    return found
+
+
+OPEN = "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n"
+OTHERS = "".join(f"-A INPUT -s 203.0.113.{number}/32 -j DROP\n" for number in range(9))
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_new_rules_come_into_a_bed_without_iptables(counted: Counted, results: list[Any]) -> None:
+    """Rules that a rehearsal has shown are put into the kept bed as they were there, in their place, and packets meet
+    them; without a change no program runs either."""
+    assert counted.verdict(f":INPUT DROP\n{OTHERS}") == "drop"
+    with contextlib.closing(NamespacePool(lambda: NamespaceMethod.PRIVILEGED, spares=0)) as pool:
+        _canonical("nft", pool, {Family.IPV4: f"*filter\n{OPEN}{OTHERS}COMMIT\n"}, counted.rehearsed)
+    before = len(results)
+    assert counted.verdict(f":INPUT DROP\n{OTHERS}{OPEN}") == "accept"
+    assert counted.verdict(f":INPUT DROP\n{OTHERS}{OPEN}") == "accept"
+    assert counted.verdict(f":INPUT DROP\n{OPEN}{OTHERS}") == "accept"
+    assert counted.verdict(f":INPUT DROP\n{OTHERS}") == "drop"
+    assert (len(results), counted.made) == (before, 1)
+    assert counted.verdict(f":INPUT DROP\n-A INPUT -p tcp -j ACCEPT\n{OTHERS}") == "accept"
+    assert (len(results), counted.made) == (before + 1, 1)
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_a_bed_that_is_otherwise_than_known_does_not_decide(counted: Counted) -> None:
+    """Where anything has been committed in a bed that it does not know of, the next change makes a new one."""
+    assert counted.verdict(f":INPUT DROP\n{OPEN}{OTHERS}") == "accept"
+    kept = counted.kept._kept
+    assert kept is not None
+    kept._scratch.send("nft", 4, [{"restore": "*filter\n-I INPUT -j DROP\nCOMMIT\n", "noflush": True}])
+    assert kept._scratch.receive()[0]["code"] == 0
+    assert counted.verdict(f":INPUT DROP\n{OPEN}") == "accept"
+    assert counted.made == 2
 
 
 def test_a_bed_is_kept_while_host_and_sets_are_the_same(counted: Counted) -> None:
