@@ -346,6 +346,7 @@ class Daemon:
 
     def _notice(self, when: float) -> None:
         self._timetable.files_changed(when)
+        self._supervisor.files_change()
         self._wake.set()
 
     def _want_reload(self) -> None:

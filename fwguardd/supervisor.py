@@ -48,13 +48,11 @@ if TYPE_CHECKING:
 
 Arguments = ParamSpec("Arguments")
 
-
 COMPARISON_SHARE = 0.05
 """The share of the worker thread's time that comparisons may take which users ask for that may only read."""
 
 LONGEST_REUSE = 30.0
 """The longest time, in seconds, for which the result of a comparison is given again."""
-
 
 REPAIRS_WITHIN = 3600.0
 """Seconds for which status counts repairs."""
@@ -111,6 +109,7 @@ class Supervisor:
         self._worker = WorkerThread(
             lambda: Worker(settings, host, emit, progress, signals, noticed), Orders(settings), progress
         )
+        self.files_change = self._worker.expect_rehearsal
         opened = self._worker.submit(Worker.opened).result()
         self.state: State = opened.state
         self.revisions: tuple[RevisionSummary, ...] = opened.revisions

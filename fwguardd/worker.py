@@ -109,6 +109,7 @@ class Worker:
         self._noticed, self._late, self._noticed_before = noticed, LateAuthors(noticed), NO_AUTHORS
         self._signals = signals or Signals()
         self._repaired_ahead: frozenset[Difference] = frozenset()
+        self._files_settle = False
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
@@ -138,6 +139,7 @@ class Worker:
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
         """A pass; but first a revision that was not confirmed in time is undone. A pass that the timer causes checks
         what was rehearsed in parts since the last one, and so does one that looks again after a write."""
+        self._files_settle = self._files_settle and request.look_only
         if request.why.cause == Due.AGAIN.value:
             self._guarded("reading the tables", self._kernel.read_what_was_said)
         if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_unchecked:
@@ -153,6 +155,7 @@ class Worker:
 
     def reload(self, orders: Orders, request: PassRequest) -> Report:
         """A pass that validates all files again, held ones too."""
+        self._files_settle = False
         if request.confirm_within is not None:
             self._signals.confirmation_asked.clear()
 
@@ -340,15 +343,23 @@ class Worker:
         if loaded is not None:
             self._state = loaded.state
 
-    def prepare_namespaces(self, _orders: Orders) -> None:
-        """Prepare fresh namespaces for the next step, once the last one was answered: the kernel needs 10 to 100 ms to
-        take down those that were used."""
+    def expect_rehearsal(self, _orders: Orders) -> None:
+        """Files change: start namespaces now, so that they are ready once the files have settled. Without a change no
+        process waits, and a start in which nothing is rehearsed starts none."""
+        self._files_settle = True
         self._guarded("preparing namespaces", self._prepare_namespaces)
 
     def _prepare_namespaces(self) -> None:
-        with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
+        with contextlib.suppress(NamespaceError):  # The rehearsal fails for the same reason, and reports it.
             self._pool.refill()
-            self._beds.refill()
+
+    def end_namespaces(self, _orders: Orders) -> None:
+        """End the namespaces of a step, once it was answered: those that it used, and all that no change waits for."""
+        end = self._pool.close
+        if self._files_settle:
+            end = self._pool.close_used
+        self._guarded("ending namespaces", end)
+        self._guarded("ending namespaces of packets", self._beds.refill)
 
     def _rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """A rehearsal, with marks. Raises NamespaceError where it is not possible."""

@@ -36,6 +36,7 @@ class WorkerThread:
         self.orders = orders
         self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
+        self._expected: Future[None] | None = None
         self._worker = self._executor.submit(make)
         self._worker.result()
 
@@ -60,10 +61,15 @@ class WorkerThread:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Future[Result]:
-        """Queue a step that may rehearse; what it used up is prepared anew behind it, when nobody waits."""
+        """Queue a step that may rehearse; the namespaces that it used are ended behind it, when nobody waits."""
         result = self.submit(step, *args, **kwargs)
-        self.submit(Worker.prepare_namespaces)
+        self.submit(Worker.end_namespaces)
         return result
+
+    def expect_rehearsal(self) -> None:
+        """Files change, and are rehearsed soon. Queued once, however many change."""
+        if self._expected is None or self._expected.done():
+            self._expected = self.submit(Worker.expect_rehearsal)
 
     def _run(self, name: str, step: Callable[[Worker], Result]) -> Result:
         """In the worker thread."""

@@ -257,7 +257,7 @@ class NamespacePool:
 
     def refill(self) -> None:
         """Close the used ones and start spare ones, at a time when no rehearsal waits. Raises NamespaceError."""
-        _close_all(self._used)
+        self.close_used()
         while len(self._ready) < self._wanted:
             self._ready.append(ScratchNamespace(self._choose()))
             if self._for_beds:
@@ -272,9 +272,13 @@ class NamespacePool:
         finally:
             self._used.append(scratch)
 
+    def close_used(self) -> None:
+        """End the used ones: the kernel needs 10 to 100 ms to take down a namespace."""
+        _close_all(self._used)
+
     def close(self) -> None:
         """End them all."""
-        _close_all(self._used)
+        self.close_used()
         _close_all(self._ready)
 
     def _take(self) -> ScratchNamespace:
