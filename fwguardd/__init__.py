@@ -24,6 +24,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       sinks              where events go: journal, JSON lines, terminal
       options, settings  the daemon's command line; every setting with its default
       setting_values     values of settings: durations, paths, lists
+      setting_nodes      the text of the settings as nodes of YAML
       defaults           paths and names that fwguardctl needs without the settings
       values             the dataclass of this package, made faster than by the standard library
       patterns           regular expressions that are compiled when they are used first

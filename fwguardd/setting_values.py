@@ -8,12 +8,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
+from fwguardd.setting_nodes import MAPPING, SCALAR, SEQUENCE
 from fwguardd.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from fwguardd.setting_nodes import Node
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -31,11 +32,11 @@ def by_value(choices: type[Choice]) -> dict[str, Choice]:
     return {choice.value: choice for choice in choices}
 
 
-def pairs_of(node: yaml.Node, known: Mapping[str, object], what: str) -> dict[str, yaml.Node]:
+def pairs_of(node: Node, known: Mapping[str, object], what: str) -> dict[str, Node]:
     """The entries of a mapping, in which every key is known and occurs once."""
-    if not isinstance(node, yaml.MappingNode):
+    if node.id != MAPPING:
         raise SettingFault(line_of(node), f'expected "key: value" lines in {what}')
-    pairs: dict[str, yaml.Node] = {}
+    pairs: dict[str, Node] = {}
     for key_node, value in node.value:
         key = str(key_node.value)
         if key not in known:
@@ -55,19 +56,19 @@ def _similar(key: str, known: Mapping[str, object]) -> str:
     return f"; the settings are {', '.join(sorted(known))}"
 
 
-def line_of(node: yaml.Node) -> int:
+def line_of(node: Node) -> int:
     """The line of a node, counted from 1."""
     return int(node.start_mark.line) + 1
 
 
-def text_of(node: yaml.Node) -> str:
+def text_of(node: Node) -> str:
     """A text that is not empty."""
-    if not isinstance(node, yaml.ScalarNode) or node.value == "":
+    if node.id != SCALAR or node.value == "":
         raise SettingFault(line_of(node), "expected a string")
     return str(node.value)
 
 
-def path_of(node: yaml.Node) -> Path:
+def path_of(node: Node) -> Path:
     """An absolute path."""
     path = Path(text_of(node))
     if not path.is_absolute():
@@ -75,9 +76,9 @@ def path_of(node: yaml.Node) -> Path:
     return path
 
 
-def optional_path(node: yaml.Node) -> Path | None:
+def optional_path(node: Node) -> Path | None:
     """An absolute path, or None for the word none."""
-    if isinstance(node, yaml.ScalarNode) and node.value == "none":
+    if node.id == SCALAR and node.value == "none":
         return None
     return path_of(node)
 
@@ -86,10 +87,10 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def whole(least: int, most: int) -> Callable[[yaml.Node], int]:
+def whole(least: int, most: int) -> Callable[[Node], int]:
     """A reader of whole numbers between these bounds."""
 
-    def read(node: yaml.Node) -> int:
+    def read(node: Node) -> int:
         text = text_of(node)
         if not (_is_number(text) and least <= int(text[:9]) <= most):
             raise SettingFault(line_of(node), f"{text!r} is not a whole number from {least} to {most}")
@@ -98,10 +99,10 @@ def whole(least: int, most: int) -> Callable[[yaml.Node], int]:
     return read
 
 
-def seconds(least: float, most: float) -> Callable[[yaml.Node], float]:
+def seconds(least: float, most: float) -> Callable[[Node], float]:
     """A reader of durations between these bounds, in seconds."""
 
-    def read(node: yaml.Node) -> float:
+    def read(node: Node) -> float:
         try:
             value = duration(text_of(node))
         except ValueError as error:
@@ -113,22 +114,22 @@ def seconds(least: float, most: float) -> Callable[[yaml.Node], float]:
     return read
 
 
-def optional_seconds(least: float, most: float) -> Callable[[yaml.Node], float | None]:
+def optional_seconds(least: float, most: float) -> Callable[[Node], float | None]:
     """The same, which reads None from the word none."""
     read = seconds(least, most)
 
-    def read_or_none(node: yaml.Node) -> float | None:
-        if isinstance(node, yaml.ScalarNode) and node.value == "none":
+    def read_or_none(node: Node) -> float | None:
+        if node.id == SCALAR and node.value == "none":
             return None
         return read(node)
 
     return read_or_none
 
 
-def choice(choices: Mapping[str, Any]) -> Callable[[yaml.Node], Any]:
+def choice(choices: Mapping[str, Any]) -> Callable[[Node], Any]:
     """A reader of one of these words."""
 
-    def read(node: yaml.Node) -> Any:
+    def read(node: Node) -> Any:
         text = text_of(node)
         if text not in choices:
             raise SettingFault(line_of(node), f"{text!r} is not one of {', '.join(choices)}")
@@ -137,16 +138,16 @@ def choice(choices: Mapping[str, Any]) -> Callable[[yaml.Node], Any]:
     return read
 
 
-def list_of(node: yaml.Node) -> list[yaml.Node]:
+def list_of(node: Node) -> list[Node]:
     """The entries of a list."""
-    if not isinstance(node, yaml.SequenceNode):
+    if node.id != SEQUENCE:
         raise SettingFault(line_of(node), "expected a list; write each entry on a line of its own after a dash")
     return list(node.value)
 
 
-def guarded_ports(node: yaml.Node) -> tuple[int, ...]:
+def guarded_ports(node: Node) -> tuple[int, ...]:
     """The ports of a list; none for the word auto."""
-    if isinstance(node, yaml.ScalarNode) and node.value == "auto":
+    if node.id == SCALAR and node.value == "auto":
         return ()
     ports = tuple(map(whole(1, 65535), list_of(node)))
     if not ports:
@@ -155,7 +156,7 @@ def guarded_ports(node: yaml.Node) -> tuple[int, ...]:
     return ports
 
 
-def addresses_of(node: yaml.Node) -> tuple[IPv4Address | IPv6Address, ...]:
+def addresses_of(node: Node) -> tuple[IPv4Address | IPv6Address, ...]:
     """The addresses of a list."""
     found: list[IPv4Address | IPv6Address] = []
     for entry in list_of(node):
@@ -169,7 +170,7 @@ def addresses_of(node: yaml.Node) -> tuple[IPv4Address | IPv6Address, ...]:
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
 
 
-def address_and_port(node: yaml.Node) -> tuple[str, int]:
+def address_and_port(node: Node) -> tuple[str, int]:
     """An address and a TCP port, such as 127.0.0.1:9786 or [::1]:9786."""
     found = _ENDPOINT.fullmatch(text_of(node))
     fault = SettingFault(

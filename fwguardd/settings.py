@@ -12,8 +12,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fwguardd.defaults import RUNTIME_DIR, SETTINGS_PATH
 from fwguardd.denials.aggregation import AggregationLimits
 from fwguardd.denials.model import Meaning, Watched
@@ -25,6 +23,7 @@ from fwguardd.ruleset.list_sources import ListSource
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expand_patterns
 from fwguardd.ruleset.set_files import bad_name
+from fwguardd.setting_nodes import SCALAR, NotYamlError, compose
 from fwguardd.setting_values import (
     SettingFault,
     address_and_port,
@@ -47,6 +46,8 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ipaddress import IPv4Address, IPv6Address
+
+    from fwguardd.setting_nodes import Node
 
 DEFAULT_PATH = SETTINGS_PATH
 LARGEST_FILE = 1 << 20
@@ -200,47 +201,38 @@ def read_settings(path: Path, data: bytes) -> Settings:
     if len(data) > LARGEST_FILE:
         raise SettingsError(path, 0, f"larger than {LARGEST_FILE} bytes")
     try:
-        node = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
-        return Settings(**_values(node))
+        return Settings(**_values(compose(data)))
     except UnicodeDecodeError as error:
         raise SettingsError(path, data.count(b"\n", 0, error.start) + 1, "not UTF-8") from error
-    except yaml.YAMLError as error:
-        raise _not_yaml(path, error) from error
+    except NotYamlError as error:
+        raise SettingsError(path, error.line, f"not YAML: {error}") from error
     except RecursionError as error:
         raise SettingsError(path, 0, "nested too deeply") from error
     except SettingFault as fault:
         raise SettingsError(path, fault.line, str(fault)) from fault
 
 
-def _not_yaml(path: Path, error: yaml.YAMLError) -> SettingsError:
-    """The error with the line of the fault, if the parser names it."""
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return SettingsError(path, 0, f"not YAML: {error}")
-    mark = error.problem_mark
-    return SettingsError(path, mark.line + 1 if mark else 0, f"not YAML: {error.problem}")
-
-
-def _values(node: yaml.Node | None) -> dict[str, Any]:
+def _values(node: Node | None) -> dict[str, Any]:
     if node is None:
         return {}
     return {key: _value(key, value) for key, value in pairs_of(node, _READERS, "the file").items()}
 
 
-def _value(key: str, node: yaml.Node) -> Any:
+def _value(key: str, node: Node) -> Any:
     try:
         return _READERS[key](node)
     except SettingFault as fault:
         raise SettingFault(fault.line, f"{key}: {fault}") from fault
 
 
-def _patterns(node: yaml.Node) -> tuple[str, ...]:
+def _patterns(node: Node) -> tuple[str, ...]:
     try:
         return expand_patterns(text_of(entry) for entry in list_of(node))
     except UnknownProgramError as error:
         raise SettingFault(line_of(node), str(error)) from error
 
 
-def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
+def _prefixes(node: Node) -> tuple[Watched, ...]:
     watched: dict[str, Watched] = {}
     for entry in list_of(node):
         prefix = _prefix(entry)
@@ -250,7 +242,7 @@ def _prefixes(node: yaml.Node) -> tuple[Watched, ...]:
     return tuple(watched.values())
 
 
-def _prefix(node: yaml.Node) -> Watched:
+def _prefix(node: Node) -> Watched:
     pairs = pairs_of(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
     for key in ("name", "prefix"):
         if key not in pairs:
@@ -259,21 +251,21 @@ def _prefix(node: yaml.Node) -> Watched:
     return Watched(text_of(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
 
 
-def _meaning(pairs: Mapping[str, yaml.Node]) -> Meaning:
+def _meaning(pairs: Mapping[str, Node]) -> Meaning:
     meaning = Meaning.DENIED
     if "meaning" in pairs:
         meaning = choice(by_value(Meaning))(pairs["meaning"])
     return meaning
 
 
-def _prefix_text(node: yaml.Node) -> str:
+def _prefix_text(node: Node) -> str:
     """A log prefix. It may be empty, for rules without one, and must then be in quotes: no value is a mistake."""
-    if isinstance(node, yaml.ScalarNode) and node.style and not node.value:
+    if node.id == SCALAR and node.style and not node.value:
         return ""
     return text_of(node)
 
 
-def _lists(node: yaml.Node) -> tuple[ListSource, ...]:
+def _lists(node: Node) -> tuple[ListSource, ...]:
     lists: dict[str, ListSource] = {}
     for entry in list_of(node):
         source = _list(entry)
@@ -283,7 +275,7 @@ def _lists(node: yaml.Node) -> tuple[ListSource, ...]:
     return tuple(lists.values())
 
 
-def _list(node: yaml.Node) -> ListSource:
+def _list(node: Node) -> ListSource:
     pairs = pairs_of(node, dict.fromkeys(("name", "url", "hosts", "every")), "a list")
     if "name" not in pairs or ("url" in pairs) == ("hosts" in pairs):
         raise SettingFault(line_of(node), "a list has a name, and either a url or hosts")
@@ -298,14 +290,14 @@ def _list(node: yaml.Node) -> ListSource:
     return ListSource(name, hosts=tuple(text_of(host) for host in list_of(pairs["hosts"])), every=every)
 
 
-def _https(node: yaml.Node) -> str:
+def _https(node: Node) -> str:
     url = text_of(node)
     if not url.startswith("https://"):
         raise SettingFault(line_of(node), f"{url!r} is not an https address")
     return url
 
 
-def _metrics(node: yaml.Node) -> MetricsSettings:
+def _metrics(node: Node) -> MetricsSettings:
     settings = MetricsSettings()
     pairs = pairs_of(node, dict.fromkeys(("textfile", "listen")), "metrics")
     if "textfile" in pairs:
@@ -318,7 +310,7 @@ def _metrics(node: yaml.Node) -> MetricsSettings:
 BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **by_value(Backend)}
 LOG_CHOICES = by_value(LogFormat)
 
-_READERS: dict[str, Callable[[yaml.Node], Any]] = {
+_READERS: dict[str, Callable[[Node], Any]] = {
     "rules_dir": path_of,
     "state_dir": path_of,
     "runtime_dir": path_of,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,15 @@ def test_every_dependency_has_a_package() -> None:
     for name in DEBIAN_PACKAGES:
         assert name in line
     assert line.count(">=") == len(DEBIAN_PACKAGES)
+
+
+def test_the_parser_of_settings_is_missing(tmp_path: Path) -> None:
+    """The daemon imports the parser of YAML only for a settings file that needs it, and names its package then too."""
+    config = tmp_path / "fwguardd.yaml"
+    config.write_text("preserve:\n  - DOCKER\n")
+    (tmp_path / "yaml.py").write_text("raise ModuleNotFoundError('no yaml', name='yaml')\n")
+    command = [sys.executable, "-m", "fwguardd", "--config", str(config)]
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=variables)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("fwguardd: Python modules are not installed: ")
