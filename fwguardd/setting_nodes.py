@@ -22,7 +22,7 @@ SCALAR, SEQUENCE, MAPPING = "scalar", "sequence", "mapping"
 """The kinds of nodes."""
 
 
-class Mark(Protocol):
+class SettingPlace(Protocol):
     """A place in the text."""
 
     @property
@@ -30,7 +30,7 @@ class Mark(Protocol):
         """The line, counted from 0."""
 
 
-class Node(Protocol):
+class SettingNode(Protocol):
     """A node as PyYAML makes it (yaml.nodes). ``value`` is a text, a list of nodes, or a list of pairs of nodes."""
 
     @property
@@ -42,7 +42,7 @@ class Node(Protocol):
         """What it holds."""
 
     @property
-    def start_mark(self) -> Mark:
+    def start_mark(self) -> SettingPlace:
         """Where it begins."""
 
     @property
@@ -50,7 +50,7 @@ class Node(Protocol):
         """The quotation mark of a scalar; None without one."""
 
 
-class NotYamlError(Exception):
+class SettingsTextError(Exception):
     """A text is not YAML. ``line`` is counted from 1, and 0 where it is not known."""
 
     def __init__(self, line: int, message: str) -> None:
@@ -59,7 +59,7 @@ class NotYamlError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class _Place:
     line: int
 
 
@@ -67,7 +67,7 @@ class _Mark:
 class _Node:
     id: str
     value: Any
-    start_mark: _Mark
+    start_mark: _Place
     style: str | None = None
 
 
@@ -76,8 +76,8 @@ class _Node:
 _LINE = re.compile(r"(?:([a-z_]+): +([A-Za-z0-9/][A-Za-z0-9/._-]*))? *(?:(?<!\S)#[ -~]*)?")
 
 
-def compose(data: bytes) -> Node | None:
-    """The root of a text; None where it has none. Raises NotYamlError, UnicodeDecodeError, and RecursionError where it
+def compose(data: bytes) -> SettingNode | None:
+    """The root of a text; None where it has none. Raises SettingsTextError, UnicodeDecodeError, and RecursionError where it
     is nested too deeply."""
     text = data.decode("utf-8")
     pairs = _plain_pairs(text.split("\n"))
@@ -96,23 +96,23 @@ def _plain_pairs(lines: Sequence[str]) -> list[tuple[_Node, _Node]] | None:
         if found is None:
             return None
         if found[1]:
-            mark = _Mark(number)
+            mark = _Place(number)
             pairs.append((_Node(SCALAR, found[1], mark), _Node(SCALAR, found[2], mark)))
     return pairs
 
 
-def _composed(text: str) -> Node | None:
+def _composed(text: str) -> SettingNode | None:
     import yaml  # noqa: PLC0415 - see above.
 
     try:
-        return cast("Node | None", yaml.compose(text, Loader=yaml.SafeLoader))
+        return cast("SettingNode | None", yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise _not_yaml(error) from error
 
 
-def _not_yaml(error: yaml.YAMLError) -> NotYamlError:
+def _not_yaml(error: yaml.YAMLError) -> SettingsTextError:
     """The error with the line of the fault, if the parser names it."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return NotYamlError(0, str(getattr(error, "problem", error)))
-    return NotYamlError(mark.line + 1, str(getattr(error, "problem", error)))
+        return SettingsTextError(0, str(getattr(error, "problem", error)))
+    return SettingsTextError(mark.line + 1, str(getattr(error, "problem", error)))

@@ -14,7 +14,7 @@ from fwguardd.wording import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fwguardd.setting_nodes import Node
+    from fwguardd.setting_nodes import SettingNode
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -32,11 +32,11 @@ def by_value(choices: type[Choice]) -> dict[str, Choice]:
     return {choice.value: choice for choice in choices}
 
 
-def pairs_of(node: Node, known: Mapping[str, object], what: str) -> dict[str, Node]:
+def pairs_of(node: SettingNode, known: Mapping[str, object], what: str) -> dict[str, SettingNode]:
     """The entries of a mapping, in which every key is known and occurs once."""
     if node.id != MAPPING:
         raise SettingFault(line_of(node), f'expected "key: value" lines in {what}')
-    pairs: dict[str, Node] = {}
+    pairs: dict[str, SettingNode] = {}
     for key_node, value in node.value:
         key = str(key_node.value)
         if key not in known:
@@ -56,19 +56,19 @@ def _similar(key: str, known: Mapping[str, object]) -> str:
     return f"; the settings are {', '.join(sorted(known))}"
 
 
-def line_of(node: Node) -> int:
+def line_of(node: SettingNode) -> int:
     """The line of a node, counted from 1."""
     return int(node.start_mark.line) + 1
 
 
-def text_of(node: Node) -> str:
+def text_of(node: SettingNode) -> str:
     """A text that is not empty."""
     if node.id != SCALAR or node.value == "":
         raise SettingFault(line_of(node), "expected a string")
     return str(node.value)
 
 
-def path_of(node: Node) -> Path:
+def path_of(node: SettingNode) -> Path:
     """An absolute path."""
     path = Path(text_of(node))
     if not path.is_absolute():
@@ -76,7 +76,7 @@ def path_of(node: Node) -> Path:
     return path
 
 
-def optional_path(node: Node) -> Path | None:
+def optional_path(node: SettingNode) -> Path | None:
     """An absolute path, or None for the word none."""
     if node.id == SCALAR and node.value == "none":
         return None
@@ -87,10 +87,10 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def whole(least: int, most: int) -> Callable[[Node], int]:
+def whole(least: int, most: int) -> Callable[[SettingNode], int]:
     """A reader of whole numbers between these bounds."""
 
-    def read(node: Node) -> int:
+    def read(node: SettingNode) -> int:
         text = text_of(node)
         if not (_is_number(text) and least <= int(text[:9]) <= most):
             raise SettingFault(line_of(node), f"{text!r} is not a whole number from {least} to {most}")
@@ -99,10 +99,10 @@ def whole(least: int, most: int) -> Callable[[Node], int]:
     return read
 
 
-def seconds(least: float, most: float) -> Callable[[Node], float]:
+def seconds(least: float, most: float) -> Callable[[SettingNode], float]:
     """A reader of durations between these bounds, in seconds."""
 
-    def read(node: Node) -> float:
+    def read(node: SettingNode) -> float:
         try:
             value = duration(text_of(node))
         except ValueError as error:
@@ -114,11 +114,11 @@ def seconds(least: float, most: float) -> Callable[[Node], float]:
     return read
 
 
-def optional_seconds(least: float, most: float) -> Callable[[Node], float | None]:
+def optional_seconds(least: float, most: float) -> Callable[[SettingNode], float | None]:
     """The same, which reads None from the word none."""
     read = seconds(least, most)
 
-    def read_or_none(node: Node) -> float | None:
+    def read_or_none(node: SettingNode) -> float | None:
         if node.id == SCALAR and node.value == "none":
             return None
         return read(node)
@@ -126,10 +126,10 @@ def optional_seconds(least: float, most: float) -> Callable[[Node], float | None
     return read_or_none
 
 
-def choice(choices: Mapping[str, Any]) -> Callable[[Node], Any]:
+def choice(choices: Mapping[str, Any]) -> Callable[[SettingNode], Any]:
     """A reader of one of these words."""
 
-    def read(node: Node) -> Any:
+    def read(node: SettingNode) -> Any:
         text = text_of(node)
         if text not in choices:
             raise SettingFault(line_of(node), f"{text!r} is not one of {', '.join(choices)}")
@@ -138,14 +138,14 @@ def choice(choices: Mapping[str, Any]) -> Callable[[Node], Any]:
     return read
 
 
-def list_of(node: Node) -> list[Node]:
+def list_of(node: SettingNode) -> list[SettingNode]:
     """The entries of a list."""
     if node.id != SEQUENCE:
         raise SettingFault(line_of(node), "expected a list; write each entry on a line of its own after a dash")
     return list(node.value)
 
 
-def guarded_ports(node: Node) -> tuple[int, ...]:
+def guarded_ports(node: SettingNode) -> tuple[int, ...]:
     """The ports of a list; none for the word auto."""
     if node.id == SCALAR and node.value == "auto":
         return ()
@@ -156,7 +156,7 @@ def guarded_ports(node: Node) -> tuple[int, ...]:
     return ports
 
 
-def addresses_of(node: Node) -> tuple[IPv4Address | IPv6Address, ...]:
+def addresses_of(node: SettingNode) -> tuple[IPv4Address | IPv6Address, ...]:
     """The addresses of a list."""
     found: list[IPv4Address | IPv6Address] = []
     for entry in list_of(node):
@@ -170,7 +170,7 @@ def addresses_of(node: Node) -> tuple[IPv4Address | IPv6Address, ...]:
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
 
 
-def address_and_port(node: Node) -> tuple[str, int]:
+def address_and_port(node: SettingNode) -> tuple[str, int]:
     """An address and a TCP port, such as 127.0.0.1:9786 or [::1]:9786."""
     found = _ENDPOINT.fullmatch(text_of(node))
     fault = SettingFault(

@@ -23,7 +23,7 @@ from fwguardd.ruleset.list_sources import ListSource
 from fwguardd.ruleset.preserve import Preserve
 from fwguardd.ruleset.program_lookup import DEFAULTS, UnknownProgramError, expand_patterns
 from fwguardd.ruleset.set_files import bad_name
-from fwguardd.setting_nodes import SCALAR, NotYamlError, compose
+from fwguardd.setting_nodes import SCALAR, SettingsTextError, compose
 from fwguardd.setting_values import (
     SettingFault,
     address_and_port,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
-    from fwguardd.setting_nodes import Node
+    from fwguardd.setting_nodes import SettingNode
 
 DEFAULT_PATH = SETTINGS_PATH
 LARGEST_FILE = 1 << 20
@@ -204,7 +204,7 @@ def read_settings(path: Path, data: bytes) -> Settings:
         return Settings(**_values(compose(data)))
     except UnicodeDecodeError as error:
         raise SettingsError(path, data.count(b"\n", 0, error.start) + 1, "not UTF-8") from error
-    except NotYamlError as error:
+    except SettingsTextError as error:
         raise SettingsError(path, error.line, f"not YAML: {error}") from error
     except RecursionError as error:
         raise SettingsError(path, 0, "nested too deeply") from error
@@ -212,27 +212,27 @@ def read_settings(path: Path, data: bytes) -> Settings:
         raise SettingsError(path, fault.line, str(fault)) from fault
 
 
-def _values(node: Node | None) -> dict[str, Any]:
+def _values(node: SettingNode | None) -> dict[str, Any]:
     if node is None:
         return {}
     return {key: _value(key, value) for key, value in pairs_of(node, _READERS, "the file").items()}
 
 
-def _value(key: str, node: Node) -> Any:
+def _value(key: str, node: SettingNode) -> Any:
     try:
         return _READERS[key](node)
     except SettingFault as fault:
         raise SettingFault(fault.line, f"{key}: {fault}") from fault
 
 
-def _patterns(node: Node) -> tuple[str, ...]:
+def _patterns(node: SettingNode) -> tuple[str, ...]:
     try:
         return expand_patterns(text_of(entry) for entry in list_of(node))
     except UnknownProgramError as error:
         raise SettingFault(line_of(node), str(error)) from error
 
 
-def _prefixes(node: Node) -> tuple[Watched, ...]:
+def _prefixes(node: SettingNode) -> tuple[Watched, ...]:
     watched: dict[str, Watched] = {}
     for entry in list_of(node):
         prefix = _prefix(entry)
@@ -242,7 +242,7 @@ def _prefixes(node: Node) -> tuple[Watched, ...]:
     return tuple(watched.values())
 
 
-def _prefix(node: Node) -> Watched:
+def _prefix(node: SettingNode) -> Watched:
     pairs = pairs_of(node, dict.fromkeys(("name", "prefix", "meaning")), "a prefix")
     for key in ("name", "prefix"):
         if key not in pairs:
@@ -251,21 +251,21 @@ def _prefix(node: Node) -> Watched:
     return Watched(text_of(pairs["name"]), _prefix_text(pairs["prefix"]), meaning)
 
 
-def _meaning(pairs: Mapping[str, Node]) -> Meaning:
+def _meaning(pairs: Mapping[str, SettingNode]) -> Meaning:
     meaning = Meaning.DENIED
     if "meaning" in pairs:
         meaning = choice(by_value(Meaning))(pairs["meaning"])
     return meaning
 
 
-def _prefix_text(node: Node) -> str:
+def _prefix_text(node: SettingNode) -> str:
     """A log prefix. It may be empty, for rules without one, and must then be in quotes: no value is a mistake."""
     if node.id == SCALAR and node.style and not node.value:
         return ""
     return text_of(node)
 
 
-def _lists(node: Node) -> tuple[ListSource, ...]:
+def _lists(node: SettingNode) -> tuple[ListSource, ...]:
     lists: dict[str, ListSource] = {}
     for entry in list_of(node):
         source = _list(entry)
@@ -275,7 +275,7 @@ def _lists(node: Node) -> tuple[ListSource, ...]:
     return tuple(lists.values())
 
 
-def _list(node: Node) -> ListSource:
+def _list(node: SettingNode) -> ListSource:
     pairs = pairs_of(node, dict.fromkeys(("name", "url", "hosts", "every")), "a list")
     if "name" not in pairs or ("url" in pairs) == ("hosts" in pairs):
         raise SettingFault(line_of(node), "a list has a name, and either a url or hosts")
@@ -290,14 +290,14 @@ def _list(node: Node) -> ListSource:
     return ListSource(name, hosts=tuple(text_of(host) for host in list_of(pairs["hosts"])), every=every)
 
 
-def _https(node: Node) -> str:
+def _https(node: SettingNode) -> str:
     url = text_of(node)
     if not url.startswith("https://"):
         raise SettingFault(line_of(node), f"{url!r} is not an https address")
     return url
 
 
-def _metrics(node: Node) -> MetricsSettings:
+def _metrics(node: SettingNode) -> MetricsSettings:
     settings = MetricsSettings()
     pairs = pairs_of(node, dict.fromkeys(("textfile", "listen")), "metrics")
     if "textfile" in pairs:
@@ -310,7 +310,7 @@ def _metrics(node: Node) -> MetricsSettings:
 BACKEND_CHOICES: dict[str, Backend | None] = {"auto": None, **by_value(Backend)}
 LOG_CHOICES = by_value(LogFormat)
 
-_READERS: dict[str, Callable[[Node], Any]] = {
+_READERS: dict[str, Callable[[SettingNode], Any]] = {
     "rules_dir": path_of,
     "state_dir": path_of,
     "runtime_dir": path_of,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from fwguardd.setting_nodes import NotYamlError, compose
+from fwguardd.setting_nodes import SettingsTextError, compose
 from fwguardd.settings import read_settings
 
 if TYPE_CHECKING:
-    from fwguardd.setting_nodes import Node
+    from fwguardd.setting_nodes import SettingNode
 
 SHIPPED = Path(__file__).resolve().parents[2] / "etc" / "fwguardd.yaml"
 PLAIN = (
@@ -76,14 +76,14 @@ def _by_parser(text: str) -> object:
     try:
         return _said(yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError:
-        return NotYamlError
+        return SettingsTextError
 
 
 def _ours(text: str) -> object:
     try:
-        node: Node | None = compose(text.encode())
-    except NotYamlError:
-        return NotYamlError
+        node: SettingNode | None = compose(text.encode())
+    except SettingsTextError:
+        return SettingsTextError
     return _said(node)
 
 
