@@ -32,8 +32,9 @@ class Table:
 
     def __str__(self) -> str:
         lines = [f"{'step':<38}{'injected':>9}{'missed':>7}{'held':>7}{'told':>7}  reported"]
-        for name, number in self.injected.items():
-            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.reported[name].most_common())
+        for name in dict.fromkeys([*self.injected, *self.missed]):
+            number, reported = self.injected[name], self.reported.get(name, Counter())
+            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in reported.most_common())
             lines.append(
                 f"{name:<38}{number:>9}{self.missed[name]:>7}{self.held[name]:>7}{self.told[name]:>7}  {outcomes}"
             )

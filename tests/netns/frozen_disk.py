@@ -67,7 +67,7 @@ class FreezableDisk:
             if not self._thawed.is_set():
                 self.waited.set()
                 self._thawed.wait()
-            answer(self._listener, received[0])
+            answer(self._listener, received.id)
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-REPORTS: Final = 1000
-"""A descriptor; calls whose first argument it is are not stopped."""
+REPORTS, STACKS = 1000, 1001
+"""Descriptors; calls whose first argument is one of them are not stopped."""
 
 
 class Listed(NamedTuple):
@@ -110,14 +110,15 @@ class _Program(ctypes.Structure):
 
 
 def _filter(names: Collection[str]) -> bytes:
-    """The classic BPF program: calls of these names, but those on `REPORTS`, wait for the test."""
+    """The classic BPF program: calls of these names, but those on `REPORTS` or `STACKS`, wait for the test."""
     numbers = sorted(number for number, name in _NUMBERS.items() if name in names)
     to_allow = len(numbers) + 1
     code = [
         (_LOAD, 0, 0, 4),  # seccomp_data.arch
-        (_EQUAL, 0, to_allow + 2, _ARCHITECTURE),
+        (_EQUAL, 0, to_allow + 3, _ARCHITECTURE),
         (_LOAD, 0, 0, 16),  # The lower half of the first argument.
-        (_EQUAL, to_allow, 0, REPORTS),
+        (_EQUAL, to_allow + 1, 0, REPORTS),
+        (_EQUAL, to_allow, 0, STACKS),
         (_LOAD, 0, 0, 0),  # seccomp_data.nr
         *((_EQUAL, len(numbers) - place, 0, number) for place, number in enumerate(numbers)),
         (_RETURN, 0, 0, _ALLOW),
@@ -152,8 +153,17 @@ def fetch_descriptor(pid: int, number: int) -> int:
     return found[0]
 
 
-def receive(listener: int) -> tuple[int, int, str] | None:
-    """The next call that waits: its id, the thread that makes it, and its name; None where the thread was killed."""
+class Stopped(NamedTuple):
+    """A call that waits: its id, the thread that makes it, its name, and its arguments."""
+
+    id: int
+    thread: int
+    name: str
+    arguments: tuple[int, ...]
+
+
+def receive(listener: int) -> Stopped | None:
+    """The next call that waits; None where the thread was killed or interrupted."""
     buffer = bytearray(_NOTIFICATION.size)
     try:
         fcntl.ioctl(listener, _RECEIVE, buffer)
@@ -161,8 +171,13 @@ def receive(listener: int) -> tuple[int, int, str] | None:
         if error.errno in (errno.ENOENT, errno.EINTR):
             return None
         raise
-    call_id, pid, _, number, *_ = _NOTIFICATION.unpack(buffer)
-    return call_id, pid, _NUMBERS[number]
+    call_id, thread, _, number, _, _, *arguments = _NOTIFICATION.unpack(buffer)
+    return Stopped(call_id, thread, _NUMBERS[number], tuple(arguments))
+
+
+def interrupt(pid: int, thread: int, number: int) -> None:
+    """Send a signal to one thread of a process. A call of it that waits is announced anew when the handler has run."""
+    _libc.tgkill(pid, thread, number)
 
 
 def wake_at_once(listener: int) -> None:

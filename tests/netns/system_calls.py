@@ -5,12 +5,16 @@ decides whether the kernel executes it or whether it fails with an error. So cal
 threads and programs that this thread starts, in the order in which they are made, and nothing in the program has to be
 prepared for it. Where it is known which call fails, only calls of its name are stopped: a trial is faster for it.
 
-The process reports to the test through a socket with the descriptor `REPORTS`; calls on that descriptor never fail.
+The process reports to the test through a socket with the descriptor `REPORTS`, and where its threads are through a pipe
+with the descriptor `STACKS`; calls on those never fail. A thread that stands still in a call is asked where it is by a
+signal: `faulthandler` writes its stack, and the kernel makes the call anew. So the place in the code of a call is known
+before the call is made.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import pickle
@@ -19,24 +23,36 @@ import signal
 import socket
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from tests.netns.call_kinds import object_of, place_in, program_of, takes_signal
 from tests.netns.crashing import children
-from tests.netns.stopped_calls import ERRORS, REPORTS, answer, fetch_descriptor, install_filter, receive, wake_at_once
+from tests.netns.stopped_calls import (
+    ERRORS,
+    REPORTS,
+    STACKS,
+    answer,
+    fetch_descriptor,
+    install_filter,
+    interrupt,
+    receive,
+    wake_at_once,
+)
 from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from tests.netns.stopped_calls import Stopped
+
 Result = TypeVar("Result")
 
 
 MESSAGE: Final = 1 << 20
-"""Bytes of the longest report."""
+"""Bytes of the longest report, and of the longest stack."""
 
 
 class Call(NamedTuple):
@@ -50,15 +66,27 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where a call comes from: the process and the program that makes it, and what it is made on; of a call of the
+    process itself the place in the code instead."""
+
+    process: int = 0
+    program: str = ""
+    on: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Which calls fail: of those that are equal to ``call`` the one with this number, from 0, and ``for_good`` all
-    calls of its name from then on. Without ``call`` none fails.
+    calls of its name from then on. Without ``call`` none fails. With ``place`` only calls that are made there count.
 
     One that ``kills`` ends the process before this call, with the programs that it runs or without them.
     """
 
     call: Call | None
     number: int
+    place: str = ""
     for_good: bool = False
     kills: bool = False
     with_programs: bool = False
@@ -66,7 +94,8 @@ class Fault:
     def __str__(self) -> str:
         if self.kills:
             return f"killed before {self.call} {self.number}"
-        return f"{'from ' if self.for_good else ''}{self.call} {self.number}{' on' if self.for_good else ''}"
+        at = f" at {self.place}" if self.place else ""
+        return f"{'from ' if self.for_good else ''}{self.call} {self.number}{at}{' on' if self.for_good else ''}"
 
 
 NO_FAULT: Final = Fault(None, 0)
@@ -74,7 +103,7 @@ NO_FAULT: Final = Fault(None, 0)
 
 def fault_at(calls: Sequence[Call], place: int, *, for_good: bool = False) -> Fault:
     """The fault of the call at a place of all that were made."""
-    return Fault(calls[place], calls[:place].count(calls[place]), for_good)
+    return Fault(calls[place], calls[:place].count(calls[place]), for_good=for_good)
 
 
 def kill_at(calls: Sequence[Call], place: int, *, with_programs: bool) -> Fault:
@@ -125,8 +154,8 @@ class Faulty:
     def __init__(self, work: Callable[[Reports], None], fault: Fault, reported: Callable[[str, Any], None]) -> None:
         self.calls: list[Call] = []
         """The calls between `BEGIN` and `END`; where there is a fault, those of the name of its call."""
-        self.runs: list[tuple[int, bytes]] = []
-        """For each of them the program that made it, as process and command line; none where there is a fault."""
+        self.sources: list[Source] = []
+        """For each of them where it came from; none where there is a fault."""
         self.failed: Counter[Call] = Counter()
         """Those that failed."""
         self._fault, self._reported = fault, reported
@@ -136,8 +165,10 @@ class Faulty:
         self._ends = select.poll()
         self._running: set[int] = set()
         self._threads: set[int] = set()
+        self._programs: dict[int, str] = {}
+        self._waiting: deque[Stopped] = deque()
         names = ERRORS if fault.call is None else {fault.call.name}
-        with _forked(work, names) as (self._pid, self._connection):
+        with _forked(work, names) as (self._pid, self._connection, self._stacks):
             try:
                 self._serve()
             finally:
@@ -198,18 +229,55 @@ class Faulty:
         return True
 
     def _answer(self) -> None:
-        """Let a call that is made be executed, or fail."""
-        received = receive(self._listener)
-        if received is None:
-            return
-        call_id, pid, name = received
-        failure = 0
-        if self._counting:
-            call = Call(name, not self._is_own(pid))
-            if self._fault == NO_FAULT:
-                self.runs.append(_run(pid, call))
-            failure = self._decide(call)
-        answer(self._listener, call_id, failure)
+        """Let calls that are made be executed, or fail."""
+        self._take_call()
+        while self._waiting:
+            stopped = self._waiting.popleft()
+            failure = 0
+            if self._counting:
+                stopped, failure = self._judged(stopped)
+            answer(self._listener, stopped.id, failure)
+
+    def _take_call(self) -> None:
+        stopped = receive(self._listener)
+        if stopped is not None:
+            self._waiting.append(stopped)
+
+    def _judged(self, stopped: Stopped) -> tuple[Stopped, int]:
+        """A call, which may have been announced anew, and the error that it fails with, or 0."""
+        call = Call(stopped.name, not self._is_own(stopped.thread))
+        place = ""
+        if not call.in_program and self._asks_where(call) and takes_signal(stopped.thread, signal.SIGUSR1):
+            stopped, place = self._where(stopped)
+        if self._fault == NO_FAULT:
+            self.sources.append(self._source(stopped, call, place))
+        return stopped, self._decide(call, place)
+
+    def _asks_where(self, call: Call) -> bool:
+        """Whether the place of a call of the process matters."""
+        if self._fault.place:
+            return call == self._fault.call and not self.failed
+        return self._fault == NO_FAULT
+
+    def _where(self, stopped: Stopped) -> tuple[Stopped, str]:
+        """A call as it is announced anew, and the place in the code where it is made. Others wait meanwhile."""
+        interrupt(self._pid, stopped.thread, signal.SIGUSR1)
+        again = None
+        while again is None:
+            if not select.select([self._listener], [], [], LONGEST)[0]:
+                raise HangError(f"{stopped}: it was not announced again")
+            self._take_call()
+            if self._waiting and self._waiting[-1].thread == stopped.thread:
+                again = self._waiting.pop()
+        return again, place_in(os.read(self._stacks, MESSAGE).decode())
+
+    def _source(self, stopped: Stopped, call: Call, place: str) -> Source:
+        if not call.in_program:
+            return Source(place=place)
+        program = self._programs.setdefault(stopped.thread, program_of(stopped.thread))
+        if stopped.name == "execve":
+            del self._programs[stopped.thread]
+        return Source(stopped.thread, program, object_of(stopped))
 
     def _is_own(self, thread: int) -> bool:
         """Whether a thread is one of the process, and not of a program that it runs."""
@@ -217,12 +285,12 @@ class Faulty:
             self._threads.add(thread)
         return thread in self._threads
 
-    def _decide(self, call: Call) -> int:
+    def _decide(self, call: Call, place: str) -> int:
         """The error that a call fails with, or 0."""
         self.calls.append(call)
-        number = self._equal_calls
-        self._equal_calls += call == self._fault.call
-        chosen = call == self._fault.call and number == self._fault.number
+        equal = call == self._fault.call and place == self._fault.place
+        chosen = equal and self._equal_calls == self._fault.number
+        self._equal_calls += equal
         if chosen and self._fault.kills:
             self._kill()
             return 0
@@ -232,27 +300,24 @@ class Faulty:
         return ERRORS[call.name].error
 
 
-def _run(pid: int, call: Call) -> tuple[int, bytes]:
-    """The program that makes a call; the same for all calls of the process itself."""
-    if not call.in_program:
-        return 0, b""
-    return pid, Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
 @contextlib.contextmanager
-def _forked(work: Callable[[Reports], None], names: Collection[str]) -> Iterator[tuple[int, socket.socket]]:
-    """A process that does the work; its id, and the test's end of the socket. At the end it has ended, with what it has
-    started."""
+def _forked(work: Callable[[Reports], None], names: Collection[str]) -> Iterator[tuple[int, socket.socket, int]]:
+    """A process that does the work; its id, and the test's ends of the socket and of the pipe. At the end it has ended,
+    with what it has started."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stacks, their_stacks = os.pipe()
     pid = os.fork()
     if not pid:
         ours.close()
+        os.dup2(their_stacks, STACKS)
         _do(work, theirs, names)
     theirs.close()
+    os.close(their_stacks)
     try:
-        yield pid, ours
+        yield pid, ours, stacks
     finally:
         ours.close()
+        os.close(stacks)
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         left = [] if ended else children(pid)
         with contextlib.suppress(ProcessLookupError):
@@ -268,6 +333,7 @@ def _do(work: Callable[[Reports], None], connection: socket.socket, names: Colle
     code = 1
     gc.disable()  # A collection would copy the memory that the two processes share.
     try:
+        faulthandler.register(signal.SIGUSR1, file=STACKS, all_threads=False)
         os.dup2(connection.fileno(), REPORTS)
         work(Reports(socket.socket(fileno=REPORTS), names))
         code = 0

@@ -1,8 +1,8 @@
 """Every system call of a step fails, once and from then on: no table is emptier for it, and what is reported is so.
 
-In the long form every call of the process fails in turn, and every call of each program that it runs: a program that
-runs several times in a step makes the same calls each time, so each of them fails in one of these runs. That takes
-hours; FWGUARD_TEST_PART=3/8 runs one of eight parts.
+In the long form each kind of call fails, of the process and of the programs that it runs (`tests.netns.call_kinds`): its
+first call, one of the others at random, and all calls of the name from the first one on. That is about 14,000 faults,
+of a tenth of a second of a processor each; FWGUARD_TEST_PART=3/8 runs one of eight parts.
 
 The steps are those of the daemon's worker thread: a pass, a reload that has to be confirmed, an expiry, a rollback, a
 repair, an opening, and starts. After each fault every table is that of the ruleset before or of the ruleset wanted.
@@ -13,13 +13,14 @@ shows.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.netns.fault_bench import STEPS, FaultBench
 from tests.netns.fault_table import Table
-from tests.netns.system_calls import fault_at
+from tests.netns.system_calls import Fault, fault_at
 from tests.scale import SCALE, part_of, scaled
 
 if TYPE_CHECKING:
@@ -32,35 +33,59 @@ EACH_STEP: Final = [[name] for name in STEPS]
 GROUPS: Final = EACH_STEP if SCALE == "long" else [list(STEPS)]
 """The steps of each test: with packaging/test --long each is a test of its own."""
 
-OWN_CALLS = scaled(gate=2, long=10_000)
-"""Calls of the process that fail, at random, in each step, in each of the two ways; in the long form all of them."""
+OWN_FAULTS = scaled(gate=4, long=10_000)
+"""Faults of calls of the process in each step; in the long form all."""
 
-PROGRAM_CALLS = scaled(gate=1, long=10_000)
-"""The same for calls of the programs that it runs. In the long form each fails in one of the two ways."""
-
-
-def _chosen(whole: Faulty, chance: random.Random) -> Iterator[tuple[int, bool]]:
-    """The places of the calls that fail, and whether that is from then on."""
-    own = [place for place, call in enumerate(whole.calls) if not call.in_program]
-    theirs = [chance.choice(places) for places in _same_calls(whole).values()]
-    own = sorted(chance.sample(own, min(OWN_CALLS, len(own))))
-    for for_good in (False, True):
-        for place in own:
-            yield place, for_good
-    for place in sorted(chance.sample(theirs, min(PROGRAM_CALLS, len(theirs)))):
-        yield place, chance.random() < 0.5
+PROGRAM_FAULTS = scaled(gate=1, long=10_000)
+"""The same of calls of the programs that it runs."""
 
 
-def _same_calls(whole: Faulty) -> dict[tuple[object, ...], list[int]]:
-    """The places of calls of programs, by the program, the name of the call, and how many of it the run made before."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Calls of a step that are one kind (`tests.netns.call_kinds`), by their places in the order of all calls."""
+
+    in_program: bool
+    places: tuple[int, ...]
+
+
+def _kinds(whole: Faulty) -> list[Kind]:
+    """The kinds of the calls of a step, in the order of their first calls."""
     found: dict[tuple[object, ...], list[int]] = {}
-    made: dict[tuple[object, ...], int] = {}
-    for place, (call, run) in enumerate(zip(whole.calls, whole.runs, strict=True)):
+    for place, (call, source) in enumerate(zip(whole.calls, whole.sources, strict=True)):
+        key: tuple[object, ...] = call, source.place
         if call.in_program:
-            before = made.get((run, call), 0)
-            made[run, call] = before + 1
-            found.setdefault((run[1], call, before), []).append(place)
-    return found
+            key = call, source.program, source.on
+        elif not source.place:
+            key = call, place
+        found.setdefault(key, []).append(place)
+    return [Kind(whole.calls[places[0]].in_program, tuple(places)) for places in found.values()]
+
+
+def _faults(whole: Faulty, kind: Kind, chance: random.Random) -> Iterator[Fault]:
+    """The faults of a kind: its first call fails, one of the others, and all from the first one on."""
+    for place in kind.places[:1] + tuple(chance.sample(kind.places[1:], min(1, len(kind.places) - 1))):
+        yield _fault_at(whole, place)
+    yield replace(_fault_at(whole, kind.places[0]), for_good=True)
+
+
+def _fault_at(whole: Faulty, place: int) -> Fault:
+    """The fault of one call. A process that is disturbed, or that found its modules compiled, may make a call more or
+    less than before, so a call of the process is known by where it is made, and by how often that was before it."""
+    call, where = whole.calls[place], whole.sources[place].place
+    if not where:
+        return fault_at(whole.calls, place)
+    before = zip(whole.calls[:place], whole.sources[:place], strict=True)
+    return Fault(call, sum(1 for other, source in before if other == call and source.place == where), where)
+
+
+def _chosen(whole: Faulty, chance: random.Random) -> list[Fault]:
+    """The faults that are injected, those of the process first."""
+    chosen: list[Fault] = []
+    for in_program, most in ((False, OWN_FAULTS), (True, PROGRAM_FAULTS)):
+        kinds = [kind for kind in _kinds(whole) if kind.in_program == in_program]
+        faults = [fault for kind in kinds for fault in _faults(whole, kind, chance)]
+        chosen += chance.sample(faults, min(most, len(faults)))
+    return chosen
 
 
 @pytest.mark.long
@@ -83,14 +108,19 @@ def test_system_calls_fail(fault_bench: FaultBench, seed: int, names: list[str])
 def _broken_in(name: str, bench: FaultBench, table: Table, chance: random.Random) -> Iterator[str]:
     step = STEPS[name]
     usual, whole = bench.without_fault(step)
-    for place, for_good in part_of(list(_chosen(whole, chance))):
-        call, fault = whole.calls[place], fault_at(whole.calls, place, for_good=for_good)
+    for fault in part_of(_chosen(whole, chance)):
+        assert fault.call is not None
         trial, faulty = bench.trial(step, fault)
         found = list(bench.broken_promises(step, trial))
-        kind = f"{name}{' (programs)' if call.in_program else ''}{', from then on' if for_good else ''}"
+        line = f"{name}{' (programs)' if fault.call.in_program else ''}{', from then on' if fault.for_good else ''}"
         told = trial.outcome != usual.outcome or not trial.events <= usual.events
-        table.add(kind, trial.outcome, held=not found, told=told, met=bool(faulty.failed))
+        table.add(line, trial.outcome, held=not found, told=told, met=bool(faulty.failed))
         yield from (f"{name}, {fault} ({', '.join(map(str, faulty.failed))}): {what}" for what in found)
-    own = sum(1 for call in whole.calls if not call.in_program)
-    distinct = len(_same_calls(whole))
-    table.calls[name] = f"{own} calls of the process, {len(whole.calls) - own} of programs, {distinct} of them distinct"
+    own, theirs = _counted(whole, in_program=False), _counted(whole, in_program=True)
+    table.calls[name] = f"{own} of the process, {theirs} of programs"
+
+
+def _counted(whole: Faulty, *, in_program: bool) -> str:
+    """How many calls there are, and of how many kinds."""
+    kinds = [kind for kind in _kinds(whole) if kind.in_program == in_program]
+    return f"{sum(len(kind.places) for kind in kinds)} calls of {len(kinds)} kinds"
