@@ -1,8 +1,8 @@
 """Every system call of a step fails, once and from then on: no table is emptier for it, and what is reported is so.
 
-In the long form each kind of call fails, of the process and of the programs that it runs (`tests.netns.call_kinds`): its
-first call, one of the others at random, and all calls of the name from the first one on. That is about 14,000 faults,
-of a tenth of a second of a processor each; FWGUARD_TEST_PART=3/8 runs one of eight parts.
+In the long form each kind of call fails, of the process and of the programs that it runs (`tests.netns.call_kinds`):
+its first call, one of the others at random, and all calls of the name from the first one on. That is about 14,000
+faults, of a tenth of a second of a processor each; FWGUARD_TEST_PART=3/8 runs one of eight parts.
 
 The steps are those of the daemon's worker thread: a pass, a reload that has to be confirmed, an expiry, a rollback, a
 repair, an opening, and starts. After each fault every table is that of the ruleset before or of the ruleset wanted.

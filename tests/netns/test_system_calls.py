@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.netns.system_calls import BEGIN, END, NO_FAULT, Call, Faulty, fault_at
+from tests.netns.system_calls import BEGIN, END, NO_FAULT, Call, Fault, Faulty, fault_at
 
 if TYPE_CHECKING:
     from tests.netns.system_calls import Reports
@@ -52,3 +52,46 @@ def test_the_call_that_is_chosen_fails(for_good: bool, arrived: frozenset[bytes]
     failed = Faulty(_say_three_words, fault, reported.__setitem__).failed
     assert reported["arrived"] in arrived
     assert failed[Call("write", in_program=True)] >= 1
+
+
+def _write(descriptor: int) -> str:
+    try:
+        os.write(descriptor, b"written")
+    except OSError as error:
+        return os.strerror(error.errno)
+    return "written"
+
+
+def _first(descriptor: int) -> str:
+    return _write(descriptor)
+
+
+def _second(descriptor: int) -> str:
+    return _write(descriptor)
+
+
+def _write_twice_each(reports: Reports) -> None:
+    """One call from two places, twice from each."""
+
+    def work() -> None:
+        _, writing = os.pipe()
+        reports.send(BEGIN)
+        came = [write(writing) for write in (_first, _second, _first, _second)]
+        reports.send(END)
+        reports.send("came", came)
+
+    reports.exposed(work)
+
+
+def test_a_call_is_known_by_its_place() -> None:
+    """Of calls that one function makes for two others, those for one of them can be told from those for the other, and
+    the one that is chosen fails."""
+    reported: dict[str, Any] = {}
+    whole = Faulty(_write_twice_each, NO_FAULT, reported.__setitem__)
+    assert reported["came"] == ["written"] * 4
+    call = Call("write", in_program=False)
+    places = [source.place for made, source in zip(whole.calls, whole.sources, strict=True) if made == call]
+    assert [place.split(" < ")[:2] for place in places] == [["_write", "_first"], ["_write", "_second"]] * 2
+    faulty = Faulty(_write_twice_each, Fault(call, 1, places[1]), reported.__setitem__)
+    assert reported["came"] == ["written", "written", "written", "No space left on device"]
+    assert faulty.failed == {call: 1}
