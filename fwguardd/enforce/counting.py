@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.reports import report_suppressed
-from fwguardd.ruleset.counter_history import CountedRule, RuleCount, counted_rules
+from fwguardd.ruleset.counter_history import CountedRule, CounterHistory, RuleCount, counted_rules
 from fwguardd.ruleset.log_limits import SuppressionCount, limited_rules, origins_by_text
-from fwguardd.store.model import StoreError
+from fwguardd.store.model import StoreError, UnreadableNote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +44,11 @@ class Counting:
     def __init__(self, store: RevisionStore, emit: Emit, boot: str) -> None:
         self._store, self._emit = store, emit
         self._suppressed = SuppressionCount(SUPPRESSION_INTERVAL)
-        self._history = store.counters().in_boot(boot)
+        self._history = CounterHistory(boot)
+        self._unread = True
+        """Whether what was kept before is still to be read: until then nothing takes its place."""
         self._kept = time.monotonic()
+        self._read_kept(())
         self._counted = -COUNT_INTERVAL
 
     def read(self, in_force: Mapping[Family, Ruleset], shown: Mapping[Family, Ruleset], prefixes: Prefixes) -> None:
@@ -71,14 +74,29 @@ class Counting:
             return ()  # After open, or before the first look: what was counted is not forgotten.
         self._counted = time.monotonic()
         self._history = self._history.seen(rules, time.time())
+        self._read_kept(rules)
         if time.monotonic() - self._kept >= KEEP_INTERVAL:
             self.keep()
         return tuple((rule, self._history.counts[rule.key]) for rule in rules)
 
+    def _read_kept(self, rules: Sequence[CountedRule]) -> None:
+        """Go on from the counts that were kept before, once they can be read, with these rules of the last look. The
+        store reports a file that it cannot read."""
+        if not self._unread:
+            return
+        kept = self._store.counters()
+        self._unread = isinstance(kept, UnreadableNote) and not kept.lost
+        if isinstance(kept, UnreadableNote):
+            return
+        self._history = kept.in_boot(self._history.boot)
+        if rules:
+            self._history = self._history.seen(rules, time.time())
+
     def keep(self) -> None:
-        """Write the counts to the state directory. A disk that fails is reported."""
+        """Write the counts to the state directory, but not over some that could not be read yet. A disk that fails is
+        reported."""
         self._kept = time.monotonic()
-        if not self._history.counts:
+        if self._unread or not self._history.counts:
             return
         try:
             self._store.keep_counters(self._history)

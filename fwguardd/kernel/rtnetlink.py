@@ -5,6 +5,7 @@ What the attributes mean is defined by those who ask.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.netlink import (
@@ -50,15 +51,17 @@ def open_route_socket() -> socket.socket:
 
 
 def dump_objects(kernel: socket.socket, kind: int, header: bytes) -> list[bytes]:
-    """The content of each message in a dump, which is repeated if a change interrupted it. Raises OSError."""
-    found: list[bytes] = []
+    """The content of each message in a dump, which is repeated if a change interrupted it.
+
+    Raises OSError, with EAGAIN where each try was interrupted: such a dump may lack objects.
+    """
     for _ in range(_TRIES):
         request = HEADER.pack(HEADER.size + len(header), kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + header
         kernel.sendto(request, (0, 0))
         found, whole = _read_dump(kernel)
         if whole:
-            break
-    return found
+            return found
+    raise OSError(errno.EAGAIN, f"changed each of the {_TRIES} times that the kernel listed it")
 
 
 def _read_dump(kernel: socket.socket) -> tuple[list[bytes], bool]:

@@ -22,7 +22,6 @@ from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from fwguardd.ruleset.counter_history import CounterHistory
 from fwguardd.store.model import (
     Fault,
     FaultKind,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fwguardd.ruleset.canonical import Owned
+    from fwguardd.ruleset.counter_history import CounterHistory
     from fwguardd.ruleset.others import Others
     from fwguardd.store.durable import System
     from fwguardd.store.model import Reading, Revision, RevisionSummary
@@ -215,9 +215,9 @@ class BackgroundStore(RevisionStore):
         """As in the base class; on a disk that hangs, later."""
         self._later("others", partial(super().remember_others, others), others)
 
-    def counters(self) -> CounterHistory:
-        """As in the base class; none while the disk hangs."""
-        return self._read(super().counters, CounterHistory)
+    def counters(self) -> CounterHistory | UnreadableNote:
+        """As in the base class; unreadable while the disk hangs."""
+        return self._read(super().counters, lambda: UnreadableNote(self.hangs, lost=False))
 
     def keep_counters(self, history: CounterHistory) -> None:
         """As in the base class; on a disk that hangs, later."""

@@ -263,10 +263,9 @@ class RevisionStore:
             self._prepare()
             self._others.keep(others)
 
-    def counters(self) -> CounterHistory:
+    def counters(self) -> CounterHistory | UnreadableNote:
         """What rules counted, as far as it was kept."""
-        value = self._note(self._notes.counters)
-        return CounterHistory() if isinstance(value, UnreadableNote | None) else value
+        return self._note(self._notes.counters) or CounterHistory()
 
     def keep_counters(self, history: CounterHistory) -> None:
         """Keep what rules counted. Raises StoreError."""

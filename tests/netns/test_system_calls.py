@@ -58,7 +58,7 @@ def _write(descriptor: int) -> str:
     try:
         os.write(descriptor, b"written")
     except OSError as error:
-        return os.strerror(error.errno)
+        return str(error.strerror)
     return "written"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,13 +11,18 @@ from hypothesis import strategies as st
 
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.counters_verb import lines_of, table, unused
+from fwguardd.enforce.counting import Counting
 from fwguardd.ruleset.counter_history import CountedRule, CounterHistory, RuleCount, counted_rules
 from fwguardd.ruleset.model import ZERO, Counters, Family, Origin
 from fwguardd.ruleset.save_format import read_saved
 from fwguardd.store.counter_codec import decode_counters, encode_counters
+from fwguardd.store.durable import HostSystem
 from fwguardd.store.model import DamagedError
+from fwguardd.store.revisions import RevisionStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fwguardd.control.documents import RuleCountDocument
 
 DAY = 86400.0
@@ -76,6 +82,39 @@ def test_what_is_kept_is_what_is_read() -> None:
     for body in (b"", b"[]", b'{"boot": 1}', b'{"boot": "a", "rules": {"k": [1]}}', b'{"boot": "a", "rules": 3}'):
         with pytest.raises(DamagedError):
             decode_counters(body)
+
+
+class UnreadableCounts(HostSystem):
+    """The host, whose disk fails to read the counts for a while."""
+
+    fails = True
+
+    def open(self, path: Path, flags: int, mode: int) -> int:
+        """As ever, or EIO."""
+        if self.fails and path.name == "counters.json":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return super().open(path, flags, mode)
+
+
+def test_counts_that_cannot_be_read_are_kept(tmp_path: Path) -> None:
+    """They are read again at each count, nothing takes their place before, and then counting goes on from them."""
+    live = {Family.IPV4: read_saved(Family.IPV4, SAVED).shown}
+    (first, *_) = counted_rules(live, live)
+    before = CounterHistory("another boot").seen([first], 5.0)
+    RevisionStore(tmp_path / "state").keep_counters(before)
+    disk = UnreadableCounts()
+    store = RevisionStore(tmp_path / "state", system=disk)
+    counting = Counting(store, lambda *_, **__: None, "this boot")
+    counting.count(live, live)
+    counting.keep()
+    assert RevisionStore(tmp_path / "state").counters() == before
+    disk.fails = False
+    (_, count), *_ = counting.count(live, live)
+    assert (count.total.packets, count.since) == (6, 5.0)
+    counting.keep()
+    kept = RevisionStore(tmp_path / "state").counters()
+    assert isinstance(kept, CounterHistory)
+    assert kept.counts[first.key] == count
 
 
 def _document(line: int, packets: int, last: float | None, family: str = "ipv4") -> RuleCountDocument:

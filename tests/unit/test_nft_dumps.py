@@ -1,4 +1,4 @@
-"""Lists of nf_tables: one that a change interrupted may lack objects, and is never taken for whole."""
+"""Lists of the kernel: one that a change interrupted may lack objects, and is never taken for whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from fwguardd.kernel.netlink import FAMILY_HEADER, HEADER, NLMSG_DONE, attribute
 from fwguardd.kernel.nft_tables import NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, dump
+from fwguardd.kernel.rtnetlink import RTM_GETADDR, dump_objects
 
 NLM_F_DUMP_INTR = 0x10
 
@@ -50,6 +51,19 @@ def test_a_list_that_is_never_whole_is_an_error() -> None:
     """Of tables that were not listed nothing is concluded: the error is one after which another look may succeed."""
     with pytest.raises(OSError, match="each time that they were listed") as raised:
         _listed(Answers(*[(NLM_F_DUMP_INTR, TABLE)] * 9))
+    assert raised.value.errno == errno.EAGAIN
+
+
+def _dumped(kernel: Any) -> list[bytes]:
+    return dump_objects(kernel, RTM_GETADDR, b"")
+
+
+def test_a_list_of_the_host_s_network_is_whole_or_an_error() -> None:
+    """So it is with links, addresses, routes, sockets and connections, from which the packets of tests are made."""
+    kernel = Answers((NLM_F_DUMP_INTR, b"part"), (0, b"rest"))
+    assert _dumped(kernel) == [FAMILY_HEADER.pack(2, 0, 0) + b"rest"]
+    with pytest.raises(OSError, match="each of the 5 times") as raised:
+        _dumped(Answers(*[(NLM_F_DUMP_INTR, b"part")] * 9))
     assert raised.value.errno == errno.EAGAIN
 
 
