@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
 from fwguardd.enforce.record import Cause, in_force_of, revision_of
 from fwguardd.enforce.state import InForce, State
+from fwguardd.enforce.unknown import UnknownState
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.store.model import DamagedError
 
@@ -22,13 +24,18 @@ def needs_note(state: State) -> bool:
     return state.is_open or bool(state.emergency)
 
 
+def is_interrupted(state: State) -> bool:
+    """Whether a load did not end, and is not undone yet; or whether one did is not known."""
+    return state.interrupted is not None or UnknownState.BEFORE_LOAD in state.unknown
+
+
 def keep_before_load(context: Context, state: State, look: Look) -> None:
     """Keep what the kernel holds in the tables that a load may write, unless it is what an earlier load has left.
 
     A failure is reported and prevents nothing.
     """
     note = context.before_load
-    if note is None or state.interrupted is not None or not look.plans():
+    if note is None or is_interrupted(state) or not look.plans():
         return
     found = Canonical.from_kernel(look.own, look.wanted)
     before = InForce(state.revision, "", found, time.time(), "before a load")
@@ -39,18 +46,20 @@ def keep_before_load(context: Context, state: State, look: Look) -> None:
         context.emit(events.STATE_FAILED, f"{message}, what it has loaded until then stays")
 
 
-def recall_before_load(context: Context) -> InForce | None:
-    """What the kernel held before a load that did not end; None if there was none, or if that cannot be read."""
-    if context.before_load is None:
-        return None
+def recall_before_load(context: Context, state: State) -> State:
+    """The state with what the kernel held before a load that did not end, once that can be read. A note that is damaged
+    is reported."""
+    note, before = context.before_load, None
+    unknown = state.unknown - {UnknownState.BEFORE_LOAD}
     try:
-        return _read(context.before_load)
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
+        if note is not None:
+            before = _read(note)
+    except OSError:
+        unknown |= {UnknownState.BEFORE_LOAD}
     except DamagedError as error:
-        problem = str(error)
-    context.emit(events.STATE_DAMAGED, f"{context.before_load.path} {problem}; a load that did not end is not undone")
-    return None
+        assert note is not None
+        context.emit(events.STATE_DAMAGED, f"{note.path} {error}; a load that did not end is not undone")
+    return replace(state, interrupted=before, unknown=unknown)
 
 
 def _read(note: BeforeLoad) -> InForce | None:

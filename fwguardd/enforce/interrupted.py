@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fwguardd import events
-from fwguardd.enforce.before_load import keep_before_load, needs_note
+from fwguardd.enforce.before_load import is_interrupted, keep_before_load, needs_note
 from fwguardd.enforce.context import loaded_before
 from fwguardd.enforce.record import end, forget_before_load
 from fwguardd.enforce.reports import LOAD_ERRORS, report_unverified
@@ -63,7 +63,7 @@ def put_recoverably(
     except (UndoFailedError, UndoDelayedError):
         raise
     except LOAD_ERRORS:
-        if state.interrupted is None:
+        if not is_interrupted(state):
             forget_before_load(context)
         raise
 
@@ -81,8 +81,10 @@ def _keep_first(
 def undo_interrupted(context: Context, state: State) -> State:
     """The state after another try to put back what the kernel held before a load that did not end."""
     before = state.interrupted
-    if before is None or UnknownState.REVISION in state.unknown:
+    if not is_interrupted(state) or UnknownState.REVISION in state.unknown:
         return state
+    if before is None:
+        return _not_read(context, state)
     if not _is_needed(before, state) or _has_ended(context, state):
         forget_before_load(context)
         return replace(state, interrupted=None)
@@ -93,6 +95,14 @@ def undo_interrupted(context: Context, state: State) -> State:
     if isinstance(outcome, Unverified):
         return report_unverified(context, state, UnverifiedState.UNDO, outcome.reason)
     return _undone(context, state, outcome)
+
+
+def _not_read(context: Context, state: State) -> State:
+    """The state while the note cannot be read. Where a revision says what is in force, it does not matter."""
+    if not needs_note(state):
+        return replace(state, unknown=state.unknown - {UnknownState.BEFORE_LOAD})
+    why = "what the kernel held before a load that may not have ended cannot be read"
+    return report_unverified(context, state, UnverifiedState.UNDO, why)
 
 
 def _is_needed(before: InForce, state: State) -> bool:

@@ -51,7 +51,7 @@ def recall(context: Context) -> State:
 
     With another tool or kernel the files are validated again, since what these accept may differ.
     """
-    return _read(context, State(unknown=frozenset(UnknownState), interrupted=recall_before_load(context)))
+    return _read(context, State(unknown=frozenset(UnknownState)))
 
 
 def recall_again(context: Context, state: State) -> State:
@@ -69,6 +69,8 @@ def recall_again(context: Context, state: State) -> State:
 
 def _read(context: Context, state: State) -> State:
     unknown, state = state.unknown, read_touched(context, read_others(context, state))
+    if UnknownState.BEFORE_LOAD in unknown:
+        state = recall_before_load(context, state)
     if UnknownState.REVISION in unknown:
         state = _read_revision(context, state)
     if UnknownState.PENDING in unknown:

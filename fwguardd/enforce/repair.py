@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd import events
+from fwguardd.enforce.before_load import is_interrupted
 from fwguardd.enforce.context import Context, Done, Failed, Outcome
 from fwguardd.enforce.found import found_in_kernel
 from fwguardd.enforce.interrupted import put_recoverably
-from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import known_look, look_at, look_of
 from fwguardd.enforce.others import recognize, record
-from fwguardd.enforce.record import Cause, end, forget_before_load
+from fwguardd.enforce.record import Cause, forget_before_load
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
     load_failed,
@@ -23,10 +23,11 @@ from fwguardd.enforce.reports import (
     report_unverified,
     report_verified,
 )
+from fwguardd.enforce.touched import release_touched
 from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
-from fwguardd.kernel.iptables import KernelBusyError, KernelError, RestoreRefusedError, UnknownContentError
+from fwguardd.kernel.iptables import KernelError, RestoreRefusedError, UnknownContentError
 from fwguardd.kernel.namespaces import NamespaceError
 from fwguardd.ruleset.canonical import Owned
 from fwguardd.ruleset.losses import Loss, losses
@@ -52,14 +53,14 @@ def enforce(context: Context, state: State, authors: Authors, *, anew: bool = Tr
     that it holds what the last look has shown.
     """
     in_force = state.in_force
-    if state.interrupted is not None:
+    if is_interrupted(state):
         return Failed(state, state.unverified_why, retry=True)
     if in_force is None:
         return _with_nothing_in_force(context, replace(state, unverified=None))
     if state.is_open and state.unverified is None:
         return Done(state)
     if state.touched:
-        state = _release_touched(context, state, in_force)
+        state = release_touched(context, state, in_force)
     return _compare_and_repair(context, state, in_force, authors, anew=anew)
 
 
@@ -371,30 +372,3 @@ def _repaired(
         return Done(state)
     report_repaired(context, in_force, len(outcome.changes))
     return Done(state, len(outcome.changes), frozenset(outcome.changes))
-
-
-def _release_touched(context: Context, state: State, in_force: InForce) -> State:
-    """Empty the tables that an interrupted pass had begun to write and that the revision in force does not name."""
-    release = state.release(in_force.owned)
-    try:
-        outcome = put_in_force(context.kernel, in_force.canonical, context.preserve, release)
-    except KernelBusyError:
-        return state  # The comparison that comes next fails for the same reason, and reports it.
-    except LOAD_ERRORS as error:
-        return load_failed(context, state, error).state
-    if isinstance(outcome, Unverified):
-        return report_unverified(context, state, UnverifiedState.UNDO, outcome.reason)
-    if release.tables:
-        names = ", ".join(sorted(f"{family.value} {name}" for family, name in release.tables))
-        message = (
-            f"emptied {names}, which an interrupted pass had begun to write; revision {state.revision} is in force"
-        )
-        context.emit(
-            events.REPAIRED,
-            message,
-            revision=in_force.revision,
-            changes=len(release.tables),
-            state=KernelState.IN_FORCE.value,
-        )
-    end(context)
-    return replace(state, touched=Owned())

@@ -129,8 +129,7 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         context.emit(events.BROKEN, message, revision=state.revision, state=state.kernel_state.value)
         return Broken(state, message)
     if isinstance(error, UndoDelayedError):
-        touched, interrupted = state.touched | touched_before(context), recall_before_load(context)
-        state = replace(state, touched=touched, interrupted=interrupted)
+        state = recall_before_load(context, replace(state, touched=state.touched | touched_before(context)))
         state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
         return Failed(state, str(error), retry=True)
     fact = "nothing was changed"

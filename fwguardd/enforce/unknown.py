@@ -1,4 +1,4 @@
-"""What is not known, because the kernel cannot be compared, or the state directory cannot be read."""
+"""What is not known, because the kernel cannot be compared, or files of fwguardd cannot be read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UnverifiedState(Enum):
 
 
 class UnknownState(Enum):
-    """What the state directory holds and could not be read. Each pass tries to read it again."""
+    """What files of fwguardd hold and could not be read. Each pass tries to read it again."""
 
     REVISION = "revision"
     """The newest revision: what the kernel holds is kept."""
@@ -43,6 +43,9 @@ class UnknownState(Enum):
 
     OTHERS = "others"
     """Which rules of other programs an administrator has decided about: those that are there are reported again."""
+
+    BEFORE_LOAD = "before load"
+    """What the kernel held before a load that did not end, where no revision says it: the kernel is left as it is."""
 
 
 OF_FILES = frozenset({UnknownState.REVISION, UnknownState.PENDING, UnknownState.HELD})

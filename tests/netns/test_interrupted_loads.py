@@ -6,6 +6,7 @@ In these two states no revision says what the kernel holds. The kill comes at ea
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,10 +15,13 @@ import pytest
 
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.opening import open_firewall
-from fwguardd.enforce.recall import recall
+from fwguardd.enforce.recall import recall, recall_again
 from fwguardd.enforce.reconcile import reload_files
 from fwguardd.enforce.record import Cause
+from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.rollback import rollback
+from fwguardd.kernel.attribution import NO_AUTHORS
+from fwguardd.store.before_load import BeforeLoad
 from fwguardd.store.model import RevisionKind
 from fwguardd.store.revisions import RevisionStore
 from tests.netns.conftest import ROOT, output
@@ -141,3 +145,28 @@ def test_killed_while_an_opening_ends(bench: Bench, saved: Saved, step: Step) ->
     assert seen_apart, "no kill has left anything to undo"
     assert start(bench.context()).state.kernel_state is KernelState.IN_FORCE
     assert (tables(saved) == closed) == (step is _roll_back)
+
+
+def test_a_note_that_cannot_be_read_is_read_again(bench: Bench, saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While what the kernel held before an opening's end cannot be read, the kernel stays as the kill left it, nobody
+    claims to know it, and the note stays; once it can be read, it is put back."""
+    open_firewall(bench.context(), recalled(bench.context()), "somebody")
+    bench.put(OTHERS)
+    output(f"iptables-{bench.backend.value} -t nat -A OUTPUT -d 192.0.2.7 -j RETURN")
+    opened = tables(saved)
+    left, at = opened, 0
+    while left == opened:
+        assert bench.killed(_reload, at)
+        left, at = tables(saved), at + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(BeforeLoad, "read", _eio)
+        context = bench.context()
+        state = recall_again(context, recall(context))
+        outcome = enforce(context, state, NO_AUTHORS)
+        assert (outcome.state.kernel_state, tables(saved)) == (KernelState.UNVERIFIED, left)
+    state = recall_again(context, outcome.state)
+    assert (state.kernel_state, tables(saved)) == (KernelState.OPEN, opened)
+
+
+def _eio(_note: BeforeLoad) -> None:
+    raise OSError(errno.EIO, "Input/output error")

@@ -37,7 +37,7 @@ CALLERS = {
     "State.release": {
         "enforce/former_backend.py _empty",
         "enforce/apply.py apply_files",
-        "enforce/repair.py _release_touched",
+        "enforce/touched.py release_touched",
         "enforce/repair.py repair",
         "enforce/rollback.py put_recorded",
     },
