@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from fwguardd.enforce.context import Broken
 from tests.netns.fault_bench import STEPS, FaultBench
 from tests.netns.fault_table import Table
 from tests.netns.system_calls import Fault, fault_at
@@ -112,6 +113,8 @@ def _broken_in(name: str, bench: FaultBench, table: Table, chance: random.Random
         assert fault.call is not None
         trial, faulty = bench.trial(step, fault)
         found = list(bench.broken_promises(step, trial))
+        if trial.outcome == Broken.__name__ and not fault.for_good:
+            found.append(f"one fault that is over leaves nothing to retry: {trial.claims['step'].sentence}")
         line = f"{name}{' (programs)' if fault.call.in_program else ''}{', from then on' if fault.for_good else ''}"
         told = trial.outcome != usual.outcome or not trial.events <= usual.events
         table.add(line, trial.outcome, held=not found, told=told, met=bool(faulty.failed))
