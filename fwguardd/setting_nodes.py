@@ -77,8 +77,8 @@ _LINE = re.compile(r"(?:([a-z_]+): +([A-Za-z0-9/][A-Za-z0-9/._-]*))? *(?:(?<!\S)
 
 
 def compose(data: bytes) -> SettingNode | None:
-    """The root of a text; None where it has none. Raises SettingsTextError, UnicodeDecodeError, and RecursionError where it
-    is nested too deeply."""
+    """The root of a text; None where it has none. Raises SettingsTextError, UnicodeDecodeError, and
+    RecursionError where it is nested too deeply."""
     text = data.decode("utf-8")
     pairs = _plain_pairs(text.split("\n"))
     if pairs is None:
