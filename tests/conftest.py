@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import hypothesis
 import pytest
 
-from tests.scale import SCALE, examples
+from tests.scale import SCALE, backends_of_either, examples
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -75,14 +75,25 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test with the mark either_backend, if it names no backend itself, those of `backends_of_either`."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    named = any("backend" in mark.args[0] for mark in marks)
+    if metafunc.definition.get_closest_marker("either_backend") and "backend" in metafunc.fixturenames and not named:
+        metafunc.definition.add_marker(pytest.mark.parametrize("backend", backends_of_either(), indirect=True))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of whole directories, and those that have the fixture which sets nf_log_all_netns. In a process of
-    pytest-xdist, sort them by `_rank`."""
+    """Mark the tests of whole directories, those that have the fixture which sets nf_log_all_netns, and those with the
+    mark either_backend. In a process of pytest-xdist, sort them by `_rank`."""
     for item in items:
         for name in _marks(item.path):
             item.add_marker(name)
         if "kernel_log_of_namespaces" in getattr(item, "fixturenames", ()):
             item.add_marker("kernel_log")
+        if item.get_closest_marker("either_backend"):
+            item.add_marker("long")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
 

@@ -11,6 +11,8 @@ interrupted run.
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +25,15 @@ not a busy machine."""
 TESTS_FAILED: Final = 1
 """The exit code of pytest if all tests were run and some failed."""
 
+SEED: Final = "FWGUARD_TEST_SEED"
+"""The environment variable with the seed of both runs (tests/conftest.py)."""
+
 CACHE: Final = Path(".pytest_cache/v/cache/lastfailed")
 
 
 def main(options: list[str]) -> int:
-    """The exit code of the whole run."""
+    """The exit code of the whole run. What is run once more makes the same random choices as before."""
+    os.environ.setdefault(SEED, str(random.SystemRandom().randrange(1 << 32)))
     CACHE.unlink(missing_ok=True)
     code = _pytest(*options)
     if code != TESTS_FAILED:

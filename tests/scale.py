@@ -23,6 +23,11 @@ PART_VARIABLE: Final = "FWGUARD_TEST_PART"
 
 PART, PARTS = (int(number) for number in os.environ.get(PART_VARIABLE, "1/1").split("/"))
 
+BACKENDS: Final = ("nft", "legacy")
+
+EITHER: Final = "either"
+"""The parameter of a test that runs on one of the backends, which the seed chooses."""
+
 Size = TypeVar("Size", int, float)
 Item = TypeVar("Item")
 
@@ -60,3 +65,11 @@ def sampled(items: Sequence[Item], seed: int, every: int) -> Sequence[Item]:
     if SCALE == "quick":
         step = max(every, 10)
     return items[seed % step :: step]
+
+
+def backends_of_either() -> Sequence[str]:
+    """The backends of a test whose rule does not depend on the backend: one that the seed chooses, so that runs meet
+    both in time; both for --long."""
+    if SCALE == "long":
+        return BACKENDS
+    return (EITHER,)

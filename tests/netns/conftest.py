@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from tests.netns.fault_bench import PROGRAM_SECONDS, FaultBench
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
 from tests.netns.small_host import small_host
 from tests.processes import end, ended_on_error
+from tests.scale import BACKENDS, EITHER
 from tests.unit.emitted import check_json
 from tests.waiting import LONGEST, wait_until
 
@@ -73,9 +75,11 @@ def _patient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SHORT", LONGEST)
 
 
-@pytest.fixture(params=["nft", "legacy"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each of the two backends."""
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, seed: int) -> str:
+    """Each of the two backends; or one of them, which the seed chooses for each test with the mark either_backend."""
+    if request.param == EITHER:
+        return random.Random(f"{seed} {request.node.nodeid}").choice(BACKENDS)
     return str(request.param)
 
 

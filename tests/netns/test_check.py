@@ -134,6 +134,7 @@ def test_a_name_that_cannot_be_resolved_is_reported(rules: Path, backend: str) -
     assert errors == {1: "unresolvable-name", 2: "unknown-set", 3: "unknown-match"}
 
 
+@pytest.mark.either_backend
 def test_diff_shows_what_a_reload_would_change(rules: Path, backend: str) -> None:
     """Before the load everything is added, after it nothing; a change by another program is shown alone."""
     document = json.loads(_ctl("diff", "--rules-dir", str(rules), "--backend", backend, "--json").stdout)
@@ -160,6 +161,7 @@ def test_diff_without_root_names_the_reason(rules: Path, backend: str) -> None:
     )
 
 
+@pytest.mark.either_backend
 def test_root_may_check_the_draft_of_another_user(rules: Path, tmp_path: Path, backend: str) -> None:
     """A path outside of the daemon's own directory may belong to any user. The daemon's own directory may not."""
     for path in (rules, *rules.iterdir()):
@@ -231,6 +233,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("forbidden", ["max_net_namespaces", "max_user_namespaces", "seccomp"])
+@pytest.mark.either_backend
 def test_without_namespaces_check_names_the_reason_and_the_way_without_them(rules: Path, forbidden: str) -> None:
     """In a container that permits no namespace the check fails with the kernel's reason and names --static, which
     works there. Nothing else is printed."""

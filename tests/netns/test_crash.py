@@ -197,6 +197,7 @@ def test_killed_at_boundaries_of_a_reload_to_confirm(bench: Bench, saved: Saved,
     assert set(outcomes) <= every
 
 
+@pytest.mark.either_backend
 def test_a_kill_does_not_shorten_a_deadline(bench: Bench, saved: Saved, states: tuple[Tables, Tables]) -> None:
     """What was put in force and recorded stays in force over a kill and a start until its deadline, and no longer."""
     a, b = states

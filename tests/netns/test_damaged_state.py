@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.netns.fault_bench import FaultBench
 
+pytestmark = pytest.mark.either_backend
+
 DAMAGES = scaled(gate=1, long=60)
 """Bit flips of each file in each situation; a quarter as many truncations."""
 

@@ -199,6 +199,7 @@ def test_a_culprit_that_still_runs_is_reported_whole(start_daemon: Start) -> Non
     assert said in event["message"]
 
 
+@pytest.mark.either_backend
 def test_drift_that_is_only_reported_is_reported_once(
     start_daemon: Callable[..., Any], saved: Saved, backend: str
 ) -> None:
@@ -215,6 +216,7 @@ def test_drift_that_is_only_reported_is_reported_once(
     assert len(daemon.events_until_its_end("drift.detected")) == 1
 
 
+@pytest.mark.either_backend
 def test_refused_files_do_not_end_the_guard(start_daemon: Callable[..., Any], saved: Saved, backend: str) -> None:
     """While the files in the directory are refused, the ruleset in force is still guarded."""
     daemon = start_daemon(settings=FAST)
@@ -252,6 +254,7 @@ def _packets(program: str, backend: str) -> int:
     return int(line[1 : line.index(":")])
 
 
+@pytest.mark.either_backend
 def test_a_pause_ends_by_itself(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
     """In a pause drift is reported and left alone, and status says until when; when it is over, drift is repaired at
     once, by no timer and no request."""
@@ -277,6 +280,7 @@ def test_a_pause_ends_by_itself(start_daemon: Start, saved: Saved, backend: str,
     assert ask(control, "status")["drift"]["paused_seconds"] is None
 
 
+@pytest.mark.either_backend
 def test_resume_repairs_at_once(start_daemon: Start, saved: Saved, backend: str, tmp_path: Path) -> None:
     """The end of a pause that somebody asks for is the end of the drift."""
     control = tmp_path / "run" / "control.sock"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
+pytestmark = pytest.mark.either_backend
+
 RULE = "-A INPUT -s 192.0.2.1/32 -j DROP"
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Saved = Callable[[], dict[str, list[str]]]
 
+pytestmark = pytest.mark.either_backend
+
 ROOT = Path(__file__).resolve().parents[2]
 FAST = "settle: 50ms\ndrift_interval: 200ms\n"
 RULES = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"

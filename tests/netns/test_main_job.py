@@ -71,6 +71,7 @@ def test_bad_rules_change_nothing(start_daemon: Start, saved: Saved) -> None:
         assert saved() == before, case
 
 
+@pytest.mark.either_backend
 def test_an_empty_directory_is_no_empty_firewall(start_daemon: Start, saved: Saved) -> None:
     """Taking the last rule file away changes nothing and is reported as an error."""
     daemon = start_daemon({"10-good.rules": GOOD})
@@ -92,6 +93,7 @@ def test_bad_rules_at_the_start_leave_the_kernel_alone(start_daemon: Start, save
     assert ":INPUT DROP" in saved()["ipv4"]
 
 
+@pytest.mark.either_backend
 def test_the_taken_back_mistake_is_no_change(start_daemon: Start, saved: Saved) -> None:
     """A refused file that is removed again leaves the same revision in force, and nothing is written."""
     daemon = start_daemon({"10-good.rules": GOOD})
@@ -106,6 +108,7 @@ def test_the_taken_back_mistake_is_no_change(start_daemon: Start, saved: Saved) 
     assert len(saved()["ipv4"]) == len(before["ipv4"]) + 1
 
 
+@pytest.mark.either_backend
 def test_reload_by_sighup_validates_again(start_daemon: Start) -> None:
     """SIGHUP runs a pass at once, also over files that have not changed."""
     daemon = start_daemon({"10-good.rules": GOOD})
@@ -114,6 +117,7 @@ def test_reload_by_sighup_validates_again(start_daemon: Start) -> None:
     daemon.event("rules.unchanged", revision=1, cause="reload")
 
 
+@pytest.mark.either_backend
 def test_reload_with_bad_settings_keeps_the_old_ones(start_daemon: Start) -> None:
     """Bad settings at a reload are reported with their line, and the daemon goes on with those from before."""
     daemon = start_daemon({"10-good.rules": GOOD})
@@ -127,6 +131,7 @@ def test_reload_with_bad_settings_keeps_the_old_ones(start_daemon: Start) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.either_backend
 def test_stop_leaves_the_rules(start_daemon: Start, saved: Saved, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end the daemon with 0; the rules stay as they are."""
     daemon = start_daemon()
@@ -147,6 +152,7 @@ def test_a_restart_writes_nothing(start_daemon: Start) -> None:
     start_daemon().event("rules.unchanged")
 
 
+@pytest.mark.either_backend
 def test_a_second_daemon_refuses_to_start(start_daemon: Start) -> None:
     """One runtime directory, one daemon: the second ends with 1, names the first, and touches nothing. So does one that
     finds no lock, because somebody has removed both directories: rules belong to the network namespace."""

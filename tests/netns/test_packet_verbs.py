@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.netns.conftest import Peer
 
+pytestmark = pytest.mark.either_backend
+
 RULES = """\
 -P INPUT DROP
 -P OUTPUT DROP

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
+pytestmark = pytest.mark.either_backend
+
 ROUTER = Host(
     (
         Interface("lo", "loopback", ("127.0.0.1/8", "::1/128")),

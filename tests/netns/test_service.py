@@ -17,6 +17,8 @@ from tests.waiting import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.either_backend
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

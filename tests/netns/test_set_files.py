@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     Saved = Callable[[], dict[str, list[str]]]
 
+pytestmark = pytest.mark.either_backend
+
 LOADER = Path(__file__).resolve().parents[2] / "packaging" / "fwguardd-boot"
 RULES = "-A INPUT -m set --match-set scanners src -j DROP\n-A OUTPUT -j SET --add-set seen dst --exist\n"
 SCANNERS = "# both families\n192.0.2.0/25\n192.0.2.128-192.0.2.255\n2001:db8::2\n"

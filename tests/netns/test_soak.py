@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
+pytestmark = pytest.mark.either_backend
+
 ROUNDS = scaled(gate=6, long=200)
 """Rounds at least."""
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
+pytestmark = pytest.mark.either_backend
+
 one_backend = pytest.mark.parametrize("backend", ["nft"])
 """For what has nothing to do with the backend."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Any]
 
+pytestmark = pytest.mark.either_backend
+
 SMALLEST_PIPE = 4096
 FLUSHES = 5
 """Fewer than a fight; each emits more than a kilobyte."""

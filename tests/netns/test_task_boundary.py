@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import State
     from fwguardd.events import EventKind
 
+pytestmark = pytest.mark.either_backend
+
 Emitted = list[tuple[str, str, dict[str, Any]]]
 
 

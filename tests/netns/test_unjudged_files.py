@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Validation
     from tests.netns.crashing import Saved
 
+pytestmark = pytest.mark.either_backend
+
 
 @dataclass
 class _Failing:

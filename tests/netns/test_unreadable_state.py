@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
     Opened = Callable[[], tuple[Context, State]]
 
+pytestmark = pytest.mark.either_backend
+
 EMERGENCY = Path(__file__).resolve().parents[2] / "packaging" / "emergency"
 RELOAD = Cause("reload", "somebody")
 

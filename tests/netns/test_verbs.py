@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Start = Callable[..., Any]
     Saved = Callable[[], dict[str, list[str]]]
 
+pytestmark = pytest.mark.either_backend
+
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"
 MORE = "-A INPUT -p tcp --dport 8080 -j ACCEPT\n"

@@ -54,6 +54,15 @@ def test_what_is_broken_fails_the_run(tmp_path: Path, text: str) -> None:
     assert _gate(tmp_path, text).returncode != 0
 
 
+def test_both_runs_have_one_seed(tmp_path: Path) -> None:
+    """What fails by a random choice meets the same choice when it is run again, so that it cannot pass by chance."""
+    noted = 'Path(f"seed-{first}").write_text(os.environ["FWGUARD_TEST_SEED"])'
+    text = ONCE.format(count=1).replace("    seen.touch()", f"    seen.touch()\n    {noted}")
+    assert _gate(tmp_path, f"import os\n{text}").returncode == 0
+    first, second = (path.read_text() for path in tmp_path.glob("seed-*"))
+    assert first == second
+
+
 def test_a_green_run_is_one_run(tmp_path: Path) -> None:
     """Where nothing fails nothing is repeated."""
     run = _gate(tmp_path, "def test_right():\n    pass\n")
