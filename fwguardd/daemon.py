@@ -49,6 +49,7 @@ from fwguardd.sinks.choice import open_sink
 from fwguardd.store.revisions import StoreError
 from fwguardd.supervisor import Supervisor
 from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start, extend_start_until_cancelled, watchdog_interval
+from fwguardd.threads import ThreadNotStartedError
 from fwguardd.verbs import ControlVerbs, RevisionReader
 from fwguardd.worker_thread import report_fault
 
@@ -373,7 +374,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return asyncio.run(_run(options, settings, find_tool(settings.backend)))
     except MissingPrivilegeError as error:
         return _cannot_start(str(error), EX_NOPERM)
-    except (ToolMissingError, RunningAlreadyError, StoreError) as error:
+    except (ToolMissingError, RunningAlreadyError, StoreError, ThreadNotStartedError) as error:
         return _cannot_start(str(error), EX_FAILURE)
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fwguardd.errors import failure_of
+from fwguardd.errors import ReportedError, failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ BEGINS_WITHIN = 5.0
 """Seconds within which a thread begins, also on a busy host."""
 
 
-class ThreadNotStartedError(Exception):
+class ThreadNotStartedError(ReportedError):
     """No thread could be started: the host is short of memory or processes. Nothing of its work was done."""
 
 
@@ -44,6 +44,17 @@ def in_thread(work: Callable[[], _Result]) -> Future[_Result]:
     if not begun.wait(BEGINS_WITHIN) and future.cancel():
         raise ThreadNotStartedError(f"a thread was started and did not begin within {BEGINS_WITHIN:g} s")
     return future
+
+
+def start_in_time(start: Callable[[], _Result]) -> _Result:
+    """What a call returns that starts threads by the standard library; one that does not return is left behind. Raises
+    ThreadNotStartedError."""
+    try:
+        return in_thread(start).result(BEGINS_WITHIN)
+    except TimeoutError as error:
+        raise ThreadNotStartedError(f"a thread was started and did not begin within {BEGINS_WITHIN:g} s") from error
+    except (RuntimeError, MemoryError) as error:
+        raise ThreadNotStartedError(f"no thread could be started: {str(error) or 'no memory'}") from error
 
 
 def finish(future: Future[_Result], work: Callable[[], _Result]) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
+from fwguardd.threads import start_in_time
 from fwguardd.worker import LONGEST_TRACEBACK, Worker
 
 if TYPE_CHECKING:
@@ -32,12 +34,12 @@ class WorkerThread:
     """
 
     def __init__(self, make: Callable[[], Worker], orders: Orders, progress: Progress) -> None:
-        """Start the thread and make the `Worker` in it. Raises what ``make`` raises."""
+        """Start the thread and make the `Worker` in it. Raises what ``make`` raises, and ThreadNotStartedError."""
         self.orders = orders
         self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
         self._expected: Future[None] | None = None
-        self._worker = self._executor.submit(make)
+        self._worker = start_in_time(partial(self._executor.submit, make))
         self._worker.result()
 
     def submit(

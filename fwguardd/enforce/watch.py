@@ -23,6 +23,7 @@ from watchdog.observers import Observer
 
 from fwguardd.kernel.inotify import APPEARS, ITSELF, Inotify
 from fwguardd.ruleset.set_names import is_set_file
+from fwguardd.threads import start_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ class DirectoryWatch:
         self._directory, self._on_change, self._on_refused = directory, on_change, on_refused
         self._notice = _Notice(on_change, on_sets)
         self._observer = Observer()
-        self._observer.start()
+        start_in_time(self._observer.start)
         self._watched: tuple[int, int] | None = None
         self._refusal = ""
         self._path = _PathWatch(directory)
@@ -64,7 +65,7 @@ class DirectoryWatch:
         self._closing = False
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name="directory-watch", daemon=True)
-        self._thread.start()
+        start_in_time(self._thread.start)
         self._begun.wait(START_WITHIN)
 
     def renew(self) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors, read_author
 from fwguardd.kernel.generations import Generation, Missed
 from fwguardd.kernel.process_watch import PerSecond
+from fwguardd.threads import start_in_time
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ChangeReader(AbstractContextManager["ChangeReader"]):
         self._thread = threading.Thread(target=self._run, name="change-reader", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        start_in_time(self._thread.start)
         return self
 
     def __exit__(

@@ -25,6 +25,7 @@ from fwguardd.kernel.cgroups import ProcessKind
 from fwguardd.kernel.netlink import OverrunError
 from fwguardd.kernel.process_events import Fork
 from fwguardd.kernel.process_table import ProcessTable
+from fwguardd.threads import start_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ class ProcessWatch(AbstractContextManager["ProcessWatch"]):
 
     def __enter__(self) -> Self:
         if self._events is not None:
-            self._thread.start()
+            start_in_time(self._thread.start)
         return self
 
     def __exit__(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from fwguardd.events import DROPPED
 from fwguardd.sinks.sink import Statistics
+from fwguardd.threads import start_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ class LineWriter:
         if self._pipe is not None:
             self._fd = self._pipe
         else:
-            threading.Thread(target=self._write_queue, name=f"log-{name}", daemon=True).start()
+            start_in_time(threading.Thread(target=self._write_queue, name=f"log-{name}", daemon=True).start)
 
     def put(self, event: str, line: str) -> None:
         """Write a line, or queue it. ``event`` is the name that it is counted by."""

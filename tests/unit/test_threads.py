@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,11 @@ import pytest
 
 from fwguardd import threads
 from fwguardd.enforce.run_beside import RunBeside
-from fwguardd.threads import InOrder, ThreadNotStartedError, in_thread
+from fwguardd.progress import Progress
+from fwguardd.settings import Settings
+from fwguardd.threads import InOrder, ThreadNotStartedError, in_thread, start_in_time
+from fwguardd.worker_report import Orders
+from fwguardd.worker_thread import WorkerThread
 from tests.waiting import LONGEST, must_end
 
 if TYPE_CHECKING:
@@ -97,3 +102,30 @@ def test_what_runs_beside_runs_before_where_there_is_no_thread(monkeypatch: pyte
         assert seven.result() == 7
         with pytest.raises(ZeroDivisionError):
             failing.result()
+
+
+def _no_memory() -> None:
+    raise MemoryError
+
+
+def test_a_start_by_the_standard_library_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`threading.Thread.start` waits for a thread that has ended before its first instruction; who starts one in time
+    is told so. What the start returns or is refused with comes out."""
+    assert start_in_time(lambda: 7) == 7
+    with pytest.raises(ThreadNotStartedError, match="no memory"):
+        start_in_time(_no_memory)
+    never = threading.Event()
+    monkeypatch.setattr(threads, "BEGINS_WITHIN", 0.01)
+    with must_end("the start"), pytest.raises(ThreadNotStartedError):
+        start_in_time(partial(never.wait, LONGEST))
+    never.set()
+
+
+def test_a_worker_whose_thread_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon ends with an error then, and does not wait for ever."""
+    never = threading.Event()
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *_: never.wait(LONGEST))
+    monkeypatch.setattr(threads, "BEGINS_WITHIN", 0.01)
+    with must_end("the start"), pytest.raises(ThreadNotStartedError):
+        WorkerThread(pytest.fail, Orders(Settings()), Progress())
+    never.set()
