@@ -30,6 +30,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       patterns           regular expressions that are compiled when they are used first
       threads            threads whose start never waits for ever
       event_loop         asyncio, without TLS
+      process_end        the end of a program without that of its interpreter
       left_out           imports without what they can do without
       errors             the bases of errors that a program prints and ends with
       dependencies       the message where a Python module of another package is not installed

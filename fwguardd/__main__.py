@@ -1,17 +1,22 @@
 """``fwguardd`` and ``python3 -m fwguardd`` run the daemon. Exit code 1: a Python module that it needs is missing."""
 
 import gc
-import sys
+from typing import NoReturn
 
 from fwguardd.dependencies import report_missing
+from fwguardd.process_end import end_with
 
 # What the imports make stays: searching it for garbage again and again takes a tenth of the start. It is searched again
 # from `fwguardd.interpreter.set_up_process` on.
 gc.disable()
 
 
-def main() -> int:
-    """Run the daemon; its exit code."""
+def main() -> NoReturn:
+    """Run the daemon, and end the process."""
+    end_with(_run)
+
+
+def _run() -> int:
     try:
         from fwguardd import daemon  # noqa: PLC0415 - what is missing is found here, or later by the settings.
 
@@ -22,4 +27,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

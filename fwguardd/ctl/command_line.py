@@ -9,13 +9,12 @@ import argparse
 import os
 import re
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fwguardd import __version__
 from fwguardd.ctl.output import show_what_the_terminal_can
-from fwguardd.ctl.pager import paged
+from fwguardd.ctl.pager import paged, terminal_columns
 from fwguardd.ctl.verb_table import VERBS, list_of_verbs
 from fwguardd.errors import NotPermittedError, ReportedError
 
@@ -65,10 +64,19 @@ class _Parser(argparse.ArgumentParser):
 
 def _similar(word: str) -> str:
     """The verb that was probably meant, as a question; "" where there is none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import.
+
     similar = get_close_matches(word.strip("'"), [verb.name for verb in VERBS], 1)
     if not similar:
         return ""
     return f" (did you mean {similar[0]}?)"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Text as wide as the terminal. That of argparse asks shutil."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=terminal_columns() - 2)
 
 
 class _VerbParser(argparse.ArgumentParser):
@@ -102,7 +110,7 @@ def _is_for_programs(options: argparse.Namespace) -> bool:
 
 
 def _parser(named: Container[str]) -> argparse.ArgumentParser:
-    """The parser; only the verbs that the command line names, rightly or as the value of an option, have arguments."""
+    """The parser; it has only the verbs that the command line names, rightly or as the value of an option."""
     parser = _Parser(
         prog="fwguardctl",
         usage="fwguardctl [--socket S] [--no-pager] VERB [options]",
@@ -110,7 +118,7 @@ def _parser(named: Container[str]) -> argparse.ArgumentParser:
         + list_of_verbs(),
         epilog="fwguardctl VERB --help shows the options of a verb, and examples.\n"
         "Manual: fwguardctl(8), fwguard-cookbook(7)",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"fwguardctl {__version__}")
     parser.add_argument(
@@ -121,9 +129,8 @@ def _parser(named: Container[str]) -> argparse.ArgumentParser:
         prog="fwguardctl", dest="verb", required=True, metavar="VERB", help=argparse.SUPPRESS, parser_class=_VerbParser
     )
     for verb in VERBS:
-        its_parser = verbs.add_parser(verb.name, formatter_class=argparse.RawDescriptionHelpFormatter)
         if verb.name in named:
-            verb.load().add_arguments(its_parser, verb.name)
+            verb.load().add_arguments(verbs.add_parser(verb.name, formatter_class=_Formatter), verb.name)
     return parser
 
 

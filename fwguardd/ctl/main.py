@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from fwguardd.ctl import command_line
 from fwguardd.dependencies import report_missing
+from fwguardd.process_end import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,5 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def program() -> NoReturn:
+    """Run the verb of the command line, and end the process."""
+    end_with(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

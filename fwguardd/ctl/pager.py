@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _OPTIONS = "FRX"
 """less(1): end where all fits on the screen, show colours, leave the output on the screen at the end."""
 
+USUAL_COLUMNS = 80
+"""The width where it is not known."""
+
 _running: list[subprocess.Popen[bytes]] = []
 
 
@@ -33,13 +36,23 @@ def stdout_is_terminal() -> bool:
     return stdout is not None and stdout.isatty()
 
 
+def terminal_columns() -> int:
+    """The width of the terminal as `shutil.get_terminal_size` has it, without that module: it imports the libraries
+    that compress files."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(cast("TextIO", sys.__stdout__).fileno()).columns or USUAL_COLUMNS
+    except (AttributeError, OSError, ValueError):
+        return USUAL_COLUMNS
+
+
 def fitted(line: str) -> str:
     """A line, cut to the width of the terminal; for programs it stays as it is."""
     if not is_terminal():
         return line
-    import shutil  # noqa: PLC0415 - see above.
-
-    width = shutil.get_terminal_size().columns
+    width = terminal_columns()
     if len(line) <= width:
         return line
     return f"{line[: width - 1]}…"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.ctl.pager import is_terminal
+from fwguardd.ctl.pager import is_terminal, terminal_columns
 from fwguardd.escaping import printable
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class Painter:
         if colours is None:
             colours = is_terminal() and "NO_COLOR" not in os.environ
         if width is None and is_terminal():
-            width = shutil.get_terminal_size().columns
+            width = terminal_columns()
         self._on, self._width = colours, width
 
     def fit(self, line: str, indent: int = 4) -> str:

@@ -73,9 +73,9 @@ ALLOWED = {
     "verbs": {"documents", "shown_revision", "supervisor", "worker", *_BELOW},
     "denial_reader": _BELOW,
     "dependencies": set[str](),
-    "ctl": {"ctl", "dependencies", "worker", "progress", "proving", "documents", *_BELOW},
+    "ctl": {"ctl", "dependencies", "process_end", "worker", "progress", "proving", "documents", *_BELOW},
     "daemon": {"options", "documents", "verbs", "supervisor", "worker_thread", "systemd", "denial_reader", *_BELOW},
-    "__main__": {"daemon", "dependencies"},
+    "__main__": {"daemon", "dependencies", "process_end"},
     "wording": set[str](),
     "errors": set[str](),
     "defaults": set[str](),
@@ -84,6 +84,7 @@ ALLOWED = {
     "threads": set[str](),
     "patterns": set[str](),
     "event_loop": set[str](),
+    "process_end": set[str](),
     "__init__": set[str](),
 }
 """Which packages each package may import from, besides ``fwguardd.__version__`` and ``_BASE``."""

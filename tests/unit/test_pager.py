@@ -51,3 +51,15 @@ def test_a_pipe_gets_no_pager() -> None:
         env={"PATH": "/usr/bin:/bin", "PAGER": "sed s/^/paged:/"},
     )  # fmt: skip
     assert ran.stdout == "text False\nafter\n"
+
+
+def test_the_width_of_the_terminal() -> None:
+    """It is that which the standard library finds: of $COLUMNS, of the terminal, or 80."""
+    compare = (
+        "import shutil; from fwguardd.ctl.pager import terminal_columns as ours\n"
+        "print(ours(), ours() == shutil.get_terminal_size().columns)"
+    )
+    for said, expected in (("72", "72 True"), ("0", "80 True"), ("-5", "80 True"), ("x", "80 True"), ("", "80 True")):
+        variables = {"PATH": "/usr/bin:/bin", "COLUMNS": said}
+        ran = subprocess.run([sys.executable, "-c", compare], capture_output=True, text=True, check=True, env=variables)
+        assert ran.stdout == f"{expected}\n", said
