@@ -205,7 +205,8 @@ class Daemon:
             await self._pass(due.value, look_only=due in {Due.NOTICE, Due.AGAIN, Due.TIMER})
 
     async def _pass(self, cause: str, *, look_only: bool = False) -> None:
-        self._timetable.pass_begins(time.monotonic(), look_only=look_only, may_be_known=cause in MAY_BE_KNOWN)
+        noticed, may_be_known = cause == Due.NOTICE.value, cause in MAY_BE_KNOWN
+        self._timetable.pass_begins(time.monotonic(), look_only=look_only, may_be_known=may_be_known, noticed=noticed)
         report = await self._supervisor.run_pass(cause, self._authors(), look_only=look_only)
         outcome = report.outcome
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:

@@ -116,7 +116,7 @@ class Schedule:
         self._validated = False
         self._kernel_pass_at: float | None = None
         self._began = self._ended = float("-inf")
-        self._look_only = False
+        self._noticed = False
         self._spent = 0.0
         self._wait_for_pause = False
 
@@ -147,14 +147,17 @@ class Schedule:
         """The changes until now are being validated ahead."""
         self._validated = True
 
-    def pass_begins(self, now: float, *, look_only: bool = False, may_be_known: bool = False) -> None:
+    def pass_begins(
+        self, now: float, *, look_only: bool = False, may_be_known: bool = False, noticed: bool = False
+    ) -> None:
         """A pass begins. It covers all changes of the files until now, and is a retry, unless it only looks at the
-        kernel. One that may not read it, because it ``may_be_known`` what it holds, does not put off the timer."""
+        kernel. One that may not read it, because it ``may_be_known`` what it holds, does not put off the timer. With
+        ``noticed`` changes by other programs have caused it, and its time counts for the share of such passes."""
         if not look_only:
             self._first_notice = None
             self._retry_at = None
         self._kernel_pass_at = None
-        self._began, self._look_only, self._look_again = now, look_only, None
+        self._began, self._noticed, self._look_again = now, noticed, None
         # The timer stays set until the pass has ended: the event loop goes on while a verb runs a pass.
         self._puts_off = self._puts_off or not may_be_known
 
@@ -170,9 +173,9 @@ class Schedule:
             wait, *left = self._looks_left
             self._looks_left, self._look_again = tuple(left), now + min(wait, self._interval)
         self._spent = max(0.0, self._spent - LOOK_SHARE * (now - max(self._ended, 0.0)))
-        if self._look_only and not wrote:
+        if self._noticed and not wrote:
             self._spent += now - self._began
-        self._ended, self._look_only = now, False
+        self._ended, self._noticed = now, False
         self._wait_for_pause = Unfinished.UNVERIFIED in again
         if self._puts_off:
             self._next_look, self._puts_off = now + self._interval, False

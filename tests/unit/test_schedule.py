@@ -186,7 +186,7 @@ def test_looks_for_nothing_take_a_small_share_of_the_time() -> None:
             timetable.kernel_changed(now)
             longest = max(longest, timetable.wait(now))
             now += timetable.wait(now)
-            timetable.pass_begins(now, look_only=True)
+            timetable.pass_begins(now, look_only=True, noticed=True)
             now, looked = now + length, looked + length
             timetable.pass_ended(now, wrote=False, again=NOTHING)
         assert longest <= LONGEST_GAP
@@ -199,8 +199,19 @@ def test_repairs_are_not_slowed_down_by_the_share_of_looks() -> None:
     for number in range(100):
         timetable.kernel_changed(110.0 + number)
         assert timetable.due(110.0 + number) is Due.NOTICE
-        timetable.pass_begins(110.0 + number, look_only=True)
+        timetable.pass_begins(110.0 + number, look_only=True, noticed=True)
         timetable.pass_ended(110.5 + number, wrote=True, again=NOTHING)
+
+
+def test_looks_that_no_notice_has_caused_take_nothing_of_the_share() -> None:
+    """Those of the timer and after a write come whatever other programs do: the next change by one is looked at as soon
+    as without them."""
+    timetable = _after_a_pass()
+    for number in range(100):
+        timetable.pass_begins(110.0 + number, look_only=True)
+        timetable.pass_ended(110.9 + number, wrote=False, again=NOTHING)
+    timetable.kernel_changed(211.0)
+    assert timetable.due(211.0) is Due.NOTICE
 
 
 def test_a_look_that_was_kept_from_ending_waits_for_calm() -> None:
