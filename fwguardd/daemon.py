@@ -18,7 +18,7 @@ from fwguardd import __version__, documents, events
 from fwguardd.control.server import ControlServer, ControlSocketError, root_or_reading
 from fwguardd.denial_reader import DenialReader
 from fwguardd.enforce.confirmation import RELOAD
-from fwguardd.enforce.context import Broken, Done, nobody, to_look_at, unfinished
+from fwguardd.enforce.context import Broken, Done, to_look_at, unfinished
 from fwguardd.enforce.reconcile import STARTED, PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.reports import report_boot
@@ -28,7 +28,7 @@ from fwguardd.enforce.watch import DirectoryWatch
 from fwguardd.event_loop import asyncio
 from fwguardd.held_files import hold_for_next_start
 from fwguardd.interpreter import set_up_process
-from fwguardd.kernel.changes import Change, ChangeReader
+from fwguardd.kernel.changes import Change, ChangeReader, Noticing
 from fwguardd.kernel.generations import Generation, GenerationNotices, GenerationNoticesError
 from fwguardd.kernel.iptables import Backend, Tool, ToolMissingError, find_tool
 from fwguardd.kernel.privilege import (
@@ -54,11 +54,10 @@ from fwguardd.verbs import ControlVerbs, RevisionReader
 from fwguardd.worker_thread import report_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from fwguardd.control.documents import DenialsDocument, MetricsDocument, StatusDocument
     from fwguardd.documents import RefusedSettings
-    from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.sinks.sink import Sink
     from fwguardd.worker_report import Report
@@ -82,7 +81,8 @@ class Daemon:
         self._options, self._settings, self._tool, self._emit = options, settings, tool, self._metrics.log.emit
         self._systemd = SystemdNotifier()
         extend_start(self._systemd)  # Opening the state directory reads all that is in it.
-        self._supervisor = Supervisor(settings, tool, self._emit, self._authors_by_now)
+        self._noticing = Noticing()
+        self._supervisor = Supervisor(settings, tool, self._emit, self._noticing)
         ran_before = self._supervisor.state.in_force is not None
         self._reader = DenialReader(settings, self._metrics.log, boot_id(), ran_before=ran_before)
         self._named: Canonical | None = None
@@ -90,8 +90,6 @@ class Daemon:
         self._timetable = Schedule(settings.settle, settings.settle_max, settings.drift_interval)
         self._reload_wanted = False
         self._end: int | None = None
-        self._authors: Callable[[], Authors] = nobody
-        self._late_authors: Callable[[float], Authors] = nobody
         self._suspended = False
 
     async def run(self) -> int:
@@ -207,7 +205,7 @@ class Daemon:
     async def _pass(self, cause: str, *, look_only: bool = False) -> None:
         noticed, may_be_known = cause == Due.NOTICE.value, cause in MAY_BE_KNOWN
         self._timetable.pass_begins(time.monotonic(), look_only=look_only, may_be_known=may_be_known, noticed=noticed)
-        report = await self._supervisor.run_pass(cause, self._authors(), look_only=look_only)
+        report = await self._supervisor.run_pass(cause, self._noticing.authors(), look_only=look_only)
         outcome = report.outcome
         if isinstance(outcome, Done) and outcome.files_changed and not self._timetable.settling:
             self._timetable.files_changed(time.monotonic())
@@ -327,11 +325,8 @@ class Daemon:
             self._supervisor.wrote,
         )
         with notices, watch, reader:
-            self._authors, self._late_authors = reader.authors, reader.authors_by_now
+            self._noticing.reader = reader
             yield
-
-    def _authors_by_now(self, seconds: float) -> Authors:
-        return self._late_authors(seconds)
 
     def _report_lost_notices(self, error: Exception) -> None:
         self._emit(events.NOTICES_LOST, f"changes by other programs are found by the timer only: {error}")

@@ -13,14 +13,14 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from fwguardd.kernel.iptables import KernelError, LiveKernel
+from fwguardd.kernel.changes import Noticing
+from fwguardd.kernel.iptables import Backend, KernelError, LiveKernel
 from fwguardd.kernel.last_looks import present
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from fwguardd.kernel.iptables import Backend
     from fwguardd.kernel.rehearsed_rules import RehearsedRules
     from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.save_format import Saved
@@ -30,6 +30,10 @@ SECONDS_PER_MARK = 300.0
 
 SECONDS_PER_RULE = 0.02
 """Seconds that are added for each rule: 50,000 rules have 1,000 s more."""
+
+
+MANY_LINES = 200
+"""Lines from which on a load is carried out without notices of the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,15 @@ class Progress:
 class MarkingKernel(LiveKernel):
     """The live kernel; each run of a program of iptables sets a mark first."""
 
-    def __init__(self, backend: Backend, progress: Progress, rehearsed: RehearsedRules | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        progress: Progress,
+        rehearsed: RehearsedRules | None = None,
+        noticing: Noticing | None = None,
+    ) -> None:
         super().__init__(backend, rehearsed)
-        self._progress = progress
+        self._progress, self._noticing = progress, noticing or Noticing()
 
     def look(self, families: Collection[Family]) -> Mapping[Family, Saved]:
         """As in the base class."""
@@ -89,9 +99,14 @@ class MarkingKernel(LiveKernel):
         return super().look(families)
 
     def restore(self, family: Family, text: str) -> None:
-        """As in the base class."""
+        """As in the base class. The kernel gives no notices of a large load: they would take a third of its time."""
         self._progress.mark("loading rules into the kernel")
-        super().restore(family, text)
+        if self.backend is not Backend.NFT or text.count("\n") < MANY_LINES:
+            super().restore(family, text)
+            return
+        self._last.stop_following()
+        with self._noticing.unnoticed(text.count("\nCOMMIT\n")):
+            super().restore(family, text)
 
     def learn_handles(self) -> None:
         """Learn which rule has which handle, so that a rule which another program removes is known from a notice."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from fwguardd import documents, events
 from fwguardd.documents import RefusedSettings
-from fwguardd.enforce.context import Outcome, RecordedHost, Signals, boottime, nobody, repaired_in
+from fwguardd.enforce.context import Outcome, RecordedHost, Signals, boottime, repaired_in
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.state import State
     from fwguardd.enforce.transaction import Comparison
     from fwguardd.events import Emit
+    from fwguardd.kernel.changes import Noticing
     from fwguardd.kernel.iptables import Tool
     from fwguardd.ruleset.diff import Difference
     from fwguardd.settings import Settings
@@ -84,13 +85,10 @@ class Supervisor:
     the settings, a pause, or a fight, which is counted here too.
     """
 
-    def __init__(
-        self, settings: Settings, tool: Tool, emit: Emit, noticed: Callable[[float], Authors] = nobody
-    ) -> None:
+    def __init__(self, settings: Settings, tool: Tool, emit: Emit, noticing: Noticing | None = None) -> None:
         """Start the worker thread. Raises StoreError where the state directory cannot be trusted.
 
-        ``noticed`` returns the processes that are known to have changed the kernel since the last pass began, and waits
-        at most the given seconds for a late notice. It is called in the worker thread.
+        ``noticing`` knows the processes that have changed the kernel. It is asked in the worker thread.
         """
         self._settings, self._emit = settings, emit
         self._paused_until: float | None = None
@@ -107,7 +105,7 @@ class Supervisor:
         self.host = host
         self._signals = signals = Signals()
         self._worker = WorkerThread(
-            lambda: Worker(settings, host, emit, progress, signals, noticed), Orders(settings), progress
+            lambda: Worker(settings, host, emit, progress, signals, noticing), Orders(settings), progress
         )
         self.files_change = self._worker.expect_rehearsal
         opened = self._worker.submit(Worker.opened).result()

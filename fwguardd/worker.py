@@ -36,7 +36,6 @@ from fwguardd.enforce.context import (
     Outcome,
     RecordedHost,
     Signals,
-    nobody,
     with_repairs,
 )
 from fwguardd.enforce.counting import Counting
@@ -57,7 +56,8 @@ from fwguardd.enforce.sets import Lists, Sets
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
-from fwguardd.kernel.attribution import NO_AUTHORS, Authors
+from fwguardd.kernel.attribution import NO_AUTHORS
+from fwguardd.kernel.changes import Noticing
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.progress import MarkingKernel, Progress
@@ -103,10 +103,12 @@ class Worker:
         emit: Emit,
         progress: Progress,
         signals: Signals | None = None,
-        noticed: Callable[[float], Authors] = nobody,
+        noticing: Noticing | None = None,
     ) -> None:
         """Open the state directory. Raises StoreError where it cannot be trusted. `Context` explains the parameters."""
-        self._noticed, self._late, self._noticed_before = noticed, LateAuthors(noticed), NO_AUTHORS
+        noticing = noticing or Noticing()
+        self._noticed, self._noticed_before = noticing.authors_by_now, NO_AUTHORS
+        self._late = LateAuthors(self._noticed)
         self._signals = signals or Signals()
         self._repaired_ahead: frozenset[Difference] = frozenset()
         self._files_settle = False
@@ -117,7 +119,7 @@ class Worker:
         self._lines = KnownLines(self._rehearse, host.tool.backend.value)
         self._validator = Validator(self._lines.rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
-        self._kernel = MarkingKernel(host.tool.backend, progress, self._rehearsals.rehearsed)
+        self._kernel = MarkingKernel(host.tool.backend, progress, self._rehearsals.rehearsed, noticing)
         self._counting = Counting(self._store, emit, host.boot_id)
         self._other_tables = OtherTablesReport(host.tool.backend, emit)
         self._sets = Sets(settings.rules_dir, SetCopies(settings.state_dir, self._store.later), emit)

@@ -5,27 +5,32 @@ else, because a thread that wakes more often is given the processor later. It ow
 over values that do not change, in batches, through the function ``deliver``, which it calls. What /proc no longer
 contains is answered by `fwguardd.kernel.process_watch`.
 
+For each rule of a load the kernel makes a message for the group of the notices, before it filters them: that takes a
+third of the time of a load of 10,000 rules. So a large load of our own is carried out without them
+(`ChangeReader.unnoticed`). The number of commits then says whether another program has written meanwhile; which one is
+not known, as after any notice that was lost.
+
 On a busy host this thread may get the processor later than the thread that compares the rules. So that one can read the
 notices itself (`ChangeReader.authors_by_now`): the kernel sends a notice before the program that committed goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
 from collections import deque
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Self
 
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors, read_author
-from fwguardd.kernel.generations import Generation, Missed
+from fwguardd.kernel.generations import Generation, GenerationNoticesError, Missed
 from fwguardd.kernel.process_watch import PerSecond
 from fwguardd.threads import start_in_time
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from fwguardd.kernel.attribution import Author
@@ -47,7 +52,7 @@ class Change:
     author: Author | None
 
 
-class ChangeReader(AbstractContextManager["ChangeReader"]):
+class ChangeReader(contextlib.AbstractContextManager["ChangeReader"]):
     """Reads notices and authors between `__enter__` and `__exit__`, and calls ``deliver`` with the changes.
 
     ``ours`` says of a process id whether it is one of our own child processes, which are not read. ``failed`` is called
@@ -60,7 +65,7 @@ class ChangeReader(AbstractContextManager["ChangeReader"]):
         notices: GenerationNotices,
         watch: ProcessWatch,
         deliver: Callable[[Sequence[Change]], object],
-        failed: Callable[[OSError], object],
+        failed: Callable[[Exception], object],
         ours: Callable[[int], bool],
     ) -> None:
         self._notices, self._watch = notices, watch
@@ -106,6 +111,39 @@ class ChangeReader(AbstractContextManager["ChangeReader"]):
                 found = self.authors()
         return found
 
+    @contextlib.contextmanager
+    def unnoticed(self, commits: int) -> Iterator[None]:
+        """Get no notices while the caller commits so often. If there were other commits, that is reported as `Missed`:
+        as a change by an unknown process."""
+        with self._read:
+            before = self._leave()
+        try:
+            yield
+        finally:
+            if before is not None:
+                with self._read:
+                    self._join(before + commits)
+
+    def _leave(self) -> int | None:
+        """Get no notices; the number of the generation, None where they go on. The caller holds the lock."""
+        if self._closing:
+            return None
+        with contextlib.suppress(GenerationNoticesError, OSError):
+            return self._notices.leave()
+        return None
+
+    def _join(self, expected: int) -> None:
+        """Get notices again, where the generation is to have this number. The caller holds the lock."""
+        if self._closing:
+            return
+        try:
+            number = self._notices.join()
+        except (GenerationNoticesError, OSError) as error:
+            self._fail(error)
+            return
+        if number != expected:
+            self._take([Change(Missed(), None)])
+
     def _run(self) -> None:
         descriptors = select.poll()
         descriptors.register(self._stop, select.POLLIN)
@@ -122,13 +160,19 @@ class ChangeReader(AbstractContextManager["ChangeReader"]):
         try:
             changes = [Change(notice, self._author_of(notice)) for notice in self._notices.read_available()]
         except OSError as error:
-            self._closing = True
-            self._failed(error)
+            self._fail(error)
             return
         if changes:
-            self._recent.extend(changes)
-            self._read.notify_all()
-            self._deliver(changes)
+            self._take(changes)
+
+    def _take(self, changes: Sequence[Change]) -> None:
+        self._recent.extend(changes)
+        self._read.notify_all()
+        self._deliver(changes)
+
+    def _fail(self, error: Exception) -> None:
+        self._closing = True
+        self._failed(error)
 
     def _author_of(self, notice: Notice) -> Author | None:
         if self._is_ours(notice) or isinstance(notice, Missed) or self._rate.add(1) > MOST_READS:
@@ -137,3 +181,29 @@ class ChangeReader(AbstractContextManager["ChangeReader"]):
 
     def _is_ours(self, notice: Notice) -> bool:
         return isinstance(notice, Generation) and self._ours(notice.pid)
+
+
+class Noticing:
+    """The reader of changes, for those that are made before there is one. Without a reader no process is known to have
+    changed anything."""
+
+    def __init__(self) -> None:
+        self.reader: ChangeReader | None = None
+
+    def authors(self) -> Authors:
+        """As `ChangeReader.authors`."""
+        if self.reader is None:
+            return NO_AUTHORS
+        return self.reader.authors()
+
+    def authors_by_now(self, seconds: float) -> Authors:
+        """As `ChangeReader.authors_by_now`."""
+        if self.reader is None:
+            return NO_AUTHORS
+        return self.reader.authors_by_now(seconds)
+
+    def unnoticed(self, commits: int) -> contextlib.AbstractContextManager[None]:
+        """As `ChangeReader.unnoticed`."""
+        if self.reader is None:
+            return contextlib.nullcontext()
+        return self.reader.unnoticed(commits)

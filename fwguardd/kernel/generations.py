@@ -27,6 +27,7 @@ from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     HEADER,
     NETLINK_ADD_MEMBERSHIP,
+    NETLINK_DROP_MEMBERSHIP,
     NETLINK_NETFILTER,
     NLM_F_REQUEST,
     NLMSG_ERROR,
@@ -162,6 +163,19 @@ class GenerationNotices(AbstractContextManager["GenerationNotices"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def leave(self) -> int:
+        """Get no notices until `join`; the number of a generation up to which there was one of each commit. Raises
+        GenerationNoticesError and OSError."""
+        number = current_generation()
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, NFNLGRP_NFTABLES)
+        return number
+
+    def join(self) -> int:
+        """Get notices again; the number of a generation from which on there is one of each commit. Raises
+        GenerationNoticesError and OSError."""
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        return current_generation()
 
     def read_available(self, limit: int = 64) -> list[Notice]:
         """What has arrived, in order, after at most `limit` reads; an empty list when there is nothing.

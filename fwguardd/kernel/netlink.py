@@ -23,6 +23,7 @@ NETLINK_NETFILTER: Final = 12
 """linux/netlink.h; Python 3.11 defines neither this number nor those below."""
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
+NETLINK_DROP_MEMBERSHIP: Final = 2
 NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
 NLM_F_DUMP_INTR: Final = 0x10

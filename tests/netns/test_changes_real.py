@@ -56,7 +56,7 @@ class Taken:
         for change in changes:
             self.changes.put(change)
 
-    def failed(self, error: OSError) -> None:
+    def failed(self, error: Exception) -> None:
         """Never in these tests."""
         raise AssertionError(error)
 
