@@ -72,6 +72,9 @@ _QUOTED_PROSE = re.compile(
     r' "(?:(?<= -m comment --comment ")|(?<= -j LOG --log-prefix ")|(?<= -j NFLOG --nflog-prefix "))[^"]*"(?![^ ])'
 )
 
+# IPv4 addresses and single ports: which ones makes no difference to the check of options, nor to the families.
+_NUMBERS = re.compile(r"(?<=-[sd] )[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?(?![^ ])|(?<=port )[0-9]+(?![^ ])")
+
 
 @dataclass(slots=True)
 class _Reader:
@@ -85,6 +88,7 @@ class _Reader:
     in_unknown_table: bool = False
     reported: frozenset[str] = frozenset()
     chains: dict[str, str] = field(default_factory=dict)
+    families_by_form: dict[str, frozenset[Family]] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -171,21 +175,35 @@ def _read_simple(reader: _Reader, table: str, line: str, origin: Origin) -> bool
         options = _QUOTED_PROSE.sub(" prose", text)
         if '"' in options:
             return False
-    if may_hold_forbidden_option(options) or chain in VERDICTS:
+    families = _families_of(reader, options)
+    if not families or chain in VERDICTS:
         return False
-    families = reader.families
-    if may_imply_family(options):
-        inferred = infer_families(options.split())
-        if isinstance(inferred, MixedFamilies):
-            return False
-        families = narrowed(families, inferred)
-        if not families:
-            return False
     # One string for all rules of a chain, not one each.
     chain = reader.chains.setdefault(chain, chain)
     position = None if verb == "A" else 1
     reader.statements.append(Addition(table, chain, position, text.rstrip(" "), families, origin))
     return True
+
+
+def _families_of(reader: _Reader, options: str) -> frozenset[Family]:
+    """The families of a rule with these options; none where they are in doubt. Options of one form, which differ only
+    in addresses and ports, are looked at once."""
+    form = _NUMBERS.sub("#", options)
+    families = reader.families_by_form.get(form)
+    if families is None:
+        families = reader.families_by_form[form] = _families_of_options(reader.families, options)
+    return families
+
+
+def _families_of_options(families: frozenset[Family], options: str) -> frozenset[Family]:
+    if may_hold_forbidden_option(options):
+        return frozenset()
+    if not may_imply_family(options):
+        return families
+    inferred = infer_families(options.split())
+    if isinstance(inferred, MixedFamilies):
+        return frozenset()
+    return narrowed(families, inferred)
 
 
 def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:

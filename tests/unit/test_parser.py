@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, families_of_name
@@ -350,3 +352,38 @@ def test_warnings_are_silenced_on_the_line_and_right_above_it() -> None:
     assert allowed[4] == {"d"}
     assert allowed[7] == {"e"} and 8 not in allowed
     assert read_rules("x", b"-A INPUT # fwguard: allow x").allowed == {1: {"x"}}
+
+
+def test_lines_of_one_form_are_read_as_each_would_be_alone() -> None:
+    """What was found out about the options of one line is used for others that differ in addresses and ports only."""
+    options = (
+        "-s {0}.2.3.4",
+        "-d 10.0.{0}.1/{0}",
+        "-s {0}",
+        "-d {0}::1",
+        "-s {0}.0.0.1:80",
+        "-s 1.2.3.4,{0}::2",
+        "-p icmp -s {0}.1.1.1",
+        "-p icmpv6 -d {0}.0.0.7",
+        "--dport {0}",
+        "--dports {0},{0}",
+        "--to-port {0} -4",
+        "-j -d {0}.2.3.4",
+        "-i -s -d {0}.2.3.4",
+        "-s {0}.2.3.4 -t nat",
+        "-m comment --comment -s {0}.2.3.4",
+        "-s {0}.2.3.4 ! --dport {0}",
+        "-s {0}.2.3.4 -d 2001:db8::{0}",
+        '-m comment --comment "-s {0}.2.3.4" -j ACCEPT',
+        "-s {0}.2.3.4; -j DROP",
+        "--realm -s {0}.2.3.4",
+    )
+    lines = [f"-A INPUT {each.format(number)}" for number in (4, 6, 30, 999) for each in options]
+    together = read_rules("a.rules", "\n".join([*lines, ""]).encode())
+    statements, faults = [], []
+    for number, line in enumerate(lines, 1):
+        alone = read_rules("a.rules", f"{line}\n".encode())
+        statements += [replace(each, origin=Origin("a.rules", number)) for each in alone.statements]
+        faults += [replace(each, origin=Origin("a.rules", number)) for each in alone.findings]
+    assert together.statements == tuple(statements)
+    assert tuple(together.findings) == tuple(faults)
