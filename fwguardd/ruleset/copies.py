@@ -38,7 +38,7 @@ def may_have_twins(wanted: Rulesets, preserve: Preserve) -> bool:
     """Whether any rule has a form that another program writes."""
     for family, ruleset in wanted.items():
         for table, chain in ruleset.chains():
-            texts = preserve.may_keep(texts_of(chain.rules), family, table.name, chain.name)
+            texts = preserve.kept_of_wanted(texts_of(chain.rules), family, table.name, chain.name)
             if any(preserve.keeps_text(text, table.name, chain.name) for text in texts):
                 return True
     return False

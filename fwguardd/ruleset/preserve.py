@@ -45,8 +45,9 @@ class Preserve:
     ``made`` are the patterns for chains that known programs make for themselves. ``loaded`` are rulesets that fwguardd
     has loaded or is about to: what is in them is owned. ``theirs`` says how many rules of a text other programs have
     added, where a look at the kernel has found that out. ``remembered`` are chains and rules that are preserved without
-    a pattern. ``plain`` are the texts in each chain that the patterns did not match when it was looked at last: they
-    are not matched again. Copies with the same patterns share it.
+    a pattern. ``plain`` are the texts in each chain that the patterns did not match when it was looked at last, and
+    ``coming`` those that they did not match when it was to be loaded last: they are not matched again. Copies with the
+    same patterns share both.
     """
 
     chains: re.Pattern[str]
@@ -56,6 +57,7 @@ class Preserve:
     theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
     remembered: frozenset[RuleOrChain] = frozenset()
     plain: dict[tuple[Family, str, str], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+    coming: dict[tuple[Family, str, str], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
@@ -109,17 +111,28 @@ class Preserve:
     def kept_texts(self, texts: frozenset[str], family: Family, table: str, chain: str) -> set[str]:
         """Those of the texts of a live chain that belong to other programs, by themselves or by their jumps."""
         place = (family, table, chain)
-        new = texts - self.plain.get(place, frozenset())
-        kept: set[str] = set()
-        for text in new:
-            if self.keeps_text(text, table, chain) or self.keeps_jump(text):
-                kept.add(text)
+        kept = self._kept_among(texts, place)
+        coming = self.coming.get(place)
         self.plain[place] = texts - kept
+        if coming == self.plain[place]:
+            self.plain[place] = coming
         return kept
 
-    def may_keep(self, texts: Iterable[str], family: Family, table: str, chain: str) -> frozenset[str]:
-        """Those of these texts in a chain that a pattern may match; the others were looked at before."""
-        return frozenset(texts).difference(self.plain.get((family, table, chain), ()))
+    def kept_of_wanted(self, texts: Iterable[str], family: Family, table: str, chain: str) -> set[str]:
+        """The same of a chain that is about to be loaded."""
+        place, wanted = (family, table, chain), frozenset(texts)
+        kept = self._kept_among(wanted, place)
+        self.coming[place] = wanted - kept
+        return kept
+
+    def _kept_among(self, texts: frozenset[str], place: tuple[Family, str, str]) -> set[str]:
+        _, table, chain = place
+        nothing = frozenset[str]()
+        kept: set[str] = set()
+        for text in texts - self.plain.get(place, nothing) - self.coming.get(place, nothing):
+            if self.keeps_text(text, table, chain) or self.keeps_jump(text):
+                kept.add(text)
+        return kept
 
     def keeps_text(self, text: str, table: str, chain: str) -> bool:
         """Whether a rule of this text, in this chain, belongs to another program."""
@@ -164,7 +177,7 @@ def _table_without_copies(family: Family, table: Table, preserve: Preserve) -> T
     chains: dict[str, Chain] = {}
     for chain in table.chains.values():
         if chain.policy is not None or not preserve.makes(chain.name):
-            doubtful = preserve.may_keep(texts_of(chain.rules), family, table.name, chain.name)
+            doubtful = preserve.kept_of_wanted(texts_of(chain.rules), family, table.name, chain.name)
             chains[chain.name] = _without_copied_jumps(chain, doubtful, preserve)
     return Table(table.name, chains)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fwguardd.ruleset.copies import may_have_twins
 from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table
-from fwguardd.ruleset.preserve import STRICT, Preserve, chains_of_others, own_part
+from fwguardd.ruleset.preserve import STRICT, Preserve, chains_of_others, own_part, without_copies
 from tests.counting import steps
 
 PRESERVE = Preserve.from_patterns(["DOCKER*", "f2b-?shd", "-m comment --comment managed*", "*-j NFQUEUE *"])
@@ -122,3 +123,21 @@ def test_a_text_is_matched_once_in_each_chain() -> None:
     moved = Ruleset(Family.IPV4, {"filter": table(FORWARD=rules)})
     assert own_part(moved, preserve).rule_count == 0
     assert own_part(live, preserve) == live
+
+
+def test_a_text_that_is_about_to_be_loaded_is_not_matched_again_when_it_is_live() -> None:
+    """Nor where the rules before it are looked at in between. A text that belongs to another program is found each
+    time, and a chain of another name, or patterns of other settings, are looked at by themselves."""
+    preserve = Preserve.from_patterns(["-A INPUT -i theirs*", "-A FORWARD -i soon*"])
+    rules = ";".join(f"-i soon{number} -j ACCEPT" for number in range(500))
+    before = Ruleset(Family.IPV4, {"filter": table(INPUT="-i lo")})
+    wanted = Ruleset(Family.IPV4, {"filter": table(INPUT=f"{rules};-i theirs0")})
+    assert without_copies(wanted, preserve) == wanted
+    assert may_have_twins({Family.IPV4: wanted}, preserve)
+    own_part(before, preserve)
+    loaded = steps(lambda: own_part(wanted, preserve))
+    assert own_part(wanted, preserve).tables["filter"] == table(INPUT=rules)
+    anew = Preserve.from_patterns(["-A INPUT -i theirs*", "-A FORWARD -i soon*", "-i never"])
+    assert loaded < steps(lambda: own_part(wanted, anew)) / 5
+    moved = Ruleset(Family.IPV4, {"filter": table(FORWARD=rules)})
+    assert own_part(moved, preserve).rule_count == 0
