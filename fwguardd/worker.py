@@ -233,12 +233,13 @@ class Worker:
 
     def read_counters(self, orders: Orders) -> None:
         """Count packets by the counters of the last look, and report log lines that limits have suppressed. Then, as
-        nothing waits for it, learn the handles of rules."""
+        nothing waits for it, learn the handles of rules, and what became of each in the last rehearsal."""
         if self._state.in_force is not None:
             rulesets, shown = self._state.in_force.canonical.rulesets, self._kernel.shown
             prefixes = {each.prefix: (each.name, each.meaning.value) for each in orders.settings.prefixes}
             self._guarded("reading counters", lambda: self._counting.read(rulesets, shown, prefixes))
             self._guarded("learning the handles of rules", self._kernel.learn_handles)
+            self._guarded("learning what became of rules", self._lines.learn)
 
     def counters(self, _orders: Orders) -> Sequence[Counted]:
         """What each rule in force has counted until now. Raises KernelError, StoreError."""

@@ -37,6 +37,15 @@ class _Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class _WholeResult:
+    """A candidate that was rehearsed whole, with which programs, and what became of it."""
+
+    candidate: Candidate
+    programs: Stamp
+    canonical: Rulesets
+
+
+@dataclass(frozen=True, slots=True)
 class _Unchecked:
     """A candidate whose rules were rehearsed at different times, and what they were put together to."""
 
@@ -53,6 +62,7 @@ class KnownLines:
     def __init__(self, rehearse: Rehearse, backend: str) -> None:
         self._rehearse, self._backend = rehearse, backend
         self._memory: _Memory | None = None
+        self._whole_result: _WholeResult | None = None
         self._unchecked: _Unchecked | None = None
 
     def rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
@@ -68,10 +78,21 @@ class KnownLines:
 
     def forget(self) -> None:
         """Rehearse all rules of the next candidate."""
-        self._memory = self._unchecked = None
+        self._memory = self._whole_result = self._unchecked = None
+
+    def learn(self) -> None:
+        """Learn what became of each rule in the last whole rehearsal, as the next one will ask for it."""
+        whole, self._whole_result = self._whole_result, None
+        if whole is None:
+            return
+        lines = lines_of(whole.candidate.rulesets, whole.canonical)
+        if lines is not None:
+            named = objects_named(whole.candidate)[0]
+            self._memory = _Memory(lines, whole.programs, named, whole.candidate.rulesets, whole.canonical)
 
     def forget_names(self) -> None:
         """Rehearse all rules of the next candidate, if what it names may mean something else by now."""
+        self.learn()
         if self._memory is None:
             return
         for lines in self._memory.lines.values():
@@ -99,15 +120,13 @@ class KnownLines:
         programs = program_stamp(self._backend)
         result = self._rehearse(candidate)
         if isinstance(result, Canonical):
-            lines = lines_of(candidate.rulesets, result.rulesets)
-            if lines is not None:
-                named = objects_named(candidate)[0]
-                self._memory = _Memory(lines, programs, named, candidate.rulesets, result.rulesets)
+            self._whole_result = _WholeResult(candidate, programs, result.rulesets)
         return result
 
     def _put_together(self, candidate: Candidate) -> Canonical | None:
         """The result of rehearsing the new rules only, put together with what is remembered of the others; None where
         all have to be rehearsed. Raises NamespaceError."""
+        self.learn()
         memory = self._memory
         if memory is None or memory.programs != program_stamp(self._backend):
             return None

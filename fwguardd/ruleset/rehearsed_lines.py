@@ -73,9 +73,10 @@ def new_rules(wanted: Rulesets, known: Lines) -> Rulesets | None:
     """
     new: _Chains = {}
     places: set[_Place] = set()
+    most = _count(wanted) // 2
     for place, chain in _chains(wanted):
         places.add(place)
-        rules = _new_rules(chain, known.get(place))
+        rules = _new_rules(chain, known.get(place), most)
         if rules is None:
             return None
         if rules:
@@ -83,7 +84,7 @@ def new_rules(wanted: Rulesets, known: Lines) -> Rulesets | None:
     if places != known.keys():
         return None
     rulesets = _rulesets(new)
-    if 2 * _count(rulesets) > _count(wanted):
+    if _count(rulesets) > most:
         return None
     return rulesets
 
@@ -110,12 +111,12 @@ def _count(rulesets: Rulesets) -> int:
     return sum(map(attrgetter("rule_count"), rulesets.values()))
 
 
-def _new_rules(chain: Chain, known: ChainLines | None) -> tuple[Rule, ...] | None:
+def _new_rules(chain: Chain, known: ChainLines | None, most: int) -> tuple[Rule, ...] | None:
     if known is None or known.policy != chain.policy:
         return None
     texts = texts_of(chain.rules)
     new = set(texts).difference(known.texts)
-    if not all(map(is_plain, new)):
+    if len(new) > most or not all(map(is_plain, new)):
         return None
     if known.others and tuple(filter(set(known.others).__contains__, texts)) != known.others:
         return None
