@@ -14,10 +14,12 @@ without a look could only make things worse. The outcome is `Unverified`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from fwguardd.enforce.look import Kernel, Look, known_look, look_at, look_before_write, look_of
+from fwguardd.enforce.run_beside import RunBeside
 from fwguardd.errors import failure_of
 from fwguardd.kernel.iptables import (
     IptablesNotPermittedError,
@@ -39,7 +41,7 @@ from fwguardd.values import dataclass
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fwguardd.ruleset.operations import Plan
     from fwguardd.ruleset.preserve import Preserve
@@ -135,15 +137,25 @@ def put_in_force(
         if not before.plans():
             return Unchanged()
         preserve = preserve.with_theirs(before.live, before.own)
-        with reserve_for_undo() as reserve:
+        with reserve_for_undo() as reserve, _changes_of(before) as changes:
             # A defect, or a lack of memory, in the middle of a write must not leave one family new and the other old.
             failure = failure_of(lambda: _write_and_verify(kernel, before, preserve))
             if isinstance(failure, _LookFailedError):
-                return Unverified(before.changes(), str(failure))
+                return Unverified(changes(), str(failure))
             if failure is not None:
                 reserve.give_back()
                 _undo(kernel, before, preserve, failure)
-    return Applied(before.changes())
+    return Applied(changes())
+
+
+@contextlib.contextmanager
+def _changes_of(before: Look) -> Iterator[Callable[[], tuple[Difference, ...]]]:
+    """What a write changes; of a large one that is found out beside the write, which waits for programs."""
+    if _operations(before.plans()) < _MANY_OPERATIONS:
+        yield before.changes
+        return
+    with RunBeside(before.changes) as changes:
+        yield changes.result
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,14 +311,14 @@ class _ChainEdit:
 
     def _ours(self) -> list[int]:
         """The numbers of the live rules in the middle that do not belong to other programs."""
-        if not self._has_rules_of_others():
-            return list(range(len(self.middle.live)))
         head = self.middle.head
         last = head + len(self.middle.live)
         return [number - head for number in sorted(self._own_numbers()) if head <= number < last]
 
     def _own_numbers(self) -> frozenset[int]:
         """The numbers of our rules in the live chain, counted from 0: they are some of its rules, in its order."""
+        if not self._has_rules_of_others():
+            return frozenset(range(len(self.live.rules)))
         numbers: list[int] = []
         own = texts_of(self.own.rules)
         for number, rule in enumerate(self.live.rules):

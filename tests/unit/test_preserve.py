@@ -138,6 +138,6 @@ def test_a_text_that_is_about_to_be_loaded_is_not_matched_again_when_it_is_live(
     loaded = steps(lambda: own_part(wanted, preserve))
     assert own_part(wanted, preserve).tables["filter"] == table(INPUT=rules)
     anew = Preserve.from_patterns(["-A INPUT -i theirs*", "-A FORWARD -i soon*", "-i never"])
-    assert loaded < steps(lambda: own_part(wanted, anew)) / 5
+    assert loaded < steps(lambda: own_part(wanted, anew)) / 3
     moved = Ruleset(Family.IPV4, {"filter": table(FORWARD=rules)})
     assert own_part(moved, preserve).rule_count == 0
