@@ -23,6 +23,7 @@ import sys
 from contextlib import AbstractContextManager
 from typing import Final, Literal, TypeAlias
 
+from fwguardd.kernel.kept_socket import kept_socket
 from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     HEADER,
@@ -243,11 +244,11 @@ def current_generation() -> int:
     GenerationNoticesError; OSError for anything else.
 
     A kernel without nf_tables lets a process join the group and never sends a message, so it has to be asked. The
-    request has a socket of its own, because the filter would drop an error.
+    request does not use the socket of the notices, because the filter would drop an error.
     """
     length = HEADER.size + FAMILY_HEADER.size
     request = HEADER.pack(length, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, 0)
-    with _open() as requester:
+    with kept_socket(_open) as requester:
         requester.sendto(request, (0, 0))
         # nfnetlink answers within sendto(), so there is nothing to wait for.
         answer = requester.recv(_BUFFER)
