@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from fwguardd.kernel.generations import GenerationNoticesError, current_generation
 from fwguardd.kernel.program_stamp import program_stamp
+from fwguardd.kernel.rule_bytes import uncounted
 from fwguardd.kernel.rule_counters import MOST_RULES, counters_of
-from fwguardd.kernel.rule_handles import forget, learn, patched, shows_all
+from fwguardd.kernel.rule_handles import forget, gone_texts, learn, patched, shows_all
 from fwguardd.kernel.rule_notices import Place, RuleNotices, concerns
 from fwguardd.ruleset.chain_edits import with_edit
 from fwguardd.ruleset.model import FAMILIES, Ruleset, Table
@@ -77,6 +78,8 @@ class LastLooks:
     handles: Handles = field(default_factory=dict)
     followed: set[Family] = field(default_factory=set)
     """The families whose last look is known from what the kernel said since, and was not compared with it yet."""
+    gone: dict[Family, Mapping[str, bytes]] = field(default_factory=dict)
+    """The texts of the rules that others have removed last, and the expressions that each was made of."""
     wrong: list[str] = field(default_factory=list)
     """What a look has shown to be otherwise than it was known from notices: a defect."""
 
@@ -171,6 +174,10 @@ class LastLooks:
             return None
         return recounted
 
+    def expressions(self, family: Family, text: str) -> bytes:
+        """What a rule is made of that others have removed; b"" where that is not known, or is left to iptables."""
+        return uncounted(self.gone.get(family, {}).get(text, b""))
+
     def catch_up(self, now: Moment) -> None:
         """Follow what was changed until this moment, as far as that is known."""
         if self.notices is None or self.notices.at == now.generation:
@@ -196,10 +203,13 @@ class LastLooks:
                 forget(of_family, self.handles)
 
     def _follow(self, family: Family, changes: Sequence[Change], now: Moment) -> None:
+        before = dict(self.handles)
         saved = patched(self.looks[family], changes, self.handles)
         if saved is None:
             forget(changes, self.handles)
             return
+        if changes:
+            self.gone[family] = gone_texts(self.looks[family], changes, before)
         self.looks[family], self.moments[family] = saved, now
         if changes:
             self.followed.add(family)

@@ -2,7 +2,8 @@
 
 iptables-nft-restore reads a chain whole before it puts a rule into the middle of it: 0.2 s of 10,000 rules. Here a rule
 is removed by its handle, and a new one is put before the rule with a handle, made of the expressions that iptables made
-of it in the rehearsal (`fwguardd.kernel.rule_bytes`).
+of it in the rehearsal (`fwguardd.kernel.rule_bytes`). One that another program has removed is made of what the kernel's
+notice of that says it was.
 
 The transaction names the generation that the plan was made for, and the kernel refuses it if anybody has written since
 (nf_tables_valid_genid() in net/netfilter/nf_tables_api.c). Only if its answer is exactly what was wanted, and the next
@@ -91,12 +92,16 @@ class LiveEdits:
 
     def _change(self, place: Place, edit: ChainEdit, last: LastLooks) -> ChainChange:
         """An edit with what the kernel needs for it. Raises NoEditError where that is not known."""
-        expressions = [self._rehearsed.expressions(place.family, rule.text) for rule in edit.added]
+        expressions = [self._expressions(place.family, rule.text, last) for rule in edit.added]
         rules = last.looks[place.family].shown.tables[edit.table].chains[edit.chain].rules
         handles = last.handles.get(place, ())
         if not all(expressions) or len(handles) != len(rules):
             raise NoEditError
         return ChainChange(place, edit, handles, expressions)
+
+    def _expressions(self, family: Family, text: str, last: LastLooks) -> bytes:
+        """What a rule is made of: as it was made in the rehearsal, or as it was before another program removed it."""
+        return self._rehearsed.expressions(family, text) or last.expressions(family, text)
 
     def _write(self, changes: Sequence[ChainChange], last: LastLooks, now: Moment) -> bool:
         """Write changes of what the kernel holds at this moment; whether it took them. Raises OSError."""

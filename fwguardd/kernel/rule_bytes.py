@@ -30,7 +30,11 @@ _EXTENSION_NAME: Final = 1
 """NFTA_MATCH_NAME and NFTA_TARGET_NAME."""
 _NFTA_COUNTER_BYTES, _NFTA_COUNTER_PACKETS = 1, 2
 
-_ATTRIBUTES: Final = {NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_POSITION}
+RULE_ATTRIBUTES: Final = frozenset(
+    {NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_POSITION}
+)
+"""What is said of a rule whose expressions say all."""
+
 _SAY_ALL: Final = frozenset(
     {"meta", "cmp", "payload", "bitwise", "immediate", "range", "match comment", "match conntrack", "match state"}
     | {"match limit", "match mark", "match pkttype", "match iprange", "match length", "target LOG", "target REJECT"}
@@ -89,14 +93,14 @@ def rule_in(body: bytes) -> RuleBytes | None:
     if NFTA_RULE_HANDLE not in attributes:
         return None
     expressions = b""
-    if attributes.keys() <= _ATTRIBUTES:
-        expressions = _uncounted(attributes.get(NFTA_RULE_EXPRESSIONS, b""))
+    if attributes.keys() <= RULE_ATTRIBUTES:
+        expressions = uncounted(attributes.get(NFTA_RULE_EXPRESSIONS, b""))
     table, chain = text_of(attributes, NFTA_RULE_TABLE), text_of(attributes, NFTA_RULE_CHAIN)
     handle, position = attributes[NFTA_RULE_HANDLE], attributes.get(NFTA_RULE_POSITION, b"")
     return RuleBytes(table, chain, int.from_bytes(handle, "big"), expressions, int.from_bytes(position, "big"))
 
 
-def _uncounted(expressions: bytes) -> bytes:
+def uncounted(expressions: bytes) -> bytes:
     """Expressions as if they had counted nothing; b"" where they do not say all about the rule."""
     elements = [_uncounted_element(element) for _, element in list_attributes(expressions) or ()]
     if not all(elements):

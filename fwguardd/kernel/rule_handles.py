@@ -50,6 +50,22 @@ def patched(saved: Saved, changes: Sequence[Change], handles: Handles) -> Saved 
     return _with_policies(saved, policies)
 
 
+def gone_texts(saved: Saved, changes: Iterable[Change], handles: Handles) -> Mapping[str, bytes]:
+    """The texts of the rules that these changes have removed, which ``saved`` has with these handles, and what each was
+    made of: b"" where that is not known, or two of the same text were made of different expressions."""
+    gone: dict[Place, dict[int, bytes]] = {}
+    for change in changes:
+        if isinstance(change, RuleGone):
+            gone.setdefault(change.place, {})[change.handle] = change.made_of
+    found: dict[str, bytes] = {}
+    for place, made_of in gone.items():
+        rules = saved.shown.tables[place.table].chains[place.chain].rules
+        for handle, rule in zip(handles[place], rules, strict=True):
+            if handle in made_of and found.setdefault(rule.text, made_of[handle]) != made_of[handle]:
+                found[rule.text] = b""
+    return found
+
+
 def forget(changes: Iterable[Change], handles: Handles) -> None:
     """The handles are not known any more of what was changed."""
     for change in changes:

@@ -31,7 +31,14 @@ from fwguardd.kernel.netlink import (
     text_of,
 )
 from fwguardd.kernel.nft_tables import NFT_MSG_DELCHAIN, NFT_MSG_NEWCHAIN, NFTA_CHAIN_NAME
-from fwguardd.kernel.rule_dumps import NFT_MSG_DELRULE, NFT_MSG_NEWRULE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE
+from fwguardd.kernel.rule_bytes import RULE_ATTRIBUTES
+from fwguardd.kernel.rule_dumps import (
+    NFT_MSG_DELRULE,
+    NFT_MSG_NEWRULE,
+    NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_HANDLE,
+)
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Family
 from fwguardd.values import dataclass
 
@@ -62,10 +69,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class RuleGone:
-    """The rule with this handle was removed."""
+    """The rule with this handle was removed. ``made_of`` are its expressions, where the message says nothing else of
+    it: b"" otherwise."""
 
     place: Place
     handle: int
+    made_of: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,10 @@ def _rule_came(family: Family, attributes: Mapping[int, bytes]) -> Change:
 
 
 def _rule_gone(family: Family, attributes: Mapping[int, bytes]) -> Change:
-    return RuleGone(_place(family, attributes, NFTA_RULE_CHAIN), _number(attributes, NFTA_RULE_HANDLE))
+    made_of = b""
+    if attributes.keys() <= RULE_ATTRIBUTES:
+        made_of = attributes.get(NFTA_RULE_EXPRESSIONS, b"")
+    return RuleGone(_place(family, attributes, NFTA_RULE_CHAIN), _number(attributes, NFTA_RULE_HANDLE), made_of)
 
 
 def _chain_gone(family: Family, attributes: Mapping[int, bytes]) -> Change:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class NoEditError(Exception):
-    """A plan does more than to add and remove rules in chains that have some."""
+    """A plan does more than to add and remove rules in chains that exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ChainEdit:
 def chain_edits(plan: Plan, live: Ruleset) -> tuple[ChainEdit, ...]:
     """What a plan does to the chains of ``live``.
 
-    Raises NoEditError where it does more than to add and remove rules in chains that have some, or writes rules with
+    Raises NoEditError where it does more than to add and remove rules in chains that exist, or writes rules with
     counters.
     """
     by_chain = sorted(plan.operations, key=attrgetter("table", "chain"))  # Those on one chain stay in order.
@@ -58,14 +58,15 @@ def chain_edits(plan: Plan, live: Ruleset) -> tuple[ChainEdit, ...]:
 
 
 def _rules(live: Ruleset, table: str, chain: str) -> tuple[Rule, ...]:
-    """The rules of a chain. Raises NoEditError where it has none."""
+    """The rules of a chain. Raises NoEditError where it may not exist: iptables-save shows built-in chains that do not,
+    as if they were empty."""
     try:
-        rules = live.tables[table].chains[chain].rules
+        found = live.tables[table].chains[chain]
     except KeyError:
         raise NoEditError from None
-    if not rules:
+    if not found.rules and found.policy is not None:
         raise NoEditError
-    return rules
+    return found.rules
 
 
 def _chain_edit(rules: Sequence[Rule], table: str, chain: str, operations: Iterable[Operation]) -> ChainEdit:

@@ -18,11 +18,12 @@ from fwguardd.enforce.guard import DIFFERS
 from fwguardd.enforce.reconcile import PassRequest
 from fwguardd.enforce.record import Cause
 from fwguardd.enforce.schedule import Due
-from fwguardd.kernel import nft_edits
+from fwguardd.kernel import last_looks, nft_edits
 from fwguardd.kernel.iptables import Backend, LiveKernel, find_tool
 from fwguardd.kernel.privilege import boot_id, kernel_release
 from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.kernel.rehearsed_rules import RehearsedRules
+from fwguardd.kernel.rule_handles import gone_texts
 from fwguardd.progress import Progress
 from fwguardd.ruleset.model import Ruleset, Table
 from fwguardd.ruleset.rehearsed_lines import canonical_of
@@ -31,11 +32,13 @@ from fwguardd.worker import Worker
 from fwguardd.worker_report import Orders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fwguardd.events import EventKind
     from fwguardd.kernel.rule_bytes import RuleBytes
+    from fwguardd.kernel.rule_handles import Handles
+    from fwguardd.kernel.rule_notices import Change
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.model import Candidate, Family
     from fwguardd.ruleset.rehearsed_lines import Lines, Rulesets
@@ -277,6 +280,66 @@ def test_a_rule_that_another_program_removes_is_known_from_its_notice(
     assert isinstance(bench.run(Due.NOTICE), Done)
     assert (bench.names, looked, bench.looks) == (["drift.detected", "drift.repaired"], [0, 1], 1)
     assert "192.0.2.2/32" in bench.events[0][1]
+    assert saved() == before
+
+
+@nft_only
+def test_a_rule_that_another_program_removes_comes_back_as_it_was(
+    bench: Bench, saved: Callable[[], dict[str, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notice says what it was made of, so that it is put back over netlink, also into a chain that is empty since;
+    no program runs. The next look agrees. Of a rule that iptables has to write, the notice does not say enough."""
+    more = "".join(f"-A WEB -s 192.0.2.{number} -j ACCEPT\n" for number in range(4))
+    for_iptables = "-A OUTPUT -p tcp -m multiport --dports 1,2 -j ACCEPT\n"
+    bench.write("20-few.rules", f":WEB -\n{more}{for_iptables}-A OUTPUT -j WEB\n")
+    assert isinstance(bench.run(), Done)
+    restored: list[str] = []
+    monkeypatch.setattr(LiveKernel, "restore", noting(LiveKernel.restore, restored))
+    before = saved()
+    for command, texts in (("-F WEB", 0), ("-D INPUT 3", 0), ("-D OUTPUT 1", 1)):
+        bench.worker.read_counters(bench.orders)
+        restored.clear()
+        subprocess.run(["iptables-nft", *command.split()], check=True)
+        assert isinstance(bench.run(Due.NOTICE), Done)
+        assert (bench.names, bench.looks, len(restored)) == (["drift.detected", "drift.repaired"], texts, texts)
+        assert saved() == before
+        assert isinstance(bench.run(Due.AGAIN), Done)
+        assert (bench.names, saved()) == ([], before)
+
+
+def noting(real: Callable[[LiveKernel, Family, str], None], texts: list[str]) -> Callable[..., None]:
+    """What notes the texts that are loaded."""
+
+    def restore(self: LiveKernel, family: Family, text: str) -> None:
+        texts.append(text)
+        real(self, family, text)
+
+    return restore
+
+
+@nft_only
+def test_iptables_has_the_last_word_about_a_rule_that_came_back(
+    bench: Bench, saved: Callable[[], dict[str, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another rule were put back than was removed, the next look finds that: it is a defect, and repaired."""
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    assert isinstance(bench.run(), Done)
+    before = saved()
+    bench.worker.read_counters(bench.orders)
+    right = gone_texts
+
+    def taken_for_the_last(look: Saved, changes: Iterable[Change], handles: Handles) -> Mapping[str, bytes]:
+        found = right(look, changes, handles)
+        return dict.fromkeys(found, list(found.values())[-1])
+
+    monkeypatch.setattr(nft_edits, "MANY", 20)
+    monkeypatch.setattr(last_looks, "gone_texts", taken_for_the_last)
+    for _ in range(2):
+        subprocess.run(["iptables-nft", "-D", "INPUT", "3"], check=True)
+    assert isinstance(bench.run(Due.NOTICE), Done)
+    assert (bench.names, bench.looks, saved() == before) == (["drift.detected", "drift.repaired"], 0, False)
+    assert isinstance(bench.run(Due.AGAIN), Done)
+    assert bench.names == ["drift.detected", "drift.repaired", "daemon.fault"]
     assert saved() == before
 
 

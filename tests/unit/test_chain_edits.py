@@ -15,7 +15,7 @@ from tests.property.rule_strategies import live_and_wanted
 from tests.scale import examples
 
 RULES = tuple(Rule(f"-j {name}", counters=Counters(5, 6)) for name in "abcab")
-CHAINS = {"INPUT": Chain("INPUT", "DROP", RULES), "E": Chain("E", None)}
+CHAINS = {"INPUT": Chain("INPUT", "DROP", RULES), "E": Chain("E", None), "FORWARD": Chain("FORWARD", "ACCEPT")}
 LIVE = Ruleset(Family.IPV4, {"filter": Table("filter", CHAINS)})
 
 
@@ -39,13 +39,14 @@ def test_operations_are_carried_out_in_order() -> None:
 
 
 def test_what_is_more_than_rules_that_come_and_go_is_no_edit() -> None:
-    """Other operations, counters, chains that are empty or not there, and what no kernel would do."""
+    """Other operations, counters, chains that are not there, as built-in ones may be that are shown as empty, and what
+    no kernel would do."""
     for operation in (
         SetPolicy("filter", "INPUT", "DROP"),
         FlushChain("filter", "INPUT"),
         Append("filter", "INPUT", "-j x", Counters(1, 1)),
         Insert("filter", "INPUT", 1, "-j x", Counters(1, 1)),
-        Append("filter", "E", "-j x"),
+        Append("filter", "FORWARD", "-j x"),
         Append("filter", "OUTPUT", "-j x"),
         Append("nat", "OUTPUT", "-j x"),
         Insert("filter", "INPUT", 7, "-j x"),
@@ -54,6 +55,12 @@ def test_what_is_more_than_rules_that_come_and_go_is_no_edit() -> None:
     ):
         with pytest.raises(NoEditError):
             made(operation)
+
+
+def test_rules_come_into_a_chain_of_ours_that_is_empty() -> None:
+    """A user-defined chain that is shown exists."""
+    (edit,) = chain_edits(Plan(Family.IPV4, (Append("filter", "E", "-j x"), Insert("filter", "E", 1, "-j y"))), LIVE)
+    assert (edit.final, edit.removed) == ((Rule("-j y"), Rule("-j x")), ())
 
 
 @settings(max_examples=examples(60))
