@@ -13,11 +13,11 @@ from fwguardd.kernel.set_file_copies import copies_of_files
 from fwguardd.kernel.z3_solver import Solver
 from fwguardd.packets.model import Undecided, Verdict
 from fwguardd.proof.class_words import verdict_words
+from fwguardd.proof.described_classes import DescribedClass, described, lines_of, of_both_families
 from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
 from fwguardd.proof.reading import RuleModeller
-from fwguardd.proof.told_changes import ToldClass, lines_of, of_both_families, told
 from fwguardd.ruleset.model import FAMILIES, Ruleset
 from fwguardd.values import dataclass
 from fwguardd.wording import counted
@@ -69,7 +69,7 @@ class PacketDiff:
     """The classes of packets that are treated otherwise, each with what became of its witness; ``notes`` are what
     limits the answer, and ``is_complete`` says that there are no others."""
 
-    classes: tuple[tuple[ToldClass, Sent], ...]
+    classes: tuple[tuple[DescribedClass, Sent], ...]
     notes: tuple[str, ...]
     is_complete: bool
 
@@ -109,7 +109,7 @@ def show(compared: Compared, tool: Tool, *, as_document: bool) -> None:
 
 def packet_diff(compared: Compared, beds: HostBeds) -> PacketDiff:
     """Which packets are treated otherwise. Raises ReportedError."""
-    found: list[ToldClass] = []
+    found: list[DescribedClass] = []
     notes: dict[str, None] = {}
     is_complete = True
     with Solver(time.monotonic() + SECONDS) as solver:
@@ -118,7 +118,7 @@ def packet_diff(compared: Compared, beds: HostBeds) -> PacketDiff:
             if _has_nat(before) or _has_nat(after):
                 notes[_NAT_LEFT_OUT] = None
             of_family = differences(before, after, solver)
-            found += told(of_family, before, after)
+            found += described(of_family, before, after)
             if of_family.left_out:
                 is_complete = False
                 notes[f"there may be more packets: {of_family.left_out}"] = None
@@ -138,7 +138,7 @@ def _has_nat(model: Model) -> bool:
     return any(model.rules.tables.get("nat", {}).values())
 
 
-def _sent(classes: Sequence[ToldClass], compared: Compared, beds: HostBeds) -> list[Sent]:
+def _sent(classes: Sequence[DescribedClass], compared: Compared, beds: HostBeds) -> list[Sent]:
     """What the kernel does with the witness of each class."""
     packets = [each.packet for each in classes if each.can_be_sent]
     journeys: Iterator[tuple[Journey | Undecided, Journey | Undecided]] = iter(())
@@ -160,13 +160,13 @@ def _sent(classes: Sequence[ToldClass], compared: Compared, beds: HostBeds) -> l
     return results
 
 
-def _why_not(each: ToldClass) -> str:
+def _why_not(each: DescribedClass) -> str:
     if each.depends:
         return "not sent: what becomes of it depends on more than the packet"
     return "not sent: no packet of this kind can be made here"
 
 
-def _judged(each: ToldClass, before: Journey | Undecided, after: Journey | Undecided) -> Sent:
+def _judged(each: DescribedClass, before: Journey | Undecided, after: Journey | Undecided) -> Sent:
     for journey in (before, after):
         why = _undecided(journey)
         if why:

@@ -24,10 +24,10 @@ rules of the same text::
     def differs(outcome, scope):
         return formulas.differ(outcome.accept, other.outcome(packets, scope).accept)
 
-`differences` tells all packets that two rulesets treat otherwise, as `packet_classes` (in `class_words`; `told_changes`
-adds rules and witnesses): `changes` says which packets can differ at all, `questions` keeps the solver between them,
-and `needed` takes from a packet what does not decide. `dead_rules`, `shorter` and `one_family` answer about one
-ruleset, and `rule_findings` makes warnings of that.
+`differences` tells all packets that two rulesets treat otherwise, as `packet_classes` (in `class_words`, and with rules
+and witnesses in `described_classes`): `changes` says which packets can differ at all, `questions` keeps the solver
+between them, and `needed` takes from a packet what does not decide. `dead_rules`, `shorter` and `one_family` answer
+about one ruleset, and `rule_findings` makes warnings of that.
 
 To ask about a rule: ``outcome.visits`` are the chains that packets enter, each with its rules (`walk.Meeting`): a
 packet meets a rule if ``visit.entered()`` and ``meeting.comes``, and the rule matches it if ``meeting.matches`` too.

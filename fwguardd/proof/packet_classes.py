@@ -86,10 +86,10 @@ def merged(classes: Sequence[PacketClass], domains: Mapping[PacketField, Interva
         left.remove(other)
         left[left.index(one)] = both
         found = _first_pair(left, domains)
-    return [_without_told(each, left) for each in left]
+    return [_without_what_holds_anyway(each, left) for each in left]
 
 
-def _without_told(each: PacketClass, others: Sequence[PacketClass]) -> PacketClass:
+def _without_what_holds_anyway(each: PacketClass, others: Sequence[PacketClass]) -> PacketClass:
     """A class that depends on free parts, without the values of a field for which the same holds in any case."""
     if not each.depends:
         return each

@@ -41,13 +41,13 @@ class RuleProofs:
     sets: tuple[SetFile, ...]
     known: tuple[Finding, ...]
     solver: Asker
-    _told: set[Origin | None] = field(default_factory=set)
+    _reported: set[Origin | None] = field(default_factory=set)
 
     def findings(self) -> Iterator[Finding]:
         """All warnings; a last one where the solver has no answer in time."""
         for finding in self.known:
             if finding.code in _ALIKE:
-                self._told.add(finding.origin)
+                self._reported.add(finding.origin)
         try:
             yield from self._dead()
             yield from self._one_family()
@@ -72,8 +72,8 @@ class RuleProofs:
                     dead.setdefault(each.rule.rule.origin, []).append(each)
         rules = rules_by_line(self.rulesets)
         for origin, found in dead.items():
-            if len(found) == len(rules[origin]) and origin not in self._told:
-                self._told.add(origin)
+            if len(found) == len(rules[origin]) and origin not in self._reported:
+                self._reported.add(origin)
                 yield _dead_finding(origin, found[0])
 
     def _one_family(self) -> Iterator[Finding]:
@@ -86,7 +86,7 @@ class RuleProofs:
         search = Shortening(self.rulesets, self.sets, self.solver)
         search.run()
         for origin in search.removed:
-            if origin not in self._told:
+            if origin not in self._reported:
                 message = "without this rule, every packet is treated as before"
                 hint = "remove it; fwguardctl minimise removes all such lines"
                 yield Finding(NEEDLESS, message, origin, Severity.WARNING, hint)

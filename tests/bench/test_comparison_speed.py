@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from fwguardd.kernel.z3_solver import Solver
+from fwguardd.proof.described_classes import described
 from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
 from fwguardd.proof.reading import RuleModeller
-from fwguardd.proof.told_changes import told
 from tests.bench.conftest import SIZES
 from tests.bench.test_invariant_speed import random_ruleset
 from tests.proofs import HOST, ruleset
@@ -21,7 +21,7 @@ from tests.proofs import HOST, ruleset
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fwguardd.proof.told_changes import ToldClass
+    from fwguardd.proof.described_classes import DescribedClass
     from fwguardd.ruleset.model import Ruleset
     from tests.bench.conftest import Recorder
 
@@ -39,13 +39,13 @@ def with_rule(rules: Ruleset, rule: str) -> Ruleset:
     return ruleset(":INPUT DROP", ":FORWARD DROP", ":OUTPUT ACCEPT", *lines)
 
 
-def compared(before: Ruleset, after: Ruleset) -> list[ToldClass]:
+def compared(before: Ruleset, after: Ruleset) -> list[DescribedClass]:
     """The classes, from the rules as text to the words."""
     known = surroundings(before.family, [before, after], HOST)
     reader = RuleModeller(known)
     models = Model.of(before, known, reader), Model.of(after, known, reader)
     with Solver(time.monotonic() + 600) as solver:
-        return told(differences(*models, solver), *models)
+        return described(differences(*models, solver), *models)
 
 
 @pytest.mark.parametrize("name", RULES)

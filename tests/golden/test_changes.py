@@ -15,11 +15,11 @@ import pytest
 
 from fwguardd.enforce.validate import compose_files
 from fwguardd.kernel.z3_solver import Solver
+from fwguardd.proof.described_classes import described, of_both_families
 from fwguardd.proof.differences import differences
 from fwguardd.proof.host_view import surroundings
 from fwguardd.proof.model import Model
 from fwguardd.proof.reading import RuleModeller
-from fwguardd.proof.told_changes import of_both_families, told
 from fwguardd.ruleset.model import FAMILIES, RuleFile, Ruleset
 from fwguardd.settings import Settings
 from tests.proofs import HOST
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fwguardd.proof.answers import Asker
-    from fwguardd.proof.told_changes import ToldClass
+    from fwguardd.proof.described_classes import DescribedClass
     from fwguardd.ruleset.model import Family
 
 PAIRS = sorted((Path(__file__).parent / "changes").glob("*.txt"))
@@ -52,16 +52,16 @@ def sections(path: Path) -> dict[str, str]:
     return found
 
 
-def classes_of(before: str, after: str, solver: Asker) -> list[ToldClass]:
+def classes_of(before: str, after: str, solver: Asker) -> list[DescribedClass]:
     """What a change of rules does to packets."""
     one, other = rulesets_of("before.rules", before), rulesets_of("after.rules", after)
-    found: list[ToldClass] = []
+    found: list[DescribedClass] = []
     for family in FAMILIES:
         first, second = (each.get(family, Ruleset(family, {})) for each in (one, other))
         known = surroundings(family, [first, second], HOST)
         reader = RuleModeller(known)
         models = Model.of(first, known, reader), Model.of(second, known, reader)
-        found += told(differences(*models, solver), *models)
+        found += described(differences(*models, solver), *models)
     return of_both_families(found)
 
 

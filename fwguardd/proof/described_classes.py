@@ -1,4 +1,4 @@
-"""What a change of rules does to packets, told for people and programs: classes, rules that decide, and witnesses.
+"""What a change of rules does to packets, described for people and programs: classes, rules that decide, and witnesses.
 
 This module is pure.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldClass:
+class DescribedClass:
     """A class of packets that is treated otherwise, of one family or of both. ``before`` and ``after`` are what decides
     about the ``packet`` that is its witness."""
 
@@ -85,22 +85,22 @@ def _fields(each: PacketClass) -> dict[str, Any]:
     return {"family": each.family.value, "values": values, "bits": bits}
 
 
-def told(found: Differences, before: Model, after: Model) -> list[ToldClass]:
-    """The classes of one family, told."""
+def described(found: Differences, before: Model, after: Model) -> list[DescribedClass]:
+    """The classes of one family, in words."""
     changed = {rule.rule.text for rule in changed_rules(before.rules, after.rules)}
-    classes = [_told(each, before, after, changed) for each in found.classes]
+    classes = [_described(each, before, after, changed) for each in found.classes]
     return sorted(classes, key=_order)
 
 
-def _order(each: ToldClass) -> tuple[int, str, str]:
-    """The order in which classes are told: which one a solver finds first is up to it."""
+def _order(each: DescribedClass) -> tuple[int, str, str]:
+    """The order of the classes: which one a solver finds first is up to it."""
     return list(Direction).index(each.classes[0].direction), each.packets, each.treatment
 
 
-def _told(each: PacketClass, before: Model, after: Model, changed: Collection[str]) -> ToldClass:
+def _described(each: PacketClass, before: Model, after: Model, changed: Collection[str]) -> DescribedClass:
     packets = all_packets(before.known, each.direction)
     first, second = before.witness(packets, each.values), after.witness(packets, each.values)
-    return ToldClass(
+    return DescribedClass(
         (each.family,),
         class_words(each, before.known),
         treatment_words(each.before, each.after),
@@ -125,9 +125,9 @@ def _by(each: PacketClass, before: Model, after: Model, changed: Collection[str]
     return ""
 
 
-def of_both_families(found: Iterable[ToldClass]) -> list[ToldClass]:
-    """The classes, those that are told in the same words for both families as one."""
-    known: dict[tuple[str, ...], ToldClass] = {}
+def of_both_families(found: Iterable[DescribedClass]) -> list[DescribedClass]:
+    """The classes, those that are described in the same words for both families as one."""
+    known: dict[tuple[str, ...], DescribedClass] = {}
     for each in found:
         key = each.packets, each.treatment, each.depends, each.by
         first = known.get(key)
@@ -140,7 +140,7 @@ def of_both_families(found: Iterable[ToldClass]) -> list[ToldClass]:
     return list(known.values())
 
 
-def lines_of(each: ToldClass) -> list[str]:
+def lines_of(each: DescribedClass) -> list[str]:
     """The lines below the sentence: the witness, and what decides about it."""
     before, after = map(verdict_words, each.verdicts)
     return [
