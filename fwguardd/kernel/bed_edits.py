@@ -28,8 +28,8 @@ _FAMILIES: Final = {family.number: family for family in Family}
 
 def edit_document(family: Family, edit: ChainEdit, expressions: Iterable[bytes]) -> EditDocument:
     """An edit of one chain. ``expressions`` are those of the new rules, in order."""
-    kept = sum(isinstance(each, int) for each in edit.final)
-    lengths = kept + len(edit.removed), len(edit.final)
+    after = len(edit.final)
+    lengths = after - len(edit.added) + len(edit.removed), after
     return family.number, edit.table, edit.chain, _pieces(edit, expressions), lengths
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fwguardd.patterns import pattern
-from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table
+from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.rule_variants import parts_of
 from fwguardd.ruleset.rule_view import RuleView, target_of
 from fwguardd.values import dataclass
@@ -130,7 +130,7 @@ def bed_rules(ruleset: Ruleset, copied_sets: Iterable[str] = (), owner: Owner | 
         chains: dict[str, Chain] = {}
         for chain in table.chains.values():
             chains[chain.name] = chain
-            if any(_is_special(rule.text) for rule in chain.rules):
+            if _is_special(" ".join(texts_of(chain.rules))):
                 rules, places = _chain(chain, known)
                 chains[chain.name] = replace(chain, rules=rules)
                 stands[table.name, chain.name] = places
@@ -147,7 +147,10 @@ def translates_addresses(ruleset: Ruleset) -> bool:
 
 
 def _is_special(text: str) -> bool:
-    """Whether the rule may have a part that a bed replaces. A comment can look like one; then nothing is replaced."""
+    """Whether a rule, or one of several, may have a part that a bed replaces.
+
+    A comment can look like one; then nothing is replaced.
+    """
     if _REPLACED_TARGET.search(text):
         return True
     return not _ORDINARY.issuperset(_MATCH.findall(text))
