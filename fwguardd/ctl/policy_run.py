@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Valid, Validation
     from fwguardd.kernel.ipset_copies import Copy
     from fwguardd.kernel.iptables import Backend, Tool
+    from fwguardd.kernel.kept_bed import KeptBed
     from fwguardd.packets.bed import Bed
     from fwguardd.packets.policy_cases import Case
     from fwguardd.packets.policy_results import PolicyResult
@@ -122,7 +123,7 @@ class PolicyRun:
 
 
 def run_policy(
-    beds: Beds, rulesets: Rulesets, tests: Sequence[PolicyTest], host: Host, *, undecided_fails: bool
+    beds: Beds | KeptBed, rulesets: Rulesets, tests: Sequence[PolicyTest], host: Host, *, undecided_fails: bool
 ) -> PolicyRun:
     """Send the packets of each test through these rulesets. Raises NamespaceError."""
     run, begun = PolicyRun(tests=len(tests)), time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,11 @@ import pytest
 
 from fwguardd.kernel.bed_handles import BedHandles
 from fwguardd.kernel.bed_hooks import install_hooks
+from fwguardd.kernel.bed_network import BedNetwork
+from fwguardd.kernel.bed_sender import Tap
 from fwguardd.kernel.rule_bytes import rules_of
 from fwguardd.kernel.rule_dumps import chain_names
+from tests.netns.test_bed import ROUTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +92,19 @@ def test_a_commit_of_another_ends_the_use(handles: BedHandles) -> None:
     assert printed()[: len(before)] == before
     handles.learn()
     assert handles.edit([document])
+
+
+def test_a_sender_tells_of_its_commits(handles: BedHandles) -> None:
+    """Where frames come from a TAP device, the first one for an interface is a commit; edits are made after it too."""
+    network = BedNetwork(ROUTER)
+    tap = Tap(network, handles.pass_over_commit)
+    handles.learn()
+    for _ in range(2):
+        for name in ("lo", "eth0"):
+            tap.send(network.index(name), bytes(12) + b"\x08\0" + bytes(46), 0)
+        assert handles.edit([moved_to_the_end()])
+    os.close(tap._device)
+    network.close()
 
 
 def test_an_edit_for_another_chain_ends_the_use(handles: BedHandles) -> None:

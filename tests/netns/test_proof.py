@@ -7,10 +7,12 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fwguardd.ctl import command_line
 from fwguardd.ctl.policy_run import run_policy
 from fwguardd.enforce.look import look_at
 from fwguardd.enforce.proof import loaded_after
@@ -18,13 +20,14 @@ from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.validate import Valid, Validator
 from fwguardd.kernel.bed import Beds
 from fwguardd.kernel.iptables import Backend, LiveKernel
+from fwguardd.kernel.kept_bed import KeptBed
 from fwguardd.kernel.namespaces import NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.packets.host import Host, Interface, Route
 from fwguardd.ruleset.lint import LintContext
 from fwguardd.ruleset.model import Severity
 from fwguardd.ruleset.preserve import STRICT, Preserve
-from tests.netns.conftest import ROOT, SHIPPED
+from tests.netns.conftest import SHIPPED
 from tests.unit.test_policy_tests import with_examples
 
 if TYPE_CHECKING:
@@ -99,8 +102,9 @@ CODES = dict.fromkeys(("asymmetric routing", "the wrong way out"), "misrouted-te
 
 @pytest.fixture
 def try_out(tmp_path: Path, backend: str) -> Iterator[Callable[[str, str], PolicyRun]]:
-    """Runs tests with rules on the router, in one pool of namespaces."""
+    """Runs tests with rules on the router, in one pool of namespaces and one bed."""
     pool = NamespacePool(spares=2)
+    beds = KeptBed(Beds(backend, pool))
     validator = Validator(Rehearsals(backend, pool).rehearse, LintContext((), STRICT))
 
     def run(rules: str, tests: str, around: Callable[..., Any] = lambda wanted: wanted) -> PolicyRun:
@@ -109,9 +113,10 @@ def try_out(tmp_path: Path, backend: str) -> Iterator[Callable[[str, str], Polic
         result = validator.validate(take_snapshot(tmp_path))
         assert isinstance(result, Valid), list(map(str, result.findings))
         rulesets = around(result.rehearsed.rulesets)
-        return run_policy(Beds(backend, pool), rulesets, result.tests, ROUTER, undecided_fails=True)
+        return run_policy(beds, rulesets, result.tests, ROUTER, undecided_fails=True)
 
     yield run
+    beds.close()
     pool.close()
 
 
@@ -172,13 +177,28 @@ def ssh_from(peer: Any) -> Iterator[None]:
             yield
 
 
-def ctl(daemon: Any, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Fwguardctl with the daemon's settings and socket; ``check`` knows no socket."""
-    options = ["--config", str(daemon.config)]
-    if argv[0] != "check":
-        options += ["--socket", str(daemon.config.parent / "run" / "control.sock")]
-    command = (sys.executable, "-m", "fwguardd.ctl.main", argv[0], *options, *argv[1:])
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+@dataclass(frozen=True)
+class Ctl:
+    """Runs fwguardctl in this process, with the settings and the socket of a daemon; ``check`` knows no socket."""
+
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    def __call__(self, daemon: Any, verb: str, *argv: str, session: str = "") -> tuple[int, str]:
+        """The exit code of a verb, and what it prints; ``session`` is the ssh session that it runs in."""
+        options = ["--config", str(daemon.config)]
+        if verb != "check":
+            options += ["--socket", str(daemon.config.parent / "run" / "control.sock")]
+        self.monkeypatch.setenv("SSH_CONNECTION", session)
+        self.capsys.readouterr()
+        code = command_line.main([verb, *options, *argv])
+        return code, self.capsys.readouterr().out
+
+
+@pytest.fixture
+def ctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ctl:
+    """Runs fwguardctl."""
+    return Ctl(capsys, monkeypatch)
 
 
 SESSION = "198.51.100.2 40000 198.51.100.1 22"
@@ -186,7 +206,9 @@ GUARDED = "lockout guard: 1 ssh connection tried, none is lost"
 CLOSED = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n"
 
 
-def test_a_pass_is_refused_by_tests_and_guard(start_daemon: Start, peer: Any, programs: Programs, backend: str) -> None:
+def test_a_pass_is_refused_by_tests_and_guard(
+    start_daemon: Start, peer: Any, programs: Programs, backend: str, ctl: Ctl
+) -> None:
     """A change that fails a test, or that closes ssh to a peer with a session, is refused and changes nothing; a reload
     with --force applies the latter, and then the peer is no reason any more. For packets each ruleset is loaded once
     more, on nf_tables without a program."""
@@ -210,10 +232,10 @@ def test_a_pass_is_refused_by_tests_and_guard(start_daemon: Start, peer: Any, pr
         refused = daemon.event("rules.rejected")
         assert (refused["code"], refused["file"]) == ("closes-ssh", f"{daemon.rules}/a.rules:1")
         assert "198.51.100.2 has an ssh session, and could not open a new connection to port 22" in refused["message"]
-        asked = ctl(daemon, "reload", SSH_CONNECTION=SESSION)
-        assert asked.returncode == 1
-        assert "198.51.100.2, from which this change is asked for, has an ssh session" in asked.stdout
-        assert ctl(daemon, "reload", "--force").returncode == 0
+        code, asked = ctl(daemon, "reload", session=SESSION)
+        assert code == 1
+        assert "198.51.100.2, from which this change is asked for, has an ssh session" in asked
+        assert ctl(daemon, "reload", "--force")[0] == 0
         warned = daemon.event("rules.finding", code="closes-ssh")
         assert "could not open a new connection" in warned["message"]
         daemon.event("rules.applied")
@@ -221,7 +243,7 @@ def test_a_pass_is_refused_by_tests_and_guard(start_daemon: Start, peer: Any, pr
         daemon.event("rules.applied")
 
 
-def test_the_guard_is_run_before_files_change(start_daemon: Start, peer: Any) -> None:
+def test_the_guard_is_run_before_files_change(start_daemon: Start, peer: Any, ctl: Ctl) -> None:
     """A command that writes rules that the lockout guard refuses prints one finding, and changes nothing; --force
     applies them. ``check`` of the daemon's directory runs the guard, and says so where it does not."""
     daemon = start_daemon({"a.rules": f"-P INPUT DROP\n{ESTABLISHED}{SSH}"}, "drift_interval: 1h\n")
@@ -230,22 +252,22 @@ def test_the_guard_is_run_before_files_change(start_daemon: Start, peer: Any) ->
         settings.write(f"rules_dir: {daemon.rules}\n")
     with ssh_from(peer):
         for more in ((), ("--dry-run",)):
-            refused = ctl(daemon, "deny", "ssh", *more, SSH_CONNECTION=SESSION)
-            assert (refused.returncode, refused.stdout.count("[closes-ssh]")) == (1, 1), refused
-            assert "198.51.100.2, from which this change is asked for, has an ssh session" in refused.stdout
-            assert "repeat the command with --force --confirm 60s" in refused.stdout
+            code, refused = ctl(daemon, "deny", "ssh", *more, session=SESSION)
+            assert (code, refused.count("[closes-ssh]")) == (1, 1), refused
+            assert "198.51.100.2, from which this change is asked for, has an ssh session" in refused
+            assert "repeat the command with --force --confirm 60s" in refused
         assert not (daemon.rules / "05-deny.rules").exists()
-        checked = ctl(daemon, "check")
-        assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, GUARDED), checked
-        assert "lockout guard: not run, since these are not" in ctl(daemon, "check", str(SHIPPED)).stdout
-        forced = ctl(daemon, "deny", "ssh", "--force")
-        assert (forced.returncode, forced.stdout.count("[closes-ssh]")) == (0, 1), forced
-        assert ctl(daemon, "remove", "deny", "ssh").returncode == 0
+        code, checked = ctl(daemon, "check")
+        assert (code, checked.splitlines()[-1]) == (0, GUARDED), checked
+        assert "lockout guard: not run, since these are not" in ctl(daemon, "check", str(SHIPPED))[1]
+        code, forced = ctl(daemon, "deny", "ssh", "--force")
+        assert (code, forced.count("[closes-ssh]")) == (0, 1), forced
+        assert ctl(daemon, "remove", "deny", "ssh")[0] == 0
         daemon.drop("a.rules", CLOSED)
         assert daemon.event("rules.rejected")["code"] == "closes-ssh"
-        checked = ctl(daemon, "check", SSH_CONNECTION=SESSION)
-        assert (checked.returncode, checked.stdout.count("[closes-ssh]")) == (1, 1), checked
-        document = json.loads(ctl(daemon, "check", "--json").stdout)
+        code, checked = ctl(daemon, "check", session=SESSION)
+        assert (code, checked.count("[closes-ssh]")) == (1, 1), checked
+        document = json.loads(ctl(daemon, "check", "--json")[1])
         assert (document["ok"], document["lockout_guard"]["run"]) == (False, True)
 
 
