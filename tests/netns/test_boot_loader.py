@@ -251,6 +251,7 @@ def test_a_first_boot_gets_the_emergency_set(loader: Loader, saved: Saved) -> No
 
 
 @pytest.mark.parametrize("how", ["cannot be read", "missing", "only a set is left", "another user", "writable"])
+@pytest.mark.either_backend
 def test_boot_files_that_are_lost_are_no_first_boot(loader: Loader, how: str, saved: Saved) -> None:
     """A state directory that cannot be searched, in which another user may have written, or that holds revisions or a
     set of boot files but not the link to it, is an error: the emergency set is loaded, with an exit code and a reason
@@ -350,6 +351,7 @@ BROKEN: dict[str, tuple[Callable[[Loader], object], str]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.either_backend
 def test_broken_boot_files_give_the_emergency_set(loader: Loader, how: str, saved: Saved) -> None:
     """Whatever is wrong with the boot files, none is loaded, nothing in them runs, and the reason is reported."""
     loader.programs(*(name for name in RESTORES if f"-{loader.backend}-" in name))
@@ -368,6 +370,7 @@ def test_broken_boot_files_give_the_emergency_set(loader: Loader, how: str, save
 
 
 @pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.either_backend
 def test_broken_boot_files_are_found_before_the_boot(loader: Loader, how: str, saved: Saved) -> None:
     """--check tells the same without loading or writing anything."""
     loader.keep()
@@ -393,6 +396,7 @@ def test_check_looks_at_the_emergency_set_too(loader: Loader) -> None:
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 @pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.either_backend
 def test_refused_in_one_family_is_the_emergency_set_in_both(
     loader: Loader, saved: Saved, family: str, place: str
 ) -> None:
@@ -556,6 +560,7 @@ def test_a_report_that_cannot_be_written_costs_only_the_report(loader: Loader, s
 
 
 @pytest.mark.parametrize("options", [["--load"], ["--state-dir"], ["--runtime-dir", ""], ["--check", "x"]])
+@pytest.mark.either_backend
 def test_wrong_usage_touches_nothing(loader: Loader, options: list[str], saved: Saved) -> None:
     """Options that do not exist, or lack their directory, are reported with the usage and code 2."""
     loader.keep()

@@ -77,6 +77,7 @@ def test_a_rehearsal_that_cannot_be_read_back_is_not_a_mistake_in_the_files(rule
     assert "the rehearsal could not be read back: Failed to list table names: Permission denied; " in ended.stderr
 
 
+@pytest.mark.either_backend
 def test_a_large_ruleset_passes_without_privilege(rules: Path, backend: str) -> None:
     """An ordinary user's rehearsal takes more rules than one transaction in a user namespace does, in both tables."""
     lines = "".join(f"-A INPUT -s 10.{n // 250}.{n % 250}.0/24 -p tcp --dport {n + 1} -j ACCEPT\n" for n in range(2000))
@@ -85,6 +86,7 @@ def test_a_large_ruleset_passes_without_privilege(rules: Path, backend: str) -> 
     assert json.loads(ended.stdout)["rules"]["ipv4"] == 2018
 
 
+@pytest.mark.either_backend
 def test_a_mistake_in_a_large_ruleset_is_found_without_privilege(rules: Path, backend: str) -> None:
     """Small commits do not change the reported place of a mistake."""
     lines = [f"-A INPUT -p tcp --dport {n + 1} -j ACCEPT" for n in range(600)]
@@ -178,6 +180,7 @@ def test_root_may_check_the_draft_of_another_user(rules: Path, tmp_path: Path, b
     assert "untrusted-owner" in {finding["code"] for finding in json.loads(ended.stdout)["findings"]}
 
 
+@pytest.mark.either_backend
 def test_check_changes_nothing(rules: Path, backend: str, saved: Callable[[], dict[str, list[str]]]) -> None:
     """A check loads nothing into the namespace that it is run in."""
     before = saved()

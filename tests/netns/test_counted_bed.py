@@ -70,6 +70,7 @@ def shown(journey: Journey | Undecided) -> object:
 
 @pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("test", TRACED, ids=lambda test: test.__name__)
+@pytest.mark.either_backend
 def test_counters_show_what_a_trace_shows(test: Callable[[NamespacePool, str], None], backend: str) -> None:
     """Routing, NAT with connections that have begun, states, owners, marks and rejects: what holds with a trace holds
     without one."""

@@ -93,6 +93,7 @@ def test_rules_with_sets_pass_the_check(public_folder: Path, backend: str, sets:
 
 
 @pytest.mark.usefixtures("sets")
+@pytest.mark.either_backend
 def test_who_may_not_look_at_the_sets_is_reported(public_folder: Path, backend: str) -> None:
     """An ordinary user's check takes it that the sets exist, and warns where each is named first."""
     document = _check(public_folder, backend, RULES, user=NOBODY)
@@ -104,6 +105,7 @@ def test_who_may_not_look_at_the_sets_is_reported(public_folder: Path, backend: 
 
 
 @pytest.mark.usefixtures("sets")
+@pytest.mark.either_backend
 def test_a_set_that_would_not_do_is_reported_at_its_line(public_folder: Path, backend: str) -> None:
     """One that does not exist, and one of the other family. What the hints say to write loads."""
     bad = f"{RULES}-A INPUT -m set --match-set later src -j DROP\n-A INPUT -m set --match-set pairs6 src,dst -j DROP\n"

@@ -89,6 +89,7 @@ def blocks(lines: Lines, names: tuple[str, ...]) -> Mapping[tuple[str, str], lis
 
 @pytest.mark.long
 @pytest.mark.parametrize(("first", "later"), [("docker-classic", "kube-proxy"), ("docker-28", "kube-proxy")])
+@pytest.mark.either_backend
 def test_citizens_stay_as_they_are(
     start_daemon: Callable[..., Any], backend: str, tmp_path: Path, first: str, later: str
 ) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.netns.model import Loaded
 
-SEQUENCES: Final = scaled(gate=6, long=150)
+SEQUENCES: Final = scaled(gate=4, long=150)
 """For each backend."""
 
 ACTIONS: Final = scaled(gate=3, long=12)

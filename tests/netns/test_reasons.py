@@ -48,6 +48,7 @@ def _check(folder: Path, backend: str, line: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("line", "message", "hint"), CASES, ids=lambda text: text[:40])
+@pytest.mark.either_backend
 def test_the_reason_of_a_refusal_is_found_by_trying(
     tmp_path: Path, backend: str, line: str, message: str, hint: str
 ) -> None:

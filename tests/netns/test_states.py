@@ -124,6 +124,7 @@ def test_a_rule_comes_back_with_its_set_while_another_set_is_missing(
     assert saved() == before
 
 
+@pytest.mark.either_backend
 def test_a_set_that_comes_late_is_waited_for(start_daemon: Start, saved: Saved, tmp_path: Path) -> None:
     """The case set-comes-late: the files wait, which is reported once, and are applied by themselves when the set is
     there."""
@@ -140,6 +141,7 @@ def test_a_set_that_comes_late_is_waited_for(start_daemon: Start, saved: Saved, 
     assert len(daemon.events_until_its_end("rules.rejected")) == 1
 
 
+@pytest.mark.either_backend
 def test_files_with_a_mistake_do_not_wait(start_daemon: Start, tmp_path: Path) -> None:
     """An error of the author is refused, also beside a set that is missing: retrying does not help."""
     daemon = start_daemon({"10.rules": f"{WITH_SET}-A INPUT -j NOWHERE\n"})
@@ -303,6 +305,7 @@ def test_a_change_that_closes_a_live_ssh_session_is_warned_about(
         assert f"{address} has an ssh session to port 22, and could not open a new one" in " ".join(found)
 
 
+@pytest.mark.either_backend
 def test_files_that_are_those_in_force_stay_held_after_a_restart(start_daemon: Start, tmp_path: Path) -> None:
     """After a rollback to the revision whose files are in the directory, a change is not applied, also once the daemon
     was started again."""

@@ -350,6 +350,9 @@ class _Unforced(HostSystem):
 REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EIO)
 """Codes of a call that fails."""
 
+START_REFUSALS = (*REFUSALS, errno.EACCES)
+"""The same at a start."""
+
 
 def _killing_at(number: int) -> Callable[[int, str], None]:
     def reached(call: int, _name: str) -> None:
@@ -391,14 +394,15 @@ def test_a_refusal_of_any_call_is_a_store_error(change: str, code: int, for_good
         _assert_whole(_open(disk.after_kill()), before, after)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("code", START_REFUSALS)
 @pytest.mark.parametrize("for_good", [True, False])
-def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bool) -> None:  # noqa: FBT001
+def test_a_refusal_of_any_call_is_no_reason_not_to_start(code: int, for_good: bool, seed: int) -> None:  # noqa: FBT001
     """Let any call of opening fail, once or from then on: the store opens and tells a fault or everything; and once
-    the fault is gone, a new revision gets a number that was never used.
+    the fault is gone, a new revision gets a number that was never used. Each run meets each call, with one of the
+    codes.
     """
     whole = _contents(_open(_scene()))
-    for number in thinned(range(_calls(_open, _scene()))):
+    for number in sampled(range(_calls(_open, _scene())), seed + START_REFUSALS.index(code), len(START_REFUSALS)):
         disk = _scene()
         faulty = Tapped(disk, failing_at(number, code, for_good=for_good))
         store = _open(faulty)

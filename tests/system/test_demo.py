@@ -119,10 +119,13 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("backend", ["nft", "legacy"])
-def test_every_step_happens(tmp_path: Path, backend: str) -> None:
-    """On both backends every step of the demo happens and shows what really went on, and nothing of it stays behind."""
-    run = Demo(tmp_path, "--backend", backend).finish()
+def test_every_step_happens(tmp_path: Path) -> None:
+    """Every step of the demo happens and shows what really went on, and nothing of it stays behind: here on one
+    backend, and on the other where a shell follows, below."""
+    _assert_every_step(Demo(tmp_path, "--backend", "legacy").finish(), "legacy")
+
+
+def _assert_every_step(run: Run, backend: str) -> None:
     assert (run.code, run.stderr, run.traces) == (0, "", []), run.stdout
     lines = run.stdout.splitlines()
     assert [line for line in lines if line in STEPS] == list(STEPS)
@@ -215,7 +218,8 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, seed: int) -> None:
 
 
 def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
-    """With --stay a shell opens in the guarded namespace: fwguardctl works, a dropped file counts, exit ends it all."""
+    """With --stay a shell opens in the guarded namespace after all steps: fwguardctl works, a dropped file counts, exit
+    ends it all."""
     typed = """
         fwguardctl check && echo "the rules are good"
         fwguardctl status
@@ -224,15 +228,14 @@ def test_stay_leaves_a_shell_beside_a_running_daemon(tmp_path: Path) -> None:
         peer connect 192.0.2.1 23 0.1 120
         exit 3
     """
-    run = Demo(tmp_path, "--stay", stdin=typed).finish()
-    assert (run.code, run.stderr, run.traces) == (0, "", []), run.stdout
+    run = Demo(tmp_path, "--backend", "nft", "--stay", stdin=typed).finish()
+    _assert_every_step(run, "nft")
     shell = run.stdout.partition("9. A shell in the protected namespace\n")[2].splitlines()
     assert "the rules are good" in shell
     assert any(line.startswith("state     in-force, compared at ") for line in shell)
     assert any(line.startswith("revision  3,") for line in shell)
     assert "1" in shell
     assert any(line.startswith("open ") for line in shell)
-    assert shell[-1].endswith(THE_END)
 
 
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["--backend", "pf"], ["--backend"]])
