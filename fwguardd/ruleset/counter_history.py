@@ -62,7 +62,9 @@ class RuleCount:
         return _sum(self.earlier, self.live)
 
     def seen(self, live: Counters, now: float) -> RuleCount:
-        """The same after the kernel has shown these counters."""
+        """The same after the kernel has shown these counters; the same object if they are those of before."""
+        if live == self.live:
+            return self
         earlier, last = self.earlier, self.last
         was_reset = live.packets < self.live.packets or live.bytes < self.live.bytes
         if was_reset:
@@ -96,11 +98,10 @@ class CounterHistory:
     def seen(self, rules: Iterable[CountedRule], now: float) -> CounterHistory:
         """The history after a look. Rules that are no longer in force are forgotten."""
         counts: dict[str, RuleCount] = {}
+        new = RuleCount(ZERO, ZERO, now, None)
         for rule in rules:
-            before = self.counts.get(rule.key)
-            if before is None:
-                before = RuleCount(ZERO, ZERO, now, None)
-            counts[rule.key] = before.seen(rule.counters, now)
+            key = rule.key
+            counts[key] = self.counts.get(key, new).seen(rule.counters, now)
         return CounterHistory(self.boot, counts)
 
 

@@ -114,6 +114,7 @@ def lint(
         *_duplicate_files(readings),
         *_unknown_suppressions(readings),
     )
+    memory.reader.forget_rules()
     return unsilenced(found, readings)
 
 
@@ -296,10 +297,11 @@ def _missing_commit(open_table: Origin, *, ends_inside_line: bool) -> Finding:
 
 
 def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:
-    first: dict[tuple[str, ...], str] = {}
+    first: dict[bytes, str] = {}
     for reading in readings:
-        if reading.statements and first.setdefault(reading.lines, reading.path) != reading.path:
-            message = f"the file has the same content as {first[reading.lines]}"
+        content = reading.data.removesuffix(b"\n")
+        if reading.statements and first.setdefault(content, reading.path) != reading.path:
+            message = f"the file has the same content as {first[content]}"
             yield Finding("duplicate-file", message, Origin(reading.path, 0), Severity.WARNING, "remove one of the two")
 
 

@@ -101,7 +101,7 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
     """
     unusable = unusable_file(path, data)
     if unusable is not None:
-        return Reading(path, (), Findings([unusable]), (), {}, UnreadInput(anything=True))
+        return Reading(path, (), Findings([unusable]), b"", {}, UnreadInput(anything=True))
     lines = tuple(data.decode("utf-8").split("\n"))
     if lines[-1] == "":
         lines = lines[:-1]
@@ -115,7 +115,7 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
         unread = UnreadInput.of_lines(reader.unread)
     statements, findings = tuple(reader.statements), Findings(reader.findings)
     ends_inside_line = not data.endswith(b"\n")
-    return Reading(path, statements, findings, lines, allowed, unread, reader.open_table, ends_inside_line)
+    return Reading(path, statements, findings, data, allowed, unread, reader.open_table, ends_inside_line)
 
 
 def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> bool:

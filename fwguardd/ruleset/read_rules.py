@@ -169,6 +169,10 @@ class RuleReader:
         """A reader for rules of which many are the same again."""
         return RuleReader(_kinds=self._kinds, _before=self._of_texts)
 
+    def forget_rules(self) -> None:
+        """Keep only what is for the next reader."""
+        self._rules, self._before = {}, {}
+
     def read_chains(self, table: Table) -> ReadChains:
         """The rules of a table."""
         chains: ReadChains = {}

@@ -9,6 +9,7 @@ This module is pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Or
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 _ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow(-file)?[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
@@ -156,11 +157,20 @@ class Reading:
     path: str
     statements: tuple[Statement, ...]
     findings: Findings
-    lines: tuple[str, ...] = field(repr=False)
+    data: bytes = field(repr=False)
     allowed: Mapping[int, frozenset[str]]
     unread: UnreadInput = NOTHING_UNREAD
     open_table: Origin | None = None
     ends_inside_line: bool = False
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the file. They are cut out of its bytes each time: few files have findings, and with 10,000
+        rules they take as much memory as the rules."""
+        lines = self.data.decode("utf-8", "replace").split("\n")
+        if lines[-1] == "":
+            del lines[-1]
+        return tuple(lines)
 
     @property
     def says_anything(self) -> bool:
@@ -178,9 +188,28 @@ class Reading:
         return finding.code in self.allowed.get(line, ()) or finding.code in self.allowed.get(WHOLE_FILE, ())
 
 
-def lines_by_path(readings: Iterable[Reading]) -> dict[str, tuple[str, ...]]:
+class _LinesByPath(Mapping[str, tuple[str, ...]]):
+    """The lines of a file are cut when they are asked for."""
+
+    def __init__(self, readings: Iterable[Reading]) -> None:
+        self._readings = {reading.path: reading for reading in readings}
+        self._lines: dict[str, tuple[str, ...]] = {}
+
+    def __getitem__(self, path: str) -> tuple[str, ...]:
+        if path not in self._lines:
+            self._lines[path] = self._readings[path].lines
+        return self._lines[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readings)
+
+    def __len__(self) -> int:
+        return len(self._readings)
+
+
+def lines_by_path(readings: Iterable[Reading]) -> Mapping[str, tuple[str, ...]]:
     """The lines of each file by its path, for `Findings.with_lines`."""
-    return {reading.path: reading.lines for reading in readings}
+    return _LinesByPath(readings)
 
 
 _LONGEST_COUNTERS = 50
