@@ -151,8 +151,8 @@ class Validator:
         for file in files:
             data, reading = known.get(file.path, (None, None))
             if reading is None or data != file.data:
-                reading = _read_file(file)
-            self._readings[file.path] = file.data, reading
+                data, reading = file.data, _read_file(file)
+            self._readings[file.path] = data, reading
         return [reading for _, reading in self._readings.values()]
 
     def _read_tests(self, files: tuple[RuleFile, ...]) -> PolicyTests:
