@@ -33,12 +33,15 @@ TRACED = (
 )
 RULESETS = scaled(3, 100)
 PACKETS = scaled(12, 40)
-SILENT = {
-    "nft": "bed_worker.NftTraces.read = lambda self: []",
-    "legacy": "bed_worker.LegacyTraces.read = lambda self: []",
-    "both": "bed_worker.LegacyTraces.read = bed_worker.NftTraces.read = lambda self: []",
-}
-"""What makes a worker hear no trace: that of nf_tables, that of legacy iptables, or both."""
+NO_TRACE = (
+    "read, wait = bed_worker.NftTraces.read, bed_worker.BedWorker._read_up_to_barrier; "
+    "bed_worker.NftTraces.read = lambda self: read(self)[:0]; bed_worker.BedWorker._read_up_to_barrier = lambda self, "
+    "sent, within: wait(self, sent, 0.05 if isinstance(self._hooks, bed_worker.NftTraces) else within)"
+)
+NO_LEGACY_TRACE = "bed_worker.LegacyTraces.read = lambda self: []"
+SILENT = {"nft": NO_TRACE, "legacy": NO_LEGACY_TRACE, "both": f"{NO_TRACE}; {NO_LEGACY_TRACE}"}
+"""What makes a worker hear no trace: that of nf_tables, for which it does not wait long then, that of legacy iptables,
+or both."""
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def silent(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
 
 def _silence(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     start, _, run = namespaces._WORKER.partition("; from")
-    lines = f"{start}; from fwguardd.kernel import bed_worker; bed_worker._FIRST_SECONDS = 0.2; {code}; from{run}"
+    lines = f"{start}; from fwguardd.kernel import bed_worker; {code}; from{run}"
     monkeypatch.setattr(namespaces, "_WORKER", lines)
 
 
