@@ -206,6 +206,7 @@ GUARDED = "lockout guard: 1 ssh connection tried, none is lost"
 CLOSED = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n"
 
 
+@pytest.mark.parametrize("backend", ["nft", "legacy"], indirect=True)
 def test_a_pass_is_refused_by_tests_and_guard(
     start_daemon: Start, peer: Any, programs: Programs, backend: str, ctl: Ctl
 ) -> None:

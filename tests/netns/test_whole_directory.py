@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.waiting import LONGEST
+import pytest
+
+from fwguardd.ctl.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Start = Callable[..., Any]
     Saved = Callable[[], dict[str, list[str]]]
+
+pytestmark = pytest.mark.either_backend
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n"
@@ -28,16 +32,28 @@ EDITORS = {
 
 
 def ctl(daemon: Any, *argv: str, code: int = 0, typed: str = "", **environment: str) -> str:
-    """Run fwguardctl for a daemon; all that it prints. The exit code is asserted."""
+    """Run fwguardctl for a daemon, in this process; all that it prints, errors last. The exit code is asserted."""
     socket = daemon.config.parent / "run" / "control.sock"
     verb, *rest = argv
-    ended = subprocess.run(
-        [sys.executable, "-m", "fwguardd.ctl.main", verb, "--socket", socket, "--config", daemon.config, *rest],
-        cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, check=False, input=typed,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    assert ended.returncode == code, (ended.stdout, ended.stderr)
-    return ended.stdout + ended.stderr
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "stdin", io.StringIO(typed))
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        ended = _exit_code([verb, "--socket", str(socket), "--config", str(daemon.config), *rest])
+    text = ""
+    for stream in (out, err):
+        stream.seek(0)
+        text += stream.read()
+    assert ended == code, text
+    return text
+
+
+def _exit_code(argv: list[str]) -> object:
+    try:
+        return main(argv)
+    except SystemExit as end:  # Words that argparse does not know.
+        return end.code
 
 
 def names(directory: Path) -> list[str]:
