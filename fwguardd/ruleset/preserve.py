@@ -13,16 +13,15 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import field, replace
-from fnmatch import translate
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.others import RuleOrChain, Standing
+from fwguardd.ruleset.preserve_patterns import NamePatterns, RulePatterns
 from fwguardd.ruleset.program_lookup import CHAIN_PATTERNS, CHAINS_FILLED, CHAINS_FOR_ADMINISTRATORS
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.values import dataclass
@@ -33,14 +32,10 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Family
     from fwguardd.ruleset.others import Others
 
-_NOTHING = re.compile(r"(?!)")
-_PLACE = re.compile(r"(?:-t ([^ ]+) )?(?:-A ([^ ]+) )?(.*)", re.DOTALL)
-_ANYWHERE = "*-m "
-
 
 @dataclass(frozen=True, slots=True)
 class Preserve:
-    """Compiled patterns. Those for rules are matched with table, chain and text, separated by spaces.
+    """Patterns, ready to be matched.
 
     ``made`` are the patterns for chains that known programs make for themselves. ``loaded`` are rulesets that fwguardd
     has loaded or is about to: what is in them is owned. ``theirs`` says how many rules of a text other programs have
@@ -50,9 +45,9 @@ class Preserve:
     same patterns share both.
     """
 
-    chains: re.Pattern[str]
-    rules: re.Pattern[str]
-    made: re.Pattern[str]
+    chains: NamePatterns
+    rules: RulePatterns
+    made: NamePatterns
     loaded: tuple[Mapping[Family, Ruleset], ...] = ()
     theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
     remembered: frozenset[RuleOrChain] = frozenset()
@@ -62,7 +57,7 @@ class Preserve:
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
         """Patterns of the settings, in which the names of known programs are replaced by their patterns."""
-        return _compiled(tuple(patterns))
+        return _prepared(tuple(patterns))
 
     def owning(self, rulesets: Mapping[Family, Ruleset]) -> Preserve:
         """The same patterns, where what is in these rulesets is owned too."""
@@ -94,7 +89,7 @@ class Preserve:
 
     def makes(self, name: str) -> bool:
         """Whether a known program makes a user-defined chain of this name for itself."""
-        return self.made.match(name) is not None and name not in CHAINS_FOR_ADMINISTRATORS | CHAINS_FILLED
+        return self.made.match(name) and name not in CHAINS_FOR_ADMINISTRATORS | CHAINS_FILLED
 
     def keeps_chain(self, chain: Chain) -> bool:
         """Whether a live chain belongs to another program. A built-in chain never does."""
@@ -102,7 +97,7 @@ class Preserve:
 
     def keeps_name(self, name: str) -> bool:
         """Whether a user-defined chain of this name belongs to another program."""
-        return self.chains.match(name) is not None
+        return self.chains.match(name)
 
     def keeps_rule(self, rule: Rule, table: str, chain: str) -> bool:
         """Whether a live rule in this chain belongs to another program, by its text or by its jump."""
@@ -136,7 +131,7 @@ class Preserve:
 
     def keeps_text(self, text: str, table: str, chain: str) -> bool:
         """Whether a rule of this text, in this chain, belongs to another program."""
-        return self.rules.match(f"{table} {chain} {text}") is not None
+        return self.rules.match(table, chain, text)
 
     def keeps_jump(self, text: str) -> bool:
         """Whether a rule of this text jumps to a chain of another program."""
@@ -144,7 +139,7 @@ class Preserve:
         return target is not None and self.keeps_name(target)
 
 
-STRICT = Preserve(_NOTHING, _NOTHING, _NOTHING)
+STRICT = Preserve(NamePatterns(()), RulePatterns(()), NamePatterns(()))
 """No patterns: nothing belongs to other programs."""
 
 
@@ -304,55 +299,11 @@ def _most_of_each(texts: Collection[str], chains: Iterable[Chain]) -> Counter[st
 
 
 @lru_cache(maxsize=8)
-def _compiled(patterns: tuple[str, ...]) -> Preserve:
-    for_rules: list[str] = []
-    for_chains: list[str] = []
-    for pattern in patterns:
-        if _is_for_rules(pattern):
-            for_rules.append(pattern)
-        else:
-            for_chains.append(translate(pattern))
-    made = [translate(pattern) for pattern in patterns if pattern in CHAIN_PATTERNS]
-    return Preserve(_any_of(for_chains), _in_places(for_rules), _any_of(made))
-
-
-def _any_of(expressions: Sequence[str]) -> re.Pattern[str]:
-    if not expressions:
-        return _NOTHING
-    return re.compile("|".join(expressions))
+def _prepared(patterns: tuple[str, ...]) -> Preserve:
+    chains = NamePatterns(pattern for pattern in patterns if not _is_for_rules(pattern))
+    rules = RulePatterns(filter(_is_for_rules, patterns))
+    return Preserve(chains, rules, NamePatterns(pattern for pattern in patterns if pattern in CHAIN_PATTERNS))
 
 
 def _is_for_rules(pattern: str) -> bool:
     return pattern.startswith("-") or " " in pattern
-
-
-def _in_places(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Patterns for rules. Those for one place are put together, so that most rules fail at its name."""
-    places: dict[str, list[str]] = {}
-    for pattern in patterns:
-        match = _PLACE.match(pattern)
-        assert match is not None
-        table, chain, text = match.groups()
-        places.setdefault(f"{_exactly(table)} {_exactly(chain)}", []).append(text)
-    return _any_of([f"{place} (?:{_any_text(texts)})" for place, texts in places.items()])
-
-
-def _exactly(name: str | None) -> str:
-    if name is None:
-        return "[^ ]+"
-    return re.escape(name)
-
-
-def _any_text(patterns: Sequence[str]) -> str:
-    """A regular expression for any of the patterns. Those that start with any text and a match ("*-m ") are put
-    together: each by itself would read every rule to its end."""
-    anywhere: list[str] = []
-    texts: list[str] = []
-    for pattern in patterns:
-        if pattern.startswith(_ANYWHERE):
-            anywhere.append(translate(pattern.removeprefix(_ANYWHERE)))
-        else:
-            texts.append(translate(pattern))
-    if anywhere:
-        texts.append(f".*?-m (?:{'|'.join(anywhere)})")
-    return "|".join(texts)
