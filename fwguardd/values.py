@@ -52,12 +52,17 @@ class _FieldsLater:
     """Stands for the fields of a class until they are asked for."""
 
     def __init__(self, annotations: Mapping[str, str], values: Mapping[str, object]) -> None:
-        self._written = {"__annotations__": annotations, "__doc__": "", **values}
+        self._annotations, self.values = annotations, values
+        """``values`` are by name what the class gives for a field: a default, or what `dataclasses.field` returned."""
+        self._fields: Mapping[str, Field] | None = None
 
-    def __get__(self, _one: object, cls: Any) -> Mapping[str, Field]:
-        made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(type(cls.__name__, (), self._written))
-        cls.__dataclass_fields__ = made.__dataclass_fields__
-        return cls.__dataclass_fields__  # type: ignore[no-any-return]
+    def __get__(self, _one: object, cls: type) -> Mapping[str, Field]:
+        if self._fields is None:
+            # With a docstring the standard library need not work out one from the signature, which takes longest.
+            written = {"__annotations__": self._annotations, "__doc__": cls.__name__, **self.values}
+            made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(type(cls.__name__, (), written))
+            self._fields = made.__dataclass_fields__
+        return self._fields
 
 
 @dataclasses.dataclass(init=False, repr=False, eq=False)
@@ -134,13 +139,16 @@ def _compiled(cls: Any) -> Method:
     """A method __init__ that sets each slot, also of a frozen object."""
     names: dict[str, Any] = {"_not_given": _NOT_GIVEN}
     arguments, lines = ["self"], ["pass"]
-    for field in dataclasses.fields(cls):
-        name = field.name
-        names |= {f"_set_{name}": getattr(cls, name).__set__, f"_default_{name}": field.default}
-        names |= {f"_make_{name}": field.default_factory}
-        if field.init:
-            arguments.append(_argument(field))
-        lines.append(f"_set_{name}(self, {_value(field)})")
+    values = vars(cls)["__dataclass_fields__"].values
+    for name in cls.__slots__:
+        names[f"_set_{name}"] = getattr(cls, name).__set__
+        value = values.get(name, _NOT_GIVEN)
+        if isinstance(value, dataclasses.Field):
+            _put_field(value, name, names, arguments, lines)
+            continue
+        names[f"_default_{name}"] = value
+        arguments.append(_argument(name, has_default=value is not _NOT_GIVEN))
+        lines.append(f"_set_{name}(self, {name})")
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
     exec(f"def __init__({', '.join(arguments)}):\n  " + "\n  ".join(lines), names)  # noqa: S102 - as dataclasses does.
@@ -149,17 +157,21 @@ def _compiled(cls: Any) -> Method:
     return method
 
 
-def _argument(field: Field) -> str:
+def _argument(name: str, *, has_default: bool) -> str:
+    if has_default:
+        return f"{name}=_default_{name}"
+    return name
+
+
+def _put_field(field: Field, name: str, names: dict[str, Any], arguments: list[str], lines: list[str]) -> None:
+    """What is written with `dataclasses.field`: the value is the argument, the default, or what a function makes."""
+    names[f"_default_{name}"], value = field.default, name
+    has_default = field.default is not dataclasses.MISSING
+    if not field.init:
+        value = f"_default_{name}"
     if field.default_factory is not dataclasses.MISSING:
-        return f"{field.name}=_not_given"
-    if field.default is not dataclasses.MISSING:
-        return f"{field.name}=_default_{field.name}"
-    return field.name
-
-
-def _value(field: Field) -> str:
-    """The expression for the value of a field: its argument, its default, or what the function makes."""
-    name, made = field.name, f"_make_{field.name}()"
-    if field.default_factory is dataclasses.MISSING:
-        return name if field.init else f"_default_{name}"
-    return f"{made} if {name} is _not_given else {name}" if field.init else made
+        names[f"_default_{name}"], names[f"_make_{name}"] = _NOT_GIVEN, field.default_factory
+        value, has_default = f"_make_{name}() if {value} is _not_given else {value}", True
+    if field.init:
+        arguments.append(_argument(name, has_default=has_default))
+    lines.append(f"_set_{name}(self, {value})")
