@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
 from fwguardd.kernel.netlink import FAMILY_HEADER, attribute, list_attributes, read_attributes, text_of
 from fwguardd.kernel.rule_dumps import (
+    NFTA_COUNTER_BYTES,
+    NFTA_COUNTER_PACKETS,
+    NFTA_EXPR_DATA,
+    NFTA_EXPR_NAME,
     NFTA_RULE_CHAIN,
     NFTA_RULE_EXPRESSIONS,
     NFTA_RULE_HANDLE,
@@ -25,10 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _NFTA_LIST_ELEM: Final = 1
-_NFTA_EXPR_NAME, _NFTA_EXPR_DATA = 1, 2
 _EXTENSION_NAME: Final = 1
 """NFTA_MATCH_NAME and NFTA_TARGET_NAME."""
-_NFTA_COUNTER_BYTES, _NFTA_COUNTER_PACKETS = 1, 2
 
 RULE_ATTRIBUTES: Final = frozenset(
     {NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_POSITION}
@@ -44,8 +46,8 @@ protocol need more than their bytes (NFTA_RULE_COMPAT), which the kernel does no
 
 Value = TypeVar("Value")
 
-_NOTHING_COUNTED: Final = attribute(_NFTA_EXPR_NAME, b"counter\0") + attribute(
-    _NFTA_EXPR_DATA, attribute(_NFTA_COUNTER_BYTES, bytes(8)) + attribute(_NFTA_COUNTER_PACKETS, bytes(8))
+_NOTHING_COUNTED: Final = attribute(NFTA_EXPR_NAME, b"counter\0") + attribute(
+    NFTA_EXPR_DATA, attribute(NFTA_COUNTER_BYTES, bytes(8)) + attribute(NFTA_COUNTER_PACKETS, bytes(8))
 )
 """The expression that counts packets and bytes of a rule."""
 
@@ -110,7 +112,7 @@ def uncounted(expressions: bytes) -> bytes:
 
 def _uncounted_element(element: bytes) -> bytes:
     attributes = read_attributes(element) or {}
-    name, data = text_of(attributes, _NFTA_EXPR_NAME), attributes.get(_NFTA_EXPR_DATA, b"")
+    name, data = text_of(attributes, NFTA_EXPR_NAME), attributes.get(NFTA_EXPR_DATA, b"")
     if name == "counter":
         return _NOTHING_COUNTED
     if name in ("match", "target"):

@@ -20,7 +20,17 @@ from fwguardd.kernel.netlink import (
     read_attributes,
 )
 from fwguardd.kernel.nft_tables import NFNL_SUBSYS_NFTABLES
-from fwguardd.kernel.rule_dumps import NFT_MSG_GETRULE, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, PROTOCOLS, place_of
+from fwguardd.kernel.rule_dumps import (
+    NFT_MSG_GETRULE,
+    NFTA_COUNTER_BYTES,
+    NFTA_COUNTER_PACKETS,
+    NFTA_EXPR_DATA,
+    NFTA_EXPR_NAME,
+    NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_HANDLE,
+    PROTOCOLS,
+    place_of,
+)
 from fwguardd.ruleset.model import Counters
 
 if TYPE_CHECKING:
@@ -33,9 +43,6 @@ MOST_RULES: Final = 64
 """Rules that are asked for one by one, in 20 µs each."""
 
 _COMMAND: Final = NFT_MSG_GETRULE & 0xFF
-_NFTA_EXPR_NAME, _NFTA_EXPR_DATA = 1, 2
-_NFTA_COUNTER_BYTES, _NFTA_COUNTER_PACKETS = 1, 2
-"""linux/netfilter/nf_tables.h."""
 
 
 def counters_of(rules: Iterable[tuple[Place, int]]) -> list[Counters]:
@@ -61,9 +68,9 @@ def counters_in(expressions: bytes) -> Counters | None:
     """What the first counter among the expressions of a rule has counted; None where there is none."""
     for _, element in list_attributes(expressions) or ():
         attributes = read_attributes(element) or {}
-        if attributes.get(_NFTA_EXPR_NAME) == b"counter\0":
-            counted = read_attributes(attributes.get(_NFTA_EXPR_DATA, b"")) or {}
-            return Counters(_number(counted, _NFTA_COUNTER_PACKETS), _number(counted, _NFTA_COUNTER_BYTES))
+        if attributes.get(NFTA_EXPR_NAME) == b"counter\0":
+            counted = read_attributes(attributes.get(NFTA_EXPR_DATA, b"")) or {}
+            return Counters(_number(counted, NFTA_COUNTER_PACKETS), _number(counted, NFTA_COUNTER_BYTES))
     return None
 
 
