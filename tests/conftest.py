@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import hypothesis
 import pytest
 
-from tests.scale import SCALE, backends_of_either, examples
+from tests.scale import SCALE, backends_of_either, examples, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 TESTS: Final = Path(__file__).parent
-DEFAULT_EXAMPLES: Final = 60
+DEFAULT_EXAMPLES: Final = scaled(gate=examples(40), long=3000)
 """Those of a property that does not say how many it wants."""
 
 MARKS: Final = {"netns": ("root",), "system": ("root", "systems"), "bench": ("bench",), "property": ("long",)}
@@ -29,9 +29,7 @@ MARKS: Final = {"netns": ("root",), "system": ("root", "systems"), "bench": ("be
 
 SEED: Final = pytest.StashKey[int]()
 
-hypothesis.settings.register_profile(
-    "fwguardd", max_examples=examples(DEFAULT_EXAMPLES), deadline=None, print_blob=True
-)
+hypothesis.settings.register_profile("fwguardd", max_examples=DEFAULT_EXAMPLES, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("fwguardd")
 
 

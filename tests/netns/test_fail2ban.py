@@ -103,6 +103,7 @@ def fail2ban(tmp_path: Path, backend: str) -> Iterator[Fail2ban]:
 
 
 @pytest.mark.long
+@pytest.mark.either_backend
 def test_no_ban_is_lost_over_many_reloads(
     start_daemon: Callable[..., Any], fail2ban: Fail2ban, backend: str, tmp_path: Path
 ) -> None:

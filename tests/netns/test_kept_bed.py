@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from fwguardd.kernel.bed import LoadedBed
     from fwguardd.packets.host import Host
 
-pytestmark = pytest.mark.either_backend
-
 CHANGES = scaled(8, 200)
 SSH = packet("198.51.100.7", "192.0.2.1", 22)
 
