@@ -26,7 +26,7 @@ from fwguardd.kernel.netlink import (
     messages,
 )
 from fwguardd.kernel.nft_tables import NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES
-from fwguardd.kernel.rule_bytes import RuleBytes, rule_in, without_none
+from fwguardd.kernel.rule_bytes import RuleBytes, counted_rule_in, uncounted, without_none
 from fwguardd.kernel.rule_dumps import (
     NFT_MSG_DELRULE,
     NFT_MSG_NEWRULE,
@@ -115,7 +115,8 @@ class ChainChange:
         if following is None and answer.position == 0:
             before = 0  # The kernel names no rule before the last one of a chain.
         wanted = RuleBytes(self.edit.table, self.edit.chain, answer.handle, expressions, before)
-        if answer != wanted:
+        # A packet may have met the rule before the kernel has answered.
+        if wanted not in (answer, answer._replace(expressions=uncounted(answer.expressions))):
             return 0
         return answer.handle
 
@@ -183,7 +184,7 @@ def handles_after(answers: Sequence[bytes], changes: Sequence[ChainChange], gene
     kinds = [kind for kind, _ in said]
     if (_generations(answers), kinds) != ([generation], _kinds(changes)):
         return None
-    return _handles_of(changes, without_none(map(rule_in, map(itemgetter(1), said))))
+    return _handles_of(changes, without_none(map(counted_rule_in, map(itemgetter(1), said))))
 
 
 def _handles_of(changes: Sequence[ChainChange], answers: Iterable[RuleBytes] | None) -> Handles | None:

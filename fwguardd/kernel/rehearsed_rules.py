@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fwguardd.kernel.rule_bytes import RuleBytes
     from fwguardd.ruleset.model import Family, Ruleset
 
-MOST_RULES = 64
+MOST_RULES = 160
 """Rules of a rehearsal whose bytes are asked for. A change of more is loaded by iptables."""
 
 

@@ -90,13 +90,21 @@ def without_none(values: Iterable[Value | None]) -> list[Value] | None:
 
 
 def rule_in(body: bytes) -> RuleBytes | None:
-    """The rule in a message; None where it cannot be parsed."""
+    """The rule in a message, as if it had counted nothing; None where it cannot be parsed."""
+    rule = counted_rule_in(body)
+    if rule is None:
+        return None
+    return rule._replace(expressions=uncounted(rule.expressions))
+
+
+def counted_rule_in(body: bytes) -> RuleBytes | None:
+    """The same with what it has counted, and without a check that its expressions say all about it."""
     attributes = read_attributes(body, FAMILY_HEADER.size) or {}
     if NFTA_RULE_HANDLE not in attributes:
         return None
     expressions = b""
     if attributes.keys() <= RULE_ATTRIBUTES:
-        expressions = uncounted(attributes.get(NFTA_RULE_EXPRESSIONS, b""))
+        expressions = attributes.get(NFTA_RULE_EXPRESSIONS, b"")
     table, chain = text_of(attributes, NFTA_RULE_TABLE), text_of(attributes, NFTA_RULE_CHAIN)
     handle, position = attributes[NFTA_RULE_HANDLE], attributes.get(NFTA_RULE_POSITION, b"")
     return RuleBytes(table, chain, int.from_bytes(handle, "big"), expressions, int.from_bytes(position, "big"))

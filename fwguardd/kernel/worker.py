@@ -153,13 +153,22 @@ def _make_named(request: dict[str, Any]) -> None:
 
 def _run_steps(backend: str, family: int, steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for step in steps:
-        finished = _start(backend, family, step).finish(time.monotonic() + STEP_SECONDS)
-        result: dict[str, Any] = {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr}
-        if step.get("rules") and finished.code == 0:
-            result["rules"] = list(map(RuleBytes.as_hex, rules_of(family) or ()))
+        running = _start(backend, family, step)
+        try:
+            rules = _rules(family, step)  # Beside the program.
+        finally:
+            finished = running.finish(time.monotonic() + STEP_SECONDS)
+        result = {"code": finished.code, "stdout": finished.stdout, "stderr": finished.stderr, **rules}
         yield result | {"save": bool(step.get("save"))}
         if finished.code != 0:
             return
+
+
+def _rules(family: int, step: dict[str, Any]) -> dict[str, Any]:
+    """The rules that nf_tables has, where a step asks for them. Raises OSError."""
+    if not step.get("rules"):
+        return {}
+    return {"rules": list(map(RuleBytes.as_hex, rules_of(family) or ()))}
 
 
 def _start(backend: str, family: int, step: dict[str, Any]) -> Running:

@@ -172,6 +172,19 @@ def test_what_netlink_cannot_do_alone_is_left_to_iptables(bench: Bench, rule: st
     assert bench.holds()
 
 
+def test_a_new_ruleset_of_a_hundred_rules_takes_no_iptables(bench: Bench) -> None:
+    """Nearly all rules go and others come in one transaction. The answer to it has room, also where rules are long."""
+    long = f'-m comment --comment "{"x" * 200} {{}}" -j ACCEPT'
+    outcome = -1, -1
+    for first in (1, 101):
+        bench.rules = [f"-A INPUT -s 192.0.2.1/32 {long.format(number)}" for number in range(first, first + 70)]
+        bench.rules += [PLAIN[1].format(number) for number in range(first, first + 30)]
+        outcome = bench.apply()
+        assert bench.holds()
+    assert outcome == (0, 0)
+    assert bench.kernel._last.wrong == []
+
+
 def test_few_rules_are_left_to_iptables(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """There it is as fast; so are changes of many rules at once."""
     monkeypatch.setattr(nft_edits, "MANY", 1000)
