@@ -104,15 +104,19 @@ class Guard:
         return seconds
 
     def foreign_change(self) -> tuple[float, float]:
-        """Another program empties a chain; the seconds until the event that reports it, and until the repair."""
+        """Another program empties a chain; the seconds from its start until the event that reports it, and until the
+        repair. The event often comes before the program has ended, which waits until the kernel has freed the rule."""
         ask(self._control, "drift")
         time.sleep(2 * NOTICE_GAP)  # A change right after a pass waits for that time.
         self._read_all()
         self._changes += 1
         begun = time.perf_counter()
-        self.place.run(f"iptables-{self._backend}", "-F", f"C{self._changes % CHAINS}")
-        found = self._event("drift.detected") - begun
-        return found, self._event("drift.repaired") - begun
+        with self.place.start([f"iptables-{self._backend}", "-F", f"C{self._changes % CHAINS}"]) as program:
+            found = self._event("drift.detected") - begun
+            repaired = self._event("drift.repaired") - begun
+        if program.returncode:
+            raise PlaceError(f"iptables could not empty a chain: code {program.returncode}")
+        return found, repaired
 
     def _event(self, name: str) -> float:
         wanted = f"FWGUARD_EVENT={name}\n".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import tempfile
@@ -85,8 +86,7 @@ class Place:
 
     def start(self, argv: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
         """Start a program there, which its caller has to end."""
-        variables = [f"{name}={value}" for name, value in environment.items()]
-        return subprocess.Popen([*self.enter, "env", *variables, *argv], cwd=ROOT)
+        return subprocess.Popen([*self.enter, *argv], cwd=ROOT, env=os.environ | environment)
 
     def close(self) -> None:
         """The namespaces go away with their last process."""
