@@ -198,7 +198,9 @@ def _write_and_verify(kernel: Kernel, look: Look, preserve: Preserve) -> None:
 def _write(kernel: Kernel, look: Look, preserve: Preserve) -> None:
     """Write what a look calls for; where that may succeed at another try, look and plan again.
 
-    A load that ran out of time is tried another way, or given up.
+    A load that ran out of time is tried another way, or given up. One that is refused is tried once more if another
+    look calls for other changes: iptables-save prints a wrong option, and exits with 0, where it fails to ask the
+    kernel which revisions a match or target has (nft_compatible_revision() in iptables/nft.c).
     """
     way = Way.BY_TEXT
     plans = look.plans(way)
@@ -215,6 +217,11 @@ def _write(kernel: Kernel, look: Look, preserve: Preserve) -> None:
             way, plans = quicker, look.plans(quicker)
         except (StalePlaceError, LoadInterruptedError):
             plans = look_at(kernel, look.wanted, preserve).plans(way)
+        except RestoreRefusedError:
+            anew = look_at(kernel, look.wanted, preserve).plans(way)
+            if anew == plans:
+                raise
+            return kernel.commit(anew)
         except KernelBusyError:
             time.sleep(wait)
             plans = look_at(kernel, look.wanted, preserve).plans(way)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
+    from fwguardd.ruleset.canonical import Canonical
+
 pytestmark = pytest.mark.root
 
 LIES = {
@@ -127,6 +129,20 @@ def test_an_undo_does_not_restore_emptiness(liar: Liar, backend: str, lie: str) 
     with pytest.raises(RolledBackError):
         put_in_force(kernel, rehearsed("-A INPUT -j ACCEPT\n*nat\n-A POSTROUTING -p icmp -j nowhere\n"), PRESERVE)
     assert truth(backend) == before
+
+
+MARKED = rehearsed("*mangle\n-A INPUT -j MARK --set-xmark 0x7/0xffffffff\n-A OUTPUT -j ACCEPT\n")
+
+
+@pytest.mark.parametrize("wanted", [FIRST, MARKED], ids=["a change", "a repair"])
+def test_a_rule_that_is_shown_wrong_once(liar: Liar, backend: str, wanted: Canonical) -> None:
+    """iptables-save prints a target's options wrong where it could not ask the kernel for the target's revision. What
+    is planned with that is refused, and planned anew: it is neither the end of the change nor restored by an undo."""
+    put_in_force(LiveKernel(Backend(backend)), MARKED, PRESERVE)
+    subprocess.run([f"ip6tables-{backend}", "-t", "mangle", "-D", "OUTPUT", "1"], check=True)
+    liar.lie("{program} \"$@\" | sed 's/--set-xmark.*/--set-mark 0x700000001/'", times=1)
+    assert isinstance(put_in_force(LiveKernel(Backend(backend)), wanted, PRESERVE), Applied)
+    assert find_drift(LiveKernel(Backend(backend)), wanted, PRESERVE) == ()
 
 
 @pytest.mark.parametrize("first", [1, 2])
