@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 PYTHON: Final = str(Path(sys.base_prefix) / "bin" / "python3")
 """The interpreter of the service: that of the system, not that of the virtual environment of the tests."""
 
+_SETTLED: Final = 0.2
+"""Seconds from a change of files to the reload. As long do changed files settle by default; the processes of the
+rehearsal start when the first one changes."""
+
 _LONGEST: Final = 300.0
 
 # Files settle for longer than a measurement takes: every pass is asked for by a reload. An hour between two looks
@@ -48,7 +52,8 @@ class Guard:
         self._changes = 0
 
     def write(self, rules: Rules | None) -> None:
-        """Put these rules in the place of the former ones, or the shipped rules; unchanged files stay untouched."""
+        """Put these rules in the place of the former ones, or the shipped rules; unchanged files stay untouched. Then
+        let them settle."""
         for name, text in (_shipped() if rules is None else rule_files(rules)).items():
             path = self.rules / name
             if path.exists() and path.read_text() == text:
@@ -56,6 +61,7 @@ class Guard:
             beside = self.rules / f".{name}.new"
             beside.write_text(text)
             beside.rename(path)
+        time.sleep(_SETTLED)
 
     def touch(self) -> None:
         """Give one file another time."""
