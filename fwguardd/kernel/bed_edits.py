@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.kernel.nft_batches import MOST_CHANGES, ChainChange
+from fwguardd.kernel.nft_batches import ChainChange
 from fwguardd.kernel.rule_notices import Place
 from fwguardd.ruleset.chain_edits import ChainEdit, NoEditError, chain_edits
 from fwguardd.ruleset.model import Family, Rule
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Pieces = list[list[int] | str]
     EditDocument = tuple[int, str, str, Pieces, tuple[int, int]]
     """Family, table, chain; ranges of rules that stay, and new rules; how many rules the chain has before and after."""
+
+MOST_CHANGES: Final = 128
+"""Rules that come or go in an edit. The answers to it, 400 bytes each, have to fit into a buffer that is not enlarged,
+since the kernel enlarges none in a user namespace."""
 
 _NEW: Final = Rule("")
 _FAMILIES: Final = {family.number: family for family in Family}

@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from fwguardd.kernel.rule_notices import Place
     from fwguardd.ruleset.chain_edits import ChainEdit
 
-MOST_CHANGES: Final = 128
-"""Rules that come or go in an edit. The answers to it, 400 bytes each, have to fit into the buffer of a socket."""
-
 _NLM_F_ECHO: Final = 8
 _NLM_F_CREATE, _NLM_F_APPEND = 0x400, 0x800
 """linux/netlink.h."""

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fwguardd.kernel.bed_edits import change_of, edit_document, edit_documents
-from fwguardd.kernel.nft_batches import MOST_CHANGES, ChainChange, transaction
+from fwguardd.kernel.bed_edits import MOST_CHANGES, change_of, edit_document, edit_documents
+from fwguardd.kernel.nft_batches import ChainChange, transaction
 from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_bytes import RuleBytes
 from fwguardd.kernel.rule_notices import Place
