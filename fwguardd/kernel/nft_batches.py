@@ -113,9 +113,9 @@ class ChainChange:
             before = 0  # The kernel names no rule before the last one of a chain.
         wanted = RuleBytes(self.edit.table, self.edit.chain, answer.handle, expressions, before)
         # A packet may have met the rule before the kernel has answered.
-        if wanted not in (answer, answer._replace(expressions=uncounted(answer.expressions))):
-            return 0
-        return answer.handle
+        if answer == wanted or answer._replace(expressions=uncounted(answer.expressions)) == wanted:
+            return answer.handle
+        return 0
 
 
 def _handle(kind: int, handle: int) -> bytes:

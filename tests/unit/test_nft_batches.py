@@ -76,6 +76,19 @@ def test_the_answer_that_was_wanted_has_the_handles() -> None:
         assert handles_after(answers, [CHANGE], 6) == {CHANGE.place: array("Q", [7, 20, 9, 21])}
 
 
+def test_a_new_rule_may_have_counted_before_the_answer() -> None:
+    """Packets meet it as soon as it is there."""
+
+    def with_counter(packets: int) -> bytes:
+        counted = attribute(1, bytes(8)) + attribute(2, packets.to_bytes(8, "big"))
+        return attribute(1, attribute(1, b"counter\0") + attribute(2, counted))
+
+    change = ChainChange(CHANGE.place, CHANGE.edit, CHANGE.handles, (with_counter(0), OTHER))
+    for packets in (0, 3):
+        answers = (GONE, rule(NFT_MSG_NEWRULE, 20, with_counter(packets), 7), LAST, generation(6))
+        assert handles_after(answers, [change], 6) == {CHANGE.place: array("Q", [7, 20, 9, 21])}
+
+
 @pytest.mark.parametrize(
     "answers",
     [
