@@ -18,11 +18,14 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-
 from fwguardd.kernel.inotify import APPEARS, ITSELF, Inotify
+from fwguardd.left_out import left_out
 from fwguardd.ruleset.set_names import is_set_file
+
+# The library imports ctypes.util, and that what makes archives, which nothing here does.
+with left_out("bz2", "lzma", "zlib"):
+    from watchdog.events import FileSystemEvent, FileSystemEventHandler
+    from watchdog.observers import Observer
 from fwguardd.threads import start_in_time
 
 if TYPE_CHECKING:

@@ -52,8 +52,8 @@ def test_a_module_that_is_left_out_can_be_imported_afterwards() -> None:
 
 
 def test_the_daemon_starts_without_what_it_rarely_needs() -> None:
-    """The daemon imports no TLS, no terminal, no second logging library, no parser of YAML, nothing that sends packets
-    through rules and no modules of fwguardctl when it starts."""
+    """The daemon imports no TLS, no terminal, no second logging library, no parser of YAML, no library that compresses,
+    nothing that sends packets through rules and no modules of fwguardctl when it starts."""
     script = "import sys, fwguardd.daemon; print(*sys.modules, sep='\\n')"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     found = {name for name in ran.stdout.split() if name.startswith(_RARE)}
@@ -62,5 +62,6 @@ def test_the_daemon_starts_without_what_it_rarely_needs() -> None:
 
 _RARE = (
     *("ssl", "_ssl", "structlog", "rich", "uuid", "decimal", "http", "email", "yaml", "fwguardd.ctl", "fwguardd.proof"),
+    *("bz2", "lzma", "zlib"),
     *("fwguardd.kernel.bed", "fwguardd.packets.host", "fwguardd.packets.impact", "fwguardd.packets.policy"),
 )
