@@ -79,7 +79,8 @@ class LastLooks:
     followed: set[Family] = field(default_factory=set)
     """The families whose last look is known from what the kernel said since, and was not compared with it yet."""
     gone: dict[Family, Mapping[str, bytes]] = field(default_factory=dict)
-    """The texts of the rules that others have removed last, and the expressions that each was made of."""
+    """The texts of the rules that others have removed since the last look, and the expressions that each was made of:
+    a look at the same rules by another version of iptables may have other texts."""
     wrong: list[str] = field(default_factory=list)
     """What a look has shown to be otherwise than it was known from notices: a defect."""
 
@@ -133,6 +134,7 @@ class LastLooks:
         self.looks[family] = found
         self.written.discard(family)
         self.followed.discard(family)
+        self.gone.pop(family, None)
         self.moments.pop(family, None)
         if taken is not None and not found.dormant:
             self.moments[family] = taken

@@ -25,7 +25,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused, Rehearsals
 from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_handles import gone_texts
 from fwguardd.progress import Progress
-from fwguardd.ruleset.model import Ruleset, Table
+from fwguardd.ruleset.model import Family, Ruleset, Table
 from fwguardd.ruleset.rehearsed_lines import canonical_of
 from fwguardd.settings import Foreign, Settings
 from fwguardd.worker import Worker
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fwguardd.kernel.rule_handles import Handles
     from fwguardd.kernel.rule_notices import Change
     from fwguardd.ruleset.canonical import Canonical
-    from fwguardd.ruleset.model import Candidate, Family
+    from fwguardd.ruleset.model import Candidate
     from fwguardd.ruleset.rehearsed_lines import Lines, Rulesets
     from fwguardd.ruleset.save_format import Saved
 
@@ -305,6 +305,7 @@ def test_a_rule_that_another_program_removes_comes_back_as_it_was(
         assert saved() == before
         assert isinstance(bench.run(Due.AGAIN), Done)
         assert (bench.names, saved()) == ([], before)
+        assert bench.worker._kernel._last.gone.get(Family.IPV4) is None
 
 
 def noting(real: Callable[[LiveKernel, Family, str], None], texts: list[str]) -> Callable[..., None]:
