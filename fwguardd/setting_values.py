@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fwguardd.patterns import pattern
 from fwguardd.setting_nodes import MAPPING, SCALAR, SEQUENCE
 from fwguardd.wording import duration
 
@@ -167,7 +167,7 @@ def addresses_of(node: SettingNode) -> tuple[IPv4Address | IPv6Address, ...]:
     return tuple(found)
 
 
-_ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
+_ENDPOINT = pattern(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
 
 
 def address_and_port(node: SettingNode) -> tuple[str, int]:

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import stat
 import time
 from dataclasses import replace
@@ -24,6 +23,7 @@ from fwguardd.enforce.answering import HANGS, NotAnsweringError, answered
 from fwguardd.enforce.trusted_path import TrustedPlace, UntrustedPathError, distrust, trusted_place
 from fwguardd.escaping import printable_name
 from fwguardd.kernel.processes import TRANSIENT
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.expiry import WithoutEnded, without_ended
 from fwguardd.ruleset.model import Finding, Findings, Origin, RuleFile, Severity
 from fwguardd.ruleset.set_names import is_set_file, names_of_sets
@@ -56,7 +56,7 @@ _LEFTOVERS = (
     ".*", "*~", "#*#", "*.bak", "*.swp", "*.swo", "*.swx", "*.tmp", "*.orig", "*.rej", "*.old", "*.save", "*.disabled",
     "*.dpkg-*", "*.ucf-*", "*.rpmnew", "*.rpmsave", "*.rpmorig", "README*",
 )  # fmt: skip
-_SILENT = re.compile("|".join(translate(pattern) for pattern in _LEFTOVERS))
+_SILENT = pattern("|".join(translate(each) for each in _LEFTOVERS))
 _READ_TRIES = 3
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY

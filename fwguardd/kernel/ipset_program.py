@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from fwguardd.kernel.processes import Command, Finished, ProgramError, ProgramMissingError, run
+from fwguardd.patterns import pattern
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _PROGRAM: Final = "ipset"
 LOAD_SECONDS: Final = 120.0
 """The longest that loading or reading a set may take; a million entries take about 3 s."""
 
-_FACTS = re.compile(r"^Name: (\S+)\nType: (\S+)\n(?:.*\n)*?Number of entries: ([0-9]+)$", re.MULTILINE)
+_FACTS = pattern(r"^Name: (\S+)\nType: (\S+)\n(?:.*\n)*?Number of entries: ([0-9]+)$", re.MULTILINE)
 
 
 class SetsNotLoadedError(Exception):

@@ -14,6 +14,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
+from fwguardd.errors import ReportedError
 from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     NETLINK_NETFILTER,
@@ -44,7 +45,7 @@ class SetsUnreadableError(Exception):
     """The sets of this network namespace cannot be read: that needs netlink, and CAP_NET_ADMIN over the namespace."""
 
 
-class SetCopyError(Exception):
+class SetCopyError(ReportedError):
     """An empty copy of a set cannot be made; the message names the set and the reason."""
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fwguardd.kernel.kmsg import Lost
+from fwguardd.patterns import pattern
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _MISSED_ID: Final = "e9bf28e6e834481bb6f48f548ad13606"
 """SD_MESSAGE_JOURNAL_MISSED, systemd/sd-messages.h."""
-_MISSED: Final = re.compile(r"Missed ([0-9]{1,15}) kernel messages")
+_MISSED: Final = pattern(r"Missed ([0-9]{1,15}) kernel messages")
 """dev_kmsg_record() in journald-kmsg.c."""
 
-_CURSOR: Final = re.compile(r"[0-9a-z]{1,3}=[0-9a-f]{1,32}(?:;[0-9a-z]{1,3}=[0-9a-f]{1,32}){1,9}")
+_CURSOR: Final = pattern(r"[0-9a-z]{1,3}=[0-9a-f]{1,32}(?:;[0-9a-z]{1,3}=[0-9a-f]{1,32}){1,9}")
 """The form of a cursor (sd_journal_get_cursor(3)); no other text is passed to journalctl."""
 
-_USEC: Final = re.compile("[0-9]{1,17}")
+_USEC: Final = pattern("[0-9]{1,17}")
 
 _FIELDS: Final = "MESSAGE,MESSAGE_ID,SYSLOG_FACILITY,_TRANSPORT"
 _READ_BYTES: Final = 1 << 16

@@ -6,11 +6,11 @@ the order in which they are rendered. This module is pure but for what ``refuses
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.canonical import RulePlace
 from fwguardd.ruleset.model import Chain, Ruleset, Table
 from fwguardd.ruleset.save_format import rules_in_order
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Refuses = Callable[[Ruleset], bool]
 
-_NUMBER = re.compile("[0-9]+")
+_NUMBER = pattern("[0-9]+")
 
 MOST_LOADS = 200
 """Loads of one search for all refused rules."""

@@ -7,11 +7,11 @@ in the other chains and tables. The kernel's log has a line about some refusals 
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.kmsg import KernelLog, KernelLogError, Reading, Record, Start
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import FAMILIES, Family, Ruleset, Table
 from fwguardd.ruleset.rule_variants import (
     FIRST_PACKETS,
@@ -44,7 +44,7 @@ _NOT_TRIED = frozenset(
 """Refusals that depend on more than the rule, or that name their reason."""
 
 _BY_THE_KERNEL = frozenset({"refused-by-kernel", "missing-extension"})
-_KERNEL_LINE = re.compile(r"(?:x_tables|xt_[A-Za-z0-9_]+|ipt_[A-Z]+|ip6t_[A-Z]+|ip6?_tables): ")
+_KERNEL_LINE = pattern(r"(?:x_tables|xt_[A-Za-z0-9_]+|ipt_[A-Z]+|ip6t_[A-Z]+|ip6?_tables): ")
 _MOST_RECORDS = 100
 _MOST_EXPLAINED = 8
 """Refusals by the kernel that are tried in one ruleset: each takes up to 30 loads."""

@@ -32,9 +32,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from fwguardd.kernel.ipset_copies import make_copies_of_sets
-from fwguardd.kernel.ipsets import SetCopyError, make_empty_copies
-from fwguardd.kernel.named_objects import NamedObject, make_copies
+from fwguardd.errors import ReportedError
 from fwguardd.kernel.processes import Command, ProgramError, Running, restore_argv, save_argv
 from fwguardd.kernel.rule_bytes import RuleBytes, rules_of
 
@@ -103,7 +101,7 @@ def answer(line: bytes, beds: list[BedWorker]) -> dict[str, Any]:
         return _answer(json.loads(line), beds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"bad request: {error}"}
-    except (ProgramError, SetCopyError) as error:
+    except (ProgramError, ReportedError) as error:
         return {"error": str(error)}
     except OSError as error:
         return {"error": f"no packets can be sent through the rules: {error.strerror or error}"}
@@ -124,6 +122,7 @@ def _bed_answer(request: dict[str, Any], beds: list[BedWorker]) -> dict[str, Any
     """Make a bed and load the rules into it."""
     # Most workers only rehearse: they start faster without the modules of a bed.
     from fwguardd.kernel.bed_worker import BedWorker  # noqa: PLC0415
+    from fwguardd.kernel.ipset_copies import make_copies_of_sets  # noqa: PLC0415
 
     beds.append(BedWorker(request["bed"], request["backend"]))
     _make_named(request)
@@ -146,8 +145,12 @@ def _load(request: dict[str, Any], bed: BedWorker) -> dict[str, Any]:
 def _make_named(request: dict[str, Any]) -> None:
     """Make empty copies of the sets, and the objects, that rules name. Raises SetCopyError."""
     if request.get("sets"):
+        from fwguardd.kernel.ipsets import make_empty_copies  # noqa: PLC0415 - as above.
+
         make_empty_copies(request["sets"])
     if request.get("objects"):
+        from fwguardd.kernel.named_objects import NamedObject, make_copies  # noqa: PLC0415 - as above.
+
         make_copies(NamedObject(*one) for one in request["objects"])
 
 

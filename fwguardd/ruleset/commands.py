@@ -8,9 +8,9 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.families import IPV4_ONLY, IPV6_ONLY, MixedFamilies, infer_families, is_free_text, narrowed
 from fwguardd.ruleset.model import BOTH, ZERO, Counters, Family
 from fwguardd.ruleset.statements import Addition, Declaration, Statement, parse_counters
@@ -29,10 +29,10 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROGRAM = re.compile(r"(?:/[^=]*/)?(ip6?tables)")
+_PROGRAM = pattern(r"(?:/[^=]*/)?(ip6?tables)")
 _FAMILIES_OF_PROGRAM = {"iptables": BOTH, "ip6tables": IPV6_ONLY}
 _FAMILY_OPTIONS = {"-4": IPV4_ONLY, "--ipv4": IPV4_ONLY, "-6": IPV6_ONLY, "--ipv6": IPV6_ONLY}
-_TABLE_OPTION = re.compile(r"(?:-t|--table=)(.+)|(?:-t|--table)")
+_TABLE_OPTION = pattern(r"(?:-t|--table=)(.+)|(?:-t|--table)")
 _VERBS = {
     **dict.fromkeys(("-A", "--append"), "-A"),
     **dict.fromkeys(("-I", "--insert"), "-I"),
@@ -262,7 +262,7 @@ def _mixed_families(mixed: MixedFamilies, words: Sequence[Word]) -> LineFault:
     return LineFault("mixed-families", message, "write one rule for each family", column)
 
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+_PLAIN_NAME = pattern(r"[A-Za-z0-9_]+")
 _WORDS_OF_OTHER_FAMILY = {
     "icmp": "ipv6-icmp",
     **dict.fromkeys(("ipv6-icmp", "icmpv6"), "icmp"),

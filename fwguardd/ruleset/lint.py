@@ -12,6 +12,7 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.lint_chains import lint_chains
 from fwguardd.ruleset.lint_values import lint_values, may_have_odd_values
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Severity
@@ -36,7 +37,7 @@ LONGEST_NFLOG_PREFIX = 63
 """The same of an NFLOG prefix (struct xt_nflog_info, linux/netfilter/xt_NFLOG.h)."""
 
 # Few rules match any of this: LOG, a limit, or a port without a protocol. The view of a rule is made for those only.
-_MAY_WARN = re.compile(r"LOG|limit|^(?!.*-p(?:roto|[ \t])).*port")
+_MAY_WARN = pattern(r"LOG|limit|^(?!.*-p(?:roto|[ \t])).*port")
 _PORT_OPTIONS = ("--dport", "--dports", "--ports", "--sport", "--sports")
 
 WARNINGS = frozenset(

@@ -5,15 +5,14 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
-
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.set_files import SetFile, read_set_file
 from fwguardd.values import dataclass
 
 STALE_AFTER = 3.0
 """Intervals without a success after which a list is reported as stale."""
 
-_COMMENT = re.compile(r"[#;].*")
+_COMMENT = pattern(r"[#;].*")
 
 
 class ListError(Exception):

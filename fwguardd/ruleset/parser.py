@@ -8,10 +8,10 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.commands import in_table, read_command
 from fwguardd.ruleset.families import MixedFamilies, infer_families, may_imply_family, narrowed
 from fwguardd.ruleset.model import (
@@ -64,16 +64,14 @@ codes that are not reported again in this file once it was."""
 
 # What nearly all lines are: one append, or insertion at the head, in plain ASCII, without backslash and comment.
 # No possessive quantifiers: those of Python 3.11.2, which Debian 12 has, take what they must not (cpython#106052).
-_SIMPLE_LINE = re.compile(
-    r'-([AI]) ([A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}) (-[ !$-\[\]-~]*(?:"[ !#-\[\]-~]*"[ !$-\[\]-~]*)*)'
-)
+_SIMPLE_LINE = pattern(r'-([AI]) ([A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}) (-[ !$-\[\]-~]*(?:"[ !#-\[\]-~]*"[ !$-\[\]-~]*)*)')
 _SIMPLE_LENGTH = 1_000
-_QUOTED_PROSE = re.compile(
+_QUOTED_PROSE = pattern(
     r' "(?:(?<= -m comment --comment ")|(?<= -j LOG --log-prefix ")|(?<= -j NFLOG --nflog-prefix "))[^"]*"(?![^ ])'
 )
 
 # IPv4 addresses and single ports: which ones makes no difference to the check of options, nor to the families.
-_NUMBERS = re.compile(r"(?<=-[sd] )[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?(?![^ ])|(?<=port )[0-9]+(?![^ ])")
+_NUMBERS = pattern(r"(?<=-[sd] )[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?(?![^ ])|(?<=port )[0-9]+(?![^ ])")
 
 
 @dataclass(slots=True)

@@ -7,10 +7,10 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.chain_graph import chains_after
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, VERDICTS, Chain, Family, Rule, Ruleset, Table
 from fwguardd.ruleset.rule_view import RuleView, jump_target
@@ -30,7 +30,7 @@ FIRST_PACKETS = "tcp --syn"
 
 _MATCH = frozenset({"-m", "--match"})
 _TARGET = frozenset({"-j", "--jump", "-g", "--goto"})
-_PROTOCOL = re.compile(r"(?<![^ ])(?:-p|--proto(?:col)?) +[^ ]+")
+_PROTOCOL = pattern(r"(?<![^ ])(?:-p|--proto(?:col)?) +[^ ]+")
 _CORE = frozenset(
     {"-s", "--source", "--src", "-d", "--destination", "--dst", "-p", "--protocol", "--proto", "-f", "--fragments"}
     | {"-i", "--in-interface", "-o", "--out-interface"}

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from fwguardd.patterns import pattern
 from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Origin, Severity
 from fwguardd.values import dataclass
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-_ALLOW = re.compile(r"#[ \t]*fwguardd?:[ \t]*allow(-file)?[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
+_ALLOW = pattern(r"#[ \t]*fwguardd?:[ \t]*allow(-file)?[ \t]+([a-z0-9-]+(?:[ \t,]+[a-z0-9-]+)*)")
 WHOLE_FILE = 0
 """The number under which the suppressions for a whole file are kept; lines are counted from 1."""
 
@@ -97,11 +98,11 @@ Statement = TableStart | Declaration | Addition
 MOST_UNREAD = 100_000
 """Characters of refused lines that are searched for names of chains. More of them may declare anything."""
 
-_NO_DECLARATION = re.compile(
+_NO_DECLARATION = pattern(
     r"(?:^|[ \t])(?:-[AIDRFXZELSCjg]|--(?:append|insert|jump|goto|delete|replace|flush|zero|list|check))(?:[ \t=]|$)"
 )
-_DECLARATION = re.compile(r"^[ \t]*:|(?:^|[ \t])(?:-[NP]|--new|--policy)")
-_NAME = re.compile(r"""[^ \t:;,(){}"'=]+""")
+_DECLARATION = pattern(r"^[ \t]*:|(?:^|[ \t])(?:-[NP]|--new|--policy)")
+_NAME = pattern(r"""[^ \t:;,(){}"'=]+""")
 
 
 def _may_be_declaration(line: str) -> bool:
@@ -213,7 +214,7 @@ def lines_by_path(readings: Iterable[Reading]) -> Mapping[str, tuple[str, ...]]:
 
 
 _LONGEST_COUNTERS = 50
-_COUNTERS = re.compile(r"\[([0-9]+):([0-9]+)\]$")
+_COUNTERS = pattern(r"\[([0-9]+):([0-9]+)\]$")
 
 
 def parse_counters(text: str) -> Counters | None:

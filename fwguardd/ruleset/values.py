@@ -8,11 +8,11 @@ This module is pure.
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
+from fwguardd.patterns import pattern
 from fwguardd.values import dataclass
 
 MOST_PORTS = 15
@@ -41,7 +41,7 @@ SERVICES = {
 }
 """Names of ports that people write; services(5) has the others."""
 
-_NUMBER = re.compile(r"\+?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
+_NUMBER = pattern(r"\+?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
 _ALL_ONES = {4: 2**32 - 1, 6: 2**128 - 1}
 _BITS = {4: 32, 6: 128}
 
@@ -76,7 +76,7 @@ def read_number(word: str) -> int | None:
     return int(digits, 8)
 
 
-_NUMBER_SEPARATORS = re.compile(r"([.:/])")
+_NUMBER_SEPARATORS = pattern(r"([.:/])")
 
 
 def has_odd_base(word: str) -> bool:
