@@ -46,7 +46,7 @@ from fwguardd.enforce.known_lines import KnownLines
 from fwguardd.enforce.opening import open_firewall
 from fwguardd.enforce.other_tables import OtherTablesReport
 from fwguardd.enforce.recall import recall, recall_again, settle_disk
-from fwguardd.enforce.reconcile import STARTED, PassRequest, guard_after, reconcile, reload_files
+from fwguardd.enforce.reconcile import PassRequest, guard_after, reconcile, reload_files
 from fwguardd.enforce.record import report_faults
 from fwguardd.enforce.reports import after_boot, end_emergency
 from fwguardd.enforce.rollback import confirm, expire, hold_files, load_emergency_set, rollback
@@ -86,9 +86,6 @@ Arguments = ParamSpec("Arguments")
 LAST_WRITES_WITHIN = 5.0
 """Seconds that the end waits for the state directory."""
 
-SPARES_KEPT = 600.0
-"""Seconds after a change for which namespaces are kept ready for the next one."""
-
 LONGEST_TRACEBACK = 8000
 """Characters of a traceback that an event holds, from its end."""
 
@@ -114,7 +111,7 @@ class Worker:
         self._late = LateAuthors(self._noticed)
         self._signals = signals or Signals()
         self._repaired_ahead: frozenset[Difference] = frozenset()
-        self._starts, self._rehearsed_at = True, 0.0
+        self._files_settle = False
         self._host, self._emit, self._progress = host, emit, progress
         self._pool = NamespacePool()
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
@@ -144,6 +141,7 @@ class Worker:
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
         """A pass; but first a revision that was not confirmed in time is undone. A pass that the timer causes checks
         what was rehearsed in parts since the last one, and so does one that looks again after a write."""
+        self._files_settle = self._files_settle and request.look_only
         if request.why.cause == Due.AGAIN.value:
             self._guarded("reading the tables", self._kernel.read_what_was_said)
         if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_unchecked:
@@ -159,6 +157,7 @@ class Worker:
 
     def reload(self, orders: Orders, request: PassRequest) -> Report:
         """A pass that validates all files again, held ones too."""
+        self._files_settle = False
         if request.confirm_within is not None:
             self._signals.confirmation_asked.clear()
 
@@ -299,7 +298,6 @@ class Worker:
         known to hold and did not; end an emergency; load the emergency set after `Broken`.
         """
         begun = time.monotonic()
-        self._starts = cause == STARTED
         self._noticed_before = self._late.found or NO_AUTHORS
         before, self._late = self._state, LateAuthors(self._noticed)
         outcome = self._guarded(what, lambda: self._step(orders, before, step))
@@ -349,27 +347,22 @@ class Worker:
             self._state = loaded.state
 
     def expect_rehearsal(self, _orders: Orders) -> None:
-        """Files change: have namespaces ready once the files have settled."""
-        self._rehearsed_at = time.monotonic()
+        """Files change: start namespaces now, so that they are ready once the files have settled. Without a change no
+        process waits, and a start in which nothing is rehearsed starts none."""
+        self._files_settle = True
         self._guarded("preparing namespaces", self._prepare_namespaces)
 
-    def end_namespaces(self, _orders: Orders) -> None:
-        """End the namespaces that a step has used, once it was answered, and have others ready for the next change, as
-        files that change are mostly changed again. After a start there are none, and none after a time without one."""
-        self._guarded("ending namespaces", self._end_namespaces)
-        self._guarded("ending namespaces of packets", self._beds.refill)
-
-    def _end_namespaces(self) -> None:
-        used = self._pool.close_used()
-        if used and not self._starts:
-            self._rehearsed_at = time.monotonic()
-            self._prepare_namespaces()
-        elif time.monotonic() - self._rehearsed_at > SPARES_KEPT:
-            self._pool.close()
-
     def _prepare_namespaces(self) -> None:
-        with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
+        with contextlib.suppress(NamespaceError):  # The rehearsal fails for the same reason, and reports it.
             self._pool.refill()
+
+    def end_namespaces(self, _orders: Orders) -> None:
+        """End the namespaces of a step, once it was answered: those that it used, and all that no change waits for."""
+        end = self._pool.close
+        if self._files_settle:
+            end = self._pool.close_used
+        self._guarded("ending namespaces", end)
+        self._guarded("ending namespaces of packets", self._beds.refill)
 
     def _rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """A rehearsal, with marks. Raises NamespaceError where it is not possible."""

@@ -272,11 +272,9 @@ class NamespacePool:
         finally:
             self._used.append(scratch)
 
-    def close_used(self) -> bool:
-        """End the used ones: the kernel needs 10 to 100 ms to take down a namespace. Whether there were any."""
-        any_used = bool(self._used)
+    def close_used(self) -> None:
+        """End the used ones: the kernel needs 10 to 100 ms to take down a namespace."""
         _close_all(self._used)
-        return any_used
 
     def close(self) -> None:
         """End them all."""

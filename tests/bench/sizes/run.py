@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 NEW: Final = "new ruleset"
 EDIT: Final = "edit of one rule"
 SAME: Final = "nothing changed"
-FIRST: Final = "edit of one rule, the first change after a start"
-"""Only then the processes of a rehearsal are not there yet, unless files settle before they are applied."""
 PANELS: Final = (NEW, EDIT, SAME)
 """What the plot shows."""
 
@@ -129,8 +127,6 @@ def _size(run: _Run, size: int, rounds: int, places: contextlib.ExitStack) -> No
     for number in range(rounds):
         if number and _late(run):
             break
-        guard.write(rules.edited())
-        _add(run, size, FIRST, OURS, guard.reload())
         for what, changed in ((NEW, rules.renewed()), (EDIT, rules.renewed().edited())):
             _add(run, size, LOADED, BARE, _bare(bare, changed))
             guard.write(changed)
