@@ -24,7 +24,7 @@ from fwguardd.enforce.reports import (
     report_verified,
 )
 from fwguardd.enforce.touched import release_touched
-from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
+from fwguardd.enforce.transaction import Applied, Unchanged, UndoneError, Unverified, find_drift, put_in_force
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelError, RestoreRefusedError, UnknownContentError
@@ -193,7 +193,7 @@ def repair(context: Context, state: State, in_force: InForce, authors: Authors =
         release = state.release(in_force.owned)
     try:
         outcome = put_recoverably(context, state, in_force.canonical, context.preserve, release)
-    except RolledBackError as error:
+    except UndoneError as error:
         return _repair_refused(context, state, in_force, error, authors)
     except KernelError as error:
         return _not_comparable(context, state, error, authors)
@@ -203,9 +203,7 @@ def repair(context: Context, state: State, in_force: InForce, authors: Authors =
     return _repaired(context, state, in_force, outcome, authors)
 
 
-def _repair_refused(
-    context: Context, state: State, in_force: InForce, error: RolledBackError, authors: Authors
-) -> Outcome:
+def _repair_refused(context: Context, state: State, in_force: InForce, error: UndoneError, authors: Authors) -> Outcome:
     """Repair all but the rules that the kernel refuses, such as one whose ipset was destroyed.
 
     In place of the emergency set the revision is loaded whole or not at all: the set is closed, and the rest of a
@@ -229,7 +227,7 @@ def _repair_families(context: Context, state: State, in_force: InForce, reason: 
     written: list[Difference] = []
     try:
         for family in in_force.canonical.rulesets:
-            with contextlib.suppress(RolledBackError):
+            with contextlib.suppress(UndoneError):
                 outcome = put_in_force(context.kernel, in_force.canonical.of_family(family), context.preserve)
                 if not isinstance(outcome, Unchanged):
                     written += outcome.changes
@@ -274,7 +272,7 @@ def _repair_rest(
     try:
         outcome, refused = _put_rest(context, in_force, refused)
         missing = find_drift(context.kernel, in_force.canonical, context.preserve)
-    except RolledBackError as error:
+    except UndoneError as error:
         if context.validator.refused_rules.search_all():
             return _repair_refused(context, state, in_force, error, authors)
         return _repair_failed(context, state, str(error))
@@ -301,7 +299,7 @@ def _put_rest(
     """
     fewer = refused.where_undeclared_chains_exist()
     if fewer.rules and refused.undeclared:
-        with contextlib.suppress(RolledBackError):
+        with contextlib.suppress(UndoneError):
             return _put_without(context, in_force, fewer), fewer
     return _put_without(context, in_force, refused), refused
 
@@ -310,7 +308,7 @@ def _put_without(context: Context, in_force: InForce, refused: RehearsalRefused)
     return put_in_force(context.kernel, in_force.canonical.without_rules(refused.rules), context.preserve)
 
 
-def _first_reason(error: RolledBackError, refused: RehearsalRefused | None) -> str:
+def _first_reason(error: UndoneError, refused: RehearsalRefused | None) -> str:
     """Why a revision cannot be loaded: the refused rules, if they are known."""
     if refused is None or not refused.rules:
         return str(error)

@@ -20,7 +20,7 @@ from fwguardd.enforce.before_load import recall_before_load
 from fwguardd.enforce.context import Broken, Context, Failed, still_in_force
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.record import touched_before
-from fwguardd.enforce.transaction import Applied, RolledBackError, UndoDelayedError, UndoFailedError, Unverified
+from fwguardd.enforce.transaction import Applied, UndoDelayedError, UndoFailedError, UndoneError, Unverified
 from fwguardd.enforce.unknown import UnverifiedState
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
 from fwguardd.kernel.iptables import KernelBusyError, KernelError, UnknownContentError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Finding
     from fwguardd.store.model import PendingConfirmation
 
-LOAD_ERRORS = (RolledBackError, UndoFailedError, UndoDelayedError, KernelError)
+LOAD_ERRORS = (UndoneError, UndoFailedError, UndoDelayedError, KernelError)
 """What putting a ruleset in force may raise; `load_failed` reports it."""
 
 MOST_SHOWN = 20
@@ -133,7 +133,7 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         state = report_unverified(context, state, UnverifiedState.UNDO, str(error))
         return Failed(state, str(error), retry=True)
     fact = "nothing was changed"
-    if isinstance(error, RolledBackError):
+    if isinstance(error, UndoneError):
         fact = "the load failed, and what it had changed is undone"
     message = f"{fact}: {error}. {still_in_force(state)}"
     if isinstance(error, KernelError) and not isinstance(error, UnknownContentError):
@@ -141,7 +141,7 @@ def load_failed(context: Context, state: State, error: Exception) -> Failed | Br
         state = report_unverified(context, state, state.unverified or UnverifiedState.LOOK, str(error))
         return pass_failed(context, state, message, retry=True)
     failed = pass_failed(context, state, message, retry=isinstance(error.__cause__, KernelBusyError))
-    return replace(failed, wrote=isinstance(error, RolledBackError))
+    return replace(failed, wrote=isinstance(error, UndoneError))
 
 
 def pass_failed(context: Context, state: State, reason: str, *, retry: bool) -> Failed:

@@ -42,7 +42,7 @@ from fwguardd.enforce.repair import enforce
 from fwguardd.enforce.reports import LOAD_ERRORS, load_failed, pass_failed, report_written
 from fwguardd.enforce.rule_files import take_snapshot
 from fwguardd.enforce.state import EMERGENCY_CAUSE, State
-from fwguardd.enforce.transaction import RolledBackError, Unchanged
+from fwguardd.enforce.transaction import Unchanged, UndoneError
 from fwguardd.enforce.unknown import OF_FILES, UnknownState
 from fwguardd.enforce.validate import Invalid
 from fwguardd.kernel.attribution import NO_AUTHORS, Authors
@@ -298,7 +298,7 @@ def put_recorded(
     try:
         release = state.release(new.owned)
         applied = put_recoverably(context, state, new.canonical, preserve, release, newcomers)
-    except RolledBackError as error:
+    except UndoneError as error:
         return _not_put(context, state, error)
     except LOAD_ERRORS as error:
         return load_failed(context, state, error)
@@ -331,7 +331,7 @@ def put_recorded(
     return Done(report_written(context, state, new, applied, f"({why.cause})"), len(applied.changes))
 
 
-def _not_put(context: Context, state: State, error: RolledBackError) -> Outcome:
+def _not_put(context: Context, state: State, error: UndoneError) -> Outcome:
     """After a load that failed and was undone: enforce what was in force before, and report what the kernel holds."""
     if not state.touched:
         end(context)

@@ -90,7 +90,7 @@ class Unverified:
     reason: str
 
 
-class RolledBackError(Exception):
+class UndoneError(Exception):
     """The write failed, was undone, and the undo was verified: what was in force before is in force now."""
 
 
@@ -124,7 +124,7 @@ def put_in_force(
 
     ``preserve`` says which live rules belong to other programs and stay. ``release`` are tables that fwguardd owned
     until now and that are emptied. ``before_write`` is called with what the kernel held before, and returns what is to
-    be preserved of it; what it raises prevents the write. Raises RolledBackError, UndoFailedError, UndoDelayedError, or
+    be preserved of it; what it raises prevents the write. Raises UndoneError, UndoFailedError, UndoDelayedError, or
     KernelError where the first look failed. A defect of fwguardd is raised again after the undo.
     """
     wanted = _with_released(canonical, release, preserve)
@@ -293,7 +293,7 @@ def _undo(kernel: Kernel, before: Look, preserve: Preserve, failure: BaseExcepti
         second = failure_of(lambda: _restore(kernel, earlier, preserve))
     if second is None:
         if isinstance(failure, KernelError):
-            raise RolledBackError(str(failure)) from failure
+            raise UndoneError(str(failure)) from failure
         raise failure
     reason = f"{_described(failure)}. It could not be undone yet: {_described(second)}"
     if isinstance(second, _PERMANENT) and not isinstance(second, StalePlaceError):

@@ -58,7 +58,7 @@ class _Named:
     objects: Sequence[NamedObject] = ()
 
     def request(self) -> dict[str, Any]:
-        """The part of the request that makes them (`fwguardd.kernel.worker`)."""
+        """The part of the request that makes them (`fwguardd.kernel.rehearsal_worker`)."""
         return {"set_copies": self.copies, "sets": self.others, "objects": list(self.objects)}
 
 

@@ -1,8 +1,8 @@
 """The bed inside a rehearsal namespace: it rebuilds the host's network, sends packets, and reads what became of them.
 
-It is a part of the rehearsal worker (`fwguardd.kernel.worker`) and ends with it. Packets are sent in batches. A
-frame behind the last one shows that all of them have been processed. Packets that need an entry in the connection
-table are in batches of their own, so that no packet meets the connection of another one.
+It is a part of the rehearsal worker (`fwguardd.kernel.rehearsal_worker`) and ends with it. Packets are sent in
+batches. A frame behind the last one shows that all of them have been processed. Packets that need an entry in the
+connection table are in batches of their own, so that no packet meets the connection of another one.
 
 Where the kernel reports no trace, of its own or of legacy iptables, packets are sent one by one, and the counters of
 the rules are read after each (`fwguardd.kernel.bed_counters`).

@@ -35,9 +35,8 @@ ANSWER_SECONDS = 150.0
 """The longest that a worker may take to answer: two steps of a minute each, and some room."""
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
-_WORKER = (
-    f"import sys; sys.path.insert(0, {_PACKAGE_PARENT!r}); from fwguardd.kernel.worker import main; sys.exit(main())"
-)
+_IN_WORKER = "from fwguardd.kernel.rehearsal_worker import main; sys.exit(main())"
+_WORKER = f"import sys; sys.path.insert(0, {_PACKAGE_PARENT!r}); {_IN_WORKER}"
 
 
 PREPARE_BED = {"prepare": "bed"}
@@ -107,7 +106,7 @@ class ScratchNamespace:
         sets: Mapping[str, int] | None = None,
         objects: Sequence[NamedObject] = (),
     ) -> None:
-        """Begin steps in the namespace (`fwguardd.kernel.worker` describes them), after making empty ipsets.
+        """Begin steps in the namespace (`fwguardd.kernel.rehearsal_worker` describes them), after making empty ipsets.
 
         ``sets`` are their names and families; ``objects`` are made too. Raises NamespaceError.
         """
@@ -117,7 +116,7 @@ class ScratchNamespace:
         self.request(request)
 
     def request(self, request: Mapping[str, Any]) -> None:
-        """Send a request, which `fwguardd.kernel.worker` describes. Raises NamespaceError."""
+        """Send a request, which `fwguardd.kernel.rehearsal_worker` describes. Raises NamespaceError."""
         try:
             self._stream.write(json.dumps(request).encode() + b"\n")
             self._stream.flush()

@@ -170,7 +170,7 @@ class _Stage:
 
 
 def steps_to_load(backend: str, scratch: ScratchNamespace, ruleset: Ruleset) -> list[dict[str, Any]]:
-    """The steps that load a ruleset in a namespace (`fwguardd.kernel.worker` describes them)."""
+    """The steps that load a ruleset in a namespace (`fwguardd.kernel.rehearsal_worker` describes them)."""
     small = _in_small_commits(backend, scratch, ruleset)
     restore = {"restore": _text(ruleset, small_commits=small), "noflush": False}
     if not small:

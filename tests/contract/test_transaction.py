@@ -12,10 +12,10 @@ import pytest
 from fwguardd.enforce import transaction
 from fwguardd.enforce.transaction import (
     Applied,
-    RolledBackError,
     Unchanged,
     UndoDelayedError,
     UndoFailedError,
+    UndoneError,
     Unverified,
     find_drift,
     put_in_force,
@@ -306,7 +306,7 @@ def test_a_fault_at_any_step_changes_nothing(
         # What is refused where a part is written already is tried once more.
         fake.restores = [None] * step + [knob] * (1 + (knob is _refuse and step > 0))
         held = before
-        with contextlib.suppress(RolledBackError):
+        with contextlib.suppress(UndoneError):
             put_in_force(fake, after, PRESERVE)
             held = after
         assert held == before or knob is _lie
@@ -339,7 +339,7 @@ def test_a_fault_that_wrote_half_is_undone(fake: FakeKernel) -> None:
         raise RestoreRefusedError("iptables-nft-restore failed with code 1")
 
     fake.restores = [None, half, half]
-    with pytest.raises(RolledBackError, match="code 1"):
+    with pytest.raises(UndoneError, match="code 1"):
         put_in_force(fake, SECOND, PRESERVE)
     assert _holds(fake, FIRST)
 
@@ -403,7 +403,7 @@ def test_an_undo_that_failed_once_is_tried_again(fake: FakeKernel) -> None:
     """A fault that passes meanwhile leaves no trace."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [None, _refuse, _refuse, _hang, _refuse]
-    with pytest.raises(RolledBackError, match="line 3 failed"):
+    with pytest.raises(UndoneError, match="line 3 failed"):
         put_in_force(fake, SECOND, PRESERVE)
     assert _holds(fake, FIRST)
 
@@ -486,7 +486,7 @@ def test_a_plan_whose_places_are_gone_is_made_again(fake: FakeKernel) -> None:
     assert isinstance(put_in_force(fake, SECOND, PRESERVE), Applied)
     assert _holds(fake, SECOND)
     fake.restores = [stale] * 5
-    with pytest.raises(RolledBackError, match="Index of insertion"):
+    with pytest.raises(UndoneError, match="Index of insertion"):
         put_in_force(fake, FIRST, PRESERVE)
     assert _holds(fake, SECOND)
 
@@ -495,7 +495,7 @@ def test_a_lock_that_is_held_for_ever_changes_nothing(fake: FakeKernel) -> None:
     """After the last try the load is given up, the holder is named, and nothing has changed."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [_busy] * 4
-    with pytest.raises(RolledBackError, match=r"process 812 \(iptables\)"):
+    with pytest.raises(UndoneError, match=r"process 812 \(iptables\)"):
         put_in_force(fake, SECOND, PRESERVE)
     assert _holds(fake, FIRST)
 
@@ -555,7 +555,7 @@ def test_a_load_that_starved_is_not_tried_again_at_once(fake: FakeKernel) -> Non
     """It took a minute, and the next try would take another, while passes and verbs wait."""
     put_in_force(fake, FIRST, PRESERVE)
     fake.restores = [_starve]
-    with pytest.raises(RolledBackError):
+    with pytest.raises(UndoneError):
         put_in_force(fake, SECOND, PRESERVE)
     assert fake.restores == []
     assert _holds(fake, FIRST)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fwguardd.enforce import transaction
-from fwguardd.enforce.transaction import RolledBackError, UndoDelayedError, put_in_force
+from fwguardd.enforce.transaction import UndoDelayedError, UndoneError, put_in_force
 from fwguardd.kernel import iptables
 from fwguardd.kernel.iptables import Backend, KernelError, LiveKernel
 from fwguardd.kernel.processes import Reserve
@@ -115,7 +115,7 @@ def test_a_call_that_fails_leaves_one_ruleset(
                 try:
                     with failing(where, name, number, nth, lasting=lasting):
                         put_in_force(kernel, SECOND, PRESERVE)
-                except (KernelError, RolledBackError, UndoDelayedError) as error:
+                except (KernelError, UndoneError, UndoDelayedError) as error:
                     raised = error
                 if isinstance(raised, UndoDelayedError):
                     assert lasting, "a fault that came once was not undone"
@@ -162,7 +162,7 @@ def test_an_undo_has_the_descriptors_that_it_needs(
         kernel = Exhausting(Backend(backend))
         kernel.taken = []
         try:
-            with pytest.raises(RolledBackError, match="Too many open files"):
+            with pytest.raises(UndoneError, match="Too many open files"):
                 put_in_force(kernel, SECOND, PRESERVE)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)

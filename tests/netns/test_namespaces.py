@@ -32,7 +32,7 @@ STEPS: list[dict[str, Any]] = [{"restore": RULES, "noflush": False}, {"save": Tr
 
 def worker(connection: socket.socket, *before: str) -> subprocess.Popen[bytes]:
     """A worker on a connection, started by the command ``before``."""
-    argv = [*before, sys.executable, "-B", "-m", "fwguardd.kernel.worker"]
+    argv = [*before, sys.executable, "-B", "-m", "fwguardd.kernel.rehearsal_worker"]
     return subprocess.Popen(argv, cwd=ROOT, stdin=connection.fileno(), stderr=subprocess.PIPE)
 
 

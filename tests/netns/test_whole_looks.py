@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.enforce.transaction import Applied, RolledBackError, Unchanged, Unverified, find_drift, put_in_force
+from fwguardd.enforce.transaction import Applied, Unchanged, UndoneError, Unverified, find_drift, put_in_force
 from fwguardd.kernel import iptables, nft_tables, other_tables, processes
 from fwguardd.kernel.iptables import Backend, LiveKernel, LookIncompleteError
 from fwguardd.ruleset.canonical import Emptying
@@ -126,7 +126,7 @@ def test_an_undo_does_not_restore_emptiness(liar: Liar, backend: str, lie: str) 
     assert find_drift(kernel, SECOND, PRESERVE) == ()
     before = truth(backend)
     liar.lie(lie, first=2, times=1)
-    with pytest.raises(RolledBackError):
+    with pytest.raises(UndoneError):
         put_in_force(kernel, rehearsed("-A INPUT -j ACCEPT\n*nat\n-A POSTROUTING -p icmp -j nowhere\n"), PRESERVE)
     assert truth(backend) == before
 
