@@ -64,8 +64,9 @@ class Guard:
         time.sleep(_SETTLED)
 
     def touch(self) -> None:
-        """Give one file another time."""
+        """Give one file another time, and let that settle."""
         os.utime(next(iter(sorted(self.rules.glob("*.rules")))))
+        time.sleep(_SETTLED)
 
     def start(self) -> float:
         """Start the daemon; the seconds from exec to READY."""
