@@ -16,6 +16,7 @@ from fwguardd.kernel.netlink import (
     FAMILY_HEADER,
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
+    SO_RCVBUFFORCE,
     SOL_NETLINK,
     OverrunError,
     messages,
@@ -49,8 +50,6 @@ _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 _BUFFER: Final = 1 << 16
 _EVENT_BUFFER: Final = 8 << 20
 """Bytes for events that are not read yet: some 30,000."""
-_SO_RCVBUFFORCE: Final = 33
-"""asm-generic/socket.h; Python does not define it."""
 _SECONDS: Final = 5.0
 
 
@@ -110,7 +109,7 @@ class NewConnections(AbstractContextManager["NewConnections"]):
         self.lost = False
         self._socket = open_socket(NETLINK_NETFILTER)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _EVENT_BUFFER)
             self._socket.bind((0, 0))  # A socket without a port of its own gets no multicasts.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_CONNTRACK_NEW)
         except OSError:

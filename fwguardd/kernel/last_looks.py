@@ -28,7 +28,7 @@ from fwguardd.ruleset.model import FAMILIES, Ruleset, Table
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from fwguardd.kernel.program_stamp import Stamp
     from fwguardd.kernel.rule_handles import Handles
@@ -220,7 +220,7 @@ class LastLooks:
         """Keep what the kernel holds after edits that were all of the commit that followed this moment, with the
         handles that the rules of the chains have then. What was known of other chains at this moment holds on."""
         after = replace(now, generation=now.next_generation)
-        self._pass_over(after)
+        none_missed = self._pass_over(after)
         for place, edit in edits.items():
             saved = self.looks[place.family]
             self.looks[place.family] = replace(saved, shown=with_edit(saved.shown, edit))
@@ -228,15 +228,23 @@ class LastLooks:
         for family, moment in self.moments.items():
             if moment == now:
                 self.moments[family] = after
-        self.handles.update(handles)
+        if none_missed:
+            self.handles.update(handles)
 
-    def _pass_over(self, after: Moment) -> None:
-        """The notices until this moment are about what is known."""
+    def _pass_over(self, after: Moment) -> bool:
+        """The notices until this moment are about what is known. Whether all later ones will be read: without that a
+        change of the next moment may be missed, and so no handle is known."""
         try:
-            if self.notices is not None and self.notices.changes_until(after.generation) is None:
-                self.handles.clear()
+            if self.notices is not None and self.notices.changes_until(after.generation) is not None:
+                return True
+            self.handles.clear()
         except (GenerationNoticesError, OSError):
             self.stop_following()
+        return False
+
+    def moved_on(self, families: Iterable[Family], now: Moment) -> bool:
+        """Whether what these families held last was known for an earlier moment than this."""
+        return any(self.moments.get(family, now) != now for family in families)
 
     def learn(self, now: Moment | None) -> None:
         """Learn which handle each rule has that the last look has shown, so that the next changes can be followed."""

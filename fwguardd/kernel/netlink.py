@@ -5,6 +5,7 @@ Parsing never raises: it ends at the first impossible length. What a message mea
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -146,6 +147,17 @@ def open_socket(protocol: int) -> socket.socket:
     """A socket that never waits and that child processes do not inherit. Raises OSError."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     return socket.socket(socket.AF_NETLINK, kind, protocol)
+
+
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+"""asm-generic/socket.h; Python 3.11 does not define them."""
+
+
+def enlarge(end: socket.socket, received: int) -> None:
+    """Let a socket hold so many bytes of messages. In a user namespace it is at most net.core.rmem_max (socket(7))."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, received)
+    with contextlib.suppress(PermissionError):
+        end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, received)
 
 
 _ANSWER_SECONDS: Final = 5.0

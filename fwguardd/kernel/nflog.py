@@ -36,6 +36,7 @@ from fwguardd.kernel.netlink import (
     SOL_NETLINK,
     OverrunError,
     attribute,
+    enlarge,
     error_number,
     messages,
     open_socket,
@@ -189,11 +190,7 @@ class PacketLog(AbstractContextManager["PacketLog"]):
         )
 
     def _set_receive_buffer(self, receive_bytes: int) -> None:
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_bytes)
-        except PermissionError:
-            # Exceeding net.core.rmem_max needs CAP_NET_ADMIN in the initial user namespace (socket(7)).
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        enlarge(self._socket, receive_bytes)
 
     def _configure(self, *attributes: bytes) -> None:
         """Send a request about the group. The kernel answers within sendto(), after packets that arrived earlier."""
@@ -262,9 +259,6 @@ class DeviceNames:
         """Leave the group; a second time does nothing."""
         self._socket.close()
 
-
-_SO_RCVBUFFORCE: Final = 33
-"""asm-generic/socket.h; Python 3.11 does not define it."""
 
 _ABSENT: Final = {
     errno.EPROTONOSUPPORT: "the kernel has no nfnetlink",

@@ -17,7 +17,7 @@ import threading
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from fwguardd.kernel.netlink import NETLINK_NETFILTER, open_socket
+from fwguardd.kernel.netlink import NETLINK_NETFILTER, SO_RCVBUFFORCE, SO_SNDBUFFORCE, open_socket
 from fwguardd.kernel.nft_batches import (
     BatchOutcome,
     ChainChange,
@@ -47,11 +47,11 @@ MANY = 20
 MOST_CHANGES = 320
 """Rules that come or go in an edit; more take iptables as long."""
 
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-"""asm-generic/socket.h; Python 3.11 does not define them."""
-
 _ROOM: Final = 1 << 20
 """Bytes of the buffers of a socket. A rule takes about 400 in the transaction, and in the answer to it."""
+
+_USUAL_ROOM: Final = 128 * 400
+"""Bytes of a transaction whose answers a socket holds by default."""
 
 
 class ChangedMeanwhileError(Exception):
@@ -78,8 +78,11 @@ class LiveEdits:
         self._usable = self._usable and not last.wrong
         if now is None or not self._usable:
             return False
+        families = list(map(attrgetter("family"), plans))
+        if last.moved_on(families, now):
+            raise ChangedMeanwhileError("another program has changed nf_tables since the plan was made")
         try:
-            _check_that_rules_are_many(last.at(list(map(attrgetter("family"), plans)), now))
+            _check_that_rules_are_many(last.at(families, now))
             return self._write(self._changes(plans, last, now), last, now)
         except NoEditError:
             return False
@@ -138,14 +141,24 @@ def _check_that_changes_are_few(plans: Iterable[Plan]) -> None:
 
 
 def _answers_to(transaction: bytes) -> list[bytes]:
-    """What the kernel answers, on a socket of its own. Raises OSError."""
+    """What the kernel answers, on a socket of its own. Raises OSError, and NoEditError where it would not hold that."""
     requester = open_socket(NETLINK_NETFILTER)
     try:
-        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-            requester.setsockopt(socket.SOL_SOCKET, option, _ROOM)
+        _make_room(requester, len(transaction))
         return answers_to(requester, transaction)
     finally:
         _close(requester)
+
+
+def _make_room(requester: socket.socket, size: int) -> None:
+    """Let a socket hold a large transaction and the answers. In a user namespace it cannot be made larger than usual
+    (socket(7), SO_RCVBUFFORCE): raises NoEditError where that is not enough."""
+    try:
+        for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
+            requester.setsockopt(socket.SOL_SOCKET, option, _ROOM)
+    except PermissionError:
+        if size > _USUAL_ROOM:
+            raise NoEditError from None
 
 
 def _close(requester: socket.socket) -> None:

@@ -9,8 +9,6 @@ The numbers are those of linux/netfilter/nf_tables.h.
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +17,7 @@ from fwguardd.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SOL_NETLINK,
+    enlarge,
     messages,
     open_socket,
     read_attributes,
@@ -47,7 +46,6 @@ _CODES: Final = {
     -5: "return",
 }
 _JUMPS: Final = {-3: "jump", -4: "goto"}
-_SO_RCVBUFFORCE: Final = 33
 RECEIVE_BYTES: Final = 32 << 20
 _LARGEST: Final = 1 << 16
 _WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})
@@ -88,7 +86,7 @@ class NftTraces:
         """``handles`` has the positions of the rules. Raises OSError."""
         self._handles = handles
         self._socket = open_socket(NETLINK_NETFILTER)
-        enlarge(self._socket)
+        enlarge(self._socket, RECEIVE_BYTES)
         self._socket.bind((0, 0))
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
         self._packets: dict[bytes, tuple[int, View]] = {}
@@ -141,13 +139,6 @@ class NftTraces:
 
 
 NO_VIEW: Final = View(b"", b"", None, None, 0, 0, 0)
-
-
-def enlarge(end: socket.socket) -> None:
-    """Let the socket hold many messages. In a user namespace the size is limited (socket(7), SO_RCVBUFFORCE)."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-    with contextlib.suppress(PermissionError):
-        end.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BYTES)
 
 
 def parse_headers(header: bytes, transport: bytes, *around: Any) -> tuple[int, View]:

@@ -24,6 +24,7 @@ from fwguardd.kernel.netlink import (
     NETLINK_NETFILTER,
     SOL_NETLINK,
     OverrunError,
+    enlarge,
     messages,
     open_socket,
     read_attributes,
@@ -54,6 +55,8 @@ _POLICIES: Final = {bytes(4): "DROP", b"\0\0\0\1": "ACCEPT"}
 """NF_DROP and NF_ACCEPT, as the kernel sends them."""
 
 _BUFFER: Final = 65536
+_ROOM: Final = 1 << 20
+"""Bytes of messages that wait to be read: a commit of some hundred rules has more than a socket holds by default."""
 _LATE: Final = 20.0
 """Milliseconds to wait for the messages of a commit that has begun: the kernel counts it before it sends them."""
 
@@ -192,6 +195,7 @@ class RuleNotices:
         self._open: list[Change] = []
         with contextlib.ExitStack() as unless_joined:
             unless_joined.callback(self.close)
+            enlarge(self._socket, _ROOM)
             # The order matters, see `generations`.
             self._socket.bind((0, 0))
             self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,17 +12,19 @@ import pytest
 
 from fwguardd.enforce.known_lines import KnownLines
 from fwguardd.enforce.transaction import Applied, Unchanged, find_drift, put_in_force
-from fwguardd.kernel import nft_batches, nft_edits
+from fwguardd.kernel import netlink, nft_batches, nft_edits
 from fwguardd.kernel.iptables import Backend, LiveKernel, RestoreRefusedError
+from fwguardd.kernel.last_looks import present
 from fwguardd.kernel.namespaces import NamespaceMethod, NamespacePool
 from fwguardd.kernel.rehearsal import Rehearsals
 from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_handles import learn
+from fwguardd.kernel.rule_notices import RuleNotices
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import FAMILIES, Family
 from fwguardd.ruleset.parser import read_rules
-from fwguardd.ruleset.preserve import STRICT
+from fwguardd.ruleset.preserve import STRICT, Preserve
 from fwguardd.threads import ThreadNotStartedError
 from tests.netns.namespaces import fresh_namespace
 from tests.scale import scaled
@@ -289,3 +292,60 @@ def test_a_socket_that_fails_is_not_used_again(bench: Bench, monkeypatch: pytest
         bench.rules.insert(0, PLAIN[0].format(number))
         assert bench.apply()[0] >= 1
         assert bench.holds()
+
+
+def test_a_plan_is_carried_out_on_the_rules_that_it_was_made_for(bench: Bench) -> None:
+    """A rule goes that another program has, between the look and the write: numbers in the plan would mean other rules
+    then. What is wanted comes with another plan."""
+    bench.rules = [rule for number in range(3) for rule in ("-A INPUT -s 192.0.2.9 -j DROP", PLAIN[1].format(number))]
+    assert bench.apply() == (0, 0)
+    other = ["iptables-nft", "-I", "INPUT", "-s", "192.0.2.99", "-j", "DROP"]
+    subprocess.run(other, check=True)
+    preserve = Preserve.from_patterns(["-s 192.0.2.99/*"])
+    bench.kernel.look(FAMILIES)
+    bench.kernel._last.learn(present("nft"))
+    del bench.rules[2]  # One of three with the same text, which a plan names by its number.
+    wanted = bench.rehearse()
+
+    def late(_: object) -> Preserve:
+        subprocess.run(["iptables-nft", "-D", *other[2:]], check=True)
+        return preserve
+
+    outcome = put_in_force(bench.kernel, wanted, preserve, before_write=late)
+    assert isinstance(outcome, Applied)
+    assert find_drift(LiveKernel(Backend.NFT), wanted, STRICT) == ()
+
+
+def test_handles_are_forgotten_where_later_notices_may_be_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If more was told of an edit than a socket holds, what another program does at that moment may be missed: nothing
+    is known of any handle then, so that no later change is taken for one of another rule."""
+    bench.kernel._last.learn(present("nft"))
+
+    def overrun(self: RuleNotices, _: int) -> None:
+        self._begin_anew()
+
+    monkeypatch.setattr(RuleNotices, "changes_until", overrun)
+    bench.rules.insert(0, PLAIN[0].format(80))
+    assert bench.apply()[0] == 0
+    assert bench.kernel._last.handles == {}
+    monkeypatch.undo()
+    assert bench.holds()
+
+
+def test_where_a_socket_cannot_be_enlarged_few_changes_are_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a user namespace its size is limited: a larger transaction is left to iptables, a small one is not."""
+    real = socket.socket.setsockopt
+
+    def refuse(self: socket.socket, level: int, option: int, value: int) -> None:
+        if option == netlink.SO_SNDBUFFORCE:
+            raise PermissionError(1, "Operation not permitted")
+        real(self, level, option, value)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", refuse)
+    bench.rules.insert(0, PLAIN[0].format(80))
+    assert bench.apply() == (0, 0)
+    monkeypatch.setattr(nft_edits, "_USUAL_ROOM", 400)
+    bench.rules[:1] = [PLAIN[0].format(number) for number in range(81, 85)]
+    assert bench.apply()[0] >= 1
+    assert bench.holds()
+    monkeypatch.undo()
