@@ -117,12 +117,15 @@ class ChangeReader(contextlib.AbstractContextManager["ChangeReader"]):
         as a change by an unknown process."""
         with self._read:
             before = self._leave()
+        expected = None
         try:
             yield
+            if before is not None:
+                expected = before + commits
         finally:
             if before is not None:
                 with self._read:
-                    self._join(before + commits)
+                    self._join(expected)
 
     def _leave(self) -> int | None:
         """Get no notices; the number of the generation, None where they go on. The caller holds the lock."""
@@ -132,8 +135,9 @@ class ChangeReader(contextlib.AbstractContextManager["ChangeReader"]):
             return self._notices.leave()
         return None
 
-    def _join(self, expected: int) -> None:
-        """Get notices again, where the generation is to have this number. The caller holds the lock."""
+    def _join(self, expected: int | None) -> None:
+        """Get notices again, where the generation is to have this number; None where that is not known, as after a load
+        that failed. The caller holds the lock."""
         if self._closing:
             return
         try:

@@ -89,6 +89,20 @@ def test_after_a_load_that_failed_changes_are_noticed(noticed: Noticed) -> None:
     assert noticed.next_is_of_another()
 
 
+def test_a_change_by_another_program_meanwhile_does_not_stand_for_a_commit_that_failed(noticed: Noticed) -> None:
+    """There are as many commits as there were to be, but not all of them are ours."""
+
+    def load() -> None:
+        with noticed.reader.unnoticed(2):
+            subprocess.run(OTHER.split(), check=True)
+            noticed.kernel.restore(Family.IPV4, "*nat\n:OTHER -\nCOMMIT\n*filter\n-A NOT_THERE -j ACCEPT\nCOMMIT\n")
+
+    with pytest.raises(RestoreRefusedError):
+        load()
+    assert noticed.changes.pop() == Change(Missed(), None)
+    assert noticed.next_is_of_another()
+
+
 def test_what_was_known_of_rules_is_learnt_anew_after_a_large_load(noticed: Noticed) -> None:
     """Handles are not followed over it: the notices of which rules came and went are left out too."""
     kernel = noticed.kernel
