@@ -39,6 +39,7 @@ class WorkerThread:
         self._progress = progress
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
         self._expected: Future[None] | None = None
+        self._closed = False
         self._worker = start_in_time(partial(self._executor.submit, make))
         self._worker.result()
 
@@ -69,8 +70,9 @@ class WorkerThread:
         return result
 
     def expect_rehearsal(self) -> None:
-        """Files change, and are rehearsed soon. Queued once, however many change."""
-        if self._expected is None or self._expected.done():
+        """Files change, and are rehearsed soon. Queued once, however many change, and not any more after `close`: files
+        go on to change while the daemon ends."""
+        if not self._closed and (self._expected is None or self._expected.done()):
             self._expected = self.submit(Worker.expect_rehearsal)
 
     def _run(self, name: str, step: Callable[[Worker], Result]) -> Result:
@@ -96,6 +98,7 @@ class WorkerThread:
 
     def close(self) -> None:
         """Wait until the queued steps have ended, then end the thread."""
+        self._closed = True
         self.submit(Worker.close)
         self._executor.shutdown()
 

@@ -13,6 +13,7 @@ import pytest
 from fwguardd.progress import SECONDS_PER_RULE, Progress
 from fwguardd.settings import Settings
 from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start_until_cancelled, watchdog_interval
+from fwguardd.worker import Worker
 from fwguardd.worker_report import Orders
 from fwguardd.worker_thread import WorkerThread
 from tests.unit.serving import eventually
@@ -21,8 +22,6 @@ from tests.waiting import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from fwguardd.worker import Worker
 
 
 @pytest.fixture
@@ -131,6 +130,15 @@ class _Idle:
 
     def close(self, orders: Orders) -> None:
         """Nothing to close."""
+
+
+def test_files_that_change_while_the_worker_thread_ends_are_no_fault() -> None:
+    """They are read at the next start. A thread that has ended takes no step."""
+    thread = WorkerThread(lambda: cast("Worker", _Idle()), Orders(Settings()), Progress())
+    thread.close()
+    thread.expect_rehearsal()
+    with pytest.raises(RuntimeError):
+        thread.submit(Worker.expect_rehearsal)
 
 
 def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifier: SystemdNotifier) -> None:
