@@ -43,7 +43,10 @@ else:
             own = {**_methods(names, values, frozen=frozen), **written, "__qualname__": cls.__qualname__}
             own |= {"__slots__": names, "__dataclass_params__": _PARAMETERS}
             own["__dataclass_fields__"] = _FieldsLater(annotations, values)
-            return type(cls)(cls.__name__, cls.__bases__, own)
+            made = type(cls)(cls.__name__, cls.__bases__, own)
+            if "__init__" not in written:
+                made.__init__ = _init_at_first(made)
+            return made
 
         return make
 
@@ -77,7 +80,6 @@ def _methods(names: tuple[str, ...], values: Mapping[str, object], *, frozen: bo
     written = [(name, value) for name, value in values.items() if isinstance(value, dataclasses.Field)]
     getter = _values_of(_marked("compare", names, written))
     methods: dict[str, object] = {
-        "__init__": _init_at_first,
         "__eq__": _equality(getter),
         "__hash__": None,
         "__repr__": _representation(_marked("repr", names, written)),
@@ -124,11 +126,15 @@ def _refuse(self: object, name: str, *_value: object) -> None:
     raise dataclasses.FrozenInstanceError(f"a {self.__class__.__qualname__} cannot be changed: {name!r}")
 
 
-def _init_at_first(self: object, *args: object, **named: object) -> None:
-    """A method __init__ that puts a compiled one in its place when it is called."""
-    cls: Any = next(each for each in self.__class__.__mro__ if vars(each).get("__init__") is _init_at_first)
-    compiled = cls.__init__ = _compiled(cls)
-    compiled(self, *args, **named)
+def _init_at_first(cls: Any) -> Method:
+    """A method __init__ of a class that puts a compiled one in its place when it is called. Two threads that call it at
+    once both compile one."""
+
+    def init(self: object, *args: object, **named: object) -> None:
+        compiled = cls.__init__ = _compiled(cls)
+        compiled(self, *args, **named)
+
+    return init
 
 
 _NOT_GIVEN = object()

@@ -39,9 +39,12 @@ def stdout_is_terminal() -> bool:
 def terminal_columns() -> int:
     """The width of the terminal as `shutil.get_terminal_size` has it, without that module: it imports the libraries
     that compress files."""
-    said = os.environ.get("COLUMNS", "")
-    if said.isdecimal() and int(said):
-        return int(said)
+    try:
+        said = int(os.environ.get("COLUMNS", "0"))
+    except ValueError:
+        said = 0
+    if said > 0:
+        return said
     try:
         return os.get_terminal_size(cast("TextIO", sys.__stdout__).fileno()).columns or USUAL_COLUMNS
     except (AttributeError, OSError, ValueError):

@@ -59,7 +59,14 @@ def test_the_width_of_the_terminal() -> None:
         "import shutil; from fwguardd.ctl.pager import terminal_columns as ours\n"
         "print(ours(), ours() == shutil.get_terminal_size().columns)"
     )
-    for said, expected in (("72", "72 True"), ("0", "80 True"), ("-5", "80 True"), ("x", "80 True"), ("", "80 True")):
+    for said, expected in (
+        ("72", "72 True"),
+        ("0", "80 True"),
+        ("-5", "80 True"),
+        ("x", "80 True"),
+        ("", "80 True"),
+        ("9" * 5000, "80 True"),
+    ):
         variables = {"PATH": "/usr/bin:/bin", "COLUMNS": said}
         ran = subprocess.run([sys.executable, "-c", compare], capture_output=True, text=True, check=True, env=variables)
         assert ran.stdout == f"{expected}\n", said

@@ -172,6 +172,17 @@ def test_what_belongs_to_the_class_is_no_field(dataclass: Decorator) -> None:
     assert [each.name for each in dataclasses.fields(made)] == ["number"]
 
 
+def test_threads_that_make_the_first_object_at_once() -> None:
+    """The method that each of them has begun to call makes an object, also if the other has replaced it."""
+    point = _point(ours)
+    begun = point.__init__
+    assert point(1).x == 1
+    assert point.__init__ is not begun
+    second = object.__new__(point)
+    begun(second, 2)
+    assert (second.x, point(3).x) == (2, 3)
+
+
 @made_by
 def test_a_class_derived_from_one(dataclass: Decorator) -> None:
     """Its own __init__ may call that of the dataclass, also for the first object of all, and stays its own."""
