@@ -61,8 +61,7 @@ _MOST_STEPS = 20_000_000
 """Steps from rule to rule that insertions by number in one chain may take, at 17 ns each (measured)."""
 
 _MOST_DELETIONS = 400
-"""Rules that are replaced one by one where a tenth of a chain stays; 1,000 take 15 ms longer than a flush, 10,000 take
-0.5 s longer."""
+"""Rules that are replaced one by one where a tenth of a chain stays; 1,000 take 15 ms longer than a flush."""
 
 _DROPPING = ("-j DROP", "-j REJECT")
 
