@@ -46,10 +46,11 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
 Pipeline 1, rule files -> kernel, is one pass (`enforce.reconcile`): take a snapshot of the directory, parse, compose,
 lint, rehearse, read the live tables, write the smallest change, verify. If a step fails, the ruleset that was in force
 before is in force afterwards: the load is undone, and the undo is verified as a load is (`enforce.transaction`;
-`enforce.rollback` is the verb, and what was not confirmed in time). A rehearsal (`kernel.rehearsal`) loads the
-candidate with the host's iptables into the running kernel, in a temporary network namespace; what iptables-save prints
-there is the canonical text, which the live tables are compared with from then on. What belongs to another program in
-an owned table is decided by pattern in `ruleset.preserve`, else by its author in `enforce.others`.
+`enforce.rollback` has the verb rollback, and the end of what was not confirmed in time). A rehearsal
+(`kernel.rehearsal`) loads the candidate with the host's iptables into the running kernel, in a temporary network
+namespace; what iptables-save prints there is the canonical text, which the live tables are compared with from then on.
+What belongs to another program in an owned table is decided by pattern in `ruleset.preserve` (`own_part`), else by the
+kind of process that added it in `enforce.others` (`recognize`).
 
 Pipeline 2, kernel log -> events (`denials.pipeline`): read records, keep LOG lines with a watched prefix, parse,
 aggregate by flow, emit. Every line that was read is part of an event or of a count, and every lost record is counted.
