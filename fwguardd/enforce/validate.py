@@ -83,6 +83,7 @@ class Validator:
         self._early: tuple[str, Validation] | None = None
         self._lint_memory = LintMemory()
         self._composed: _Composed | None = None
+        self._linted: _Linted | None = None
         self.refused_rules = RefusedRules(rehearse)
 
     def validate(self, snapshot: Snapshot) -> Validation:
@@ -97,12 +98,12 @@ class Validator:
         readings, tests = self._read(without_tests(snapshot.files)), self._read_tests(snapshot.tests_files)
         composed = self._compose(readings, snapshot).and_findings(tests.findings)
         if not composed.candidate.rulesets:
-            composition = self._linted(composed, readings)
+            composition = self._lint(composed, readings)
             # A finding about no file is about the directory.
             return Invalid(composition.findings.placed_at(Origin(str(snapshot.directory), 0)))
         candidate = self._with_sets(composed.candidate, snapshot)
         with RunBeside(self._rehearse, candidate) as rehearsal:
-            composition = self._linted(composed, readings)
+            composition = self._lint(composed, readings)
         outcome = rehearsal.result()
         if isinstance(outcome, RehearsalRefused):
             refusals = outcome.findings.with_lines(lines_by_path(readings))
@@ -124,8 +125,13 @@ class Validator:
             self._composed = _Composed(tuple(readings), snapshot.findings, sets, composition)
         return self._composed.composition
 
-    def _linted(self, composition: Composition, readings: Sequence[Reading]) -> Composition:
-        return _with_warnings(composition, readings, self._context, self._lint_memory)
+    def _lint(self, composition: Composition, readings: Sequence[Reading]) -> Composition:
+        """The same with the warnings; they are those of before where nothing of it is new."""
+        known, memory = self._linted, self._lint_memory
+        if known is None or not known.is_of(composition.candidate, self._context, memory):
+            warnings = _warnings(composition.candidate, readings, self._context, memory)
+            self._linted = known = _Linted(composition.candidate, self._context, warnings)
+        return composition.and_findings(known.warnings)
 
     def _with_sets(self, candidate: Candidate, snapshot: Snapshot) -> Candidate:
         if self._sets_come:
@@ -185,8 +191,9 @@ def compose_files(
     files = tuple(files)
     readings = [_read_file(file) for file in without_tests(files)]
     tests = _policy_tests(tests_files(files))
-    composition = _with_warnings(_compose(readings, findings, {*sets, *context.lists}), readings, context)
-    composition = composition.and_findings(tests.findings)
+    composition = _compose(readings, findings, {*sets, *context.lists})
+    warnings = _warnings(composition.candidate, readings, context)
+    composition = composition.and_findings(warnings).and_findings(tests.findings)
     if look_for_errors:
         refusals = static_errors(composition.candidate).with_lines(lines_by_path(readings))
         composition = replace(composition, findings=_without_consequences(composition, refusals))
@@ -217,6 +224,20 @@ class _Composed:
         return same_files and (unreadable, sets) == (self.unreadable, self.sets)
 
 
+@dataclass(frozen=True, slots=True)
+class _Linted:
+    """What was linted last, and the warnings."""
+
+    candidate: Candidate
+    context: LintContext
+    warnings: Findings
+
+    def is_of(self, candidate: Candidate, context: LintContext, memory: LintMemory) -> bool:
+        """Whether the warnings hold for this candidate: it is the same object, so it was composed of the same files,
+        and no rule has a date to which the time is compared."""
+        return candidate is self.candidate and not memory.has_dates and context.differs_in_time_only(self.context)
+
+
 def _compose(readings: Sequence[Reading], unreadable: Findings, sets: Collection[str]) -> Composition:
     """Compose what was read. ``unreadable`` are the findings about files that could not be read."""
     composition = compose(readings, whole=not unreadable.errors, sets=sets)
@@ -227,13 +248,13 @@ def _compose(readings: Sequence[Reading], unreadable: Findings, sets: Collection
     return replace(composition, findings=Findings((*unreadable, *composed)))
 
 
-def _with_warnings(
-    composition: Composition, readings: Sequence[Reading], context: LintContext, memory: LintMemory | None = None
-) -> Composition:
-    """The same with the warnings about what was read; nothing is said about a directory that cannot be read."""
+def _warnings(
+    candidate: Candidate, readings: Sequence[Reading], context: LintContext, memory: LintMemory | None = None
+) -> Findings:
+    """The warnings about what was read; nothing is said about a directory that cannot be read."""
     if not readings:
-        return composition
-    return composition.and_findings(lint(composition.candidate, readings, context, memory))
+        return NO_FINDINGS
+    return lint(candidate, readings, context, memory)
 
 
 def _without_consequences(composition: Composition, refusals: Findings) -> Findings:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Finding, Findings, Rule, Ruleset, Severity, Table, texts_of
+from fwguardd.ruleset.model import Finding, Findings, Rule, Ruleset, Severity, Table
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def may_have_twins(wanted: Rulesets, preserve: Preserve) -> bool:
     """Whether any rule has a form that another program writes."""
     for family, ruleset in wanted.items():
         for table, chain in ruleset.chains():
-            texts = preserve.kept_of_wanted(texts_of(chain.rules), family, table.name, chain.name)
+            texts = preserve.kept_of_wanted(family, table.name, chain)
             if any(preserve.keeps_text(text, table.name, chain.name) for text in texts):
                 return True
     return False

@@ -9,12 +9,12 @@ This module is pure.
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from fwguardd.patterns import pattern
 from fwguardd.ruleset.lint_chains import lint_chains
-from fwguardd.ruleset.lint_values import lint_values, may_have_odd_values
+from fwguardd.ruleset.lint_values import DATES, lint_values, may_have_odd_values
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.read_rules import RuleReader
 from fwguardd.ruleset.rule_view import RuleView, jump_target
@@ -70,14 +70,20 @@ class LintContext:
     now: datetime | None = None
     lists: frozenset[str] = frozenset()
 
+    def differs_in_time_only(self, other: LintContext) -> bool:
+        """Whether all but the time is the same."""
+        return replace(self, now=other.now) == other
+
 
 @dataclass(slots=True)
 class LintMemory:
     """What a lint has found out about rules, so that the next one looks at the others only: the texts that no check of
-    a single rule can be about, and what the rules were read as."""
+    a single rule can be about, and what the rules were read as. ``has_dates`` says whether warnings may come or go with
+    the time alone."""
 
     harmless: frozenset[str] = frozenset()
     reader: RuleReader = field(default_factory=RuleReader)
+    has_dates: bool = False
 
     def doubtful(self, statements: Iterable[Statement]) -> list[Statement]:
         """The statements that a check of single rules may be about. Only what is there now is remembered."""
@@ -89,6 +95,7 @@ class LintMemory:
             else:
                 doubtful.append(one)
         self.harmless = frozenset(harmless)
+        self.has_dates = any(isinstance(one, Addition) and DATES in one.text for one in doubtful)
         return doubtful
 
 

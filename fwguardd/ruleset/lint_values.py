@@ -85,6 +85,9 @@ _NUMBER_OPTIONS = _PORT_OPTIONS | {
 """Options whose numbers iptables reads with base 0. Marks are left out: they are written in hexadecimal on purpose."""
 
 
+DATES = "--date"
+"""What is in each rule whose warnings depend on the time."""
+
 Lines = Mapping[str, Sequence[str]]
 """The lines of each file by its path."""
 

@@ -19,6 +19,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.chain_graph import chains_reached
+from fwguardd.ruleset.checked_texts import CheckedTexts
 from fwguardd.ruleset.model import Chain, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.others import RuleOrChain, Standing
 from fwguardd.ruleset.preserve_patterns import NamePatterns, RulePatterns
@@ -40,9 +41,8 @@ class Preserve:
     ``made`` are the patterns for chains that known programs make for themselves. ``loaded`` are rulesets that fwguardd
     has loaded or is about to: what is in them is owned. ``theirs`` says how many rules of a text other programs have
     added, where a look at the kernel has found that out. ``remembered`` are chains and rules that are preserved without
-    a pattern. ``plain`` are the texts in each chain that the patterns did not match when it was looked at last, and
-    ``coming`` those that they did not match when it was to be loaded last: they are not matched again. Copies with the
-    same patterns share both.
+    a pattern. ``seen`` and ``coming`` have the rules that the patterns match in each chain that was looked at last, and
+    in each that was to be loaded last. Copies with the same patterns share both.
     """
 
     chains: NamePatterns
@@ -51,8 +51,8 @@ class Preserve:
     loaded: tuple[Mapping[Family, Ruleset], ...] = ()
     theirs: Mapping[tuple[Family, str, str], Counter[str]] = field(default_factory=dict)
     remembered: frozenset[RuleOrChain] = frozenset()
-    plain: dict[tuple[Family, str, str], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
-    coming: dict[tuple[Family, str, str], frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+    seen: CheckedTexts = field(default_factory=CheckedTexts, compare=False, repr=False)
+    coming: CheckedTexts = field(default_factory=CheckedTexts, compare=False, repr=False)
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> Preserve:
@@ -101,33 +101,28 @@ class Preserve:
 
     def keeps_rule(self, rule: Rule, table: str, chain: str) -> bool:
         """Whether a live rule in this chain belongs to another program, by its text or by its jump."""
-        return self.keeps_text(rule.text, table, chain) or self.keeps_jump(rule.text)
+        return self._keeps(table, chain, rule.text)
 
-    def kept_texts(self, texts: frozenset[str], family: Family, table: str, chain: str) -> set[str]:
-        """Those of the texts of a live chain that belong to other programs, by themselves or by their jumps."""
-        place = (family, table, chain)
-        kept = self._kept_among(texts, place)
-        coming = self.coming.get(place)
-        self.plain[place] = texts - kept
-        if coming == self.plain[place]:
-            self.plain[place] = coming
-        return kept
+    def kept_texts(self, family: Family, table: str, chain: Chain) -> frozenset[str]:
+        """The texts of rules of a live chain that belong to other programs, by themselves or by their jumps."""
+        check = partial(self._keeps, table, chain.name)
+        return self.seen.found((family, table, chain.name), chain.rules, check, self.coming)
 
-    def kept_of_wanted(self, texts: Iterable[str], family: Family, table: str, chain: str) -> set[str]:
+    def kept_of_wanted(self, family: Family, table: str, chain: Chain) -> frozenset[str]:
         """The same of a chain that is about to be loaded."""
-        place, wanted = (family, table, chain), frozenset(texts)
-        kept = self._kept_among(wanted, place)
-        self.coming[place] = wanted - kept
-        return kept
+        check = partial(self._keeps, table, chain.name)
+        return self.coming.found((family, table, chain.name), chain.rules, check, self.seen)
 
-    def _kept_among(self, texts: frozenset[str], place: tuple[Family, str, str]) -> set[str]:
-        _, table, chain = place
-        nothing = frozenset[str]()
-        kept: set[str] = set()
-        for text in texts - self.plain.get(place, nothing) - self.coming.get(place, nothing):
-            if self.keeps_text(text, table, chain) or self.keeps_jump(text):
-                kept.add(text)
-        return kept
+    def _keeps(self, table: str, chain: str, text: str) -> bool:
+        return self.keeps_text(text, table, chain) or self.keeps_jump(text)
+
+    def remembered_texts(self, family: Family, table: str, chain: str) -> frozenset[str]:
+        """The texts of rules of a chain that are remembered."""
+        texts: set[str] = set()
+        for place in self.remembered:
+            if place.text is not None and (place.family, place.table, place.chain) == (family, table, chain):
+                texts.add(place.text)
+        return frozenset(texts)
 
     def keeps_text(self, text: str, table: str, chain: str) -> bool:
         """Whether a rule of this text, in this chain, belongs to another program."""
@@ -172,7 +167,7 @@ def _table_without_copies(family: Family, table: Table, preserve: Preserve) -> T
     chains: dict[str, Chain] = {}
     for chain in table.chains.values():
         if chain.policy is not None or not preserve.makes(chain.name):
-            doubtful = preserve.kept_of_wanted(texts_of(chain.rules), family, table.name, chain.name)
+            doubtful = preserve.kept_of_wanted(family, table.name, chain)
             chains[chain.name] = _without_copied_jumps(chain, doubtful, preserve)
     return Table(table.name, chains)
 
@@ -247,17 +242,15 @@ class _LiveChain:
         """The rules of it that another program may have added: how often it has each text."""
         if self.chain.name in CHAINS_FILLED:
             return _times(self.chain.rules)
-        texts = frozenset(texts_of(self.chain.rules))
-        kept = preserve.kept_texts(texts, self.family, self.table, self.chain.name)
-        if preserve.remembered or self.kept:
-            kept.update(filter(partial(self._is_remembered, preserve), texts))
+        kept = preserve.kept_texts(self.family, self.table, self.chain)
+        kept |= preserve.remembered_texts(self.family, self.table, self.chain.name)
+        if self.kept:
+            kept |= frozenset(filter(self._jumps_to_kept, texts_of(self.chain.rules)))
         if not kept:
             return _NONE
         return Counter(filter(kept.__contains__, texts_of(self.chain.rules)))
 
-    def _is_remembered(self, preserve: Preserve, text: str) -> bool:
-        if RuleOrChain(self.family, self.table, self.chain.name, text) in preserve.remembered:
-            return True
+    def _jumps_to_kept(self, text: str) -> bool:
         return jump_target(text) in self.kept
 
 
