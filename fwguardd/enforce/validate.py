@@ -19,6 +19,7 @@ from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, LintMemory, lint, unsilenced
 from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.rule_runs import RuleRuns
 from fwguardd.ruleset.rule_view import jump_target
 from fwguardd.ruleset.set_directions import directions_for_files
 from fwguardd.ruleset.set_names import kernel_sets
@@ -81,7 +82,7 @@ class Validator:
         self._readings: dict[str, tuple[bytes, Reading]] = {}
         self._tests: tuple[tuple[RuleFile, ...], PolicyTests] = (), NO_TESTS
         self._early: tuple[str, Validation] | None = None
-        self._lint_memory = LintMemory()
+        self._runs, self._lint_memory = RuleRuns(), LintMemory()
         self._composed: _Composed | None = None
         self._linted: _Linted | None = None
         self.refused_rules = RefusedRules(rehearse)
@@ -121,7 +122,7 @@ class Validator:
         """What was read, composed; the same object as before where nothing of it is new."""
         sets = snapshot.sets | self._context.lists
         if self._composed is None or not self._composed.is_of(readings, snapshot.findings, sets):
-            composition = _compose(readings, snapshot.findings, sets)
+            composition = _compose(readings, snapshot.findings, sets, self._runs)
             self._composed = _Composed(tuple(readings), snapshot.findings, sets, composition)
         return self._composed.composition
 
@@ -238,9 +239,11 @@ class _Linted:
         return candidate is self.candidate and not memory.has_dates and context.differs_in_time_only(self.context)
 
 
-def _compose(readings: Sequence[Reading], unreadable: Findings, sets: Collection[str]) -> Composition:
+def _compose(
+    readings: Sequence[Reading], unreadable: Findings, sets: Collection[str], runs: RuleRuns | None = None
+) -> Composition:
     """Compose what was read. ``unreadable`` are the findings about files that could not be read."""
-    composition = compose(readings, whole=not unreadable.errors, sets=sets)
+    composition = compose(readings, whole=not unreadable.errors, sets=sets, runs=runs)
     if not readings and unreadable.errors:
         # That there is no rule file follows from the errors.
         return replace(composition, findings=unreadable)

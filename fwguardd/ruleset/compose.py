@@ -30,6 +30,7 @@ from fwguardd.ruleset.model import (
     Table,
 )
 from fwguardd.ruleset.program_lookup import CHAINS_FOR_ADMINISTRATORS
+from fwguardd.ruleset.rule_runs import RuleRun, RuleRuns, rules_of
 from fwguardd.ruleset.set_names import SetNames
 from fwguardd.ruleset.statements import (
     NOTHING_UNREAD,
@@ -111,11 +112,13 @@ class _TooManyChainsError(Exception):
 _OpenTables = dict[str, dict[str, _OpenChain]]
 
 
-def compose(readings: Iterable[Reading], *, whole: bool = True, sets: Collection[str] = ()) -> Composition:
+def compose(
+    readings: Iterable[Reading], *, whole: bool = True, sets: Collection[str] = (), runs: RuleRuns | None = None
+) -> Composition:
     """One ruleset for each family from all rule files, in byte order of their names.
 
     ``whole`` is False where there are files that could not be read at all. ``sets`` are the names of set files: a rule
-    that names one of them names the kernel's set of its family.
+    that names one of them names the kernel's set of its family. ``runs`` is what composing similar files has left.
     """
     ordered = sorted(readings, key=_name_as_bytes)
     findings: list[Finding] = []
@@ -127,7 +130,7 @@ def compose(readings: Iterable[Reading], *, whole: bool = True, sets: Collection
         return _without_statements(ordered, findings)
     opened: dict[Family, _OpenTables] = {Family.IPV4: {}, Family.IPV6: {}}
     try:
-        findings += _add_all(opened, ordered, SetNames.of(sets))
+        findings += _add_all(opened, ordered, SetNames.of(sets), runs or RuleRuns())
     except _TooManyChainsError as error:
         return Composition(Candidate({}), Findings((*findings, error.finding)))
     candidate, undeclared = _closed(opened, unread)
@@ -155,19 +158,22 @@ def _without_statements(readings: Sequence[Reading], findings: Sequence[Finding]
     return Composition(Candidate({}), Findings((*findings, _no_rules(readings))))
 
 
-def _add_all(opened: Mapping[Family, _OpenTables], readings: Iterable[Reading], sets: SetNames) -> Iterator[Finding]:
+def _add_all(
+    opened: Mapping[Family, _OpenTables], readings: Iterable[Reading], sets: SetNames, runs: RuleRuns
+) -> Iterator[Finding]:
     """Add all statements in order."""
-    for reading in readings:
-        for statement in reading.statements:
-            match statement:
-                case Addition():
-                    yield from _add_rule(opened, statement, sets)
-                case Declaration():
-                    for family in statement.families:
-                        yield from _declare(opened[family], statement)
-                case TableStart():
-                    for family in statement.families:
-                        _start(opened[family], statement)
+    for statement in runs.of(readings, sets):
+        match statement:
+            case RuleRun():
+                _append(opened, statement)
+            case Addition():
+                yield from _add_rule(opened, statement, sets)
+            case Declaration():
+                for family in statement.families:
+                    yield from _declare(opened[family], statement)
+            case TableStart():
+                for family in statement.families:
+                    _start(opened[family], statement)
 
 
 def _start(tables: _OpenTables, statement: TableStart) -> None:
@@ -186,16 +192,16 @@ def _chain_of(tables: _OpenTables, table: str, chain: str, origin: Origin) -> _O
     return opened
 
 
+def _append(opened: Mapping[Family, _OpenTables], run: RuleRun) -> None:
+    for family, rules in run.rules.items():
+        _chain_of(opened[family], run.table, run.chain, run.origin).rest.extend(rules)
+
+
 def _add_rule(opened: Mapping[Family, _OpenTables], addition: Addition, sets: SetNames) -> Iterator[Finding]:
-    """Add a rule. One for both families is one object in both, unless it names a set of a set file."""
-    rules = dict.fromkeys(addition.families, Rule(addition.text, addition.origin, addition.counters))
-    if sets.may_be_in(addition.text) and Family.IPV6 in rules:
-        rules[Family.IPV6] = Rule(sets.for_ipv6(addition.text), addition.origin, addition.counters)
-    for family, rule in rules.items():
+    """Insert a rule at its position."""
+    for family, rule in rules_of(addition, sets).items():
         chain = _chain_of(opened[family], addition.table, addition.chain, addition.origin)
-        if addition.position is None:
-            chain.rest.append(rule)
-        elif not chain.insert(addition.position, rule):
+        if addition.position is not None and not chain.insert(addition.position, rule):
             yield _bad_position(addition, len(chain.rules))
 
 

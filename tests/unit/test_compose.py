@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
-from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, Chain, Family, Origin, Severity
+from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, Chain, Family, Origin, Rule, Severity
 from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.rule_runs import RuleRuns
 
 
 def composed(**files: str) -> Composition:
@@ -26,6 +27,11 @@ def codes(composition: Composition) -> list[str]:
 def texts(composition: Composition, chain: str, table: str = "filter", family: Family = Family.IPV4) -> list[str]:
     """The rules of one chain."""
     return [rule.text for rule in composition.candidate.rulesets[family].tables[table].chains[chain].rules]
+
+
+def rule(composition: Composition, chain: str, number: int, family: Family) -> Rule:
+    """One rule of a chain."""
+    return composition.candidate.rulesets[family].tables["filter"].chains[chain].rules[number]
 
 
 def test_files_are_taken_in_byte_order_of_their_names() -> None:
@@ -166,3 +172,22 @@ def test_findings_stand_in_order_of_place() -> None:
         "a.rules:3",
         "b.rules:1",
     ]
+
+
+def test_the_rules_of_a_file_that_stays_are_the_same_objects() -> None:
+    """Whatever other files say. A file that was read anew has new ones, and so have all where there are other set
+    files. The result is that of composing for the first time."""
+    stays = read_rules("b.rules", b"-A INPUT -i b\n:c -\n-A c -m set --match-set x src\n-I INPUT 2 -i b1\n")
+    runs = RuleRuns()
+    first = compose([read_rules("a.rules", b"-A INPUT -i a\n"), stays], runs=runs)
+    edited = [read_rules("a.rules", b"-A INPUT -i a2\n-A c -i a\n"), stays]
+    second, anew = compose(edited, runs=runs), compose(edited)
+    assert second == anew
+    assert texts(second, "INPUT") == ["-i a2", "-i b1", "-i b"]
+    for family in Family:
+        assert rule(second, "c", 1, family) is rule(first, "c", 0, family)
+        assert rule(second, "c", 1, family) is not rule(anew, "c", 1, family)
+    named = compose(edited, sets={"x"}, runs=runs)
+    assert named == compose(edited, sets={"x"})
+    assert texts(named, "c", family=Family.IPV6) != texts(named, "c")
+    assert compose(edited, runs=runs) == anew
