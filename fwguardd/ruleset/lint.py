@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Self
 
 from fwguardd.patterns import pattern
 from fwguardd.ruleset.lint_chains import lint_chains
@@ -23,7 +25,7 @@ from fwguardd.ruleset.suggestions import nearest_name
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from fwguardd.ruleset.model import Candidate
@@ -75,32 +77,91 @@ class LintContext:
         return replace(self, now=other.now) == other
 
 
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The chains, by table and name, that rules jump to with a rate limit, and those that they jump to without one."""
+
+    limited: frozenset[tuple[str, str]] = frozenset()
+    unlimited: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(slots=True)
+class _LintedFile:
+    """What a lint has found out about a file: the statements that a check of single ones may be about, the places of
+    rules that -I puts before others, and the ways to the chains that were asked for last."""
+
+    reading: Reading
+    doubtful: Sequence[Statement]
+    inserted: frozenset[Origin]
+    asked: frozenset[str] = frozenset()
+    ways: _Ways = field(default_factory=_Ways)
+
+    @classmethod
+    def of(cls, reading: Reading, preserve: Preserve) -> Self:
+        """A file that was read. Most of its rules are such as no check is about."""
+        doubtful = tuple(filter(_may_warn, _own_statements(reading, preserve)))
+        return cls(reading, doubtful, frozenset(_insertions(reading.statements)))
+
+    def ways_to(self, chains: frozenset[str], preserve: Preserve) -> _Ways:
+        """The ways to these chains."""
+        if chains != self.asked:
+            self.asked, self.ways = chains, _ways_to(_own_statements(self.reading, preserve), chains)
+        return self.ways
+
+
 @dataclass(slots=True)
 class LintMemory:
-    """What a lint has found out about rules, so that the next one looks at the others only: the texts that no check of
-    a single rule can be about, and what the rules were read as. ``has_dates`` says whether warnings may come or go with
-    the time alone."""
+    """What a lint has found out, so that the next one looks at what is new only: about files, with these patterns, and
+    what rules were read as. ``has_dates`` says whether warnings may come or go with the time alone."""
 
-    harmless: frozenset[str] = frozenset()
+    preserve: Preserve | None = None
+    files: Mapping[str, _LintedFile] = field(default_factory=dict)
     reader: RuleReader = field(default_factory=RuleReader)
     has_dates: bool = False
 
-    def doubtful(self, statements: Iterable[Statement]) -> list[Statement]:
-        """The statements that a check of single rules may be about. Only what is there now is remembered."""
-        doubtful: list[Statement] = []
-        harmless: list[str] = []
-        for one in statements:
-            if isinstance(one, Addition) and (one.text in self.harmless or not _may_warn(one.text)):
-                harmless.append(one.text)
-            else:
-                doubtful.append(one)
-        self.harmless = frozenset(harmless)
-        self.has_dates = any(isinstance(one, Addition) and DATES in one.text for one in doubtful)
-        return doubtful
+    def look_at(self, readings: Iterable[Reading], preserve: Preserve) -> None:
+        """Look at files that are not the same objects as before; only what is there now is remembered."""
+        before = self.files
+        if preserve != self.preserve:
+            before = {}
+        files: dict[str, _LintedFile] = {}
+        for reading in readings:
+            known = before.get(reading.path)
+            if known is None or known.reading is not reading:
+                known = _LintedFile.of(reading, preserve)
+            files[reading.path] = known
+        self.files, self.preserve = files, preserve
+        self.has_dates = any(map(_has_date, self.doubtful))
+
+    @property
+    def doubtful(self) -> list[Statement]:
+        """The statements that a check of single ones may be about."""
+        return list(chain.from_iterable(map(attrgetter("doubtful"), self.files.values())))
+
+    @property
+    def inserted(self) -> frozenset[Origin]:
+        """The places of rules that -I puts before others."""
+        return frozenset(chain.from_iterable(map(attrgetter("inserted"), self.files.values())))
+
+    def limited_chains(self, chains: frozenset[str], preserve: Preserve) -> frozenset[tuple[str, str]]:
+        """The tables and names of those chains that are reached only by jumps with a rate limit."""
+        limited: set[tuple[str, str]] = set()
+        unlimited: set[tuple[str, str]] = set()
+        for file in self.files.values():
+            ways = file.ways_to(chains, preserve)
+            limited |= ways.limited
+            unlimited |= ways.unlimited
+        return frozenset(limited - unlimited)
 
 
-def _may_warn(text: str) -> bool:
-    return _MAY_WARN.search(text) is not None or may_have_odd_values(text)
+def _has_date(statement: Statement) -> bool:
+    return isinstance(statement, Addition) and DATES in statement.text
+
+
+def _may_warn(statement: Statement) -> bool:
+    if not isinstance(statement, Addition):
+        return True
+    return _MAY_WARN.search(statement.text) is not None or may_have_odd_values(statement.text)
 
 
 def lint(
@@ -112,12 +173,11 @@ def lint(
     """
     memory = memory or LintMemory()
     memory.reader = memory.reader.for_the_next()
-    own = _own_statements(readings, context.preserve)
-    doubtful = memory.doubtful(own)
+    memory.look_at(readings, context.preserve)
     found = (
-        *_lint_rules(own, doubtful, context),
-        *lint_values(doubtful, lines_by_path(readings), context.now),
-        *lint_chains(candidate, context.preserve, _inserted(readings), memory.reader),
+        *_lint_rules(memory, context),
+        *lint_values(memory.doubtful, lines_by_path(readings), context.now),
+        *lint_chains(candidate, context.preserve, memory.inserted, memory.reader),
         *_missing_commits(readings),
         *_duplicate_files(readings),
         *_unknown_suppressions(readings),
@@ -137,49 +197,36 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> Find
     return Findings(kept).with_lines(lines_by_path(readings))
 
 
-def _inserted(readings: Iterable[Reading]) -> frozenset[Origin]:
-    """The places of rules that -I puts before others."""
-    found: set[Origin] = set()
-    for reading in readings:
-        found.update(_insertions(reading.statements))
-    return frozenset(found)
-
-
 def _insertions(statements: Iterable[Statement]) -> Iterator[Origin]:
     for statement in statements:
         if isinstance(statement, Addition) and statement.position is not None:
             yield statement.origin
 
 
-def _own_statements(readings: Iterable[Reading], preserve: Preserve) -> list[Statement]:
+def _own_statements(reading: Reading, preserve: Preserve) -> Iterator[Statement]:
     """The statements without the rules of chains that belong to other programs: those are not loaded."""
     preserved: dict[tuple[str, str], bool] = {}
-    own: list[Statement] = []
-    for reading in readings:
-        for statement in reading.statements:
-            if not isinstance(statement, Addition):
-                own.append(statement)
-                continue
-            place = (statement.table, statement.chain)
-            if place not in preserved:
-                preserved[place] = _is_preserved(*place, preserve)
-            if not preserved[place]:
-                own.append(statement)
-    return own
+    for statement in reading.statements:
+        if not isinstance(statement, Addition):
+            yield statement
+            continue
+        place = (statement.table, statement.chain)
+        if place not in preserved:
+            preserved[place] = _is_preserved(*place, preserve)
+        if not preserved[place]:
+            yield statement
 
 
 def _is_preserved(table: str, chain: str, preserve: Preserve) -> bool:
     return chain not in BUILTIN_CHAINS[table] and preserve.makes(chain)
 
 
-def _lint_rules(
-    statements: Sequence[Statement], doubtful: Sequence[Statement], context: LintContext
-) -> Iterator[Finding]:
-    rules = [one for one in doubtful if isinstance(one, Addition) and _MAY_WARN.search(one.text)]
+def _lint_rules(memory: LintMemory, context: LintContext) -> Iterator[Finding]:
+    rules = [one for one in memory.doubtful if isinstance(one, Addition) and _MAY_WARN.search(one.text)]
     limited = frozenset[tuple[str, str]]()
-    logging = {rule.chain for rule in rules if "LOG" in rule.text}
+    logging = frozenset(rule.chain for rule in rules if "LOG" in rule.text)
     if logging:
-        limited = _limited_chains(statements, logging)
+        limited = memory.limited_chains(logging, context.preserve)
     for rule in rules:
         view = RuleView.of(rule.text)
         if view.target == "LOG":
@@ -193,8 +240,7 @@ def _lint_others(rule: Addition, view: RuleView) -> Iterator[Finding]:
     yield from _lint_ports(rule, view)
 
 
-def _limited_chains(statements: Iterable[Statement], chains: Collection[str]) -> frozenset[tuple[str, str]]:
-    """The tables and names of those chains that are reached only by jumps with a rate limit."""
+def _ways_to(statements: Iterable[Statement], chains: Collection[str]) -> _Ways:
     may_jump = re.compile("|".join(map(re.escape, chains))).search
     limited: set[tuple[str, str]] = set()
     unlimited: set[tuple[str, str]] = set()
@@ -205,7 +251,7 @@ def _limited_chains(statements: Iterable[Statement], chains: Collection[str]) ->
                 limited.add(place)
             else:
                 unlimited.add(place)
-    return frozenset(limited - unlimited)
+    return _Ways(frozenset(limited), frozenset(unlimited))
 
 
 def _has_limit(view: RuleView) -> bool:

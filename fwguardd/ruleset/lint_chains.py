@@ -1,26 +1,28 @@
-"""Warnings about the chains of tables: rules that no packet reaches, chains that nothing leads to, loops, and what
-belongs to other programs. `fwguardd.ruleset.lint_closed` has those about closed chains.
+"""Warnings about the chains of tables: rules that no packet reaches, and what belongs to other programs.
+`fwguardd.ruleset.lint_unused` has those about chains that nothing leads to, `fwguardd.ruleset.lint_closed` those about
+closed chains.
 
 This module is pure.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.chain_graph import chains_after, chains_reached, loop_closed_by
 from fwguardd.ruleset.closed_chains import first_origin
 from fwguardd.ruleset.conditions import SYN_ONLY, Condition, states_of
 from fwguardd.ruleset.lint_closed import is_turned_off, lint_closed_chains
 from fwguardd.ruleset.lint_ftp import lint_ftp
+from fwguardd.ruleset.lint_unused import lint_unused_chains
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Chain, Family, Finding, Origin, Severity, Table
 from fwguardd.ruleset.preserve import leaves_out_jump
 from fwguardd.ruleset.program_lookup import maker_of_chain
 from fwguardd.ruleset.reachability import ReadRuleset, ends, result_of, usual_end
-from fwguardd.ruleset.read_rules import shadows
-from fwguardd.ruleset.rule_view import RuleView, jump_target
+from fwguardd.ruleset.read_rules import kinds_of, shadows
+from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.ruleset.sample_packets import SamplePacket
 from fwguardd.ruleset.values import read_ports
 from fwguardd.values import dataclass
@@ -48,13 +50,13 @@ def lint_chains(
     read: list[tuple[Table, ReadChains, Family]] = []
     for ruleset in candidate.rulesets.values():
         for table in ruleset.tables.values():
-            chains = reader.read_chains(table)
+            chains = reader.read_chains(table, ruleset.family)
             read.append((table, chains, ruleset.family))
             if table.name == "filter":
                 filters.append(ReadRuleset.of(ruleset.family, table.chains, chains))
     for table, chains, family in read:
         yield from _lint_table(table, chains, family, preserve, _turned_off(table, family, filters))
-    yield from _lint_unused_chains(candidate, preserve)
+    yield from lint_unused_chains(read, preserve)
     yield from lint_ftp(filters, candidate.rulesets.values())
     yield from lint_closed_chains(filters, inserted, preserve)
 
@@ -79,12 +81,13 @@ def _lint_table(
 
 
 def _lint_jumps(chain: Chain, rules: Sequence[ReadRule], preserve: Preserve) -> Iterator[Finding]:
-    copies: dict[str, bool] = {}
+    targets = set(map(attrgetter("target"), kinds_of(rules)))
+    copies = set(filter(lambda target: leaves_out_jump(chain, target, preserve), targets))
+    if not copies:
+        return
     for rule in rules:
         target = rule.target
-        if target not in copies:
-            copies[target] = leaves_out_jump(chain, target, preserve)
-        if copies[target]:
+        if target in copies:
             maker, load_it = _maker(target)
             message = f"chain {target} is made by {maker}: the jump to it is not loaded"
             hint = f"remove the rule here: {maker} adds it; {load_it}"
@@ -107,15 +110,28 @@ def _preserved_chain(chain: Chain) -> Finding:
 
 def _lint_rules(table: Table, chain: Chain, chains: ReadChains, family: Family) -> Iterator[Finding]:
     """The rules of a chain, up to the first one that no packet reaches."""
-    earlier = _EarlierRules(chains, frozenset(map(attrgetter("kind"), chains[chain.name])))
-    for rule in chains[chain.name]:
+    rules = chains[chain.name]
+    kinds = kinds_of(rules)
+    earlier = _EarlierRules(chains, frozenset(kinds))
+    for number in _doubtful(rules, kinds, earlier):
+        yield from _lint_rule(rules[number], earlier, family)
+        earlier.add(rules[number])
         if earlier.end is not None:
-            yield _unreachable(table, chain, rule, earlier.end, family)
+            if number + 1 < len(rules):
+                yield _unreachable(table, chain, rules[number + 1], earlier.end, family)
             break
-        yield from _lint_rule(rule, earlier, family)
-        earlier.add(rule)
     if earlier.counting:
         yield _no_target(earlier.counting)
+
+
+def _doubtful(rules: Sequence[ReadRule], kinds: Sequence[RuleKind], earlier: _EarlierRules) -> Sequence[int]:
+    """The numbers of the rules that any warning can be about. In a long chain these are few."""
+    if len(rules) < _MANY_OF_A_KIND * len(earlier.kinds):
+        return range(len(rules))
+    doubtful = set(filter(earlier.may_matter, earlier.kinds))
+    texts = list(map(attrgetter("rule.text"), rules))
+    repeated = {text for text, count in Counter(texts).items() if count > 1}
+    return [number for number, kind in enumerate(kinds) if kind in doubtful or texts[number] in repeated]
 
 
 def _lint_rule(rule: ReadRule, earlier: _EarlierRules, family: Family) -> Iterator[Finding]:
@@ -196,6 +212,9 @@ _MOST_COMPARISONS = 50_000
 """Comparisons of two rules in one chain, about 0.1 s. Only a chain of thousands of rules can need more."""
 
 
+_MANY_OF_A_KIND = 8
+"""From so many rules of each kind on, on average, the kinds of a chain are looked at before its rules."""
+
 _MANY_KINDS = 200
 """From so many kinds of rules in one chain on they are not compared with each other."""
 
@@ -221,6 +240,13 @@ class _EarlierRules:
     comparable: dict[RuleKind, list[list[ReadRule]]] = field(default_factory=dict)
     met: dict[RuleKind, bool] = field(default_factory=dict)
     comparisons: int = 0
+
+    def may_matter(self, kind: RuleKind) -> bool:
+        """Whether rules of a kind of this chain can take packets from later ones, lose them to earlier ones, or be
+        mistaken by themselves. Rules of any other kind matter only to others of the same text."""
+        if not kind.target or not kind.conditions or len(self.kinds) > _MANY_KINDS or "--tcp-flags" in kind.names:
+            return True
+        return any(kind.may_shadow(other) or other.may_shadow(kind) for other in self.kinds)
 
     def same_as(self, rule: ReadRule) -> ReadRule | None:
         """The earlier rule of the same text."""
@@ -328,64 +354,3 @@ _SINGLE_VALUES: Mapping[str, Callable[[str], str]] = {
     **dict.fromkeys(("--dport", "--sport"), _single_port),
 }
 """Options by whose value a rule is found, each with the function that gives a single one."""
-
-
-def _lint_unused_chains(candidate: Candidate, preserve: Preserve) -> Iterator[Finding]:
-    """User-defined chains that no packet gets to, in either family; and loops among them. A loop that packets get to is
-    refused by the kernel."""
-    tables = list(_tables_with_chains(candidate))
-    used: dict[str, set[str]] = {}
-    for table in tables:
-        used.setdefault(table.name, set()).update(_chains_in_use(table, preserve))
-    for table in tables:
-        yield from _lint_unused(table, used[table.name])
-
-
-def _tables_with_chains(candidate: Candidate) -> Iterator[Table]:
-    """The tables that have user-defined chains."""
-    for ruleset in candidate.rulesets.values():
-        for table in ruleset.tables.values():
-            if not table.chains.keys() <= set(BUILTIN_CHAINS[table.name]):
-                yield table
-
-
-def _chains_in_use(table: Table, preserve: Preserve) -> tuple[str, ...]:
-    starts = [name for name in table.chains if name in BUILTIN_CHAINS[table.name] or preserve.keeps_name(name)]
-    return chains_reached(table, starts)
-
-
-def _lint_unused(table: Table, used: Collection[str]) -> Iterator[Finding]:
-    called: set[str] = set()
-    for name in table.chains.keys() - used:
-        called.update(chains_after(table, name))
-    for chain in table.chains.values():
-        # A chain that no file declares is an error of its own.
-        if chain.name not in used and chain.origin is not None:
-            yield _unused(table, chain, is_called=chain.name in called)
-            yield from _loops(table, chain)
-
-
-def _unused(table: Table, chain: Chain, *, is_called: bool) -> Finding:
-    message = f"no rule of table {table.name} jumps to chain {chain.name}"
-    if is_called:
-        message = f"no packet gets to chain {chain.name}: only chains that are not used themselves jump to it"
-    hint = f'add a rule with "-j {chain.name}", or remove the chain'
-    upper = chain.name.upper()
-    if upper != chain.name and upper in table.chains:
-        hint = f"write {upper} if you mean that chain: names are case-sensitive"
-    return Finding("unused-chain", message, chain.origin, Severity.WARNING, hint)
-
-
-def _loops(table: Table, chain: Chain) -> Iterator[Finding]:
-    """The first rule of an unused chain that closes a loop."""
-    tried: set[str | None] = set()
-    for rule in chain.rules:
-        target = jump_target(rule.text)
-        if target in tried:
-            continue
-        tried.add(target)
-        loop = loop_closed_by(table, chain.name, rule.text)
-        if loop:
-            message = f"the jump closes a loop of chains: {' → '.join(loop)}"
-            yield Finding("chain-loop", message, rule.origin, Severity.WARNING, "remove one of the jumps")
-            return

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.patterns import pattern
 from fwguardd.ruleset.conditions import Condition, implies, read_conditions
 from fwguardd.ruleset.rule_view import RuleView
+from fwguardd.ruleset.same_rules import same_ends
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from fwguardd.ruleset.model import Rule, Table
+    from fwguardd.ruleset.model import Family, Rule, Table
 
 # Networks of loopback, networks of every address and the ports of FTP are no variables: lints ask about these, and so
 # rules with them are of kinds of their own. An octet with a leading zero is octal, and may be 127.
@@ -155,44 +157,61 @@ ReadChains = dict[str, tuple[ReadRule, ...]]
 """The rules of a table by chain."""
 
 
+@dataclass(frozen=True, slots=True)
+class _ReadChain:
+    """The rules of a chain, and what they were read as."""
+
+    rules: tuple[Rule, ...] = ()
+    read: tuple[ReadRule, ...] = ()
+
+
+_NOTHING = _ReadChain()
+
+
 @dataclass(slots=True)
 class RuleReader:
-    """Reads rules. A rule for both families is one object in both, and is read once."""
+    """Reads rules. A rule for both families is one object in both, and is read once; so is one that stays in its chain
+    until the next reader reads that."""
 
     _rules: dict[int, ReadRule] = field(default_factory=dict)
     _kinds: dict[tuple[str, ...], RuleKind | None] = field(default_factory=dict)
-    _of_texts: dict[str, RuleKind] = field(default_factory=dict)
-    _before: dict[str, RuleKind] = field(default_factory=dict)
-    """The kinds of the texts that another reader has read."""
+    _chains: dict[tuple[Family | None, str, str], _ReadChain] = field(default_factory=dict)
+    _before: dict[tuple[Family | None, str, str], _ReadChain] = field(default_factory=dict)
+    """The chains that another reader has read."""
 
     def for_the_next(self) -> RuleReader:
         """A reader for rules of which many are the same again."""
-        return RuleReader(_kinds=self._kinds, _before=self._of_texts)
+        return RuleReader(_kinds=self._kinds, _before=self._chains)
 
     def forget_rules(self) -> None:
         """Keep only what is for the next reader."""
         self._rules, self._before = {}, {}
 
-    def read_chains(self, table: Table) -> ReadChains:
-        """The rules of a table."""
+    def read_chains(self, table: Table, family: Family | None = None) -> ReadChains:
+        """The rules of a table. ``family`` tells it from that of another family, of which something may be known."""
         chains: ReadChains = {}
         for chain in table.chains.values():
-            rules: list[ReadRule] = []
-            for rule in chain.rules:
-                read = self._rules.get(id(rule))
-                if read is None:
-                    read = self._rules[id(rule)] = self.read(rule)
-                rules.append(read)
-            chains[chain.name] = tuple(rules)
+            place = (family, table.name, chain.name)
+            known = self._chains[place] = self._chain(chain.rules, self._before.get(place, _NOTHING))
+            chains[chain.name] = known.read
         return chains
+
+    def _chain(self, rules: tuple[Rule, ...], before: _ReadChain) -> _ReadChain:
+        if rules is before.rules:
+            return before
+        head, tail = same_ends(rules, before.rules)
+        middle = map(self._read_once, rules[head : len(rules) - tail])
+        return _ReadChain(rules, (*before.read[:head], *middle, *before.read[len(before.read) - tail :]))
+
+    def _read_once(self, rule: Rule) -> ReadRule:
+        read = self._rules.get(id(rule))
+        if read is None:
+            read = self._rules[id(rule)] = self.read(rule)
+        return read
 
     def read(self, rule: Rule) -> ReadRule:
         """A rule, read. Never raises."""
-        kind = self._before.get(rule.text)
-        if kind is None:
-            kind = self._kind_of(rule.text)
-        self._of_texts[rule.text] = kind
-        return ReadRule(rule, kind)
+        return ReadRule(rule, self._kind_of(rule.text))
 
     def _kind_of(self, text: str) -> RuleKind:
         parts = _VARIABLE.split(text)
@@ -222,15 +241,21 @@ def _kind_of(text: str, parts: Sequence[str], values: Sequence[str]) -> RuleKind
 def without_repeated_kinds(chains: ReadChains) -> ReadChains:
     """The chains with the first rule of each kind only, and with all jumps. What was not decided about packets of a
     kind by one rule, nor by what lies between, is not decided by the next rule of the same kind."""
-    return {name: tuple(_first_of_each_kind(rules, chains)) for name, rules in chains.items()}
+    return {name: _first_of_each_kind(rules, chains) for name, rules in chains.items()}
 
 
-def _first_of_each_kind(rules: Iterable[ReadRule], chains: ReadChains) -> Iterator[ReadRule]:
-    seen: set[RuleKind] = set()
-    for rule in rules:
-        if rule.kind not in seen or rule.kind.target in chains:
-            seen.add(rule.kind)
-            yield rule
+def _first_of_each_kind(rules: Sequence[ReadRule], chains: ReadChains) -> tuple[ReadRule, ...]:
+    kinds = kinds_of(rules)
+    wanted = set(dict(zip(reversed(kinds), reversed(range(len(kinds))), strict=True)).values())
+    jumps = set(filter(lambda kind: kind.target in chains, set(kinds)))
+    if jumps:
+        wanted.update(number for number, kind in enumerate(kinds) if kind in jumps)
+    return tuple(map(rules.__getitem__, sorted(wanted)))
+
+
+def kinds_of(rules: Iterable[ReadRule]) -> list[RuleKind]:
+    """The kind of each rule."""
+    return list(map(attrgetter("kind"), rules))
 
 
 def shadows(earlier: ReadRule, later: ReadRule) -> bool:

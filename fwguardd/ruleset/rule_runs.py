@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Family, Origin, Rule
@@ -81,7 +82,9 @@ def _place_of(statement: Statement) -> tuple[str, str, frozenset[Family]] | None
 def _run(additions: Sequence[Addition], sets: SetNames) -> RuleRun:
     first = additions[0]
     added = [rules_of(each, sets) for each in additions]
-    rules = {family: tuple(each[family] for each in added) for family in first.families}
+    rules: dict[Family, tuple[Rule, ...]] = {}
+    for family in first.families:
+        rules[family] = tuple(map(itemgetter(family), added))
     return RuleRun(first.table, first.chain, first.origin, rules)
 
 
