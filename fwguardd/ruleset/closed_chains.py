@@ -115,7 +115,7 @@ class ClosedChain:
     @property
     def accepts_nothing(self) -> bool:
         """Whether no packet at all is accepted."""
-        if self.ruleset.accepting(self.chain.name):
+        if self.ruleset.accepting_kinds(self.chain.name):
             return False
         return self.chain.policy == "DROP" or (self.end is not None and not self.end.rule.kind.conditions)
 
