@@ -56,6 +56,7 @@ from fwguardd.enforce.sets import Lists, Sets
 from fwguardd.enforce.state import State
 from fwguardd.enforce.transaction import Comparison, find_drift
 from fwguardd.enforce.validate import Validator
+from fwguardd.interpreter import SettledObjects
 from fwguardd.kernel.attribution import NO_AUTHORS
 from fwguardd.kernel.changes import Noticing
 from fwguardd.kernel.namespaces import NamespaceError, NamespacePool
@@ -123,7 +124,7 @@ class Worker:
         self._counting = Counting(self._store, emit, host.boot_id)
         self._other_tables = OtherTablesReport(host.tool.backend, emit)
         self._sets = Sets(settings.rules_dir, SetCopies(settings.state_dir, self._store.later), emit)
-        self._state = State()
+        self._state, self._settled = State(), SettledObjects()
         self._rules_end: deque[float | None] = deque([None], maxlen=1)
         self._boot_report = settings.runtime_dir / "boot"
         self._state = after_boot(self._boot_report, recall(self._context(Orders(settings))))
@@ -233,13 +234,15 @@ class Worker:
 
     def read_counters(self, orders: Orders) -> None:
         """Count packets by the counters of the last look, and report log lines that limits have suppressed. Then, as
-        nothing waits for it, learn the handles of rules, and what became of each in the last rehearsal."""
+        nothing waits for it, learn the handles of rules, and what became of each in the last rehearsal; all that is
+        there now stays for long."""
         if self._state.in_force is not None:
             rulesets, shown = self._state.in_force.canonical.rulesets, self._kernel.shown
             prefixes = {each.prefix: (each.name, each.meaning.value) for each in orders.settings.prefixes}
             self._guarded("reading counters", lambda: self._counting.read(rulesets, shown, prefixes))
             self._guarded("learning the handles of rules", self._kernel.learn_handles)
             self._guarded("learning what became of rules", self._lines.learn)
+            self._settled.settle()
 
     def counters(self, _orders: Orders) -> Sequence[Counted]:
         """What each rule in force has counted until now. Raises KernelError, StoreError."""

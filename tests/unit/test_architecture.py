@@ -66,7 +66,7 @@ ALLOWED = {
     "fetch_lists": {"dns_lookup", "ruleset", "settings"},
     "held_files": _BELOW,
     "interpreter": set[str](),
-    "worker": {"progress", "proving", *_BELOW},
+    "worker": {"interpreter", "progress", "proving", *_BELOW},
     "worker_thread": {"worker", "progress", *_BELOW},
     "supervisor": {"documents", "progress", "worker", "worker_thread", *_BELOW},
     "shown_revision": {"documents", "control", "store"},
