@@ -344,14 +344,14 @@ def _plain_chain(chain: Chain, paths: dict[str, int]) -> Mapping[str, object]:
         "chain": chain.name,
         "policy": chain.policy,
         "origin": _plain_origin(chain.origin, paths),
-        "rules": [[rule.text, *_plain_origin(rule.origin, paths)] for rule in chain.rules],
+        "rules": [(rule.text, *_plain_origin(rule.origin, paths)) for rule in chain.rules],
     }
 
 
-def _plain_origin(origin: Origin | None, paths: dict[str, int]) -> list[int]:
+def _plain_origin(origin: Origin | None, paths: dict[str, int]) -> tuple[int, ...]:
     if origin is None:
-        return []
-    return [paths.setdefault(origin.path, len(paths)), origin.line]
+        return ()
+    return paths.setdefault(origin.path, len(paths)), origin.line
 
 
 def _ruleset(family: Family, values: list[object], paths: tuple[str, ...]) -> Ruleset:
