@@ -67,6 +67,8 @@ class Look:
     own: Mapping[Family, Ruleset]
     found: dict[Way, tuple[Plan, ...]] = field(default_factory=dict, compare=False, repr=False)
     """The plans that were made already."""
+    compared: list[tuple[Difference, ...]] = field(default_factory=list, compare=False, repr=False)
+    """The differences, once they were found."""
 
     @property
     def live(self) -> Mapping[Family, Ruleset]:
@@ -80,11 +82,13 @@ class Look:
 
     def differences(self) -> tuple[Difference, ...]:
         """How the kernel differs from what is wanted: missing is what has to be added."""
-        found: list[Difference] = []
-        for family, ruleset in self.wanted.items():
-            found += compare(ruleset, self.own[family])
-            found += self._dormant(family)
-        return tuple(found)
+        if not self.compared:
+            found: list[Difference] = []
+            for family, ruleset in self.wanted.items():
+                found += compare(ruleset, self.own[family])
+                found += self._dormant(family)
+            self.compared.append(tuple(found))
+        return self.compared[0]
 
     def changes(self) -> tuple[Difference, ...]:
         """What has to be done to the kernel: added is what has to be added."""

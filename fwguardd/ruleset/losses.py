@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.diff import ChangeKind
+from fwguardd.ruleset.model import texts_of
 from fwguardd.ruleset.program_lookup import owner_of_rule
 from fwguardd.values import dataclass
 from fwguardd.wording import counted
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fwguardd.ruleset.diff import Difference
-    from fwguardd.ruleset.model import Family, Ruleset
+    from fwguardd.ruleset.model import Family, Rule, Ruleset
 
     Rulesets = Mapping[Family, Ruleset]
 
@@ -83,12 +84,15 @@ def _lost_in_table(versions: tuple[Ruleset, Ruleset, Ruleset], table: str) -> It
     if table not in before.tables:
         return
     for chain in before.tables[table].chains.values():
-        theirs = Counter(_rules(before, table, chain.name)) - Counter(_rules(own, table, chain.name))
-        for text in theirs - Counter(_rules(after, table, chain.name)):
+        ours = _rules(own, table, chain.name)
+        if len(ours) == len(chain.rules):
+            continue  # They are a part of these, so nothing belongs to others.
+        theirs = Counter(texts_of(chain.rules)) - Counter(texts_of(ours))
+        for text in theirs - Counter(texts_of(_rules(after, table, chain.name))):
             yield chain.name, text
 
 
-def _rules(ruleset: Ruleset, table: str, chain: str) -> list[str]:
+def _rules(ruleset: Ruleset, table: str, chain: str) -> tuple[Rule, ...]:
     if table not in ruleset.tables or chain not in ruleset.tables[table].chains:
-        return []
-    return [rule.text for rule in ruleset.tables[table].chains[chain].rules]
+        return ()
+    return ruleset.tables[table].chains[chain].rules
