@@ -37,6 +37,7 @@ from fwguardd.ruleset.operations import (
     RemoveChain,
     SetPolicy,
 )
+from fwguardd.ruleset.table_order import stricter_first
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ _MOST_STEPS = 20_000_000
 _MOST_DELETIONS = 400
 """Rules that are replaced one by one where a tenth of a chain stays; 1,000 take 15 ms longer than a flush."""
 
-_DROPPING = ("-j DROP", "-j REJECT")
-
 
 class Way(IntEnum):
     """How rules are taken out of chains, from the safest way to the one that is never slow."""
@@ -84,41 +83,18 @@ def make_plan(live: Ruleset, own: Ruleset, wanted: Ruleset, way: Way = Way.BY_TE
 
     ``own`` is the part of ``live`` that does not belong to other programs (`preserve.own_part`, with this ``wanted``).
     """
+    nothing, changed = Table("", {}), dict[str, tuple[list[Operation], list[Operation]]]()
+    for name, table in wanted.tables.items():
+        edit = _TableEdit(live.tables.get(name, nothing), own.tables.get(name, nothing), table, way)
+        changed[name] = edit.operations(), list(edit.removals())
+        if not any(changed[name]):
+            del changed[name]
     operations: list[Operation] = []
     removals: list[Operation] = []
-    for name in _stricter_first(live, wanted):
-        nothing = Table(name, {})
-        edit = _TableEdit(live.tables.get(name, nothing), own.tables.get(name, nothing), wanted.tables[name], way)
-        operations += edit.operations()
-        removals += edit.removals()
+    for name in stricter_first(changed, live, wanted):
+        operations += changed[name][0]
+        removals += changed[name][1]
     return Plan(live.family, (*operations, *removals))
-
-
-def _stricter_first(live: Ruleset, wanted: Ruleset) -> list[str]:
-    """The names of the wanted tables, those that drop more than before ahead of those that drop less.
-
-    Each table is a transaction of its own, and a packet has to pass all of them. Between two transactions some are new
-    and some are old. Where none is loosened before all that are tightened are in force, no packet passes in between
-    that neither the ruleset before nor the one after lets through. A table that does both counts as what it does more.
-    """
-    if len(wanted.tables) < 2:
-        return list(wanted.tables)
-
-    def loosened(name: str) -> int:
-        return _strictness(live.tables.get(name, Table(name, {}))) - _strictness(wanted.tables[name])
-
-    return sorted(wanted.tables, key=loosened)
-
-
-def _strictness(table: Table) -> int:
-    """How strict a table is: policies that drop count most, then rules that drop, less those that accept."""
-    strictness = 0
-    for chain in table.chains.values():
-        if chain.policy == "DROP":
-            strictness += 1_000_000
-        texts = "\n".join(texts_of(chain.rules))
-        strictness += sum(map(texts.count, _DROPPING)) - texts.count("-j ACCEPT")
-    return strictness
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.model import BUILTIN_CHAINS, NOT_STATED, Chain, Counters, Family, Rule, Ruleset, Table
+from fwguardd.ruleset.plan import make_plan
 from fwguardd.ruleset.preserve import STRICT, Preserve
+from tests.counting import steps
 from tests.property.restore_simulator import planned
 
 DOCKER = Preserve.from_patterns(["DOCKER*"])
@@ -192,3 +194,20 @@ def test_of_a_long_chain_of_which_little_stays_all_is_written_anew_after_a_flush
     assert len(text) == 3002
     (text,) = lines(ruleset(INPUT=f"-j DOCKER-USER;{old}", **{"DOCKER-USER": "x"}), ruleset(INPUT=new), DOCKER)
     assert text[0] == "-D INPUT b0"
+
+
+def with_nat(filter_table: Ruleset, nat_rules: str) -> Ruleset:
+    """The same beside a table nat with these rules of POSTROUTING."""
+    chains = {"POSTROUTING": Chain("POSTROUTING", "ACCEPT", tuple(map(Rule, filter(None, nat_rules.split(";")))))}
+    return Ruleset(Family.IPV4, {**filter_table.tables, "nat": Table("nat", chains)})
+
+
+def test_tables_that_do_not_change_are_not_weighed() -> None:
+    """An edit in another table takes two steps for each rule of a long chain, to compare it; that what becomes stricter
+    is written first is asked of changed tables only."""
+    long = ";".join(f"-s 192.0.2.{number}/32 -j ACCEPT" for number in range(250))
+    live, wanted = with_nat(ruleset(INPUT=long), "-j MASQUERADE"), with_nat(ruleset(INPUT=long), "")
+    assert steps(lambda: make_plan(live, live, wanted)) < 250 * 4
+    both = with_nat(ruleset(INPUT=f"-j DROP;{long}"), "-j DROP;-j DROP;-j MASQUERADE")
+    assert [operation.table for operation in make_plan(live, live, both).operations] == ["nat", "nat", "filter"]
+    assert make_plan(both, both, both).operations == ()
