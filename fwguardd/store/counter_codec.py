@@ -25,10 +25,21 @@ def decode_counters(body: bytes) -> CounterHistory:
     """The counts. Raises DamagedError."""
     try:
         document: dict[str, Any] = json.loads(body)
-        counts = {str(key): _count(*values) for key, values in document["rules"].items()}
-        return CounterHistory(str(document["boot"]), counts)
+        return CounterHistory(str(document["boot"]), _counts(document["rules"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(f"is not understood: {type(error).__name__}: {error}") from error
+
+
+def _counts(rules: dict[str, Any]) -> dict[str, RuleCount]:
+    """The counts by the keys of the rules. Equal ones are one object: of many rules most have never counted."""
+    known: dict[tuple[float | None, ...], RuleCount] = {}
+    counts: dict[str, RuleCount] = {}
+    for key, values in rules.items():
+        written = tuple(values)
+        if written not in known:
+            known[written] = _count(*values)
+        counts[key] = known[written]
+    return counts
 
 
 def _plain(count: RuleCount) -> list[float | None]:

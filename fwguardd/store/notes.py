@@ -9,11 +9,12 @@ from fwguardd.store.counter_codec import COUNTERS_FORM, decode_counters, encode_
 from fwguardd.store.sealed_files import SealedValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fwguardd.ruleset.counter_history import CounterHistory
     from fwguardd.store.durable import System
-    from fwguardd.store.model import Fault
+    from fwguardd.store.model import Fault, UnreadableNote
     from fwguardd.store.sealed_files import DamagedFiles
 
 _UNKNOWN_PENDING = "whether a revision waits to be confirmed, and until when, is not known"
@@ -37,16 +38,35 @@ class Notes:
         self.others = SealedValue(system, path, form, codec.encode_others, codec.decode_others, _UNKNOWN_OTHERS)
         path = state_dir / "counters.json"
         self.counters = SealedValue(system, path, COUNTERS_FORM, encode_counters, decode_counters, _UNKNOWN_COUNTERS)
-        self._all: tuple[SealedValue[Any], ...] = (self.pending, self.held, self.touched, self.others, self.counters)
+        self._held: tuple[SealedValue[Any], ...] = (self.pending, self.held, self.touched, self.others)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The names of the files."""
-        return tuple(note.path for note in self._all)
+        return tuple(note.path for note in (*self._held, self.counters))
 
     def load(self, damaged: DamagedFiles) -> Iterator[Fault]:
-        """Read the files. What is wrong with them; a damaged file is moved aside."""
-        for note in self._all:
+        """Read the files that are held in memory. What is wrong with them; a damaged file is moved aside."""
+        for note in self._held:
             fault = note.load(damaged)
             if fault is not None:
                 yield fault
+
+    def read_counters(
+        self, damaged: DamagedFiles, report: Callable[[Fault], None]
+    ) -> CounterHistory | UnreadableNote | None:
+        """What rules counted, read anew: of many rules that takes too much memory to be held for a reader who asks
+        once. ``report`` is told what is wrong with the file."""
+        fault = self.counters.load(damaged)
+        if fault is not None:
+            report(fault)
+        read = self.counters.value
+        self.counters.forget()
+        return read
+
+    def write_counters(self, history: CounterHistory) -> None:
+        """Keep what rules counted. Raises as `SealedValue.write` does."""
+        try:
+            self.counters.write(history)
+        finally:
+            self.counters.forget()

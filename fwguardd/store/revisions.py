@@ -265,13 +265,15 @@ class RevisionStore:
 
     def counters(self) -> CounterHistory | UnreadableNote:
         """What rules counted, as far as it was kept."""
-        return self._note(self._notes.counters) or CounterHistory()
+        if not self._readable():
+            return UnreadableNote(self._unread, lost=False)
+        return self._notes.read_counters(self._damaged, self._report) or CounterHistory()
 
     def keep_counters(self, history: CounterHistory) -> None:
         """Keep what rules counted. Raises StoreError."""
         with writing("the counts of rules cannot be kept", self._notes.counters.path, "after a reboot they are lower"):
             self._prepare()
-            self._notes.counters.write(history)
+            self._notes.write_counters(history)
 
     def _note(self, note: SealedValue[Value]) -> Value | UnreadableNote | None:
         """What a small file says; one that the disk could not read is read again."""

@@ -300,6 +300,10 @@ class SealedValue(Generic[Value]):
             raise
         self.value = value
 
+    def forget(self) -> None:
+        """Hold no value in memory: a large one is loaded again when it is asked for."""
+        self.value = None
+
     def keep(self, value: Value) -> None:
         """Write a value; remove the file where it is empty. Raises what these raise."""
         if value:

@@ -117,6 +117,25 @@ def test_counts_that_cannot_be_read_are_kept(tmp_path: Path) -> None:
     assert kept.counts[first.key] == count
 
 
+def test_counts_are_not_held_by_the_store(tmp_path: Path) -> None:
+    """They are as many as rules: whoever asks for them has the only copy in memory, read from the disk each time."""
+    live = {Family.IPV4: read_saved(Family.IPV4, SAVED).shown}
+    history = CounterHistory("this boot").seen(counted_rules(live, live), 5.0)
+    store = RevisionStore(tmp_path / "state")
+    store.keep_counters(history)
+    first, second = store.counters(), store.counters()
+    assert first == second == history
+    assert len(set(map(id, (first, second, history)))) == 3
+
+
+def test_equal_counts_are_read_as_one_object() -> None:
+    """Of many rules most have never counted, and were first seen at the same time."""
+    never, once = RuleCount(ZERO, ZERO, 5.0, None), RuleCount(ZERO, Counters(1, 60), 5.0, 6.0)
+    read = decode_counters(encode_counters(CounterHistory("boot", {"a": never, "b": once, "c": never})))
+    assert read.counts == {"a": never, "b": once, "c": never}
+    assert read.counts["a"] is read.counts["c"]
+
+
 def _document(line: int, packets: int, last: float | None, family: str = "ipv4") -> RuleCountDocument:
     return {
         "family": family, "table": "filter", "chain": "INPUT", "rule": f"-p tcp --dport {line} -j ACCEPT",
