@@ -33,6 +33,9 @@ class Kernel(Protocol):
         All tables that exist are in it: what was not shown is never taken for empty. Raises KernelError.
         """
 
+    def share_texts(self, rulesets: Mapping[Family, Ruleset]) -> None:
+        """Let equal rules of the next look have the text objects of these, so that each text is in memory once."""
+
     def last_look(self, families: Collection[Family]) -> Mapping[Family, Saved] | None:
         """The last look at these families, if it is certain that nobody has written since; its counters are old."""
 
@@ -154,6 +157,7 @@ def look_at(kernel: Kernel, wanted: Mapping[Family, Ruleset], preserve: Preserve
     Raises UnknownContentError where iptables cannot show a table that they name, and KernelError for all else. A table
     that they do not name may be hidden: it belongs to another program.
     """
+    kernel.share_texts(wanted)
     return look_of(kernel.look(tuple(wanted)), wanted, preserve)
 
 

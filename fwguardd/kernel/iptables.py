@@ -35,7 +35,7 @@ from fwguardd.kernel.processes import (
 )
 from fwguardd.kernel.xtables_lock import LockHeldError, lock_for_programs, lock_path, xtables_lock
 from fwguardd.ruleset.operations import render_plan
-from fwguardd.ruleset.save_format import IncompleteSaveError, UnreadableSaveError, read_saved
+from fwguardd.ruleset.save_format import IncompleteSaveError, UnreadableSaveError
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.operations import LiveRule, Plan
     from fwguardd.ruleset.save_format import Saved
 
-    _Before = Callable[[Family], Ruleset | None]
+    _Read = Callable[[Family, str], Saved]
 
 LOCK_SECONDS = 5
 """How long a legacy program waits for the lock before it gives up, in seconds (iptables(8), "-w")."""
@@ -211,14 +211,18 @@ class LiveKernel:
         where it is not whole, and KernelError for all else.
         """
         began = present(self.backend.value)
-        saved = dict(_look_patiently(self.backend, families, self._last.before))
+        saved = dict(_look_patiently(self.backend, families, self._last.read))
         doubtful = self._last.to_take_again(saved, began)
         if doubtful:
-            for family, again in _look_patiently(self.backend, doubtful, self._last.before).items():
+            for family, again in _look_patiently(self.backend, doubtful, self._last.read).items():
                 if not again.shows_less_than(saved[family].shown):
                     saved[family] = again
         self._last.keep(saved, began, present(self.backend.value))
         return saved
+
+    def share_texts(self, rulesets: Mapping[Family, Ruleset]) -> None:
+        """Let equal rules of the next look have the text objects of these, so that each text is in memory once."""
+        self._last.like = rulesets
 
     def last_look(self, families: Collection[Family]) -> Mapping[Family, Saved] | None:
         """The last look at these families, with the counters of then, if nobody has written to nf_tables since, and the
@@ -230,14 +234,16 @@ class LiveKernel:
         return self._last.recounted(rules, present(self.backend.value))
 
     def commit(self, plans: Sequence[Plan]) -> None:
-        """Carry out plans: an edit of few rules among many over netlink, or one after the other. Raises as `restore`
-        does."""
+        """Carry out plans: an edit of few rules among many over netlink, or one after the other. No text is loaded
+        twice: one that failed may have been committed for some of its tables. Raises as `restore` does."""
         try:
             if self._edits.carry_out(plans, self._last, present(self.backend.value)):
                 return
         except ChangedMeanwhileError as error:
             raise StalePlaceError(str(error)) from error
-        commit_plans(self.restore, plans)
+        for plan in plans:
+            for text in render_plan(plan):
+                self.restore(plan.family, text)
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text on top of what is there (--noflush), counters included; all of a table or nothing of it.
@@ -282,16 +288,16 @@ def reserve_for_undo() -> Iterator[Reserve]:
         reserve.give_back()
 
 
-def _look_patiently(backend: Backend, families: Collection[Family], before: _Before) -> Mapping[Family, Saved]:
+def _look_patiently(backend: Backend, families: Collection[Family], read: _Read) -> Mapping[Family, Saved]:
     for wait in LOOK_WAITS:
         try:
-            return _look_once(backend, families, before)
+            return _look_once(backend, families, read)
         except (LookIncompleteError, KernelShortError):
             time.sleep(wait)
-    return _look_once(backend, families, before)
+    return _look_once(backend, families, read)
 
 
-def _look_once(backend: Backend, families: Collection[Family], before: _Before) -> Mapping[Family, Saved]:
+def _look_once(backend: Backend, families: Collection[Family], read: _Read) -> Mapping[Family, Saved]:
     """What iptables-save prints. The kernel's own list is read first: a table that is made meanwhile may be shown."""
     tables = {family: _kernel_tables(backend, family) for family in families}
     try:
@@ -303,7 +309,7 @@ def _look_once(backend: Backend, families: Collection[Family], before: _Before) 
     saved: dict[Family, Saved] = {}
     for family, program in zip(families, finished, strict=True):
         present, dormant = tables[family]
-        saved[family] = replace(_whole(family, program, present, before(family)), dormant=dormant)
+        saved[family] = replace(_whole(family, program, present, read), dormant=dormant)
     return saved
 
 
@@ -315,13 +321,13 @@ def _kernel_tables(backend: Backend, family: Family) -> tuple[frozenset[str], fr
         return nft_tables.legacy_table_names(family), frozenset()
 
 
-def _whole(family: Family, program: Finished, present: frozenset[str], before: Ruleset | None) -> Saved:
+def _whole(family: Family, program: Finished, present: frozenset[str], read: _Read) -> Saved:
     """What a save shows, if that is all that the kernel has. Raises KernelError."""
     name = program.argv[0]
     if program.code != 0:
         raise _failed_look(name, program)
     try:
-        saved = read_saved(family, program.stdout, before)
+        saved = read(family, program.stdout)
     except IncompleteSaveError as error:
         raise LookIncompleteError(f"{name} did not show all rules: {error}") from error
     except UnreadableSaveError as error:
@@ -330,16 +336,6 @@ def _whole(family: Family, program: Finished, present: frozenset[str], before: R
     if missing:
         raise LookIncompleteError(f"{name} did not show all tables: the kernel has {', '.join(sorted(missing))} too")
     return saved
-
-
-def commit_plans(restore: Callable[[Family, str], None], plans: Sequence[Plan]) -> None:
-    """Load the texts of plans in order, with ``restore``. Raises what that raises.
-
-    No text is loaded twice: one that failed may have been committed for some of its tables.
-    """
-    for plan in plans:
-        for text in render_plan(plan):
-            restore(plan.family, text)
 
 
 def _program_error(error: ProgramError) -> KernelError:

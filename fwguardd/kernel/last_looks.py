@@ -25,6 +25,7 @@ from fwguardd.kernel.rule_handles import forget, gone_texts, learn, patched, sho
 from fwguardd.kernel.rule_notices import Place, RuleNotices, concerns
 from fwguardd.ruleset.chain_edits import with_edit
 from fwguardd.ruleset.model import FAMILIES, Ruleset, Table
+from fwguardd.ruleset.save_format import read_saved
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class LastLooks:
     moments: dict[Family, Moment] = field(default_factory=dict)
     written: set[Family] = field(default_factory=set)
     """The families that were written here since: they may show less, because that is wanted."""
+    like: Mapping[Family, Ruleset] = field(default_factory=dict)
+    """Rulesets whose texts equal rules of the next look share."""
     notices: RuleNotices | None = None
     handles: Handles = field(default_factory=dict)
     followed: set[Family] = field(default_factory=set)
@@ -94,12 +97,13 @@ class LastLooks:
         """What iptables showed, of the families that were not written since."""
         return {family: saved.shown for family, saved in self.looks.items() if family not in self.written}
 
-    def before(self, family: Family) -> Ruleset | None:
-        """What was shown of a family last, whatever was written since; None before the first look."""
-        saved = self.looks.get(family)
-        if saved is None:
-            return None
-        return saved.shown
+    def read(self, family: Family, text: str) -> Saved:
+        """What iptables-save printed of a family. What was shown of it last, or is in memory else, is not held twice.
+        Raises as `read_saved` does."""
+        before: Ruleset | None = None
+        if family in self.looks:
+            before = self.looks[family].shown
+        return read_saved(family, text, before, self.like.get(family))
 
     def is_doubtful(self, found: Saved) -> bool:
         """Whether a look may lack rules: it is the first one of its family, or it shows less than the last."""
@@ -124,6 +128,7 @@ class LastLooks:
             began = None
         if began is not None:
             self.catch_up(began)
+        self.like = {}
         for family, found in saved.items():
             if family in self.followed and began == self.moments.get(family):
                 self._compare(self.looks[family], found)

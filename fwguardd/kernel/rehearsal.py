@@ -42,10 +42,9 @@ from fwguardd.ruleset.save_format import (
     IncompatibleTableError,
     IncompleteSaveError,
     UnreadableSaveError,
-    read_saved,
+    read_rehearsed,
     render,
     rules_in_order,
-    with_origins,
 )
 from fwguardd.values import dataclass
 
@@ -124,8 +123,7 @@ def _load_together(stages: list[_Stage], rulesets: list[Ruleset]) -> list[dict[s
 def _canonical(ruleset: Ruleset, result: dict[str, Any]) -> Ruleset:
     """What iptables-save printed of the rehearsal. Raises NamespaceError where that is not whole."""
     try:
-        saved = read_saved(ruleset.family, result["stdout"])
-        return with_origins(saved.showing(ruleset.tables), ruleset)
+        return read_rehearsed(ruleset, result["stdout"])
     except (IncompleteSaveError, UnreadableSaveError, IncompatibleTableError) as error:
         raise NamespaceError(f"the rehearsal could not be read back: {error}") from error
 

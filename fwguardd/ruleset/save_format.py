@@ -34,7 +34,7 @@ from fwguardd.ruleset.rule_view import RuleView
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 INCOMPATIBLE = "is incompatible, use 'nft' tool."
@@ -42,6 +42,10 @@ INCOMPATIBLE = "is incompatible, use 'nft' tool."
 
 _HIDDEN_TABLE = re.compile(rf"# Table `(.+)' {re.escape(INCOMPATIBLE)}$")
 _SAVED_RULE = re.compile(r"\[([0-9]+):([0-9]+)\] -A ([^ ]+) ?(.*)$")
+_AT_A_TIME = 64 * 1024
+"""Characters of a text that are cut into lines at once."""
+
+_TAG = re.compile(r"^\[[0-9]+:[0-9]+\] -A", re.MULTILINE)
 _SAVED_CHAIN = re.compile(r":([^ ]+) ([^ ]+) \[([0-9]+):([0-9]+)\]$")
 
 
@@ -177,11 +181,11 @@ def _rule_lines(table: Table, number: int, *, tagged: bool) -> Iterator[_Line]:
             yield line, rule.origin
 
 
-def read_saved(family: Family, text: str, before: Ruleset | None = None) -> Saved:
+def read_saved(family: Family, text: str, before: Ruleset | None = None, like: Ruleset | None = None) -> Saved:
     """What iptables-save -c printed, with counters and without origins.
 
     Rules that were printed ``before``, and have counted nothing, are the same objects again: that saves most of the
-    time and the memory.
+    time and the memory. Their texts are the same objects as those of equal rules in ``like``.
 
     A chain of nf_tables without a hook, under the name of a built-in one (``nft add chain ip filter INPUT``), is
     printed as a user-defined chain. No packet traverses it, so it is read as a built-in one that accepts everything.
@@ -191,10 +195,10 @@ def read_saved(family: Family, text: str, before: Ruleset | None = None) -> Save
     """
     if text and not text.endswith("\n"):
         raise IncompleteSaveError(f"its output ends inside a line: {text[-80:].splitlines()[-1]!r}")
-    reader, known = _SaveReader({}, set()), _without_counts(before)
+    reader, known = _SaveReader({}, set()), _known_rules(before, like)
     # What the next rule of the same chain begins with, if it has counted nothing: nearly every line does.
     beginning, rules = "\n", list[Rule]()
-    for line in text.split("\n"):
+    for line in _lines(text):
         if line.startswith(beginning):
             rule = line[len(beginning) :]
             rules.append(known.get(rule) or Rule(rule))
@@ -203,7 +207,7 @@ def read_saved(family: Family, text: str, before: Ruleset | None = None) -> Save
         if match is not None and match[3] in reader.rules:
             packets, octets, chain, rule = match.groups()
             rules = reader.rules[chain]
-            rules.append(Rule(rule, None, Counters(int(packets), int(octets))))
+            rules.append(_rule(rule, packets, octets, known))
             beginning = f"[0:0] -A {chain} "
         else:
             reader.read(line)
@@ -212,12 +216,34 @@ def read_saved(family: Family, text: str, before: Ruleset | None = None) -> Save
     return Saved(Ruleset(family, reader.tables), frozenset(reader.hidden))
 
 
-def _without_counts(before: Ruleset | None) -> dict[str, Rule]:
-    """The rules that have counted nothing, by their texts."""
+def _rule(text: str, packets: str, octets: str, known: Mapping[str, Rule]) -> Rule:
+    if packets == octets == "0":
+        return known.get(text) or Rule(text)
+    return Rule(text, None, Counters(int(packets), int(octets)))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, of which few are in memory at a time."""
+    begin = 0
+    while begin <= len(text):
+        end = text.find("\n", begin + _AT_A_TIME)
+        if end < 0:
+            end = len(text)
+        yield from text[begin:end].split("\n")
+        begin = end + 1
+
+
+def _known_rules(before: Ruleset | None, like: Ruleset | None) -> dict[str, Rule]:
+    """Rules that have counted nothing, by their texts: those of ``before``, with texts that are objects of ``like``."""
     known: dict[str, Rule] = {}
     if before is not None:
         for _, chain in before.chains():
             known |= {rule.text: rule for rule in chain.rules if rule.counters is ZERO}
+    if like is not None:
+        for rule in rules_in_order(like):
+            found = known.get(rule.text)
+            if found is None or found.text is not rule.text:
+                known[rule.text] = Rule(rule.text)
     return known
 
 
@@ -284,6 +310,18 @@ class _SaveReader:
 _LITERAL_LIST = re.compile(r"[0-9a-fA-F.:/,]*")
 
 
+def read_rehearsed(source: Ruleset, text: str) -> Ruleset:
+    """What iptables-save -c printed of a ruleset that was loaded with tags, as `with_origins` gives it.
+
+    The tags are read only where a rule has become several: without them most lines need no object but the rule. Raises
+    what `read_saved`, `Saved.showing` and `with_origins` raise.
+    """
+    shown = read_saved(source.family, _TAG.sub("[0:0] -A", text)).showing(source.tables)
+    if shown.rule_count != source.rule_count:
+        shown = read_saved(source.family, text).showing(source.tables)
+    return with_origins(shown, source)
+
+
 def with_origins(saved: Ruleset, source: Ruleset) -> Ruleset:
     """A ruleset that was loaded with tags and saved, with origins; only the tables that ``source`` has.
 
@@ -311,11 +349,18 @@ def _table_with_origins(saved: Table, source: Table, first: int) -> Table:
 
 def _chain_with_origins(saved: Chain, written: Chain, first: int) -> Chain:
     origins = _origins(saved.rules, written.rules, first)
-    rules = tuple(Rule(rule.text, origin) for rule, origin in zip(saved.rules, origins, strict=True))
+    rules = tuple(map(Rule, _texts_like(saved.rules, written.rules), origins))
     policy = saved.policy
     if written.policy == NOT_STATED:
         policy = NOT_STATED
     return Chain(written.name, policy, rules, written.origin)
+
+
+def _texts_like(saved: Sequence[Rule], written: Sequence[Rule]) -> Iterator[str]:
+    """The saved texts. One that was written as it is saved is the same object."""
+    as_written = {rule.text: rule.text for rule in written}
+    for rule in saved:
+        yield as_written.get(rule.text, rule.text)
 
 
 def _origins(saved: Sequence[Rule], written: Sequence[Rule], first: int) -> list[Origin | None]:

@@ -12,8 +12,9 @@ import pytest
 from fwguardd.enforce.transaction import Applied, Unchanged, find_drift, put_in_force
 from fwguardd.kernel import last_looks
 from fwguardd.kernel.iptables import Backend, LiveKernel
-from fwguardd.ruleset.model import FAMILIES, Family
+from fwguardd.ruleset.model import FAMILIES, ZERO, Family
 from fwguardd.ruleset.preserve import STRICT
+from fwguardd.ruleset.save_format import rules_in_order
 from tests.contract.test_transaction import rehearsed
 from tests.netns.namespaces import fresh_namespace
 
@@ -79,6 +80,16 @@ def test_a_change_takes_one_look_and_no_change_none(kernel: Counted) -> None:
     assert isinstance(put_in_force(kernel, SECOND, STRICT), Unchanged)
     assert kernel.looks == 1
     assert find_drift(LiveKernel(Backend.NFT), SECOND, STRICT) == ()
+
+
+def test_a_text_is_held_once_for_what_is_in_force_and_what_the_kernel_shows(kernel: Counted) -> None:
+    """Of a rule that has counted nothing. What the next look shares its texts with is not held beyond that look."""
+    put_in_force(kernel, SECOND, STRICT)
+    texts = {rule.text: rule.text for rule in rules_in_order(SECOND.rulesets[Family.IPV4])}
+    shown = [rule for rule in rules_in_order(kernel.shown[Family.IPV4]) if rule.counters is ZERO]
+    assert shown
+    assert all(rule.text is texts[rule.text] for rule in shown)
+    assert not kernel._last.like
 
 
 @pytest.mark.parametrize(

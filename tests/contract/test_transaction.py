@@ -30,12 +30,12 @@ from fwguardd.kernel.iptables import (
     RestoreRefusedError,
     StalePlaceError,
     UnknownContentError,
-    commit_plans,
 )
 from fwguardd.ruleset.canonical import Canonical, Emptying, Owned
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.diff import compare
 from fwguardd.ruleset.model import FAMILIES, Family, Ruleset
+from fwguardd.ruleset.operations import render_plan
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.preserve import Preserve, own_part
 from fwguardd.ruleset.save_format import Saved
@@ -69,6 +69,9 @@ class FakeKernel:
             knob()
         return {family: Saved(self.live[family], self._hidden_tables(family)) for family in families}
 
+    def share_texts(self, _rulesets: Mapping[Family, Ruleset]) -> None:
+        """Nothing is held."""
+
     def last_look(self, _families: Collection[Family]) -> Mapping[Family, Saved] | None:
         """Whether anything was written is not known, as with legacy iptables."""
         return None
@@ -82,7 +85,9 @@ class FakeKernel:
 
     def commit(self, plans: Sequence[Plan]) -> None:
         """Load plans as the live kernel does."""
-        commit_plans(self.restore, plans)
+        for plan in plans:
+            for text in render_plan(plan):
+                self.restore(plan.family, text)
 
     def restore(self, family: Family, text: str) -> None:
         """Load a text, unless a knob says otherwise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
-from fwguardd.ruleset.save_format import with_origins
+from fwguardd.ruleset.save_format import read_rehearsed, read_saved, render, with_origins
 
 
 def ruleset(*rules: Rule, policy: str = "ACCEPT") -> Ruleset:
@@ -67,3 +67,18 @@ def test_the_saved_text_and_policy_count() -> None:
     result = with_origins(ruleset(Rule("-s 10.0.0.1/32"), policy="DROP"), source("-s 10.0.0.1"))
     chain = result.tables["filter"].chains["INPUT"]
     assert (chain.policy, chain.rules[0].text) == ("DROP", "-s 10.0.0.1/32")
+
+
+def test_a_rehearsal_is_read_as_its_tags_say() -> None:
+    """Also where they are not needed, and so not read: then a text that is saved as it was written is held once."""
+    written = source("-s 10.0.0.1/32 -j A", "-s 10.0.0.1,10.0.0.2 -j A", "-s host.example", "-j B")
+    text = render(written, tagged=True).text
+    several = text.replace("10.0.0.1,10.0.0.2 -j A", "10.0.0.1/32 -j A\n[1:0] -A INPUT -s 10.0.0.2/32 -j A")
+    for saved in (text, several):
+        read = read_rehearsed(written, saved)
+        expected = with_origins(read_saved(Family.IPV4, saved).shown, written)
+        assert read == expected
+        rules, wanted = (each.tables["filter"].chains["INPUT"].rules for each in (read, expected))
+        assert [rule.origin for rule in rules] == [rule.origin for rule in wanted]
+        assert not any(rule.counters.packets for rule in rules)
+        assert rules[0].text is written.tables["filter"].chains["INPUT"].rules[0].text

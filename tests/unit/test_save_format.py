@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fwguardd.ruleset.model import Chain, Counters, Family, Origin, Rule, Ruleset, Table
+from fwguardd.ruleset.model import ZERO, Chain, Counters, Family, Origin, Rule, Ruleset, Table
 from fwguardd.ruleset.save_format import IncompatibleTableError, UnreadableSaveError, read_saved, render, rules_in_order
 
 A, B = Origin("a.rules", 3), Origin("b.rules", 1)
@@ -116,6 +116,27 @@ def test_what_was_shown_before_changes_nothing_that_is_read(before: str) -> None
         ("filter", "INPUT", "-j A", Counters(9, 1)),
     ]
     assert read(None)[-1] == ("nat", "OUTPUT", " -j A", Counters(0, 0))
+
+
+def test_texts_that_are_known_are_the_same_objects() -> None:
+    """A text is held once for what is in force and for what the kernel shows, also where the look before has another
+    object of the same text; a rule that has counted keeps its own."""
+    before = read_saved(Family.IPV4, MORE).shown
+    like = read_saved(Family.IPV4, MORE.replace("-j A\n[9:1]", "-j B\n[9:1]")).shown
+    read = read_saved(Family.IPV4, MORE, before, like).shown
+    assert read == before
+    texts = {rule.text: rule.text for rule in rules_in_order(like)}
+    known = [rule for rule in rules_in_order(read) if rule.counters is ZERO and rule.text in texts]
+    assert [rule.text for rule in known] == ["", "-j A", "-j A", "-j A", " -j A"]
+    assert all(rule.text is texts[rule.text] for rule in known)
+
+
+def test_long_texts_are_cut_into_the_same_lines() -> None:
+    """They are cut piece by piece: no line is lost, doubled or torn at the end of a piece."""
+    rules = [f"[0:0] -A INPUT -m comment --comment {number:0{number % 97}}" for number in range(6_000)]
+    text = "\n".join(["*filter", ":INPUT DROP [0:0]", *rules, "COMMIT", ""])
+    read = rules_in_order(read_saved(Family.IPV4, text).shown)
+    assert [f"[0:0] -A INPUT {rule.text}" for rule in read] == rules
 
 
 UNNAMED = "# A table is incompatible, use 'nft' tool."
