@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from fwguardd import events
+from fwguardd.interpreter import few_searches_for_garbage
 from fwguardd.threads import start_in_time
 from fwguardd.worker import LONGEST_TRACEBACK, Worker
 
@@ -80,7 +81,8 @@ class WorkerThread:
         worker = self._worker.result()
         self._progress.begin(name.replace("_", " "), worker.rule_count)
         try:
-            return step(worker)
+            with few_searches_for_garbage():
+                return step(worker)
         finally:
             self._progress.end()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fwguardd.interpreter import WHOLE_SEARCHES, SettledObjects
+from fwguardd.interpreter import STEP_ALLOCATIONS, WHOLE_SEARCHES, SettledObjects, few_searches_for_garbage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,3 +52,13 @@ def test_a_cycle_among_what_stays_is_found_in_the_end() -> None:
     for _ in range(WHOLE_SEARCHES):
         settled.settle()
     assert gone() is None
+
+
+def test_a_step_is_hardly_searched() -> None:
+    """While a step runs that makes many objects, young ones are searched rarely; after it, or its end with an error, as
+    before."""
+    before = gc.get_threshold()
+    with contextlib.suppress(ValueError), few_searches_for_garbage():
+        assert gc.get_threshold() == (STEP_ALLOCATIONS, *before[1:])
+        raise ValueError("a defect")
+    assert gc.get_threshold() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import threading
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from fwguardd.interpreter import STEP_ALLOCATIONS
 from fwguardd.progress import SECONDS_PER_RULE, Progress
 from fwguardd.settings import Settings
 from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start_until_cancelled, watchdog_interval
@@ -139,6 +141,13 @@ def test_files_that_change_while_the_worker_thread_ends_are_no_fault() -> None:
     thread.expect_rehearsal()
     with pytest.raises(RuntimeError):
         thread.submit(Worker.expect_rehearsal)
+
+
+def test_a_step_of_the_worker_is_hardly_searched_for_cycles() -> None:
+    """A pass over many rules makes many objects that form none."""
+    thread = WorkerThread(lambda: cast("Worker", _Idle()), Orders(Settings()), Progress())
+    assert thread.submit(lambda _worker, _orders: gc.get_threshold()[0]).result(LONGEST) == STEP_ALLOCATIONS
+    thread.close()
 
 
 def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifier: SystemdNotifier) -> None:
