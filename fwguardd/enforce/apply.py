@@ -15,7 +15,17 @@ from fwguardd.enforce.interrupted import put_recoverably
 from fwguardd.enforce.kernel_state import KernelState
 from fwguardd.enforce.look import look_of
 from fwguardd.enforce.others import Newcomers, record, without_removed
-from fwguardd.enforce.record import Cause, begin, end, keep, new_in_force, store_errors_reported, write_boot_files
+from fwguardd.enforce.record import (
+    Cause,
+    Recording,
+    begin,
+    end,
+    keep,
+    new_in_force,
+    revision_of,
+    store_errors_reported,
+    write_boot_files,
+)
 from fwguardd.enforce.reports import (
     LOAD_ERRORS,
     load_failed,
@@ -36,6 +46,8 @@ from fwguardd.store.revisions import RevisionKind, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fwguardd.enforce.file_changes import Digests
     from fwguardd.enforce.look import Look
     from fwguardd.enforce.rule_files import Snapshot
@@ -49,14 +61,22 @@ if TYPE_CHECKING:
 
 class _DriftBefore:
     """Drift that is found right before other files are loaded: it is reported, and the load replaces it. Rules of other
-    programs that stay are recognized before that. ``preserve`` is what the load preserves in any case."""
+    programs that stay are recognized before that. ``preserve`` is what the load preserves in any case. ``then`` is
+    called right before the load."""
 
-    def __init__(self, context: Context, state: State, authors: Authors, preserve: Preserve) -> None:
-        self._context, self._authors, self._preserve = context, authors, preserve
+    def __init__(
+        self, context: Context, state: State, authors: Authors, preserve: Preserve, then: Callable[[], None]
+    ) -> None:
+        self._context, self._authors, self._preserve, self._then = context, authors, preserve, then
         self.state = state
 
     def __call__(self, look: Look) -> Preserve:
         """Compare what the kernel holds with the revision in force. Raises KernelError."""
+        preserve = self._compared(look)
+        self._then()
+        return preserve
+
+    def _compared(self, look: Look) -> Preserve:
         track_before(self._context, look)
         state = self.state
         undo_delayed = state.unverified is UnverifiedState.UNDO
@@ -106,18 +126,19 @@ def apply_files(
     begin(context, state, new)
     release = replace(state, in_force=before).release(new.owned)
     preserve = context.preserve.owning(loaded_before(state.in_force))
-    drift = _DriftBefore(context, state, authors, preserve)
-    try:
-        outcome = put_recoverably(context, state, new.canonical, preserve, release, drift)
-    except LOAD_ERRORS as error:
-        _forget_attempt(context, drift.state, error)
-        return load_failed(context, drift.state, error)
-    promise = after_the_load(context, promise, confirm_within)
-    unrecorded = state.unrecorded
-    if before is None or new.revision != before.revision:
-        unrecorded = _keep(context, before, new, snapshot, why, for_boot=promise is None)
-    else:
-        _let_boot_undo(context, state, promise)
+    with Recording(context, _to_record(context, before, new, snapshot, why)) as recording:
+        drift = _DriftBefore(context, state, authors, preserve, recording.begin)
+        try:
+            outcome = put_recoverably(context, state, new.canonical, preserve, release, drift)
+        except LOAD_ERRORS as error:
+            _forget_attempt(context, drift.state, error)
+            return load_failed(context, drift.state, error)
+        promise = after_the_load(context, promise, confirm_within)
+        unrecorded = state.unrecorded
+        if recording.revision is None:
+            _let_boot_undo(context, state, promise)
+        else:
+            unrecorded = recording.keep(for_boot=promise is None)
     _release_held(context, state)
     end(context)
     _report_promise(context, state, promise)
@@ -128,12 +149,14 @@ def apply_files(
     return _with_repair(context, new, outcome, drift, _applied(context, after, new, outcome, why))
 
 
-def _keep(
-    context: Context, before: InForce | None, new: InForce, snapshot: Snapshot, why: Cause, *, for_boot: bool
+def _to_record(
+    context: Context, before: InForce | None, new: InForce, snapshot: Snapshot, why: Cause
 ) -> Revision | None:
-    """Record a new revision, with the files that have changed and their owners; the revision if that failed."""
+    """A new revision, with the files that have changed and their owners; None where it is the one in force."""
+    if before is not None and new.revision == before.revision:
+        return None
     changes = _file_changes(before, new)
-    return keep(context, new, snapshot.files, why.with_owners(changes), for_boot=for_boot, changes=changes)
+    return revision_of(context, new, snapshot.files, why.with_owners(changes), changes)
 
 
 def _forget_removed(context: Context, others: Others) -> Others:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Self
 
 from fwguardd import events
 from fwguardd.enforce.context import boottime
 from fwguardd.enforce.file_changes import digests_of
+from fwguardd.enforce.run_beside import RunBeside
 from fwguardd.enforce.state import InForce
 from fwguardd.ruleset.canonical import Canonical, Owned
 from fwguardd.ruleset.expiry import ends_of
@@ -19,12 +20,17 @@ from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
     from fwguardd.enforce.context import Context
     from fwguardd.enforce.state import State
     from fwguardd.kernel.iptables import Backend
     from fwguardd.ruleset.model import RuleFile
     from fwguardd.store.model import FileChange
+
+
+_MANY_RULES = 500
+"""Rules from which on the files of a revision are made beside the load: that takes longer than to start a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +138,64 @@ def keep(
 
     A disk that fails is reported and changes nothing else: the rules are in force and verified.
     """
-    revision = replace(revision_of(context, in_force, files, why), changes=changes)
+    return keep_revision(context, revision_of(context, in_force, files, why, changes), for_boot=for_boot)
+
+
+def keep_revision(context: Context, revision: Revision, *, for_boot: bool) -> Revision | None:
+    """As `keep`, for the revision of what is in force."""
     try:
         context.store.record(revision)
         if for_boot:
             context.store.write_boot_files(revision)
     except StoreError as error:
-        context.emit(events.STATE_FAILED, f"{error}. Revision {in_force.revision} is in force all the same")
+        context.emit(events.STATE_FAILED, f"{error}. Revision {revision.number} is in force all the same")
         return revision
     return None
 
 
-def revision_of(context: Context, in_force: InForce, files: tuple[RuleFile, ...], why: Cause) -> Revision:
+class Recording:
+    """The record of a revision that is about to be put in force; None is one that is in force already. The files of a
+    large one are made beside the load, which waits for programs most of the time."""
+
+    def __init__(self, context: Context, revision: Revision | None) -> None:
+        self._context, self.revision = context, revision
+        self._files: RunBeside[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        """Begin to make the files."""
+        revision = self.revision
+        if revision is not None and sum(map(attrgetter("rule_count"), revision.rulesets.values())) >= _MANY_RULES:
+            self._files = RunBeside(self._context.store.prepared.make, revision)
+
+    def keep(self, *, for_boot: bool) -> Revision | None:
+        """As `keep`. There is a revision."""
+        self._wait()
+        assert self.revision is not None
+        return keep_revision(self._context, self.revision, for_boot=for_boot)
+
+    def _wait(self) -> None:
+        if self._files is not None:
+            with self._files:
+                self._files = None
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Nothing is left of the files."""
+        self._wait()
+        self._context.store.prepared.forget()
+
+
+def revision_of(
+    context: Context,
+    in_force: InForce,
+    files: tuple[RuleFile, ...],
+    why: Cause,
+    changes: tuple[FileChange, ...] = (),
+) -> Revision:
     """What is in force as a revision, made by this tool and kernel."""
     backend, version, release = stamp(context)
     return Revision(
@@ -159,6 +211,7 @@ def revision_of(context: Context, in_force: InForce, files: tuple[RuleFile, ...]
         rulesets=in_force.canonical.rulesets,
         kind=in_force.kind,
         restored=in_force.restored,
+        changes=changes,
     )
 
 

@@ -68,13 +68,13 @@ class BootFiles:
         self._state_dir = state_dir
         self.link = state_dir / LINK
 
-    def write(self, revision: Revision) -> None:
-        """Make the boot files hold a revision.
+    def write(self, revision: Revision, files: Mapping[str, bytes] | None = None) -> None:
+        """Make the boot files hold a revision. ``files`` are its `boot_texts`, where they are made already.
 
         Raises OSError, NotSyncedError if the new set is in place but may not be on the disk, and UnicodeEncodeError for
         rule text that no kernel could have printed.
         """
-        files = boot_texts(revision)
+        files = files or boot_texts(revision)
         fresh = self._fresh_directory(revision.number)
         try:
             make_directory(self._system, fresh)

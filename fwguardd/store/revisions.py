@@ -53,6 +53,7 @@ from fwguardd.store.model import (
     evaluate_pending,
 )
 from fwguardd.store.notes import Notes
+from fwguardd.store.prepared import PreparedFiles
 from fwguardd.store.sealed_files import DamagedFiles, SealedValue, check_trust, number_in, writing
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class RevisionStore:
         self._damaged = DamagedFiles(self._system, state_dir / "damaged")
         self._revisions = RevisionFolder(self._system, state_dir / "revisions", self._damaged, self._report)
         self._boot = BootFiles(self._system, state_dir)
+        self.prepared = PreparedFiles()
         self._notes = notes = Notes(self._system, state_dir)
         self._pending, self._held, self._touched, self._others = notes.pending, notes.held, notes.touched, notes.others
         self._highest = self._promised = 0
@@ -175,7 +177,7 @@ class RevisionStore:
         The number must not have been used, not even by a revision that could not be kept; only the same revision may be
         recorded again. Raises StoreError.
         """
-        sealed, data = seal_revision(revision)
+        sealed, data = self.prepared.sealed(revision)
         failure = f"revision {revision.number} cannot be kept"
         meaning = "rollback, history and the next boot know only what was kept before"
         with writing(failure, self._revisions.file(revision.number), meaning):
@@ -191,7 +193,7 @@ class RevisionStore:
         with writing(failure, self._boot.link, "the next boot loads what they held before"):
             self._prepare()
             try:
-                self._boot.write(revision)
+                self._boot.write(revision, self.prepared.boot_texts(revision))
             except UnicodeEncodeError as error:
                 raise StoreError(
                     f"{failure}: its text holds {error.object[error.start]!r}, which is not a byte"
