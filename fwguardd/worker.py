@@ -145,7 +145,7 @@ class Worker:
         self._files_settle = self._files_settle and request.look_only
         if request.why.cause == Due.AGAIN.value:
             self._guarded("reading the tables", self._kernel.read_what_was_said)
-        if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_unchecked:
+        if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_to_be_checked:
             self._keep_guarded(
                 self._guarded("a whole rehearsal", lambda: check_lines(self._context(orders), self._state, self._lines))
             )

@@ -1,4 +1,5 @@
-"""Rehearsals that load only what is new: a rule that was rehearsed, and has not changed, need not be loaded again.
+"""Rehearsals that load only what is new: a rule that was rehearsed, and has not changed, need not be loaded again. Of
+many rules that differ only in addresses, ports and comments two are loaded (`fwguardd.ruleset.rehearsal_sample`).
 
 What is remembered holds for the programs of iptables that spelled it. It is dropped where a load failed, and, as names
 may mean something else by then, where a reload asks for files with rules that name something outside of them. The
@@ -8,6 +9,7 @@ for it, checks it.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.objects_of_rules import NamedByRules, objects_named
@@ -16,6 +18,7 @@ from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.model import Candidate
 from fwguardd.ruleset.plain_rules import needs_nothing_outside
+from fwguardd.ruleset.rehearsal_sample import Sample
 from fwguardd.ruleset.rehearsed_lines import canonical_of, lines_of, new_rules, others_of, with_new_lines
 from fwguardd.values import dataclass
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from fwguardd.enforce.validate import Rehearse
     from fwguardd.kernel.program_stamp import Stamp
     from fwguardd.ruleset.rehearsed_lines import Lines, Rulesets
+
+QUIET = 5.0
+"""Seconds after which a result that was put together is checked: the next change of files does not wait for the check
+of the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class _Memory:
 
 @dataclass(frozen=True, slots=True)
 class _WholeResult:
-    """A candidate that was rehearsed whole, with which programs, and what became of it."""
+    """A candidate that was rehearsed, with which programs, and what became of all of its rules."""
 
     candidate: Candidate
     programs: Stamp
@@ -47,10 +54,11 @@ class _WholeResult:
 
 @dataclass(frozen=True, slots=True)
 class _Unchecked:
-    """A candidate whose rules were rehearsed at different times, and what they were put together to."""
+    """A candidate that was not rehearsed as a whole, what its rules were put together to, and at which time."""
 
     candidate: Candidate
     canonical: Canonical
+    since: float
 
 
 class KnownLines:
@@ -64,6 +72,7 @@ class KnownLines:
         self._memory: _Memory | None = None
         self._whole_result: _WholeResult | None = None
         self._unchecked: _Unchecked | None = None
+        self._all_next = self._all_always = False
 
     def rehearse(self, candidate: Candidate, /) -> Canonical | RehearsalRefused:
         """What a kernel makes of the candidate. Raises NamespaceError."""
@@ -72,12 +81,16 @@ class KnownLines:
         return self._put_together(candidate) or self._whole(candidate)
 
     @property
-    def is_unchecked(self) -> bool:
-        """Whether the last result was put together, and not compared with a whole rehearsal since."""
-        return self._unchecked is not None
+    def is_to_be_checked(self) -> bool:
+        """Whether the last result was put together some time ago, and not compared with a whole rehearsal since."""
+        return self._unchecked is not None and time.monotonic() - self._unchecked.since >= QUIET
 
     def forget(self) -> None:
-        """Rehearse all rules of the next candidate."""
+        """Rehearse all rules of the next candidate: what the last result said was wrong, or could not be loaded."""
+        self._remember_nothing()
+        self._all_next = True
+
+    def _remember_nothing(self) -> None:
         self._memory = self._whole_result = self._unchecked = None
 
     def learn(self) -> None:
@@ -91,19 +104,20 @@ class KnownLines:
             self._memory = _Memory(lines, whole.programs, named, whole.candidate.rulesets, whole.canonical)
 
     def forget_names(self) -> None:
-        """Rehearse all rules of the next candidate, if what it names may mean something else by now."""
+        """Use nothing that is remembered, if what rules name may mean something else by now."""
         self.learn()
         if self._memory is None:
             return
         for lines in self._memory.lines.values():
             if not all(map(needs_nothing_outside, lines.others)):
-                self.forget()
+                self._remember_nothing()
                 return
 
     def differs(self) -> bool:
         """Rehearse the last result whole, if it was put together and not checked yet: whether it is another one.
 
-        That is a defect, and nothing is remembered after it. Raises NamespaceError.
+        That is a defect: nothing is remembered after it, and all rules are rehearsed from then on where nothing is.
+        Raises NamespaceError.
         """
         unchecked = self._unchecked
         if unchecked is None:
@@ -113,15 +127,40 @@ class KnownLines:
         if isinstance(whole, Canonical) and whole == unchecked.canonical:
             return False
         self.forget()
-        return isinstance(whole, Canonical)
+        self._all_always = isinstance(whole, Canonical)
+        return self._all_always
 
     def _whole(self, candidate: Candidate) -> Canonical | RehearsalRefused:
-        self.forget()
-        programs = program_stamp(self._backend)
-        result = self._rehearse(candidate)
-        if isinstance(result, Canonical):
-            self._whole_result = _WholeResult(candidate, programs, result.rulesets)
+        """What a kernel makes of a candidate of which nothing is remembered. Raises NamespaceError."""
+        all_rules = self._all_next or self._all_always
+        self._remember_nothing()
+        programs, result = program_stamp(self._backend), None
+        if not all_rules:
+            result = self._by_forms(candidate)
+        if result is not None:
+            self._unchecked = _Unchecked(candidate, result, time.monotonic())
+        else:
+            whole = self._rehearse(candidate)
+            if isinstance(whole, RehearsalRefused):
+                return whole
+            result = whole
+        self._whole_result = _WholeResult(candidate, programs, result.rulesets)
+        self._all_next = False
         return result
+
+    def _by_forms(self, candidate: Candidate) -> Canonical | None:
+        """The result of rehearsing two rules of each form; None where all have to be rehearsed. Raises
+        NamespaceError."""
+        sample = Sample(candidate.rulesets)
+        if not sample.is_small:
+            return None
+        result = self._rehearse(Candidate(sample.rulesets, sets=candidate.sets))
+        if isinstance(result, RehearsalRefused):
+            return None
+        rulesets = sample.spelled(result.rulesets)
+        if rulesets is None:
+            return None
+        return Canonical.rehearsed(rulesets, result.warnings)
 
     def _put_together(self, candidate: Candidate) -> Canonical | None:
         """The result of rehearsing the new rules only, put together with what is remembered of the others; None where
@@ -146,14 +185,14 @@ class KnownLines:
         lines = with_new_lines(candidate.rulesets, memory.lines, lines)
         canonical = Canonical.rehearsed(canonical_of(candidate.rulesets, lines), warnings)
         self._memory = _Memory(lines, memory.programs, named, candidate.rulesets, canonical.rulesets)
-        self._unchecked = _Unchecked(candidate, canonical)
+        self._unchecked = _Unchecked(candidate, canonical, time.monotonic())
         return canonical
 
     def _lines_of_new(self, new: Candidate) -> Lines | None:
         """What becomes of new rules; None where they are refused, or cannot be told apart. Raises NamespaceError."""
         if not new.rulesets:
             return {}
-        result = self._rehearse(new)
+        result = self._by_forms(new) or self._rehearse(new)
         if isinstance(result, RehearsalRefused):
             return None
         return lines_of(new.rulesets, result.rulesets)

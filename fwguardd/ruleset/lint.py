@@ -19,6 +19,7 @@ from fwguardd.ruleset.lint_chains import lint_chains
 from fwguardd.ruleset.lint_values import DATES, lint_values, may_have_odd_values
 from fwguardd.ruleset.model import BUILTIN_CHAINS, Finding, Findings, Origin, Severity
 from fwguardd.ruleset.read_rules import RuleReader
+from fwguardd.ruleset.rule_forms import CommonForm, FormReader
 from fwguardd.ruleset.rule_view import RuleView, jump_target
 from fwguardd.ruleset.statements import Addition, lines_by_path
 from fwguardd.ruleset.suggestions import nearest_name
@@ -99,7 +100,7 @@ class _LintedFile:
     @classmethod
     def of(cls, reading: Reading, preserve: Preserve) -> Self:
         """A file that was read. Most of its rules are such as no check is about."""
-        doubtful = tuple(filter(_may_warn, _own_statements(reading, preserve)))
+        doubtful = tuple(filter(_Doubts().is_doubtful, _own_statements(reading, preserve)))
         return cls(reading, doubtful, frozenset(_insertions(reading.statements)))
 
     def ways_to(self, chains: frozenset[str], preserve: Preserve) -> _Ways:
@@ -158,10 +159,27 @@ def _has_date(statement: Statement) -> bool:
     return isinstance(statement, Addition) and DATES in statement.text
 
 
-def _may_warn(statement: Statement) -> bool:
-    if not isinstance(statement, Addition):
-        return True
-    return _MAY_WARN.search(statement.text) is not None or may_have_odd_values(statement.text)
+class _Doubts:
+    """Which statements a check of single ones may be about. The values of a form are such as no check is about, so one
+    rule of each form is searched."""
+
+    def __init__(self) -> None:
+        self._forms, self._of_forms = FormReader(), dict[CommonForm, bool]()
+
+    def is_doubtful(self, statement: Statement) -> bool:
+        """Whether a check may be about this statement."""
+        if not isinstance(statement, Addition):
+            return True
+        form, _ = self._forms.read(statement.text)
+        if form is None:
+            return _may_warn(statement.text)
+        if form not in self._of_forms:
+            self._of_forms[form] = _may_warn(statement.text)
+        return self._of_forms[form]
+
+
+def _may_warn(text: str) -> bool:
+    return _MAY_WARN.search(text) is not None or may_have_odd_values(text)
 
 
 def lint(

@@ -19,10 +19,10 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    _Place = tuple[Family, str, str]
-    _Chains = dict[Family, dict[str, dict[str, Chain]]]
+    Place = tuple[Family, str, str]
+    Chains = dict[Family, dict[str, dict[str, Chain]]]
     Rulesets = Mapping[Family, Ruleset]
-    Lines = Mapping[_Place, "ChainLines"]
+    Lines = Mapping[Place, "ChainLines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class ChainLines:
 
 def lines_of(written: Rulesets, rehearsed: Rulesets) -> Lines | None:
     """What became of each rule; None where that cannot be told, such as behind a host name."""
-    lines: dict[_Place, ChainLines] = {}
-    for place, chain in _chains(written):
+    lines: dict[Place, ChainLines] = {}
+    for place, chain in chains_of(written):
         family, table, name = place
         saved = rehearsed[family].tables[table].chains[name]
         texts = _texts_of(chain, saved)
@@ -71,43 +71,55 @@ def new_rules(wanted: Rulesets, known: Lines) -> Rulesets | None:
     None where the whole ruleset has to be rehearsed: it has other chains or policies, or rules that are not plain have
     come, gone or moved, or half of it is new.
     """
-    new: _Chains = {}
-    places: set[_Place] = set()
-    most = _count(wanted) // 2
-    for place, chain in _chains(wanted):
+    new: Chains = {}
+    places: set[Place] = set()
+    most = rules_in(wanted) // 2
+    for place, chain in chains_of(wanted):
         places.add(place)
         rules = _new_rules(chain, known.get(place), most)
         if rules is None:
             return None
         if rules:
-            _put(new, place, Chain(chain.name, chain.policy, rules))
+            put_chain(new, place, Chain(chain.name, chain.policy, rules))
     if places != known.keys():
         return None
-    rulesets = _rulesets(new)
-    if _count(rulesets) > most:
+    rulesets = rulesets_of(new)
+    if rules_in(rulesets) > most:
         return None
     return rulesets
 
 
-def _chains(rulesets: Rulesets) -> Iterator[tuple[_Place, Chain]]:
+def chains_of(rulesets: Rulesets) -> Iterator[tuple[Place, Chain]]:
+    """Each chain, with its family, table and name."""
     for family, ruleset in rulesets.items():
         for table, chain in ruleset.chains():
             yield (family, table.name, chain.name), chain
 
 
-def _put(chains: _Chains, place: _Place, chain: Chain) -> None:
+def put_chain(chains: Chains, place: Place, chain: Chain) -> None:
+    """Add a chain at its place."""
     family, table, name = place
     chains.setdefault(family, {}).setdefault(table, {})[name] = chain
 
 
-def _rulesets(chains: _Chains) -> Rulesets:
+def without_chains(rulesets: Rulesets) -> Chains:
+    """The same families and tables, to put chains into."""
+    chains: Chains = {}
+    for family, ruleset in rulesets.items():
+        chains[family] = {name: {} for name in ruleset.tables}
+    return chains
+
+
+def rulesets_of(chains: Chains) -> Rulesets:
+    """Rulesets that are made of these chains."""
     rulesets: dict[Family, Ruleset] = {}
     for family, tables in chains.items():
         rulesets[family] = Ruleset(family, {name: Table(name, inside) for name, inside in tables.items()})
     return rulesets
 
 
-def _count(rulesets: Rulesets) -> int:
+def rules_in(rulesets: Rulesets) -> int:
+    """The number of rules."""
     return sum(map(attrgetter("rule_count"), rulesets.values()))
 
 
@@ -135,19 +147,19 @@ def _first_of_each(rules: Sequence[Rule], texts: set[str]) -> tuple[Rule, ...]:
 
 def others_of(wanted: Rulesets, known: Lines) -> Rulesets:
     """The rules that are not plain, in their chains."""
-    others: _Chains = {}
-    for place, chain in _chains(wanted):
+    others: Chains = {}
+    for place, chain in chains_of(wanted):
         texts = set(known[place].others)
         if texts:
             rules = tuple(filter(lambda rule: rule.text in texts, chain.rules))
-            _put(others, place, Chain(chain.name, chain.policy, rules))
-    return _rulesets(others)
+            put_chain(others, place, Chain(chain.name, chain.policy, rules))
+    return rulesets_of(others)
 
 
 def with_new_lines(wanted: Rulesets, known: Lines, new: Lines) -> Lines:
     """The lines of the wanted rulesets, of which the new rules were rehearsed alone."""
-    lines: dict[_Place, ChainLines] = {}
-    for place, chain in _chains(wanted):
+    lines: dict[Place, ChainLines] = {}
+    for place, chain in chains_of(wanted):
         of_new: Mapping[str, tuple[str, ...]] = {}
         if place in new:
             of_new = new[place].texts
@@ -157,14 +169,10 @@ def with_new_lines(wanted: Rulesets, known: Lines, new: Lines) -> Lines:
 
 def canonical_of(wanted: Rulesets, lines: Lines) -> Rulesets:
     """The wanted rulesets as a kernel spells them, each rule with its origin."""
-    chains: _Chains = {}
-    for family, ruleset in wanted.items():
-        chains[family] = {}
-        for name in ruleset.tables:
-            chains[family][name] = {}
-    for place, chain in _chains(wanted):
-        _put(chains, place, _canonical_chain(chain, lines[place]))
-    return _rulesets(chains)
+    chains = without_chains(wanted)
+    for place, chain in chains_of(wanted):
+        put_chain(chains, place, _canonical_chain(chain, lines[place]))
+    return rulesets_of(chains)
 
 
 def _canonical_chain(chain: Chain, lines: ChainLines) -> Chain:

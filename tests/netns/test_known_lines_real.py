@@ -1,4 +1,5 @@
-"""Rehearsals of new rules only, with the real programs: the same result as a rehearsal of all rules."""
+"""Rehearsals of new rules only, and of two rules of each form, with the real programs: the same result as a rehearsal
+of all rules."""
 
 from __future__ import annotations
 
@@ -90,3 +91,51 @@ def test_edits_give_the_result_of_a_whole_rehearsal(rehearsals: Rehearsals) -> N
         wanted = _candidate(rules)
         assert _spelled(known.rehearse(wanted)) == _spelled(rehearsals.rehearse(wanted))
     assert max(loaded[1:]) <= 2
+
+
+FORMS = (
+    "-s {v4} -p tcp --dport {port} -j ACCEPT",
+    "-p tcp --dport {port} -s {v4} -j ACCEPT",
+    "-p udp --sport 1{port} -d {v4} --dport {port} -i eth0 -j DROP",
+    "! -s {net}/16 -p tcp --syn -j REJECT --reject-with tcp-reset",
+    "-s {net}/16 -d {v4}/32 -m conntrack --ctstate RELATED,ESTABLISHED,NEW -j ACCEPT",
+    "-d {v6} -p udp --dport {port} -j ACCEPT",
+    "-d {v6} -s 2001:db8::/32 -m limit --limit 60/min -j LOG --log-level 4 --log-prefix ab",
+    "-s {v4} -m comment --comment {word} -j RETURN",
+    '-m comment --comment "{word} {word}: -x/{word}" -p tcp -j DROP',
+    "-p tcp --dport {port} -m comment --comment {word}",
+)
+
+
+def _rule_of_form(chance: random.Random) -> str:
+    def octet() -> int:
+        return chance.randrange(1, 255)
+
+    values = {
+        "v4": ".".join(str(octet()) for _ in range(4)),
+        "net": f"{octet()}.{octet()}.0.0",
+        "v6": f"2001:db8:{octet():x}::{octet():x}",
+        "port": str(chance.choice([octet(), 5000 + octet()])),
+        "word": f"w{octet()}-{octet()}_",
+    }
+    return f"-A {chance.choice(['INPUT', 'WEB'])} {chance.choice(FORMS).format(**values)}"
+
+
+def test_two_rules_of_each_form_give_the_result_of_a_whole_rehearsal(rehearsals: Rehearsals) -> None:
+    """What random rules of a few forms become is what a whole rehearsal prints, origins included, while few of them are
+    loaded; and the check says so."""
+    loaded: list[int] = []
+
+    def counted(candidate: Candidate, /) -> Canonical | RehearsalRefused:
+        loaded.append(sum(ruleset.rule_count for ruleset in candidate.rulesets.values()))
+        return rehearsals.rehearse(candidate)
+
+    chance = random.Random(12)
+    for _ in range(scaled(gate=1, long=50)):
+        loaded.clear()
+        wanted = _candidate([_rule_of_form(chance) for _ in range(500)])
+        known = KnownLines(counted, rehearsals.backend)
+        assert _spelled(known.rehearse(wanted)) == _spelled(rehearsals.rehearse(wanted))
+        assert len(loaded) == 1
+        assert loaded[0] < 150
+        assert not known.differs()

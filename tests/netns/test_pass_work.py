@@ -26,6 +26,7 @@ from fwguardd.kernel.rehearsed_rules import RehearsedRules
 from fwguardd.kernel.rule_handles import gone_texts
 from fwguardd.progress import Progress
 from fwguardd.ruleset.model import Family, Ruleset, Table
+from fwguardd.ruleset.rehearsal_sample import Sample
 from fwguardd.ruleset.rehearsed_lines import canonical_of
 from fwguardd.settings import Foreign, Settings
 from fwguardd.worker import Worker
@@ -249,6 +250,7 @@ def test_a_wrong_result_is_found_at_the_next_tick(
 ) -> None:
     """What was put together is rehearsed whole, once, when the timer wakes the worker: a difference is reported as a
     defect, and what all rules make is put in force."""
+    monkeypatch.setattr(known_lines, "QUIET", 0.0)
     monkeypatch.setattr(known_lines, "canonical_of", changed("192.0.2.7/32", "192.0.2.77/32"))
     bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
     assert isinstance(bench.run(), Done)
@@ -376,3 +378,53 @@ def test_a_look_soon_after_a_write_reads_nothing_if_nobody_has_written(
     assert isinstance(bench.run(Due.AGAIN), Done)
     assert bench.names == ["drift.detected", "drift.repaired"]
     assert saved() == before
+
+
+NEW_RULES = "-P INPUT DROP\n" + "".join(f"-A INPUT -s 198.51.{n % 3}.{n % 200 + 1} -j ACCEPT\n" for n in range(250))
+
+
+def test_of_a_new_ruleset_two_rules_of_each_form_are_rehearsed(
+    bench: Bench, saved: Callable[[], dict[str, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rules are in force and compared; then, once nothing waits, all are rehearsed, which changes nothing."""
+    monkeypatch.setattr(known_lines, "QUIET", 0.0)
+    bench.write("10-many.rules", NEW_RULES)
+    assert isinstance(bench.run(), Done)
+    assert bench.rehearsed == [2 + 2]
+    assert bench.names == ["rules.applied"]
+    assert sum("-s 198.51." in line for line in saved()["ipv4"]) == 250
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.rehearsed == [252]
+    assert bench.names == []
+
+
+@pytest.mark.parametrize("spelled", ["-s 198.51.1.2/32 -p tcp -j ACCEPT", "-s 198.51.1.2 -j ACCEPT"])
+def test_a_rule_that_is_spelled_wrongly_is_found(
+    bench: Bench, saved: Callable[[], dict[str, list[str]]], monkeypatch: pytest.MonkeyPatch, spelled: str
+) -> None:
+    """A rule that the kernel shows otherwise than its form says is undone, and all is rehearsed; one that is another
+    rule is found by the rehearsal of all rules, and reported."""
+    monkeypatch.setattr(known_lines, "QUIET", 0.0)
+    right = Sample.spelled
+
+    def wrong(self: Sample, rehearsed: Rulesets) -> Rulesets | None:
+        found = right(self, rehearsed)
+        assert found is not None
+        return {family: _with_text(ruleset, WRONG, spelled) for family, ruleset in found.items()}
+
+    before = saved()
+    monkeypatch.setattr(Sample, "spelled", wrong)
+    bench.write("10-many.rules", NEW_RULES)
+    outcome = bench.run()
+    if isinstance(outcome, Failed):
+        assert saved() == before
+        assert isinstance(bench.run(Due.RETRY), Done)
+    else:
+        assert f"-A INPUT {spelled}" in saved()["ipv4"]
+        assert isinstance(bench.run(Due.TIMER), Done)
+        assert bench.events[0] == ("daemon.fault", DIFFERS)
+    assert f"-A INPUT {WRONG}" in saved()["ipv4"]
+    assert 252 in bench.rehearsed
+
+
+WRONG = "-s 198.51.1.2/32 -j ACCEPT"

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "fwguardd"
 
 CALLERS = {
-    "Canonical.rehearsed": {"kernel/rehearsal.py", "enforce/known_lines.py _put_together"},
+    "Canonical.rehearsed": {
+        "kernel/rehearsal.py",
+        "enforce/known_lines.py _put_together",
+        "enforce/known_lines.py _by_forms",
+    },
     "Canonical.from_revision": {"enforce/record.py in_force_of"},
     "Canonical.from_kernel": {
         "enforce/before_load.py keep_before_load",

@@ -54,6 +54,12 @@ class Kernel:
         return Chain(chain.name, chain.policy, tuple(rules), chain.origin)
 
 
+@pytest.fixture(autouse=True)
+def _no_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was put together is to be checked at once."""
+    monkeypatch.setattr(known_lines, "QUIET", 0.0)
+
+
 @pytest.fixture
 def kernel() -> Kernel:
     """A kernel in memory."""
@@ -164,10 +170,10 @@ def test_names_may_mean_something_else(kernel: Kernel) -> None:
 def test_a_wrong_result_is_found_by_the_check(kernel: Kernel, known: KnownLines) -> None:
     """A whole rehearsal that gives something else shows a defect, once, and all is rehearsed from then on."""
     known.rehearse(candidate([*BASE, NEW]))
-    assert known.is_unchecked
+    assert known.is_to_be_checked
     kernel.spelling = "--jump"
     assert known.differs()
-    assert not known.is_unchecked
+    assert not known.is_to_be_checked
     assert not known.differs()
     kernel.loaded.clear()
     known.rehearse(candidate([*BASE, NEW]))
@@ -202,6 +208,73 @@ def test_any_number_of_edits_gives_the_result_of_a_whole_rehearsal(kernel: Kerne
     assert max(kernel.loaded[1:]) <= 2
 
 
+MANY = [
+    f"-A INPUT -s 10.{number // 200}.{number % 200}.1 -p tcp --dport {number + 1} -j ACCEPT" for number in range(600)
+]
+
+
+def test_two_rules_of_a_form_are_rehearsed(kernel: Kernel) -> None:
+    """Of many rules that differ in addresses and ports the first and the last one of a chain are loaded, and all other
+    rules. The result is that of a whole rehearsal, and stays to be checked; a small change of it is rehearsed alone."""
+    known = KnownLines(kernel.rehearse, "nft")
+    lines = [*BASE, *MANY, "-A WEB -s 192.0.2.9 -p udp --dport 53 -j ACCEPT"]
+    result = known.rehearse(candidate(lines))
+    of_ipv4, of_ipv6 = 2 + 1 + 1 + 1, 1
+    assert kernel.loaded == [of_ipv4 + of_ipv6]
+    assert with_origins(result) == with_origins(Kernel().rehearse(candidate(lines)))
+    assert known.is_to_be_checked
+    assert not known.differs()
+    kernel.loaded.clear()
+    known.rehearse(candidate([*lines, NEW]))
+    assert kernel.loaded == [1]
+
+
+def test_after_a_failed_load_all_is_rehearsed_once(kernel: Kernel) -> None:
+    """The next candidate is rehearsed whole, whatever it is: a form may have been spelled wrongly. After it two rules
+    of each form are loaded again."""
+    known = KnownLines(kernel.rehearse, "nft")
+    known.rehearse(candidate(MANY))
+    known.forget()
+    kernel.loaded.clear()
+    known.rehearse(candidate(MANY))
+    known.rehearse(candidate([line.replace("ACCEPT", "DROP") for line in MANY]))
+    assert kernel.loaded == [len(MANY), 2]
+
+
+def test_a_form_that_was_spelled_wrongly_is_not_used_again(kernel: Kernel) -> None:
+    """After a defect that a whole rehearsal has shown all rules of a new ruleset are rehearsed for good."""
+    known = KnownLines(kernel.rehearse, "nft")
+    known.rehearse(candidate(MANY))
+    kernel.spelling = "--jump"
+    assert known.differs()
+    kernel.loaded.clear()
+    for target in ("DROP", "ACCEPT", "RETURN"):
+        known.rehearse(candidate([line.replace("ACCEPT", target) for line in MANY]))
+    assert kernel.loaded == [len(MANY)] * 3
+
+
+def test_a_sample_that_is_refused_is_explained_by_a_whole_rehearsal(kernel: Kernel) -> None:
+    """The findings name all rules that are refused, and not only those of the sample."""
+    known = KnownLines(kernel.rehearse, "nft")
+    wrong = [*BASE, *MANY, "-A INPUT -s 203.0.113.9 -j DROP"]
+    assert isinstance(known.rehearse(candidate(wrong)), RehearsalRefused)
+    assert kernel.loaded[-1] > len(MANY)
+    assert not known.is_to_be_checked
+
+
+def test_what_was_put_together_is_not_checked_at_once(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next change of files does not wait for the check of the last one."""
+    now = [100.0]
+    monkeypatch.setattr(known_lines, "QUIET", 5.0)
+    monkeypatch.setattr("fwguardd.enforce.known_lines.time.monotonic", lambda: now[0])
+    known = KnownLines(kernel.rehearse, "nft")
+    known.rehearse(candidate([*BASE, *MANY]))
+    now[0] = 104.9
+    assert not known.is_to_be_checked
+    now[0] = 105.0
+    assert known.is_to_be_checked
+
+
 def test_a_check_that_was_not_possible_is_made_later(kernel: Kernel) -> None:
     """Where no rehearsal is possible at the moment the result that was put together stays unchecked."""
     fails: list[bool] = [False]
@@ -217,7 +290,7 @@ def test_a_check_that_was_not_possible_is_made_later(kernel: Kernel) -> None:
     fails[0] = True
     with pytest.raises(NamespaceError):
         known.differs()
-    assert known.is_unchecked
+    assert known.is_to_be_checked
     fails[0] = False
     assert not known.differs()
-    assert not known.is_unchecked
+    assert not known.is_to_be_checked

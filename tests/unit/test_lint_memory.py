@@ -73,19 +73,6 @@ def test_long_chains_have_the_findings_of_short_ones() -> None:
                 assert [*map(str, whole)] == [*map(str, lint_of(readings))]
 
 
-def test_the_kinds_of_rules_say_which_matter() -> None:
-    """Of any chain: where only rules of kinds that can matter are looked at, and repeated ones, nothing is missed."""
-    chance = random.Random(13)
-    for _ in range(300):
-        lines = [chance.choice(LINES).format(*[chance.randrange(1, 5)] * 2) for _ in range(chance.randrange(1, 15))]
-        found: list[list[str]] = []
-        for many in (0, 1000):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(lint_chains, "_MANY_OF_A_KIND", many)
-                found.append([*map(str, lint_of([read("a.rules", [":LOGDROP -", *lines])]))])
-        assert found[0] == found[1], lines
-
-
 def steps_of_edit(rules: int) -> tuple[int, int]:
     """The steps of the first lint of so many rules and a small file, and of the next one, after an edit of that."""
     lines = [f"-A INPUT -s 10.0.9.{each % 250} -p tcp --dport {each + 100} -j ACCEPT" for each in range(rules)]
