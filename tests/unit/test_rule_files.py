@@ -316,6 +316,19 @@ def test_the_digest_tells_any_difference(rules: Path) -> None:
     assert len(set(digests)) == 4
 
 
+def test_a_file_is_read_whatever_its_times_say(rules: Path) -> None:
+    """One that was rewritten in place with as many bytes, and has its time of change back, is another one."""
+    file = rules / "a.rules"
+    file.write_bytes(b"-A INPUT -i a")
+    before, times = take_snapshot(rules), file.stat()
+    with file.open("r+b") as opened:
+        opened.write(b"-A INPUT -i b")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = take_snapshot(rules)
+    assert after.digest != before.digest
+    assert after.files[0].data == b"-A INPUT -i b"
+
+
 def test_a_missing_directory_is_a_finding(tmp_path: Path) -> None:
     """A missing directory is an error that says what to do, and so is a file in its place."""
     assert _codes(tmp_path / "none") == ["no-directory"]
