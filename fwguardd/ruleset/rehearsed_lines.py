@@ -8,16 +8,19 @@ This module is pure.
 
 from __future__ import annotations
 
-from itertools import filterfalse
+from array import array
+from dataclasses import field
+from itertools import accumulate, compress, filterfalse
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table, texts_of
+from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table, texts_of
 from fwguardd.ruleset.plain_rules import is_plain
+from fwguardd.ruleset.same_rules import same_ends
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     Place = tuple[Family, str, str]
     Chains = dict[Family, dict[str, dict[str, Chain]]]
@@ -27,18 +30,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChainLines:
-    """A chain that was rehearsed: its policy as written and as saved, and the canonical texts of each rule by its text
-    as written. ``others`` are the rules that are not plain, in order."""
+    """A chain that was rehearsed, as written and as saved. ``firsts`` are the numbers of the first saved rule of each
+    written one; empty where each became one. ``others`` are the texts of the rules that are not plain, in order."""
 
-    policy: str | None
-    saved_policy: str | None
-    texts: Mapping[str, tuple[str, ...]]
+    written: Chain
+    saved: Chain
+    firsts: Sequence[int]
     others: tuple[str, ...]
+    made: list[Mapping[str, tuple[str, ...]]] = field(default_factory=list, compare=False, repr=False)
+    """What all texts became, once it was asked for."""
 
-    def with_lines(self, new: Mapping[str, tuple[str, ...]], wanted: Collection[str]) -> ChainLines:
-        """The same with the texts of new rules, and without those of rules that are not wanted any more."""
-        texts = {text: self.texts.get(text) or new[text] for text in wanted}
-        return ChainLines(self.policy, self.saved_policy, texts, self.others)
+    @property
+    def saved_policy(self) -> str | None:
+        """The policy as saved."""
+        return self.saved.policy
+
+    @property
+    def texts(self) -> Mapping[str, tuple[str, ...]]:
+        """The canonical texts of each rule by its text as written."""
+        if not self.made:
+            self.made.append(self.texts_between(0, len(self.written.rules)))
+        return self.made[0]
+
+    def first(self, number: int) -> int:
+        """The number of the first saved rule of the written rule with this number, or behind the last."""
+        if number == len(self.written.rules):
+            return len(self.saved.rules)
+        if self.firsts:
+            return self.firsts[number]
+        return number
+
+    def texts_between(self, start: int, stop: int) -> dict[str, tuple[str, ...]]:
+        """The canonical texts of the rules with these numbers."""
+        made: dict[str, tuple[str, ...]] = {}
+        first = self.first(start)
+        for number, rule in enumerate(self.written.rules[start:stop], start):
+            end = self.first(number + 1)
+            made[rule.text] = tuple(texts_of(self.saved.rules[first:end]))
+            first = end
+        return made
 
 
 def lines_of(written: Rulesets, rehearsed: Rulesets) -> Lines | None:
@@ -47,22 +77,35 @@ def lines_of(written: Rulesets, rehearsed: Rulesets) -> Lines | None:
     for place, chain in chains_of(written):
         family, table, name = place
         saved = rehearsed[family].tables[table].chains[name]
-        texts = _texts_of(chain, saved)
-        if texts is None:
+        firsts = _firsts(chain.rules, saved.rules)
+        if firsts is None:
             return None
         others = tuple(filterfalse(is_plain, texts_of(chain.rules)))
-        lines[place] = ChainLines(chain.policy, saved.policy, texts, others)
+        lines[place] = ChainLines(chain, saved, firsts, others)
     return lines
 
 
-def _texts_of(written: Chain, saved: Chain) -> dict[str, tuple[str, ...]] | None:
-    """The canonical texts of each rule of a chain; None where a rule cannot be told from another."""
-    made: dict[Origin | None, list[str]] = {}
-    for rule in saved.rules:
-        made.setdefault(rule.origin, []).append(rule.text)
-    if None in made or list(made) != list(map(attrgetter("origin"), written.rules)):
+def _firsts(written: Sequence[Rule], saved: Sequence[Rule]) -> Sequence[int] | None:
+    """The number of the first saved rule of each written one, by their origins; None where a rule cannot be told from
+    another."""
+    firsts: list[int] = []
+    end = 0
+    for rule in written:
+        firsts.append(end)
+        while end < len(saved) and rule.origin is not None and saved[end].origin == rule.origin:
+            end += 1
+        if end == firsts[-1]:
+            return None
+    if end < len(saved):
         return None
-    return dict(zip(texts_of(written.rules), map(tuple, made.values()), strict=True))
+    return _unless_one_each(firsts, end)
+
+
+def _unless_one_each(firsts: Sequence[int], count: int) -> Sequence[int]:
+    """The numbers of first rules; none where each of so many rules is one."""
+    if len(firsts) == count:
+        return ()
+    return array("L", firsts)
 
 
 def new_rules(wanted: Rulesets, known: Lines) -> Rulesets | None:
@@ -124,15 +167,21 @@ def rules_in(rulesets: Rulesets) -> int:
 
 
 def _new_rules(chain: Chain, known: ChainLines | None, most: int) -> tuple[Rule, ...] | None:
-    if known is None or known.policy != chain.policy:
+    if known is None or known.written.policy != chain.policy:
         return None
-    texts = texts_of(chain.rules)
-    new = set(texts).difference(known.texts)
+    if chain.rules is known.written.rules:
+        return ()
+    before = known.written.rules
+    head, tail = same_ends(chain.rules, before)
+    middle = chain.rules[head : len(chain.rules) - tail]
+    texts, gone = texts_of(middle), texts_of(before[head : len(before) - tail])
+    new = set(texts).difference(gone)
     if len(new) > most or not all(map(is_plain, new)):
         return None
-    if known.others and tuple(filter(set(known.others).__contains__, texts)) != known.others:
+    is_other = frozenset(known.others).__contains__
+    if known.others and list(filter(is_other, texts)) != list(filter(is_other, gone)):
         return None
-    return _first_of_each(chain.rules, new)
+    return _first_of_each(middle, new)
 
 
 def _first_of_each(rules: Sequence[Rule], texts: set[str]) -> tuple[Rule, ...]:
@@ -149,10 +198,10 @@ def others_of(wanted: Rulesets, known: Lines) -> Rulesets:
     """The rules that are not plain, in their chains."""
     others: Chains = {}
     for place, chain in chains_of(wanted):
-        texts = set(known[place].others)
+        texts = frozenset(known[place].others)
         if texts:
-            rules = tuple(filter(lambda rule: rule.text in texts, chain.rules))
-            put_chain(others, place, Chain(chain.name, chain.policy, rules))
+            rules = compress(chain.rules, map(texts.__contains__, texts_of(chain.rules)))
+            put_chain(others, place, Chain(chain.name, chain.policy, tuple(rules)))
     return rulesets_of(others)
 
 
@@ -163,18 +212,39 @@ def with_new_lines(wanted: Rulesets, known: Lines, new: Lines) -> Lines:
         of_new: Mapping[str, tuple[str, ...]] = {}
         if place in new:
             of_new = new[place].texts
-        lines[place] = known[place].with_lines(of_new, texts_of(chain.rules))
+        lines[place] = _with_new(chain, known[place], of_new)
     return lines
+
+
+def _with_new(chain: Chain, known: ChainLines, new: Mapping[str, tuple[str, ...]]) -> ChainLines:
+    """The lines of a chain, of which those at both ends are known, and those in the middle by their texts."""
+    before, saved = known.written.rules, known.saved
+    head, tail = same_ends(chain.rules, before)
+    texts = {**known.texts_between(head, len(before) - tail), **new}
+    middle = chain.rules[head : len(chain.rules) - tail]
+    made = [texts[rule.text] for rule in middle]
+    spelled = [Rule(text, rule.origin) for rule, each in zip(middle, made, strict=True) for text in each]
+    following = known.first(len(before) - tail)
+    rules = (*saved.rules[: known.first(head)], *spelled, *saved.rules[following:])
+    whole = Chain(chain.name, saved.policy, rules, chain.origin)
+    return ChainLines(chain, whole, _firsts_of(known, head, list(map(len, made)), tail), known.others)
+
+
+def _firsts_of(known: ChainLines, head: int, sizes: Sequence[int], tail: int) -> Sequence[int]:
+    """The numbers of first rules: those of the head are known, and what follows is moved."""
+    before = len(known.written.rules)
+    if not known.firsts and sum(sizes) == len(sizes):
+        return ()
+    starts = list(map(known.first, range(head + 1)))
+    starts = [*starts[:-1], *accumulate(sizes, initial=starts[-1])]
+    moved = starts.pop() - known.first(before - tail)
+    starts += [known.first(number) + moved for number in range(before - tail, before)]
+    return _unless_one_each(starts, len(known.saved.rules) + moved)
 
 
 def canonical_of(wanted: Rulesets, lines: Lines) -> Rulesets:
     """The wanted rulesets as a kernel spells them, each rule with its origin."""
     chains = without_chains(wanted)
-    for place, chain in chains_of(wanted):
-        put_chain(chains, place, _canonical_chain(chain, lines[place]))
+    for place, _ in chains_of(wanted):
+        put_chain(chains, place, lines[place].saved)
     return rulesets_of(chains)
-
-
-def _canonical_chain(chain: Chain, lines: ChainLines) -> Chain:
-    rules = [Rule(text, rule.origin) for rule in chain.rules for text in lines.texts[rule.text]]
-    return Chain(chain.name, lines.saved_policy, tuple(rules), chain.origin)

@@ -14,6 +14,7 @@ from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import Candidate, Chain, Finding, Findings, Rule, Ruleset, Table
 from fwguardd.ruleset.parser import read_rules
+from fwguardd.ruleset.rule_runs import RuleRuns
 
 LINES = [f"-A INPUT -s 192.0.2.{number} -p tcp --dport {number} -j ACCEPT" for number in range(1, 20)]
 BASE = ["-P INPUT DROP", ":WEB -", "-A INPUT -j WEB", *LINES, "-A WEB -s 10.0.0.1,10.0.0.2 -j DROP"]
@@ -273,6 +274,30 @@ def test_what_was_put_together_is_not_checked_at_once(kernel: Kernel, monkeypatc
     assert not known.is_to_be_checked
     now[0] = 105.0
     assert known.is_to_be_checked
+
+
+@pytest.mark.parametrize("before", ["a", "c"])
+def test_rules_that_stay_are_the_same_objects(kernel: Kernel, before: str) -> None:
+    """What became of the rules of a file that stays is what it was before, object by object, whatever is edited in a
+    file in front of it or behind it, and however many rules one rule becomes."""
+    chance, runs, known = random.Random(before), RuleRuns(), KnownLines(kernel.rehearse, "nft")
+    stays, lines = read_rules("b.rules", "".join(f"{line}\n" for line in BASE).encode()), list(LINES[:4])
+    first = known.rehearse(compose([stays], runs=runs).candidate)
+    for number in range(100):
+        if chance.randrange(2) and len(lines) > 2:
+            del lines[chance.randrange(len(lines))]
+        address = chance.choice([f"10.1.{number}.1", "10.0.0.1,10.0.0.2"])
+        lines.insert(chance.randrange(len(lines) + 1), f"-A {chance.choice(['INPUT', 'WEB'])} -s {address} -j ACCEPT")
+        edited = read_rules(f"{before}.rules", "".join(f"{line}\n" for line in lines).encode())
+        wanted = compose([edited, stays], runs=runs).candidate
+        result = known.rehearse(wanted)
+        assert with_origins(result) == with_origins(Kernel().rehearse(wanted))
+        assert isinstance(first, Canonical) and isinstance(result, Canonical)
+        for family, ruleset in first.rulesets.items():
+            for table, chain in ruleset.chains():
+                there = result.rulesets[family].tables[table.name].chains[chain.name].rules
+                assert {*map(id, chain.rules)} <= {*map(id, there)}
+    assert max(kernel.loaded[2:]) <= 2
 
 
 def test_a_check_that_was_not_possible_is_made_later(kernel: Kernel) -> None:
