@@ -65,6 +65,14 @@ _MOST_DELETIONS = 400
 """Rules that are replaced one by one where a tenth of a chain stays; 1,000 take 15 ms longer than a flush."""
 
 
+_MOST_SEARCHED = 20_000_000
+"""Steps from rule to rule, at 11 ns each, that nf_tables may take in one chain to find the rules to delete: it goes
+from the first rule of the chain to each of them, past those that are deleted already. 6,300 rules take so many."""
+
+_STEPS_OF_A_RULE = 3_600
+"""Steps in the time that it takes to write a rule: 40 µs (measured)."""
+
+
 class Way(IntEnum):
     """How rules are taken out of chains, from the safest way to the one that is never slow."""
 
@@ -201,7 +209,7 @@ class _ChainEdit:
         if self._is_replaced(removed, new):
             return [FlushChain(self.table, self.live.name), *self._appended(new)]
         if self._is_written_anew(removed, places):
-            flushed = self.way is Way.FLUSHED or self._few_stay(removed, places)
+            flushed = self.way is Way.FLUSHED or self._few_stay(removed, places) or self._is_long()
             return self._written_anew(self._final_middle(kept, set(ours), places, new), flushed=flushed)
         return [*self._deletions([middle.head + number for number in removed]), *self._insertions(places, new)]
 
@@ -213,7 +221,8 @@ class _ChainEdit:
 
     def _is_replaced(self, removed: Sequence[int], new: Sequence[_NewRule]) -> bool:
         """Whether no rule of the chain stays, and there are so many that flushing it is faster."""
-        return len(removed) == len(self.live.rules) and min(len(removed), len(new)) > _MANY
+        many = min(len(removed), len(new)) > _MANY or self._is_long()
+        return len(removed) == len(self.live.rules) and many
 
     def _is_written_anew(self, removed: Sequence[int], places: Sequence[_Place]) -> bool:
         """Whether our rules of the chain are all deleted and written again, since to edit it would take too long."""
@@ -227,10 +236,20 @@ class _ChainEdit:
         replaced = min(len(removed), len(places))
         return replaced > max(_MOST_DELETIONS, 0.9 * len(self.live.rules)) and not self._has_rules_of_others()
 
+    def _is_searched_for_too_long(self, removed: Sequence[int]) -> bool:
+        """Whether it takes longer to find these rules than to flush the chain and write those that stay."""
+        searched = sum(removed) + self.middle.head * len(removed)
+        stay = len(self.live.rules) - len(removed)
+        return searched > max(_MOST_SEARCHED, _STEPS_OF_A_RULE * stay) and not self._has_rules_of_others()
+
+    def _is_long(self) -> bool:
+        """Whether it takes long to find all rules of the chain, to delete them one by one."""
+        return len(self.live.rules) ** 2 > 2 * _MOST_SEARCHED and not self._has_rules_of_others()
+
     def _takes_too_long(self, removed: Sequence[int], places: Sequence[_Place]) -> bool:
         comparisons = sum(self.middle.head + number - done for done, number in enumerate(removed))
         steps = sum(self.middle.head + place for place, _ in places)
-        return comparisons > _MOST_COMPARISONS or steps > _MOST_STEPS
+        return comparisons > _MOST_COMPARISONS or steps > _MOST_STEPS or self._is_searched_for_too_long(removed)
 
     def _has_rules_of_others(self) -> bool:
         return len(self.own.rules) < len(self.live.rules)

@@ -148,17 +148,33 @@ def _numbered(chosen: range) -> str:
 
 def test_many_rules_behind_few_are_deleted_by_their_texts() -> None:
     """Deleted from the first to the last each search ends soon, and a text is right whatever others insert."""
-    (text,) = lines(ruleset(INPUT=_numbered(range(8_000))), ruleset(INPUT="a0;a1"))
-    assert text == [f"-D INPUT a{n}" for n in range(2, 8_000)]
+    (text,) = lines(ruleset(INPUT=_numbered(range(6_000))), ruleset(INPUT="a0;a1"))
+    assert text == [f"-D INPUT a{n}" for n in range(2, 6_000)]
 
 
 def test_where_searches_would_take_too_long_the_chain_is_written_anew() -> None:
-    """8,000 deletions behind 2,000 rules take 25 s: all are deleted from the head on, and those that stay come again
+    """4,000 deletions behind 2,000 rules take 12 s: all are deleted from the head on, and those that stay come again
     with what they had counted."""
-    live, wanted = ruleset(INPUT=_numbered(range(10_000))), ruleset(INPUT=_numbered(range(2_000)))
+    live, wanted = ruleset(INPUT=_numbered(range(6_000))), ruleset(INPUT=_numbered(range(2_000)))
     (text,) = lines(live, wanted)
-    assert text[:10_000] == [f"-D INPUT a{n}" for n in range(10_000)]
-    assert text[10_000:] == [f"[{n + 1}:0] -A INPUT a{n}" for n in range(2_000)]
+    assert text[:6_000] == [f"-D INPUT a{n}" for n in range(6_000)]
+    assert text[6_000:] == [f"[{n + 1}:0] -A INPUT a{n}" for n in range(2_000)]
+
+
+def test_a_long_chain_is_flushed_where_its_rules_would_be_searched_for_long() -> None:
+    """nf_tables goes from the first rule to each one that is deleted, also where iptables finds that at once: without
+    a flush, 100,000 rules took 58 s to go. What stays comes again with what it had counted."""
+    live = ruleset(INPUT=_numbered(range(20_000)))
+    assert lines(live, ruleset(INPUT="")) == [["-F INPUT"]]
+    (text,) = lines(live, ruleset(INPUT=_numbered(range(12_000, 20_000))))
+    assert text == ["-F INPUT", *(f"[{n + 1}:0] -A INPUT a{n}" for n in range(12_000, 20_000))]
+    (text,) = lines(live, ruleset(INPUT=_numbered(range(19_000))))
+    assert (text[0], len(text)) == ("-F INPUT", 19_001)
+    (text,) = lines(live, ruleset(INPUT=_numbered(range(1_000, 20_000))))
+    assert text == [f"-D INPUT a{n}" for n in range(1_000)]
+    others = ruleset(INPUT=f"-j DOCKER-USER;{_numbered(range(7_000))}", **{"DOCKER-USER": "x"})
+    (text,) = lines(others, ruleset(INPUT=""), DOCKER)
+    assert text == [f"-D INPUT a{n}" for n in range(7_000)]
 
 
 def test_what_is_written_anew_leaves_rules_of_others_in_place() -> None:
