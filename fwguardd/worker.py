@@ -67,6 +67,7 @@ from fwguardd.ruleset.preserve import Preserve
 from fwguardd.settings import ApplyMode, Foreign
 from fwguardd.store.background import BackgroundStore
 from fwguardd.store.before_load import BeforeLoad
+from fwguardd.whole_check import WholeCheck
 from fwguardd.worker_report import Opened, Orders, Report
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Worker:
         self._rehearsals = Rehearsals(host.tool.backend.value, self._pool)
         self._beds = MarkingBeds(host.tool.backend.value, progress, self._rehearsals.rehearsed)
         self._lines = KnownLines(self._rehearse, host.tool.backend.value)
+        self.check = WholeCheck(host.tool.backend.value, progress)
         self._validator = Validator(self._lines.rehearse, settings.lint_context())
         self._store = BackgroundStore(settings.state_dir, settings.keep_revisions)
         self._kernel = MarkingKernel(host.tool.backend, progress, self._rehearsals.rehearsed, noticing)
@@ -147,7 +149,10 @@ class Worker:
             self._guarded("reading the tables", self._kernel.read_what_was_said)
         if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_to_be_checked:
             self._keep_guarded(
-                self._guarded("a whole rehearsal", lambda: check_lines(self._context(orders), self._state, self._lines))
+                self._guarded(
+                    "a whole rehearsal",
+                    lambda: check_lines(self._context(orders), self._state, self._lines, self.check.rehearse),
+                )
             )
 
         def step(context: Context, state: State) -> Outcome:

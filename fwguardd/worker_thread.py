@@ -51,11 +51,14 @@ class WorkerThread:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Future[Result]:
-        """Queue a step behind all that were queued before; it is never interrupted."""
+        """Queue a step behind all that were queued before; it is never interrupted. A whole rehearsal that only checks
+        is given up for it."""
 
         def call(worker: Worker) -> Result:
+            worker.check.step_begins()
             return step(worker, self.orders, *args, **kwargs)
 
+        self._worker.result().check.step_asked()
         return self._executor.submit(self._run, step.__name__, call)
 
     def act(
@@ -67,7 +70,8 @@ class WorkerThread:
     ) -> Future[Result]:
         """Queue a step that may rehearse; the namespaces that it used are ended behind it, when nobody waits."""
         result = self.submit(step, *args, **kwargs)
-        self.submit(Worker.end_namespaces)
+        end = Worker.end_namespaces
+        self._executor.submit(self._run, end.__name__, lambda worker: end(worker, self.orders))
         return result
 
     def expect_rehearsal(self) -> None:

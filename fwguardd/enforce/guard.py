@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fwguardd.enforce.known_lines import KnownLines
     from fwguardd.enforce.rule_files import Snapshot
     from fwguardd.enforce.state import State
-    from fwguardd.enforce.validate import Validation
+    from fwguardd.enforce.validate import Rehearse, Validation
     from fwguardd.kernel.attribution import Authors
     from fwguardd.ruleset.canonical import Canonical
     from fwguardd.ruleset.diff import Difference
@@ -146,14 +146,15 @@ def validate_ahead(context: Context, state: State) -> Guard:
     return guard
 
 
-def check_lines(context: Context, state: State, lines: KnownLines) -> Guard:
+def check_lines(context: Context, state: State, lines: KnownLines, rehearse: Rehearse) -> Guard:
     """Compare a result that was put together of rehearsals in parts with a whole one; what guarded meanwhile.
 
     A difference is a defect of fwguardd. It is reported, and the files are validated again, whole.
     """
     guard = Guard(context, state)
-    with contextlib.suppress(NamespaceError):  # The next rehearsal fails for the same reason, and reports it.
-        if guard.during(lines.differs):
+    # It was given up, or the next rehearsal fails for the same reason and reports it.
+    with contextlib.suppress(NamespaceError):
+        if guard.during(lines.differs, rehearse):
             context.emit(events.FAULT, DIFFERS, traceback="")
             guard.state = guard.state.to_validate_again()
     return guard

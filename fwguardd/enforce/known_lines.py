@@ -113,7 +113,7 @@ class KnownLines:
                 self._remember_nothing()
                 return
 
-    def differs(self) -> bool:
+    def differs(self, rehearse: Rehearse) -> bool:
         """Rehearse the last result whole, if it was put together and not checked yet: whether it is another one.
 
         That is a defect: nothing is remembered after it, and all rules are rehearsed from then on where nothing is.
@@ -122,7 +122,7 @@ class KnownLines:
         unchecked = self._unchecked
         if unchecked is None:
             return False
-        whole = self._rehearse(unchecked.candidate)
+        whole = rehearse(unchecked.candidate)
         self._unchecked = None
         if isinstance(whole, Canonical) and whole == unchecked.canonical:
             return False

@@ -147,6 +147,11 @@ class ScratchNamespace:
         except OSError as error:
             raise self._ended(error.strerror) from error
 
+    def give_up(self) -> None:
+        """Let whoever waits for an answer have a NamespaceError at once. From any thread."""
+        with contextlib.suppress(OSError):  # The worker has gone by itself.
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def is_alive(self) -> bool:
         """Whether the worker still has its end of the connection open. Only before anything was sent to it."""
         end = select.poll()
@@ -252,7 +257,9 @@ class NamespacePool:
         self._for_beds = for_beds
         self._wanted = spares
         self._ready: list[ScratchNamespace] = []
+        self._lent: list[ScratchNamespace] = []
         self._used: list[ScratchNamespace] = []
+        self._gives_up = False
 
     def refill(self) -> None:
         """Close the used ones and start spare ones, at a time when no rehearsal waits. Raises NamespaceError."""
@@ -266,10 +273,24 @@ class NamespacePool:
     def acquire(self) -> Iterator[ScratchNamespace]:
         """A new one, for one rehearsal. Raises NamespaceError."""
         scratch = self._take()
+        self._lent.append(scratch)
         try:
+            if self._gives_up:
+                raise NamespaceError("the rehearsal was given up, as something else waits")
             yield scratch
         finally:
+            self._lent.remove(scratch)
             self._used.append(scratch)
+
+    def give_up(self) -> None:
+        """Let every rehearsal end with a NamespaceError, and so those to come, until `go_on`. From any thread."""
+        self._gives_up = True
+        for scratch in tuple(self._lent):
+            scratch.give_up()
+
+    def go_on(self) -> None:
+        """Let rehearsals go on that begin from now on."""
+        self._gives_up = False
 
     def close_used(self) -> None:
         """End the used ones: the kernel needs 10 to 100 ms to take down a namespace."""

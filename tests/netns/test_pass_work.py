@@ -398,6 +398,20 @@ def test_of_a_new_ruleset_two_rules_of_each_form_are_rehearsed(
     assert bench.names == []
 
 
+def test_a_check_waits_while_something_else_does(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass of the timer does not rehearse all rules then; a later one does."""
+    monkeypatch.setattr(known_lines, "QUIET", 0.0)
+    bench.write("10-many.rules", NEW_RULES)
+    assert isinstance(bench.run(), Done)
+    bench.worker.check.step_asked()
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert (bench.rehearsed, bench.names) == ([252], [])
+    bench.worker.check.step_begins()
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.rehearsed == []
+
+
 @pytest.mark.parametrize("spelled", ["-s 198.51.1.2/32 -p tcp -j ACCEPT", "-s 198.51.1.2 -j ACCEPT"])
 def test_a_rule_that_is_spelled_wrongly_is_found(
     bench: Bench, saved: Callable[[], dict[str, list[str]]], monkeypatch: pytest.MonkeyPatch, spelled: str

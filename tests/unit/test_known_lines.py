@@ -173,9 +173,9 @@ def test_a_wrong_result_is_found_by_the_check(kernel: Kernel, known: KnownLines)
     known.rehearse(candidate([*BASE, NEW]))
     assert known.is_to_be_checked
     kernel.spelling = "--jump"
-    assert known.differs()
+    assert known.differs(kernel.rehearse)
     assert not known.is_to_be_checked
-    assert not known.differs()
+    assert not known.differs(kernel.rehearse)
     kernel.loaded.clear()
     known.rehearse(candidate([*BASE, NEW]))
     assert kernel.loaded[0] > len(LINES)
@@ -185,8 +185,8 @@ def test_a_right_result_is_checked_once(kernel: Kernel, known: KnownLines) -> No
     """What a whole rehearsal has confirmed is remembered."""
     known.rehearse(candidate([*BASE, NEW]))
     kernel.loaded.clear()
-    assert not known.differs()
-    assert not known.differs()
+    assert not known.differs(kernel.rehearse)
+    assert not known.differs(kernel.rehearse)
     assert len(kernel.loaded) == 1
     known.rehearse(candidate(BASE))
     assert len(kernel.loaded) == 1
@@ -224,7 +224,7 @@ def test_two_rules_of_a_form_are_rehearsed(kernel: Kernel) -> None:
     assert kernel.loaded == [of_ipv4 + of_ipv6]
     assert with_origins(result) == with_origins(Kernel().rehearse(candidate(lines)))
     assert known.is_to_be_checked
-    assert not known.differs()
+    assert not known.differs(kernel.rehearse)
     kernel.loaded.clear()
     known.rehearse(candidate([*lines, NEW]))
     assert kernel.loaded == [1]
@@ -247,7 +247,7 @@ def test_a_form_that_was_spelled_wrongly_is_not_used_again(kernel: Kernel) -> No
     known = KnownLines(kernel.rehearse, "nft")
     known.rehearse(candidate(MANY))
     kernel.spelling = "--jump"
-    assert known.differs()
+    assert known.differs(kernel.rehearse)
     kernel.loaded.clear()
     for target in ("DROP", "ACCEPT", "RETURN"):
         known.rehearse(candidate([line.replace("ACCEPT", target) for line in MANY]))
@@ -314,8 +314,8 @@ def test_a_check_that_was_not_possible_is_made_later(kernel: Kernel) -> None:
     known.rehearse(candidate([*BASE, NEW]))
     fails[0] = True
     with pytest.raises(NamespaceError):
-        known.differs()
+        known.differs(rehearse)
     assert known.is_to_be_checked
     fails[0] = False
-    assert not known.differs()
+    assert not known.differs(rehearse)
     assert not known.is_to_be_checked

@@ -15,6 +15,7 @@ from fwguardd.interpreter import STEP_ALLOCATIONS
 from fwguardd.progress import SECONDS_PER_RULE, Progress
 from fwguardd.settings import Settings
 from fwguardd.systemd import SystemdNotifier, Watchdog, extend_start_until_cancelled, watchdog_interval
+from fwguardd.whole_check import WholeCheck
 from fwguardd.worker import Worker
 from fwguardd.worker_report import Orders
 from fwguardd.worker_thread import WorkerThread
@@ -126,9 +127,12 @@ def test_a_reader_that_is_gone_is_no_error(systemd: socket.socket, notifier: Sys
 
 
 class _Idle:
-    """Stands in the worker's place: it owns nothing."""
+    """Stands in the worker's place: it owns nothing but a check that is never made."""
 
     rule_count = 0
+
+    def __init__(self) -> None:
+        self.check = WholeCheck("nft", Progress())
 
     def close(self, orders: Orders) -> None:
         """Nothing to close."""
@@ -147,6 +151,25 @@ def test_a_step_of_the_worker_is_hardly_searched_for_cycles() -> None:
     """A pass over many rules makes many objects that form none."""
     thread = WorkerThread(lambda: cast("Worker", _Idle()), Orders(Settings()), Progress())
     assert thread.submit(lambda _worker, _orders: gc.get_threshold()[0]).result(LONGEST) == STEP_ALLOCATIONS
+    thread.close()
+
+
+def test_a_check_gives_way_to_each_step_that_waits() -> None:
+    """A step that was asked for counts until it begins; what is done behind a step, when nobody waits, does not."""
+    worker, release = _Idle(), threading.Event()
+    thread = WorkerThread(lambda: cast("Worker", worker), Orders(Settings()), Progress())
+
+    def wait_for_release(_worker: Worker, _orders: Orders) -> bool:
+        return release.wait(LONGEST)
+
+    running = thread.act(wait_for_release)
+    eventually(running.running)
+    assert worker.check._waiting == 0
+    waiting = thread.submit(wait_for_release)
+    assert worker.check._waiting == 1
+    release.set()
+    assert waiting.result(LONGEST)
+    assert worker.check._waiting == 0
     thread.close()
 
 
