@@ -55,7 +55,7 @@ class Counting:
         """Read the counters of the last look."""
         self._report_suppressed(in_force, shown, prefixes)
         if time.monotonic() - self._counted >= COUNT_INTERVAL:
-            self.count(in_force, shown)
+            self._count(tuple(counted_rules(in_force, shown)))
 
     def _report_suppressed(
         self, in_force: Mapping[Family, Ruleset], shown: Mapping[Family, Ruleset], prefixes: Prefixes
@@ -70,14 +70,18 @@ class Counting:
     def count(self, in_force: Mapping[Family, Ruleset], shown: Mapping[Family, Ruleset]) -> Sequence[Counted]:
         """The counts of the rules in force after a look."""
         rules = tuple(counted_rules(in_force, shown))
+        self._count(rules)
+        counts = self._history.counts.unpacked()
+        return tuple((rule, counts[rule.key]) for rule in rules)
+
+    def _count(self, rules: Sequence[CountedRule]) -> None:
         if not rules:
-            return ()  # After open, or before the first look: what was counted is not forgotten.
+            return  # After open, or before the first look: what was counted is not forgotten.
         self._counted = time.monotonic()
         self._history = self._history.seen(rules, time.time())
         self._read_kept(rules)
         if time.monotonic() - self._kept >= KEEP_INTERVAL:
             self.keep()
-        return tuple((rule, self._history.counts[rule.key]) for rule in rules)
 
     def _read_kept(self, rules: Sequence[CountedRule]) -> None:
         """Go on from the counts that were kept before, once they can be read, with these rules of the last look. The

@@ -10,7 +10,6 @@ This module is pure.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.model import Chain, Family, Origin, Ruleset
 
 _KEY_BYTES = 12
+_KEY_LENGTH = 2 * _KEY_BYTES
+"""Characters of a key: two digits for each byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +84,50 @@ def _sum(one: Counters, other: Counters) -> Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedCounts:
+    """Counts by the keys of the rules, which are one text: as many texts took five times the memory."""
+
+    keys: str = ""
+    counts: tuple[RuleCount, ...] = ()
+
+    @classmethod
+    def of(cls, counts: Mapping[str, RuleCount]) -> PackedCounts:
+        """The counts of a dict. Raises ValueError for a key that is none."""
+        if not {_KEY_LENGTH}.issuperset(map(len, counts)):
+            raise ValueError("a key of a rule has another length")
+        return cls("".join(counts), tuple(counts.values()))
+
+    def unpacked(self) -> dict[str, RuleCount]:
+        """A dict of them."""
+        starts = range(0, len(self.keys), _KEY_LENGTH)
+        return dict(zip((self.keys[start : start + _KEY_LENGTH] for start in starts), self.counts, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
 class CounterHistory:
     """What is known of all rules in force, by their keys; and the boot in which the kernel showed it."""
 
     boot: str = ""
-    counts: Mapping[str, RuleCount] = field(default_factory=dict)
+    counts: PackedCounts = PackedCounts()
 
     def in_boot(self, boot: str) -> CounterHistory:
         """The history in this boot: of another one the kernel's counters are gone."""
         if boot == self.boot:
             return self
-        return CounterHistory(boot, {key: count.after_boot() for key, count in self.counts.items()})
+        counts = {key: count.after_boot() for key, count in self.counts.unpacked().items()}
+        return CounterHistory(boot, PackedCounts.of(counts))
 
     def seen(self, rules: Iterable[CountedRule], now: float) -> CounterHistory:
         """The history after a look. Rules that are no longer in force are forgotten."""
-        counts: dict[str, RuleCount] = {}
+        known, counts = self.counts.unpacked(), dict[str, RuleCount]()
         new = RuleCount(ZERO, ZERO, now, None)
         for rule in rules:
             key = rule.key
-            counts[key] = self.counts.get(key, new).seen(rule.counters, now)
-        return CounterHistory(self.boot, counts)
+            counts[key] = known.get(key, new).seen(rule.counters, now)
+        return CounterHistory(self.boot, PackedCounts.of(counts))
 
 
 def counted_rules(wanted: Mapping[Family, Ruleset], live: Mapping[Family, Ruleset]) -> Iterator[CountedRule]:

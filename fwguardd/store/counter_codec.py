@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fwguardd.ruleset.counter_history import CounterHistory, RuleCount
+from fwguardd.ruleset.counter_history import CounterHistory, PackedCounts, RuleCount
 from fwguardd.ruleset.model import Counters
 from fwguardd.store.model import DamagedError
 
@@ -17,7 +17,7 @@ COUNTERS_FORM = "fwguardd rule counters 1"
 
 def encode_counters(history: CounterHistory) -> bytes:
     """The body of the file."""
-    rules = {key: _plain(count) for key, count in history.counts.items()}
+    rules = {key: _plain(count) for key, count in history.counts.unpacked().items()}
     return json.dumps({"boot": history.boot, "rules": rules}, separators=(",", ":")).encode("ascii") + b"\n"
 
 
@@ -25,7 +25,7 @@ def decode_counters(body: bytes) -> CounterHistory:
     """The counts. Raises DamagedError."""
     try:
         document: dict[str, Any] = json.loads(body)
-        return CounterHistory(str(document["boot"]), _counts(document["rules"]))
+        return CounterHistory(str(document["boot"]), PackedCounts.of(_counts(document["rules"])))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(f"is not understood: {type(error).__name__}: {error}") from error
 

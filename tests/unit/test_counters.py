@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fwguardd.ctl.answers import AnswerPainter
 from fwguardd.ctl.counters_verb import lines_of, table, unused
 from fwguardd.enforce.counting import Counting
-from fwguardd.ruleset.counter_history import CountedRule, CounterHistory, RuleCount, counted_rules
+from fwguardd.ruleset.counter_history import CountedRule, CounterHistory, PackedCounts, RuleCount, counted_rules
 from fwguardd.ruleset.model import ZERO, Counters, Family, Origin
 from fwguardd.ruleset.save_format import read_saved
 from fwguardd.store.counter_codec import decode_counters, encode_counters
@@ -55,16 +55,16 @@ def test_nothing_that_was_counted_is_lost_or_counted_twice(steps: list[tuple[int
             history = history.seen([_at(0)], float(now))
         if event == "reboot":
             boot += 1
-    found = history.counts[RULE.key].total.packets if steps else 0
+    found = history.counts.unpacked()[RULE.key].total.packets if steps else 0
     assert found == total
 
 
 def test_when_a_rule_counted_last_is_the_time_of_the_look() -> None:
     """A look that shows the same counters changes nothing; a rule that never counted has no time."""
     history = CounterHistory("a").seen([_at(0)], 10.0)
-    assert history.counts[RULE.key] == RuleCount(ZERO, ZERO, 10.0, None)
+    assert history.counts.unpacked()[RULE.key] == RuleCount(ZERO, ZERO, 10.0, None)
     history = history.seen([_at(2)], 20.0).seen([_at(2)], 30.0)
-    assert history.counts[RULE.key].last == 20.0
+    assert history.counts.unpacked()[RULE.key].last == 20.0
 
 
 def test_equal_rules_count_each_for_itself() -> None:
@@ -114,7 +114,7 @@ def test_counts_that_cannot_be_read_are_kept(tmp_path: Path) -> None:
     counting.keep()
     kept = RevisionStore(tmp_path / "state").counters()
     assert isinstance(kept, CounterHistory)
-    assert kept.counts[first.key] == count
+    assert kept.counts.unpacked()[first.key] == count
 
 
 def test_counts_are_not_held_by_the_store(tmp_path: Path) -> None:
@@ -131,9 +131,18 @@ def test_counts_are_not_held_by_the_store(tmp_path: Path) -> None:
 def test_equal_counts_are_read_as_one_object() -> None:
     """Of many rules most have never counted, and were first seen at the same time."""
     never, once = RuleCount(ZERO, ZERO, 5.0, None), RuleCount(ZERO, Counters(1, 60), 5.0, 6.0)
-    read = decode_counters(encode_counters(CounterHistory("boot", {"a": never, "b": once, "c": never})))
-    assert read.counts == {"a": never, "b": once, "c": never}
-    assert read.counts["a"] is read.counts["c"]
+    counts = dict(zip(("a" * 24, "b" * 24, "c" * 24), (never, once, never), strict=True))
+    read = decode_counters(encode_counters(CounterHistory("boot", PackedCounts.of(counts)))).counts
+    assert read.unpacked() == counts
+    assert read.counts[0] is read.counts[2]
+
+
+def test_a_key_of_another_form_is_no_key() -> None:
+    """The keys of all rules are one text, which is cut into pieces of one length."""
+    with pytest.raises(ValueError, match="another length"):
+        PackedCounts.of({"a": RuleCount(ZERO, ZERO, 5.0, None)})
+    with pytest.raises(DamagedError):
+        decode_counters(b'{"boot": "boot", "rules": {"a": [0, 0, 0, 0, 5.0, null]}}')
 
 
 def _document(line: int, packets: int, last: float | None, family: str = "ipv4") -> RuleCountDocument:
