@@ -101,7 +101,7 @@ class _LintedFile:
     def of(cls, reading: Reading, preserve: Preserve) -> Self:
         """A file that was read. Most of its rules are such as no check is about."""
         doubtful = tuple(filter(_Doubts().is_doubtful, _own_statements(reading, preserve)))
-        return cls(reading, doubtful, frozenset(_insertions(reading.statements)))
+        return cls(reading, doubtful, frozenset(_insertions(reading)))
 
     def ways_to(self, chains: frozenset[str], preserve: Preserve) -> _Ways:
         """The ways to these chains."""
@@ -215,16 +215,16 @@ def unsilenced(findings: Iterable[Finding], readings: Sequence[Reading]) -> Find
     return Findings(kept).with_lines(lines_by_path(readings))
 
 
-def _insertions(statements: Iterable[Statement]) -> Iterator[Origin]:
-    for statement in statements:
-        if isinstance(statement, Addition) and statement.position is not None:
-            yield statement.origin
+def _insertions(reading: Reading) -> Iterator[Origin]:
+    for part in reading.said:
+        if isinstance(part, Addition) and part.position is not None:
+            yield part.origin
 
 
 def _own_statements(reading: Reading, preserve: Preserve) -> Iterator[Statement]:
     """The statements without the rules of chains that belong to other programs: those are not loaded."""
     preserved: dict[tuple[str, str], bool] = {}
-    for statement in reading.statements:
+    for statement in reading.each_statement():
         if not isinstance(statement, Addition):
             yield statement
             continue
@@ -372,7 +372,7 @@ def _duplicate_files(readings: Sequence[Reading]) -> Iterator[Finding]:
     first: dict[bytes, str] = {}
     for reading in readings:
         content = reading.data.removesuffix(b"\n")
-        if reading.statements and first.setdefault(content, reading.path) != reading.path:
+        if reading.said and first.setdefault(content, reading.path) != reading.path:
             message = f"the file has the same content as {first[content]}"
             yield Finding("duplicate-file", message, Origin(reading.path, 0), Severity.WARNING, "remove one of the two")
 

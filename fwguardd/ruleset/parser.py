@@ -25,9 +25,11 @@ from fwguardd.ruleset.model import (
     Finding,
     Findings,
     Origin,
+    Rule,
 )
 from fwguardd.ruleset.statements import (
     Addition,
+    Appended,
     Declaration,
     Reading,
     Statement,
@@ -75,6 +77,25 @@ _NUMBERS = pattern(r"(?<=-[sd] )[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?(?![^ ])|(?<=po
 
 
 @dataclass(slots=True)
+class _Run:
+    """Rules that are appended to one chain, one after the other, while they are read."""
+
+    table: str
+    chain: str
+    families: frozenset[Family]
+    rules: list[Rule] = field(default_factory=list)
+
+    def is_of(self, table: str, chain: str, families: frozenset[Family]) -> bool:
+        """Whether a rule with these families is appended to this chain too."""
+        return self.chain == chain and self.table == table and self.families == families
+
+    @property
+    def appended(self) -> Appended:
+        """All of them."""
+        return Appended(self.table, self.chain, self.families, tuple(self.rules))
+
+
+@dataclass(slots=True)
 class _Reader:
     """The state between two lines. ``table`` is that of the next line: None after a COMMIT that ends a ``*table``, and
     ``open_table`` is the place of the ``*table`` that no COMMIT has ended yet."""
@@ -87,9 +108,30 @@ class _Reader:
     reported: frozenset[str] = frozenset()
     chains: dict[str, str] = field(default_factory=dict)
     families_by_form: dict[str, frozenset[Family]] = field(default_factory=dict)
-    statements: list[Statement] = field(default_factory=list)
+    said: list[Statement | _Run] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+
+    def append(self, table: str, chain: str, families: frozenset[Family], rule: Rule) -> None:
+        """A rule that is appended to a chain."""
+        run: Statement | _Run | None = None
+        if self.said:
+            run = self.said[-1]
+        if not isinstance(run, _Run) or not run.is_of(table, chain, families):
+            run = _Run(table, chain, families)
+            self.said.append(run)
+        run.rules.append(rule)
+
+    @property
+    def parts(self) -> tuple[Statement | Appended, ...]:
+        """What was read, in order."""
+        parts: list[Statement | Appended] = []
+        for part in self.said:
+            if isinstance(part, _Run):
+                parts.append(part.appended)
+            else:
+                parts.append(part)
+        return tuple(parts)
 
 
 def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Reading:
@@ -111,9 +153,9 @@ def read_rules(path: str, data: bytes, families: frozenset[Family] = BOTH) -> Re
     unread = UnreadInput(anything=True)
     if is_whole:
         unread = UnreadInput.of_lines(reader.unread)
-    statements, findings = tuple(reader.statements), Findings(reader.findings)
+    findings = Findings(reader.findings)
     ends_inside_line = not data.endswith(b"\n")
-    return Reading(path, statements, findings, data, allowed, unread, reader.open_table, ends_inside_line)
+    return Reading(path, reader.parts, findings, data, allowed, unread, reader.open_table, ends_inside_line)
 
 
 def _read_lines(path: str, lines: Sequence[str], reader: _Reader) -> bool:
@@ -178,8 +220,10 @@ def _read_simple(reader: _Reader, table: str, line: str, origin: Origin) -> bool
         return False
     # One string for all rules of a chain, not one each.
     chain = reader.chains.setdefault(chain, chain)
-    position = None if verb == "A" else 1
-    reader.statements.append(Addition(table, chain, position, text.rstrip(" "), families, origin))
+    if verb == "A":
+        reader.append(table, chain, families, Rule(text.rstrip(" "), origin))
+    else:
+        reader.said.append(Addition(table, chain, 1, text.rstrip(" "), families, origin))
     return True
 
 
@@ -217,7 +261,7 @@ def _read_line(reader: _Reader, raw: str, origin: Origin) -> None:
         reader.unread.append(raw)
     else:
         refuse_long_line(raw)
-        reader.statements.append(_read_statement(reader, raw, origin))
+        reader.said.append(_read_statement(reader, raw, origin))
 
 
 def _read_commit(reader: _Reader) -> None:
@@ -243,7 +287,7 @@ def _read_table(reader: _Reader, raw: str, origin: Origin) -> None:
     reader.open_table = origin
     reader.reported -= {"no-table"}
     refuse_rest(words[1:], f"*{name}")
-    reader.statements.append(TableStart(name, reader.families, origin))
+    reader.said.append(TableStart(name, reader.families, origin))
 
 
 def _refuse_declared_policy(table: str, chain: str, policy: str | None, *, is_alone: bool) -> None:

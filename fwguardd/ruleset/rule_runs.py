@@ -9,13 +9,13 @@ This module is pure.
 from __future__ import annotations
 
 from dataclasses import field
+from itertools import chain as chain_together
 from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import Family, Origin, Rule
 from fwguardd.ruleset.set_names import SetNames
-from fwguardd.ruleset.statements import Addition
+from fwguardd.ruleset.statements import Addition, Appended
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -59,38 +59,63 @@ class RuleRuns:
         for reading in readings:
             known = before.get(reading.path)
             if known is None or known.reading is not reading:
-                known = _FileRuns(reading, tuple(_runs(reading.statements, sets)))
+                known = _FileRuns(reading, tuple(_runs(reading.said, sets)))
             self.files[reading.path] = known
             yield from known.runs
 
 
-def _runs(statements: Iterable[Statement], sets: SetNames) -> Iterator[RuleRun | Statement]:
-    for place, group in groupby(statements, _place_of):
+def _runs(said: Iterable[Statement | Appended], sets: SetNames) -> Iterator[RuleRun | Statement]:
+    for place, group in groupby(said, _place_of):
         if place is None:
-            yield from group
+            yield from (part for part in group if not isinstance(part, Appended))
         else:
-            yield _run([each for each in group if isinstance(each, Addition)], sets)
+            yield _run(place, list(map(_rules_in, group)), sets)
 
 
-def _place_of(statement: Statement) -> tuple[str, str, frozenset[Family]] | None:
-    """Where a statement appends a rule; None for any other."""
-    if isinstance(statement, Addition) and statement.position is None:
-        return statement.table, statement.chain, statement.families
+def _place_of(part: Statement | Appended) -> tuple[str, str, frozenset[Family]] | None:
+    """Where a statement appends rules; None for any other."""
+    if isinstance(part, Appended) or (isinstance(part, Addition) and part.position is None):
+        return part.table, part.chain, part.families
     return None
 
 
-def _run(additions: Sequence[Addition], sets: SetNames) -> RuleRun:
-    first = additions[0]
-    added = [rules_of(each, sets) for each in additions]
-    rules: dict[Family, tuple[Rule, ...]] = {}
-    for family in first.families:
-        rules[family] = tuple(map(itemgetter(family), added))
-    return RuleRun(first.table, first.chain, first.origin, rules)
+def _rules_in(part: Statement | Appended) -> tuple[Rule, ...]:
+    """The rules that a statement appends."""
+    if isinstance(part, Appended):
+        return part.rules
+    if isinstance(part, Addition):
+        return (Rule(part.text, part.origin, part.counters),)
+    return ()
+
+
+def _run(place: tuple[str, str, frozenset[Family]], parts: Sequence[tuple[Rule, ...]], sets: SetNames) -> RuleRun:
+    table, chain, families = place
+    added = parts[0]
+    if len(parts) > 1:
+        added = tuple(chain_together.from_iterable(parts))
+    rules = dict.fromkeys(families, added)
+    if Family.IPV6 in rules:
+        rules[Family.IPV6] = _for_ipv6(added, sets)
+    return RuleRun(table, chain, added[0].origin or Origin("", 0), rules)
+
+
+def _for_ipv6(rules: tuple[Rule, ...], sets: SetNames) -> tuple[Rule, ...]:
+    """The same rules for IPv6: the same objects, but for those that name a set of a set file."""
+    if not any(sets.may_be_in(rule.text) for rule in rules):
+        return rules
+    return tuple(_rule_for_ipv6(rule, sets) for rule in rules)
+
+
+def _rule_for_ipv6(rule: Rule, sets: SetNames) -> Rule:
+    if sets.may_be_in(rule.text):
+        return Rule(sets.for_ipv6(rule.text), rule.origin, rule.counters)
+    return rule
 
 
 def rules_of(addition: Addition, sets: SetNames) -> Mapping[Family, Rule]:
     """The rule that a statement adds to each family: one object in both, unless it names a set of a set file."""
-    rules = dict.fromkeys(addition.families, Rule(addition.text, addition.origin, addition.counters))
-    if sets.may_be_in(addition.text) and Family.IPV6 in rules:
-        rules[Family.IPV6] = Rule(sets.for_ipv6(addition.text), addition.origin, addition.counters)
+    (rule,) = _rules_in(addition)
+    rules = dict.fromkeys(addition.families, rule)
+    if Family.IPV6 in rules:
+        rules[Family.IPV6] = _rule_for_ipv6(rule, sets)
     return rules

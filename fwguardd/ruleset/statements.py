@@ -14,7 +14,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from fwguardd.patterns import pattern
-from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Origin, Severity
+from fwguardd.ruleset.model import ZERO, Counters, Family, Finding, Findings, Origin, Rule, Severity
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -95,6 +95,23 @@ class Addition:
 Statement = TableStart | Declaration | Addition
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Rules that follow each other in a file and are appended to the same chain: what nearly all lines of a large file
+    are. A statement for each of them is made only for those who ask."""
+
+    table: str
+    chain: str
+    families: frozenset[Family]
+    rules: tuple[Rule, ...]
+
+    def statements(self) -> Iterator[Addition]:
+        """The statement of each rule."""
+        for rule in self.rules:
+            origin = rule.origin or Origin("", 0)
+            yield Addition(self.table, self.chain, None, rule.text, self.families, origin, rule.counters)
+
+
 MOST_UNREAD = 100_000
 """Characters of refused lines that are searched for names of chains. More of them may declare anything."""
 
@@ -148,7 +165,7 @@ NOTHING_UNREAD = UnreadInput()
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One rule file, read: its statements in order, and findings for the lines that are refused.
+    """One rule file, read: what it says in order, and findings for the lines that are refused.
 
     ``allowed`` maps a line number to the codes of the warnings that its author has suppressed for that line, and
     `WHOLE_FILE` to those suppressed for all lines. ``open_table`` is the place of the last ``*table`` if no COMMIT ends
@@ -156,13 +173,26 @@ class Reading:
     """
 
     path: str
-    statements: tuple[Statement, ...]
+    said: tuple[Statement | Appended, ...]
     findings: Findings
     data: bytes = field(repr=False)
     allowed: Mapping[int, frozenset[str]]
     unread: UnreadInput = NOTHING_UNREAD
     open_table: Origin | None = None
     ends_inside_line: bool = False
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What it says, with a statement for each rule."""
+        return tuple(self.each_statement())
+
+    def each_statement(self) -> Iterator[Statement]:
+        """The same, one after the other."""
+        for part in self.said:
+            if isinstance(part, Appended):
+                yield from part.statements()
+            else:
+                yield part
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -176,10 +206,7 @@ class Reading:
     @property
     def says_anything(self) -> bool:
         """Whether the file declares more than a table that nothing follows."""
-        return any(
-            not isinstance(statement, TableStart) or statement.origin != self.open_table
-            for statement in self.statements
-        )
+        return any(not isinstance(part, TableStart) or part.origin != self.open_table for part in self.said)
 
     def suppresses(self, finding: Finding) -> bool:
         """Whether the finding is a warning about a line of this file whose author suppressed it."""
