@@ -12,6 +12,7 @@ Package layout. Each package imports only from packages below it; tests/unit/tes
       interpreter        the interpreter and the heap of the process
       fetch_lists        a program of its own, which fetches lists into set files
       dns_lookup         the addresses of host names, with their TTL
+      whole_check        the whole rehearsal that checks one in parts, when nothing waits for it
       worker_report      values that the event loop and the worker thread hand to each other
       metrics            what is counted, as Prometheus reads it: the file, and a program that serves it over HTTP
       proving            what sends packets through accepted files in the worker thread
