@@ -11,8 +11,10 @@ import secrets
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -22,6 +24,9 @@ from fwguardd.denials.model import Meaning, Watched
 from fwguardd.denials.pipeline import Pipeline
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from fwguardd.sinks.journal import JournalSink, JournalSocket
+from tests.bench.conftest import MEASURING
+from tests.bench.sizes.peers import unpacked
+from tests.bench.sizes.place import Place, PlaceError
 from tests.netns.frames import (
     ETH_IPV4,
     HOST_MAC,
@@ -36,7 +41,6 @@ from tests.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.bench.conftest import Recorder
 
@@ -199,9 +203,42 @@ def fail2ban_seconds(path: Path, lines: int) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_against_fail2ban(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
+# What the scripts of the packages would do.
+_PSAD_SETUP: Final = "ln -sf bsd-mailx /usr/bin/mail && mkdir -p /var/lib/psad /var/log/psad && : >/var/log/psad/fwdata"
+
+
+@contextmanager
+def _psad_place(record: Recorder) -> Iterator[Place | None]:
+    """A place with the packages of psad, unpacked and not installed; None where they cannot be had, which the table
+    says, or nothing is to be measured: packaging/test downloads nothing."""
+    if not MEASURING:
+        yield None
+        return
+    with ExitStack() as stack:
+        place: Place | None = None
+        try:
+            folder = stack.enter_context(TemporaryDirectory(dir="/dev/shm", prefix="fwguardd-bench-"))
+            place = Place(Path(folder), unpacked("psad"))
+            stack.callback(place.close)
+            place.run("sh", "-c", _PSAD_SETUP)
+        except PlaceError as error:
+            record(f"old log, psad is not measured: {error}", "lines/s", [0.0])
+        yield place
+
+
+def psad_seconds(place: Place, path: Path, lines: int) -> float:
+    """What psad takes to read a file's lines, all of which it must find, and to look for attacks in them."""
+    argv = [*place.enter, "psad", "-A", "-m", str(path), "--no-whois", "--no-rdns"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert f"Found {lines} iptables log messages" in found
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_against_fail2ban_and_psad(tmp_path: Path, record: Recorder, rounds: Rounds) -> None:
     """The same lines of an old log: reading, checking and counting whole packets, beside fail2ban's search for their
-    sources without the start of its program."""
+    sources, and psad's for attacks, without the starts of their programs."""
     path, empty = tmp_path / "kern.log", tmp_path / "empty.log"
     link = "IN=eth0 OUT= MAC=52:54:00:12:34:56:52:54:00:12:34:57:08:00"
     head = f"Nov 22 21:14:25 host kernel: [12345.678901] iptables denied: {link} SRC=203.0.113"
@@ -211,10 +248,17 @@ def test_against_fail2ban(tmp_path: Path, record: Recorder, rounds: Rounds) -> N
             ports = f"SPT={1024 + number} DPT={number % 1000}"
             file.write(f"{head}.{number % 250} {ip} {ports} WINDOW=64240 RES=0x00 SYN URGP=0 \n")
     empty.write_text("")
-    theirs = [fail2ban_seconds(path, OLD_LINES) - fail2ban_seconds(empty, 0) for _ in range(rounds(3))]
-    ours = [_own_seconds(path) for _ in range(rounds(9))]
+    theirs, psads, ours = list[float](), list[float](), list[float]()
+    with _psad_place(record) as place:
+        for _ in range(rounds(3)):
+            theirs.append(fail2ban_seconds(path, OLD_LINES) - fail2ban_seconds(empty, 0))
+            if place is not None:
+                psads.append(psad_seconds(place, path, OLD_LINES) - psad_seconds(place, empty, 0))
+            ours += [_own_seconds(path) for _ in range(rounds(3))]
     record("old log, fwguardd", "lines/s", (OLD_LINES / seconds for seconds in ours))
     record("old log, fail2ban-regex", "lines/s", (OLD_LINES / seconds for seconds in theirs))
+    if psads:
+        record("old log, psad", "lines/s", (OLD_LINES / seconds for seconds in psads))
 
 
 def _own_seconds(path: Path) -> float:

@@ -112,16 +112,16 @@ class Loader:
         self._place.run("sh", "-c", stop)
 
 
-def unpacked(peer: Peer) -> Path:
-    """The folder that the packages of a peer are unpacked in. Raises PlaceError where they cannot be had."""
-    root = CACHE / peer.packages[0]
+def unpacked(*packages: str) -> Path:
+    """The folder that these packages are unpacked in. Raises PlaceError where they cannot be had."""
+    root = CACHE / packages[0]
     if (root / "complete").exists():
         return root
     shutil.rmtree(root, ignore_errors=True)
     archives = root / "archives"
     (archives / "partial").mkdir(parents=True)
     apt = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--download-only"]
-    _call([*apt, "-o", f"Dir::Cache::archives={archives}", *peer.packages])
+    _call([*apt, "-o", f"Dir::Cache::archives={archives}", *packages])
     for package in sorted(archives.glob("*.deb")):
         _call(["dpkg", "-x", str(package), str(root)])
     for name in ("lib", "sbin", "bin"):

@@ -156,7 +156,7 @@ def _loaders(run: _Run, rules: Rules, places: contextlib.ExitStack) -> Iterator[
             run.figures.left_out.append(f"{peer.name} with {rules.count:,} rules: it takes too long")
             continue
         try:
-            place = places.enter_context(_place(unpacked(peer)))
+            place = places.enter_context(_place(unpacked(*peer.packages)))
             loader = Loader(peer, place)
             places.callback(loader.close)
             loader.write(rules)
