@@ -111,7 +111,7 @@ def reconcile(context: Context, state: State, request: PassRequest) -> Outcome:
         if not _only_ended(context, state, snapshot):
             request, why_held = replace(request, confirm_within=context.confirm_changes), _why_held(context, state)
         return _validate_and_apply(context, state, snapshot, request, why_held)
-    outcome = enforce(context, state, request.authors)
+    outcome = enforce(context, state, request.authors, anew=request.why.cause not in MAY_BE_KNOWN)
     if isinstance(outcome, Done):
         return replace(outcome, files_changed=True)
     return outcome

@@ -442,3 +442,19 @@ def test_a_rule_that_is_spelled_wrongly_is_found(
 
 
 WRONG = "-s 198.51.1.2/32 -j ACCEPT"
+
+
+@nft_only
+def test_no_table_is_read_while_files_settle(bench: Bench) -> None:
+    """A pass that leaves changed files to a later one reads the tables only if somebody may have written to them since:
+    the pass of the files waits for it. What another program has changed is found all the same."""
+    bench.worker.read_counters(bench.orders)
+    bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
+    request = PassRequest(Cause(Due.AGAIN.value), look_only=True)
+    bench.looks = 0
+    outcome = bench.worker.run_pass(bench.orders, request).outcome
+    assert isinstance(outcome, Done) and outcome.files_changed
+    assert (bench.looks, bench.names) == (0, ["rules.applied"])
+    subprocess.run(["iptables-nft", "-I", "INPUT", "-j", "ACCEPT"], check=True)
+    bench.worker.run_pass(bench.orders, request)
+    assert bench.names[1:] == ["drift.detected", "drift.repaired"]
