@@ -34,6 +34,9 @@ FEWEST = 200
 """Rules from which on a rehearsal of some of them saves time. Of a rehearsal of fewer the bytes of each rule are
 wanted (`fwguardd.kernel.rehearsed_rules`)."""
 
+_BETWEEN = "\0"
+"""What stands between the values of a rule: no value has it."""
+
 _REHEARSED = 2
 """Rules of each form that are rehearsed."""
 
@@ -61,11 +64,13 @@ class _Group:
 
 
 class _ChainSample:
-    """The rules of a chain: each with its group and its values, without a group where it has no form."""
+    """The rules of a chain: the group of each, None where it has no form, and its values as one text. A list of values
+    for each rule took three times the memory, at the time when most is needed."""
 
     def __init__(self, chain: Chain, forms: FormReader) -> None:
         self._chain = chain
-        self._rules: list[tuple[Rule, _Group | None, list[str]]] = []
+        self._groups: list[_Group | None] = []
+        self._values: list[str] = []
         groups: dict[CommonForm, _Group] = {}
         for rule in chain.rules:
             group: _Group | None = None
@@ -75,12 +80,13 @@ class _ChainSample:
                 if group is None:
                     group = groups[form] = _Group()
                 group.add(rule, values)
-            self._rules.append((rule, group, values))
+            self._groups.append(group)
+            self._values.append(_BETWEEN.join(values))
 
     def rehearsed(self) -> Chain:
         """The chain with the rules that have to be rehearsed."""
         rules: list[Rule] = []
-        for rule, group, _ in self._rules:
+        for rule, group in zip(self._chain.rules, self._groups, strict=True):
             if group is None or not group.is_large or rule is group.first or rule is group.last:
                 rules.append(rule)
         return replace(self._chain, rules=tuple(rules))
@@ -90,7 +96,7 @@ class _ChainSample:
         spelled differently."""
         rules: list[Rule] = []
         spellings: dict[int, _Spelling | None] = {}
-        for rule, group, values in self._rules:
+        for rule, group, values in zip(self._chain.rules, self._groups, self._values, strict=True):
             if group is None or not group.is_large:
                 rules += [Rule(text, rule.origin) for text in lines.texts[rule.text]]
                 continue
@@ -99,7 +105,7 @@ class _ChainSample:
             spelling = spellings[id(group)]
             if spelling is None:
                 return None
-            rules.append(Rule(spelling(values), rule.origin))
+            rules.append(Rule(spelling(values.split(_BETWEEN)), rule.origin))
         return Chain(self._chain.name, lines.saved_policy, tuple(rules), self._chain.origin)
 
 
