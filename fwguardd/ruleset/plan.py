@@ -337,13 +337,14 @@ class _ChainEdit:
 
 def _with_counters(texts: Sequence[str], removed: Sequence[Rule]) -> list[_NewRule]:
     """New rules, with the counters of the removed rules that have the same text."""
+    counted = {rule.text for rule in removed if rule.counters is not ZERO}
     had: defaultdict[str, list[Counters]] = defaultdict(list)
-    for rule in reversed(removed):
+    for rule in filter(lambda rule: rule.text in counted, reversed(removed)):
         had[rule.text].append(rule.counters)
     new: list[_NewRule] = []
     for text in texts:
         counters = ZERO
-        if had[text]:
+        if had.get(text):
             counters = had[text].pop()
         new.append((text, counters))
     return new
