@@ -193,8 +193,9 @@ def _chain_of(tables: _OpenTables, table: str, chain: str, origin: Origin) -> _O
 
 
 def _append(opened: Mapping[Family, _OpenTables], run: RuleRun) -> None:
-    for family, rules in run.rules.items():
-        _chain_of(opened[family], run.table, run.chain, run.origin).rest.extend(rules)
+    said = run.appended
+    for family in said.families:
+        _chain_of(opened[family], said.table, said.chain, run.origin).rest.extend(run.rules_of(family))
 
 
 def _add_rule(opened: Mapping[Family, _OpenTables], addition: Addition, sets: SetNames) -> Iterator[Finding]:

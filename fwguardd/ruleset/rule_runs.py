@@ -23,15 +23,26 @@ if TYPE_CHECKING:
 
     from fwguardd.ruleset.statements import Reading, Statement
 
+    _Place = tuple[str, str, frozenset[Family]]
+
 
 @dataclass(frozen=True, slots=True)
 class RuleRun:
-    """Rules that a file appends to one chain, one after the other, for each family. ``origin`` is that of the first."""
+    """Rules that a file appends to one chain, one after the other. ``for_ipv6`` are the same as IPv6 gets them."""
 
-    table: str
-    chain: str
-    origin: Origin
-    rules: Mapping[Family, tuple[Rule, ...]]
+    appended: Appended
+    for_ipv6: tuple[Rule, ...]
+
+    @property
+    def origin(self) -> Origin:
+        """The place of the first rule."""
+        return self.appended.rules[0].origin or Origin("", 0)
+
+    def rules_of(self, family: Family) -> tuple[Rule, ...]:
+        """The rules as a family gets them."""
+        if family is Family.IPV6:
+            return self.for_ipv6
+        return self.appended.rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +80,10 @@ def _runs(said: Iterable[Statement | Appended], sets: SetNames) -> Iterator[Rule
         if place is None:
             yield from (part for part in group if not isinstance(part, Appended))
         else:
-            yield _run(place, list(map(_rules_in, group)), sets)
+            yield _run(_joined(place, list(group)), sets)
 
 
-def _place_of(part: Statement | Appended) -> tuple[str, str, frozenset[Family]] | None:
+def _place_of(part: Statement | Appended) -> _Place | None:
     """Where a statement appends rules; None for any other."""
     if isinstance(part, Appended) or (isinstance(part, Addition) and part.position is None):
         return part.table, part.chain, part.families
@@ -88,15 +99,19 @@ def _rules_in(part: Statement | Appended) -> tuple[Rule, ...]:
     return ()
 
 
-def _run(place: tuple[str, str, frozenset[Family]], parts: Sequence[tuple[Rule, ...]], sets: SetNames) -> RuleRun:
-    table, chain, families = place
-    added = parts[0]
-    if len(parts) > 1:
-        added = tuple(chain_together.from_iterable(parts))
-    rules = dict.fromkeys(families, added)
-    if Family.IPV6 in rules:
-        rules[Family.IPV6] = _for_ipv6(added, sets)
-    return RuleRun(table, chain, added[0].origin or Origin("", 0), rules)
+def _joined(place: _Place, parts: Sequence[Statement | Appended]) -> Appended:
+    """The rules of statements that append to the same chain."""
+    first = parts[0]
+    if len(parts) == 1 and isinstance(first, Appended):
+        return first
+    return Appended(*place, tuple(chain_together.from_iterable(map(_rules_in, parts))))
+
+
+def _run(appended: Appended, sets: SetNames) -> RuleRun:
+    for_ipv6 = appended.rules
+    if Family.IPV6 in appended.families:
+        for_ipv6 = _for_ipv6(appended.rules, sets)
+    return RuleRun(appended, for_ipv6)
 
 
 def _for_ipv6(rules: tuple[Rule, ...], sets: SetNames) -> tuple[Rule, ...]:
