@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fwguardd.store.model import FileChange
 
 
-_MANY_RULES = 500
+MANY_RULES = 500
 """Rules from which on the files of a revision are made beside the load: that takes longer than to start a thread."""
 
 
@@ -167,7 +167,7 @@ class Recording:
     def begin(self) -> None:
         """Begin to make the files."""
         revision = self.revision
-        if revision is not None and sum(map(attrgetter("rule_count"), revision.rulesets.values())) >= _MANY_RULES:
+        if revision is not None and sum(map(attrgetter("rule_count"), revision.rulesets.values())) >= MANY_RULES:
             self._files = RunBeside(self._context.store.prepared.make, revision)
 
     def keep(self, *, for_boot: bool) -> Revision | None:
