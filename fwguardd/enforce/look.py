@@ -107,6 +107,10 @@ class Look:
             self.found[way] = self._make_plans(way)
         return self.found[way]
 
+    def forget_plans(self) -> None:
+        """Give back the memory of the plans: an operation for each rule is needed no longer than until the write."""
+        self.found.clear()
+
     def writes_policies(self) -> bool:
         """Whether a plan writes a policy, with what it has counted."""
         return any(map(writes_policy, self.plans()))

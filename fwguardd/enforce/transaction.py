@@ -192,6 +192,7 @@ def _with_released(canonical: Canonical, release: Emptying | None, preserve: Pre
 
 def _write_and_verify(kernel: Kernel, look: Look, preserve: Preserve) -> None:
     _write(kernel, look, preserve)
+    look.forget_plans()
     _verify(kernel, look.wanted, preserve)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fwguardd.enforce import transaction
+from fwguardd.enforce.look import Look
 from fwguardd.enforce.transaction import (
     Applied,
     Unchanged,
@@ -600,3 +601,16 @@ def test_stricter_tables_are_written_first(fake: FakeKernel) -> None:
         put_in_force(fake, second, PRESERVE)
     assert len(moments) == 8
     assert all("DROP" in moment for moment in moments)
+
+
+def test_the_operations_of_a_write_are_not_held_while_the_kernel_is_read_back(fake: FakeKernel) -> None:
+    """There is one for each rule: the memory that they took is that of the rules that are read."""
+    looks, held = list[Look](), list[int]()
+
+    def before_write(look: Look) -> Preserve:
+        looks.append(look)
+        return PRESERVE
+
+    fake.looks = [None, lambda: held.append(len(looks[0].found))]
+    assert isinstance(put_in_force(fake, MANY, PRESERVE, before_write=before_write), Applied)
+    assert held == [0]
