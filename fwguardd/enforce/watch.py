@@ -26,6 +26,7 @@ from fwguardd.ruleset.set_names import is_set_file
 with left_out("bz2", "lzma", "zlib"):
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers import Observer
+    from watchdog.observers.inotify_c import Inotify as LibraryInotify
 from fwguardd.threads import start_in_time
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ START_WITHIN = 5.0
 
 _CHANGES = frozenset({"created", "modified", "moved", "deleted", "closed"})
 _MOUNTS = "/proc/self/mountinfo"
+
+
+def _only_once(close: Callable[[LibraryInotify], None]) -> Callable[[LibraryInotify], None]:
+    """The first call of a method for each object. Where a watched directory is removed, the library closes the
+    descriptor of its watch twice (2.2.1, which Debian 12 has), and the second time that may be one of ours by then."""
+
+    def once(self: LibraryInotify) -> None:
+        if vars(self).setdefault("closes", threading.Lock()).acquire(blocking=False):
+            close(self)
+
+    return once
+
+
+LibraryInotify.close = _only_once(LibraryInotify.close)
 
 
 class DirectoryWatch:

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from watchdog.observers.inotify_c import Inotify
 
 from fwguardd.enforce import watch
 from tests.waiting import LONGEST
@@ -48,3 +49,17 @@ def test_an_attempt_that_fails_is_reported_and_made_again(
         assert changed.wait(LONGEST)
     finally:
         followed.close()
+
+
+def test_a_descriptor_of_another_is_not_closed(tmp_path: Path) -> None:
+    """The library closes the watch of a removed directory twice. By the second time the number of its descriptor may be
+    that of a socket to the kernel, or to a rehearsal."""
+    library = Inotify(os.fsencode(tmp_path))
+    number = library._inotify_fd
+    library.close()
+    another = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(another, number)
+    library.close()
+    os.fstat(number)
+    for descriptor in {another, number}:
+        os.close(descriptor)
