@@ -54,8 +54,8 @@ GAP = 0.3
 
 
 DIFFERS = (
-    "a rehearsal of all rules has shown another text than rehearsals of the changed rules alone, which is a bug in "
-    "fwguardd; the rule files are validated again. Please report it"
+    "a rehearsal of all rules has shown another text than the rehearsals of some of them, which is a bug in fwguardd; "
+    "the rule files are validated again. Please report it"
 )
 """The message about a difference that `check_lines` has found."""
 
