@@ -44,10 +44,11 @@ EDITS = ("by text", "anew", "by number", "flushed")
 def planned(live: Ruleset, wanted: Ruleset, preserve: Preserve, edit: str = "by text") -> tuple[str, ...]:
     """The texts of the plan from one ruleset to the other."""
     way = {"by number": Way.BY_NUMBER, "flushed": Way.FLUSHED}.get(edit, Way.BY_TEXT)
-    most = plan._MOST_COMPARISONS
+    most, of_a_rule = plan._MOST_COMPARISONS, plan._COMPARISONS_OF_A_RULE
     if edit == "anew":
-        most = -1
-    with mock.patch.object(plan, "_MOST_COMPARISONS", most):
+        most = of_a_rule = -1
+    compared = mock.patch.object(plan, "_MOST_COMPARISONS", most)
+    with compared, mock.patch.object(plan, "_COMPARISONS_OF_A_RULE", of_a_rule):
         return render_plan(make_plan(live, own_part(live, preserve, wanted), wanted, way))
 
 

@@ -177,6 +177,16 @@ def test_a_long_chain_is_flushed_where_its_rules_would_be_searched_for_long() ->
     assert text == [f"-D INPUT a{n}" for n in range(7_000)]
 
 
+def test_a_few_rules_far_behind_in_a_long_chain_are_edited() -> None:
+    """To find ten of 50,000 rules takes less time than to write all of them; to find a hundred takes more."""
+    live = ruleset(INPUT=_numbered(range(50_000)))
+    for few, expected in ((10, 20), (100, 50_001)):
+        there = [f"a{number}" for number in range(50_000)]
+        there[40_000 : 40_000 + 100 * few : 100] = ["b"] * few
+        (text,) = lines(live, ruleset(INPUT=";".join(there)))
+        assert len(text) == expected
+
+
 def test_what_is_written_anew_leaves_rules_of_others_in_place() -> None:
     """Theirs are neither deleted nor written, and stand behind the same rule of ours as before."""
     live = ruleset(FORWARD=f"{_numbered(range(2_000))};-j DOCKER-FWD;{_numbered(range(2_000, 9_000))}")
