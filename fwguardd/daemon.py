@@ -254,8 +254,7 @@ class Daemon:
         self._timetable.pass_ended(time.monotonic(), wrote=wrote, again=again, undo=undo)
         self._inform_systemd(**variables)
         self._name_rules()
-        self._supervisor.report_other_tables()
-        self._supervisor.read_counters()
+        self._supervisor.after_a_step()
         if isinstance(outcome, Broken):
             self._stop(EX_FAILURE)
 

@@ -278,13 +278,11 @@ class Supervisor:
         self._give_orders()
         self._worker.submit(Worker.validate_ahead)
 
-    def report_other_tables(self) -> None:
-        """Look for tables of other programs that filter this host's packets, after the pass that has just ended."""
-        self._worker.submit(Worker.report_other_tables)
-
-    def read_counters(self) -> None:
-        """Count packets and suppressed log lines, by the counters that the pass that has just ended has read."""
-        self._worker.submit(Worker.read_counters)
+    def after_a_step(self) -> None:
+        """Do what nobody waits for: look for tables of other programs that filter this host's packets; count packets
+        and suppressed log lines, by the counters that the step has read; and check what was rehearsed in parts."""
+        for step in (Worker.report_other_tables, Worker.read_counters, Worker.check_rehearsal):
+            self._worker.submit(step)
 
     async def counters(self) -> Sequence[Counted]:
         """What each rule in force has counted until now. Raises KernelError, StoreError."""

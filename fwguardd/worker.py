@@ -142,18 +142,10 @@ class Worker:
         return Opened(self._state, self._store.summaries(), self._store.faults())
 
     def run_pass(self, orders: Orders, request: PassRequest) -> Report:
-        """A pass; but first a revision that was not confirmed in time is undone. A pass that the timer causes checks
-        what was rehearsed in parts since the last one, and so does one that looks again after a write."""
+        """A pass; but first a revision that was not confirmed in time is undone."""
         self._files_settle = self._files_settle and request.look_only
         if request.why.cause == Due.AGAIN.value:
             self._guarded("reading the tables", self._kernel.read_what_was_said)
-        if request.why.cause in (Due.TIMER.value, Due.AGAIN.value) and self._lines.is_to_be_checked:
-            self._keep_guarded(
-                self._guarded(
-                    "a whole rehearsal",
-                    lambda: check_lines(self._context(orders), self._state, self._lines, self.check.rehearse),
-                )
-            )
 
         def step(context: Context, state: State) -> Outcome:
             outcome = expire(context, state, request.authors) or reconcile(context, state, request)
@@ -225,6 +217,15 @@ class Worker:
         self._keep_guarded(
             self._guarded("validating ahead", lambda: validate_ahead(self._context(orders), self._state))
         )
+
+    def check_rehearsal(self, orders: Orders) -> None:
+        """Compare what was put together of rehearsals in parts with a whole one, if that was some time ago. It is given
+        up if anything else is asked for."""
+        if self._lines.is_to_be_checked:
+            context, rehearse = self._context(orders), self.check.rehearse
+            self._keep_guarded(
+                self._guarded("a whole rehearsal", lambda: check_lines(context, self._state, self._lines, rehearse))
+            )
 
     def _keep_guarded(self, guard: Guard | None) -> None:
         """Go on with the state that a guard has left."""

@@ -53,13 +53,20 @@ class WorkerThread:
     ) -> Future[Result]:
         """Queue a step behind all that were queued before; it is never interrupted. A whole rehearsal that only checks
         is given up for it."""
+        check = self._worker.result().check
 
         def call(worker: Worker) -> Result:
-            worker.check.step_begins()
+            check.step_begins()
             return step(worker, self.orders, *args, **kwargs)
 
-        self._worker.result().check.step_asked()
-        return self._executor.submit(self._run, step.__name__, call)
+        def not_wanted(future: Future[Result]) -> None:
+            if future.cancelled():
+                check.step_begins()
+
+        check.step_asked()
+        queued = self._executor.submit(self._run, step.__name__, call)
+        queued.add_done_callback(not_wanted)
+        return queued
 
     def act(
         self,

@@ -153,7 +153,7 @@ def check_lines(context: Context, state: State, lines: KnownLines, rehearse: Reh
     """
     guard = Guard(context, state)
     # It was given up, or the next rehearsal fails for the same reason and reports it.
-    with contextlib.suppress(NamespaceError):
+    with contextlib.suppress(NamespaceError, KernelShortError):
         if guard.during(lines.differs, rehearse):
             context.emit(events.FAULT, DIFFERS, traceback="")
             guard.state = guard.state.to_validate_again()

@@ -19,7 +19,7 @@ from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.model import Candidate
 from fwguardd.ruleset.plain_rules import needs_nothing_outside
 from fwguardd.ruleset.rehearsal_sample import Sample
-from fwguardd.ruleset.rehearsed_lines import canonical_of, lines_of, new_rules, others_of, with_new_lines
+from fwguardd.ruleset.rehearsed_lines import canonical_of, differ, lines_of, new_rules, others_of, with_new_lines
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
@@ -127,8 +127,12 @@ class KnownLines:
         if isinstance(whole, Canonical) and whole == unchecked.canonical:
             return False
         self.forget()
-        self._all_always = isinstance(whole, Canonical)
-        return self._all_always
+        # A name may have another address by now. A whole rehearsal that is refused shows something else, too.
+        wrong = isinstance(whole, Canonical) and differ(
+            unchecked.candidate.rulesets, whole.rulesets, unchecked.canonical.rulesets
+        )
+        self._all_always = self._all_always or wrong
+        return wrong
 
     def _whole(self, candidate: Candidate) -> Canonical | RehearsalRefused:
         """What a kernel makes of a candidate of which nothing is remembered. Raises NamespaceError."""

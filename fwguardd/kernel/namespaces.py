@@ -131,7 +131,7 @@ class ScratchNamespace:
     def answer(self) -> dict[str, Any]:
         """Wait for the answer to a request. Raises NamespaceError, also for an answer that is an error."""
         line = self._read_line()
-        if not line:
+        if not line.endswith(b"\n"):  # It ended, or was given up, while it answered.
             raise self._ended("it closed the connection")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -272,15 +272,19 @@ class NamespacePool:
     @contextlib.contextmanager
     def acquire(self) -> Iterator[ScratchNamespace]:
         """A new one, for one rehearsal. Raises NamespaceError."""
+        self._go_on_or_raise()
         scratch = self._take()
         self._lent.append(scratch)
         try:
-            if self._gives_up:
-                raise NamespaceError("the rehearsal was given up, as something else waits")
+            self._go_on_or_raise()
             yield scratch
         finally:
             self._lent.remove(scratch)
             self._used.append(scratch)
+
+    def _go_on_or_raise(self) -> None:
+        if self._gives_up:
+            raise NamespaceError("the rehearsal was given up, as something else waits")
 
     def give_up(self) -> None:
         """Let every rehearsal end with a NamespaceError, and so those to come, until `go_on`. From any thread."""

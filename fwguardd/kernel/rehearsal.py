@@ -2,10 +2,10 @@
 
 The result is the canonical text that iptables-save will print, with the origin of every rule: a rule is loaded with its
 number as its count of packets, and found again by that (`fwguardd.ruleset.save_format.with_origins`). Where few plain
-rules are new, only those are rehearsed (`fwguardd.enforce.known_lines`). Or the result is the findings that explain why
-rules are refused, each with its file and line. iptables names a line, or only COMMIT for what the kernel
-refused: then the rule is found by bisection. After each finding the rule is removed and the rest is tried again, so
-that one check reports all mistakes.
+rules are new, only those are rehearsed, and of many that are alike two (`fwguardd.enforce.known_lines`). Or the result
+is the findings that explain why rules are refused, each with its file and line. iptables names a line, or only COMMIT
+for what the kernel refused: then the rule is found by bisection. After each finding the rule is removed and the rest is
+tried again, so that one check reports all mistakes.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from fwguardd.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fwguardd.ruleset.model import Family, Rule
+    from fwguardd.ruleset.model import Family, Rule, Ruleset
 
     Place = tuple[Family, str, str]
 
@@ -57,6 +57,17 @@ class CheckedTexts:
             self.chains.clear()
         self.chains[place] = _Checked(rules, found)
         return found
+
+    def forget_all_but(self, ruleset: Ruleset) -> None:
+        """Forget the chains of a family that this ruleset does not have: some programs, and some people, give chains
+        another name each time."""
+        gone: list[Place] = []
+        for place in list(self.chains):  # Another thread may add chains meanwhile.
+            family, table, chain = place
+            if family is ruleset.family and (table not in ruleset.tables or chain not in ruleset.tables[table].chains):
+                gone.append(place)
+        for place in gone:
+            self.chains.pop(place, None)
 
 
 def _found(rules: tuple[Rule, ...], check: Callable[[str], bool], mine: _Checked, theirs: _Checked) -> frozenset[str]:

@@ -174,7 +174,7 @@ class _Doubts:
         if form is None:
             return _may_warn(statement.text)
         if form not in self._of_forms:
-            self._of_forms[form] = _may_warn(statement.text)
+            self._of_forms[form] = _may_warn(form.example)
         return self._of_forms[form]
 
 

@@ -159,6 +159,7 @@ def leaves_out_jump(chain: Chain, target: str, preserve: Preserve) -> bool:
 
 def without_copies(wanted: Ruleset, preserve: Preserve) -> Ruleset:
     """A wanted ruleset without the chains that known programs make for themselves, and without the jumps to them."""
+    preserve.coming.forget_all_but(wanted)
     tables = {name: _table_without_copies(wanted.family, table, preserve) for name, table in wanted.tables.items()}
     return Ruleset(wanted.family, tables)
 
@@ -201,6 +202,7 @@ def own_part(live: Ruleset, preserve: Preserve, wanted: Ruleset | None = None) -
     rulesets = [loaded[live.family] for loaded in preserve.loaded if live.family in loaded]
     if wanted is not None:
         rulesets.append(wanted)
+    preserve.seen.forget_all_but(live)
     tables: dict[str, Table] = {}
     for name, table in live.tables.items():
         tables[name] = _own_table(live.family, table, _versions_of_table(name, rulesets), preserve)

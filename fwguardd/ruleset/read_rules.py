@@ -167,6 +167,9 @@ class _ReadChain:
 
 _NOTHING = _ReadChain()
 
+_MOST_KINDS = 1000
+"""Kinds that are known however few rules there are."""
+
 
 @dataclass(slots=True)
 class RuleReader:
@@ -180,7 +183,11 @@ class RuleReader:
     """The chains that another reader has read."""
 
     def for_the_next(self) -> RuleReader:
-        """A reader for rules of which many are the same again."""
+        """A reader for rules of which many are the same again. Where most kinds are of rules that have gone, nothing is
+        known to it."""
+        rules = sum(len(chain.rules) for chain in self._chains.values())
+        if len(self._kinds) > _MOST_KINDS + 2 * rules:
+            return RuleReader()
         return RuleReader(_kinds=self._kinds, _before=self._chains)
 
     def forget_rules(self) -> None:

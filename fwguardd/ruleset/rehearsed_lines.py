@@ -14,13 +14,13 @@ from itertools import accumulate, compress, filterfalse
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table, texts_of
-from fwguardd.ruleset.plain_rules import is_plain
+from fwguardd.ruleset.model import Chain, Family, Origin, Rule, Ruleset, Table, texts_of
+from fwguardd.ruleset.plain_rules import is_plain, needs_nothing_outside
 from fwguardd.ruleset.same_rules import same_ends
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     Place = tuple[Family, str, str]
     Chains = dict[Family, dict[str, dict[str, Chain]]]
@@ -248,3 +248,22 @@ def canonical_of(wanted: Rulesets, lines: Lines) -> Rulesets:
     for place, _ in chains_of(wanted):
         put_chain(chains, place, lines[place].saved)
     return rulesets_of(chains)
+
+
+def differ(written: Rulesets, one: Rulesets, other: Rulesets) -> bool:
+    """Whether two results of the same rulesets differ in any rule whose text depends on nothing outside of the rule
+    files: a name may have had another address, or a set another family, at the time of one of them."""
+    for place, chain in chains_of(written):
+        doubtful = {rule.origin for rule in chain.rules if not needs_nothing_outside(rule.text)}
+        if doubtful:
+            doubtful.add(None)
+        if _certain(one, place, doubtful) != _certain(other, place, doubtful):
+            return True
+    return False
+
+
+def _certain(rulesets: Rulesets, place: Place, doubtful: Collection[Origin | None]) -> tuple[str | None, list[str]]:
+    """The policy of a chain, and its rules that are not made of doubtful ones."""
+    family, table, name = place
+    chain = rulesets[family].tables[table].chains[name]
+    return chain.policy, [rule.text for rule in chain.rules if rule.origin not in doubtful]

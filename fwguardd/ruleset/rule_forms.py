@@ -19,7 +19,7 @@ from fwguardd.ruleset.values import read_network
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     _Parts = tuple[str, ...]
 
@@ -36,6 +36,7 @@ _VALUE = pattern(
 )
 """An option and its value. It splits the text of a rule into what is in front, the option, the value, and so on."""
 
+_ADDRESSES = frozenset({"-s ", "-d "})
 _PREFIX = pattern(r"/([1-9][0-9]?|1[01][0-9]|12[0-8])(?: |$)")
 
 
@@ -76,9 +77,11 @@ def _is_compressed(value: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class CommonForm:
-    """What rules have in common that differ only in values. ``addresses`` are the values to be looked at closely."""
+    """What rules have in common that differ only in values. ``addresses`` are the values to be looked at closely.
+    ``example`` is the text of one of the rules; a comment in it is "x"."""
 
     addresses: tuple[_Address, ...]
+    example: str
 
     def has(self, values: Sequence[str]) -> bool:
         """Whether iptables prints these values as they are written."""
@@ -95,15 +98,24 @@ class FormReader:
         """The form of a rule, None where it has none, and its values."""
         parts, values = cut(text)
         key = tuple(parts)
+        if ":" in text:
+            key = (*parts, *_places_of_ipv6(parts[1::2], values))
         if key not in self._forms:
-            self._forms[key] = _form_of(text, key, values)
+            self._forms[key] = _form_of(text, parts, values)
         form = self._forms[key]
         if form is None or (form.addresses and not form.has(values)):
             return None, values
         return form, values
 
 
-def _form_of(text: str, parts: _Parts, values: Sequence[str]) -> CommonForm | None:
+def _places_of_ipv6(options: Sequence[str], values: Sequence[str]) -> Iterator[str]:
+    """Which of the values are IPv6 addresses: rules of one form have those at the same places."""
+    for place, (option, value) in enumerate(zip(options, values, strict=True)):
+        if option in _ADDRESSES and ":" in value:
+            yield str(place)
+
+
+def _form_of(text: str, parts: Sequence[str], values: Sequence[str]) -> CommonForm | None:
     """The form of a rule that consists of these parts and values; None where others like it may be spelled otherwise,
     or refused."""
     if not values or not is_plain(text) or _is_cut_inside_quotes(parts):
@@ -111,7 +123,7 @@ def _form_of(text: str, parts: _Parts, values: Sequence[str]) -> CommonForm | No
     addresses: list[_Address] = []
     for place, value in enumerate(values):
         option, behind = parts[2 * place + 1 : 2 * place + 3]
-        if option not in ("-s ", "-d "):
+        if option not in _ADDRESSES:
             continue
         bits: int | None = None
         if behind.startswith("/"):
@@ -121,10 +133,20 @@ def _form_of(text: str, parts: _Parts, values: Sequence[str]) -> CommonForm | No
             bits = int(prefix[1])
         if bits is not None or ":" in value:
             addresses.append(_Address(place, bits))
-    return CommonForm(tuple(addresses))
+    return CommonForm(tuple(addresses), _without_comments(parts, values))
 
 
-def _is_cut_inside_quotes(parts: _Parts) -> bool:
+def _without_comments(parts: Sequence[str], values: Sequence[str]) -> str:
+    """The text of a rule with "x" for each comment."""
+    text = parts[0]
+    for option, value, behind in zip(parts[1::2], values, parts[2::2], strict=True):
+        if option == "--comment ":
+            value = "x"  # noqa: PLW2901
+        text += f"{option}{value}{behind}"
+    return text
+
+
+def _is_cut_inside_quotes(parts: Sequence[str]) -> bool:
     """Whether what looks like an option with a value is part of a comment or of a prefix."""
     quotes = 0
     for part in parts[:-1]:

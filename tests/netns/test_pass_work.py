@@ -68,6 +68,13 @@ class Bench:
         self.looks = 0
         return self.worker.run_pass(self.orders, PassRequest(Cause(due.value))).outcome
 
+    def check(self) -> list[tuple[str, str]]:
+        """The events of the check of what was rehearsed in parts."""
+        self.rehearsed.clear()
+        self.events.clear()
+        self.worker.check_rehearsal(self.orders)
+        return list(self.events)
+
     def reload(self) -> None:
         """A reload, which has to succeed."""
         self.rehearsed.clear()
@@ -245,21 +252,21 @@ def test_a_wrong_spelling_is_undone_and_all_is_rehearsed(bench: Bench, monkeypat
     assert bench.names == ["rules.applied"]
 
 
-def test_a_wrong_result_is_found_at_the_next_tick(
+def test_a_wrong_result_is_found_by_the_check(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, saved: Callable[[], dict[str, list[str]]]
 ) -> None:
-    """What was put together is rehearsed whole, once, when the timer wakes the worker: a difference is reported as a
-    defect, and what all rules make is put in force."""
+    """What was put together is rehearsed whole, once, when nothing waits: a difference is reported as a defect, and
+    what all rules make is put in force by the next pass."""
     monkeypatch.setattr(known_lines, "QUIET", 0.0)
     monkeypatch.setattr(known_lines, "canonical_of", changed("192.0.2.7/32", "192.0.2.77/32"))
     bench.write("20-few.rules", "-A INPUT -p tcp --dport 25 -j ACCEPT\n")
     assert isinstance(bench.run(), Done)
     assert "-A INPUT -s 192.0.2.77/32 -p tcp -m tcp --dport 80 -j ACCEPT" in saved()["ipv4"]
-    assert isinstance(bench.run(Due.TIMER), Done)
-    assert bench.events[0] == ("daemon.fault", DIFFERS)
-    assert bench.names[1:] == ["rules.applied"]
+    assert bench.check() == [("daemon.fault", DIFFERS)]
+    assert isinstance(bench.run(), Done)
+    assert bench.names == ["rules.applied"]
     assert "-A INPUT -s 192.0.2.7/32 -p tcp -m tcp --dport 80 -j ACCEPT" in saved()["ipv4"]
-    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.check() == []
     assert bench.rehearsed == []
 
 
@@ -393,22 +400,22 @@ def test_of_a_new_ruleset_two_rules_of_each_form_are_rehearsed(
     assert bench.rehearsed == [2 + 2]
     assert bench.names == ["rules.applied"]
     assert sum("-s 198.51." in line for line in saved()["ipv4"]) == 250
-    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.check() == []
     assert bench.rehearsed == [252]
-    assert bench.names == []
 
 
 def test_a_check_waits_while_something_else_does(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass of the timer does not rehearse all rules then; a later one does."""
+    """All rules are not rehearsed then, but later, once."""
     monkeypatch.setattr(known_lines, "QUIET", 0.0)
     bench.write("10-many.rules", NEW_RULES)
     assert isinstance(bench.run(), Done)
     bench.worker.check.step_asked()
-    assert isinstance(bench.run(Due.TIMER), Done)
-    assert (bench.rehearsed, bench.names) == ([252], [])
+    assert bench.check() == []
+    assert bench.worker._lines.is_to_be_checked
     bench.worker.check.step_begins()
-    assert isinstance(bench.run(Due.TIMER), Done)
-    assert isinstance(bench.run(Due.TIMER), Done)
+    assert bench.check() == []
+    assert not bench.worker._lines.is_to_be_checked
+    assert bench.check() == []
     assert bench.rehearsed == []
 
 
@@ -435,8 +442,8 @@ def test_a_rule_that_is_spelled_wrongly_is_found(
         assert isinstance(bench.run(Due.RETRY), Done)
     else:
         assert f"-A INPUT {spelled}" in saved()["ipv4"]
-        assert isinstance(bench.run(Due.TIMER), Done)
-        assert bench.events[0] == ("daemon.fault", DIFFERS)
+        assert bench.check() == [("daemon.fault", DIFFERS)]
+        assert isinstance(bench.run(), Done)
     assert f"-A INPUT {WRONG}" in saved()["ipv4"]
     assert 252 in bench.rehearsed
 

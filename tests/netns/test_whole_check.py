@@ -55,3 +55,11 @@ def test_it_ends_when_a_step_is_asked_for(check: WholeCheck, monkeypatch: pytest
             work.result(LONGEST)
     check.step_begins()
     assert isinstance(check.rehearse(CANDIDATE), Canonical)
+
+
+def test_half_an_answer_is_none(check: WholeCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that ends, or is given up, while it answers is one that has not answered."""
+    answer = 'import os, sys; sys.stdin.readline(); os.write(0, b\'{"results": [{"co\')'
+    monkeypatch.setattr(namespaces, "_WORKER", answer)
+    with pytest.raises(NamespaceError, match="has ended"):
+        check.rehearse(CANDIDATE)

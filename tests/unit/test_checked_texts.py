@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from fwguardd.ruleset.checked_texts import CheckedTexts
-from fwguardd.ruleset.model import Family, Rule
+from fwguardd.ruleset.model import Chain, Family, Rule, Ruleset, Table
 from tests.counting import steps
 
 PLACE = (Family.IPV4, "filter", "INPUT")
@@ -62,3 +62,13 @@ def test_chains_that_come_and_go_are_forgotten() -> None:
     for number in range(5000):
         live.found((Family.IPV4, "filter", str(number)), rules_of([1]), is_odd, wanted)
     assert len(live.chains) <= 4096
+
+
+def test_chains_that_a_ruleset_does_not_have_are_forgotten() -> None:
+    """With all their rules: those of chains and tables that are gone, but not of another family."""
+    live, wanted = CheckedTexts(), CheckedTexts()
+    places = [(Family.IPV4, "filter", "INPUT"), (Family.IPV4, "filter", "OLD"), (Family.IPV4, "nat", "OUTPUT")]
+    for place in (*places, (Family.IPV6, "filter", "OLD")):
+        live.found(place, rules_of([1]), is_odd, wanted)
+    live.forget_all_but(Ruleset(Family.IPV4, {"filter": Table("filter", {"INPUT": Chain("INPUT", "DROP")})}))
+    assert [*live.chains] == [places[0], (Family.IPV6, "filter", "OLD")]

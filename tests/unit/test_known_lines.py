@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from fwguardd.ruleset.compose import compose
 from fwguardd.ruleset.model import Candidate, Chain, Finding, Findings, Rule, Ruleset, Table
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_runs import RuleRuns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LINES = [f"-A INPUT -s 192.0.2.{number} -p tcp --dport {number} -j ACCEPT" for number in range(1, 20)]
 BASE = ["-P INPUT DROP", ":WEB -", "-A INPUT -j WEB", *LINES, "-A WEB -s 10.0.0.1,10.0.0.2 -j DROP"]
@@ -74,6 +78,18 @@ def known(kernel: Kernel) -> KnownLines:
     lines.rehearse(candidate(BASE))
     kernel.loaded.clear()
     return lines
+
+
+def with_text(ruleset: Ruleset, old: str, new: str) -> Ruleset:
+    """A ruleset with another text in its rules."""
+    tables = {}
+    for table in ruleset.tables.values():
+        chains = {}
+        for chain in table.chains.values():
+            rules = tuple(Rule(rule.text.replace(old, new), rule.origin) for rule in chain.rules)
+            chains[chain.name] = Chain(chain.name, chain.policy, rules, chain.origin)
+        tables[table.name] = Table(table.name, chains)
+    return Ruleset(ruleset.family, tables)
 
 
 def with_origins(canonical: Canonical | RehearsalRefused) -> list[str]:
@@ -319,3 +335,28 @@ def test_a_check_that_was_not_possible_is_made_later(kernel: Kernel) -> None:
     fails[0] = False
     assert not known.differs(rehearse)
     assert not known.is_to_be_checked
+
+
+def test_a_name_that_has_another_address_by_now_is_no_defect(kernel: Kernel) -> None:
+    """A rule that was rehearsed itself, as it names a host, may become another one at the check: nothing is reported,
+    and two rules of each form are rehearsed again later."""
+    lines = [*MANY, "-A INPUT -s host.example -j DROP"]
+
+    def resolved(address: str) -> Callable[[Candidate], Canonical | RehearsalRefused]:
+        def rehearse(wanted: Candidate, /) -> Canonical | RehearsalRefused:
+            found = kernel.rehearse(wanted)
+            assert isinstance(found, Canonical)
+            rulesets = {
+                family: with_text(ruleset, "host.example", address) for family, ruleset in found.rulesets.items()
+            }
+            return Canonical.rehearsed(rulesets)
+
+        return rehearse
+
+    known = KnownLines(resolved("192.0.2.1"), "nft")
+    known.rehearse(candidate(lines))
+    assert not known.differs(resolved("192.0.2.2"))
+    kernel.loaded.clear()
+    for target in ("DROP", "RETURN"):
+        known.rehearse(candidate([line.replace("ACCEPT", target) for line in lines]))
+    assert kernel.loaded[1] < 10

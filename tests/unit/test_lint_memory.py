@@ -99,3 +99,28 @@ def test_files_that_have_gone_are_forgotten() -> None:
     lint_of(readings, memory, runs)
     lint_of(readings[1:], memory, runs)
     assert memory.files.keys() == runs.files.keys() == {"b.rules"}
+
+
+@pytest.mark.parametrize(
+    ("plain", "doubtful", "code"),
+    [
+        ("-s 192.0.2.1 -j DROP", "-s 0::ffff:102:304 -j DROP", "v4-mapped"),
+        ('-m comment --comment "use -p tcp" --dport 80 -j DROP', "-m comment --comment x --dport 80 -j DROP", "port"),
+        ("-p tcp --dport 80 -j DROP", "-p tcp --dport 65536 -j DROP", "port"),
+        ("-s 10.0.0.0/8 -j DROP", "-s 10.1.0.0/8 -j DROP", "host-bits"),
+    ],
+)
+def test_a_rule_is_searched_whatever_stands_before_it(plain: str, doubtful: str, code: str) -> None:
+    """A warning about a value comes too where an earlier rule differs from it in addresses, ports and comments only."""
+    alone = [str(each) for each in lint_of([read("a.rules", [f"-A INPUT {doubtful}"])]) if code in each.code]
+    behind = lint_of([read("a.rules", [f"-A INPUT {plain}", f"-A INPUT {doubtful}"])])
+    assert [str(each).replace(":2", ":1") for each in behind if code in each.code and ":2" in str(each)] == alone
+
+
+def test_kinds_of_rules_that_have_gone_are_forgotten() -> None:
+    """However many different rules come and go, no more is remembered than what is there calls for."""
+    memory = LintMemory()
+    for start in range(1, 8000, 500):
+        ports = [f"{number},{number + 1}" for number in range(start, start + 500)]
+        lint_of([read("a.rules", [f"-A INPUT -p tcp -m multiport --dports {each} -j DROP" for each in ports])], memory)
+        assert len(memory.reader._kinds) <= 4000

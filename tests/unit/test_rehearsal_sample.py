@@ -160,3 +160,15 @@ def test_values_make_no_other_form(one: str, other: str) -> None:
     """Addresses, ports and comments as iptables prints them are values."""
     forms = FormReader()
     assert forms.read(one)[0] is forms.read(other)[0] is not None
+
+
+def test_addresses_of_both_families_are_of_two_forms() -> None:
+    """An IPv6 address that is not written as iptables prints it is rehearsed itself, also behind rules for IPv4 that
+    differ in nothing but the address."""
+    lines = [f"-A INPUT -s {address} -j DROP" for address in ADDRESSES]
+    lines += [f"-A INPUT -s 2001:db8::{number:x} -j DROP" for number in range(1, 200)]
+    lines.insert(len(ADDRESSES) + 100, "-A INPUT -s 2001:db8:0:0::50 -j DROP")
+    sample = Sample(rulesets(lines))
+    of_ipv6 = texts_of(sample.rulesets[Family.IPV6].tables["filter"].chains["INPUT"].rules)
+    assert of_ipv6 == ["-s 2001:db8::1 -j DROP", "-s 2001:db8:0:0::50 -j DROP", "-s 2001:db8::c7 -j DROP"]
+    assert len(texts(dict(sample.rulesets))) == 2

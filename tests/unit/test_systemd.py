@@ -173,6 +173,21 @@ def test_a_check_gives_way_to_each_step_that_waits() -> None:
     thread.close()
 
 
+def test_a_step_that_nobody_wants_any_more_does_not_wait() -> None:
+    """One that was taken back before it began: a check is made again."""
+    worker, release = _Idle(), threading.Event()
+    thread = WorkerThread(lambda: cast("Worker", worker), Orders(Settings()), Progress())
+
+    def wait_for_release(_worker: Worker, _orders: Orders) -> bool:
+        return release.wait(LONGEST)
+
+    eventually(thread.submit(wait_for_release).running)
+    assert thread.submit(wait_for_release).cancel()
+    release.set()
+    assert worker.check._waiting == 0
+    thread.close()
+
+
 def test_a_stuck_worker_thread_stops_the_watchdog(systemd: socket.socket, notifier: SystemdNotifier) -> None:
     """Systemd gets signs of life while the worker thread waits or works; none, and one report that names the step,
     once a step takes longer than it may; and signs of life again should the step end after all."""
