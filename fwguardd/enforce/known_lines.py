@@ -18,14 +18,25 @@ from fwguardd.kernel.rehearsal import RehearsalRefused
 from fwguardd.ruleset.canonical import Canonical
 from fwguardd.ruleset.model import Candidate
 from fwguardd.ruleset.plain_rules import needs_nothing_outside
-from fwguardd.ruleset.rehearsal_sample import Sample
-from fwguardd.ruleset.rehearsed_lines import canonical_of, differ, lines_of, new_rules, others_of, with_new_lines
+from fwguardd.ruleset.rehearsed_lines import (
+    canonical_of,
+    differ,
+    lines_of,
+    new_rules,
+    others_of,
+    rules_in,
+    with_new_lines,
+)
 from fwguardd.values import dataclass
 
 if TYPE_CHECKING:
     from fwguardd.enforce.validate import Rehearse
     from fwguardd.kernel.program_stamp import Stamp
     from fwguardd.ruleset.rehearsed_lines import Lines, Rulesets
+
+FEWEST = 200
+"""Rules from which on a rehearsal of some of them saves time. Of a rehearsal of fewer the bytes of each rule are
+wanted (`fwguardd.kernel.rehearsed_rules`)."""
 
 QUIET = 5.0
 """Seconds after which a result that was put together is checked: the next change of files does not wait for the check
@@ -155,6 +166,10 @@ class KnownLines:
     def _by_forms(self, candidate: Candidate) -> Canonical | None:
         """The result of rehearsing two rules of each form; None where all have to be rehearsed. Raises
         NamespaceError."""
+        if rules_in(candidate.rulesets) < FEWEST:
+            return None
+        from fwguardd.ruleset.rehearsal_sample import Sample  # noqa: PLC0415 - most hosts have fewer rules.
+
         sample = Sample(candidate.rulesets)
         if not sample.is_small:
             return None

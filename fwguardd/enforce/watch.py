@@ -19,11 +19,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from fwguardd.kernel.inotify import APPEARS, ITSELF, Inotify
-from fwguardd.left_out import left_out
+from fwguardd.left_out import imported_when_used
 from fwguardd.ruleset.set_names import is_set_file
 
-# The library imports ctypes.util, and that what makes archives, which nothing here does.
-with left_out("bz2", "lzma", "zlib"):
+# The library imports it and does not use it. That takes 2 ms, and imports what makes archives and temporary files.
+with imported_when_used("ctypes.util"):
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers import Observer
     from watchdog.observers.inotify_c import Inotify as LibraryInotify

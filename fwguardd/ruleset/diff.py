@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from difflib import SequenceMatcher
 from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -102,6 +101,8 @@ def _longest_ascending(pairs: Sequence[Pair]) -> list[Pair]:
 def _paired(here: Sequence[str], there: Sequence[str], first: int, start: int) -> Iterator[Pair]:
     if not 0 < len(here) * len(there) <= _MOST_COMPARISONS:
         return
+    from difflib import SequenceMatcher  # noqa: PLC0415 - few differences need it, and it takes 0.1 MiB.
+
     for block in SequenceMatcher(None, here, there, autojunk=False).get_matching_blocks():
         for number in range(block.size):
             yield first + block.a + number, start + block.b + number

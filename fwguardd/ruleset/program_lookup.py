@@ -5,7 +5,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -102,6 +101,8 @@ def _any_matches(texts: Iterable[str], patterns: Iterable[str]) -> bool:
 def _known_program(name: str) -> KnownProgram:
     if name in BY_NAME:
         return BY_NAME[name]
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import.
+
     advice = f"the known programs are {', '.join(BY_NAME)}"
     close = get_close_matches(name, BY_NAME, 1)
     if close:

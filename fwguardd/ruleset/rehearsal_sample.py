@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from fwguardd.ruleset.rehearsed_lines import ChainLines, Place, Rulesets
     from fwguardd.ruleset.rule_forms import CommonForm
 
-FEWEST = 200
-"""Rules from which on a rehearsal of some of them saves time. Of a rehearsal of fewer the bytes of each rule are
-wanted (`fwguardd.kernel.rehearsed_rules`)."""
-
 _BETWEEN = "\0"
 """What stands between the values of a rule: no value has it."""
 
@@ -160,7 +156,7 @@ class Sample:
     @property
     def is_small(self) -> bool:
         """Whether it is much less than all rules."""
-        return self._whole >= FEWEST and 2 * rules_in(self.rulesets) <= self._whole
+        return 2 * rules_in(self.rulesets) <= self._whole
 
     def spelled(self, rehearsed: Rulesets) -> Rulesets | None:
         """All rules, each with its origin, as the kernel spelled those of the sample; None where that cannot be

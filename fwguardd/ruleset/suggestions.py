@@ -7,7 +7,6 @@ This module is pure.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from fwguardd.ruleset.model import BUILTIN_CHAINS, VERDICTS, Family
@@ -75,6 +74,8 @@ _OTHER_FIREWALLS = {
 def nearest_name(word: str, names: Iterable[str]) -> str:
     """The name that differs from the word in case, or by a slip of the finger; empty where none does."""
     by_case = {name.upper(): name for name in sorted(names)}
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import.
+
     close = get_close_matches(word.upper(), by_case, n=1, cutoff=0.66)
     if not close:
         return ""

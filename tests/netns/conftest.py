@@ -27,11 +27,10 @@ import pytest
 
 from fwguardd.control import client
 from fwguardd.control.client import ask
-from fwguardd.enforce import proof, record
+from fwguardd.enforce import known_lines, proof, record
 from fwguardd.kernel import iptables
 from fwguardd.kernel.kmsg import KernelLog, Record, Start
 from fwguardd.kernel.ssh_sessions import ssh_sessions
-from fwguardd.ruleset import rehearsal_sample
 from tests.netns.fault_bench import PROGRAM_SECONDS, FaultBench
 from tests.netns.namespaces import OUTSIDE, SYSCTL, fresh_namespace
 from tests.netns.small_host import small_host
@@ -403,7 +402,7 @@ def fault_bench(backend: str, saved: Saved, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(iptables, "LOOK_SECONDS", PROGRAM_SECONDS)
         monkeypatch.setattr(iptables, "PROGRAM_SECONDS", PROGRAM_SECONDS)
         monkeypatch.setattr(record, "MANY_RULES", 1)  # The files of a revision are made beside the load.
-        monkeypatch.setattr(rehearsal_sample, "FEWEST", 1)
+        monkeypatch.setattr(known_lines, "FEWEST", 1)
         root = small_host(Path(folder, "host"))
         monkeypatch.setattr(proof, "ssh_sessions", partial(ssh_sessions, root))
         made = FaultBench(Path(folder), backend, saved)

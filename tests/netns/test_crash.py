@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fwguardd.enforce import record
+from fwguardd.enforce import known_lines, record
 from fwguardd.enforce.context import boottime
-from fwguardd.ruleset import rehearsal_sample
 from fwguardd.store.revisions import RevisionStore
 from tests.netns.crashing import (
     MORE_TABLES,
@@ -73,7 +72,7 @@ def bench(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A bench with revision 1, which is A, in force."""
     monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
     monkeypatch.setattr(record, "MANY_RULES", 1)
-    monkeypatch.setattr(rehearsal_sample, "FEWEST", 1)
+    monkeypatch.setattr(known_lines, "FEWEST", 1)
     made = Bench(tmp_path, backend)
     made.put(A)
     made.start()

@@ -246,6 +246,14 @@ def test_two_rules_of_a_form_are_rehearsed(kernel: Kernel) -> None:
     assert kernel.loaded == [1]
 
 
+def test_few_rules_are_rehearsed_whole(kernel: Kernel) -> None:
+    """Where little would be saved, and the bytes of each rule are wanted, all rules are loaded."""
+    for number, loaded in ((known_lines.FEWEST - 1, known_lines.FEWEST - 1), (known_lines.FEWEST, 2)):
+        kernel.loaded.clear()
+        KnownLines(kernel.rehearse, "nft").rehearse(candidate(MANY[:number]))
+        assert kernel.loaded == [loaded]
+
+
 def test_after_a_failed_load_all_is_rehearsed_once(kernel: Kernel) -> None:
     """The next candidate is rehearsed whole, whatever it is: a form may have been spelled wrongly. After it two rules
     of each form are loaded again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os.path
 import pkgutil
 import re
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import pytest
 
 import fwguardd
-from fwguardd.left_out import left_out
+from fwguardd.left_out import imported_when_used, left_out
 from fwguardd.patterns import _CompiledLater, pattern
 
 
@@ -51,6 +52,25 @@ def test_a_module_that_is_left_out_can_be_imported_afterwards() -> None:
     assert "this" not in sys.modules and sys.modules["re"] is re
 
 
+def test_a_module_is_imported_when_it_is_used() -> None:
+    """Another module can import it, and it is there when something of it is used."""
+    sys.modules.pop("xml.sax.saxutils", None)
+    with imported_when_used("xml.sax.saxutils"):
+        stand_in = importlib.import_module("xml.sax.saxutils")
+    assert sys.modules["xml.sax.saxutils"] is stand_in
+    assert stand_in.escape("<") == "&lt;"
+    assert sys.modules["xml.sax.saxutils"] is not stand_in
+    assert stand_in.escape is importlib.import_module("xml.sax.saxutils").escape
+    with pytest.raises(AttributeError):
+        _ = stand_in.nonsense
+
+
+def test_a_module_that_is_there_stays() -> None:
+    """Nothing stands in for it."""
+    with imported_when_used("os.path"):
+        assert sys.modules["os.path"] is os.path
+
+
 def test_the_daemon_starts_without_what_it_rarely_needs() -> None:
     """The daemon imports no TLS, no terminal, no second logging library, no parser of YAML, no library that compresses,
     nothing that sends packets through rules and no modules of fwguardctl when it starts."""
@@ -62,6 +82,6 @@ def test_the_daemon_starts_without_what_it_rarely_needs() -> None:
 
 _RARE = (
     *("ssl", "_ssl", "structlog", "rich", "uuid", "decimal", "http", "email", "yaml", "fwguardd.ctl", "fwguardd.proof"),
-    *("bz2", "lzma", "zlib"),
+    *("bz2", "lzma", "zlib", "shutil", "tempfile", "random", "difflib"),
     *("fwguardd.kernel.bed", "fwguardd.packets.host", "fwguardd.packets.impact", "fwguardd.packets.policy"),
 )
