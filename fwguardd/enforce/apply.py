@@ -46,8 +46,6 @@ from fwguardd.store.revisions import RevisionKind, StoreError
 from fwguardd.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fwguardd.enforce.file_changes import Digests
     from fwguardd.enforce.look import Look
     from fwguardd.enforce.rule_files import Snapshot
@@ -61,22 +59,14 @@ if TYPE_CHECKING:
 
 class _DriftBefore:
     """Drift that is found right before other files are loaded: it is reported, and the load replaces it. Rules of other
-    programs that stay are recognized before that. ``preserve`` is what the load preserves in any case. ``then`` is
-    called right before the load."""
+    programs that stay are recognized before that. ``preserve`` is what the load preserves in any case."""
 
-    def __init__(
-        self, context: Context, state: State, authors: Authors, preserve: Preserve, then: Callable[[], None]
-    ) -> None:
-        self._context, self._authors, self._preserve, self._then = context, authors, preserve, then
+    def __init__(self, context: Context, state: State, authors: Authors, preserve: Preserve) -> None:
+        self._context, self._authors, self._preserve = context, authors, preserve
         self.state = state
 
     def __call__(self, look: Look) -> Preserve:
         """Compare what the kernel holds with the revision in force. Raises KernelError."""
-        preserve = self._compared(look)
-        self._then()
-        return preserve
-
-    def _compared(self, look: Look) -> Preserve:
         track_before(self._context, look)
         state = self.state
         undo_delayed = state.unverified is UnverifiedState.UNDO
@@ -127,9 +117,9 @@ def apply_files(
     release = replace(state, in_force=before).release(new.owned)
     preserve = context.preserve.owning(loaded_before(state.in_force))
     with Recording(context, _to_record(context, before, new, snapshot, why)) as recording:
-        drift = _DriftBefore(context, state, authors, preserve, recording.begin)
+        drift = _DriftBefore(context, state, authors, preserve)
         try:
-            outcome = put_recoverably(context, state, new.canonical, preserve, release, drift)
+            outcome = put_recoverably(context, state, new.canonical, preserve, release, drift, beside=recording.begin)
         except LOAD_ERRORS as error:
             _forget_attempt(context, drift.state, error)
             return load_failed(context, drift.state, error)

@@ -50,16 +50,17 @@ def put_recoverably(
     preserve: Preserve,
     release: Emptying | None = None,
     before_write: BeforeWrite | None = None,
+    beside: Callable[[], None] | None = None,
 ) -> Applied | Unverified | Unchanged:
     """`put_in_force`, which the next start undoes if fwguardd is killed meanwhile. Raises what that raises.
 
     After a success `end` is to be called, once what was loaded is recorded.
     """
     if not needs_note(state):
-        return put_in_force(context.kernel, canonical, preserve, release, before_write)
+        return put_in_force(context.kernel, canonical, preserve, release, before_write, beside)
     recorder = partial(_keep_first, context, state, preserve, before_write)
     try:
-        return put_in_force(context.kernel, canonical, preserve, release, recorder)
+        return put_in_force(context.kernel, canonical, preserve, release, recorder, beside)
     except (UndoFailedError, UndoDelayedError):
         raise
     except LOAD_ERRORS:

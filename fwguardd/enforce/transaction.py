@@ -119,12 +119,14 @@ def put_in_force(
     preserve: Preserve,
     release: Emptying | None = None,
     before_write: Callable[[Look], Preserve] | None = None,
+    beside: Callable[[], None] | None = None,
 ) -> Applied | Unverified | Unchanged:
     """Make the kernel hold these rulesets, and empty the tables that are released.
 
     ``preserve`` says which live rules belong to other programs and stay. ``release`` are tables that fwguardd owned
     until now and that are emptied. ``before_write`` is called with what the kernel held before, and returns what is to
-    be preserved of it; what it raises prevents the write. Raises UndoneError, UndoFailedError, UndoDelayedError, or
+    be preserved of it; what it raises prevents the write. ``beside`` is called right before the write, to begin what
+    takes place beside it. Raises UndoneError, UndoFailedError, UndoDelayedError, or
     KernelError where the first look failed. A defect of fwguardd is raised again after the undo.
     """
     wanted = _with_released(canonical, release, preserve)
@@ -137,7 +139,7 @@ def put_in_force(
         if not before.plans():
             return Unchanged()
         preserve = preserve.with_theirs(before.live, before.own)
-        with reserve_for_undo() as reserve, _changes_of(before) as changes:
+        with reserve_for_undo() as reserve, _changes_of(before, beside) as changes:
             # A defect, or a lack of memory, in the middle of a write must not leave one family new and the other old.
             failure = failure_of(lambda: _write_and_verify(kernel, before, preserve))
             if isinstance(failure, _LookFailedError):
@@ -149,9 +151,16 @@ def put_in_force(
 
 
 @contextlib.contextmanager
-def _changes_of(before: Look) -> Iterator[Callable[[], tuple[Difference, ...]]]:
-    """What a write changes; of a large one that is found out beside the write, which waits for programs."""
-    if _operations(before.plans()) < _MANY_OPERATIONS:
+def _changes_of(before: Look, beside: Callable[[], None] | None) -> Iterator[Callable[[], tuple[Difference, ...]]]:
+    """What a write changes; of a large one that is found out beside the write, which waits for programs. The texts for
+    these are made before that: the interpreter runs one thread at a time."""
+    plans = before.plans()
+    if _operations(plans) >= _MANY_OPERATIONS:
+        for plan in plans:
+            plan.render()
+    if beside is not None:
+        beside()
+    if _operations(plans) < _MANY_OPERATIONS:
         yield before.changes
         return
     with RunBeside(before.changes) as changes:

@@ -8,7 +8,7 @@ This module is pure.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -105,6 +105,12 @@ class Plan:
 
     family: Family
     operations: tuple[Operation, ...]
+    texts: list[str] = field(default_factory=list, compare=False, repr=False)
+    """The texts of `render_plan`, once they were made ahead."""
+
+    def render(self) -> None:
+        """Make the texts ahead."""
+        self.texts[:] = _rendered(self)
 
 
 class LiveRule(NamedTuple):
@@ -161,6 +167,10 @@ def render_plan(plan: Plan) -> tuple[str, ...]:
     Chains are removed by a text of their own: nf_tables does not remove a chain that was referenced when the
     transaction began.
     """
+    return tuple(plan.texts) or _rendered(plan)
+
+
+def _rendered(plan: Plan) -> tuple[str, ...]:
     changes: list[Operation] = []
     removals: list[Operation] = []
     for operation in plan.operations:

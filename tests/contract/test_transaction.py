@@ -455,6 +455,24 @@ def test_a_large_load_that_ran_out_of_time_is_made_another_way(fake: FakeKernel)
     assert [text.splitlines()[1] for text in texts] == ["-D WEB -p tcp --dport 2 -j ACCEPT", "-D WEB 2", "-F WEB"]
 
 
+@pytest.mark.parametrize("wanted", [FEWER, MANY], ids=["few", "many"])
+def test_what_takes_place_beside_a_write_begins_right_before_it(fake: FakeKernel, wanted: Canonical) -> None:
+    """It begins once what is written is known, and not where nothing is written."""
+    begun: list[str] = []
+
+    def load(family: Family, text: str) -> None:
+        begun.append("load")
+        fake.load(family, text)
+
+    fake.restores = [load]
+    outcome = put_in_force(fake, wanted, PRESERVE, beside=lambda: begun.append("beside"))
+    assert isinstance(outcome, Applied)
+    assert begun == ["beside", "load"]
+    assert _holds(fake, wanted)
+    assert isinstance(put_in_force(fake, wanted, PRESERVE, beside=lambda: begun.append("beside")), Unchanged)
+    assert begun == ["beside", "load"]
+
+
 def _meddling(fake: FakeKernel, text: str) -> Callable[[Family, str], None]:
     """A load that comes after one of another program, which wrote between the look and the write."""
 
