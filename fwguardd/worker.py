@@ -356,10 +356,11 @@ class Worker:
             self._state = loaded.state
 
     def expect_rehearsal(self, _orders: Orders) -> None:
-        """Files change: start namespaces now, so that they are ready once the files have settled. Without a change no
-        process waits, and a start in which nothing is rehearsed starts none."""
+        """Files change: start namespaces now, so that they are ready once the files have settled, and import what is
+        needed then. Without a change no process waits, and a start in which nothing is rehearsed starts none."""
         self._files_settle = True
         self._guarded("preparing namespaces", self._prepare_namespaces)
+        self._guarded("preparing a validation", self._validator.prepare)
 
     def _prepare_namespaces(self) -> None:
         with contextlib.suppress(NamespaceError):  # The rehearsal fails for the same reason, and reports it.

@@ -17,7 +17,7 @@ from fwguardd.packets.tests_of_files import NO_TESTS, PolicyTests
 from fwguardd.ruleset.compose import Composition, compose
 from fwguardd.ruleset.families import families_of_name
 from fwguardd.ruleset.lint import LintContext, LintMemory, lint, unsilenced
-from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, Severity
+from fwguardd.ruleset.model import NO_FINDINGS, Candidate, Finding, Findings, Origin, RuleFile, Severity
 from fwguardd.ruleset.parser import read_rules
 from fwguardd.ruleset.rule_runs import RuleRuns
 from fwguardd.ruleset.rule_view import jump_target
@@ -34,12 +34,24 @@ if TYPE_CHECKING:
     from fwguardd.packets.invariants import Invariant
     from fwguardd.packets.policy_tests import PolicyTest
     from fwguardd.ruleset.canonical import Canonical
-    from fwguardd.ruleset.model import RuleFile
     from fwguardd.ruleset.set_files import SetFile
     from fwguardd.ruleset.statements import Reading
 
 _ONCE_PER_FILE = frozenset({"preserved-chain", "preserved-rule"})
 """Warnings that a saved dump of a Docker host would otherwise bury all others under."""
+
+
+_EXAMPLE = b"""\
+-P INPUT DROP
+:WEB -
+-A INPUT -i lo -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -s 192.0.2.1 -p tcp --dport 80 -m comment --comment "of one host" -j WEB
+-A INPUT -s 2001:db8::/32 -p tcp --dport 80 -j WEB
+-A WEB -m limit --limit 5/min -j LOG --log-prefix "web: "
+-A WEB -j ACCEPT
+"""
+"""Rules such as most files have."""
 
 
 class Rehearse(Protocol):
@@ -85,7 +97,16 @@ class Validator:
         self._runs, self._lint_memory = RuleRuns(), LintMemory()
         self._composed: _Composed | None = None
         self._linted: _Linted | None = None
+        self._is_prepared = False
         self.refused_rules = RefusedRules(rehearse)
+
+    def prepare(self) -> None:
+        """Import and compile what a validation needs, before one is asked for: the first one takes 12 ms longer."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            from fwguardd.ruleset.rehearsal_sample import Sample  # noqa: PLC0415 - a start needs no validation.
+
+            Sample(compose_files([RuleFile("example.rules", _EXAMPLE)], self._context).candidate.rulesets)
 
     def validate(self, snapshot: Snapshot) -> Validation:
         """Read, compose, lint and rehearse a snapshot. Raises NamespaceError where no rehearsal is possible.
