@@ -235,13 +235,8 @@ def _in_doubt(before: str, target: str) -> bool:
     return bool(before) and before.rpartition(" ")[2][:1] in ("", "-")
 
 
-_ENDS = tuple(f" -j {verdict}" for verdict in VERDICTS)
-
-
 def jump_target(text: str) -> str | None:
     """`RuleView.jump_target` of a text, for loops over all rules."""
-    if text.endswith(_ENDS) and '"' not in text:
-        return None  # Two targets, or one as the value of another option, are refused by iptables.
     target = target_of(text)
     if target in VERDICTS:
         return None
