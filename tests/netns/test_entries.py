@@ -9,6 +9,7 @@ import pytest
 
 from tests.netns.on_terminal import on_terminal, too_wide
 from tests.netns.test_whole_directory import ctl, names
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,5 +75,7 @@ def test_entries(start_daemon: Start, saved: Saved) -> None:
         printed += on_terminal(words[0], *socket, *words[1:])
     assert too_wide(printed + on_terminal("check", "--static", str(daemon.rules))) == []
     ctl(daemon, "remove", "smtp", "--from", OFFICE)
+    # A notice of the last change may come after the pass that applied it.
+    wait_until(lambda: _document(daemon, "status")["files"] != "settling", "the files to settle")
     status = _document(daemon, "status")
     assert (status["state"], status["files"], status["pending"]) == ("in-force", "applied", None)
