@@ -25,7 +25,7 @@ _BLOCK = 128 * 1024
 
 STEP_ALLOCATIONS = 1_000_000
 """Objects that a step of the worker may make before they are searched for cycles. Rules and what holds them form none.
-With 10,000 rules the searches took half of the processor time of a pass."""
+With 10,000 new rules the searches took 40 ms of a pass."""
 
 
 @contextlib.contextmanager

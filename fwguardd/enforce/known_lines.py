@@ -127,8 +127,8 @@ class KnownLines:
     def differs(self, rehearse: Rehearse) -> bool:
         """Rehearse the last result whole, if it was put together and not checked yet: whether it is another one.
 
-        That is a defect: nothing is remembered after it, and all rules are rehearsed from then on where nothing is.
-        Raises NamespaceError.
+        That is a defect: nothing is remembered after it, and no rule stands for others from then on. Raises
+        NamespaceError.
         """
         unchecked = self._unchecked
         if unchecked is None:
@@ -147,10 +147,9 @@ class KnownLines:
 
     def _whole(self, candidate: Candidate) -> Canonical | RehearsalRefused:
         """What a kernel makes of a candidate of which nothing is remembered. Raises NamespaceError."""
-        all_rules = self._all_next or self._all_always
         self._remember_nothing()
         programs, result = program_stamp(self._backend), None
-        if not all_rules:
+        if not self._all_next:
             result = self._by_forms(candidate)
         if result is not None:
             self._unchecked = _Unchecked(candidate, result, time.monotonic())
@@ -166,7 +165,7 @@ class KnownLines:
     def _by_forms(self, candidate: Candidate) -> Canonical | None:
         """The result of rehearsing two rules of each form; None where all have to be rehearsed. Raises
         NamespaceError."""
-        if rules_in(candidate.rulesets) < FEWEST:
+        if self._all_always or rules_in(candidate.rulesets) < FEWEST:
             return None
         from fwguardd.ruleset.rehearsal_sample import Sample  # noqa: PLC0415 - most hosts have fewer rules.
 

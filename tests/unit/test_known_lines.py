@@ -276,6 +276,9 @@ def test_a_form_that_was_spelled_wrongly_is_not_used_again(kernel: Kernel) -> No
     for target in ("DROP", "ACCEPT", "RETURN"):
         known.rehearse(candidate([line.replace("ACCEPT", target) for line in MANY]))
     assert kernel.loaded == [len(MANY)] * 3
+    returned = [line.replace("ACCEPT", "RETURN") for line in MANY]
+    known.rehearse(candidate([line.replace("RETURN", "DROP") for line in returned[:250]] + returned[250:]))
+    assert kernel.loaded[3:] == [250]
 
 
 def test_a_sample_that_is_refused_is_explained_by_a_whole_rehearsal(kernel: Kernel) -> None:
